@@ -1,0 +1,1 @@
+"""The core that every other part speaks: config, frames, store, selection, verdict."""
