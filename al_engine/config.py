@@ -33,9 +33,7 @@ class SystemConfig(Section):
     structure: str | None = Field(
         None, description="Structure file that ASE reads (xyz, pdb, cif, ...), relative to this file."
     )
-    molecules: PositiveInt = Field(
-        1, le=10_000, description="How many copies of the molecule make the system."
-    )
+    molecules: PositiveInt = Field(1, le=10_000, description="How many copies of the molecule make the system.")
     shape: Literal["cluster", "box"] = Field(
         "cluster", description="`cluster`: molecules in vacuum; `box`: a periodic box at `density_g_per_cm3`."
     )
@@ -64,9 +62,7 @@ class SystemConfig(Section):
 class StretchConfig(Section):
     """Bond stretching of initial frames: one random bond's length times U(shortest, longest)."""
 
-    share: Fraction = Field(
-        0.0, description="Share of the initial frames in which a bond is stretched; 0: none."
-    )
+    share: Fraction = Field(0.0, description="Share of the initial frames in which a bond is stretched; 0: none.")
     shortest_factor: PositiveFloat = Field(0.85, le=1.0, description="Smallest factor on the bond length.")
     longest_factor: float = Field(2.0, ge=1.0, le=5.0, description="Largest factor on the bond length.")
 
@@ -77,9 +73,7 @@ class InitialConfig(Section):
     source: Literal["anneal", "file"] = Field(
         "anneal", description="`anneal`: classical MD (MMFF94) from hot to cold; `file`: your own frames."
     )
-    file: str | None = Field(
-        None, description="Trajectory that ASE reads, for `source: file`, relative to this file."
-    )
+    file: str | None = Field(None, description="Trajectory that ASE reads, for `source: file`, relative to this file.")
     frames: PositiveInt = Field(100, description="Frames of the initial set.")
     test_frames: PositiveInt = Field(
         40,
@@ -87,9 +81,7 @@ class InitialConfig(Section):
     )
     hot_kelvin: Temperature = Field(1000.0, description="Where the anneal starts.")
     cold_kelvin: Temperature = Field(280.0, description="Where the anneal ends.")
-    duration_ps: PositiveFloat = Field(
-        20.0, description="Length of the anneal; the test set takes as much again."
-    )
+    duration_ps: PositiveFloat = Field(20.0, description="Length of the anneal; the test set takes as much again.")
     timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="Time step of the classical MD.")
     box_molecules: int = Field(
         0,
@@ -100,9 +92,7 @@ class InitialConfig(Section):
             "`system.density_g_per_cm3` and cut out the `system.molecules` nearest its centre."
         ),
     )
-    stretch: StretchConfig = Field(
-        default_factory=StretchConfig, description="Bond stretching (augmentation)."
-    )
+    stretch: StretchConfig = Field(default_factory=StretchConfig, description="Bond stretching (augmentation).")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -111,9 +101,7 @@ class InitialConfig(Section):
         if self.source == "anneal" and self.file is not None:
             raise ValueError("`file` is only read with `source: file`")
         if self.cold_kelvin > self.hot_kelvin:
-            raise ValueError(
-                f"cold_kelvin ({self.cold_kelvin:g}) is above hot_kelvin ({self.hot_kelvin:g}); swap them"
-            )
+            raise ValueError(f"cold_kelvin ({self.cold_kelvin:g}) is above hot_kelvin ({self.hot_kelvin:g}); swap them")
         return self
 
 
@@ -124,27 +112,17 @@ class LabelsConfig(Section):
         "auto",
         description="`xtb` (xtb-python), `tblite`, `ase` (a calculator by name); `auto`: xtb where it installs, else tblite.",
     )
-    accuracy: PositiveFloat = Field(
-        1.0, le=1000.0, description="Numerical accuracy of GFN2-xTB; smaller is tighter."
-    )
-    electronic_temperature_kelvin: PositiveFloat = Field(
-        300.0, le=20_000.0, description="Fermi smearing of GFN2-xTB."
-    )
-    max_scf_iterations: PositiveInt = Field(
-        250, description="SCF cycles before a frame counts as not converged."
-    )
+    accuracy: PositiveFloat = Field(1.0, le=1000.0, description="Numerical accuracy of GFN2-xTB; smaller is tighter.")
+    electronic_temperature_kelvin: PositiveFloat = Field(300.0, le=20_000.0, description="Fermi smearing of GFN2-xTB.")
+    max_scf_iterations: PositiveInt = Field(250, description="SCF cycles before a frame counts as not converged.")
     ase_calculator: str | None = Field(
         None, description="For `backend: ase`: a name ASE knows (`emt`) or `package.module:Class`."
     )
-    ase_parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Keyword arguments of the ASE calculator."
-    )
+    ase_parameters: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the ASE calculator.")
     max_force_ev_per_ang: PositiveFloat = Field(
         100.0, description="A label with a larger force component is a recorded failure."
     )
-    time_limit_s: PositiveFloat = Field(
-        300.0, description="Time one label may take before its worker is killed."
-    )
+    time_limit_s: PositiveFloat = Field(300.0, description="Time one label may take before its worker is killed.")
     chunk_frames: PositiveInt = Field(60, description="Labels per task; each finished chunk is safe on disk.")
     max_failed_share: Fraction = Field(
         0.2,
@@ -181,9 +159,7 @@ class ModelConfig(Section):
         description="Long path: few channels, low degree; null: off, which makes the model MACE.",
     )
     layers: int = Field(2, ge=1, le=6, description="Interaction layers.")
-    correlation: int = Field(
-        3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1)."
-    )
+    correlation: int = Field(3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1).")
     hidden_l_max: int = Field(1, ge=0, le=3, description="Highest degree of the features between layers.")
     bessel_functions: PositiveInt = Field(8, le=64, description="Radial Bessel functions per path.")
     envelope_power: int = Field(6, ge=3, le=20, description="Power p of the polynomial cut-off.")
@@ -206,9 +182,7 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The committee and how its members are trained."""
 
-    members: int = Field(
-        4, ge=2, le=32, description="Models in the committee; they differ in their seed alone."
-    )
+    members: int = Field(4, ge=2, le=32, description="Models in the committee; they differ in their seed alone.")
     updates: PositiveInt = Field(3000, description="Gradient updates per member in iteration 0.")
     updates_growth: float = Field(
         0.08,
@@ -218,15 +192,9 @@ class TrainingConfig(Section):
     )
     batch_size: PositiveInt = Field(8, description="Frames per update.")
     learning_rate: PositiveFloat = Field(0.01, le=1.0, description="Peak learning rate of Adam (amsgrad).")
-    warm_start: bool = Field(
-        True, description="Start from the previous iteration's weights; optimizer fresh."
-    )
-    warm_learning_rate_factor: PositiveFloat = Field(
-        0.5, le=1.0, description="On the peak rate of a warm start."
-    )
-    energy_weight: float = Field(
-        1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²)."
-    )
+    warm_start: bool = Field(True, description="Start from the previous iteration's weights; optimizer fresh.")
+    warm_learning_rate_factor: PositiveFloat = Field(0.5, le=1.0, description="On the peak rate of a warm start.")
+    energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
     force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")
     gradient_clip: PositiveFloat = Field(10.0, description="Largest gradient norm.")
     ema_decay: float = Field(
@@ -235,12 +203,8 @@ class TrainingConfig(Section):
     validation_share: float = Field(
         0.1, gt=0.0, lt=0.9, description="Share of the training set each member holds out for early stopping."
     )
-    validation_interval: PositiveInt = Field(
-        200, description="Updates between two validations (and checkpoints)."
-    )
-    patience: PositiveInt = Field(
-        20, description="Validations without improvement before training stops early."
-    )
+    validation_interval: PositiveInt = Field(200, description="Updates between two validations (and checkpoints).")
+    patience: PositiveInt = Field(20, description="Validations without improvement before training stops early.")
 
 
 class SamplingConfig(Section):
@@ -269,13 +233,9 @@ class SamplingConfig(Section):
     @model_validator(mode="after")
     def _at_least_one_frame(self) -> Self:
         if self.stride_steps > self.steps:
-            raise ValueError(
-                f"stride_steps ({self.stride_steps}) is above steps ({self.steps}): no frame is sampled"
-            )
+            raise ValueError(f"stride_steps ({self.stride_steps}) is above steps ({self.steps}): no frame is sampled")
         if len(set(self.temperatures_kelvin)) != len(self.temperatures_kelvin):
-            raise ValueError(
-                "temperatures_kelvin names a temperature twice; use `replicas` for more trajectories"
-            )
+            raise ValueError("temperatures_kelvin names a temperature twice; use `replicas` for more trajectories")
         return self
 
 
@@ -288,12 +248,8 @@ class SelectionConfig(Section):
     )
     lower_mev_per_ang: PositiveFloat = Field(100.0, description="Below: accurate, nothing to learn.")
     upper_mev_per_ang: PositiveFloat = Field(300.0, description="Above: rejected, not trusted.")
-    max_labels: PositiveInt = Field(
-        100, description="Labels per iteration; candidates beyond it are left by lot."
-    )
-    min_distance_ang: PositiveFloat = Field(
-        0.6, le=3.0, description="A frame with closer atoms is never labelled."
-    )
+    max_labels: PositiveInt = Field(100, description="Labels per iteration; candidates beyond it are left by lot.")
+    min_distance_ang: PositiveFloat = Field(0.6, le=3.0, description="A frame with closer atoms is never labelled.")
 
     @model_validator(mode="after")
     def _window(self) -> Self:
@@ -311,9 +267,7 @@ class StopConfig(Section):
     acceptance: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.005, description="Converged when candidates / sampled falls below this, and the guards below hold."
     )
-    max_rejected_share: Fraction = Field(
-        0.005, description="Guard: more rejected frames than this is not converged."
-    )
+    max_rejected_share: Fraction = Field(0.005, description="Guard: more rejected frames than this is not converged.")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
         0.95,
         description="Guard: decorrelated frames must suffice to claim the acceptance at this confidence.",
@@ -345,27 +299,17 @@ class ExecutionConfig(Section):
 class CampaignConfig(Section):
     """A campaign: everything about one force field."""
 
-    name: Annotated[str, AfterValidator(_safe_name)] = Field(
-        description="Name of the campaign: its tag in the UI."
-    )
+    name: Annotated[str, AfterValidator(_safe_name)] = Field(description="Name of the campaign: its tag in the UI.")
     seed: Seed = Field(0, description="Seed of all randomness.")
     system: SystemConfig = Field(description="What the force field is for.")
-    initial: InitialConfig = Field(
-        default_factory=InitialConfig, description="The initial set and the test set."
-    )
+    initial: InitialConfig = Field(default_factory=InitialConfig, description="The initial set and the test set.")
     labels: LabelsConfig = Field(default_factory=LabelsConfig, description="Reference energies and forces.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="MS-MACE.")
-    training: TrainingConfig = Field(
-        default_factory=TrainingConfig, description="The committee and its training."
-    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="The committee and its training.")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="Committee-driven MD.")
-    selection: SelectionConfig = Field(
-        default_factory=SelectionConfig, description="Which frames are labelled."
-    )
+    selection: SelectionConfig = Field(default_factory=SelectionConfig, description="Which frames are labelled.")
     stop: StopConfig = Field(default_factory=StopConfig, description="When the campaign ends.")
-    execution: ExecutionConfig = Field(
-        default_factory=ExecutionConfig, description="How the machine is used."
-    )
+    execution: ExecutionConfig = Field(default_factory=ExecutionConfig, description="How the machine is used.")
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:

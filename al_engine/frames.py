@@ -14,7 +14,7 @@ BoolArray = NDArray[np.bool_]
 
 
 def _frozen(value: ArrayLike, dtype: type, shape: tuple[int, ...], name: str) -> NDArray[Any]:
-    array = np.array(value, dtype=dtype, order="C")
+    array: NDArray[Any] = np.array(value, dtype=dtype, order="C")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
     array.setflags(write=False)
@@ -111,9 +111,7 @@ class Frame:
         )
 
     @classmethod
-    def from_atoms(
-        cls, atoms: Any, *, charge: int | None = None, unpaired_electrons: int | None = None
-    ) -> Self:
+    def from_atoms(cls, atoms: Any, *, charge: int | None = None, unpaired_electrons: int | None = None) -> Self:
         """A frame from `ase.Atoms`; charge and spin from the arguments, else from `atoms.info`, else 0."""
         info = atoms.info
         return cls(
