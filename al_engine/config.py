@@ -1,7 +1,7 @@
 """The campaign config: one typed tree, the single source of defaults, validation and documentation.
 
 Every field bears its unit in its name and its description in `Field(description=...)`; `config_text` writes the
-commented YAML from those, `config_io` reads it back.
+commented YAML from those, `config_io` reads it back, `presets` has the starting points.
 """
 
 import re
@@ -23,7 +23,7 @@ def _safe_name(value: str) -> str:
 class Section(BaseModel):
     """A part of the config: no unknown keys, no silent conversions, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class SystemConfig(Section):
@@ -110,7 +110,9 @@ class LabelsConfig(Section):
 
     backend: Literal["auto", "xtb", "tblite", "ase"] = Field(
         "auto",
-        description="`xtb` (xtb-python), `tblite`, `ase` (a calculator by name); `auto`: xtb where it installs, else tblite.",
+        description=(
+            "`xtb` (xtb-python), `tblite`, or `ase` (a calculator by name); `auto`: xtb where it installs, else tblite."
+        ),
     )
     accuracy: PositiveFloat = Field(1.0, le=1000.0, description="Numerical accuracy of GFN2-xTB; smaller is tighter.")
     electronic_temperature_kelvin: PositiveFloat = Field(300.0, le=20_000.0, description="Fermi smearing of GFN2-xTB.")
@@ -166,7 +168,10 @@ class ModelConfig(Section):
     readout_hidden: PositiveInt = Field(16, le=1024, description="Width of the last, non-linear readout.")
     fusion: Literal["message", "energy"] = Field(
         "message",
-        description="`message`: the paths' messages are averaged before the product basis; `energy`: two towers, energies summed.",
+        description=(
+            "`message`: the paths' messages are averaged before the product basis; "
+            "`energy`: two towers, energies summed."
+        ),
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the network.")
 
@@ -192,7 +197,7 @@ class TrainingConfig(Section):
     )
     batch_size: PositiveInt = Field(8, description="Frames per update.")
     learning_rate: PositiveFloat = Field(0.01, le=1.0, description="Peak learning rate of Adam (amsgrad).")
-    warm_start: bool = Field(True, description="Start from the previous iteration's weights; optimizer fresh.")
+    warm_start: bool = Field(default=True, description="Start from the previous iteration's weights; optimizer fresh.")
     warm_learning_rate_factor: PositiveFloat = Field(0.5, le=1.0, description="On the peak rate of a warm start.")
     energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
     force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")

@@ -1,0 +1,330 @@
+"""The ledger: a campaign directory's parts, and `campaign.h5`, which links them and is rebuilt from them.
+
+```
+campaign.yaml    the config as launched
+campaign.h5      links every part, one virtual data set over all labelled frames, the verdict
+parts/           iter003-member0.h5, ...: written once, by `parts.write_part`
+```
+
+The parts are the truth. `campaign.h5` is replaced as a whole, so that a reader sees either the old or the new one.
+"""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from al_engine.config import CampaignConfig
+from al_engine.config_io import load_config, parse_config, refuse_changes
+from al_engine.config_text import config_text
+from al_engine.errors import InputError, LedgerError
+from al_engine.frame_io import LABELS_PER_ATOM, LABELS_PER_FRAME, PER_ATOM, PER_FRAME, UNITS, read_labelled
+from al_engine.frames import LabelledFrame, dataset_digest
+from al_engine.parts import SCHEMA_VERSION, disk_error, open_part, part_key, publish, write_part
+from al_engine.records import IterationRecord
+from al_engine.verdict import Verdict, VerdictKind
+
+CONFIG_FILE = "campaign.yaml"
+CAMPAIGN_FILE = "campaign.h5"
+PARTS = "parts"
+PART_NAME = re.compile(r"(?P<group>initial|iter(?P<iteration>\d{3}))-(?P<stage>[A-Za-z0-9.-]+)")
+DATASET_STAGES = ("dataset", "append")  # `initial-dataset`, then `iter000-append`, ...: in order of name
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished stage.
+
+    Attributes:
+        name: File name without its ending, such as `iter003-member0`.
+        path: The file.
+        key: Key of its inputs.
+        content_hash: Hash of its content.
+        seconds: How long the stage took.
+    """
+
+    name: str
+    path: Path
+    key: str
+    content_hash: str
+    seconds: float
+
+    @property
+    def link(self) -> str:
+        """Where the part stands in campaign.h5, such as `/iterations/003/member0`."""
+        match = PART_NAME.fullmatch(self.name)
+        if match is None:
+            raise LedgerError(f"{self.path}: no name that this version gives to a part")
+        group = "initial" if match["iteration"] is None else f"iterations/{match['iteration']}"
+        return f"/{group}/{match['stage']}"
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its `labelled` group joins the data set."""
+        return self.link.rsplit("/", 1)[-1] in DATASET_STAGES
+
+
+def _load_part(path: Path, *, verify: bool) -> Part:
+    with open_part(path, verify=verify) as root:
+        attributes = dict(root.attrs)
+    try:
+        return Part(
+            name=path.stem,
+            path=path,
+            key=str(attributes["key"]),
+            content_hash=str(attributes["content_hash"]),
+            seconds=float(attributes.get("seconds", 0.0)),
+        )
+    except KeyError as error:
+        raise LedgerError(f"{path}: lacks the attribute {error}; it is no part of a campaign") from None
+
+
+class Ledger:
+    """One campaign directory. Writing needs `al_engine.lock.campaign_lock`, reading nothing."""
+
+    def __init__(self, directory: Path, config: CampaignConfig) -> None:
+        self.directory = directory
+        self.config = config
+        self._index_lock = threading.Lock()  # stages finish in several threads of the one writing process
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, directory: Path) -> "Ledger":
+        """Open a campaign directory for reading, or to go on.
+
+        Raises:
+            InputError: If it is no campaign directory, or its config is wrong.
+        """
+        path = directory / CONFIG_FILE
+        if not path.is_file():
+            raise InputError(
+                f"{directory}: no campaign directory (it has no {CONFIG_FILE}); `al-engine init` makes one"
+            )
+        return cls(directory, load_config(path))
+
+    def begin(self) -> None:
+        """Write what a new campaign starts with, or check that an old one's config has not changed.
+
+        Raises:
+            InputError: If the config differs from the one the campaign began with; names the keys.
+            ResumableError: If the disk is full.
+        """
+        launched = self.launched_config()
+        if launched is not None:
+            refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE))
+        try:
+            self.parts_directory.mkdir(parents=True, exist_ok=True)
+            for leftover in self.parts_directory.glob("*.h5.tmp"):
+                leftover.unlink()
+        except OSError as error:
+            raise disk_error(self.parts_directory, error) from error
+        self.write_index(verdict=None)
+
+    def launched_config(self) -> CampaignConfig | None:
+        """The config the campaign began with; None before its first launch."""
+        path = self.directory / CAMPAIGN_FILE
+        if not path.exists():
+            return None
+        with _open_index(path) as root:
+            return parse_config(str(root.attrs["config_json"]), source=f"{path}:config_json")
+
+    def write_config(self) -> None:
+        """Write `campaign.yaml`, commented and normalised."""
+        path = self.directory / CONFIG_FILE
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(config_text(self.config), encoding="utf-8")
+            publish(temporary, path)
+        except OSError as error:
+            raise disk_error(path, error) from error
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    @property
+    def parts_directory(self) -> Path:
+        """Where the parts are."""
+        return self.directory / PARTS
+
+    def part_path(self, name: str) -> Path:
+        """The file of a part."""
+        return self.parts_directory / f"{name}.h5"
+
+    def parts(self) -> list[Part]:
+        """All finished parts by name.
+
+        Raises:
+            LedgerError: If one can't be read.
+        """
+        return [_load_part(path, verify=False) for path in sorted(self.parts_directory.glob("*.h5"))]
+
+    def find(self, name: str, key: str) -> Part | None:
+        """The finished part of that name, or None if the stage has to be computed.
+
+        Raises:
+            LedgerError: If it is damaged, or was made from other inputs.
+        """
+        path = self.part_path(name)
+        if not path.exists():
+            return None
+        part = _load_part(path, verify=True)
+        if part.key != key:
+            raise LedgerError(
+                f"{path}: was made from other inputs than this campaign's now; move it away to compute it again"
+            )
+        return part
+
+    def stage(
+        self,
+        name: str,
+        *,
+        inputs: Mapping[str, Any],
+        parents: Sequence[Part],
+        compute: Callable[[Path, str], None],
+    ) -> Part:
+        """Run a stage, or take its finished part: safe to call twice.
+
+        Args:
+            name: Name of the part.
+            inputs: JSON-able inputs that decide its content.
+            parents: Parts it reads.
+            compute: Writes the part at a path with a key, through `write_part`.
+
+        Returns:
+            The finished part, linked in `campaign.h5`.
+        """
+        key = part_key(name, inputs, [parent.content_hash for parent in parents])
+        part = self.find(name, key)
+        if part is None:
+            compute(self.part_path(name), key)
+            part = _load_part(self.part_path(name), verify=False)
+            self.write_index(verdict=None)
+        return part
+
+    def write(self, name: str, fill: Callable[[h5py.File], None]) -> Callable[[Path, str], None]:
+        """A `compute` for `stage` that lets `fill` write the part's content in this process."""
+
+        def compute(path: Path, key: str) -> None:
+            with write_part(path, kind=name, key=key) as root:
+                fill(root)
+
+        return compute
+
+    # -- what the parts say -------------------------------------------------------------------------------------
+
+    def dataset_parts(self) -> list[Part]:
+        """Parts whose labelled frames make the data set, in order."""
+        return [part for part in self.parts() if part.has_labels]
+
+    def dataset(self) -> list[LabelledFrame]:
+        """The labelled frames in order, test set not included."""
+        labelled: list[LabelledFrame] = []
+        for part in self.dataset_parts():
+            with open_part(part.path) as root:
+                labelled += read_labelled(root["labelled"])
+        return labelled
+
+    def dataset_digest(self) -> str:
+        """SHA-256 over the labelled frames' content in order."""
+        return dataset_digest(self.dataset())
+
+    def history(self) -> list[IterationRecord]:
+        """Records of the finished iterations, oldest first."""
+        records = []
+        for path in sorted(self.parts_directory.glob("iter*-append.h5")):
+            with open_part(path) as root:
+                records.append(IterationRecord.from_json(str(root.attrs["record"])))
+        return records
+
+    def verdict(self) -> Verdict | None:
+        """Why the campaign stopped; None while it has not."""
+        path = self.directory / CAMPAIGN_FILE
+        if not path.exists():
+            return None
+        with _open_index(path) as root:
+            if "verdict" not in root.attrs:
+                return None
+            return Verdict(VerdictKind(str(root.attrs["verdict"])), str(root.attrs["verdict_evidence"]))
+
+    # -- campaign.h5 --------------------------------------------------------------------------------------------
+
+    def write_index(self, verdict: Verdict | None) -> None:
+        """Replace `campaign.h5`: links to all parts, the ledger table, the data set, the verdict.
+
+        Raises:
+            ResumableError: If the disk is full.
+        """
+        path = self.directory / CAMPAIGN_FILE
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            with self._index_lock, h5py.File(temporary, "w") as root:
+                parts = self.parts()
+                root.attrs.update(
+                    schema_version=SCHEMA_VERSION,
+                    campaign=self.config.name,
+                    config_json=json.dumps(self.config.model_dump(mode="json"), sort_keys=True),
+                    units=json.dumps(UNITS, sort_keys=True),
+                )
+                if verdict is not None:
+                    root.attrs.update(verdict=verdict.kind.value, verdict_evidence=verdict.evidence)
+                for part in parts:
+                    root[part.link] = h5py.ExternalLink(f"{PARTS}/{part.path.name}", "/")
+                _write_table(root.create_group("ledger"), parts)
+                _link_dataset(root.create_group("dataset"), [part for part in parts if part.has_labels])
+                root.close()
+                publish(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise disk_error(path, error) from error
+
+
+@contextmanager
+def _open_index(path: Path) -> Iterator[h5py.File]:
+    try:
+        root = h5py.File(path, "r")
+    except OSError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise LedgerError(f"{path}: damaged ({reason}); delete it and resume: it is rebuilt from parts/") from None
+    with root:
+        if "config_json" not in root.attrs:
+            raise LedgerError(f"{path}: no campaign file of ours; delete it and resume: it is rebuilt from parts/")
+        yield root
+
+
+def _write_table(group: h5py.Group, parts: Sequence[Part]) -> None:
+    for column in ("name", "key", "content_hash"):
+        values = [os.fsencode(getattr(part, column)) for part in parts]
+        group.create_dataset(column, data=np.array(values, dtype="S" if values else "S1"))
+    group.create_dataset("seconds", data=np.array([part.seconds for part in parts], dtype="f8"))
+
+
+def _link_dataset(group: h5py.Group, parts: Sequence[Part]) -> None:
+    """One virtual data set per array, over all parts with labelled frames: nothing is copied."""
+    columns = {**PER_ATOM, **PER_FRAME, **LABELS_PER_ATOM, **LABELS_PER_FRAME}
+    sources: dict[str, list[h5py.VirtualSource]] = {name: [] for name in columns}
+    for part in parts:
+        with open_part(part.path) as root:
+            for name in columns:
+                dataset = root["labelled"][name]
+                if len(dataset):
+                    file_name = f"{PARTS}/{part.path.name}"
+                    sources[name].append(h5py.VirtualSource(file_name, dataset.name, dataset.shape, dataset.dtype))
+    for name, (shape, dtype) in columns.items():
+        stored = np.dtype(dtype).newbyteorder("<")
+        layout = h5py.VirtualLayout((sum(s.shape[0] for s in sources[name]), *shape), stored)
+        start = 0
+        for source in sources[name]:
+            layout[start : start + source.shape[0]] = source
+            start += source.shape[0]
+        group.create_virtual_dataset(name, layout)
+        if name in UNITS:
+            group[name].attrs["unit"] = UNITS[name]
