@@ -1,1 +1,1 @@
-"""TODO."""
+"""Where structures come from: building, annealing, cropping, stretching, committee-driven MD."""

@@ -1,0 +1,35 @@
+"""Atomic masses and unit factors, so that MD runs on a node that has only torch and numpy."""
+
+import numpy as np
+
+from al_engine.frames import FloatArray, IntArray
+
+LAST_ELEMENT = 86
+"""Radon: the last element GFN2-xTB has parameters for."""
+
+EV_IN_AMU_ANG2_PER_FS2 = 1.6021766208e-2 / 1.66053904
+"""Acceleration of 1 amu under 1 eV/Å, in Å/fs²; equally 1 eV in amu Å²/fs² (CODATA 2014, as in ASE)."""
+
+BOLTZMANN_EV_PER_KELVIN = 1.38064852e-4 / 1.6021766208
+"""Boltzmann constant in eV/K (CODATA 2014, as ASE has it)."""
+
+# Standard atomic weights (IUPAC 2016, as in ASE) of H to Rn in amu; of radioactive elements the longest-lived one's.
+# fmt: off
+_MASSES = np.array([
+    1.008, 4.002602, 6.94, 9.0121831, 10.81, 12.011, 14.007, 15.999, 18.998403163, 20.1797,
+    22.98976928, 24.305, 26.9815385, 28.085, 30.973761998, 32.06, 35.45, 39.948, 39.0983, 40.078,
+    44.955908, 47.867, 50.9415, 51.9961, 54.938044, 55.845, 58.933194, 58.6934, 63.546, 65.38,
+    69.723, 72.63, 74.921595, 78.971, 79.904, 83.798, 85.4678, 87.62, 88.90584, 91.224,
+    92.90637, 95.95, 97.90721, 101.07, 102.9055, 106.42, 107.8682, 112.414, 114.818, 118.71,
+    121.76, 127.6, 126.90447, 131.293, 132.90545196, 137.327, 138.90547, 140.116, 140.90766, 144.242,
+    144.91276, 150.36, 151.964, 157.25, 158.92535, 162.5, 164.93033, 167.259, 168.93422, 173.054,
+    174.9668, 178.49, 180.94788, 183.84, 186.207, 190.23, 192.217, 195.084, 196.966569, 200.592,
+    204.38, 207.2, 208.9804, 208.98243, 209.98715, 222.01758,
+])
+# fmt: on
+
+
+def atomic_masses(numbers: IntArray) -> FloatArray:
+    """Masses in amu, shape (N,), of atomic numbers between 1 and 86, shape (N,)."""
+    masses: FloatArray = _MASSES[np.asarray(numbers) - 1]
+    return masses

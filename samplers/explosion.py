@@ -1,0 +1,144 @@
+"""When a trajectory has stopped being physics: the checks made at every sampled frame, and their reason codes."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from al_engine.frames import FloatArray, Frame, IntArray
+from samplers.walls import SphericalWall, extent
+
+CLOSEST_ATOMS_ANG = 0.3
+LONGEST_STRETCH_ANG = 5.0
+"""The reference work's collapse: any bond this far from its equilibrium length."""
+HOTTEST_FACTOR, HOTTEST_OFFSET_KELVIN = 5.0, 1000.0
+ESCAPE_MARGIN_ANG = 5.0
+_ROWS = 256  # rows of the distance matrix at a time, to bound memory in large boxes
+
+
+class StopReason(StrEnum):
+    """Why a replica ended."""
+
+    COMPLETED = "completed"
+    NOT_FINITE = "not_finite"
+    """A NaN or infinity in positions, energy or forces."""
+    TOO_CLOSE = "too_close"
+    """Two atoms closer than 0.3 Å."""
+    BOND_BROKEN = "bond_broken"
+    """A bond 5 Å longer than at equilibrium."""
+    ESCAPED = "escaped"
+    """An atom far outside the wall, or outside the cluster's initial extent where there is no wall."""
+    TOO_HOT = "too_hot"
+    """Kinetic temperature above 5 x target + 1000 K."""
+    DEVIATION = "deviation"
+    """Force deviation above the limit."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bonds:
+    """Bonds and their equilibrium lengths.
+
+    Attributes:
+        pairs: Atom indices, shape (n_bonds, 2).
+        lengths: Equilibrium lengths in Å, shape (n_bonds,).
+    """
+
+    pairs: IntArray
+    lengths: FloatArray
+
+    @classmethod
+    def at(cls, frame: Frame, pairs: IntArray) -> "Bonds":
+        """The bonds with their lengths in a frame."""
+        return cls(pairs=pairs, lengths=bond_lengths(frame.positions, pairs))
+
+
+def bond_lengths(positions: FloatArray, pairs: IntArray) -> FloatArray:
+    """Distances in Å, shape (n_bonds,), of atom pairs, shape (n_bonds, 2); no periodic images."""
+    i, j = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    lengths: FloatArray = np.linalg.norm(positions[i] - positions[j], axis=1)
+    return lengths
+
+
+def closest_distance(positions: FloatArray, cell: FloatArray, pbc: np.ndarray) -> float:
+    """Smallest distance in Å between two atoms, over minimum images where periodic; inf for a single atom.
+
+    Rounding fractional coordinates finds the true nearest image of any pair closer than half the smallest cell height,
+    which is what a check for atoms on top of each other needs.
+    """
+    n_atoms = len(positions)
+    closest = np.inf
+    inverse = np.linalg.inv(cell) if pbc.any() else None
+    for start in range(0, n_atoms, _ROWS):
+        rows = positions[start : start + _ROWS]
+        vectors = rows[:, None, :] - positions[None, start:, :]
+        if inverse is not None:
+            images = np.where(pbc, np.round(vectors @ inverse), 0.0)
+            vectors = vectors - images @ cell
+        squares = np.einsum("ijk,ijk->ij", vectors, vectors)
+        diagonal = np.arange(len(rows))
+        squares[diagonal, diagonal] = np.inf
+        closest = min(closest, float(squares.min()))
+    return float(np.sqrt(closest))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a sound frame of one replica stays within.
+
+    Attributes:
+        deviation: Force deviation (norm), eV/Å.
+        temperature_kelvin: Kinetic temperature, K.
+        extent_ang: Distance of any atom from the centre of mass, Å; infinite for periodic frames.
+        bonds: Bonds that must not break, or None.
+    """
+
+    deviation: float
+    temperature_kelvin: float
+    extent_ang: float
+    bonds: Bonds | None
+
+    @classmethod
+    def of_replica(
+        cls,
+        start: Frame,
+        *,
+        target_kelvin: float,
+        stop_deviation: float,
+        wall: SphericalWall | None,
+        bonds: Bonds | None,
+    ) -> "Limits":
+        """The limits of a replica that starts from a frame at a target temperature."""
+        bounded = extent(start) if wall is None else max(wall.radius_ang, extent(start))
+        return cls(
+            deviation=stop_deviation,
+            temperature_kelvin=HOTTEST_FACTOR * target_kelvin + HOTTEST_OFFSET_KELVIN,
+            extent_ang=np.inf if start.is_periodic else bounded + ESCAPE_MARGIN_ANG,
+            bonds=bonds,
+        )
+
+    def broken_by(self, frame: Frame, *, deviation: float, temperature_kelvin: float) -> StopReason | None:
+        """The first limit a frame breaks, geometry first, or None if it is sound.
+
+        Args:
+            frame: The frame; its positions are finite.
+            deviation: Its force deviation (norm), eV/Å.
+            temperature_kelvin: Its kinetic temperature, K.
+        """
+        if not (np.isfinite(deviation) and np.isfinite(temperature_kelvin)):
+            return StopReason.NOT_FINITE
+        if (fault := self._geometry_fault(frame)) is not None:
+            return fault
+        if temperature_kelvin > self.temperature_kelvin:
+            return StopReason.TOO_HOT
+        return StopReason.DEVIATION if deviation > self.deviation else None
+
+    def _geometry_fault(self, frame: Frame) -> StopReason | None:
+        if closest_distance(frame.positions, frame.cell, frame.pbc) < CLOSEST_ATOMS_ANG:
+            return StopReason.TOO_CLOSE
+        if self.bonds is not None and len(self.bonds.pairs):
+            stretch = bond_lengths(frame.positions, self.bonds.pairs) - self.bonds.lengths
+            if stretch.max() > LONGEST_STRETCH_ANG:
+                return StopReason.BOND_BROKEN
+        if self.extent_ang < np.inf and extent(frame) > self.extent_ang:
+            return StopReason.ESCAPED
+        return None
