@@ -1,0 +1,156 @@
+"""Checks around every label: of the frame before it reaches a backend, of the numbers that come back.
+
+GFN2-xTB codes answer some impossible questions with a plausible number, and some by corrupting their own memory, so
+what can be known to be wrong is refused here, where it costs microseconds.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from al_engine.frames import Frame
+from labelers.protocol import LabelReason
+
+GFN2_MAX_ATOMIC_NUMBER = 86
+"""Radon, the last element GFN2-xTB is parametrised for (J. Chem. Theory Comput. 15, 1652 (2019))."""
+
+LAST_ELEMENT = 118
+"""Oganesson."""
+
+_NOBLE_GASES = (0, 2, 10, 18, 36, 54)
+
+
+def gfn2_valence(atomic_number: int) -> tuple[int, int]:
+    """Valence electrons of an element in GFN2-xTB, and how many s, p and d orbitals it surely has for them.
+
+    Elements past a filled d shell count it as core (zinc has 2 valence electrons), lanthanides have 3. Polarisation
+    d functions of main-group elements are not counted.
+
+    Args:
+        atomic_number: Z, 1 to 86.
+
+    Returns:
+        Number of valence electrons, number of valence orbitals.
+    """
+    core = max(gas for gas in _NOBLE_GASES if gas < atomic_number)
+    electrons = atomic_number - core
+    if core == 0:
+        return electrons, 1
+    if core == 54 and electrons > 2:  # noqa: PLR2004 - xenon's core, beyond barium: the 4f shell counts as core
+        electrons = max(3, electrons - 14)
+    if core >= 18:  # noqa: PLR2004 - argon's core and beyond: a d shell lies between s and p
+        if 3 <= electrons <= 11:  # noqa: PLR2004 - groups 3 to 11
+            return electrons, 9
+        if electrons > 11:  # noqa: PLR2004 - group 12 on: the d shell is full and counts as core
+            electrons -= 10
+    return electrons, 4
+
+
+def screen_frame(
+    frame: Frame,
+    *,
+    min_distance_ang: float,
+    max_atomic_number: int = GFN2_MAX_ATOMIC_NUMBER,
+    check_spin: bool = True,
+) -> str | None:
+    """Why a frame must not be labelled.
+
+    Args:
+        frame: The frame.
+        min_distance_ang: Smallest distance allowed between two atoms, periodic images included, Å.
+        max_atomic_number: Heaviest element that the backend knows.
+        check_spin: Whether charge and unpaired electrons must fit a GFN2-xTB calculation; classical potentials know
+            neither.
+
+    Returns:
+        The reason in words, or None if the frame is fit to be labelled.
+    """
+    if len(frame) == 0:
+        return "the frame has no atoms"
+    if not np.isfinite(frame.positions).all():
+        atom = int(np.argwhere(~np.isfinite(frame.positions))[0, 0])
+        return f"atom {atom} has a position that is not finite"
+    outside = np.flatnonzero((frame.numbers < 1) | (frame.numbers > max_atomic_number))
+    if outside.size:
+        atom = int(outside[0])
+        return f"atom {atom} has Z = {frame.numbers[atom]}; the backend knows 1 to {max_atomic_number}"
+    return (
+        _screen_cell(frame)
+        or (_screen_electrons(frame) if check_spin else None)
+        or _screen_distances(frame, min_distance_ang)
+    )
+
+
+def _screen_cell(frame: Frame) -> str | None:
+    if not frame.is_periodic:
+        return None
+    if not frame.pbc.all():
+        return f"pbc is {frame.pbc.tolist()}; backends treat a frame as periodic in all directions or in none"
+    if not np.isfinite(frame.cell).all():
+        return "the cell is not finite"
+    lengths = np.linalg.norm(frame.cell, axis=1)
+    if not abs(np.linalg.det(frame.cell)) > 1e-6 * np.prod(lengths):
+        return "the frame is periodic but its cell has no volume"
+    return None
+
+
+def _screen_electrons(frame: Frame) -> str | None:
+    # Valence electrons are what GFN2-xTB fills orbitals with; it counts a lanthanide's 4f electrons as core.
+    per_atom = np.array([gfn2_valence(int(z)) for z in frame.numbers])
+    n_electrons, n_orbitals = int(per_atom[:, 0].sum()) - frame.charge, int(per_atom[:, 1].sum())
+    n_unpaired = frame.unpaired_electrons
+    if n_electrons < 0:
+        return f"charge {frame.charge} takes away more than all valence electrons"
+    if not 0 <= n_unpaired <= n_electrons:
+        return f"{n_unpaired} unpaired of {n_electrons} valence electrons"
+    if (n_electrons - n_unpaired) % 2:
+        return f"{n_electrons} valence electrons can't have {n_unpaired} unpaired: both must be even or both odd"
+    if n_electrons + n_unpaired > 2 * n_orbitals:
+        return f"{n_electrons} valence electrons, {n_unpaired} unpaired, do not fit into {n_orbitals} valence orbitals"
+    return None
+
+
+def _screen_distances(frame: Frame, min_distance_ang: float) -> str | None:
+    from vesin import NeighborList
+
+    first, second, distances = NeighborList(cutoff=min_distance_ang, full_list=False).compute(
+        points=frame.positions, box=frame.cell, periodic=frame.is_periodic, quantities="ijd"
+    )
+    if len(distances) == 0:
+        return None
+    closest = int(np.argmin(distances))
+    return (
+        f"atoms {int(first[closest])} and {int(second[closest])} are {distances[closest]:.3f} Å apart, "
+        f"closer than {min_distance_ang:g} Å"
+    )
+
+
+def screen_label(
+    n_atoms: int, energy: float, forces: ArrayLike, *, max_force_ev_per_ang: float
+) -> tuple[LabelReason, str] | None:
+    """Why numbers that a backend returned are no label.
+
+    Args:
+        n_atoms: Number of atoms N of the frame.
+        energy: Energy in eV.
+        forces: Forces in eV/Å; anything but shape (N, 3) is refused.
+        max_force_ev_per_ang: Largest magnitude allowed for a force component.
+
+    Returns:
+        The reason code and its words, or None if they are a label.
+    """
+    array = np.asarray(forces, dtype=np.float64)
+    if array.shape != (n_atoms, 3):
+        return LabelReason.BACKEND_ERROR, f"the backend returned forces of shape {array.shape} for {n_atoms} atoms"
+    if not np.isfinite(energy):
+        return LabelReason.NON_FINITE, f"the backend returned an energy of {energy}"
+    if not np.isfinite(array).all():
+        atom = int(np.argwhere(~np.isfinite(array))[0, 0])
+        return LabelReason.NON_FINITE, f"the force on atom {atom} is not finite"
+    largest = np.abs(array).max(axis=1)
+    atom = int(np.argmax(largest))
+    if largest[atom] > max_force_ev_per_ang:
+        return (
+            LabelReason.ABSURD_FORCES,
+            f"a force component on atom {atom} is {largest[atom]:.1f} eV/Å, above {max_force_ev_per_ang:g} eV/Å",
+        )
+    return None

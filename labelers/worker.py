@@ -1,0 +1,90 @@
+"""The program of a labelling worker: `python -m labelers.worker SOCKET PARENT`, started by `labelers.pool`.
+
+It builds its labeler once, then answers one frame at a time until the pool is gone. It imports neither torch nor
+Prefect, so it starts in half a second and stays small.
+"""
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from al_engine.config import LabelsConfig
+from al_engine.errors import InputError
+from labelers import wire
+from labelers.blas import preload_openblas
+from labelers.protocol import Labeler, LabelError, LabelReason
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends; exit now if the parent is gone.
+
+    Without it, workers outlive a parent that was killed, and keep computing for nobody. Does nothing but on Linux;
+    elsewhere a worker notices after the label it is working on.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def _build(order: wire.Message) -> Labeler:
+    config = LabelsConfig.model_validate(order["config"])
+    if config.backend == "tblite":
+        preload_openblas()
+    module_name, _, function_name = order["factory"].partition(":")
+    labeler: Labeler = getattr(importlib.import_module(module_name), function_name)(config)
+    return labeler
+
+
+def _answer(labeler: Labeler, request: wire.Message) -> wire.Message:
+    start = time.perf_counter()
+    try:
+        energy, forces = labeler.label(wire.frame_from_message(request))
+        answer = {"energy": float(energy), "forces": np.asarray(forces, dtype=np.float64).tolist()}
+    except LabelError as error:
+        answer = {"reason": error.reason.value, "message": error.message}
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this frame only
+        answer = {"reason": LabelReason.BACKEND_ERROR.value, "message": f"{type(error).__name__}: {error}"}
+    return {**answer, "seconds": time.perf_counter() - start}
+
+
+def serve(connection: Connection) -> None:
+    """Build the labeler that the first message orders, then label frame after frame until the pool hangs up."""
+    try:
+        labeler = _build(wire.receive(connection))
+    except InputError as error:
+        wire.send(connection, {"fatal": str(error)})
+        return
+    except Exception as error:  # noqa: BLE001 - the parent tells the user; nobody reads a worker's stderr
+        wire.send(connection, {"fatal": f"the labeler can't be built: {type(error).__name__}: {error}"})
+        return
+    wire.send(connection, {"ready": True})
+    while True:
+        wire.send(connection, _answer(labeler, wire.receive(connection)))
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the pool on an inherited socket; returns the exit status."""
+    if len(arguments) != 2:  # noqa: PLR2004 - the two named in the usage
+        sys.stderr.write("usage: python -m labelers.worker SOCKET PARENT (started by the labelling pool)\n")
+        return 2
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    socket, parent_pid = (int(argument) for argument in arguments)
+    die_with_parent(parent_pid)
+    try:
+        serve(Connection(socket))
+    except (EOFError, OSError):
+        return 0  # the pool hung up
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
