@@ -6,6 +6,7 @@ from enum import StrEnum
 import numpy as np
 
 from al_engine.frames import FloatArray, Frame, IntArray
+from samplers.periodic import nearest_image
 from samplers.walls import SphericalWall, extent
 
 CLOSEST_ATOMS_ANG = 0.3
@@ -62,18 +63,15 @@ def bond_lengths(positions: FloatArray, pairs: IntArray) -> FloatArray:
 def closest_distance(positions: FloatArray, cell: FloatArray, pbc: np.ndarray) -> float:
     """Smallest distance in Å between two atoms, over minimum images where periodic; inf for a single atom.
 
-    Rounding fractional coordinates finds the true nearest image of any pair closer than half the smallest cell height,
-    which is what a check for atoms on top of each other needs.
+    Exact where it is below half the smallest cell height (`nearest_image`), which is what a check for atoms on top of
+    each other needs.
     """
     n_atoms = len(positions)
     closest = np.inf
-    inverse = np.linalg.inv(cell) if pbc.any() else None
     for start in range(0, n_atoms, _ROWS):
         rows = positions[start : start + _ROWS]
         vectors = rows[:, None, :] - positions[None, start:, :]
-        if inverse is not None:
-            images = np.where(pbc, np.round(vectors @ inverse), 0.0)
-            vectors = vectors - images @ cell
+        vectors = nearest_image(vectors, cell, pbc)
         squares = np.einsum("ijk,ijk->ij", vectors, vectors)
         diagonal = np.arange(len(rows))
         squares[diagonal, diagonal] = np.inf

@@ -1,0 +1,45 @@
+"""Structures and trajectories from files, checked before anything is computed with them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from al_engine.errors import InputError
+from al_engine.frames import Frame
+
+
+def read_frames(path: Path) -> list[Frame]:
+    """All frames of a file in any format ASE reads; charge and unpaired_electrons from each frame's `info`, else 0.
+
+    Raises:
+        InputError: Naming the file (and frame), if it is missing, empty, unreadable, or has atoms on top of nothing:
+            positions that are not finite, or no atoms.
+    """
+    import ase.io
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty")
+    try:
+        images = ase.io.read(path, index=":")
+    except Exception as error:  # ASE's readers raise whatever their parser stumbles over
+        reason = str(error).strip().splitlines()
+        detail = f": {reason[0]}" if reason else ""
+        raise InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})") from error
+    if not images:
+        raise InputError(f"{path} holds no structure")
+    frames = []
+    for index, atoms in enumerate(images):
+        where = f"{path}, frame {index}" if len(images) > 1 else str(path)
+        if len(atoms) == 0:
+            raise InputError(f"{where} has no atoms")
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+            raise InputError(f"{where} has positions or a cell that are not finite numbers")
+        if atoms.pbc.any() and atoms.cell.rank < 3:  # noqa: PLR2004 -- three dimensions
+            raise InputError(f"{where} is periodic but has no full cell")
+        try:
+            frames.append(Frame.from_atoms(atoms))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: charge and unpaired_electrons must be whole numbers ({error})") from error
+    return frames

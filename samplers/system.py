@@ -1,0 +1,113 @@
+"""The system a campaign is about: from the config's `system` section to a packed frame."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from al_engine.config import SystemConfig
+from al_engine.errors import InputError
+from al_engine.frames import Frame, IntArray
+from al_engine.seeds import derived_seed
+from samplers.charge_spin import resolve_charge_and_spin
+from samplers.explosion import Bonds
+from samplers.molecules import Molecule, molecule_from_file, molecule_from_smiles
+from samplers.packing import pack_box, pack_cluster
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class System:
+    """Copies of one molecule, packed; atoms stand molecule after molecule.
+
+    Attributes:
+        frame: The packed structure, with total charge and unpaired electrons.
+        molecule: What one copy is.
+        n_molecules: How many copies there are.
+        bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
+        molecule_of_atom: Index of the copy each atom belongs to, shape (N,).
+        density_g_per_cm3: Density the config names, or None.
+    """
+
+    frame: Frame
+    molecule: Molecule
+    n_molecules: int
+    bonds: Bonds
+    molecule_of_atom: IntArray
+    density_g_per_cm3: float | None = None
+
+
+def tiled_bonds(molecule: Molecule, count: int) -> IntArray:
+    """Bonds of `count` copies, shape (count * n_bonds, 2)."""
+    shifts = len(molecule) * np.arange(count)
+    pairs: IntArray = (molecule.bonds[None, :, :] + shifts[:, None, None]).reshape(-1, 2)
+    return pairs
+
+
+def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecule:
+    """The molecule a config names; a relative `structure` path counts from `base_dir`.
+
+    Raises:
+        InputError: If it can't be read or built.
+    """
+    if config.smiles is not None:
+        return molecule_from_smiles(config.smiles, seed=derived_seed(seed, "conformer"))
+    if config.structure is None:
+        raise InputError("give exactly one of system.smiles and system.structure")
+    return molecule_from_file(base_dir / config.structure)
+
+
+def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
+    """Build the molecule, resolve charge and spin, and pack the copies.
+
+    A periodic structure file with `shape: box` and one molecule keeps its own cell; otherwise a box is cubic at the
+    density. As a cluster, a periodic structure is made whole and loses its cell.
+
+    Args:
+        config: The `system` section.
+        base_dir: The folder that relative paths count from.
+        seed: Seed of conformer and packing.
+
+    Raises:
+        InputError: If the molecule can't be read, has elements beyond radon, impossible charge or spin, or can't be
+            packed.
+    """
+    molecule = load_molecule(config, base_dir=base_dir, seed=seed)
+    return packed_system(molecule, config, count=config.molecules, seed=seed)
+
+
+def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed: int) -> System:
+    """Pack `count` copies of a molecule that is already built, as the config's shape has it.
+
+    Raises:
+        InputError: As `build_system`.
+    """
+    numbers = np.tile(molecule.numbers, count)
+    charge, unpaired = resolve_charge_and_spin(
+        numbers=numbers,
+        molecules=count,
+        charge=config.charge,
+        unpaired_electrons=config.unpaired_electrons,
+        molecule_charge=molecule.charge,
+        molecule_radical_electrons=molecule.radical_electrons,
+        source=molecule.source,
+    )
+    pack_seed = derived_seed(seed, "packing")
+    cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
+    if config.shape == "cluster":
+        positions = pack_cluster(molecule, count, seed=pack_seed)
+    elif molecule.pbc.all() and count == 1:
+        positions, cell, pbc = molecule.positions, molecule.cell, molecule.pbc
+    elif config.density_g_per_cm3 is None:
+        raise InputError("`shape: box` needs `density_g_per_cm3`")
+    else:
+        positions, cell = pack_box(molecule, count, density_g_per_cm3=config.density_g_per_cm3, seed=pack_seed)
+        pbc = np.ones(3, dtype=bool)
+    frame = Frame(numbers=numbers, positions=positions, cell=cell, pbc=pbc, charge=charge, unpaired_electrons=unpaired)
+    return System(
+        frame=frame,
+        molecule=molecule,
+        n_molecules=count,
+        bonds=Bonds.at(frame, tiled_bonds(molecule, count)),
+        molecule_of_atom=np.repeat(np.arange(count), len(molecule)),
+        density_g_per_cm3=config.density_g_per_cm3,
+    )
