@@ -5,9 +5,18 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0.0, le=20_000.0, allow_inf_nan=False)]
@@ -29,9 +38,9 @@ class Section(BaseModel):
 class SystemConfig(Section):
     """What the force field is for."""
 
-    smiles: str | None = Field(None, description="SMILES of one molecule. Give this or `structure`.")
+    smiles: str | None = Field(None, min_length=1, description="SMILES of one molecule. Give this or `structure`.")
     structure: str | None = Field(
-        None, description="Structure file that ASE reads (xyz, pdb, cif, ...), relative to this file."
+        None, min_length=1, description="Structure file that ASE reads (xyz, pdb, cif, ...), relative to this file."
     )
     molecules: PositiveInt = Field(1, le=10_000, description="How many copies of the molecule make the system.")
     shape: Literal["cluster", "box"] = Field(
@@ -120,7 +129,9 @@ class LabelsConfig(Section):
     ase_calculator: str | None = Field(
         None, description="For `backend: ase`: a name ASE knows (`emt`) or `package.module:Class`."
     )
-    ase_parameters: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the ASE calculator.")
+    ase_parameters: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Keyword arguments of the ASE calculator."
+    )
     max_force_ev_per_ang: PositiveFloat = Field(
         100.0, description="A label with a larger force component is a recorded failure."
     )
@@ -277,7 +288,7 @@ class StopConfig(Section):
         0.95,
         description="Guard: decorrelated frames must suffice to claim the acceptance at this confidence.",
     )
-    max_iterations: PositiveInt = Field(10, description="Iterations before the verdict `max_iterations`.")
+    max_iterations: PositiveInt = Field(10, le=1000, description="Iterations before the verdict `max_iterations`.")
     max_labels: PositiveInt | None = Field(
         None, description="Labels in all before the verdict `budget`; null: no limit."
     )

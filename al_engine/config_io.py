@@ -23,10 +23,11 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable) or key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(None, None, f"key `{key}` is given twice (line {line})", None)
-            seen.add(key)
+            if isinstance(key, Hashable):  # another one is refused below
+                if key in seen:
+                    problem = f"key `{key}` is given twice (line {key_node.start_mark.line + 1})"
+                    raise yaml.constructor.ConstructorError(None, None, problem, None)
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -91,6 +92,10 @@ def _explain(detail: ErrorDetails) -> str:
         return f"`{where}` is missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if kind == "model_type":
+        message = "input should be a section: indented lines `key: value`"
+    elif kind == "string_type" and detail["input"] is not None:
+        message += "; put it in quotes"  # `NO` and `[NH4+]` are SMILES, but a boolean and a list in YAML
     if kind == "value_error" and isinstance(detail["input"], dict):
         return f"`{where}`: {message}" if where else message
     return f"`{where}`: got {got}; {message}"

@@ -5,7 +5,8 @@ Layout of a group with M frames and T atoms in all: `n_atoms` (M,), `numbers` (T
 `forces` (T, 3) eV/Å.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,17 +14,20 @@ import numpy as np
 from al_engine.errors import LedgerError
 from al_engine.frames import Frame, LabelledFrame
 
+Columns = Mapping[str, tuple[tuple[int, ...], str]]
+"""Name -> (shape of one row, type)."""
+
 UNITS = {"positions": "Å", "cell": "Å", "charge": "e", "energy": "eV", "forces": "eV/Å"}
-PER_ATOM = {"numbers": ((), "i8"), "positions": ((3,), "f8")}
-PER_FRAME = {
+PER_ATOM: Columns = {"numbers": ((), "i8"), "positions": ((3,), "f8")}
+PER_FRAME: Columns = {
     "n_atoms": ((), "i8"),
     "cell": ((3, 3), "f8"),
     "pbc": ((3,), "?"),
     "charge": ((), "i8"),
     "unpaired_electrons": ((), "i8"),
 }
-LABELS_PER_ATOM = {"forces": ((3,), "f8")}
-LABELS_PER_FRAME = {"energy": ((), "f8")}
+LABELS_PER_ATOM: Columns = {"forces": ((3,), "f8")}
+LABELS_PER_FRAME: Columns = {"energy": ((), "f8")}
 
 
 def write_frames(group: h5py.Group, frames: Sequence[Frame]) -> None:
@@ -55,8 +59,7 @@ def read_frames(group: h5py.Group) -> list[Frame]:
     Raises:
         LedgerError: If an array is missing or their lengths do not fit together.
     """
-    arrays = _read(group, [*PER_ATOM, *PER_FRAME])
-    bounds = _bounds(group, arrays["n_atoms"], len(arrays["positions"]))
+    arrays, bounds = _read(group, PER_ATOM, PER_FRAME)
     return [
         Frame(
             numbers=arrays["numbers"][start:stop],
@@ -74,23 +77,28 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
         LedgerError: As `read_frames`.
     """
     frames = read_frames(group)
-    arrays = _read(group, ["n_atoms", "energy", "forces"])
-    bounds = _bounds(group, arrays["n_atoms"], len(arrays["forces"]))
+    arrays, bounds = _read(group, LABELS_PER_ATOM, {"n_atoms": PER_FRAME["n_atoms"], **LABELS_PER_FRAME})
     return [
         LabelledFrame(frame=frame, energy=energy, forces=arrays["forces"][start:stop])
         for frame, energy, (start, stop) in zip(frames, arrays["energy"], bounds, strict=True)
     ]
 
 
-def _read(group: h5py.Group, names: Sequence[str]) -> dict[str, np.ndarray]:
-    missing = [name for name in names if name not in group]
+def _read(group: h5py.Group, per_atom: Columns, per_frame: Columns) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """The arrays asked for, and the rows (start, stop) of each frame's atoms in those per atom."""
+    columns = {**per_atom, **per_frame}
+    where = f"{group.file.filename}:{group.name}"
+    missing = [name for name in columns if name not in group]
     if missing:
-        raise LedgerError(f"{group.file.filename}:{group.name} lacks {', '.join(missing)}: no frames of ours")
-    return {name: group[name][()] for name in names}
-
-
-def _bounds(group: h5py.Group, n_atoms: np.ndarray, total: int) -> list[tuple[int, int]]:
+        raise LedgerError(f"{where} lacks {', '.join(missing)}: no frames of ours")
+    arrays = {name: group[name][()] for name in columns}
+    n_atoms = arrays["n_atoms"]
+    if (n_atoms < 0).any():
+        raise LedgerError(f"{where}/n_atoms has negative counts")
     stops = np.cumsum(n_atoms)
-    if (n_atoms < 0).any() or (stops[-1] if len(stops) else 0) != total:
-        raise LedgerError(f"{group.file.filename}:{group.name}: n_atoms does not add up to the atoms stored")
-    return list(zip((stops - n_atoms).tolist(), stops.tolist(), strict=True))
+    total = int(stops[-1]) if len(stops) else 0
+    for name, (shape, _) in columns.items():
+        expected = (total if name in per_atom else len(n_atoms), *shape)
+        if arrays[name].shape != expected:
+            raise LedgerError(f"{where}/{name} has shape {arrays[name].shape}, its n_atoms ask for {expected}")
+    return arrays, list(zip((stops - n_atoms).tolist(), stops.tolist(), strict=True))

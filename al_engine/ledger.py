@@ -23,12 +23,13 @@ import h5py
 import numpy as np
 
 from al_engine.config import CampaignConfig
-from al_engine.config_io import load_config, parse_config, refuse_changes
+from al_engine.config_io import load_config, refuse_changes, validate_config
 from al_engine.config_text import config_text
+from al_engine.disk import disk_error, write_file
 from al_engine.errors import InputError, LedgerError
 from al_engine.frame_io import LABELS_PER_ATOM, LABELS_PER_FRAME, PER_ATOM, PER_FRAME, UNITS, read_labelled
 from al_engine.frames import LabelledFrame, dataset_digest
-from al_engine.parts import SCHEMA_VERSION, disk_error, open_part, part_key, publish, write_part
+from al_engine.parts import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, part_key, write_part
 from al_engine.records import IterationRecord
 from al_engine.verdict import Verdict, VerdictKind
 
@@ -57,6 +58,26 @@ class Part:
     content_hash: str
     seconds: float
 
+    @classmethod
+    def load(cls, path: Path, *, verify: bool = False) -> "Part":
+        """Read a part's attributes; `verify` recomputes its content hash.
+
+        Raises:
+            LedgerError: If it is missing, damaged or no part of a campaign.
+        """
+        with open_part(path, verify=verify) as root:
+            attributes = dict(root.attrs)
+        try:
+            return cls(
+                name=path.stem,
+                path=path,
+                key=str(attributes["key"]),
+                content_hash=str(attributes["content_hash"]),
+                seconds=float(attributes.get("seconds", 0.0)),
+            )
+        except KeyError as error:
+            raise LedgerError(f"{path}: lacks the attribute {error}; it is no part of a campaign") from None
+
     @property
     def link(self) -> str:
         """Where the part stands in campaign.h5, such as `/iterations/003/member0`."""
@@ -67,24 +88,15 @@ class Part:
         return f"/{group}/{match['stage']}"
 
     @property
+    def iteration(self) -> int | None:
+        """The iteration it belongs to; None for the initial set."""
+        match = PART_NAME.fullmatch(self.name)
+        return int(match["iteration"]) if match and match["iteration"] else None
+
+    @property
     def has_labels(self) -> bool:
         """Whether its `labelled` group joins the data set."""
         return self.link.rsplit("/", 1)[-1] in DATASET_STAGES
-
-
-def _load_part(path: Path, *, verify: bool) -> Part:
-    with open_part(path, verify=verify) as root:
-        attributes = dict(root.attrs)
-    try:
-        return Part(
-            name=path.stem,
-            path=path,
-            key=str(attributes["key"]),
-            content_hash=str(attributes["content_hash"]),
-            seconds=float(attributes.get("seconds", 0.0)),
-        )
-    except KeyError as error:
-        raise LedgerError(f"{path}: lacks the attribute {error}; it is no part of a campaign") from None
 
 
 class Ledger:
@@ -135,18 +147,15 @@ class Ledger:
         if not path.exists():
             return None
         with _open_index(path) as root:
-            return parse_config(str(root.attrs["config_json"]), source=f"{path}:config_json")
+            return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json")
 
     def write_config(self) -> None:
         """Write `campaign.yaml`, commented and normalised."""
-        path = self.directory / CONFIG_FILE
-        temporary = path.with_name(path.name + ".tmp")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(config_text(self.config), encoding="utf-8")
-            publish(temporary, path)
         except OSError as error:
-            raise disk_error(path, error) from error
+            raise disk_error(self.directory, error) from error
+        write_file(self.directory / CONFIG_FILE, config_text(self.config).encode())
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -165,7 +174,7 @@ class Ledger:
         Raises:
             LedgerError: If one can't be read.
         """
-        return [_load_part(path, verify=False) for path in sorted(self.parts_directory.glob("*.h5"))]
+        return [Part.load(path) for path in sorted(self.parts_directory.glob("*.h5"))]
 
     def find(self, name: str, key: str) -> Part | None:
         """The finished part of that name, or None if the stage has to be computed.
@@ -176,7 +185,7 @@ class Ledger:
         path = self.part_path(name)
         if not path.exists():
             return None
-        part = _load_part(path, verify=True)
+        part = Part.load(path, verify=True)
         if part.key != key:
             raise LedgerError(
                 f"{path}: was made from other inputs than this campaign's now; move it away to compute it again"
@@ -206,7 +215,7 @@ class Ledger:
         part = self.find(name, key)
         if part is None:
             compute(self.part_path(name), key)
-            part = _load_part(self.part_path(name), verify=False)
+            part = Part.load(self.part_path(name))
             self.write_index(verdict=None)
         return part
 
@@ -225,10 +234,12 @@ class Ledger:
         """Parts whose labelled frames make the data set, in order."""
         return [part for part in self.parts() if part.has_labels]
 
-    def dataset(self) -> list[LabelledFrame]:
-        """The labelled frames in order, test set not included."""
+    def dataset(self, *, before: int | None = None) -> list[LabelledFrame]:
+        """The labelled frames in order, test set not included; only those before an iteration if one is given."""
         labelled: list[LabelledFrame] = []
         for part in self.dataset_parts():
+            if before is not None and part.iteration is not None and part.iteration >= before:
+                continue
             with open_part(part.path) as root:
                 labelled += read_labelled(root["labelled"])
         return labelled
@@ -237,6 +248,11 @@ class Ledger:
         """SHA-256 over the labelled frames' content in order."""
         return dataset_digest(self.dataset())
 
+    def label_parts(self, iteration: int | None) -> list[Path]:
+        """Files with the labels of an iteration in order; None: of the initial set."""
+        group = "initial" if iteration is None else f"iter{iteration:03d}"
+        return sorted(self.parts_directory.glob(f"{group}-labels-*.h5"))
+
     def history(self) -> list[IterationRecord]:
         """Records of the finished iterations, oldest first."""
         records = []
@@ -244,6 +260,19 @@ class Ledger:
             with open_part(path) as root:
                 records.append(IterationRecord.from_json(str(root.attrs["record"])))
         return records
+
+    def label_failures(self) -> int:
+        """Failed labels so far, of the initial set and of all iterations."""
+        failures = 0
+        for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
+            with open_part(path) as root:
+                failures += len(root["reason"]) - len(root["labelled/energy"])
+        return failures
+
+    def iteration_seconds(self, iteration: int) -> float:
+        """Time on the clock of a finished iteration in seconds, since it was started or last resumed."""
+        with open_part(self.part_path(f"iter{iteration:03d}-append")) as root:
+            return float(root.attrs["iteration_seconds"])
 
     def verdict(self) -> Verdict | None:
         """Why the campaign stopped; None while it has not."""
@@ -263,40 +292,28 @@ class Ledger:
         Raises:
             ResumableError: If the disk is full.
         """
-        path = self.directory / CAMPAIGN_FILE
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with self._index_lock, h5py.File(temporary, "w") as root:
-                parts = self.parts()
-                root.attrs.update(
-                    schema_version=SCHEMA_VERSION,
-                    campaign=self.config.name,
-                    config_json=json.dumps(self.config.model_dump(mode="json"), sort_keys=True),
-                    units=json.dumps(UNITS, sort_keys=True),
-                )
-                if verdict is not None:
-                    root.attrs.update(verdict=verdict.kind.value, verdict_evidence=verdict.evidence)
-                for part in parts:
-                    root[part.link] = h5py.ExternalLink(f"{PARTS}/{part.path.name}", "/")
-                _write_table(root.create_group("ledger"), parts)
-                _link_dataset(root.create_group("dataset"), [part for part in parts if part.has_labels])
-                root.close()
-                publish(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise disk_error(path, error) from error
+        with self._index_lock, in_memory_hdf5(self.directory / CAMPAIGN_FILE) as root:
+            parts = self.parts()
+            root.attrs.update(
+                schema_version=SCHEMA_VERSION,
+                campaign=self.config.name,
+                config_json=json.dumps(self.config.model_dump(mode="json"), sort_keys=True),
+                units=json.dumps(UNITS, sort_keys=True),
+            )
+            if verdict is not None:
+                root.attrs.update(verdict=verdict.kind.value, verdict_evidence=verdict.evidence)
+            for part in parts:
+                root[part.link] = h5py.ExternalLink(f"{PARTS}/{part.path.name}", "/")
+            _write_table(root.create_group("ledger"), parts)
+            _link_dataset(root.create_group("dataset"), [part for part in parts if part.has_labels])
 
 
 @contextmanager
 def _open_index(path: Path) -> Iterator[h5py.File]:
-    try:
-        root = h5py.File(path, "r")
-    except OSError as error:
-        reason = " ".join(str(error).split())[:120]
-        raise LedgerError(f"{path}: damaged ({reason}); delete it and resume: it is rebuilt from parts/") from None
-    with root:
+    fix = "delete it and resume: it is rebuilt from parts/"
+    with open_hdf5(path, fix=fix) as root:
         if "config_json" not in root.attrs:
-            raise LedgerError(f"{path}: no campaign file of ours; delete it and resume: it is rebuilt from parts/")
+            raise LedgerError(f"{path}: no campaign file of ours; {fix}")
         yield root
 
 

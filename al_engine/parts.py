@@ -11,11 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from al_engine.errors import LedgerError, ResumableError
+from al_engine.disk import write_file
+from al_engine.errors import LedgerError
 
 SCHEMA_VERSION = 1
 VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds"})
 """Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
+
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py raises on damaged bytes, depending on what they were: data, a name, a type, an address."""
 
 
 def part_key(kind: str, inputs: Mapping[str, Any], parents: Sequence[str]) -> str:
@@ -39,13 +43,14 @@ def content_hash(root: h5py.File) -> str:
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
         attributes = {
-            key: _plain(value) for key, value in item.attrs.items() if not (name == "" and key in VOLATILE_ATTRIBUTES)
+            key: value for key, value in item.attrs.items() if not (name == "" and key in VOLATILE_ATTRIBUTES)
         }
-        digest.update(json.dumps([name, attributes], sort_keys=True).encode())
+        digest.update(_json([name, attributes]))
         if isinstance(item, h5py.Dataset):
-            array = np.ascontiguousarray(item[()])
-            digest.update(json.dumps([array.dtype.str, array.shape]).encode())
-            digest.update(array.tobytes())
+            array = np.asarray(item[()])
+            digest.update(_json([str(array.dtype.descr), array.shape]))
+            # The bytes of variable-length strings are pointers.
+            digest.update(_json(array) if array.dtype.hasobject else array.tobytes())
 
     add("", root)
     names: list[str] = []
@@ -55,8 +60,32 @@ def content_hash(root: h5py.File) -> str:
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+def _json(value: Any) -> bytes:
+    def plain(other: Any) -> Any:
+        if isinstance(other, np.ndarray | np.generic):
+            return other.tolist()
+        if isinstance(other, bytes):
+            return other.hex()
+        raise TypeError(f"a part cannot hold a {type(other).__name__}")
+
+    return json.dumps(value, sort_keys=True, default=plain).encode()
+
+
+@contextmanager
+def in_memory_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Write an HDF5 file: all of it or nothing, and on disk when the block ends.
+
+    It is made in memory, because HDF5 neither reports a full disk in one way nor survives it: a file that can't be
+    flushed stays open in the library, which then crashes at the end of the process.
+
+    Raises:
+        ResumableError: If the disk is full or can't be written to.
+    """
+    with h5py.File(str(path), "w", driver="core", backing_store=False) as root:
+        yield root
+        root.flush()
+        content = root.id.get_file_image()
+    write_file(path, content)
 
 
 @contextmanager
@@ -71,43 +100,10 @@ def write_part(path: Path, *, kind: str, key: str) -> Iterator[h5py.File]:
     Raises:
         ResumableError: If the disk is full or can't be written to.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with h5py.File(temporary, "w") as root:
-            root.attrs.update(schema_version=SCHEMA_VERSION, kind=kind, key=key)
-            yield root
-            root.attrs["content_hash"] = content_hash(root)
-        publish(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, so that a crash leaves either the old state or the new one."""
-    with temporary.open("rb+") as handle:
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def disk_error(path: Path, error: OSError) -> ResumableError:
-    """The message for a write that failed. HDF5 hides the reason in its text, so the text is shown."""
-    reason = " ".join(str(error).split())
-    if "errno = 28" in reason or "No space left" in reason:
-        return ResumableError(
-            f"{path}: the disk is full. Nothing finished is lost: free some space, then `al-engine resume`"
-        )
-    return ResumableError(
-        f"{path}: cannot be written ({reason[:200]}). Nothing finished is lost: fix that, then resume"
-    )
+    with in_memory_hdf5(path) as root:
+        root.attrs.update(schema_version=SCHEMA_VERSION, kind=kind, key=key)
+        yield root
+        root.attrs["content_hash"] = content_hash(root)
 
 
 @contextmanager
@@ -119,28 +115,53 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
         verify: Recompute the content hash.
 
     Raises:
-        LedgerError: If the file is missing, damaged, or of a schema this version does not read.
+        LedgerError: If the file is missing, damaged, in use, or of a schema this version does not read.
+    """
+    fix = "move it away and resume to compute it again"
+    with open_hdf5(path, fix=fix) as root:
+        schema = root.attrs.get("schema_version")
+        if schema != SCHEMA_VERSION:
+            raise LedgerError(f"{path}: has schema {schema}, this version reads {SCHEMA_VERSION}")
+        if verify and not _is_as_written(root):
+            raise LedgerError(f"{path}: its content is not what was written; {fix}")
+        yield root
+
+
+@contextmanager
+def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file whose attributes can be read.
+
+    Args:
+        path: The file.
+        fix: What to do if it is damaged, for the error.
+
+    Raises:
+        LedgerError: If the file is missing, damaged or in use.
     """
     try:
         root = h5py.File(path, "r")
     except FileNotFoundError:
         raise LedgerError(f"{path}: missing; restore it, or resume to compute it again") from None
     except OSError as error:
-        reason = " ".join(str(error).split())
-        raise LedgerError(f"{path}: damaged ({reason[:120]}); move it away and resume to compute it again") from None
+        if error.errno is not None:  # the system's word, not HDF5's: the file itself may be sound
+            reason = os.strerror(error.errno)
+            raise LedgerError(f"{path}: cannot be opened ({reason}); does another program write to it?") from None
+        raise _damaged(path, error, fix) from None
     with root:
-        schema = root.attrs.get("schema_version")
-        if schema != SCHEMA_VERSION:
-            raise LedgerError(f"{path}: has schema {schema}, this version reads {SCHEMA_VERSION}")
-        if verify:
-            _verify(path, root)
+        try:
+            dict(root.attrs)
+        except UNREADABLE as error:
+            raise _damaged(path, error, fix) from None
         yield root
 
 
-def _verify(path: Path, root: h5py.File) -> None:
+def _damaged(path: Path, error: Exception, fix: str) -> LedgerError:
+    reason = " ".join(str(error).split())
+    return LedgerError(f"{path}: damaged ({reason[:120]}); {fix}")
+
+
+def _is_as_written(root: h5py.File) -> bool:
     try:
-        actual = content_hash(root)
-    except (OSError, RuntimeError, KeyError):
-        actual = "unreadable"
-    if actual != root.attrs.get("content_hash"):
-        raise LedgerError(f"{path}: its content is not what was written; move it away and resume to compute it again")
+        return bool(content_hash(root) == root.attrs.get("content_hash"))
+    except UNREADABLE:
+        return False

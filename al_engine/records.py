@@ -41,7 +41,7 @@ class IterationRecord:
         labelled: New labels that joined the data set.
         label_failures: Frames chosen whose label failed.
         dataset_size: Labelled frames after this iteration, test set not counted.
-        error_before_training_mev_per_ang: Force MAE of the committee that chose the new labels on them; None: no labels.
+        error_before_training_mev_per_ang: Force MAE on the new labels of the committee that chose them, or None.
         test_force_mae_mev_per_ang: Force MAE of the committee mean on the test set.
         test_energy_mae_mev_per_atom: Energy MAE of the committee mean on the test set.
     """

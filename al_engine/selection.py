@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from al_engine.config import SelectionConfig
 from al_engine.frames import BoolArray, FloatArray, IntArray
 
-MEV = 1e-3
+MEV_PER_EV = 1000.0
 
 
 class Fate(IntEnum):
@@ -62,7 +62,13 @@ def count(fates: NDArray[np.integer]) -> Counts:
 
 def in_window(deviation: FloatArray, config: SelectionConfig) -> BoolArray:
     """Whether each deviation (eV/Å) lies in the window, both ends included."""
-    return np.asarray((deviation >= config.lower_mev_per_ang * MEV) & (deviation <= config.upper_mev_per_ang * MEV))
+    lower, upper = _window(config)
+    return np.asarray((deviation >= lower) & (deviation <= upper))
+
+
+def _window(config: SelectionConfig) -> tuple[float, float]:
+    """Both ends in eV/Å. The quotient is the number nearest the decimal; times 1e-3 would often miss it."""
+    return config.lower_mev_per_ang / MEV_PER_EV, config.upper_mev_per_ang / MEV_PER_EV
 
 
 def select(
@@ -87,7 +93,7 @@ def select(
     """
     candidate = in_window(deviation, config)
     fates = np.full(len(deviation), Fate.REJECTED, dtype=np.int8)  # NaN is in no window
-    fates[deviation < config.lower_mev_per_ang * MEV] = Fate.ACCURATE
+    fates[deviation < _window(config)[0]] = Fate.ACCURATE
     fates[candidate] = Fate.OVER_CAP
     fates[candidate & refused] = Fate.REFUSED
     fates[candidate & too_close] = Fate.TOO_CLOSE

@@ -1,0 +1,56 @@
+# Everything a user or contributor runs. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# CPU builds of torch. With an NVIDIA GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cu130
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types format benchmark docs clean
+
+help:  ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## Set up .venv with pinned versions (CPU torch; see TORCH_INDEX in the Makefile for GPUs)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "al-engine needs Python 3.11 or later: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+		{ echo "no virtual environment could be made; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "installing into $(VENV) (a minute or two)"
+	@# torch alone first: from the CPU index where it answers, and without what only GPUs need
+	@$(PIP) --no-deps --retries 0 --timeout 20 --extra-index-url $(TORCH_INDEX) torch
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol (about 10 minutes on 2 cores)
+	@$(BIN)/al-engine run examples/ethanol.yaml --dir runs/ethanol || test $$? -eq 3
+	@$(BIN)/al-engine status runs/ethanol
+
+test: install  ## Run the whole test suite
+	@$(BIN)/pytest
+
+lint: install  ## Check style, and that imports point one way
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports
+
+types: install  ## Check types
+	@$(BIN)/mypy
+
+format: install  ## Format the code
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+benchmark: install  ## Time the stages of one iteration on C12F27N, three molecules; prints a table
+	@$(BIN)/python benchmarks/iteration.py
+
+docs: install  ## Write docs/config.md, the reference of all options, from the code
+	@$(BIN)/python docs/generate.py
+
+clean:  ## Remove .venv and caches; campaigns in runs/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,50 @@
+"""Files that are replaced as a whole: a crash leaves the old one or the new one, never half of one."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from al_engine.errors import ResumableError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file: all of it or nothing, and on disk when this returns.
+
+    Args:
+        path: The file; `path` + ".tmp" is used meanwhile.
+        content: All of its bytes.
+
+    Raises:
+        ResumableError: If the disk is full or can't be written to.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def disk_error(path: Path, error: OSError) -> ResumableError:
+    """The message for a write that failed."""
+    if error.errno in DISK_FULL:
+        return ResumableError(
+            f"{path}: the disk is full. Nothing finished is lost: free some space, then `al-engine resume`"
+        )
+    return ResumableError(
+        f"{path}: cannot be written ({error.strerror or error}). Nothing finished is lost: fix that, then resume"
+    )

@@ -1,0 +1,153 @@
+"""The Prefect flow: campaign -> one subflow per iteration -> coarse tasks with names a chemist reads.
+
+Tasks only call the stages; the parts on disk are the only cache, so Prefect's is off everywhere.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import prefect
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Completed, State
+
+from al_engine.protocols import Progress
+from al_engine.verdict import Verdict
+from flows.artifacts import publish_iteration
+from flows.context import session
+from flows.display import duration_text
+
+Stage = Callable[[Progress], str]
+
+
+def _run_stage(name: str, stage: Stage) -> None:
+    """Run a stage with its progress shown, and log its one-line summary to the UI and the terminal."""
+    with session().display.step(name) as progress:
+        summary = stage(progress)
+    get_run_logger().info(summary)
+    session().display.say(f"  [green]✓[/] {name}: {summary}")
+
+
+@task(name="build and anneal", task_run_name="build and anneal", cache_policy=NO_CACHE)
+def initial_frames_task() -> None:
+    """Make the initial and test frames."""
+    _run_stage("build and anneal", session().campaign.initial_frames)
+
+
+@task(name="label", task_run_name="label {first}-{last}", cache_policy=NO_CACHE)
+def label_task(iteration: int | None, first: int, last: int) -> None:
+    """Label a chunk of frames."""
+    campaign = session().campaign
+    _run_stage(f"label {first}-{last}", lambda progress: campaign.label(iteration, first, last, progress))
+
+
+@task(name="assemble", task_run_name="assemble data set", cache_policy=NO_CACHE)
+def assemble_task() -> None:
+    """Assemble the initial data set and the test set."""
+    _run_stage("assemble data set", lambda _: session().campaign.assemble())
+
+
+@task(name="train member", task_run_name="train member {member}", cache_policy=NO_CACHE)
+def train_task(iteration: int, member: int) -> None:
+    """Train one committee member."""
+    campaign = session().campaign
+    _run_stage(f"train member {member}", lambda progress: campaign.train(iteration, member, progress))
+
+
+@task(name="sample", task_run_name="sample {kelvin:g} K", cache_policy=NO_CACHE)
+def sample_task(iteration: int, temperature_index: int, kelvin: float) -> None:
+    """Run the replicas of one temperature."""
+    campaign = session().campaign
+    _run_stage(f"sample {kelvin:g} K", lambda progress: campaign.sample(iteration, temperature_index, progress))
+
+
+@task(name="select", task_run_name="select frames", cache_policy=NO_CACHE)
+def select_task(iteration: int) -> None:
+    """Decide the fate of every sampled frame."""
+    _run_stage("select frames", lambda _: session().campaign.select(iteration))
+
+
+@task(name="evaluate", task_run_name="evaluate committee", cache_policy=NO_CACHE)
+def evaluate_task(iteration: int) -> None:
+    """Score the committee on test set and new labels."""
+    campaign = session().campaign
+    _run_stage("evaluate committee", lambda progress: campaign.evaluate(iteration, progress))
+
+
+@task(name="append", task_run_name="append labels", cache_policy=NO_CACHE)
+def append_task(iteration: int, seconds: float) -> None:
+    """Add the new labels to the data set."""
+    _run_stage("append labels", lambda _: session().campaign.append(iteration, seconds))
+
+
+@contextmanager
+def _workers_end_with_us() -> Iterator[None]:
+    """Kill the workers when a flow is cut off: Prefect waits for its task threads, and they wait for the workers."""
+    try:
+        yield
+    except BaseException:
+        session().campaign.abandon()
+        raise
+
+
+def _all(futures: list[PrefectFuture[None]]) -> None:
+    """Wait for tasks that run side by side; the first failure is raised."""
+    wait(futures)
+    for future in futures:
+        future.result()
+
+
+@flow(name="initial set", flow_run_name="{campaign} · initial set", validate_parameters=False)
+def initial_flow(campaign: str) -> None:
+    """Make and label the initial set and the test set."""
+    del campaign  # in the run's name
+    with _workers_end_with_us():
+        initial_frames_task()
+        for first, last in session().campaign.initial_chunks():
+            label_task(None, first, last)
+        assemble_task()
+
+
+@flow(name="iteration", flow_run_name="{campaign} · iteration {iteration}", validate_parameters=False)
+def iteration_flow(campaign: str, iteration: int) -> None:
+    """One iteration: train, sample, select, label, evaluate, append."""
+    stages, start = session().campaign, time.perf_counter()
+    temperatures = stages.config.sampling.temperatures_kelvin
+    with _workers_end_with_us():
+        _all([train_task.submit(iteration, member) for member in range(stages.config.training.members)])
+        _all([sample_task.submit(iteration, index, kelvin) for index, kelvin in enumerate(temperatures)])
+        select_task(iteration)
+        for first, last in stages.chunks(iteration):
+            label_task(iteration, first, last)
+        evaluate_task(iteration)
+        append_task(iteration, round(time.perf_counter() - start, 1))
+        publish_iteration(stages.ledger, iteration, campaign=campaign)
+
+
+@flow(name="active-learning campaign", flow_run_name="{campaign}", validate_parameters=False)
+def campaign_flow(campaign: str, directory: str) -> State[str]:
+    """Run a campaign from where its directory stands to a verdict."""
+    del directory  # shown with the run
+    current = session()
+    stages, display = current.campaign, current.display
+    with prefect.tags(f"campaign:{campaign}"):
+        display.say("[bold]initial set")
+        initial_flow(campaign)
+        iteration = 0
+        verdict: Verdict | None = None
+        while verdict is None:
+            display.say(f"[bold]iteration {iteration}")
+            with prefect.tags(f"iteration:{iteration}"):
+                iteration_flow(campaign, iteration)
+            seconds = stages.ledger.iteration_seconds(iteration)
+            record = stages.ledger.history()[iteration]
+            display.say(
+                f"  [bold]iteration {iteration}[/]: acceptance {record.counts.acceptance:.2%}, test forces "
+                f"{record.test_force_mae_mev_per_ang:.1f} meV/Å, {record.dataset_size} frames, {duration_text(seconds)}"
+            )
+            iteration += 1
+            verdict = stages.judge(iteration)
+    get_run_logger().info("%s: %s", verdict.kind.value, verdict.evidence)
+    return Completed(name=verdict.kind.value.replace("_", " ").capitalize(), message=verdict.evidence)

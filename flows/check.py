@@ -1,0 +1,144 @@
+"""What a campaign will cost, measured on this machine in seconds; changes nothing."""
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from al_engine.config import CampaignConfig
+from al_engine.frames import Frame, LabelledFrame
+from al_engine.protocols import Progress, silent
+from flows import names
+from flows.launch import Preflight, choose_device, worker_counts
+from flows.workers import ComputePool
+from labelers.chunk import label_chunk
+from labelers.pool import LabelPool
+
+TRIAL_UPDATES = 12
+TRIAL_STEPS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Estimated seconds, on the clock, on this machine.
+
+    Attributes:
+        atoms: Atoms of the system.
+        device: `cpu` or `cuda`.
+        workers: Processes that train and sample.
+        label_s: One label.
+        initial_labels_s: All labels of the initial and test set.
+        training_s: Training the committee in iteration 0.
+        sampling_s: Sampling all temperatures once.
+        labelling_s: As many labels as an iteration may ask for.
+    """
+
+    atoms: int
+    device: str
+    workers: int
+    label_s: float
+    initial_labels_s: float
+    training_s: float
+    sampling_s: float
+    labelling_s: float
+
+    @property
+    def first_iteration_s(self) -> float:
+        """Initial labels and iteration 0."""
+        return self.initial_labels_s + self.training_s + self.sampling_s + self.labelling_s
+
+    @property
+    def iteration_s(self) -> float:
+        """A later iteration with as many labels as allowed, before its updates grow."""
+        return self.training_s + self.sampling_s + self.labelling_s
+
+    def to_dict(self) -> dict[str, object]:
+        """For `--json`."""
+        return {**asdict(self), "first_iteration_s": self.first_iteration_s, "iteration_s": self.iteration_s}
+
+
+def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
+    """Label the system once, train and run a model for a moment, and multiply.
+
+    Raises:
+        InputError: If the system cannot be labelled.
+    """
+    from al_engine.errors import InputError
+
+    config, frame = checked.config, checked.system.frame
+    device = choose_device(config)
+    workers, label_workers = worker_counts(config, device)
+    with LabelPool(config.labels, workers=1, periodic=frame.is_periodic) as pool:
+        closest = config.selection.min_distance_ang
+        outcomes = label_chunk(pool, [frame, frame], config.labels, min_distance_ang=closest)
+    progress(1, 2, "label")
+    outcome = outcomes[-1]
+    if outcome.labelled is None:
+        raise InputError(f"the start structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
+    with ComputePool(1) as compute, tempfile.TemporaryDirectory() as scratch:
+        update_s, step_s = compute.run(
+            trial_job, config=config, labelled=outcome.labelled, device=device, scratch=str(scratch)
+        )
+    progress(2, 2, "model")
+    sampling = config.sampling
+    rounds_train = -(-config.training.members // workers)
+    rounds_sample = -(-len(sampling.temperatures_kelvin) // workers)
+    per_label = outcome.seconds / label_workers
+    return Cost(
+        atoms=len(frame),
+        device=device,
+        workers=workers,
+        label_s=outcome.seconds,
+        initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
+        training_s=rounds_train * update_s * names.updates(config.training, 0),
+        sampling_s=rounds_sample * step_s * sampling.steps,
+        labelling_s=per_label * config.selection.max_labels,
+    )
+
+
+def trial_job(
+    *, config: CampaignConfig, labelled: LabelledFrame, device: str, scratch: str, progress: Progress
+) -> tuple[float, float]:
+    """Seconds of one training update, and of one MD step of a temperature's replicas (stride evaluations included)."""
+    from models.committee import Committee
+    from models.training import train_member
+    from samplers.langevin import run_langevin
+
+    del progress
+    batch = config.training.batch_size
+    data = [labelled] * (batch + 2)
+    times = {}
+    for updates in (2, TRIAL_UPDATES):  # the difference leaves the set-up out
+        start = time.perf_counter()
+        trained = train_member(
+            data,
+            model=config.model,
+            training=config.training.model_copy(update={"validation_interval": 10 * TRIAL_UPDATES}),
+            seed=0,
+            updates=updates,
+            device=device,
+            checkpoint=Path(scratch) / f"{updates}.checkpoint",
+            key="trial",
+        )
+        times[updates] = time.perf_counter() - start
+    frames: list[Frame] = [labelled.frame] * config.sampling.replicas
+    committee = Committee([trained.member] * config.training.members, device=device)
+    for steps in (2, TRIAL_STEPS):
+        start = time.perf_counter()
+        run_langevin(
+            committee,
+            frames,
+            temperatures_kelvin=[300.0] * len(frames),
+            steps=steps,
+            timestep_fs=0.1,
+            friction_per_ps=config.sampling.friction_per_ps,
+            stride_steps=min(config.sampling.stride_steps, steps),
+            stop_deviation=1e9,
+            seed=0,
+            device=committee.device,
+        )
+        times[-steps] = time.perf_counter() - start
+    return (
+        max(times[TRIAL_UPDATES] - times[2], 0.0) / (TRIAL_UPDATES - 2),
+        max(times[-TRIAL_STEPS] - times[-2], 0.0) / (TRIAL_STEPS - 2),
+    )

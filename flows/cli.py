@@ -1,0 +1,217 @@
+"""The command line. Heavy imports happen inside the commands, so that `--help` is instant."""
+
+import json
+import logging
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from al_engine.errors import AlEngineError, ExitStatus
+from al_engine.presets import PRESETS
+
+app = typer.Typer(
+    name="al-engine",
+    help="From a molecule to a machine-learning force field, by active learning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Preset = StrEnum("Preset", {name.upper(): name for name in PRESETS})
+DEFAULT_PRESET = Preset("standard")
+
+
+class ExportFormat(StrEnum):
+    """Formats of `export`."""
+
+    EXTXYZ = "extxyz"
+
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Campaign directory.")]
+Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Campaign directory, or config file.")]
+RunDirectory = Annotated[
+    Path | None, typer.Option("--dir", help="Where the campaign of a config file lives; default runs/<name>.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+@app.command()
+def init(
+    directory: Directory,
+    smiles: Annotated[str | None, typer.Option(help="SMILES of one molecule.")] = None,
+    structure: Annotated[Path | None, typer.Option(help="Structure file that ASE reads.")] = None,
+    molecules: Annotated[int, typer.Option(help="Copies of the molecule.")] = 1,
+    charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES.")] = None,
+    unpaired_electrons: Annotated[int | None, typer.Option("--unpaired-electrons", help="Unpaired electrons.")] = None,
+    preset: Annotated[Preset, typer.Option(help="Starting point.")] = DEFAULT_PRESET,
+    as_json: AsJson = False,
+) -> None:
+    """Write DIR/campaign.yaml, every option with its description."""
+    from flows.init import init_campaign
+
+    config = init_campaign(
+        directory,
+        smiles=smiles,
+        structure=structure,
+        molecules=molecules,
+        charge=charge,
+        unpaired_electrons=unpaired_electrons,
+        preset=preset.value,
+    )
+    _answer(
+        {"campaign": config.name, "directory": str(directory), "config": str(directory / "campaign.yaml")},
+        f"wrote {directory}/campaign.yaml\nnext: `al-engine check {directory}`, `al-engine run {directory}`",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def check(target: Target, as_json: AsJson = False) -> None:
+    """Validate, look at the machine, say what the campaign will cost; changes nothing."""
+    from flows.check import measure_cost
+    from flows.display import Display, duration_text
+    from flows.launch import load_target, preflight
+
+    config, base_dir = load_target(target)
+    checked = preflight(config, base_dir=base_dir)
+    with Display(quiet=as_json) as display, display.step("measuring") as progress:
+        cost = measure_cost(checked, progress)
+    frame, level = checked.system.frame, checked.level
+    text = [
+        f"{target} is valid",
+        (
+            f"system: {frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
+            f"{frame.unpaired_electrons} unpaired electrons"
+        ),
+        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each",
+        f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
+        (
+            f"initial labels about {duration_text(cost.initial_labels_s)}; an iteration about "
+            f"{duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, sampling "
+            f"{duration_text(cost.sampling_s)}, labels at most {duration_text(cost.labelling_s)}), "
+            f"at most {config.stop.max_iterations} of them"
+        ),
+    ]
+    answer = {"target": str(target), "campaign": config.name, "level_of_theory": level.to_dict(), **cost.to_dict()}
+    _answer(answer, "\n".join(text), as_json=as_json)
+
+
+@app.command()
+def run(target: Target, directory: RunDirectory = None, as_json: AsJson = False) -> None:
+    """Start a campaign, or continue it, to its verdict."""
+    from flows.launch import prepare
+
+    _run(prepare(target, directory), as_json=as_json)
+
+
+@app.command()
+def resume(directory: Directory, as_json: AsJson = False) -> None:
+    """Continue a campaign from its directory."""
+    from al_engine.ledger import Ledger
+
+    _run(Ledger.open(directory), as_json=as_json)
+
+
+def _run(ledger: Any, *, as_json: bool) -> None:
+    from al_engine.verdict import VerdictKind
+    from flows.display import Display
+    from flows.launch import run_campaign
+    from flows.status import campaign_status
+
+    directory = ledger.directory
+    try:
+        verdict = run_campaign(ledger, Display(quiet=as_json))
+    except KeyboardInterrupt:
+        _error(f"interrupted; nothing finished is lost. Go on with: al-engine resume {directory}")
+        raise typer.Exit(ExitStatus.INTERRUPTED) from None
+    text = [
+        f"{verdict.kind.value}: {verdict.evidence}",
+        f"data and models: {directory}/campaign.h5    iterations: al-engine status {directory}",
+        f"in Python: from models import load_committee; atoms.calc = load_committee({str(directory)!r})",
+    ]
+    _answer(campaign_status(directory) if as_json else {}, "\n".join(text), as_json=as_json)
+    raise typer.Exit(ExitStatus.DONE if verdict.kind is VerdictKind.CONVERGED else ExitStatus.NOT_CONVERGED)
+
+
+@app.command()
+def status(directory: Directory, as_json: AsJson = False) -> None:
+    """Where a campaign stands, iteration by iteration; also while it runs."""
+    from flows.status import campaign_status, status_table
+
+    state = campaign_status(directory)
+    if as_json:
+        _answer(state, "", as_json=True)
+        return
+    console = Console()
+    console.print(status_table(state))
+    if state["verdict"] is not None:
+        console.print(f"{state['verdict']}: {state['evidence']}", highlight=False)
+    elif state["state"] == "running":
+        console.print(f"last finished: {state['last_part']}", highlight=False)
+    else:
+        console.print(f"go on with: al-engine resume {directory}", highlight=False)
+
+
+@app.command()
+def export(
+    directory: Directory,
+    to: Annotated[ExportFormat, typer.Option("--to", help="Format.")],
+    output: Annotated[Path, typer.Option("--output", help="File to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hand the labelled frames to other programs."""
+    from flows.export import export_extxyz
+
+    count = export_extxyz(directory, output)
+    _answer(
+        {"output": str(output), "format": to.value, "frames": count}, f"{count} frames in {output}", as_json=as_json
+    )
+
+
+@app.command()
+def ui(as_json: AsJson = False) -> None:
+    """Find or start the Prefect server on this machine, and say where its pages are."""
+    from flows.server import ensure_server
+
+    server = ensure_server()
+    _answer({"ui": server.ui_url, "started": server.started}, server.ui_url, as_json=as_json)
+
+
+def _answer(data: dict[str, Any], text: str, *, as_json: bool) -> None:
+    sys.stdout.write((json.dumps(data, indent=2) if as_json else text) + "\n")
+
+
+def _error(text: str) -> None:
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    """SIGTERM, which queues send, ends a campaign as Ctrl-C does."""
+    del signal_number, frame
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; every foreseen error is one message and an exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.captureWarnings(capture=True)
+    try:
+        app()
+    except AlEngineError as error:
+        _error(f"error: {error}")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        _error("interrupted")
+        sys.exit(ExitStatus.INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(ExitStatus.DONE)
+
+
+if __name__ == "__main__":
+    main()

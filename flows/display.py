@@ -1,0 +1,107 @@
+"""Progress on stderr: bars with a rate and a remaining time on a terminal, a line now and then elsewhere."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from al_engine.protocols import Progress
+
+LINE_INTERVAL_S = 15.0
+
+
+class RateColumn(ProgressColumn):
+    """Units per second, or seconds per unit where that is slow."""
+
+    def render(self, task: Task) -> Text:
+        """Draw the column."""
+        return Text(rate_text(task.finished_speed or task.speed or 0.0), style="cyan")
+
+
+def rate_text(per_second: float) -> str:
+    """A rate a person can read."""
+    if per_second <= 0:
+        return ""
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration a person can read."""
+    if seconds < 100:  # noqa: PLR2004 (three digits at most)
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+class Display:
+    """Shows the steps of a campaign on stderr; silent when told so."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def say(self, text: str, **style: Any) -> None:
+        """Print a line above the bars."""
+        self.console.print(text, **style)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Progress]:
+        """Show one step while the block runs; yields what takes its progress."""
+        start = time.monotonic()
+        bar = self._bars.add_task(name, total=None, note="")
+        last_line = start
+
+        def progress(done: int, total: int, note: str = "") -> None:
+            nonlocal last_line
+            self._bars.update(bar, completed=done, total=total, note=note)
+            now = time.monotonic()
+            with self._lock:
+                due = not self.console.is_terminal and now - last_line > LINE_INTERVAL_S and 0 < done < total
+                if due:
+                    last_line = now
+            if due:
+                rate = done / (now - start)
+                left = duration_text((total - done) / rate)
+                self.say(f"  {name}: {done}/{total}, {rate_text(rate)}, {left} left {note}".rstrip())
+
+        try:
+            yield progress
+        finally:
+            self._bars.remove_task(bar)

@@ -1,0 +1,221 @@
+"""Jobs of the compute workers: each reads parts by path, does one stage's work, and writes one part.
+
+They import torch, RDKit or OpenMM inside, so that this module can be named without loading them.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from al_engine.frame_io import read_frames, read_labelled, write_frames
+from al_engine.frames import FloatArray, Frame, LabelledFrame
+from al_engine.ledger import Ledger
+from al_engine.parts import open_part, write_part
+from al_engine.protocols import Progress
+from al_engine.seeds import derived_seed
+from flows import names
+from flows.starts import starting_frames
+
+if TYPE_CHECKING:
+    from models.committee import Committee
+
+EVALUATION_BATCH = 16  # frames at a time: bounds memory, a 120-atom batch still fits a laptop
+
+
+def initial_frames_job(*, directory: str, path: str, key: str, progress: Progress) -> None:
+    """Build the system, run the anneal and the test runs (or read the user's frames)."""
+    from samplers.initial import initial_frames
+    from samplers.system import build_system
+
+    start = time.perf_counter()
+    config = Ledger.open(Path(directory)).config
+    base = Path(directory)
+    system = build_system(config.system, base_dir=base, seed=derived_seed(config.seed, "system"))
+    initial = initial_frames(
+        system,
+        config.initial,
+        config.sampling.temperatures_kelvin,
+        base_dir=base,
+        seed=derived_seed(config.seed, "initial"),
+        progress=progress,
+    )
+    with write_part(Path(path), kind=names.INITIAL_FRAMES, key=key) as root:
+        write_frames(root.create_group("system"), [system.frame])
+        root["bonds"] = system.bonds.pairs
+        root["bond_lengths"] = system.bonds.lengths
+        root["molecule_of_atom"] = system.molecule_of_atom
+        for name, frames, temperatures in (
+            ("train", initial.train, initial.train_temperatures),
+            ("test", initial.test, initial.test_temperatures),
+        ):
+            write_frames(root.create_group(name), frames)
+            root[name]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
+        root["train"]["stretched"] = np.asarray(initial.stretched, dtype="?")
+        root.attrs["force_field"] = initial.force_field
+        root.attrs["seconds"] = time.perf_counter() - start
+
+
+def train_job(
+    *, directory: str, iteration: int, member: int, device: str, path: str, key: str, progress: Progress
+) -> None:
+    """Train one member on the data set before an iteration; resumes from its checkpoint."""
+    from models.training import train_member
+    from models.weights import write_member
+
+    start = time.perf_counter()
+    ledger = Ledger.open(Path(directory))
+    config = ledger.config
+    warm = config.training.warm_start and iteration > 0
+    before = ledger.part_path(names.member(iteration - 1, member))
+    checkpoint = Path(path).with_suffix(".checkpoint")
+    trained = train_member(
+        ledger.dataset(before=iteration),
+        model=config.model,
+        training=config.training,
+        seed=derived_seed(config.seed, "train", iteration, member),
+        updates=names.updates(config.training, iteration),
+        device=device,
+        start=_read_member(before) if warm else None,
+        checkpoint=checkpoint,
+        key=key,
+        progress=progress,
+    )
+    with write_part(Path(path), kind=names.member(iteration, member), key=key) as root:
+        write_member(root.create_group("member"), trained.member)
+        history = root.create_group("history")
+        for name, values in trained.history.items():
+            history[name] = np.asarray(values)
+        root.attrs["seconds"] = time.perf_counter() - start
+    checkpoint.unlink(missing_ok=True)
+
+
+def _read_member(path: Path) -> Any:
+    from models.weights import read_member
+
+    with open_part(path) as root:
+        return read_member(root["member"])
+
+
+def _committee(ledger: Ledger, iteration: int, device: str) -> "Committee":
+    from models.committee import Committee
+
+    members = [
+        _read_member(ledger.part_path(names.member(iteration, member)))
+        for member in range(ledger.config.training.members)
+    ]
+    return Committee(members, device=device)
+
+
+def sample_job(
+    *,
+    directory: str,
+    iteration: int,
+    temperature_index: int,
+    steps: int,
+    device: str,
+    path: str,
+    key: str,
+    progress: Progress,
+) -> None:
+    """Run the replicas of one temperature and record their frames, deviations and ends."""
+    from samplers.explosion import Bonds
+    from samplers.langevin import run_langevin
+    from samplers.walls import SphericalWall, wall_radius
+
+    start = time.perf_counter()
+    ledger = Ledger.open(Path(directory))
+    config, sampling = ledger.config, ledger.config.sampling
+    temperature = sampling.temperatures_kelvin[temperature_index]
+    committee = _committee(ledger, iteration, device)
+    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+        system = read_frames(root["system"])[0]
+        bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
+        around = [
+            frame
+            for frame, stretched in zip(read_frames(root["train"]), root["train"]["stretched"], strict=True)
+            if not stretched
+        ]
+    wall = None
+    if not system.is_periodic:
+        radius = sampling.wall_radius_ang or wall_radius(around)
+        wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
+    frames = starting_frames(ledger, iteration=iteration, temperature_kelvin=temperature)
+    sampled = run_langevin(
+        committee,
+        frames,
+        temperatures_kelvin=[temperature] * len(frames),
+        driver=names.driver(iteration, temperature_index, committee.n_members),
+        steps=steps,
+        timestep_fs=sampling.timestep_fs,
+        friction_per_ps=sampling.friction_per_ps,
+        stride_steps=sampling.stride_steps,
+        stop_deviation=sampling.stop_deviation_mev_per_ang * 1e-3,
+        wall=wall,
+        bonds=bonds,
+        seed=derived_seed(config.seed, "sample", iteration, temperature_index),
+        device=committee.device,
+        progress=progress,
+    )
+    with write_part(Path(path), kind=names.sample(iteration, temperature), key=key) as root:
+        write_frames(root.create_group("frames"), sampled.frames)
+        write_frames(root.create_group("final"), sampled.final)
+        for name in ("replica", "step", "kinetic_kelvin", "energy", "worst_atom", "sound"):
+            root[name] = getattr(sampled, name)
+        root["deviation_norm"] = sampled.deviation_norm
+        root["deviation_component"] = sampled.deviation_component
+        root["stop_reason"] = np.array([reason.value for reason in sampled.stop_reason], dtype="S")
+        root["stop_step"] = sampled.stop_step
+        root.attrs["temperature_kelvin"] = temperature
+        root.attrs["driver"] = names.driver(iteration, temperature_index, committee.n_members)
+        if wall is not None:
+            root.attrs["wall_radius_ang"] = wall.radius_ang
+        root.attrs["seconds"] = time.perf_counter() - start
+
+
+def evaluate_job(*, directory: str, iteration: int, device: str, path: str, key: str, progress: Progress) -> None:
+    """Score the committee on the test set, and on the new labels before any model is trained on them."""
+    start = time.perf_counter()
+    ledger = Ledger.open(Path(directory))
+    committee = _committee(ledger, iteration, device)
+    with open_part(ledger.part_path(names.INITIAL_DATASET)) as root:
+        test = read_labelled(root["test"])
+    new: list[LabelledFrame] = []
+    for label_path in ledger.label_parts(iteration):
+        with open_part(label_path) as root:
+            new += read_labelled(root["labelled"])
+    with write_part(Path(path), kind=names.evaluation(iteration), key=key) as root:
+        for done, (name, labelled) in enumerate((("test", test), ("new", new))):
+            _write_comparison(root.create_group(name), committee, labelled)
+            progress(done + 1, 2)
+        root.attrs["seconds"] = time.perf_counter() - start
+
+
+def _write_comparison(group: h5py.Group, committee: "Committee", labelled: Sequence[LabelledFrame]) -> None:
+    """Reference and committee-mean energies and forces side by side, with their mean absolute errors."""
+    energies, forces = committee_mean(committee, [item.frame for item in labelled])
+    arrays: Mapping[str, FloatArray] = {
+        "n_atoms": np.array([len(item) for item in labelled], dtype="<i8"),
+        "energy_reference": np.array([item.energy for item in labelled], dtype="<f8"),
+        "energy_predicted": energies,
+        "forces_reference": np.concatenate([np.empty((0, 3)), *(item.forces for item in labelled)]),
+        "forces_predicted": np.concatenate([np.empty((0, 3)), *forces]),
+    }
+    for name, values in arrays.items():
+        group[name] = values
+    if labelled:
+        per_atom = np.abs(arrays["energy_predicted"] - arrays["energy_reference"]) / arrays["n_atoms"]
+        force_errors = np.abs(arrays["forces_predicted"] - arrays["forces_reference"])
+        group.attrs["energy_mae_mev_per_atom"] = 1e3 * float(per_atom.mean())
+        group.attrs["force_mae_mev_per_ang"] = 1e3 * float(force_errors.mean())
+
+
+def committee_mean(committee: "Committee", frames: Sequence[Frame]) -> tuple[FloatArray, list[FloatArray]]:
+    """Mean over members of energies (eV, shape (B,)) and forces (eV/Å, each shape (N, 3))."""
+    if not frames:
+        return np.empty(0), []
+    energies, forces = committee.predict(frames, batch_size=EVALUATION_BATCH)
+    return energies.mean(axis=0), [member_forces.mean(axis=0) for member_forces in forces]

@@ -1,0 +1,96 @@
+"""Label parts: chunks of labelled frames and recorded failures, and what is read back from them."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from al_engine.errors import InputError
+from al_engine.frame_io import read_labelled, write_labelled
+from al_engine.frames import Frame, LabelledFrame
+from al_engine.parts import open_part
+from al_engine.protocols import Progress
+from labelers.pool import LabelPool, label_chunk
+from labelers.protocol import LabelOutcome, LabelReason, LevelOfTheory
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What became of a list of frames.
+
+    Attributes:
+        labelled: The labelled frames by position in the list.
+        reasons: One reason code per frame.
+    """
+
+    labelled: dict[int, LabelledFrame]
+    reasons: tuple[str, ...]
+
+    @property
+    def failures(self) -> int:
+        """Frames without a label."""
+        return len(self.reasons) - len(self.labelled)
+
+
+def chunks(total: int, size: int) -> list[tuple[int, int]]:
+    """Ranges (first, last), counted from 1, that cover `total` frames."""
+    return [(start + 1, min(start + size, total)) for start in range(0, total, size)]
+
+
+def fill_label_part(
+    root: h5py.File,
+    pool: LabelPool,
+    frames: Sequence[Frame],
+    *,
+    level: LevelOfTheory,
+    min_distance_ang: float,
+    time_limit_s: float,
+    progress: Progress,
+) -> None:
+    """Label frames and write outcomes into an open part."""
+    start = time.perf_counter()
+    outcomes: list[LabelOutcome] = label_chunk(
+        pool, frames, min_distance_ang=min_distance_ang, time_limit_s=time_limit_s, progress=progress
+    )
+    write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
+    root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
+    root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
+    root.attrs["level_of_theory"] = json.dumps(level.to_dict(), sort_keys=True)
+    root.attrs["seconds"] = time.perf_counter() - start
+
+
+def read_labels(paths: Sequence[Path]) -> Labels:
+    """Read label parts in order."""
+    labelled: dict[int, LabelledFrame] = {}
+    reasons: list[str] = []
+    for path in paths:
+        with open_part(path) as root:
+            codes = [code.decode() for code in root["reason"][()]]
+            found = iter(read_labelled(root["labelled"]))
+        labelled |= {len(reasons) + i: next(found) for i, code in enumerate(codes) if code == LabelReason.OK}
+        reasons += codes
+    return Labels(labelled=labelled, reasons=tuple(reasons))
+
+
+def refuse_other_level(paths: Sequence[Path], level: LevelOfTheory) -> None:
+    """Refuse to mix labels.
+
+    Raises:
+        InputError: If the campaign's labels were made with another backend, version or settings.
+    """
+    for path in paths[:1]:  # one level per campaign, so the first speaks for all
+        with open_part(path) as root:
+            stored = json.loads(str(root.attrs["level_of_theory"]))
+        if stored != level.to_dict():
+            raise InputError(
+                f"{path}: this campaign was labelled with {_described(stored)}, this machine would label with "
+                f"{_described(level.to_dict())}; labels are never mixed: install the former, or start a new campaign"
+            )
+
+
+def _described(level: dict[str, object]) -> str:
+    return f"{level['method']} by {level['backend']} {level['backend_version']} {json.dumps(level['settings'])}"

@@ -1,0 +1,219 @@
+"""From a target on the command line to a campaign's verdict: prepare the directory, lock it, start what is needed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from al_engine.config import CampaignConfig
+from al_engine.config_io import load_config, refuse_changes
+from al_engine.errors import InputError
+from al_engine.ledger import CONFIG_FILE, Ledger
+from al_engine.lock import campaign_lock
+from al_engine.parts import disk_error
+from al_engine.seeds import derived_seed
+from al_engine.verdict import Verdict
+from flows import names
+from flows.context import Session, in_session
+from flows.display import Display
+from flows.server import Server, ensure_server
+from flows.stages import Campaign
+from flows.workers import ComputePool
+from labelers.pool import LabelPool
+from labelers.protocol import LevelOfTheory
+from labelers.registry import level_of_theory, resolve_backend
+from labelers.screen import screen_frame
+from samplers.system import System, build_system
+
+RUNS = Path("runs")
+INPUTS = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What is known of a campaign before anything is computed."""
+
+    config: CampaignConfig
+    system: System
+    level: LevelOfTheory
+
+
+def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
+    """Check all that can be checked in seconds: the structure, charge and spin, elements, the labels' backend.
+
+    Args:
+        config: The config.
+        base_dir: Where the files it names are relative to.
+
+    Returns:
+        The config with its automatic choices made, the system, and what its labels will be.
+
+    Raises:
+        InputError: If something can't work.
+    """
+    system = build_system(config.system, base_dir=base_dir, seed=derived_seed(config.seed, "system"))
+    if config.initial.file is not None and not (base_dir / config.initial.file).is_file():
+        raise InputError(f"initial.file: {base_dir / config.initial.file}: no such file")
+    config = with_backend(config)
+    level = level_of_theory(config.labels, periodic=system.frame.is_periodic)
+    is_xtb = level.backend != "ase"
+    reason = screen_frame(system.frame, min_distance_ang=config.selection.min_distance_ang, check_spin=is_xtb)
+    if reason is not None:
+        raise InputError(f"the system cannot be labelled: {reason}")
+    return Preflight(config, system, level)
+
+
+def with_backend(config: CampaignConfig) -> CampaignConfig:
+    """The config with `labels.backend: auto` decided."""
+    backend = resolve_backend(config.labels, periodic=config.system.shape == "box")
+    labels = config.labels.model_copy(update={"backend": backend})
+    return config.model_copy(update={"labels": labels})
+
+
+def load_target(target: Path) -> tuple[CampaignConfig, Path]:
+    """The config of a campaign directory or config file, and what its paths are relative to.
+
+    Raises:
+        InputError: If the target is neither.
+    """
+    if target.is_dir():
+        return Ledger.open(target).config, target
+    return load_config(target), target.parent
+
+
+def prepare(target: Path, directory: Path | None = None) -> Ledger:
+    """The ledger of a target, which is a campaign directory or a config file; for a file, its directory is made.
+
+    Args:
+        target: Campaign directory, or config file.
+        directory: Where the campaign of a config file lives; by default `runs/<name>`.
+
+    Raises:
+        InputError: If the target is neither, or differs from the campaign that has begun there.
+    """
+    if target.is_dir():
+        if directory is not None and directory.resolve() != target.resolve():
+            raise InputError(f"--dir {directory} contradicts {target}, which is a campaign directory itself")
+        return Ledger.open(target)
+    config = load_config(target)
+    directory = directory or RUNS / config.name
+    stored = directory / CONFIG_FILE
+    moved = _with_inputs_inside(config)
+    if stored.exists():
+        refuse_changes(with_backend(load_config(stored)), with_backend(moved), source=str(target))
+        return Ledger(directory, with_backend(moved))
+    checked = preflight(config, base_dir=target.parent)
+    ledger = Ledger(directory, _with_inputs_inside(checked.config))
+    ledger.write_config()
+    copy_inputs(config, source=target.parent, directory=directory)
+    return ledger
+
+
+def _with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
+    """The config with the files it names in the campaign directory, where they are copied: it can be moved."""
+
+    def inside(name: str | None) -> str | None:
+        return None if name is None else f"{INPUTS}/{Path(name).name}"
+
+    return config.model_copy(
+        update={
+            "system": config.system.model_copy(update={"structure": inside(config.system.structure)}),
+            "initial": config.initial.model_copy(update={"file": inside(config.initial.file)}),
+        }
+    )
+
+
+def copy_inputs(config: CampaignConfig, *, source: Path, directory: Path) -> None:
+    """Copy the files a config names, relative to `source`, into a campaign directory.
+
+    Raises:
+        InputError: If one is missing.
+        ResumableError: If the disk is full.
+    """
+    for name in (config.system.structure, config.initial.file):
+        if name is None:
+            continue
+        if not (source / name).is_file():
+            raise InputError(f"{source / name}: no such file")
+        try:
+            (directory / INPUTS).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, directory / INPUTS / Path(name).name)
+        except OSError as error:
+            raise disk_error(directory / INPUTS, error) from error
+
+
+def choose_device(config: CampaignConfig) -> str:
+    """`cuda` if asked for, or if `auto` and there is one; else `cpu`.
+
+    Raises:
+        InputError: If a GPU is asked for and there is none.
+    """
+    wanted = config.execution.device
+    if wanted == "cpu" or (wanted == "auto" and not Path("/dev/nvidiactl").exists()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise InputError("execution.device is cuda, but torch finds no GPU; set it to auto or cpu")
+    return "cpu"
+
+
+def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
+    """Worker processes that compute, and that label."""
+    cores = len(os.sched_getaffinity(0))
+    wanted = config.execution.workers
+    return wanted or (1 if device == "cuda" else cores), wanted or cores
+
+
+@contextmanager
+def opened(ledger: Ledger, display: Display) -> Iterator[Session]:
+    """Lock a campaign, check it, begin it, and start its workers."""
+    with campaign_lock(ledger.directory):
+        if not ledger.part_path(names.INITIAL_FRAMES).exists():
+            ledger.config = preflight(ledger.config, base_dir=ledger.directory).config
+        else:
+            ledger.config = with_backend(ledger.config)
+        ledger.begin()
+        ledger.write_config()
+        config = ledger.config
+        periodic = config.system.shape == "box"
+        level = level_of_theory(config.labels, periodic=periodic)
+        device = choose_device(config)
+        compute_workers, label_workers = worker_counts(config, device)
+        with (
+            ComputePool(compute_workers) as compute,
+            LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
+        ):
+            campaign = Campaign(ledger, compute=compute, label_pool=label_pool, level=level, device=device)
+            campaign.refuse_other_level()
+            yield Session(campaign=campaign, display=display)
+
+
+def run_campaign(ledger: Ledger, display: Display) -> Verdict:
+    """Start or continue a campaign under Prefect, to its verdict.
+
+    Raises:
+        AlEngineError: With a message for the user: wrong input, a lost worker, a full disk.
+        KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; everything finished is on disk.
+    """
+    with opened(ledger, display) as current:
+        server = ensure_server()
+        _announce(server, ledger, display)
+        from flows.runner import run_flow  # imports Prefect, which reads the settings that ensure_server made
+
+        with in_session(current), display:
+            run_flow(ledger)
+        verdict = ledger.verdict()
+    if verdict is None:
+        raise RuntimeError(f"{ledger.directory}: the flow ended without a verdict")
+    return verdict
+
+
+def _announce(server: Server, ledger: Ledger, display: Display) -> None:
+    started = "started, and left running for you" if server.started else "found"
+    display.say(f"campaign [bold]{ledger.config.name}[/] in {ledger.directory}")
+    display.say(f"Prefect server {started}: [bold]{server.ui_url}[/]")

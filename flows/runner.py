@@ -1,0 +1,48 @@
+"""Running the campaign flow in this process, and tidying up what killed runs left in Prefect's database."""
+
+import prefect
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import TerminationSignal
+from prefect.states import Crashed
+
+from al_engine.ledger import Ledger
+from flows.campaign import campaign_flow
+from flows.context import session
+
+
+def run_flow(ledger: Ledger) -> None:
+    """Run the campaign flow to its end.
+
+    Raises:
+        KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM.
+        Exception: Whatever a task raised.
+    """
+    directory = str(ledger.directory.resolve())
+    close_dead_runs(ledger.config.name, directory)
+    try:
+        with prefect.tags(f"campaign:{ledger.config.name}"):
+            state = campaign_flow(ledger.config.name, directory, return_state=True)
+    except TerminationSignal:
+        raise KeyboardInterrupt from None
+    if not state.is_completed():
+        state.result()
+
+
+def close_dead_runs(campaign: str, directory: str) -> None:
+    """Mark earlier runs of this campaign as crashed: we hold its lock, so whatever ran them is dead."""
+    running = {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}}
+    with get_client(sync_client=True) as client:
+        tagged = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [f"campaign:{campaign}"]}, "state": running})
+        )
+        dead = {run.id for run in tagged if run.parameters.get("directory") == directory}
+        if not dead:
+            return
+        children = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": list(dead)}, "state": running})
+        )
+        for run_id in dead | {run.id for run in children}:
+            client.set_flow_run_state(run_id, Crashed(message="its process died; a later run goes on"), force=True)
+    session().display.say("[dim]an earlier run was cut off; going on from where it stood")

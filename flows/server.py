@@ -1,0 +1,144 @@
+"""The Prefect server on this machine: found, or started and left running for the user. Nothing leaves the machine."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from al_engine.errors import InputError, ResumableError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 4200
+PORTS_TRIED = 10
+START_LIMIT_S = 120.0
+
+QUIET_SETTINGS: Mapping[str, str] = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the v2 page asks an outside host for its analytics settings
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # the terminal has our own progress
+    "PREFECT_CLI_PROMPT": "false",
+}
+"""Settings of the server and of the client; what the user has set wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running Prefect server.
+
+    Attributes:
+        api_url: Address of its API.
+        started: Whether it was started just now.
+    """
+
+    api_url: str
+    started: bool
+
+    @property
+    def ui_url(self) -> str:
+        """Address of its pages."""
+        return self.api_url.removesuffix("/api")
+
+
+def ensure_server() -> Server:
+    """Find the Prefect server, or start one on this machine and leave it running.
+
+    The environment gets the server's address and the quiet settings, which Prefect reads when it is imported:
+    call this before importing Prefect.
+
+    Raises:
+        InputError: If PREFECT_API_URL names another machine's server that does not answer.
+        ResumableError: If no server can be started.
+    """
+    for name, value in QUIET_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    configured = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    server = _server_at(configured) if configured else _local_server()
+    os.environ["PREFECT_API_URL"] = server.api_url
+    return server
+
+
+def _server_at(api_url: str) -> Server:
+    if _answers(api_url):
+        return Server(api_url, started=False)
+    address = urlsplit(api_url)
+    if address.hostname not in (HOST, "localhost") or address.port is None:
+        raise InputError(
+            f"PREFECT_API_URL is {api_url}, where no Prefect server answers: start it, or unset PREFECT_API_URL to "
+            "use one on this machine"
+        )
+    return _start(address.port)
+
+
+def _local_server() -> Server:
+    for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
+        api_url = _api_url(port)
+        if _answers(api_url):
+            return Server(api_url, started=False)
+        if not _in_use(port):
+            return _start(port)
+    raise ResumableError(
+        f"ports {DEFAULT_PORT}-{DEFAULT_PORT + PORTS_TRIED - 1} are all taken by other programs; start a Prefect "
+        "server yourself and set PREFECT_API_URL"
+    )
+
+
+def _api_url(port: int) -> str:
+    return f"http://{HOST}:{port}/api"
+
+
+def _answers(api_url: str) -> bool:
+    """Whether a Prefect server is behind an address: its health page says `true`."""
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=5) as response:  # noqa: S310 (http, from the user)
+            return bool(response.read(16).strip() == b"true")
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def server_log() -> Path:
+    """Where the server that we start writes its log."""
+    home = os.environ.get("PREFECT_HOME")
+    return (Path(home) if home else Path.home() / ".prefect") / "al-engine-server.log"
+
+
+def _start(port: int) -> Server:
+    log = server_log()
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    environment = {**os.environ, "PREFECT_API_URL": _api_url(port), "PREFECT_SERVER_API_PORT": str(port)}
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            # A session of its own: neither Ctrl-C nor a kill of the campaign's process group ends it.
+            process = subprocess.Popen(  # noqa: S603 (our own interpreter)
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise ResumableError(f"{log}: the Prefect server's log cannot be written: {error.strerror}") from None
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline:
+        if _answers(_api_url(port)):
+            return Server(_api_url(port), started=True)
+        if process.poll() is not None:
+            break
+        time.sleep(0.25)
+    raise ResumableError(f"the Prefect server did not start on port {port}; its log {log} says why")

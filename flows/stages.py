@@ -1,0 +1,416 @@
+"""The stages of a campaign as plain methods: what each reads, its key, and the one part it writes.
+
+Nothing here knows Prefect. Every stage is safe to run twice: a finished part is taken as it is.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from al_engine.errors import InputError
+from al_engine.frame_io import read_frames, write_frames, write_labelled
+from al_engine.frames import Frame
+from al_engine.ledger import Ledger, Part
+from al_engine.parts import open_part
+from al_engine.protocols import Progress, silent
+from al_engine.records import IterationRecord, temperature_record
+from al_engine.seeds import derived_rng, derived_seed
+from al_engine.selection import Fate, in_window, select
+from al_engine.verdict import Verdict, judge, sampling_steps
+from flows import jobs, names
+from flows.labelling import Labels, chunks, fill_label_part, read_labels, refuse_other_level
+from flows.workers import ComputePool
+from labelers.pool import LabelPool
+from labelers.protocol import LevelOfTheory
+from labelers.screen import screen_frame
+from samplers.explosion import closest_distance
+
+
+class Campaign:
+    """A campaign's stages over its ledger and two pools of workers.
+
+    Args:
+        ledger: The campaign directory, begun and locked by this process.
+        compute: Workers that train and sample.
+        label_pool: Workers that label.
+        level: What the labels are.
+        device: `cpu` or `cuda`.
+    """
+
+    def __init__(
+        self, ledger: Ledger, *, compute: ComputePool, label_pool: LabelPool, level: LevelOfTheory, device: str
+    ) -> None:
+        self.ledger = ledger
+        self.config = ledger.config
+        self.level = level
+        self._compute, self._label_pool, self._device = compute, label_pool, device
+
+    # -- the initial set ----------------------------------------------------------------------------------------
+
+    def initial_frames(self, progress: Progress = silent) -> str:
+        """Build the system and make the initial and test frames."""
+        config = self.config
+        inputs = {
+            "system": config.system.model_dump(mode="json"),
+            "initial": config.initial.model_dump(mode="json"),
+            "temperatures": config.sampling.temperatures_kelvin,
+            "files": {name: _file_hash(self.ledger.directory / name) for name in input_files(self.ledger)},
+            "seed": config.seed,
+        }
+        part = self._in_worker(names.INITIAL_FRAMES, jobs.initial_frames_job, inputs, [], progress)
+        with open_part(part.path) as root:
+            n_train, n_test = len(root["train/n_atoms"]), len(root["test/n_atoms"])
+            field = root.attrs["force_field"]
+        return f"{n_train} initial and {n_test} test frames of {len(self._system())} atoms by {field}"
+
+    def _system(self) -> Frame:
+        with open_part(self.ledger.part_path(names.INITIAL_FRAMES)) as root:
+            return read_frames(root["system"])[0]
+
+    def initial_chunks(self) -> list[tuple[int, int]]:
+        """Ranges of the initial and test frames that are labelled together, counted from 1."""
+        return chunks(len(self._frames_to_label(None)), self.config.labels.chunk_frames)
+
+    def assemble(self) -> str:
+        """Put the labelled initial frames together: the data set of iteration 0, and the test set.
+
+        Raises:
+            InputError: If too many labels failed for a campaign to make sense.
+        """
+        frames_part = self._part(names.INITIAL_FRAMES)
+        label_paths = self.ledger.label_parts(None)
+        labels = read_labels(label_paths)
+        with open_part(frames_part.path) as root:
+            n_train = len(root["train/n_atoms"])
+        train = [item for index, item in labels.labelled.items() if index < n_train]
+        test = [item for index, item in labels.labelled.items() if index >= n_train]
+        self._refuse_failed_initial_set(labels, n_train=len(train), n_test=len(test))
+
+        def fill(root: h5py.File) -> None:
+            write_labelled(root.create_group("labelled"), train)
+            write_labelled(root.create_group("test"), test)
+            root.attrs["label_failures"] = labels.failures
+
+        parents = [frames_part, *(self._part(path.stem) for path in label_paths)]
+        self._here(names.INITIAL_DATASET, {}, parents, fill)
+        return f"{len(train)} labelled initial frames, {len(test)} test frames, {labels.failures} failed labels"
+
+    def _refuse_failed_initial_set(self, labels: Labels, *, n_train: int, n_test: int) -> None:
+        allowed = self.config.labels.max_failed_share * len(labels.reasons)
+        if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
+            worst = max(set(labels.reasons) - {"ok"}, key=labels.reasons.count)
+            raise InputError(
+                f"{labels.failures} of {len(labels.reasons)} initial labels failed, most as `{worst}`: check charge, "
+                "unpaired electrons and the structure; the messages stand in "
+                f"{self.ledger.parts_directory}/initial-labels-*.h5"
+            )
+
+    # -- an iteration -------------------------------------------------------------------------------------------
+
+    def train(self, iteration: int, member: int, progress: Progress = silent) -> str:
+        """Train one member on everything labelled before the iteration."""
+        config = self.config
+        inputs = {
+            "model": config.model.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json"),
+            "updates": names.updates(config.training, iteration),
+            "seed": derived_seed(config.seed, "train", iteration, member),
+        }
+        parents = self._dataset_before(iteration)
+        if iteration > 0 and config.training.warm_start:
+            parents.append(self._part(names.member(iteration - 1, member)))
+        part = self._in_worker(
+            names.member(iteration, member),
+            jobs.train_job,
+            inputs,
+            parents,
+            progress,
+            iteration=iteration,
+            member=member,
+            device=self._device,
+        )
+        with open_part(part.path) as root:
+            best = float(np.min(root["history/validation_force_mae_mev_per_ang"][()]))
+            last = int(root["history/update"][-1])
+        return f"{last} updates, validation force MAE {best:.1f} meV/Å, {part.seconds:.0f} s"
+
+    def sample(self, iteration: int, temperature_index: int, progress: Progress = silent) -> str:
+        """Run the replicas of one temperature."""
+        config, sampling = self.config, self.config.sampling
+        temperature = sampling.temperatures_kelvin[temperature_index]
+        steps = sampling_steps(self.ledger.history()[:iteration], sampling, config.stop)
+        inputs = {
+            "sampling": sampling.model_dump(mode="json"),
+            "steps": steps,
+            "temperature_index": temperature_index,
+            "seed": derived_seed(config.seed, "sample", iteration, temperature_index),
+        }
+        parents = [self._part(names.INITIAL_FRAMES), *self._members(iteration)]
+        if iteration > 0:
+            parents.append(self._part(names.sample(iteration - 1, temperature)))
+        part = self._in_worker(
+            names.sample(iteration, temperature),
+            jobs.sample_job,
+            inputs,
+            parents,
+            progress,
+            iteration=iteration,
+            temperature_index=temperature_index,
+            steps=steps,
+            device=self._device,
+        )
+        with open_part(part.path) as root:
+            deviation = root["deviation_norm"][()]
+            stopped = sum(reason != b"completed" for reason in root["stop_reason"][()])
+        typical = 1e3 * float(np.median(deviation)) if len(deviation) else float("nan")
+        return f"{len(deviation)} frames, median deviation {typical:.0f} meV/Å, {stopped} trajectories stopped"
+
+    def select(self, iteration: int) -> str:
+        """Decide every sampled frame's fate and draw the frames to label."""
+        config = self.config.selection
+        samples = self._samples(iteration)
+        start = time.perf_counter()
+        frames: list[Frame] = []
+        columns: dict[str, list[np.ndarray]] = {"deviation_norm": [], "deviation_component": [], "worst_atom": []}
+        source: list[np.ndarray] = []
+        for index, part in enumerate(samples):
+            with open_part(part.path) as root:
+                here = read_frames(root["frames"])
+                for name, values in columns.items():
+                    values.append(root[name][()])
+            frames += here
+            source.append(np.column_stack([np.full(len(here), index), np.arange(len(here))]))
+        arrays = {name: np.concatenate(values) for name, values in columns.items()}
+        deviation = arrays[f"deviation_{config.deviation}"]
+        too_close, refused = self._gate(frames, in_window(deviation, config))
+        fates, chosen = select(
+            deviation,
+            too_close=too_close,
+            refused=refused,
+            config=config,
+            rng=derived_rng(self.config.seed, "select", iteration),
+        )
+
+        def fill(root: h5py.File) -> None:
+            write_frames(root.create_group("selected"), [frames[index] for index in chosen])
+            root["chosen"], root["fate"] = chosen, fates
+            root["source"] = np.concatenate(source).astype("<i8")  # (S, 2): sample part, frame in it
+            for name, values in arrays.items():
+                root[name] = values
+            root.attrs["fates"] = [fate.name.lower() for fate in Fate]
+            root.attrs["seconds"] = time.perf_counter() - start
+
+        inputs = {"selection": config.model_dump(mode="json"), "seed": self.config.seed, "iteration": iteration}
+        self._here(names.selection(iteration), inputs, samples, fill)
+        return (
+            f"{len(chosen)} of {int(in_window(deviation, config).sum())} candidates among {len(frames)} frames chosen"
+        )
+
+    def _gate(self, frames: Sequence[Frame], candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which candidates have atoms too close, and which no labeler takes for another reason."""
+        shortest = self.config.selection.min_distance_ang
+        too_close, refused = np.zeros(len(frames), dtype=bool), np.zeros(len(frames), dtype=bool)
+        for index in np.flatnonzero(candidates):
+            frame = frames[index]
+            too_close[index] = closest_distance(frame.positions, frame.cell, frame.pbc) < shortest
+            refused[index] = not too_close[index] and self._screen(frame) is not None
+        return too_close, refused
+
+    def _screen(self, frame: Frame) -> str | None:
+        is_xtb = self.level.backend != "ase"
+        return screen_frame(frame, min_distance_ang=self.config.selection.min_distance_ang, check_spin=is_xtb)
+
+    def chunks(self, iteration: int) -> list[tuple[int, int]]:
+        """Ranges of an iteration's chosen frames that are labelled together, counted from 1."""
+        return chunks(len(self._frames_to_label(iteration)), self.config.labels.chunk_frames)
+
+    def label(self, iteration: int | None, first: int, last: int, progress: Progress = silent) -> str:
+        """Label the frames `first` to `last` (counted from 1); iteration None: of the initial set."""
+        frames = self._frames_to_label(iteration)[first - 1 : last]
+        source = names.INITIAL_FRAMES if iteration is None else names.selection(iteration)
+        name = names.labels(iteration, first, last)
+        settings = self.config.labels
+        inputs = {
+            "level": self.level.fingerprint(),
+            "max_force_ev_per_ang": settings.max_force_ev_per_ang,
+            "range": [first, last],
+        }
+
+        def fill(root: h5py.File) -> None:
+            fill_label_part(
+                root,
+                self._label_pool,
+                frames,
+                level=self.level,
+                min_distance_ang=self.config.selection.min_distance_ang,
+                time_limit_s=settings.time_limit_s,
+                progress=progress,
+            )
+
+        part = self._here(name, inputs, [self._part(source)], fill)
+        labels = read_labels([part.path])
+        rate = f", {60 * len(frames) / part.seconds:.0f}/min" if part.seconds > 0 else ""
+        return f"{len(labels.labelled)} labels, {labels.failures} failed{rate}"
+
+    def evaluate(self, iteration: int, progress: Progress = silent) -> str:
+        """Score the committee on the test set and on the new labels it chose."""
+        labels = [self._part(path.stem) for path in self.ledger.label_parts(iteration)]
+        part = self._in_worker(
+            names.evaluation(iteration),
+            jobs.evaluate_job,
+            {},
+            [self._part(names.INITIAL_DATASET), *self._members(iteration), *labels],
+            progress,
+            iteration=iteration,
+            device=self._device,
+        )
+        with open_part(part.path) as root:
+            test = root["test"].attrs
+            return (
+                f"test set: forces {test['force_mae_mev_per_ang']:.1f} meV/Å, "
+                f"energy {test['energy_mae_mev_per_atom']:.2f} meV/atom"
+            )
+
+    def append(self, iteration: int, seconds: float = 0.0) -> str:
+        """Add the new labels to the data set, and write down what happened.
+
+        Args:
+            iteration: The iteration.
+            seconds: Time on the clock since the iteration was started or resumed; kept for the reader.
+        """
+        selection = self._part(names.selection(iteration))
+        label_paths = self.ledger.label_parts(iteration)
+        labels = read_labels(label_paths)
+        with open_part(selection.path) as root:
+            fates, chosen = root["fate"][()], root["chosen"][()]
+        for index, frame_index in enumerate(chosen):
+            if index not in labels.labelled:
+                fates[frame_index] = Fate.LABEL_FAILED
+        record = self._record(iteration, fates, labels)
+
+        def fill(root: h5py.File) -> None:
+            write_labelled(root.create_group("labelled"), list(labels.labelled.values()))
+            root["fate"] = fates
+            root.attrs["fates"] = [fate.name.lower() for fate in Fate]
+            root.attrs["record"] = record.to_json()
+            root.attrs["iteration_seconds"] = seconds
+
+        parents = [
+            *self._dataset_before(iteration),
+            selection,
+            *(self._part(path.stem) for path in label_paths),
+            self._part(names.evaluation(iteration)),
+        ]
+        self._here(names.append(iteration), {}, parents, fill)
+        return f"{record.labelled} new labels, {record.dataset_size} in all, acceptance {record.counts.acceptance:.2%}"
+
+    def _record(self, iteration: int, fates: np.ndarray, labels: Labels) -> IterationRecord:
+        temperatures, start = [], 0
+        for part in self._samples(iteration):
+            with open_part(part.path) as root:
+                deviation = root[f"deviation_{self.config.selection.deviation}"][()]
+                replica, reasons = root["replica"][()], root["stop_reason"][()]
+                kelvin = float(root.attrs["temperature_kelvin"])
+            temperatures.append(
+                temperature_record(
+                    kelvin,
+                    fates=fates[start : start + len(deviation)],
+                    deviation=deviation,
+                    replica=replica,
+                    replicas=len(reasons),
+                    stopped=sum(reason != b"completed" for reason in reasons),
+                )
+            )
+            start += len(deviation)
+        with open_part(self.ledger.part_path(names.evaluation(iteration))) as root:
+            test, new = dict(root["test"].attrs), dict(root["new"].attrs)
+        error = new.get("force_mae_mev_per_ang")
+        return IterationRecord(
+            iteration=iteration,
+            temperatures=tuple(temperatures),
+            labelled=len(labels.labelled),
+            label_failures=labels.failures,
+            dataset_size=len(self.ledger.dataset(before=iteration)) + len(labels.labelled),
+            error_before_training_mev_per_ang=None if error is None else float(error),
+            test_force_mae_mev_per_ang=float(test["force_mae_mev_per_ang"]),
+            test_energy_mae_mev_per_atom=float(test["energy_mae_mev_per_atom"]),
+        )
+
+    def abandon(self) -> None:
+        """Kill all workers at once: what they had in hand is lost, what is finished is on disk."""
+        self._compute.kill()
+        self._label_pool.kill()
+
+    def judge(self, iterations: int) -> Verdict | None:
+        """The verdict after so many iterations, written down if there is one; None to go on."""
+        history = self.ledger.history()[:iterations]
+        verdict = judge(history, self.config.stop, max_failed_share=self.config.labels.max_failed_share)
+        if verdict is not None:
+            self.ledger.write_index(verdict)
+        return verdict
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    def refuse_other_level(self) -> None:
+        """Refuse to go on with labels that would not match the campaign's.
+
+        Raises:
+            InputError: Naming both levels of theory.
+        """
+        refuse_other_level(self.ledger.label_parts(None), self.level)
+
+    def _frames_to_label(self, iteration: int | None) -> list[Frame]:
+        if iteration is None:
+            with open_part(self.ledger.part_path(names.INITIAL_FRAMES)) as root:
+                return read_frames(root["train"]) + read_frames(root["test"])
+        with open_part(self.ledger.part_path(names.selection(iteration))) as root:
+            return read_frames(root["selected"])
+
+    def _part(self, name: str) -> Part:
+        return Part.load(self.ledger.part_path(name))
+
+    def _members(self, iteration: int) -> list[Part]:
+        return [self._part(names.member(iteration, member)) for member in range(self.config.training.members)]
+
+    def _samples(self, iteration: int) -> list[Part]:
+        return [self._part(names.sample(iteration, kelvin)) for kelvin in self.config.sampling.temperatures_kelvin]
+
+    def _dataset_before(self, iteration: int) -> list[Part]:
+        return [self._part(names.INITIAL_DATASET), *(self._part(names.append(k)) for k in range(iteration))]
+
+    def _here(self, name: str, inputs: dict[str, Any], parents: Sequence[Part], fill: Any) -> Part:
+        return self.ledger.stage(name, inputs=inputs, parents=parents, compute=self.ledger.write(name, fill))
+
+    def _in_worker(
+        self,
+        name: str,
+        job: Any,
+        inputs: dict[str, Any],
+        parents: Sequence[Part],
+        progress: Progress,
+        **arguments: Any,
+    ) -> Part:
+        def compute(path: Path, key: str) -> None:
+            self._compute.run(
+                job, progress=progress, directory=str(self.ledger.directory), path=str(path), key=key, **arguments
+            )
+
+        return self.ledger.stage(name, inputs=inputs, parents=parents, compute=compute)
+
+
+def input_files(ledger: Ledger) -> list[str]:
+    """Files the config names, relative to the campaign directory."""
+    config = ledger.config
+    return [name for name in (config.system.structure, config.initial.file) if name is not None]
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None

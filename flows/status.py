@@ -1,0 +1,75 @@
+"""Where a campaign stands: read from its directory, while it runs or after; blocks nobody."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from al_engine.ledger import Ledger
+from al_engine.lock import is_locked
+from flows.display import duration_text
+
+
+def campaign_status(directory: Path) -> dict[str, Any]:
+    """The campaign's state as JSON-able values; the keys are a contract of `status --json`.
+
+    Raises:
+        InputError: If the directory is no campaign, or a file of it is damaged.
+    """
+    ledger = Ledger.open(directory)
+    history = ledger.history()
+    verdict = ledger.verdict()
+    has_dataset = bool(ledger.dataset_parts())
+    parts = ledger.parts()
+    return {
+        "campaign": ledger.config.name,
+        "directory": str(directory),
+        "state": _state(directory, begun=bool(parts), finished=verdict is not None),
+        "verdict": None if verdict is None else verdict.kind.value,
+        "evidence": None if verdict is None else verdict.evidence,
+        "dataset_size": len(ledger.dataset()),
+        "dataset_digest": ledger.dataset_digest() if has_dataset else None,
+        "label_failures": ledger.label_failures(),
+        "last_part": max(parts, key=lambda part: part.path.stat().st_mtime).name if parts else None,
+        "iterations": [
+            {**record.summary(), "seconds": ledger.iteration_seconds(record.iteration)} for record in history
+        ],
+    }
+
+
+def _state(directory: Path, *, begun: bool, finished: bool) -> str:
+    if is_locked(directory):
+        return "running"
+    if finished:
+        return "finished"
+    return "interrupted" if begun else "new"
+
+
+def status_table(status: Mapping[str, Any]) -> Table:
+    """The iterations as a table for the terminal."""
+    table = Table(title=f"{status['campaign']}: {status['state']}", title_justify="left")
+    headers = (
+        "iteration",
+        "sampled",
+        "accurate",
+        "candidate",
+        "rejected",
+        "acceptance",
+        "labelled",
+        "failed",
+        "data set",
+    )
+    for header in (*headers, "new-label MAE", "test MAE", "time"):
+        table.add_column(header, justify="right")
+    for row in status["iterations"]:
+        error = row["error_before_training_mev_per_ang"]
+        table.add_row(
+            *(str(row[key]) for key in ("iteration", "sampled", "accurate", "candidate", "rejected")),
+            f"{row['acceptance']:.2%}",
+            *(str(row[key]) for key in ("labelled", "label_failures", "dataset_size")),
+            "-" if error is None else f"{error:.1f}",
+            f"{row['test_force_mae_mev_per_ang']:.1f}",
+            duration_text(row["seconds"]),
+        )
+    return table

@@ -1,0 +1,115 @@
+"""Worker processes that train and sample: spawned once, one thread each on a CPU, killed with their parent."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Self
+
+from al_engine.errors import ResumableError
+from al_engine.protocols import Progress, silent
+
+PR_SET_PDEATHSIG = 1
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def _start_worker(parent: int, messages: Any) -> None:
+    """Run first in every worker."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent died before the request above
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    _Channel.messages = messages
+
+
+class _Channel:
+    """A worker's way back to its parent; set once per process by `_start_worker`."""
+
+    messages: Any = None
+
+
+def _run(job: Callable[..., Any], job_id: int, arguments: dict[str, Any]) -> Any:
+    def progress(done: int, total: int, note: str = "") -> None:
+        _Channel.messages.put((job_id, done, total, note))
+
+    return job(**arguments, progress=progress)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Child processes started inside have single-threaded maths libraries: read once, when their Python starts."""
+    before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class ComputePool:
+    """Runs jobs, functions that take keyword arguments and a `progress`, in worker processes.
+
+    Args:
+        workers: How many at a time.
+    """
+
+    def __init__(self, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._messages = context.SimpleQueue()
+        self._watchers: dict[int, Progress] = {}
+        self._executor = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), self._messages)
+        )
+        self._next_id = iter(range(2**62))
+        self._relay = threading.Thread(target=self._relay_progress, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._relay.start()
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        if exc_type is not None:  # an interrupt must not wait for jobs of many minutes
+            self.kill()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._messages.put(None)
+        self._relay.join()
+
+    def kill(self) -> None:
+        """Kill the workers; whoever waits for a job gets its `ResumableError`."""
+        for process in list((self._executor._processes or {}).values()):  # noqa: SLF001 (no public way before 3.14)
+            process.kill()
+
+    def run(self, job: Callable[..., Any], *, progress: Progress = silent, **arguments: Any) -> Any:
+        """Run one job and wait for it; call from several threads to use several workers.
+
+        Raises:
+            ResumableError: If the worker died (out of memory, killed).
+        """
+        job_id = next(self._next_id)
+        self._watchers[job_id] = progress
+        try:
+            with one_thread_each():
+                future = self._executor.submit(_run, job, job_id, arguments)
+            return future.result()
+        except BrokenProcessPool:
+            raise ResumableError(
+                "a worker process died (killed, or out of memory). Nothing finished is lost: `al-engine resume` goes on"
+            ) from None
+        finally:
+            del self._watchers[job_id]
+
+    def _relay_progress(self) -> None:
+        while (message := self._messages.get()) is not None:
+            job_id, done, total, note = message
+            watcher = self._watchers.get(job_id)
+            if watcher is not None:  # a late message of a finished job
+                watcher(done, total, note)
