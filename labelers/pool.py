@@ -1,5 +1,8 @@
 """A pool of single-threaded labelling processes in which a crash, a hang or an exception costs one frame.
 
+A frame whose worker died is tried once more in a new one: what an operator or a full memory killed gets its label, so
+that labels depend on the frames alone, and what crashes the backend crashes it twice.
+
 Each worker has a socket of its own and at most one frame at a time, so it is always known which frame a lost worker
 had; nothing is shared between workers that a dying one could leave locked. The pool is one loop in the caller's thread:
 it hands out frames, waits, and replaces what it had to kill.
@@ -142,10 +145,9 @@ class LabelPool:
             cause = self._remove(worker, grace_s=_DYING_S)
             if task is None:
                 self._failed_start(cause)
-            else:
-                batch.finish(
-                    task, LabelOutcome(LabelReason.WORKER_DIED, f"the worker was lost: {cause}", None, seconds)
-                )
+            elif not batch.try_again(task):
+                words = f"two workers were lost on it, the last {cause}"
+                batch.finish(task, LabelOutcome(LabelReason.WORKER_DIED, words, None, seconds))
         elif "fatal" in message:
             self._remove(worker, grace_s=_DYING_S)
             raise InputError(message["fatal"])
@@ -196,11 +198,20 @@ class _Batch:
         self.frames = frames
         self.waiting = deque(range(len(frames)))
         self._outcomes: dict[int, LabelOutcome] = {}
+        self._tried_again: set[int] = set()
         self._progress = progress
 
     @property
     def unfinished(self) -> int:
         return len(self.frames) - len(self._outcomes)
+
+    def try_again(self, task: int) -> bool:
+        """Whether a frame whose worker died gets another: once, as the worker may have been killed from outside."""
+        if task in self._tried_again:
+            return False
+        self._tried_again.add(task)
+        self.waiting.appendleft(task)
+        return True
 
     def finish(self, task: int, outcome: LabelOutcome) -> None:
         self._outcomes[task] = outcome

@@ -1,0 +1,142 @@
+"""What is refused before a label, and what is not taken for one after it."""
+
+import numpy as np
+import pytest
+
+from al_engine.frames import Frame
+from labelers import LabelReason, screen_frame, screen_label
+from labelers.screen import gfn2_valence
+
+WATER = Frame(numbers=[8, 1, 1], positions=[[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+CUBE = np.eye(3) * 3.0
+
+
+def refusal(frame, **options):
+    return screen_frame(frame, **{"min_distance_ang": 0.6, **options})
+
+
+def variant(frame=WATER, **changes):
+    fields = ("numbers", "positions", "cell", "pbc", "charge", "unpaired_electrons")
+    return Frame(**{**{name: getattr(frame, name) for name in fields}, **changes})
+
+
+def moved(atom, position):
+    positions = WATER.positions.copy()
+    positions[atom] = position
+    return WATER.with_positions(positions)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        WATER,
+        variant(charge=1, unpaired_electrons=1),
+        variant(unpaired_electrons=2),
+        variant(cell=CUBE * 2, pbc=[True] * 3),
+        Frame(numbers=[1], positions=[[0, 0, 0]], charge=1),
+        Frame(numbers=[86], positions=[[0, 0, 0]]),
+        Frame(numbers=[17], positions=[[0, 0, 0]], charge=-1),
+        Frame(numbers=[25], positions=[[0, 0, 0]], unpaired_electrons=5),
+    ],
+)
+def test_sound_frames_pass(frame):
+    assert refusal(frame) is None
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (Frame(numbers=[], positions=np.zeros((0, 3))), "no atoms"),
+        (moved(1, [np.nan, 0, 0]), "atom 1 .* not finite"),
+        (moved(2, [np.inf, 0, 0]), "atom 2 .* not finite"),
+        (variant(numbers=[92, 1, 1]), "Z = 92"),
+        (variant(numbers=[8, 0, 1]), "Z = 0"),
+        (variant(numbers=[8, -1, 1]), "Z = -1"),
+        (moved(2, [0.96, 0, 0]), "atoms 1 and 2 are 0.000"),
+        (moved(2, [0.96, 0.59, 0]), "atoms 1 and 2 are 0.590"),
+        (variant(charge=1), "both must be even or both odd"),
+        (variant(unpaired_electrons=1), "both must be even or both odd"),
+        (Frame(numbers=[6, 1, 1, 1], positions=np.eye(4, 3) * 2, unpaired_electrons=2), "both must be even"),
+        (variant(unpaired_electrons=-2), "-2 unpaired"),
+        (variant(unpaired_electrons=200), "200 unpaired"),
+        (variant(unpaired_electrons=6), "do not fit into 6"),
+        (variant(charge=-10), "do not fit into 6"),
+        (variant(charge=100), "takes away more"),
+        (variant(charge=10), "takes away more"),
+        (variant(cell=CUBE, pbc=[True, True, False]), "all directions or in none"),
+        (variant(pbc=[True] * 3), "no volume"),
+        (variant(cell=np.full((3, 3), np.nan), pbc=[True] * 3), "cell is not finite"),
+        (variant(cell=CUBE, pbc=[True] * 3).with_positions([[0, 0, 0], [2.9, 0, 0], [1, 1, 1]]), "0.100 Å apart"),
+    ],
+)
+def test_unsound_frames_are_refused_with_the_cause(frame, words):
+    import re
+
+    reason = refusal(frame)
+    assert reason is not None
+    assert re.search(words, reason), reason
+
+
+def test_an_atom_too_close_to_its_own_image_is_refused():
+    helium = Frame(numbers=[2], positions=[[0, 0, 0]], cell=np.diag([0.5, 5, 5]), pbc=[True] * 3)
+    assert "atoms 0 and 0 are 0.500" in refusal(helium)
+
+
+def test_minimum_distance_matches_ase_in_a_skewed_cell():
+    from ase.neighborlist import neighbor_list
+
+    rng = np.random.default_rng(3)
+    cell = np.array([[3.0, 0, 0], [2.7, 1.5, 0], [-1.2, 1.0, 2.5]])
+    for _ in range(20):
+        frame = Frame(numbers=[2] * 4, positions=rng.uniform(-4, 4, (4, 3)), cell=cell, pbc=[True] * 3)
+        closest = neighbor_list("d", frame.to_atoms(), 3.0).min()
+        assert refusal(frame, min_distance_ang=closest + 1e-6) is not None
+        assert refusal(frame, min_distance_ang=closest - 1e-6) is None
+
+
+def test_classical_potentials_are_not_asked_for_electron_parity():
+    copper = Frame(numbers=[29], positions=[[0, 0, 0]])
+    assert refusal(copper) is not None
+    assert refusal(copper, check_spin=False) is None
+    assert refusal(variant(numbers=[92, 1, 1]), check_spin=False, max_atomic_number=118) is None
+
+
+def test_valence_of_every_element_is_what_tblite_fills():
+    from tblite.exceptions import TBLiteRuntimeError
+    from tblite.interface import Calculator
+
+    for number in range(1, 87):
+        electrons, orbitals = gfn2_valence(number)
+        for unpaired in (0, 1):
+            try:
+                atom = Calculator("GFN2-xTB", np.array([number]), np.zeros((1, 3)), charge=0, uhf=unpaired)
+                atom.set("verbosity", 0)
+                atom.set("temperature", 0.05)  # hartree; open shells converge
+                atom.set("max-iter", 1000)
+                result = atom.singlepoint()
+            except TBLiteRuntimeError as error:
+                assert "not compatible" in str(error)  # noqa: PT017 - the other parity is tried next
+                continue
+            assert round(float(result.get("orbital-occupations").sum())) == electrons, number
+            assert orbitals <= (2 * atom.get("angular-momenta") + 1).sum(), number
+            break
+        else:
+            pytest.fail(f"tblite has no atom with Z = {number}")
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "reason"),
+    [
+        (-1.0, np.zeros((3, 3)), None),
+        (np.nan, np.zeros((3, 3)), LabelReason.NON_FINITE),
+        (-np.inf, np.zeros((3, 3)), LabelReason.NON_FINITE),
+        (-1.0, np.full((3, 3), np.nan), LabelReason.NON_FINITE),
+        (-1.0, [[0, 0, -100.1], [0, 0, 0], [0, 0, 0]], LabelReason.ABSURD_FORCES),
+        (-1.0, [[0, 0, -99.9], [0, 0, 0], [0, 0, 0]], None),
+        (-1.0, np.zeros((3, 2)), LabelReason.BACKEND_ERROR),
+        (-1.0, np.zeros(9), LabelReason.BACKEND_ERROR),
+    ],
+)
+def test_numbers_that_are_no_label(energy, forces, reason):
+    fault = screen_label(3, energy, forces, max_force_ev_per_ang=100.0)
+    assert (fault and fault[0]) == reason
