@@ -1,6 +1,6 @@
 """The system a campaign is about: from the config's `system` section to a packed frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,4 +110,45 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         bonds=Bonds.at(frame, tiled_bonds(molecule, count)),
         molecule_of_atom=np.repeat(np.arange(count), len(molecule)),
         density_g_per_cm3=config.density_g_per_cm3,
+    )
+
+
+def repacked(system: System, *, seed: int) -> System:
+    """The same cluster from another packing; a periodic system, or a single molecule, as it is.
+
+    Raises:
+        InputError: If the cluster can't be packed.
+    """
+    if system.frame.is_periodic or system.n_molecules == 1:
+        return system
+    positions = pack_cluster(system.molecule, system.n_molecules, seed=derived_seed(seed, "packing"))
+    return replace(system, frame=system.frame.with_positions(positions))
+
+
+def boxed(system: System, count: int, *, seed: int) -> System:
+    """A periodic box of `count` molecules at the system's density, to cut clusters from; for classical MD only.
+
+    Raises:
+        InputError: If there is no density or the molecules do not fit.
+    """
+    if system.density_g_per_cm3 is None:
+        raise InputError("`initial.box_molecules` needs `system.density_g_per_cm3`")
+    positions, cell = pack_box(
+        system.molecule, count, density_g_per_cm3=system.density_g_per_cm3, seed=derived_seed(seed, "packing")
+    )
+    frame = Frame(
+        numbers=np.tile(system.molecule.numbers, count),
+        positions=positions,
+        cell=cell,
+        pbc=np.ones(3, dtype=bool),
+        charge=count * system.molecule.charge,
+        unpaired_electrons=0,  # a classical force field has no electrons
+    )
+    return System(
+        frame=frame,
+        molecule=system.molecule,
+        n_molecules=count,
+        bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
+        molecule_of_atom=np.repeat(np.arange(count), len(system.molecule)),
+        density_g_per_cm3=system.density_g_per_cm3,
     )

@@ -1,0 +1,102 @@
+"""Classical Langevin MD with UFF in RDKit, for clusters of molecules that MMFF94 has no parameters for."""
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from al_engine.frames import FloatArray
+from samplers.elements import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2, atomic_masses
+from samplers.system import System
+from samplers.walls import SphericalWall, centre_of_mass
+
+KCAL_IN_EV = 1.0 / 23.060548
+_RELAX_ITERATIONS = 2000
+
+
+class UffMD:
+    """UFF Langevin MD (`samplers.classical.ClassicalMD`) by BAOAB, as in `samplers.langevin`."""
+
+    def __init__(
+        self, system: System, *, seed: int, timestep_fs: float, friction_per_ps: float, wall: SphericalWall | None
+    ) -> None:
+        self._field = uff_force_field(system.molecule.rdkit, system.n_molecules)
+        self._positions = np.array(system.frame.positions - centre_of_mass(system.frame))
+        self._velocities = np.zeros_like(self._positions)
+        self._masses = atomic_masses(system.frame.numbers)[:, None]
+        self._rng = np.random.default_rng(seed)
+        self._timestep, self._friction = timestep_fs, 1e-3 * friction_per_ps
+        self._wall = wall
+
+    @property
+    def positions(self) -> FloatArray:
+        """Positions in Å, shape (N, 3)."""
+        return self._positions.copy()
+
+    def minimise(self) -> None:
+        """Move to a nearby energy minimum."""
+        from scipy.optimize import minimize
+
+        shape = self._positions.shape
+        found = minimize(
+            lambda x: self._field.CalcEnergy(x.tolist()),
+            self._positions.ravel(),
+            jac=lambda x: np.array(self._field.CalcGrad(x.tolist())),
+            method="L-BFGS-B",
+            options={"maxiter": _RELAX_ITERATIONS},
+        )
+        self._positions = found.x.reshape(shape)
+
+    def thermalise(self, kelvin: float) -> None:
+        """Draw Maxwell-Boltzmann velocities."""
+        self._velocities = self._thermal(kelvin)
+
+    def _thermal(self, kelvin: float) -> FloatArray:
+        spread = np.sqrt(BOLTZMANN_EV_PER_KELVIN * kelvin * EV_IN_AMU_ANG2_PER_FS2 / self._masses)
+        velocities = spread * self._rng.standard_normal(self._positions.shape)
+        drift = (self._masses * velocities).sum(axis=0) / self._masses.sum()
+        thermal: FloatArray = velocities - drift
+        return thermal
+
+    def _acceleration(self) -> FloatArray:
+        x = self._positions
+        forces = -KCAL_IN_EV * np.array(self._field.CalcGrad(x.ravel().tolist())).reshape(x.shape)
+        if self._wall is not None:
+            distance = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+            push = -self._wall.force_constant * np.maximum(distance - self._wall.radius_ang, 0.0) / distance * x
+            forces += push - self._masses / self._masses.sum() * push.sum(axis=0)
+        acceleration: FloatArray = forces * EV_IN_AMU_ANG2_PER_FS2 / self._masses
+        return acceleration
+
+    def advance(self, steps: int, kelvin: float) -> None:
+        """Integrate some steps with the thermostat at a temperature.
+
+        Raises:
+            FloatingPointError: If the trajectory is no longer finite.
+        """
+        half = 0.5 * self._timestep
+        decay = float(np.exp(-self._friction * self._timestep))
+        scale = float(np.sqrt(1.0 - decay**2))
+        acceleration = self._acceleration()
+        for _ in range(steps):
+            self._velocities += half * acceleration
+            self._positions += half * self._velocities
+            self._velocities = decay * self._velocities + scale * self._thermal(kelvin)
+            self._positions += half * self._velocities
+            acceleration = self._acceleration()
+            self._velocities += half * acceleration
+        if not np.isfinite(self._positions).all():
+            raise FloatingPointError("positions are not finite")
+
+
+def uff_force_field(mol: Any, count: int) -> Any:
+    """RDKit's UFF of `count` copies of a molecule, without a cut-off."""
+    from rdkit import Chem, rdBase
+    from rdkit.Chem import rdForceFieldHelpers
+
+    with rdBase.BlockLogs():
+        combined = reduce(Chem.CombineMols, [mol] * count)
+        Chem.SanitizeMol(combined)
+        field = rdForceFieldHelpers.UFFGetMoleculeForceField(combined, vdwThresh=1e6, ignoreInterfragInteractions=False)
+    field.Initialize()
+    return field
