@@ -39,9 +39,9 @@ class UffMD:
 
         shape = self._positions.shape
         found = minimize(
-            lambda x: self._field.CalcEnergy(x.tolist()),
+            lambda x: energy_and_gradient(self._field, x),
             self._positions.ravel(),
-            jac=lambda x: np.array(self._field.CalcGrad(x.tolist())),
+            jac=True,
             method="L-BFGS-B",
             options={"maxiter": _RELAX_ITERATIONS},
         )
@@ -60,7 +60,7 @@ class UffMD:
 
     def _acceleration(self) -> FloatArray:
         x = self._positions
-        forces = -KCAL_IN_EV * np.array(self._field.CalcGrad(x.ravel().tolist())).reshape(x.shape)
+        forces = -KCAL_IN_EV * energy_and_gradient(self._field, x.ravel())[1].reshape(x.shape)
         if self._wall is not None:
             distance = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
             push = -self._wall.force_constant * np.maximum(distance - self._wall.radius_ang, 0.0) / distance * x
@@ -100,3 +100,13 @@ def uff_force_field(mol: Any, count: int) -> Any:
         field = rdForceFieldHelpers.UFFGetMoleculeForceField(combined, vdwThresh=1e6, ignoreInterfragInteractions=False)
     field.Initialize()
     return field
+
+
+def energy_and_gradient(field: Any, coordinates: FloatArray) -> tuple[float, FloatArray]:
+    """Energy (kcal/mol) and gradient (kcal/mol/Å, shape (3N,)) at coordinates in Å, shape (3N,).
+
+    The energy must come first: RDKit caches distances, and only the energy of new coordinates renews them.
+    """
+    flat = coordinates.tolist()
+    energy = field.CalcEnergy(flat)
+    return energy, np.array(field.CalcGrad(flat))
