@@ -33,6 +33,11 @@ _LONGEST_WAIT_S = 1.0
 _DYING_S = 10.0
 
 
+def _n_cores() -> int:
+    """Cores this process may use, which on shared machines are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class LabelPool:
     """Worker processes that label frames. A context manager; processes start with the first frames and are reused.
 
@@ -59,7 +64,7 @@ class LabelPool:
         backend = resolve_backend(config, periodic=periodic)
         self._order = WorkerOrder(config=config.model_copy(update={"backend": backend}), factory=factory)
         self._max_force = config.max_force_ev_per_ang
-        self._n_workers = workers or len(os.sched_getaffinity(0))
+        self._n_workers = workers or _n_cores()
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
         self._turn = threading.Lock()
