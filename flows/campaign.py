@@ -10,8 +10,9 @@ from contextlib import contextmanager
 import prefect
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from al_engine.protocols import Progress
 from al_engine.verdict import Verdict

@@ -111,7 +111,7 @@ def trial_job(
     for updates in (2, TRIAL_UPDATES):  # the difference leaves the set-up out
         start = time.perf_counter()
         trained = train_member(
-            data,
+            frames=data,
             model=config.model,
             training=config.training.model_copy(update={"validation_interval": 10 * TRIAL_UPDATES}),
             seed=0,
@@ -122,7 +122,7 @@ def trial_job(
         )
         times[updates] = time.perf_counter() - start
     frames: list[Frame] = [labelled.frame] * config.sampling.replicas
-    committee = Committee([trained.member] * config.training.members, device=device)
+    committee = Committee([trained.model] * config.training.members, device=device)
     for steps in (2, TRIAL_STEPS):
         start = time.perf_counter()
         run_langevin(

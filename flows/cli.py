@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from al_engine.errors import AlEngineError, ExitStatus
-from al_engine.presets import PRESETS
 
 app = typer.Typer(
     name="al-engine",
@@ -23,8 +22,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Preset = StrEnum("Preset", {name.upper(): name for name in PRESETS})
-DEFAULT_PRESET = Preset("standard")
+
+class Preset(StrEnum):
+    """Starting points of `init`: the keys of `al_engine.presets.PRESETS`."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    PAPER = "paper"
 
 
 class ExportFormat(StrEnum):
@@ -49,7 +53,7 @@ def init(
     molecules: Annotated[int, typer.Option(help="Copies of the molecule.")] = 1,
     charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES.")] = None,
     unpaired_electrons: Annotated[int | None, typer.Option("--unpaired-electrons", help="Unpaired electrons.")] = None,
-    preset: Annotated[Preset, typer.Option(help="Starting point.")] = DEFAULT_PRESET,
+    preset: Annotated[Preset, typer.Option(help="Starting point.")] = Preset.STANDARD,
     as_json: AsJson = False,
 ) -> None:
     """Write DIR/campaign.yaml, every option with its description."""

@@ -1,10 +1,11 @@
 """Handing a campaign's labelled frames to other programs."""
 
+from io import StringIO
 from pathlib import Path
 
+from al_engine.disk import write_file
 from al_engine.errors import InputError
 from al_engine.ledger import Ledger
-from al_engine.parts import disk_error, publish
 
 
 def export_extxyz(directory: Path, output: Path) -> int:
@@ -31,11 +32,7 @@ def export_extxyz(directory: Path, output: Path) -> int:
         atoms = item.frame.to_atoms()
         atoms.calc = SinglePointCalculator(atoms, energy=item.energy, forces=item.forces)
         images.append(atoms)
-    temporary = output.with_name(output.name + ".tmp")
-    try:
-        write(temporary, images, format="extxyz")
-        publish(temporary, output)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(output, error) from error
+    text = StringIO()
+    write(text, images, format="extxyz")
+    write_file(output, text.getvalue().encode())
     return len(images)

@@ -6,7 +6,7 @@ They import torch, RDKit or OpenMM inside, so that this module can be named with
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -22,6 +22,7 @@ from flows.starts import starting_frames
 
 if TYPE_CHECKING:
     from models.committee import Committee
+    from models.weights import TrainedMember
 
 EVALUATION_BATCH = 16  # frames at a time: bounds memory, a 120-atom batch still fits a laptop
 
@@ -49,12 +50,12 @@ def initial_frames_job(*, directory: str, path: str, key: str, progress: Progres
         root["bond_lengths"] = system.bonds.lengths
         root["molecule_of_atom"] = system.molecule_of_atom
         for name, frames, temperatures in (
-            ("train", initial.train, initial.train_temperatures),
-            ("test", initial.test, initial.test_temperatures),
+            ("train", initial.train, initial.train_temperature_kelvin),
+            ("test", initial.test, initial.test_temperature_kelvin),
         ):
             write_frames(root.create_group(name), frames)
             root[name]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
-        root["train"]["stretched"] = np.asarray(initial.stretched, dtype="?")
+        root["train"]["stretched"] = np.zeros(len(initial.train), dtype="?")
         root.attrs["force_field"] = initial.force_field
         root.attrs["seconds"] = time.perf_counter() - start
 
@@ -73,7 +74,7 @@ def train_job(
     before = ledger.part_path(names.member(iteration - 1, member))
     checkpoint = Path(path).with_suffix(".checkpoint")
     trained = train_member(
-        ledger.dataset(before=iteration),
+        frames=ledger.dataset(before=iteration),
         model=config.model,
         training=config.training,
         seed=derived_seed(config.seed, "train", iteration, member),
@@ -85,15 +86,12 @@ def train_job(
         progress=progress,
     )
     with write_part(Path(path), kind=names.member(iteration, member), key=key) as root:
-        write_member(root.create_group("member"), trained.member)
-        history = root.create_group("history")
-        for name, values in trained.history.items():
-            history[name] = np.asarray(values)
+        write_member(root.create_group("member"), trained)
         root.attrs["seconds"] = time.perf_counter() - start
     checkpoint.unlink(missing_ok=True)
 
 
-def _read_member(path: Path) -> Any:
+def _read_member(path: Path) -> "TrainedMember":
     from models.weights import read_member
 
     with open_part(path) as root:
@@ -103,11 +101,8 @@ def _read_member(path: Path) -> Any:
 def _committee(ledger: Ledger, iteration: int, device: str) -> "Committee":
     from models.committee import Committee
 
-    members = [
-        _read_member(ledger.part_path(names.member(iteration, member)))
-        for member in range(ledger.config.training.members)
-    ]
-    return Committee(members, device=device)
+    paths = [ledger.part_path(names.member(iteration, member)) for member in range(ledger.config.training.members)]
+    return Committee([_read_member(path).model for path in paths], device=device)
 
 
 def sample_job(

@@ -9,12 +9,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.frame_io import read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.parts import open_part
 from al_engine.protocols import Progress
-from labelers.pool import LabelPool, label_chunk
+from labelers.chunk import label_chunk
+from labelers.pool import LabelPool
 from labelers.protocol import LabelOutcome, LabelReason, LevelOfTheory
 
 
@@ -46,15 +48,15 @@ def fill_label_part(
     pool: LabelPool,
     frames: Sequence[Frame],
     *,
+    config: LabelsConfig,
     level: LevelOfTheory,
     min_distance_ang: float,
-    time_limit_s: float,
     progress: Progress,
 ) -> None:
     """Label frames and write outcomes into an open part."""
     start = time.perf_counter()
     outcomes: list[LabelOutcome] = label_chunk(
-        pool, frames, min_distance_ang=min_distance_ang, time_limit_s=time_limit_s, progress=progress
+        pool, frames, config, min_distance_ang=min_distance_ang, progress=progress
     )
     write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
     root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")

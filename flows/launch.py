@@ -9,10 +9,10 @@ from pathlib import Path
 
 from al_engine.config import CampaignConfig
 from al_engine.config_io import load_config, refuse_changes
+from al_engine.disk import disk_error
 from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.lock import campaign_lock
-from al_engine.parts import disk_error
 from al_engine.seeds import derived_seed
 from al_engine.verdict import Verdict
 from flows import names

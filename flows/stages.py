@@ -135,8 +135,8 @@ class Campaign:
             device=self._device,
         )
         with open_part(part.path) as root:
-            best = float(np.min(root["history/validation_force_mae_mev_per_ang"][()]))
-            last = int(root["history/update"][-1])
+            history = root["member/history"]
+            last, best = int(history["updates"][-1]), 1e3 * float(history["validation_force_mae"][()].min())
         return f"{last} updates, validation force MAE {best:.1f} meV/Å, {part.seconds:.0f} s"
 
     def sample(self, iteration: int, temperature_index: int, progress: Progress = silent) -> str:
@@ -215,7 +215,7 @@ class Campaign:
         """Which candidates have atoms too close, and which no labeler takes for another reason."""
         shortest = self.config.selection.min_distance_ang
         too_close, refused = np.zeros(len(frames), dtype=bool), np.zeros(len(frames), dtype=bool)
-        for index in np.flatnonzero(candidates):
+        for index in np.flatnonzero(candidates).tolist():
             frame = frames[index]
             too_close[index] = closest_distance(frame.positions, frame.cell, frame.pbc) < shortest
             refused[index] = not too_close[index] and self._screen(frame) is not None
@@ -246,9 +246,9 @@ class Campaign:
                 root,
                 self._label_pool,
                 frames,
+                config=settings,
                 level=self.level,
                 min_distance_ang=self.config.selection.min_distance_ang,
-                time_limit_s=settings.time_limit_s,
                 progress=progress,
             )
 
@@ -344,7 +344,7 @@ class Campaign:
     def abandon(self) -> None:
         """Kill all workers at once: what they had in hand is lost, what is finished is on disk."""
         self._compute.kill()
-        self._label_pool.kill()
+        self._label_pool.close()
 
     def judge(self, iterations: int) -> Verdict | None:
         """The verdict after so many iterations, written down if there is one; None to go on."""

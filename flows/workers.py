@@ -1,6 +1,7 @@
 """Worker processes that train and sample: spawned once, one thread each on a CPU, killed with their parent."""
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -31,6 +32,11 @@ class _Channel:
     """A worker's way back to its parent; set once per process by `_start_worker`."""
 
     messages: Any = None
+
+
+def _warm_up() -> None:
+    """Load torch while the parent does other things."""
+    importlib.import_module("torch")
 
 
 def _run(job: Callable[..., Any], job_id: int, arguments: dict[str, Any]) -> Any:
@@ -64,6 +70,7 @@ class ComputePool:
 
     def __init__(self, workers: int) -> None:
         context = multiprocessing.get_context("spawn")
+        self._workers = workers
         self._messages = context.SimpleQueue()
         self._watchers: dict[int, Progress] = {}
         self._executor = ProcessPoolExecutor(
@@ -73,6 +80,10 @@ class ComputePool:
         self._relay = threading.Thread(target=self._relay_progress, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
+        """Start the workers from this thread: the kernel kills them when the thread that started them ends."""
+        with one_thread_each():
+            for _ in range(self._workers):
+                self._executor.submit(_warm_up)
         self._relay.start()
         return self
 
@@ -97,9 +108,7 @@ class ComputePool:
         job_id = next(self._next_id)
         self._watchers[job_id] = progress
         try:
-            with one_thread_each():
-                future = self._executor.submit(_run, job, job_id, arguments)
-            return future.result()
+            return self._executor.submit(_run, job, job_id, arguments).result()
         except BrokenProcessPool:
             raise ResumableError(
                 "a worker process died (killed, or out of memory). Nothing finished is lost: `al-engine resume` goes on"
