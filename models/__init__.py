@@ -1,1 +1,35 @@
-"""TODO."""
+"""MS-MACE and its committee: training, molecular dynamics, an ASE calculator.
+
+`load_committee` is all a user of a finished campaign needs:
+
+    from models import load_committee
+
+    atoms.calc = load_committee("runs/ethanol")
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.calculator import CommitteeCalculator
+
+__all__ = ["load_committee"]
+
+
+def load_committee(path: str | Path, *, device: str = "auto", iteration: int | None = None) -> "CommitteeCalculator":
+    """The committee of a campaign as an ASE calculator; the committee itself is its attribute `committee`.
+
+    Args:
+        path: A campaign directory, its `campaign.h5`, or one HDF5 part with trained members.
+        device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
+        iteration: Which iteration of the campaign; None for the latest that is complete.
+
+    Raises:
+        InputError: If there is no such file, iteration or member, or a weight is damaged.
+    """
+    from models.calculator import CommitteeCalculator, load_models
+    from models.committee import Committee
+    from models.devices import resolve_device
+
+    where = resolve_device(device)
+    return CommitteeCalculator(Committee(load_models(Path(path), iteration=iteration, device=where), device=where))

@@ -1,0 +1,119 @@
+"""A committee as an ASE calculator, and how it is found on disk."""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from al_engine.deviation import force_deviation
+from al_engine.errors import InputError
+from al_engine.frames import Frame
+from models.committee import BoundCommittee, Committee
+from models.ms_mace import MSMACE
+from models.weights import read_member
+
+
+class CommitteeCalculator(Calculator):
+    """Mean energy (eV), forces (eV/Å) and stress (eV/Å³) of a committee, and how far its members disagree.
+
+    Beyond ASE's own properties `results` holds `force_deviation` (N,) and `max_force_deviation` (`norm`, eV/Å),
+    `energy_std` (eV), `member_energies` (M,) and `member_forces` (M, N, 3).
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+        "force_deviation",
+        "max_force_deviation",
+        "energy_std",
+        "member_energies",
+        "member_forces",
+    ]
+
+    def __init__(self, committee: Committee, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.committee = committee
+        self._bound: BoundCommittee | None = None
+
+    def calculate(
+        self,
+        atoms: Any = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """ASE's entry point."""
+        super().calculate(atoms, properties, system_changes)
+        frame = Frame.from_atoms(self.atoms)
+        if self._bound is None or set(system_changes) & {"numbers", "cell", "pbc"}:
+            self._bound = self.committee.bind([frame])
+        positions = torch.tensor(frame.positions, device=self.committee.device)
+        predictions = self._bound.predictions(positions)
+        energies = np.array([float(p.energies) for p in predictions])  # (M,)
+        forces = np.stack([p.forces.cpu().numpy() for p in predictions])  # (M, N, 3)
+        deviation = force_deviation(forces).norm  # (N,)
+        self.results = {
+            "energy": float(energies.mean()),
+            "free_energy": float(energies.mean()),
+            "forces": forces.mean(0),
+            "force_deviation": deviation,
+            "max_force_deviation": float(deviation.max()),
+            "energy_std": float(energies.std()),
+            "member_energies": energies,
+            "member_forces": forces,
+        }
+        if frame.pbc.all():
+            stress = np.mean([p.stresses[0].cpu().numpy() for p in predictions], axis=0)
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+
+def load_models(path: Path, *, iteration: int | None, device: torch.device) -> list[MSMACE]:
+    """The members of an iteration of a campaign, or of a file of members.
+
+    Args:
+        path: A campaign directory, its `campaign.h5`, or an HDF5 file with members in groups `member`, `member0`, ...
+        iteration: Which iteration of a campaign; None for the latest that has all its members.
+        device: Where the models go.
+
+    Raises:
+        InputError: If there is no such file, iteration or member.
+    """
+    file_path = path / "campaign.h5" if path.is_dir() else path
+    if not file_path.is_file():
+        raise InputError(f"{file_path} does not exist; give a campaign directory or a file of trained members")
+    try:
+        file = h5py.File(file_path, "r")
+    except OSError as error:
+        raise InputError(
+            f"{file_path} can't be opened as HDF5 ({error}); restore it or run the campaign again"
+        ) from error
+    with file:
+        groups = _campaign_members(file, iteration) if "iterations" in file else _members(file)
+        if not groups:
+            which = "any iteration" if iteration is None else f"iteration {iteration}"
+            raise InputError(f"{file_path} has no complete committee of {which}; let its training finish")
+        return [read_member(group, device=device).model for group in groups]
+
+
+def _campaign_members(file: h5py.File, iteration: int | None) -> list[h5py.Group]:
+    """Members `/iterations/<nnn>/member<k>/member` of one iteration; all iterations have the same number of members."""
+    found = {int(name): _members(file["iterations"][name]) for name in file["iterations"] if name.isdigit()}
+    if iteration is not None:
+        return found.get(iteration, [])
+    size = max((len(members) for members in found.values()), default=0)
+    complete = [number for number, members in found.items() if len(members) == size]
+    return found[max(complete)] if complete else []
+
+
+def _members(group: h5py.Group) -> list[h5py.Group]:
+    """Members of a group by number; a link to a part that is not there yet does not count."""
+    numbered = sorted((int(name[6:] or 0), name) for name in group if re.fullmatch(r"member\d*", name))
+    parts = [group.get(name) for _, name in numbered]
+    members = [part.get("member", part) for part in parts if isinstance(part, h5py.Group)]
+    return [member for member in members if "weights" in member]

@@ -1,0 +1,88 @@
+"""Training checkpoints: everything needed to go on bit for bit, in one HDF5 file that is either whole or absent."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.weights import TrainingHistory
+
+SCHEMA = 1
+
+
+@dataclass(slots=True, eq=False)
+class TrainingState:
+    """The state of a training run between two updates. Vectors have one entry per weight.
+
+    Attributes:
+        weights: Weights as the optimizer sees them.
+        average: Exponential moving average of the weights.
+        best: The average with the lowest validation loss so far.
+        moments: Adam's state by name.
+        updates: Updates done.
+        best_loss: Lowest validation loss so far.
+        stale: Validations since then.
+        history: One entry per validation.
+    """
+
+    weights: Tensor
+    average: Tensor
+    best: Tensor
+    moments: dict[str, Tensor]
+    updates: int
+    best_loss: float
+    stale: int
+    history: TrainingHistory
+
+
+def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
+    """Replace the checkpoint at `path`; a kill at any moment leaves the old one or the new one."""
+    partial = path.with_name(path.name + ".tmp")
+    with h5py.File(partial, "w") as file:
+        file.attrs.update(schema=SCHEMA, key=key, updates=state.updates, best_loss=state.best_loss, stale=state.stale)
+        for name in ("weights", "average", "best"):
+            file[name] = getattr(state, name).detach().cpu().numpy()
+        for name, values in state.moments.items():
+            file[f"moments/{name}"] = values.detach().cpu().numpy()
+        for name, array in asdict(state.history).items():
+            file[f"history/{name}"] = array
+        file.flush()
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(path: Path, *, key: str, n_weights: int, device: torch.device) -> TrainingState | None:
+    """The checkpoint at `path`, or None if there is none, it can't be read, or it belongs to other inputs."""
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            attrs = dict(file.attrs)
+            if attrs.get("schema") != SCHEMA or attrs.get("key") != key or file["weights"].shape != (n_weights,):
+                return None
+
+            def tensor(name: str) -> Tensor:
+                return torch.from_numpy(np.asarray(file[name])).to(device)
+
+            return TrainingState(
+                weights=tensor("weights"),
+                average=tensor("average"),
+                best=tensor("best"),
+                moments={name: torch.from_numpy(np.asarray(file["moments"][name])) for name in file["moments"]},
+                updates=int(attrs["updates"]),
+                best_loss=float(attrs["best_loss"]),
+                stale=int(attrs["stale"]),
+                history=TrainingHistory(**{name: np.asarray(file["history"][name]) for name in file["history"]}),
+            )
+    except (OSError, KeyError):
+        return None  # unreadable: training starts over, nothing else is lost

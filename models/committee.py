@@ -1,0 +1,125 @@
+"""The committee: members that differ in their seed, bound to frames for molecular dynamics, or asked frame by frame."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from al_engine.errors import InputError
+from al_engine.frames import FloatArray, Frame
+from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
+from models.ms_mace import MSMACE, Prediction
+
+DEFAULT_SKIN = 0.5
+"""Å. Neighbour lists are rebuilt when an atom has moved by half of this."""
+ALL_PAIRS_ATOMS = 16
+"""Clusters up to this size list all pairs once and for all."""
+UNBOUNDED_SKIN = 1000.0
+"""Å. A skin that takes in every pair of a small cluster."""
+
+
+class BoundCommittee:
+    """A committee bound to T atoms in B frames; implements `al_engine.protocols.BoundCommittee` with torch tensors."""
+
+    def __init__(self, models: Sequence[MSMACE], frames: Sequence[Frame], *, skin: float, device: torch.device) -> None:
+        self.models = models
+        self.atoms = AtomBatch.of(frames, models[0].constants.elements, device=device)
+        small = max(self.atoms.sizes) <= ALL_PAIRS_ATOMS and not self.atoms.pbc.any()
+        self.skin = UNBOUNDED_SKIN if small else skin
+        self.all_pairs = small
+        self._graph: NeighbourGraph | None = None
+        self._built_at: Tensor | None = None
+
+    def graph(self, positions: Tensor) -> NeighbourGraph:
+        """The neighbour graph, rebuilt if an atom has moved by more than half the skin since it was made."""
+        if self._graph is not None and self._built_at is not None:
+            if self.all_pairs:
+                return self._graph
+            moved = (positions - self._built_at).square().sum(1).max()
+            if bool(moved <= (0.5 * self.skin) ** 2):
+                return self._graph
+        self._graph = neighbour_graph(self.atoms, positions, cutoffs=self.models[0].cutoffs, skin=self.skin)
+        self._built_at = positions.clone()
+        return self._graph
+
+    def energy_and_forces(self, positions: Tensor, member: int) -> tuple[Tensor, Tensor]:
+        """One member's energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å, float64."""
+        return self.models[member].energy_and_forces(self.graph(positions), positions)
+
+    def member_forces(self, positions: Tensor) -> Tensor:
+        """All members' forces in eV/Å, shape (M, T, 3), at positions (T, 3) in Å."""
+        graph = self.graph(positions)
+        return torch.stack([model.energy_and_forces(graph, positions)[1] for model in self.models])
+
+    def predictions(self, positions: Tensor) -> list[Prediction]:
+        """Energies, forces and stresses of every member at positions (T, 3) in Å."""
+        graph = self.graph(positions)
+        return [model.predict(graph, positions) for model in self.models]
+
+
+class Committee:
+    """Models that differ in their random seed alone; implements `al_engine.protocols.Committee` with torch tensors."""
+
+    def __init__(
+        self, models: Sequence[MSMACE], *, device: torch.device | str = "cpu", skin_ang: float = DEFAULT_SKIN
+    ) -> None:
+        """A committee of trained models, which are frozen and moved to the device.
+
+        Args:
+            models: The members, at least one.
+            device: Where positions are expected and forces are returned.
+            skin_ang: Skin of the neighbour lists in Å.
+
+        Raises:
+            InputError: If there are no models, or they differ in elements or cut-offs.
+        """
+        if not models:
+            raise InputError("a committee needs at least one model; train one first")
+        kinds = {(model.constants.elements, model.cutoffs) for model in models}
+        if len(kinds) > 1:
+            raise InputError(f"members of a committee must share elements and cut-offs, got {sorted(kinds)}")
+        self.device = torch.device(device)
+        self.skin = skin_ang
+        self.models = [model.to(self.device).freeze() for model in models]
+
+    @property
+    def n_members(self) -> int:
+        """Number of members M."""
+        return len(self.models)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers the members know."""
+        return self.models[0].constants.elements
+
+    def bind(self, frames: Sequence[Frame]) -> BoundCommittee:
+        """Bind to the atoms, cells and periodicity of frames; positions are given later, call by call.
+
+        Raises:
+            InputError: If a frame has an element the members do not know.
+        """
+        return BoundCommittee(self.models, frames, skin=self.skin, device=self.device)
+
+    def predict(
+        self,
+        frames: Sequence[Frame],
+        *,
+        batch_size: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[FloatArray, list[FloatArray]]:
+        """All members' energies in eV, shape (M, F), and forces in eV/Å, one array (M, N, 3) per frame."""
+        energies = np.zeros((self.n_members, len(frames)))
+        forces: list[FloatArray] = []
+        for first in range(0, len(frames), batch_size):
+            batch = frames[first : first + batch_size]
+            atoms = AtomBatch.of(batch, self.elements, device=self.device)
+            positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(self.device)
+            graph = neighbour_graph(atoms, positions, cutoffs=self.models[0].cutoffs)
+            results = [model.energy_and_forces(graph, positions) for model in self.models]
+            energies[:, first : first + len(batch)] = torch.stack([e for e, _ in results]).cpu().numpy()
+            stacked = torch.stack([f for _, f in results]).cpu().numpy()  # (M, T, 3)
+            forces.extend(np.split(stacked, np.cumsum(atoms.sizes)[:-1], axis=1))
+            if progress is not None:
+                progress(first + len(batch), len(frames))
+        return energies, forces

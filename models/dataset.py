@@ -1,0 +1,137 @@
+"""A training set laid out for speed: neighbour lists and geometry computed once, batches put together by indexing.
+
+Positions never change in training, so harmonics, radial basis and their derivatives with respect to the neighbour
+vectors are constants: forces follow from dE/d(features) by the chain rule, and the double backward pass skips the
+geometry.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from al_engine.frames import IntArray, LabelledFrame
+from models.geometry import EdgeFeatures
+from models.graph import AtomBatch, NeighbourGraph, narrow, neighbour_graph
+from models.ms_mace import MSMACE
+
+CACHE_BYTES = 2 * 1024**3
+"""Features and derivatives of the whole set are kept if they fit; else they are computed batch by batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingBatch:
+    """Some labelled frames, in the network's units: energies without E0s and forces, both divided by the scale.
+
+    Attributes:
+        graph: Neighbours of B frames with T nodes.
+        edges: Features of every path.
+        jacobians: d(features) / d(vectors) of every path, (T, K, n_features, 3) each.
+        energies: Targets (B,), float64.
+        forces: Targets of nodes (T, 3).
+        inverse_sizes: One over the atoms of each frame, (B,), float64.
+    """
+
+    graph: NeighbourGraph
+    edges: list[EdgeFeatures]
+    jacobians: list[Tensor]
+    energies: Tensor
+    forces: Tensor
+    inverse_sizes: Tensor
+
+    def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
+        """Energies (B,) and node forces (T, 3) in the network's units, perhaps to be differentiated once more."""
+        edges = [EdgeFeatures(*(part.detach().requires_grad_() for part in features)) for features in self.edges]
+        energies = model.network_energies(self.graph, edges)
+        gradients = torch.autograd.grad(
+            energies.sum(), [part for features in edges for part in features], create_graph=differentiable
+        )
+        forces = torch.zeros_like(self.forces)
+        for k, jacobian in enumerate(self.jacobians):
+            per_feature = torch.cat(gradients[2 * k : 2 * k + 2], dim=-1)  # (T, K, n_features)
+            per_vector = (per_feature.unsqueeze(-2) @ jacobian).squeeze(-2)  # (T, K, 3)
+            forces = forces + self.graph.forces(per_vector)
+        return energies, forces
+
+
+class TrainingSet:
+    """Labelled frames, ready to be cut into batches for one model."""
+
+    def __init__(self, frames: Sequence[LabelledFrame], model: MSMACE, *, device: torch.device) -> None:
+        self.model = model
+        structures = [item.frame for item in frames]
+        atoms = AtomBatch.of(structures, model.constants.elements, device=device)
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in structures])).to(device)
+        self.graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
+        self.vectors = self.graph.vectors(positions.index_select(0, atoms.order)).to(model.dtype)
+
+        energies = torch.tensor([item.energy for item in frames], dtype=torch.float64, device=device)
+        self.energies = (energies - model.frame_references(self.graph)) / model.constants.scale
+        forces = torch.from_numpy(np.concatenate([item.forces for item in frames])).to(device)
+        self.forces = (forces.index_select(0, atoms.order) / model.constants.scale).to(model.dtype)
+
+        self.nodes_of_frame = np.split(atoms.inverse.cpu().numpy(), np.cumsum(atoms.sizes)[:-1])
+        species = atoms.species.cpu().numpy()
+        self.species_counts = np.stack(
+            [np.bincount(species[nodes], minlength=len(atoms.species_counts)) for nodes in self.nodes_of_frame]
+        )
+        self.sizes = np.array(atoms.sizes)
+        self.position_of_node = torch.zeros(len(species), dtype=torch.int64, device=device)
+        width = sum(
+            columns * geometry.n_features
+            for columns, geometry in zip(self.graph.columns, model.geometries, strict=True)
+        )
+        size = len(species) * width * 4 * self.vectors.element_size()
+        self.cache = self._geometry(self.vectors) if size <= CACHE_BYTES else None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
+        with torch.no_grad():
+            parts = narrow(vectors, self.graph.columns)
+            jacobians = [g.jacobian(part) for g, part in zip(self.model.geometries, parts, strict=True)]
+            return self.model.edge_features(vectors, self.graph.columns), jacobians
+
+    def batch(self, frames: IntArray) -> TrainingBatch:
+        """The frames of the given indices as one batch."""
+        device = self.vectors.device
+        nodes_by_frame = [self.nodes_of_frame[k] for k in frames]
+        unsorted = np.concatenate(nodes_by_frame)
+        order = np.argsort(unsorted)  # nodes ascend, so species do
+        frame_index = np.repeat(np.arange(len(frames)), self.sizes[frames])[order]
+        nodes = torch.from_numpy(unsorted[order]).to(device)
+        self.position_of_node[nodes] = torch.arange(len(nodes), device=device)
+        full = self.graph.atoms
+        atoms = AtomBatch(
+            sizes=tuple(self.sizes[frames].tolist()),
+            order=torch.from_numpy(order).to(device),
+            inverse=torch.from_numpy(np.argsort(order)).to(device),
+            species=full.species.index_select(0, nodes),
+            species_counts=self.species_counts[frames].sum(0).tolist(),
+            frame_index=torch.from_numpy(frame_index).to(device),
+            cells=full.cells[frames],
+            pbc=full.pbc[frames],
+        )
+        graph = NeighbourGraph(
+            atoms=atoms,
+            neighbours=self.position_of_node[self.graph.neighbours.index_select(0, nodes)],
+            offsets=None if self.graph.offsets is None else self.graph.offsets.index_select(0, nodes),
+            columns=self.graph.columns,
+        )
+        if self.cache is None:
+            edges, jacobians = self._geometry(self.vectors.index_select(0, nodes))
+        else:
+            edges = [EdgeFeatures(*(part.index_select(0, nodes) for part in features)) for features in self.cache[0]]
+            jacobians = [jacobian.index_select(0, nodes) for jacobian in self.cache[1]]
+        chosen = torch.from_numpy(np.asarray(frames)).to(device)
+        return TrainingBatch(
+            graph=graph,
+            edges=edges,
+            jacobians=jacobians,
+            energies=self.energies.index_select(0, chosen),
+            forces=self.forces.index_select(0, nodes),
+            inverse_sizes=torch.from_numpy(1.0 / self.sizes[frames]).to(device),
+        )

@@ -1,0 +1,204 @@
+"""One layer of MS-MACE: messages of every path, fused before the product basis, and the update of the atoms."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from al_engine.config import PathConfig
+from models.geometry import EdgeFeatures
+from models.linear import DegreeLinear, ScalarNetwork, SpeciesLinear
+from models.parameters import Initializer, Modules
+from models.product import ProductBasis
+from models.spherical import clebsch_gordan, degree_sizes
+
+
+class PathMessage(nn.Module):
+    """Message of one path, e.g. short_i = W_S Σ_j R(r_ij) · (Y(r̂_ij) ⊗ W_up h_j) / N.
+
+    A coupling p = (l1, l2) -> l3 has a radial function R_p of its own per channel (MACE, eq. 8):
+
+        m_{i,p,l3m3,c} = 1/N Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W h_j)_{l2m2,c}
+
+    Neighbours are summed first, by a batched matrix product per l1 of Y and R·h; Clebsch-Gordan coefficients then act
+    once per atom instead of once per pair, as one constant matrix.
+    """
+
+    def __init__(
+        self,
+        path: PathConfig,
+        *,
+        l_hidden: int,
+        hidden_channels: int,
+        l_message: int,
+        n_basis: int,
+        mean_neighbours: float,
+        init: Initializer,
+    ) -> None:
+        super().__init__()
+        self.channels = path.channels
+        self.l_source = min(l_hidden, path.l_max)
+        self.harmonic_sizes = degree_sizes(path.l_max)
+        self.source_sizes = degree_sizes(self.l_source)
+        self.couplings = [
+            (l1, l2, l3)
+            for l1 in range(path.l_max + 1)
+            for l2 in range(self.l_source + 1)
+            for l3 in range(abs(l1 - l2), min(l1 + l2, l_message) + 1)
+            if (l1 + l2 + l3) % 2 == 0
+        ]
+        # radial functions side by side: first by l1, then by l2, as the loops of `forward` consume them
+        self.blocks = [(key, len(list(group))) for key, group in groupby(self.couplings, key=lambda p: p[:2])]
+
+        self.up = DegreeLinear(self.l_source, hidden_channels, path.channels, init=init)
+        self.radial = ScalarNetwork(n_basis, path.radial_mlp, len(self.couplings) * path.channels, init=init)
+        matrix, self.message_sizes = _coupling_matrix(self.couplings, self.blocks)
+        self.row_counts = [n * (2 * degree + 1) for degree, n in enumerate(self.message_sizes)]
+        self.clebsch_gordan: Tensor
+        self.register_buffer("clebsch_gordan", (matrix / mean_neighbours).to(init.dtype), persistent=False)
+        per_degree = [n * path.channels for n in self.message_sizes]
+        self.out = DegreeLinear(len(per_degree) - 1, per_degree, hidden_channels, init=init)
+
+    def forward(self, h: Tensor, neighbours: Tensor, edges: EdgeFeatures) -> list[Tensor]:
+        """Messages from node features h ((l_hidden+1)², T, C), degree by degree: (2l + 1, T, C) each."""
+        T, K = neighbours.shape
+        source = self.up(h[: (self.l_source + 1) ** 2]).transpose(0, 1).flatten(1)  # (T, (l_source+1)² * c)
+        h_j = source.index_select(0, neighbours.flatten()).view(T, K, 1, -1, self.channels)
+        h_j = h_j.split(self.source_sizes, dim=3) if self.l_source else (h_j,)
+        R = self.radial(edges.basis).view(T, K, -1, 1, self.channels).split([n for _, n in self.blocks], dim=2)
+        Y = edges.harmonics.transpose(1, 2).split(self.harmonic_sizes, dim=1)  # (T, 2 l1 + 1, K) each
+
+        weighted: list[list[Tensor]] = [[] for _ in Y]
+        for ((l1, l2), _), R_block in zip(self.blocks, R, strict=True):
+            weighted[l1].append((R_block * h_j[l2]).flatten(2))  # (T, K, n * (2 l2 + 1) * c)
+        summed = [
+            torch.bmm(Y_l, parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)).flatten(1)
+            for Y_l, parts in zip(Y, weighted, strict=True)
+        ]
+        M = torch.cat(summed, dim=1).view(T, -1, self.channels).transpose(0, 1)  # ((l1 m1, p, m2), T, c)
+        coupled = self.clebsch_gordan @ M.flatten(1)  # ((l3 m3, p), T * c)
+        return self.out.map_degrees(
+            [
+                part.view(2 * degree + 1, n, T, -1).transpose(1, 2).flatten(2)  # (2 l3 + 1, T, p * c)
+                for degree, (n, part) in enumerate(zip(self.message_sizes, coupled.split(self.row_counts), strict=True))
+            ]
+        )
+
+
+def _coupling_matrix(
+    couplings: Sequence[tuple[int, int, int]], blocks: Sequence[tuple[tuple[int, ...], int]]
+) -> tuple[Tensor, list[int]]:
+    """Clebsch-Gordan coefficients of all couplings as one matrix, and the number of couplings to each degree l3.
+
+    Rows run over (l3, m3, coupling), columns over (l1, m1, coupling, m2): the order in which `PathMessage` sums
+    neighbours.
+    """
+    counts = [sum(p[2] == degree for p in couplings) for degree in range(max(p[2] for p in couplings) + 1)]
+    row_start = [sum(counts[d] * (2 * d + 1) for d in range(degree)) for degree in range(len(counts))]
+    n_rows = sum(n * (2 * degree + 1) for degree, n in enumerate(counts))
+    n_columns = sum((2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in couplings)
+    matrix = torch.zeros(n_rows, n_columns, dtype=torch.float64)
+    seen = [0] * len(counts)
+    l1_start = 0
+    for l1 in range(max(p[0] for p in couplings) + 1):
+        width = sum(n * (2 * l2 + 1) for (b1, l2), n in blocks if b1 == l1)
+        column = 0
+        for _, l2, l3 in (p for p in couplings if p[0] == l1):
+            coefficients = clebsch_gordan(l1, l2, l3)
+            rows = row_start[l3] + torch.arange(2 * l3 + 1) * counts[l3] + seen[l3]
+            for m1 in range(2 * l1 + 1):
+                start = l1_start + m1 * width + column
+                matrix[rows, start : start + 2 * l2 + 1] = coefficients[m1].T
+            seen[l3] += 1
+            column += 2 * l2 + 1
+        l1_start += (2 * l1 + 1) * width
+    return matrix, counts
+
+
+class InteractionLayer(nn.Module):
+    """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i),  A_i = mean over paths of their messages.
+
+    The paths are fused before the product basis, so terms of mixed range exist at every body order.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[PathConfig],
+        *,
+        l_hidden: int,
+        l_out: int,
+        correlation: int,
+        n_basis: int,
+        n_species: int,
+        mean_neighbours: Sequence[float],
+        init: Initializer,
+    ) -> None:
+        super().__init__()
+        channels, l_message = paths[0].channels, paths[0].l_max
+        self.messages: Modules[PathMessage] = Modules(
+            PathMessage(
+                path,
+                l_hidden=l_hidden,
+                hidden_channels=channels,
+                l_message=l_message,
+                n_basis=n_basis,
+                mean_neighbours=count * len(paths),  # the mean over paths, taken along
+                init=init,
+            )
+            for path, count in zip(paths, mean_neighbours, strict=True)
+        )
+        self.product = ProductBasis(
+            l_max=l_message,
+            l_out=l_out,
+            correlation=correlation,
+            channels=channels,
+            n_species=n_species,
+            init=init,
+        )
+        self.l_skip = min(l_hidden, l_out)
+        self.skip = SpeciesLinear(self.l_skip, channels, channels, n_species, init=init)
+        self.missing = (l_out + 1) ** 2 - (self.l_skip + 1) ** 2
+
+    def forward(
+        self,
+        h: Tensor,
+        species_one_hot: Tensor,
+        species_counts: list[int],
+        neighbours: Sequence[Tensor],
+        edges: Sequence[EdgeFeatures],
+    ) -> Tensor:
+        """Features h ((l_hidden+1)², T, C) to h' ((l_out+1)², T, C)."""
+        degrees: list[Tensor] = []
+        for message, heads, features in zip(self.messages, neighbours, edges, strict=True):
+            for degree, part in enumerate(message(h, heads, features)):
+                if degree < len(degrees):
+                    degrees[degree] = degrees[degree] + part
+                else:
+                    degrees.append(part)
+        A = torch.cat(degrees)  # ((l_message+1)², T, C)
+        return self.product(A, species_counts) + self.without_neighbours(h, species_one_hot)
+
+    def without_neighbours(self, h: Tensor, species_one_hot: Tensor) -> Tensor:
+        """What the layer makes of an atom alone: the skip connection, shape ((l_out+1)², T, C)."""
+        skip = self.skip.forward_species(h[: (self.l_skip + 1) ** 2], species_one_hot)
+        return nn.functional.pad(skip, (0, 0, 0, 0, 0, self.missing)) if self.missing else skip
+
+
+class Readouts(nn.Module):
+    """An atom's energy from its scalars: linear after every layer, a small SiLU network after the last."""
+
+    def __init__(self, n_layers: int, channels: int, hidden: int, *, init: Initializer) -> None:
+        super().__init__()
+        self.linear: Modules[ScalarNetwork] = Modules(
+            ScalarNetwork(channels, [], 1, init=init) for _ in range(n_layers - 1)
+        )
+        self.last = ScalarNetwork(channels, [hidden], 1, init=init)
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Energies (T, 1) from every layer's features ((l+1)², T, C)."""
+        scalars = [h[0] for h in layers]
+        energies: Tensor = self.last(scalars[-1])
+        for readout, x in zip(self.linear, scalars[:-1], strict=True):
+            energies = energies + readout(x)
+        return energies

@@ -1,0 +1,85 @@
+"""Maps of features: equivariant linear ones, per degree and perhaps per species, and perceptrons on invariants."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.parameters import Initializer
+from models.spherical import degree_sizes
+
+SILU_GAIN = 1.6791767923989418
+"""1 / sqrt(<silu(x)²>) for a standard normal x: keeps unit variance through the activation."""
+
+
+class DegreeLinear(nn.Module):
+    """h'_lmc = Σ_c' W_l,c'c h_lmc', for degrees l up to `l_max`."""
+
+    def __init__(
+        self,
+        l_max: int,
+        c_in: list[int] | int,
+        c_out: int,
+        *,
+        init: Initializer,
+        fan_in: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.sizes = degree_sizes(l_max)
+        widths = [c_in] * (l_max + 1) if isinstance(c_in, int) else c_in
+        self.weights = nn.ParameterList(
+            init.normal(width, c_out, std=1 / math.sqrt(max(fan, 1)))
+            for width, fan in zip(widths, fan_in or widths, strict=True)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features ((l_max + 1)², T, c_in) to ((l_max + 1)², T, c_out)."""
+        if len(self.sizes) == 1:
+            return features @ self.weights[0]
+        return torch.cat(self.map_degrees(features.split(self.sizes)))
+
+    def map_degrees(self, degrees: Sequence[Tensor]) -> list[Tensor]:
+        """Map features given degree by degree, (2l + 1, T, c_in[l]) each, to (2l + 1, T, c_out) each."""
+        return [part @ weight for part, weight in zip(degrees, self.weights, strict=True)]
+
+
+class SpeciesLinear(DegreeLinear):
+    """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with weights of its own per species."""
+
+    def __init__(self, l_max: int, c_in: int, c_out: int, n_species: int, *, init: Initializer) -> None:
+        fan_in = [c_in] * (l_max + 1)
+        super().__init__(l_max, n_species * c_in, c_out, fan_in=fan_in, init=init)
+
+    def forward_species(self, features: Tensor, one_hot: Tensor) -> Tensor:
+        """Map features ((l_max + 1)², T, c_in) of atoms with species one-hot (T, S) to ((l_max + 1)², T, c_out)."""
+        spread = features.unsqueeze(2) * one_hot.unsqueeze(2)  # ((l_max + 1)², T, S, c_in)
+        return self(spread.flatten(2))
+
+
+class ScalarNetwork(nn.Module):
+    """A perceptron on invariants: SiLU, no biases, so that it vanishes with its input; linear without hidden layers."""
+
+    def __init__(
+        self,
+        n_in: int,
+        hidden: Sequence[int],
+        n_out: int,
+        *,
+        init: Initializer,
+    ) -> None:
+        super().__init__()
+        gains = [1.0] + [SILU_GAIN] * len(hidden)
+        self.weights = nn.ParameterList(
+            init.normal(fan_in, n_next, std=gain / math.sqrt(fan_in))
+            for gain, (fan_in, n_next) in zip(gains, pairwise([n_in, *hidden, n_out]), strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., n_in) to (..., n_out)."""
+        *hidden, last = self.weights
+        for weight in hidden:
+            x = F.silu(x @ weight)
+        return x @ last

@@ -1,0 +1,201 @@
+"""MS-MACE: a costly short-range path and a cheap long-range one, fused before MACE's product basis.
+
+Hu, Zhou and Jiang, arXiv:2312.09490, on top of Batatia et al., MACE (2022). Per layer, with N the
+mean neighbour counts:
+
+    short_i = W_S Σ_{r<r_short} R_S(r) · (Y^{l<=l_short} ⊗ W_up   h_j) / N_short
+    long_i  = W_L Σ_{r<r_long}  R_L(r) · (Y^{l<=l_long}  ⊗ W_down h_j) / N_long
+    A_i     = (short_i + long_i) / 2
+    h_i'    = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i)
+
+Without the long path A_i = short_i and the model is MACE. With `fusion: energy` two such towers, one per path, are
+summed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from al_engine.config import ModelConfig, PathConfig
+from models.geometry import EdgeFeatures, PathGeometry, path_configs
+from models.graph import NeighbourGraph, narrow
+from models.interaction import InteractionLayer, Readouts
+from models.parameters import Initializer, Modules
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConstants:
+    """What is fixed from the training data before training.
+
+    Attributes:
+        elements: Atomic numbers the model knows, ascending.
+        reference_energies: E0 of each element in eV: what an isolated atom's energy is. They are fitted to the
+            training set and absorb its mean energy per atom, so there is no separate shift.
+        scale: Unit of the network's energies in eV: the root mean square force component in eV/Å times 1 Å.
+        mean_neighbours: Mean number of neighbours within each path's cut-off.
+    """
+
+    elements: tuple[int, ...]
+    reference_energies: tuple[float, ...]
+    scale: float
+    mean_neighbours: tuple[float, ...]
+
+
+class Prediction(NamedTuple):
+    """Energies (B,) in eV, forces on atoms (T, 3) in eV/Å, stresses (B, 3, 3) in eV/Å³.
+
+    A stress is NaN where not all three axes are periodic.
+    """
+
+    energies: Tensor
+    forces: Tensor
+    stresses: Tensor
+
+
+class Tower(nn.Module):
+    """Layers and readouts over one or more paths; the first path sets channels and degree of the features."""
+
+    def __init__(
+        self,
+        paths: Sequence[PathConfig],
+        *,
+        config: ModelConfig,
+        n_species: int,
+        mean_neighbours: Sequence[float],
+        init: Initializer,
+    ) -> None:
+        super().__init__()
+        channels = paths[0].channels
+        l_hidden = min(config.hidden_l_max, paths[0].l_max)
+        self.embedding = init.normal(n_species, channels, std=1.0)
+        self.layers: Modules[InteractionLayer] = Modules(
+            InteractionLayer(
+                paths,
+                l_hidden=l_hidden if k else 0,
+                l_out=l_hidden if k + 1 < config.layers else 0,
+                correlation=config.correlation,
+                n_basis=config.bessel_functions,
+                n_species=n_species,
+                mean_neighbours=mean_neighbours,
+                init=init,
+            )
+            for k in range(config.layers)
+        )
+        self.readouts = Readouts(config.layers, channels, config.readout_hidden, init=init)
+
+    def forward(
+        self,
+        one_hot: Tensor,
+        species_counts: list[int],
+        neighbours: Sequence[Tensor],
+        edges: Sequence[EdgeFeatures],
+    ) -> Tensor:
+        """Atomic energies (T, 1), zero for an atom without neighbours."""
+        h = (one_hot @ self.embedding).unsqueeze(0)  # (1, T, C)
+        features = []
+        for layer in self.layers:
+            h = layer(h, one_hot, species_counts, neighbours, edges)  # ((l+1)², T, C)
+            features.append(h)
+        return self.readouts(features) - one_hot @ self.alone()
+
+    def alone(self) -> Tensor:
+        """What the readouts give for an atom of each species without neighbours, shape (S, 1): A = 0 in every layer."""
+        h = self.embedding.unsqueeze(0)  # (1, S, C)
+        identity = torch.eye(len(self.embedding), dtype=h.dtype, device=h.device)
+        features = []
+        for layer in self.layers:
+            h = layer.without_neighbours(h, identity)
+            features.append(h)
+        return self.readouts(features)
+
+
+class MSMACE(nn.Module):
+    """E = scale · Σ_i (e_i - e_alone(Z_i)) + Σ_i E0(Z_i); forces and stress by automatic differentiation.
+
+    The network runs in `config.dtype`; energies are summed in float64.
+    """
+
+    def __init__(self, config: ModelConfig, constants: ModelConstants, *, seed: int) -> None:
+        """Random weights from `seed`."""
+        super().__init__()
+        self.config, self.constants = config, constants
+        self.dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        paths = path_configs(config)
+        self.cutoffs = tuple(path.cutoff_ang for path in paths)
+        self.geometries: Modules[PathGeometry] = Modules(PathGeometry(path, config, dtype=self.dtype) for path in paths)
+        self.tower_paths = [[k] for k in range(len(paths))] if config.fusion == "energy" else [list(range(len(paths)))]
+        init = Initializer(torch.Generator().manual_seed(seed), self.dtype)
+        self.towers: Modules[Tower] = Modules(
+            Tower(
+                [paths[k] for k in members],
+                config=config,
+                n_species=len(constants.elements),
+                mean_neighbours=[constants.mean_neighbours[k] for k in members],
+                init=init,
+            )
+            for members in self.tower_paths
+        )
+        self.reference_energies: Tensor
+        self.identity: Tensor
+        reference = torch.tensor(constants.reference_energies, dtype=torch.float64)
+        self.register_buffer("reference_energies", reference, persistent=False)
+        self.register_buffer("identity", torch.eye(len(reference), dtype=self.dtype), persistent=False)
+
+    def freeze(self) -> "MSMACE":
+        """For inference: the weights will not change any more."""
+        self.requires_grad_(requires_grad=False)
+        for tower in self.towers:
+            for layer in tower.layers:
+                layer.product.freeze()
+        return self
+
+    def edge_features(self, vectors: Tensor, columns: Sequence[int]) -> list[EdgeFeatures]:
+        """Harmonics and radial basis of every path from vectors (T, K, 3) in Å."""
+        parts = narrow(vectors.to(self.dtype), columns)
+        return [geometry(part) for geometry, part in zip(self.geometries, parts, strict=True)]
+
+    def network_energies(self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]) -> Tensor:
+        """Energies of frames in units of `constants.scale`, without E0s, shape (B,), float64."""
+        neighbours = narrow(graph.neighbours, graph.columns)
+        one_hot = self.identity.index_select(0, graph.atoms.species)
+        atomic = sum(
+            tower(one_hot, graph.atoms.species_counts, [neighbours[k] for k in members], [edges[k] for k in members])
+            for tower, members in zip(self.towers, self.tower_paths, strict=True)
+        )
+        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=one_hot.device)
+        return totals.index_add(0, graph.atoms.frame_index, atomic.squeeze(1).double())
+
+    def frame_references(self, graph: NeighbourGraph) -> Tensor:
+        """Σ_i E0(Z_i) of each frame in eV, shape (B,)."""
+        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=self.reference_energies.device)
+        return totals.index_add(0, graph.atoms.frame_index, self.reference_energies[graph.atoms.species])
+
+    def energy_gradients(self, graph: NeighbourGraph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (B,) in eV and dE/d(vectors) (T, K, 3) in eV/Å at vectors (T, K, 3) in Å."""
+        with torch.enable_grad():
+            vectors = vectors.detach().requires_grad_()
+            energies = self.network_energies(graph, self.edge_features(vectors, graph.columns))
+            (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+        scale = self.constants.scale
+        return scale * energies.detach() + self.frame_references(graph), scale * gradients
+
+    def energy_and_forces(self, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
+        vectors = graph.vectors(positions.index_select(0, graph.atoms.order))
+        energies, gradients = self.energy_gradients(graph, vectors)
+        return energies, graph.forces(gradients).index_select(0, graph.atoms.inverse)
+
+    def predict(self, graph: NeighbourGraph, positions: Tensor) -> Prediction:
+        """Energies, forces and stresses; stress is dE/d(strain) / V, ASE's sign, without a kinetic part."""
+        vectors = graph.vectors(positions.index_select(0, graph.atoms.order))
+        energies, gradients = self.energy_gradients(graph, vectors)
+        virials = torch.zeros(graph.atoms.n_frames, 3, 3, dtype=torch.float64, device=vectors.device)
+        per_node = vectors.transpose(1, 2) @ gradients  # (T, 3, 3)
+        virials = virials.index_add(0, graph.atoms.frame_index, per_node)
+        volumes = torch.linalg.det(torch.from_numpy(graph.atoms.cells)).abs()
+        volumes[~torch.from_numpy(graph.atoms.pbc).all(1)] = torch.nan
+        stresses = 0.5 * (virials + virials.mT) / volumes.to(virials.device)[:, None, None]
+        return Prediction(energies, graph.forces(gradients).index_select(0, graph.atoms.inverse), stresses)

@@ -1,0 +1,247 @@
+"""Training of one committee member: energy and force loss, Adam, averaged weights, early stop, resumable bitwise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from al_engine.config import ModelConfig, TrainingConfig
+from al_engine.errors import InputError
+from al_engine.frames import IntArray, LabelledFrame
+from al_engine.protocols import Progress, silent
+from models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from models.constants import constants_from_data
+from models.dataset import TrainingBatch, TrainingSet
+from models.ms_mace import MSMACE
+from models.parameters import weight_scales
+from models.weights import TrainedMember, TrainingHistory
+
+FINAL_RATE_SHARE = 0.01
+"""Learning rate at the end of the cosine, relative to its peak."""
+WARM_UP_SHARE, WARM_UP_UPDATES = 0.05, 100
+"""The learning rate rises linearly over this share of all updates, at most so many."""
+PROGRESS_INTERVAL = 20
+
+
+def train_member(
+    *,
+    frames: Sequence[LabelledFrame],
+    model: ModelConfig,
+    training: TrainingConfig,
+    seed: int,
+    updates: int,
+    device: torch.device | str = "cpu",
+    start: TrainedMember | None = None,
+    checkpoint: Path | None = None,
+    key: str = "",
+    progress: Progress = silent,
+) -> TrainedMember:
+    """Train one member.
+
+    The result depends on the arguments alone, bit for bit on one machine at one number of threads, whether or not
+    the run was interrupted and continued from its checkpoint.
+
+    Args:
+        frames: The training set; a share of it, drawn by the seed, is held out for validation.
+        model: Architecture.
+        training: Loss weights, optimizer, early stop.
+        seed: Seed of initial weights, held-out frames and batches.
+        updates: Gradient updates.
+        device: Where to train.
+        start: Start from this member's weights and constants (E0s, scale, neighbour counts), with a fresh optimizer and
+            `warm_learning_rate_factor` on the learning rate.
+        checkpoint: File to continue from and to write at every validation.
+        key: Names the inputs; a checkpoint with another key is ignored.
+        progress: Told how many updates are done.
+
+    Returns:
+        The member with the averaged weights of its best validation.
+
+    Raises:
+        InputError: If there are fewer than two frames, the start does not fit, or training diverges.
+    """
+    device = torch.device(device)
+    network = _initial_model(frames, model, seed=seed, start=start).to(device)
+    held_out, kept = _split(len(frames), training.validation_share, seed=seed)
+    train_set = TrainingSet([frames[k] for k in kept], network, device=device)
+    validation_set = TrainingSet([frames[k] for k in held_out], network, device=device)
+    peak = training.learning_rate * (1.0 if start is None else training.warm_learning_rate_factor)
+    trainer = _Trainer(network, training, peak=peak, updates=updates)
+    if checkpoint is not None:
+        saved = read_checkpoint(checkpoint, key=key, n_weights=len(trainer.scales), device=device)
+        if saved is not None:
+            trainer.restore(saved)
+    state = trainer.state
+    losses: list[Tensor] = []
+    while state.updates < updates and state.stale < training.patience:
+        batch = train_set.batch(_batch_indices(len(train_set), training.batch_size, state.updates, seed=seed))
+        losses.append(trainer.update(batch))
+        if state.updates % training.validation_interval == 0 or state.updates == updates:
+            note = trainer.validate(validation_set, train_loss=float(torch.stack(losses).mean()))
+            losses.clear()
+            if checkpoint is not None:
+                write_checkpoint(checkpoint, trainer.snapshot(), key=key)
+            progress(state.updates, updates, note)
+        elif state.updates % PROGRESS_INTERVAL == 0:
+            progress(state.updates, updates)
+    trainer.load(state.best)
+    return TrainedMember(model=network, history=state.history)
+
+
+def _initial_model(
+    frames: Sequence[LabelledFrame], config: ModelConfig, *, seed: int, start: TrainedMember | None
+) -> MSMACE:
+    if start is None:
+        return MSMACE(config, constants_from_data(frames, config), seed=seed)
+    if start.model.config != config:
+        raise InputError("the member to start from has another architecture; start from scratch (`warm_start: false`)")
+    network = MSMACE(config, start.model.constants, seed=seed)
+    network.load_state_dict(start.model.state_dict())
+    return network
+
+
+def _split(n_frames: int, share: float, *, seed: int) -> tuple[IntArray, IntArray]:
+    """Indices of the frames held out (at least one) and of the others (at least one)."""
+    if n_frames < 2:  # noqa: PLR2004  # one to train on, one to validate on
+        raise InputError(f"training needs at least 2 frames, got {n_frames}; label more")
+    shuffled = np.random.default_rng([seed, 0]).permutation(n_frames)
+    n_held_out = min(max(1, round(share * n_frames)), n_frames - 1)
+    return np.sort(shuffled[:n_held_out]), np.sort(shuffled[n_held_out:])
+
+
+def _batch_indices(n_frames: int, batch_size: int, update: int, *, seed: int) -> IntArray:
+    """Frames of one update: each epoch is a fresh permutation, a function of seed and epoch alone."""
+    per_epoch = max(1, n_frames // batch_size)
+    epoch, batch = divmod(update, per_epoch)
+    shuffled = np.random.default_rng([seed, 1, epoch]).permutation(n_frames)
+    return shuffled[batch * batch_size : (batch + 1) * batch_size]
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Validation errors: weighted loss (eV²), force MAE (eV/Å), energy MAE per atom (eV)."""
+
+    loss: float
+    force_mae: float
+    energy_mae: float
+
+
+class _Trainer:
+    """One network, its optimizer and its averaged weights, all as flat vectors: a few operations per update."""
+
+    def __init__(self, network: MSMACE, config: TrainingConfig, *, peak: float, updates: int) -> None:
+        self.network, self.config, self.peak, self.total = network, config, peak, updates
+        self.parameters = list(network.parameters())
+        self.scales = weight_scales(network).to(self.parameters[0].device)
+        self.live = parameters_to_vector(self.parameters).detach().clone()
+        vector_to_parameters(self.live, self.parameters)  # parameters are views of `live` from here on
+        weights = (self.live / self.scales).requires_grad_()
+        self.optimizer = torch.optim.Adam([weights], lr=peak, amsgrad=True, fused=True)
+        self.state = TrainingState(
+            weights=weights,
+            average=weights.detach().clone(),
+            best=weights.detach().clone(),
+            moments={},
+            updates=0,
+            best_loss=math.inf,
+            stale=0,
+            history=TrainingHistory(),
+        )
+        self.load(weights)
+
+    def load(self, weights: Tensor) -> None:
+        """Make the network use these weights."""
+        torch.mul(weights.detach(), self.scales, out=self.live)
+
+    def restore(self, saved: TrainingState) -> None:
+        """Go on from a checkpoint."""
+        with torch.no_grad():
+            self.state.weights.copy_(saved.weights)
+        for name in ("average", "best", "updates", "best_loss", "stale", "history"):
+            setattr(self.state, name, getattr(saved, name))
+        state = {0: dict(saved.moments)}
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.load(self.state.weights)
+
+    def snapshot(self) -> TrainingState:
+        """The state with Adam's moments."""
+        self.state.moments = dict(self.optimizer.state_dict()["state"][0])
+        return self.state
+
+    def learning_rate(self, update: int) -> float:
+        """Linear warm-up, then a cosine down to a hundredth of the peak."""
+        warm_up = max(1, min(WARM_UP_UPDATES, round(WARM_UP_SHARE * self.total)))
+        if update < warm_up:
+            return self.peak * (update + 1) / warm_up
+        x = (update - warm_up) / max(1, self.total - warm_up)
+        return self.peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * x)))
+
+    def loss(self, batch: TrainingBatch, energies: Tensor, forces: Tensor) -> Tensor:
+        """w_E <(ΔE / N)²> + w_F <ΔF²>, averages over frames and over force components, in eV² and eV²/Å²."""
+        per_atom = (energies - batch.energies) * batch.inverse_sizes
+        energy_term = self.config.energy_weight * per_atom.square().mean()
+        force_term = self.config.force_weight * (forces - batch.forces).square().mean()
+        return self.network.constants.scale**2 * (energy_term + force_term)
+
+    def update(self, batch: TrainingBatch) -> Tensor:
+        """One step of the optimizer; returns the loss without waiting for it."""
+        energies, forces = batch.predict(self.network, differentiable=True)
+        loss = self.loss(batch, energies, forces)
+        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        gradient = torch.cat([part.flatten() for part in gradients]) * self.scales
+        norm = torch.linalg.vector_norm(gradient)
+        self.state.weights.grad = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
+        update = self.state.updates
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate(update)
+        self.optimizer.step()
+        decay = min(self.config.ema_decay, (1 + update) / (10 + update))  # early averages forget the random start
+        self.state.average.lerp_(self.state.weights.detach(), 1.0 - decay)
+        self.load(self.state.weights)
+        self.state.updates = update + 1
+        return loss.detach()
+
+    def validate(self, frames: TrainingSet, *, train_loss: float) -> str:
+        """Score the averaged weights, remember them if they are the best, add to the history; returns a short note."""
+        state = self.state
+        self.load(state.average)
+        errors = self.errors(frames)
+        self.load(state.weights)
+        if not math.isfinite(errors.loss):
+            raise InputError(
+                f"training diverged: the loss is {errors.loss} after {state.updates} updates; "
+                "lower training.learning_rate or check the labels for outliers"
+            )
+        if errors.loss < state.best_loss:
+            state.best_loss, state.stale, state.best = errors.loss, 0, state.average.clone()
+        else:
+            state.stale += 1
+        state.history = state.history.extended(
+            updates=state.updates,
+            train_loss=train_loss,
+            validation_loss=errors.loss,
+            validation_force_mae=errors.force_mae,
+            validation_energy_mae=errors.energy_mae,
+            learning_rate=self.learning_rate(state.updates - 1),
+        )
+        return f"force error {1000 * errors.force_mae:.0f} meV/Å"
+
+    def errors(self, frames: TrainingSet) -> _Errors:
+        """Errors over a whole set."""
+        scale = self.network.constants.scale
+        total = np.zeros(3)
+        size = 4 * self.config.batch_size
+        for first in range(0, len(frames), size):
+            chosen = np.arange(first, min(first + size, len(frames)))
+            batch = frames.batch(chosen)
+            energies, forces = batch.predict(self.network, differentiable=False)
+            force_mae = scale * (forces.detach() - batch.forces).abs().mean()
+            energy_mae = scale * ((energies.detach() - batch.energies) * batch.inverse_sizes).abs().mean()
+            values = (self.loss(batch, energies.detach(), forces.detach()), force_mae, energy_mae)
+            total += np.array([float(value) for value in values]) * len(chosen)
+        return _Errors(*(total / len(frames)).tolist())
