@@ -1,22 +1,21 @@
 """The initial training set and the test set that is put aside."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from al_engine.config import InitialConfig
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray, Frame, IntArray
+from al_engine.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.protocols import Progress, silent
 from al_engine.seeds import derived_rng, derived_seed
 from samplers.anneal import ClassicalFrames, anneal, constant_temperature_frames
-from samplers.charge_spin import resolve_charge_and_spin
 from samplers.classical import force_field_of
 from samplers.crop import nearest_molecules
 from samplers.molecules import check_elements
-from samplers.stretch import stretch_random_bond
+from samplers.stretch import stretch_random_bond, stretchable_bonds
 from samplers.structure_files import read_frames
 from samplers.system import System, boxed, repacked
 
@@ -28,6 +27,7 @@ class InitialFrames:
     Attributes:
         train: Frames to label and train on.
         train_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(train),).
+        train_stretched: Whether a bond of it was stretched, shape (len(train),); MD should not start from those.
         test: Frames to label and never select from.
         test_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(test),).
         force_field: What drew them: `MMFF94`, `UFF`, or `file`.
@@ -35,6 +35,7 @@ class InitialFrames:
 
     train: tuple[Frame, ...]
     train_temperature_kelvin: FloatArray
+    train_stretched: BoolArray
     test: tuple[Frame, ...]
     test_temperature_kelvin: FloatArray
     force_field: str
@@ -69,14 +70,7 @@ def initial_frames(
         found = _from_file(system, config, base_dir=base_dir)
     else:
         found = _from_anneal(system, config, temperatures_kelvin, seed=seed, progress=progress)
-    stretched = _stretch_share(found.train, system.bonds.pairs, config, seed=seed)
-    return InitialFrames(
-        train=stretched,
-        train_temperature_kelvin=found.train_temperature_kelvin,
-        test=found.test,
-        test_temperature_kelvin=found.test_temperature_kelvin,
-        force_field=found.force_field,
-    )
+    return _with_stretched_share(found, system.bonds.pairs, config, seed=seed)
 
 
 def _from_anneal(
@@ -126,6 +120,7 @@ def _from_anneal(
     return InitialFrames(
         train=_as_system(train.frames, source, system),
         train_temperature_kelvin=train.temperature_kelvin,
+        train_stretched=np.zeros(config.frames, dtype=bool),
         test=_as_system([frame for run in test for frame in run.frames], source, system),
         test_temperature_kelvin=np.concatenate([run.temperature_kelvin for run in test]),
         force_field=force_field,
@@ -165,6 +160,7 @@ def _from_file(system: System, config: InitialConfig, *, base_dir: Path) -> Init
     return InitialFrames(
         train=tuple(checked[i] for i in train),
         train_temperature_kelvin=np.full(len(train), np.nan),
+        train_stretched=np.zeros(config.frames, dtype=bool),
         test=tuple(checked[i] for i in test),
         test_temperature_kelvin=np.full(len(test), np.nan),
         force_field="file",
@@ -172,26 +168,16 @@ def _from_file(system: System, config: InitialConfig, *, base_dir: Path) -> Init
 
 
 def _of_system(frame: Frame, system: System, where: str) -> Frame:
-    """A file's frame with the system's charge and spin where it is the system's, else its own."""
+    """A file's frame with the system's charge and spin where it has the system's atoms, else with its own."""
     check_elements(frame.numbers, where)
     if np.array_equal(frame.numbers, system.frame.numbers):
-        charge, unpaired = system.frame.charge, system.frame.unpaired_electrons
-    else:
-        charge, unpaired = resolve_charge_and_spin(
-            numbers=frame.numbers,
-            molecules=1,
-            charge=frame.charge,
-            unpaired_electrons=frame.unpaired_electrons,
-            source=where,
+        return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
+    if (frame.n_electrons - frame.unpaired_electrons) % 2:
+        raise InputError(
+            f"{where} has other atoms than the system, and {frame.n_electrons} electrons can't have "
+            f"{frame.unpaired_electrons} unpaired; write charge and unpaired_electrons into the frame's info"
         )
-    return Frame(
-        numbers=frame.numbers,
-        positions=frame.positions,
-        cell=frame.cell,
-        pbc=frame.pbc,
-        charge=charge,
-        unpaired_electrons=unpaired,
-    )
+    return frame
 
 
 def spread_evenly(total: int, places: int) -> list[int]:
@@ -207,23 +193,22 @@ def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntAr
     return train_indices, test_indices
 
 
-def _stretch_share(
-    frames: tuple[Frame, ...], bonds: IntArray, config: InitialConfig, *, seed: int
-) -> tuple[Frame, ...]:
-    """Stretch one bond in the configured share of the frames, drawn by lot."""
-    count = round(config.stretch.share * len(frames))
+def _with_stretched_share(found: InitialFrames, bonds: IntArray, config: InitialConfig, *, seed: int) -> InitialFrames:
+    """One bond stretched in the configured share of the training frames, drawn by lot from those it is possible in."""
+    last_atom = int(bonds.max()) if len(bonds) else -1
+    possible = [index for index, frame in enumerate(found.train) if len(frame) > last_atom]
+    if not stretchable_bonds(last_atom + 1, bonds):
+        possible = []
     rng = derived_rng(seed, "stretch")
-    chosen = set(rng.permutation(len(frames))[:count].tolist())
-    n_atoms = 1 + int(bonds.max()) if len(bonds) else 0
-    return tuple(
-        stretch_random_bond(
-            frame,
+    chosen = rng.permutation(possible)[: round(config.stretch.share * len(found.train))].tolist()
+    train = list(found.train)
+    for index in sorted(int(index) for index in chosen):
+        train[index] = stretch_random_bond(
+            train[index],
             bonds,
             shortest_factor=config.stretch.shortest_factor,
             longest_factor=config.stretch.longest_factor,
             rng=rng,
         )
-        if index in chosen and len(frame) >= n_atoms
-        else frame
-        for index, frame in enumerate(frames)
-    )
+    stretched = np.isin(np.arange(len(train)), np.array(chosen, dtype=np.int64))
+    return replace(found, train=tuple(train), train_stretched=stretched)

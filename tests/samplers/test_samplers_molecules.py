@@ -1,0 +1,109 @@
+"""Molecules from SMILES and files, and the messages of what can't be read."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule as ase_molecule
+from ase.io import write
+
+from al_engine.errors import InputError
+from samplers.molecules import molecule_from_file, molecule_from_smiles
+from samplers.structure_files import read_frames
+
+
+def test_smiles_gives_atoms_bonds_charge_and_radicals():
+    ethanol = molecule_from_smiles("CCO", seed=1)
+    assert sorted(ethanol.numbers.tolist()) == [1] * 6 + [6, 6, 8]
+    assert len(ethanol.bonds) == 8
+    lengths = np.linalg.norm(np.diff(ethanol.positions[ethanol.bonds], axis=1)[:, 0], axis=1)
+    assert (lengths > 0.9).all()
+    assert (lengths < 1.6).all()
+    assert (ethanol.charge, ethanol.radical_electrons) == (0, 0)
+    assert molecule_from_smiles("C1=C[NH+]=CN1", seed=1).charge == 1
+    assert molecule_from_smiles("[CH3]", seed=1).radical_electrons == 1
+
+
+def test_seed_decides_the_conformer():
+    first, again, other = (molecule_from_smiles("OCCCCO", seed=seed).positions for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("smiles", "says"),
+    [
+        ("CC(", r"'CC\(' can't be read: not valid SMILES"),
+        ("C(C)(C)(C)(C)C", "Explicit valence for atom # 0 C, 5"),
+        ("", "no atoms"),
+        ("[Na+].[Cl-]", "2 parts"),
+        ("[U]", "element U; GFN2-xTB covers H to Rn"),
+        ("C*", "GFN2-xTB covers"),
+    ],
+)
+def test_bad_smiles(smiles, says, capfd):
+    with pytest.raises(InputError, match=says):
+        molecule_from_smiles(smiles, seed=0)
+    if smiles != "CC(":
+        assert not capfd.readouterr().err  # RDKit's own log stays quiet
+
+
+def test_bad_smiles_leaves_stderr_alone(capfd):
+    with pytest.raises(InputError):
+        molecule_from_smiles("CC(", seed=0)
+    assert not capfd.readouterr().err
+
+
+def test_file_round_trip_with_charge_and_bond_orders(tmp_path):
+    made = molecule_from_smiles("C1=C[NH+]=CN1", seed=3)
+    atoms = Atoms(made.numbers, made.positions, info={"charge": 1})
+    write(tmp_path / "imidazolium.xyz", atoms, format="extxyz")
+    read = molecule_from_file(tmp_path / "imidazolium.xyz")
+    np.testing.assert_array_equal(read.bonds, made.bonds)
+    np.testing.assert_allclose(read.positions, made.positions, atol=1e-7)
+    assert read.charge == 1
+    assert read.rdkit is not None
+
+
+def test_last_frame_of_a_trajectory_is_the_structure(tmp_path):
+    images = [ase_molecule("CH3OH") for _ in range(3)]
+    images[-1].positions += 0.25
+    write(tmp_path / "path.traj", images)
+    np.testing.assert_allclose(molecule_from_file(tmp_path / "path.traj").positions, images[-1].positions)
+    assert len(read_frames(tmp_path / "path.traj")) == 3
+
+
+def test_a_molecule_across_a_boundary_is_made_whole(tmp_path):
+    water = ase_molecule("H2O")
+    intact = water.get_all_distances()
+    water.set_cell([8, 9, 10])
+    water.pbc = True
+    water.positions -= water.positions[0]  # the oxygen in the corner
+    water.wrap()
+    assert not np.allclose(water.get_all_distances(), intact)
+    write(tmp_path / "water.xyz", water)
+    positions = molecule_from_file(tmp_path / "water.xyz").positions
+    np.testing.assert_allclose(np.linalg.norm(positions[:, None] - positions, axis=-1), intact, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("missing.xyz", None, "missing.xyz: no such file"),
+        ("empty.xyz", "", "empty.xyz is empty"),
+        ("prose.xyz", "this is no structure\nat all\n", "prose.xyz: ASE can't read it"),
+        ("what.ever", "neither is this\n", "what.ever: ASE can't read it"),
+        ("nan.xyz", "1\n\nH nan 0 0\n", "not finite"),
+        ("none.xyz", "0\n\n", "none.xyz"),
+        ("uranium.xyz", "1\n\nU 0 0 0\n", "uranium.xyz contains element U"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, says):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=says):
+        molecule_from_file(tmp_path / name)
+
+
+def test_a_folder_is_no_structure(tmp_path):
+    with pytest.raises(InputError, match="not a file"):
+        molecule_from_file(tmp_path)

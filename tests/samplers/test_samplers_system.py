@@ -1,0 +1,133 @@
+"""Packing and whole systems: nothing overlaps, the box has its density, the seed decides."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule as ase_molecule
+from ase.geometry import get_distances
+from ase.io import write
+
+from al_engine.config import SystemConfig
+from al_engine.errors import InputError
+from samplers.explosion import bond_lengths
+from samplers.packing import contact_radii
+from samplers.system import boxed, build_system, repacked
+
+PERFLUOROTRIBUTYLAMINE = "N(" + ")(".join(["C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"] * 2) + ")C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
+
+
+def build(tmp_path, *, seed=1, **config):
+    return build_system(SystemConfig(**config), base_dir=tmp_path, seed=seed)
+
+
+def smallest_contact(system):
+    """Distance between atoms of different molecules over the sum of their contact radii."""
+    frame = system.frame
+    distances = get_distances(frame.positions, cell=frame.cell, pbc=frame.pbc)[1]
+    radii = contact_radii(frame.numbers)
+    other = system.molecule_of_atom[:, None] != system.molecule_of_atom
+    return (distances / (radii[:, None] + radii))[other].min()
+
+
+@pytest.mark.parametrize(
+    ("smiles", "molecules", "more"),
+    [
+        ("CCO", 10, {}),
+        ("O", 5, {}),
+        ("C1=C[NH+]=CN1", 3, {}),
+        ("[CH3]", 2, {"unpaired_electrons": 2}),
+        (PERFLUOROTRIBUTYLAMINE, 3, {}),
+        ("O", 32, {"shape": "box", "density_g_per_cm3": 1.0}),
+        ("CCO", 12, {"shape": "box", "density_g_per_cm3": 0.79}),
+    ],
+)
+def test_packed_molecules_do_not_overlap_and_keep_their_shape(tmp_path, smiles, molecules, more):
+    system = build(tmp_path, smiles=smiles, molecules=molecules, **more)
+    assert len(system.frame) == molecules * len(system.molecule)
+    assert smallest_contact(system) > (0.89 if "shape" in more else 0.98)  # Packmol meets distances to about 1 %
+    hydrogens = contact_radii(np.array([1]))[0] * 2
+    assert hydrogens == pytest.approx(2.0)
+    one = bond_lengths(system.molecule.positions, system.molecule.bonds)
+    np.testing.assert_allclose(system.bonds.lengths, np.tile(one, molecules), atol=1e-4)
+
+
+def test_a_cluster_is_compact(tmp_path):
+    """Every molecule touches the rest: no gap wider than 1.5 contact distances."""
+    system = build(tmp_path, smiles="CCO", molecules=8)
+    distances = get_distances(system.frame.positions)[1]
+    radii = contact_radii(system.frame.numbers)
+    scaled = distances / (radii[:, None] + radii)
+    for copy in range(8):
+        mine = system.molecule_of_atom == copy
+        assert scaled[mine][:, ~mine].min() < 1.5
+
+
+def test_three_molecules_of_the_reference_work(tmp_path):
+    system = build(tmp_path, smiles=PERFLUOROTRIBUTYLAMINE, molecules=3)
+    assert len(system.frame) == 120
+    assert len(system.bonds.pairs) == 117
+
+
+def test_box_has_its_density(tmp_path):
+    system = build(tmp_path, smiles="O", molecules=32, shape="box", density_g_per_cm3=1.0)
+    assert system.frame.pbc.all()
+    grams = 32 * 18.015 / 6.02214076e23
+    volume = np.linalg.det(system.frame.cell) * 1e-24
+    assert grams / volume == pytest.approx(1.0, rel=1e-4)
+
+
+def test_too_dense_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"density_g_per_cm3: 9 .* lower the density"):
+        build(tmp_path, smiles="O", molecules=4, shape="box", density_g_per_cm3=9.0)
+
+
+def test_seed_decides_the_packing(tmp_path):
+    first, again, other = (
+        build(tmp_path, smiles="CCO", molecules=4, seed=seed).frame.content_hash() for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_one_molecule_is_its_conformer(tmp_path):
+    system = build(tmp_path, smiles="CCO")
+    shift = system.frame.positions - system.molecule.positions
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-12)
+    assert repacked(system, seed=5) is system
+
+
+def test_charge_and_spin_reach_the_frame(tmp_path):
+    cations = build(tmp_path, smiles="C1=C[NH+]=CN1", molecules=2)
+    assert (cations.frame.charge, cations.frame.unpaired_electrons) == (2, 0)
+    radicals = build(tmp_path, smiles="[CH3]", molecules=2, unpaired_electrons=2)
+    assert (radicals.frame.charge, radicals.frame.unpaired_electrons) == (0, 2)
+    with pytest.raises(InputError, match=r"'\[CH3\]' x 2 has 2 radical electrons"):
+        build(tmp_path, smiles="[CH3]", molecules=2)
+
+
+def test_copies_of_a_structure_file(tmp_path):
+    write(tmp_path / "in.xyz", ase_molecule("CH3OH"))
+    system = build(tmp_path, structure="in.xyz", molecules=3)
+    np.testing.assert_array_equal(system.molecule_of_atom, np.repeat([0, 1, 2], 6))
+    assert len(system.bonds.pairs) == 15
+
+
+def test_a_periodic_file_keeps_its_cell_as_a_box_and_loses_it_as_a_cluster(tmp_path):
+    atoms = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[7, 8, 9], pbc=True)
+    write(tmp_path / "box.xyz", atoms)
+    box = build(tmp_path, structure="box.xyz", shape="box", density_g_per_cm3=1.0)
+    np.testing.assert_allclose(box.frame.cell, np.diag([7, 8, 9]))
+    assert not build(tmp_path, structure="box.xyz").frame.is_periodic
+
+
+def test_repacking_moves_molecules_only(tmp_path):
+    system = build(tmp_path, smiles="O", molecules=4)
+    moved = repacked(system, seed=9)
+    assert np.abs(moved.frame.positions - system.frame.positions).max() > 0.5
+    np.testing.assert_allclose(bond_lengths(moved.frame.positions, system.bonds.pairs), system.bonds.lengths, atol=1e-4)
+
+
+def test_a_box_to_cut_from_has_the_systems_density(tmp_path):
+    system = build(tmp_path, smiles="O", molecules=2, density_g_per_cm3=0.9)
+    box = boxed(system, 16, seed=3)
+    assert np.linalg.det(box.frame.cell) == pytest.approx(16 * 18.015 * 1.66053904 / 0.9, rel=1e-4)
