@@ -157,7 +157,7 @@ class _Batch:
                 v.add_(self.acceleration, alpha=half)
 
     def of(self, values: FloatArray, place: int) -> FloatArray:
-        """The part of per-atom values, shape (..., T, k), that belongs to the replica at a place."""
+        """The part of per-atom values, shape (T, ...), that belongs to the replica at a place."""
         part: FloatArray = values[self.edges[place] : self.edges[place + 1]]
         return part
 

@@ -129,25 +129,26 @@ def _bonds_of(mol: Any) -> IntArray:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def molecule_from_file(path: Path) -> Molecule:
+def molecule_from_file(path: Path, *, charge: int | None = None) -> Molecule:
     """The structure in a file: of a trajectory the last frame. `atoms.info` may hold charge and unpaired_electrons.
 
-    Bond orders are perceived by RDKit from coordinates and charge; where it fails, bonds come from covalent radii and
-    `rdkit` is None. A molecule cut by a periodic boundary is made whole.
+    A given charge goes before the file's. Bond orders are perceived by RDKit from coordinates and charge; where it
+    fails, bonds come from covalent radii and `rdkit` is None. A molecule cut by a periodic boundary is made whole.
 
     Raises:
         InputError: If the file is missing, empty or unreadable, or holds an element beyond radon.
     """
     frame = read_frames(path)[-1]
+    charge = frame.charge if charge is None else charge
     check_elements(frame.numbers, str(path))
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
-    mol = _perceived(frame.numbers, positions, frame.charge, len(bonds))
+    mol = _perceived(frame.numbers, positions, charge, len(bonds))
     return Molecule(
         numbers=frame.numbers,
         positions=positions,
         bonds=bonds if mol is None else _bonds_of(mol),
-        charge=frame.charge,
+        charge=charge,
         radical_electrons=frame.unpaired_electrons,
         source=str(path),
         cell=frame.cell,

@@ -20,6 +20,8 @@ _BOX_CONTACT_SCALES = (1.0, 0.9)  # dense liquids need a little squeezing; the c
 _SPHERE_GROWTH = 1.08
 _SPHERE_ATTEMPTS = 40
 _TIME_LIMIT_S = 600.0
+_PACKMOL_FOUND_NONE = 173
+"""Exit status when molecules still overlap after all attempts (it leaves its best one behind)."""
 _AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
 
 
@@ -124,10 +126,12 @@ def _packmol(
             )
         except subprocess.TimeoutExpired:
             return None
-        packed = Path(folder, "packed.xyz")
-        # A failed packing leaves its best attempt behind, so the file alone proves nothing.
-        if done.returncode != 0 or "Success!" not in done.stdout or not packed.is_file():
+        if done.returncode == _PACKMOL_FOUND_NONE:
             return None
+        packed = Path(folder, "packed.xyz")
+        if done.returncode != 0 or not packed.is_file():
+            last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+            raise InputError(f"Packmol failed on {count} x {molecule.source} with status {done.returncode}: {last}")
         rows = packed.read_text(encoding="ascii").splitlines()[2:]
     return np.array([[float(value) for value in row.split()[1:4]] for row in rows])
 

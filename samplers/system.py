@@ -53,7 +53,9 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
         return molecule_from_smiles(config.smiles, seed=derived_seed(seed, "conformer"))
     if config.structure is None:
         raise InputError("give exactly one of system.smiles and system.structure")
-    return molecule_from_file(base_dir / config.structure)
+    per_molecule, remainder = divmod(config.charge or 0, config.molecules)
+    said = config.charge is not None and not remainder  # else the file's own charge decides how its bonds are read
+    return molecule_from_file(base_dir / config.structure, charge=per_molecule if said else None)
 
 
 def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:

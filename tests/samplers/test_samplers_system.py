@@ -9,7 +9,9 @@ from ase.io import write
 
 from al_engine.config import SystemConfig
 from al_engine.errors import InputError
+from samplers.classical import force_field_of
 from samplers.explosion import bond_lengths
+from samplers.molecules import molecule_from_smiles
 from samplers.packing import contact_radii
 from samplers.system import boxed, build_system, repacked
 
@@ -110,6 +112,24 @@ def test_copies_of_a_structure_file(tmp_path):
     system = build(tmp_path, structure="in.xyz", molecules=3)
     np.testing.assert_array_equal(system.molecule_of_atom, np.repeat([0, 1, 2], 6))
     assert len(system.bonds.pairs) == 15
+
+
+def test_the_configs_charge_tells_a_files_bonds(tmp_path):
+    """A cation's coordinates alone have no bond orders that fit a neutral molecule."""
+    made = molecule_from_smiles("C1=C[NH+]=CN1", seed=3)
+    write(tmp_path / "cation.xyz", Atoms(made.numbers, made.positions))
+    system = build(tmp_path, structure="cation.xyz", molecules=2, charge=2)
+    assert system.frame.charge == 2
+    assert force_field_of(system) == "MMFF94"
+    neutral = build(tmp_path, structure="cation.xyz", unpaired_electrons=1)
+    assert neutral.molecule.charge == 0
+
+
+def test_bonds_that_fit_no_charge_say_what_to_do(tmp_path):
+    write(tmp_path / "cluster.xyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 1.9]]))
+    system = build(tmp_path, structure="cluster.xyz")
+    with pytest.raises(InputError, match=r"initial\.source: file"):
+        force_field_of(system)
 
 
 def test_a_periodic_file_keeps_its_cell_as_a_box_and_loses_it_as_a_cluster(tmp_path):
