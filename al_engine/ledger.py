@@ -36,6 +36,7 @@ from al_engine.verdict import Verdict, VerdictKind
 CONFIG_FILE = "campaign.yaml"
 CAMPAIGN_FILE = "campaign.h5"
 PARTS = "parts"
+HELPERS = ("*.journal", "*.checkpoint")  # progress inside a stage; removed when its part is published
 PART_NAME = re.compile(r"(?P<group>initial|iter(?P<iteration>\d{3}))-(?P<stage>[A-Za-z0-9.-]+)")
 DATASET_STAGES = ("dataset", "append")  # `initial-dataset`, then `iter000-append`, ...: in order of name
 
@@ -135,11 +136,19 @@ class Ledger:
             refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE))
         try:
             self.parts_directory.mkdir(parents=True, exist_ok=True)
-            for leftover in self.parts_directory.glob("*.h5.tmp"):
+            for leftover in self._leftovers():
                 leftover.unlink()
         except OSError as error:
             raise disk_error(self.parts_directory, error) from error
         self.write_index(verdict=None)
+
+    def _leftovers(self) -> list[Path]:
+        """What a kill may leave: half-written files, and the helpers of stages that are published."""
+        helpers = (path for pattern in HELPERS for path in self.parts_directory.glob(pattern))
+        return [
+            *self.parts_directory.glob("*.tmp"),
+            *(path for path in helpers if path.with_suffix(".h5").exists()),
+        ]
 
     def launched_config(self) -> CampaignConfig | None:
         """The config the campaign began with; None before its first launch."""

@@ -79,7 +79,7 @@ class Display:
 
     def say(self, text: str, **style: Any) -> None:
         """Print a line above the bars."""
-        self.console.print(text, **style)
+        self.console.print(text, soft_wrap=True, **style)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Progress]:

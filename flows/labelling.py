@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.frame_io import read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
-from al_engine.parts import open_part
+from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
 from labelers.chunk import label_chunk
+from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
-from labelers.protocol import LabelOutcome, LabelReason, LevelOfTheory
+from labelers.protocol import LabelReason, LevelOfTheory
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,9 @@ def chunks(total: int, size: int) -> list[tuple[int, int]]:
     return [(start + 1, min(start + size, total)) for start in range(0, total, size)]
 
 
-def fill_label_part(
-    root: h5py.File,
+def write_label_part(
+    path: Path,
+    key: str,
     pool: LabelPool,
     frames: Sequence[Frame],
     *,
@@ -53,16 +54,25 @@ def fill_label_part(
     min_distance_ang: float,
     progress: Progress,
 ) -> None:
-    """Label frames and write outcomes into an open part."""
+    """Label a chunk of frames and publish it as a part; labels finished before a kill are taken from its journal."""
     start = time.perf_counter()
-    outcomes: list[LabelOutcome] = label_chunk(
-        pool, frames, config, min_distance_ang=min_distance_ang, progress=progress
-    )
-    write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
-    root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
-    root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
-    root.attrs["level_of_theory"] = json.dumps(level.to_dict(), sort_keys=True)
-    root.attrs["seconds"] = time.perf_counter() - start
+    with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
+        outcomes = label_chunk(
+            pool,
+            frames,
+            config,
+            min_distance_ang=min_distance_ang,
+            done=journal.done,
+            record=journal.record,
+            progress=progress,
+        )
+        with write_part(path, kind=path.stem, key=key) as root:
+            write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
+            root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
+            root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
+            root.attrs["level_of_theory"] = json.dumps(level.to_dict(), sort_keys=True)
+            root.attrs["seconds"] = time.perf_counter() - start
+    journal.path.unlink()
 
 
 def read_labels(paths: Sequence[Path]) -> Labels:

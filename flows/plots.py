@@ -53,7 +53,7 @@ def deviation_plot(deviation: FloatArray, config: SelectionConfig) -> bytes:
     finite = 1e3 * deviation[np.isfinite(deviation) & (deviation > 0)]
     if len(finite):
         low, high = min(finite.min(), config.lower_mev_per_ang), max(finite.max(), config.upper_mev_per_ang)
-        axes.hist(finite, bins=np.geomspace(0.9 * low, 1.1 * high, 50), color=BLUE)
+        axes.hist(finite, bins=np.geomspace(0.9 * low, 1.1 * high, 50).tolist(), color=BLUE)
     axes.axvspan(config.lower_mev_per_ang, config.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1)

@@ -23,7 +23,7 @@ from al_engine.seeds import derived_rng, derived_seed
 from al_engine.selection import Fate, in_window, select
 from al_engine.verdict import Verdict, judge, sampling_steps
 from flows import jobs, names
-from flows.labelling import Labels, chunks, fill_label_part, read_labels, refuse_other_level
+from flows.labelling import Labels, chunks, read_labels, refuse_other_level, write_label_part
 from flows.workers import ComputePool
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
@@ -241,9 +241,10 @@ class Campaign:
             "range": [first, last],
         }
 
-        def fill(root: h5py.File) -> None:
-            fill_label_part(
-                root,
+        def compute(path: Path, key: str) -> None:
+            write_label_part(
+                path,
+                key,
                 self._label_pool,
                 frames,
                 config=settings,
@@ -252,7 +253,7 @@ class Campaign:
                 progress=progress,
             )
 
-        part = self._here(name, inputs, [self._part(source)], fill)
+        part = self.ledger.stage(name, inputs=inputs, parents=[self._part(source)], compute=compute)
         labels = read_labels([part.path])
         rate = f", {60 * len(frames) / part.seconds:.0f}/min" if part.seconds > 0 else ""
         return f"{len(labels.labelled)} labels, {labels.failures} failed{rate}"

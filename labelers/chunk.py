@@ -1,11 +1,11 @@
 """A chunk of labels: the unit that a campaign computes, publishes and never computes again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from al_engine.config import LabelsConfig
 from al_engine.frames import Frame
 from al_engine.protocols import Progress, silent
-from labelers.pool import LabelPool
+from labelers.pool import LabelPool, Record, forget
 from labelers.protocol import LabelOutcome, LabelReason
 from labelers.screen import GFN2_MAX_ATOMIC_NUMBER, LAST_ELEMENT, screen_frame
 
@@ -16,6 +16,8 @@ def label_chunk(
     config: LabelsConfig,
     *,
     min_distance_ang: float,
+    done: Mapping[int, LabelOutcome] | None = None,
+    record: Record = forget,
     progress: Progress = silent,
 ) -> list[LabelOutcome]:
     """Label frames; those that fail the screen never reach a worker.
@@ -25,6 +27,8 @@ def label_chunk(
         frames: Frames to label.
         config: Settings of the labels.
         min_distance_ang: Frames with two atoms closer than this, periodic images included, are refused, Å.
+        done: Outcomes that are there already, by index: these frames are not computed again.
+        record: Given every new outcome the moment it is there, with its frame's index, in any order.
         progress: Told about every frame that is finished.
 
     Returns:
@@ -43,17 +47,20 @@ def label_chunk(
         )
         for frame in frames
     ]
-    n_refused = sum(refusal is not None for refusal in refusals)
-    if n_refused:
-        progress(n_refused, len(frames), f"{n_refused} refused")
-    accepted = [frame for frame, refusal in zip(frames, refusals, strict=True) if refusal is None]
-
-    def shifted(done: int, total: int, note: str = "") -> None:
-        del total
-        progress(n_refused + done, len(frames), note)
-
-    labelled = iter(pool.label(accepted, time_limit_s=config.time_limit_s, progress=shifted))
-    return [
-        next(labelled) if refusal is None else LabelOutcome(LabelReason.BAD_INPUT, refusal, None, 0.0)
-        for refusal in refusals
-    ]
+    outcomes = {
+        index: LabelOutcome(LabelReason.BAD_INPUT, refusal, None, 0.0)
+        for index, refusal in enumerate(refusals)
+        if refusal is not None
+    } | dict(done or {})
+    todo = [index for index in range(len(frames)) if index not in outcomes]
+    n_known = len(outcomes)
+    if n_known:
+        progress(n_known, len(frames))
+    new = pool.label(
+        [frames[index] for index in todo],
+        time_limit_s=config.time_limit_s,
+        record=lambda place, outcome: record(todo[place], outcome),
+        progress=lambda finished, _, note="": progress(n_known + finished, len(frames), note),
+    )
+    outcomes |= dict(zip(todo, new, strict=True))
+    return [outcomes[index] for index in range(len(frames))]

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from typing import Self
@@ -27,6 +27,8 @@ from labelers.registry import resolve_backend
 from labelers.screen import screen_label
 from labelers.worker_process import START_LIMIT_S, WorkerOrder, WorkerProcess, WorkerState
 
+Record = Callable[[int, LabelOutcome], None]
+
 DEFAULT_FACTORY = "labelers.registry:create_labeler"
 _MAX_FAILED_STARTS = 3
 _LONGEST_WAIT_S = 1.0
@@ -36,6 +38,11 @@ _DYING_S = 10.0
 def _n_cores() -> int:
     """Cores this process may use, which on shared machines are fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def forget(index: int, outcome: LabelOutcome) -> None:
+    """A record that keeps nothing."""
+    del index, outcome
 
 
 class LabelPool:
@@ -90,12 +97,20 @@ class LabelPool:
         """Process ids of the workers that are running."""
         return [worker.pid for worker in self._workers if worker.alive]
 
-    def label(self, frames: Sequence[Frame], *, time_limit_s: float, progress: Progress = silent) -> list[LabelOutcome]:
+    def label(
+        self,
+        frames: Sequence[Frame],
+        *,
+        time_limit_s: float,
+        record: Record = forget,
+        progress: Progress = silent,
+    ) -> list[LabelOutcome]:
         """Label frames that have passed the screen.
 
         Args:
             frames: Frames to label.
             time_limit_s: Time each may take, starting when an idle worker is given it; start-up does not count.
+            record: Given every outcome the moment it is there, with its frame's index; the order is not that of frames.
             progress: Told about every frame that is finished.
 
         Returns:
@@ -106,7 +121,7 @@ class LabelPool:
             ResumableError: If workers die again and again before they are ready.
         """
         with self._turn:
-            batch = _Batch(frames, progress)
+            batch = _Batch(frames, record, progress)
             try:
                 while batch.unfinished:
                     self._start_workers(batch.unfinished)
@@ -199,8 +214,9 @@ class LabelPool:
 class _Batch:
     """The frames of one call, and what has become of them."""
 
-    def __init__(self, frames: Sequence[Frame], progress: Progress) -> None:
+    def __init__(self, frames: Sequence[Frame], record: Record, progress: Progress) -> None:
         self.frames = frames
+        self._record = record
         self.waiting = deque(range(len(frames)))
         self._outcomes: dict[int, LabelOutcome] = {}
         self._tried_again: set[int] = set()
@@ -220,6 +236,7 @@ class _Batch:
 
     def finish(self, task: int, outcome: LabelOutcome) -> None:
         self._outcomes[task] = outcome
+        self._record(task, outcome)
         self._progress(len(self._outcomes), len(self.frames), "" if outcome.ok else outcome.reason.value)
 
     def in_order(self) -> list[LabelOutcome]:

@@ -278,7 +278,7 @@ def test_workers_end_with_their_parent(how, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT).format(folder=str(Path(__file__).parent)))
     command = [sys.executable, str(script)]
-    parent = subprocess.Popen(  # noqa: S603 - own script
+    parent = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     with parent:
