@@ -15,7 +15,7 @@ from al_engine.disk import write_file
 from al_engine.errors import LedgerError
 
 SCHEMA_VERSION = 1
-VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds"})
+VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds"})
 """Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
 
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)

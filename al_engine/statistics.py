@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from al_engine.frames import FloatArray
 
@@ -53,4 +53,4 @@ def upper_bound(acceptance: float, decorrelated: float, confidence: float) -> fl
     accepted = acceptance * decorrelated
     if accepted >= decorrelated:
         return 1.0
-    return float(beta.ppf(confidence, accepted + 1.0, decorrelated - accepted))
+    return float(betaincinv(accepted + 1.0, decorrelated - accepted, confidence))

@@ -1,0 +1,97 @@
+"""Made-up molecules, records and configs: random where the value must not matter."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from al_engine.config import CampaignConfig
+from al_engine.config_io import validate_config
+from al_engine.frames import Frame, LabelledFrame
+from al_engine.presets import PRESETS, merged
+from al_engine.records import IterationRecord, TemperatureRecord
+from al_engine.selection import Counts
+
+
+@pytest.fixture
+def random_frame() -> Callable[..., Frame]:
+    """A frame with nothing at its default."""
+
+    def make(seed: int, n_atoms: int = 4) -> Frame:
+        rng = np.random.default_rng(seed)
+        return Frame(
+            numbers=rng.integers(1, 87, size=n_atoms),
+            positions=rng.normal(size=(n_atoms, 3)),
+            cell=rng.normal(size=(3, 3)) + 10.0 * np.eye(3),
+            pbc=rng.random(3) < 0.5,
+            charge=int(rng.integers(-3, 4)),
+            unpaired_electrons=int(rng.integers(0, 4)),
+        )
+
+    return make
+
+
+@pytest.fixture
+def random_labelled(random_frame) -> Callable[..., list[LabelledFrame]]:
+    """Labelled frames of 1 to 6 atoms."""
+
+    def make(count: int, seed: int = 0) -> list[LabelledFrame]:
+        rng = np.random.default_rng(seed)
+        frames = [random_frame(int(rng.integers(2**31)), int(rng.integers(1, 7))) for _ in range(count)]
+        return [
+            LabelledFrame(frame=frame, energy=float(rng.normal()), forces=rng.normal(size=(len(frame), 3)))
+            for frame in frames
+        ]
+
+    return make
+
+
+@pytest.fixture
+def make_config() -> Callable[..., CampaignConfig]:
+    """A preset with a molecule, and overrides as nested mappings."""
+
+    def make(preset: str = "quick", **overrides) -> CampaignConfig:
+        base = {"name": "ethanol", "system": {"smiles": "CCO"}}
+        return validate_config(merged(base, PRESETS[preset], overrides), source="test")
+
+    return make
+
+
+@pytest.fixture
+def make_record() -> Callable[..., IterationRecord]:
+    """An iteration whose frames fell as told, one entry per temperature; converged unless changed."""
+
+    def make(
+        iteration: int = 0,
+        *,
+        counts: Sequence[tuple[int, int, int]] = ((1000, 0, 0),),
+        decorrelated: float = 1000.0,
+        replicas: int = 8,
+        stopped: int = 0,
+        labelled: int = 10,
+        label_failures: int = 0,
+    ) -> IterationRecord:
+        temperatures = tuple(
+            TemperatureRecord(
+                temperature_kelvin=300.0 + 200.0 * index,
+                counts=Counts(
+                    sampled=accurate + candidate + rejected, accurate=accurate, candidate=candidate, rejected=rejected
+                ),
+                decorrelated=decorrelated / len(counts),
+                replicas=replicas,
+                stopped=stopped,
+            )
+            for index, (accurate, candidate, rejected) in enumerate(counts)
+        )
+        return IterationRecord(
+            iteration=iteration,
+            temperatures=temperatures,
+            labelled=labelled,
+            label_failures=label_failures,
+            dataset_size=100 + 10 * iteration,
+            error_before_training_mev_per_ang=55.5,
+            test_force_mae_mev_per_ang=33.25,
+            test_energy_mae_mev_per_atom=1.5,
+        )
+
+    return make

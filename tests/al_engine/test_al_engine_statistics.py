@@ -1,0 +1,101 @@
+"""Decorrelated frames and bounds: against processes and formulas whose answer is known."""
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+from scipy.stats import binomtest
+
+from al_engine.statistics import frames_needed, statistical_inefficiency, upper_bound
+
+
+def autoregressive(phi: float, n: int, *, series: int, seed: int) -> list[np.ndarray]:
+    """x_t = phi x_{t-1} + noise, started from its stationary distribution: autocorrelation phi^k."""
+    noise = np.random.default_rng(seed).normal(size=(series, n))
+    noise[:, 0] /= np.sqrt(1.0 - phi**2)
+    return list(lfilter([1.0], [1.0, -phi], noise, axis=1))
+
+
+@pytest.mark.parametrize("phi", [0.3, 0.6, 0.8, 0.9, 0.95])
+def test_autoregressive_process(phi):
+    """g = 1 + 2 sum phi^k = (1 + phi) / (1 - phi); the window's bias and noise are a few per cent here."""
+    found = [statistical_inefficiency(autoregressive(phi, 4000, series=8, seed=s)) for s in range(10)]
+    assert np.mean(found) == pytest.approx((1.0 + phi) / (1.0 - phi), rel=0.07)
+
+
+def test_it_is_what_the_mean_of_a_series_needs():
+    """Independent of autocorrelations: the variance of a mean over n frames is g var / n."""
+    series = np.array(autoregressive(0.8, 1000, series=2000, seed=0))
+    from_means = series.mean(axis=1).var() * 1000 / series.var()
+    assert statistical_inefficiency(list(series)) == pytest.approx(from_means, rel=0.15)
+
+
+def test_white_noise_is_uncorrelated():
+    found = [statistical_inefficiency(autoregressive(0.0, 500, series=8, seed=s)) for s in range(20)]
+    assert np.mean(found) == pytest.approx(1.0, abs=0.05)
+    assert min(found) >= 1.0
+
+
+def test_anticorrelation_is_never_counted_as_more_frames_than_there_are():
+    assert statistical_inefficiency(autoregressive(-0.8, 2000, series=4, seed=0)) == 1.0
+
+
+def test_replicas_stuck_at_different_values_count_about_once_each():
+    """Slow differences between trajectories are correlation too: the mean is that of all of them."""
+    rng = np.random.default_rng(0)
+    stuck = [level + 0.01 * rng.normal(size=100) for level in rng.normal(size=8)]
+    assert 8 * 100 / statistical_inefficiency(stuck) < 16
+
+
+def test_sampling_twice_as_often_gives_no_more_decorrelated_frames():
+    fine = autoregressive(0.95, 8000, series=8, seed=1)
+    coarse = [series[::2] for series in fine]
+    count_fine = 8 * 8000 / statistical_inefficiency(fine)
+    count_coarse = 8 * 4000 / statistical_inefficiency(coarse)
+    assert count_fine == pytest.approx(count_coarse, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "trajectories",
+    [[], [np.array([])], [np.array([0.3])], [np.full(50, 0.1)], [np.zeros(50)], [np.full(9, np.nan)]],
+)
+def test_series_that_say_nothing_give_one(trajectories):
+    assert statistical_inefficiency(trajectories) == 1.0
+
+
+def test_non_finite_values_are_left_out():
+    series = autoregressive(0.7, 3000, series=1, seed=2)[0]
+    spoilt = np.concatenate([series, [np.nan, np.inf]])
+    assert statistical_inefficiency([spoilt]) == statistical_inefficiency([series])
+
+
+def test_scale_and_offset_do_not_matter():
+    series = autoregressive(0.7, 3000, series=3, seed=3)
+    moved = [4.0 - 2.5 * x for x in series]
+    assert statistical_inefficiency(moved) == pytest.approx(statistical_inefficiency(series), rel=1e-9)
+
+
+def test_frames_needed_for_half_a_per_cent():
+    assert frames_needed(0.005, 0.95) == 598
+
+
+@pytest.mark.parametrize(("acceptance", "confidence"), [(0.005, 0.95), (0.01, 0.99), (0.1, 0.9), (0.5, 0.75)])
+def test_frames_needed_is_the_smallest_number_that_suffices(acceptance, confidence):
+    needed = frames_needed(acceptance, confidence)
+    assert upper_bound(0.0, needed, confidence) <= acceptance * (1 + 1e-12)
+    assert upper_bound(0.0, needed - 1, confidence) > acceptance
+
+
+@pytest.mark.parametrize(("accepted", "n"), [(0, 10), (0, 598), (1, 50), (3, 600), (30, 40), (99, 100)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_upper_bound_is_clopper_and_pearsons(accepted, n, confidence):
+    exact = binomtest(accepted, n, alternative="less").proportion_ci(confidence_level=confidence, method="exact").high
+    assert upper_bound(accepted / n, n, confidence) == pytest.approx(exact, rel=1e-9)
+
+
+def test_rule_of_three():
+    assert upper_bound(0.0, 1000, 0.95) == pytest.approx(3.0 / 1000, rel=0.01)
+
+
+@pytest.mark.parametrize(("acceptance", "n"), [(0.0, 0.0), (1.0, 10.0), (0.2, -1.0)])
+def test_no_evidence_bounds_nothing(acceptance, n):
+    assert upper_bound(acceptance, n, 0.95) == 1.0
