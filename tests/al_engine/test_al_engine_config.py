@@ -99,6 +99,10 @@ def test_awkward_strings_survive_text_and_json(value, make_config):
     assert validate_config(json.loads(stored), source="test") == config
 
 
+def test_names_of_any_language_stay_readable_in_the_text(make_config):
+    assert "structure: Äthanol.xyz\n" in config_text(make_config(system={"smiles": None, "structure": "Äthanol.xyz"}))
+
+
 def test_nested_calculator_parameters_survive_the_text(make_config):
     parameters = {"a": [1, 2.5, None, {"b": "NO"}], "c": {}, "d": True, "e": 1e-9, "f": 1e22}
     config = make_config(labels={"backend": "ase", "ase_calculator": "emt", "ase_parameters": parameters})

@@ -1,5 +1,6 @@
 """The lock: one writer, and freed however its process dies."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -95,6 +96,13 @@ def test_readers_that_ask_do_not_keep_a_writer_out(tmp_path):
         stop.set()
         for reader in readers:
             reader.join()
+
+
+def test_two_readers_that_ask_at_once_do_not_take_each_other_for_a_writer(tmp_path):
+    (tmp_path / ".lock").touch()
+    with (tmp_path / ".lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert not is_locked(tmp_path)
 
 
 def test_a_directory_that_is_not_there(tmp_path):
