@@ -1,4 +1,4 @@
-"""Made-up molecules, records and configs: random where the value must not matter."""
+"""Made-up molecules, records, configs and campaigns: random where the value must not matter."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,9 @@ import pytest
 
 from al_engine.config import CampaignConfig
 from al_engine.config_io import validate_config
+from al_engine.frame_io import write_labelled
 from al_engine.frames import Frame, LabelledFrame
+from al_engine.ledger import Ledger, Part
 from al_engine.presets import PRESETS, merged
 from al_engine.records import IterationRecord, TemperatureRecord
 from al_engine.selection import Counts
@@ -95,3 +97,39 @@ def make_record() -> Callable[..., IterationRecord]:
         )
 
     return make
+
+
+@pytest.fixture
+def open_ledger(tmp_path, make_config):
+    """A ledger that has begun, in tmp_path/run; overrides go to its config."""
+
+    def make(directory=None, **overrides) -> Ledger:
+        ledger = Ledger(directory or tmp_path / "run", make_config(**overrides))
+        ledger.write_config()
+        ledger.begin()
+        return ledger
+
+    return make
+
+
+@pytest.fixture
+def add_labels(random_labelled, make_record):
+    """Append parts as a campaign does: the initial set, then one per iteration."""
+
+    def add(ledger: Ledger, iteration: int | None, *, count: int = 3, labelled=None) -> Part:
+        name = "initial-dataset" if iteration is None else f"iter{iteration:03d}-append"
+        number = 0 if iteration is None else iteration + 1
+        frames = random_labelled(count, seed=number) if labelled is None else labelled
+
+        def fill(root):
+            write_labelled(root.create_group("labelled"), frames)
+            if iteration is not None:
+                root.attrs["record"] = make_record(iteration).to_json()
+                root.attrs["iteration_seconds"] = 60.0 + iteration
+            root.attrs["seconds"] = 1.5
+
+        return ledger.stage(
+            name, inputs={"seed": 1}, parents=ledger.dataset_parts()[:number], compute=ledger.write(name, fill)
+        )
+
+    return add
