@@ -1,5 +1,6 @@
 """The verdict: why a campaign stopped, with one sentence of evidence. Pure functions of the finished iterations."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +11,9 @@ from al_engine.statistics import frames_needed, upper_bound
 
 UNSTABLE_SHARE = 0.5  # most frames rejected, or most trajectories stopped
 MIN_LABELS_FOR_FAILURE = 5  # one failure among two labels is no evidence of a broken set-up
-LONGEST_EXTENSION = 8  # sampling is doubled at most three times to gather evidence
+NEAR_CONVERGENCE = 4.0  # times the acceptance to stop at: from here on the sampling gathers evidence
+EVIDENCE_MARGIN = 1.25  # the correlation time of the next iteration is not known, only the last one's
+LONGEST_EXTENSION = 8  # times `sampling.steps`
 
 
 class VerdictKind(StrEnum):
@@ -145,7 +148,15 @@ def _max_iterations(history: Sequence[IterationRecord], stop: StopConfig) -> Ver
 
 
 def sampling_steps(history: Sequence[IterationRecord], sampling: SamplingConfig, stop: StopConfig) -> int:
-    """MD steps of the next iteration: doubled for every earlier one that was low in acceptance but short of frames."""
-    needed = frames_needed(stop.acceptance, stop.confidence)
-    short = sum(r.counts.acceptance < stop.acceptance and r.decorrelated < needed for r in history)
-    return sampling.steps * int(min(2**short, LONGEST_EXTENSION))
+    """MD steps of the next iteration: near convergence, as many as its evidence takes.
+
+    While the acceptance is far above the threshold, `sampling.steps` find enough to learn. Once it comes near, the
+    trajectories are made long enough for the decorrelated frames that the verdict needs, by the last iteration's rate.
+    """
+    if not history or history[-1].counts.acceptance >= NEAR_CONVERGENCE * stop.acceptance:
+        return sampling.steps
+    before = sampling_steps(history[:-1], sampling, stop)
+    needed = EVIDENCE_MARGIN * frames_needed(stop.acceptance, stop.confidence)
+    wanted = before * needed / max(history[-1].decorrelated, 1.0)
+    strides = math.ceil(min(wanted, LONGEST_EXTENSION * sampling.steps) / sampling.stride_steps)
+    return max(sampling.steps, strides * sampling.stride_steps)

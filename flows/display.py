@@ -41,12 +41,10 @@ def rate_text(per_second: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration a person can read."""
-    if seconds < 100:  # noqa: PLR2004 (three digits at most)
+    """A duration a person can read, in at most seven characters."""
+    if seconds < 600:  # noqa: PLR2004 (ten minutes)
         return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 class Display:

@@ -55,7 +55,7 @@ def initial_frames_job(*, directory: str, path: str, key: str, progress: Progres
         ):
             write_frames(root.create_group(name), frames)
             root[name]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
-        root["train"]["stretched"] = np.zeros(len(initial.train), dtype="?")
+        root["train"]["stretched"] = initial.train_stretched
         root.attrs["force_field"] = initial.force_field
         root.attrs["seconds"] = time.perf_counter() - start
 

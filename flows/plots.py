@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from al_engine.config import SelectionConfig
 from al_engine.frames import FloatArray
@@ -35,7 +36,8 @@ def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> byt
     axes.plot(iterations, [100 * r.counts.acceptance for r in history], "ks-", ms=5, lw=2, label="all")
     axes.axhline(100 * threshold, color=GREY, ls="--", lw=1, label=f"stop {threshold:.1%}")
     axes.set_yscale("symlog", linthresh=0.1)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 120)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(iterations)
     axes.set(xlabel="iteration", ylabel="acceptance / %", title="Acceptance by temperature")
     axes.legend(fontsize=8)
@@ -56,6 +58,9 @@ def deviation_plot(deviation: FloatArray, config: SelectionConfig) -> bytes:
         axes.hist(finite, bins=np.geomspace(0.9 * low, 1.1 * high, 50).tolist(), color=BLUE)
     axes.axvspan(config.lower_mev_per_ang, config.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yscale("symlog", linthresh=1)
     axes.set(xlabel="max force deviation / meV/Å", ylabel="frames", title="Deviation of the sampled frames")
     axes.legend(fontsize=8)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from al_engine.ledger import Ledger
@@ -47,21 +48,23 @@ def _state(directory: Path, *, begun: bool, finished: bool) -> str:
 
 
 def status_table(status: Mapping[str, Any]) -> Table:
-    """The iterations as a table for the terminal."""
-    table = Table(title=f"{status['campaign']}: {status['state']}", title_justify="left")
-    headers = (
-        "iteration",
+    """The iterations as a table for the terminal; fits 80 columns."""
+    table = Table(title=f"{status['campaign']}: {status['state']}", title_justify="left", box=SIMPLE, padding=0)
+    for header in (
+        "iter",
         "sampled",
-        "accurate",
-        "candidate",
-        "rejected",
-        "acceptance",
-        "labelled",
+        "accur.",
+        "cand.",
+        "rej.",
+        "accept.",
+        "labels",
         "failed",
-        "data set",
-    )
-    for header in (*headers, "new-label MAE", "test MAE", "time"):
-        table.add_column(header, justify="right")
+        "data",
+        "new*",
+        "test*",
+    ):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
     for row in status["iterations"]:
         error = row["error_before_training_mev_per_ang"]
         table.add_row(
@@ -72,4 +75,6 @@ def status_table(status: Mapping[str, Any]) -> Table:
             f"{row['test_force_mae_mev_per_ang']:.1f}",
             duration_text(row["seconds"]),
         )
+    table.caption = "* force MAE in meV/Å: on new labels before training on them, and on the test set"
+    table.caption_justify = "left"
     return table

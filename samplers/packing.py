@@ -142,7 +142,7 @@ def _xyz(molecule: Molecule) -> str:
 
 
 def _packmol_binary() -> str:
-    from packmol.cli import get_binary_path  # type: ignore[import-untyped]
+    from packmol.cli import get_binary_path
 
     try:
         return str(get_binary_path())

@@ -43,6 +43,10 @@ def wait_until(condition, process, limit=120):
     pytest.fail("never got there")
 
 
+def checkpointed(parts):
+    return lambda: any(parts.glob("iter000-*.checkpoint"))
+
+
 def members_of(group):
     found = []
     for entry in Path("/proc").iterdir():
@@ -67,7 +71,7 @@ def test_kill_9_at_many_points_then_resume(counted):
     points = [
         lambda: sum(read_log(log).values()) >= 7,  # in the first chunk of labels
         reached(5),  # training begins
-        lambda: any(parts.glob("iter000-*.checkpoint")),
+        checkpointed(parts),
         reached(11),  # sampling
         reached(14),
     ]
@@ -99,7 +103,7 @@ def test_an_interrupt_ends_cleanly_within_seconds(counted, name):
     directory = command_line.directory / f"interrupted-{name}"
     process = command_line.start("run", "counted.yaml", "--dir", directory, LABEL_LOG=os.devnull)
     group = os.getpgid(process.pid)
-    wait_until(lambda: any((directory / "parts").glob("iter000-*.checkpoint")), process)
+    wait_until(checkpointed(directory / "parts"), process)
     sent = time.monotonic()
     if name == "SIGINT":
         os.killpg(group, signal.SIGINT)
@@ -118,7 +122,7 @@ def test_a_second_run_is_refused_while_the_first_goes_on(counted):
     directory = command_line.directory / "locked"
     process = command_line.start("run", "counted.yaml", "--dir", directory, LABEL_LOG=os.devnull)
     group = os.getpgid(process.pid)
-    wait_until(lambda: (directory / "campaign.h5").exists(), process)
+    wait_until((directory / "campaign.h5").exists, process)
     second = command_line("resume", directory)
     assert second.returncode == 2
     assert str(process.pid) in second.stderr
