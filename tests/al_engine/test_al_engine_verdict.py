@@ -183,13 +183,28 @@ def test_evidence_is_one_sentence(make_record):
 # -- more sampling ----------------------------------------------------------------------------------------------
 
 
-def test_sampling_doubles_for_each_iteration_short_of_frames_up_to_eight_times(make_record):
-    sampling = SamplingConfig(steps=1000)
-    short = [make_record(i, decorrelated=100.0) for i in range(6)]
-    steps = [sampling_steps(short[:n], sampling, STOP) for n in range(7)]
-    assert steps == [1000, 2000, 4000, 8000, 8000, 8000, 8000]
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.7])
+def test_near_convergence_the_next_iteration_gathers_the_evidence(rate, make_record):
+    """`rate` decorrelated frames per MD step; without the longer sampling, 1000 steps would never suffice."""
+    sampling = SamplingConfig(steps=1000, stride_steps=7)
+    history = [make_record(0, counts=BUSY, decorrelated=900.0)]
+    for iteration in range(1, 4):
+        steps = sampling_steps(history, sampling, STOP)
+        history.append(make_record(iteration, counts=((990, 10, 0),), decorrelated=rate * steps))
+        assert steps == 1000 if iteration == 1 else steps % 7 == 0
+    enough = frames_needed(STOP.acceptance, STOP.confidence)
+    assert [r.decorrelated >= enough for r in history[1:]] == [rate * 1000 >= enough, True, True]
+    assert history[-1].decorrelated < 1.4 * enough
 
 
-@pytest.mark.parametrize("enough", [{"counts": BUSY, "decorrelated": 100.0}, {"stopped": 3}, {}])
-def test_sampling_does_not_grow_for_other_reasons(enough, make_record):
-    assert sampling_steps([make_record(**enough)], SamplingConfig(steps=1000), STOP) == 1000
+def test_sampling_never_grows_beyond_eight_times_nor_shrinks(make_record):
+    sampling = SamplingConfig(steps=1000, stride_steps=20)
+    assert sampling_steps([make_record(decorrelated=0.0)], sampling, STOP) == 8000
+    assert sampling_steps([make_record(i, decorrelated=5.0) for i in range(5)], sampling, STOP) == 8000
+    assert sampling_steps([make_record(decorrelated=1e6)], sampling, STOP) == 1000
+
+
+@pytest.mark.parametrize("history", [[], [((980, 20, 0),)], [((1000, 0, 0),), BUSY]])
+def test_far_from_convergence_sampling_is_as_configured(history, make_record):
+    records = [make_record(i, counts=counts, decorrelated=50.0) for i, counts in enumerate(history)]
+    assert sampling_steps(records, SamplingConfig(steps=1000), STOP) == 1000
