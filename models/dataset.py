@@ -16,6 +16,7 @@ from al_engine.frames import IntArray, LabelledFrame
 from models.geometry import EdgeFeatures
 from models.graph import AtomBatch, NeighbourGraph, narrow, neighbour_graph
 from models.ms_mace import MSMACE
+from models.operations import concatenate
 
 CACHE_BYTES = 2 * 1024**3
 """Features and derivatives of the whole set are kept if they fit; else they are computed batch by batch."""
@@ -48,12 +49,13 @@ class TrainingBatch:
         gradients = torch.autograd.grad(
             energies.sum(), [part for features in edges for part in features], create_graph=differentiable
         )
-        forces = torch.zeros_like(self.forces)
-        for k, jacobian in enumerate(self.jacobians):
-            per_feature = torch.cat(gradients[2 * k : 2 * k + 2], dim=-1)  # (T, K, n_features)
-            per_vector = (per_feature.unsqueeze(-2) @ jacobian).squeeze(-2)  # (T, K, 3)
-            forces = forces + self.graph.forces(per_vector)
-        return energies, forces
+        per_vector = [
+            (concatenate(gradients[2 * k : 2 * k + 2], dim=-1).unsqueeze(-2) @ jacobian).squeeze(-2)  # (T, K, 3)
+            for k, jacobian in enumerate(self.jacobians)
+        ]
+        if len(set(self.graph.columns)) == 1:  # the usual case for small molecules: one sum instead of two
+            return energies, self.graph.forces(sum(per_vector[1:], start=per_vector[0]))
+        return energies, sum((self.graph.forces(part) for part in per_vector), start=torch.zeros_like(self.forces))
 
 
 class TrainingSet:

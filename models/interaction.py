@@ -9,17 +9,24 @@ from torch import Tensor, nn
 from al_engine.config import PathConfig
 from models.geometry import EdgeFeatures
 from models.linear import DegreeLinear, ScalarNetwork, SpeciesLinear
+from models.operations import concatenate
 from models.parameters import Initializer, Modules
 from models.product import ProductBasis
 from models.spherical import clebsch_gordan, degree_sizes
 
 
+def leading_degrees(h: Tensor, l_max: int) -> Tensor:
+    """Features ((l_max + 1)², T, C) of the degrees up to `l_max`."""
+    n = (l_max + 1) ** 2
+    return h if n == len(h) else h[:n]
+
+
 class PathMessage(nn.Module):
-    """Message of one path, e.g. short_i = W_S Σ_j R(r_ij) · (Y(r̂_ij) ⊗ W_up h_j) / N.
+    """Sum over neighbours of one path: Σ_j R(r_ij) · (Y(r̂_ij) ⊗ W_up h_j).
 
     A coupling p = (l1, l2) -> l3 has a radial function R_p of its own per channel (MACE, eq. 8):
 
-        m_{i,p,l3m3,c} = 1/N Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W h_j)_{l2m2,c}
+        m_{i,p,l3m3,c} = Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W h_j)_{l2m2,c}
 
     Neighbours are summed first, by a batched matrix product per l1 of Y and R·h; Clebsch-Gordan coefficients then act
     once per atom instead of once per pair, as one constant matrix.
@@ -33,7 +40,6 @@ class PathMessage(nn.Module):
         hidden_channels: int,
         l_message: int,
         n_basis: int,
-        mean_neighbours: float,
         init: Initializer,
     ) -> None:
         super().__init__()
@@ -56,14 +62,13 @@ class PathMessage(nn.Module):
         matrix, self.message_sizes = _coupling_matrix(self.couplings, self.blocks)
         self.row_counts = [n * (2 * degree + 1) for degree, n in enumerate(self.message_sizes)]
         self.clebsch_gordan: Tensor
-        self.register_buffer("clebsch_gordan", (matrix / mean_neighbours).to(init.dtype), persistent=False)
-        per_degree = [n * path.channels for n in self.message_sizes]
-        self.out = DegreeLinear(len(per_degree) - 1, per_degree, hidden_channels, init=init)
+        self.register_buffer("clebsch_gordan", matrix.to(init.dtype), persistent=False)
+        self.widths = [n * path.channels for n in self.message_sizes]
 
     def forward(self, h: Tensor, neighbours: Tensor, edges: EdgeFeatures) -> list[Tensor]:
-        """Messages from node features h ((l_hidden+1)², T, C), degree by degree: (2l + 1, T, C) each."""
+        """Messages from node features h ((l_hidden+1)², T, C), degree by degree: (2l + 1, T, widths[l]) each."""
         T, K = neighbours.shape
-        source = self.up(h[: (self.l_source + 1) ** 2]).transpose(0, 1).flatten(1)  # (T, (l_source+1)² * c)
+        source = self.up(leading_degrees(h, self.l_source)).transpose(0, 1).flatten(1)  # (T, (l_source+1)² * c)
         h_j = source.index_select(0, neighbours.flatten()).view(T, K, 1, -1, self.channels)
         h_j = h_j.split(self.source_sizes, dim=3) if self.l_source else (h_j,)
         R = self.radial(edges.basis).view(T, K, -1, 1, self.channels).split([n for _, n in self.blocks], dim=2)
@@ -73,17 +78,17 @@ class PathMessage(nn.Module):
         for ((l1, l2), _), R_block in zip(self.blocks, R, strict=True):
             weighted[l1].append((R_block * h_j[l2]).flatten(2))  # (T, K, n * (2 l2 + 1) * c)
         summed = [
-            torch.bmm(Y_l, parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)).flatten(1)
+            torch.bmm(Y_l, concatenate(parts, dim=2)).view(T, -1, self.channels)  # (T, (m1, p, m2), c)
             for Y_l, parts in zip(Y, weighted, strict=True)
         ]
-        M = torch.cat(summed, dim=1).view(T, -1, self.channels).transpose(0, 1)  # ((l1 m1, p, m2), T, c)
+        if self.l_source == 0:  # (l, 0) -> l is the identity
+            return [part.transpose(0, 1) for part in summed[: len(self.widths)]]
+        M = concatenate(summed, dim=1).transpose(0, 1)  # ((l1 m1, p, m2), T, c)
         coupled = self.clebsch_gordan @ M.flatten(1)  # ((l3 m3, p), T * c)
-        return self.out.map_degrees(
-            [
-                part.view(2 * degree + 1, n, T, -1).transpose(1, 2).flatten(2)  # (2 l3 + 1, T, p * c)
-                for degree, (n, part) in enumerate(zip(self.message_sizes, coupled.split(self.row_counts), strict=True))
-            ]
-        )
+        return [
+            part.view(2 * degree + 1, n, T, -1).transpose(1, 2).flatten(2)  # (2 l3 + 1, T, p * c)
+            for degree, (n, part) in enumerate(zip(self.message_sizes, coupled.split(self.row_counts), strict=True))
+        ]
 
 
 def _coupling_matrix(
@@ -117,7 +122,9 @@ def _coupling_matrix(
 
 
 class InteractionLayer(nn.Module):
-    """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i),  A_i = mean over paths of their messages.
+    """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i), A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2.
+
+    The division by neighbour counts N and number of paths is part of W_S and W_L: it sets their size and learning rate.
 
     The paths are fused before the product basis, so terms of mixed range exist at every body order.
     """
@@ -143,11 +150,20 @@ class InteractionLayer(nn.Module):
                 hidden_channels=channels,
                 l_message=l_message,
                 n_basis=n_basis,
-                mean_neighbours=count * len(paths),  # the mean over paths, taken along
                 init=init,
             )
-            for path, count in zip(paths, mean_neighbours, strict=True)
+            for path in paths
         )
+        # W_S / (2 N_short) on top of W_L / (2 N_long), one matrix per degree
+        widths, std = [], []
+        for degree in range(l_message + 1):
+            parts = [message.widths[degree] if degree < len(message.widths) else 0 for message in self.messages]
+            norms = [len(paths) * n * width**0.5 for n, width in zip(mean_neighbours, parts, strict=True)]
+            widths.append(sum(parts))
+            std.append(
+                torch.cat([torch.full((width, 1), 1 / norm) for width, norm in zip(parts, norms, strict=True) if width])
+            )
+        self.fuse = DegreeLinear(l_message, widths, channels, init=init, std=std)
         self.product = ProductBasis(
             l_max=l_message,
             l_out=l_out,
@@ -169,19 +185,20 @@ class InteractionLayer(nn.Module):
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
         """Features h ((l_hidden+1)², T, C) to h' ((l_out+1)², T, C)."""
-        degrees: list[Tensor] = []
+        degrees: list[list[Tensor]] = [[] for _ in self.fuse.sizes]
         for message, heads, features in zip(self.messages, neighbours, edges, strict=True):
-            for degree, part in enumerate(message(h, heads, features)):
-                if degree < len(degrees):
-                    degrees[degree] = degrees[degree] + part
-                else:
-                    degrees.append(part)
-        A = torch.cat(degrees)  # ((l_message+1)², T, C)
+            for parts, part in zip(
+                degrees, message(h, heads, features), strict=False
+            ):  # long may end at a lower degree
+                parts.append(part)
+        A = concatenate(
+            self.fuse.map_degrees([concatenate(parts, dim=2) for parts in degrees])
+        )  # ((l_message+1)², T, C)
         return self.product(A, species_counts) + self.without_neighbours(h, species_one_hot)
 
     def without_neighbours(self, h: Tensor, species_one_hot: Tensor) -> Tensor:
         """What the layer makes of an atom alone: the skip connection, shape ((l_out+1)², T, C)."""
-        skip = self.skip.forward_species(h[: (self.l_skip + 1) ** 2], species_one_hot)
+        skip = self.skip.forward_species(leading_degrees(h, self.l_skip), species_one_hot)
         return nn.functional.pad(skip, (0, 0, 0, 0, 0, self.missing)) if self.missing else skip
 
 

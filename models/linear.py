@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.operations import concatenate
 from models.parameters import Initializer
 from models.spherical import degree_sizes
 
@@ -21,25 +21,29 @@ class DegreeLinear(nn.Module):
     def __init__(
         self,
         l_max: int,
-        c_in: list[int] | int,
+        c_in: int | Sequence[int],
         c_out: int,
         *,
         init: Initializer,
-        fan_in: list[int] | None = None,
+        std: Sequence[float | Tensor] | None = None,
     ) -> None:
+        """A map from `c_in` channels, perhaps different for each degree, to `c_out`.
+
+        The standard deviation of the weights is 1 / sqrt(c_in), or given for each degree by `std`.
+        """
         super().__init__()
         self.sizes = degree_sizes(l_max)
         widths = [c_in] * (l_max + 1) if isinstance(c_in, int) else c_in
         self.weights = nn.ParameterList(
-            init.normal(width, c_out, std=1 / math.sqrt(max(fan, 1)))
-            for width, fan in zip(widths, fan_in or widths, strict=True)
+            init.normal(width, c_out, std=spread)
+            for width, spread in zip(widths, std or [width**-0.5 for width in widths], strict=True)
         )
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features ((l_max + 1)², T, c_in) to ((l_max + 1)², T, c_out)."""
         if len(self.sizes) == 1:
             return features @ self.weights[0]
-        return torch.cat(self.map_degrees(features.split(self.sizes)))
+        return concatenate(self.map_degrees(features.split(self.sizes)))
 
     def map_degrees(self, degrees: Sequence[Tensor]) -> list[Tensor]:
         """Map features given degree by degree, (2l + 1, T, c_in[l]) each, to (2l + 1, T, c_out) each."""
@@ -50,8 +54,8 @@ class SpeciesLinear(DegreeLinear):
     """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with weights of its own per species."""
 
     def __init__(self, l_max: int, c_in: int, c_out: int, n_species: int, *, init: Initializer) -> None:
-        fan_in = [c_in] * (l_max + 1)
-        super().__init__(l_max, n_species * c_in, c_out, fan_in=fan_in, init=init)
+        std = [c_in**-0.5] * (l_max + 1)  # an atom has one species
+        super().__init__(l_max, n_species * c_in, c_out, init=init, std=std)
 
     def forward_species(self, features: Tensor, one_hot: Tensor) -> Tensor:
         """Map features ((l_max + 1)², T, c_in) of atoms with species one-hot (T, S) to ((l_max + 1)², T, c_out)."""

@@ -26,7 +26,7 @@ class Modules(nn.ModuleList, Generic[M]):
 class Weight(nn.Parameter):
     """A parameter that remembers the standard deviation it was drawn with."""
 
-    drawn_std: float
+    drawn_std: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,17 @@ class Initializer:
     generator: torch.Generator
     dtype: torch.dtype
 
-    def normal(self, *shape: int, std: float) -> Weight:
-        """Normal random weights; drawn in float64, so every dtype gets the same values."""
+    def normal(self, *shape: int, std: float | Tensor) -> Weight:
+        """Normal random weights; drawn in float64, so every dtype gets the same values.
+
+        Args:
+            shape: Shape of the weights.
+            std: Their standard deviation, one for all or broadcast against the shape.
+        """
+        std = torch.as_tensor(std, dtype=torch.float64)
         values = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * std
         weight = Weight(values.to(self.dtype))
-        weight.drawn_std = std
+        weight.drawn_std = std.expand(shape).to(self.dtype)
         return weight
 
 
@@ -55,5 +61,5 @@ def weight_scales(module: nn.Module) -> Tensor:
     for name, parameter in module.named_parameters():
         if not isinstance(parameter, Weight):
             raise TypeError(f"{name} was not made by an Initializer")
-        scales.append(torch.full((parameter.numel(),), parameter.drawn_std, dtype=parameter.dtype))
+        scales.append(parameter.drawn_std.flatten())
     return torch.cat(scales)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.couplings import monomials, symmetric_couplings
 from models.linear import DegreeLinear
+from models.operations import concatenate
 from models.parameters import Initializer
 
 
@@ -60,7 +61,7 @@ class ProductBasis(nn.Module):
             (weight @ self.get_buffer(f"U_{degree}")).unflatten(-1, ((2 * degree + 1) * self.n_components, -1))
             for degree, weight in enumerate(self.weights)
         ]  # (S, C, (2L+1) n, 1 + n + n_pairs) each
-        return (rows[0] if len(rows) == 1 else torch.cat(rows, dim=2)).unbind(0)
+        return (concatenate(rows, dim=2)).unbind(0)
 
     def freeze(self) -> None:
         """Fold once and for all: the weights will not change any more."""
@@ -75,8 +76,8 @@ class ProductBasis(nn.Module):
             powers.append(A)
         if len(self.first):
             powers.append((self.first @ A) * (self.second @ A))  # (C, n_pairs, T)
-        parts = torch.cat(powers, dim=1).split(species_counts, dim=2)  # (C, 1 + n + n_pairs, T_z) each
-        V = torch.cat(
+        parts = concatenate(powers, dim=1).split(species_counts, dim=2)  # (C, 1 + n + n_pairs, T_z) each
+        V = concatenate(
             [torch.bmm(W, part) for W, part in zip(self.folded_weights(), parts, strict=True) if part.shape[2]], dim=2
         ).view(self.channels, self.n_out, self.n_components, -1)
         B = (V * A.unsqueeze(1)).sum(2)  # (C, (L+1)², T)
