@@ -6,7 +6,7 @@ import ase.io
 import h5py
 import numpy as np
 import pytest
-from conftest import TINY, api
+from flow_runs import TINY, api
 
 from al_engine.ledger import Ledger
 from al_engine.selection import Fate

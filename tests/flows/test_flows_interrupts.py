@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import TINY, CommandLine
+from flow_runs import TINY, CommandLine
 
 COUNTED = TINY.replace(
     "labels: {backend: tblite, chunk_frames: 20}",

@@ -1,0 +1,80 @@
+"""Campaigns as a user runs them: the command line in a process of its own, a real Prefect server, real labels."""
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+TINY = """
+name: tiny
+seed: 7
+system: {smiles: CO}
+initial: {frames: 24, test_frames: 8, duration_ps: 1.0}
+model:
+  short: {cutoff_ang: 4.0, channels: 8, l_max: 1, radial_mlp: [16]}
+  long: {cutoff_ang: 6.0, channels: 4, l_max: 0, radial_mlp: []}
+training: {updates: 100, validation_interval: 25}
+sampling: {temperatures_kelvin: [300, 900], replicas: 3, steps: 100, stride_steps: 10}
+selection: {max_labels: 10}
+labels: {backend: tblite, chunk_frames: 20}
+stop: {max_iterations: 2}
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Runs `al-engine` with one environment."""
+
+    environment: dict[str, str]
+    directory: Path
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+
+    def __call__(self, *arguments, timeout=240):
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *arguments, **environment):
+        """Start without waiting, in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env={**self.environment, **environment},
+            cwd=self.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def status(self, directory):
+        answer = self("status", directory, "--json")
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout)
+
+
+def api(environment, path, body=None):
+    """Ask the Prefect server."""
+    request = urllib.request.Request(
+        environment["PREFECT_API_URL"] + path,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
