@@ -19,7 +19,7 @@ class TrainingState:
     """The state of a training run between two updates. Vectors have one entry per weight.
 
     Attributes:
-        weights: Weights as the optimizer sees them.
+        weights: The weights, in the order of `parameters_to_vector`.
         average: Exponential moving average of the weights.
         best: The average with the lowest validation loss so far.
         moments: Adam's state by name.

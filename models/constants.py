@@ -16,14 +16,13 @@ MAX_NEIGHBOUR_FRAMES = 200
 """Frames from which mean neighbour counts are taken, evenly spread over the set."""
 
 
-def fit_reference_energies(frames: Sequence[LabelledFrame], elements: Sequence[int]) -> FloatArray:
-    """E0 of each element in eV by least squares over total energies, shape (S,).
+def energies_per_element(frames: Sequence[LabelledFrame], energies: FloatArray, elements: Sequence[int]) -> FloatArray:
+    """What each atom of an element contributes to energies (F,) in eV, by least squares, shape (S,).
 
     Where compositions do not determine them (one molecule: only a sum is known) the solution of smallest norm is taken,
     which for a single composition reproduces its mean energy.
     """
     counts = np.array([[np.count_nonzero(item.frame.numbers == z) for z in elements] for item in frames], dtype=float)
-    energies = np.array([item.energy for item in frames])
     solution: FloatArray = np.linalg.lstsq(counts, energies, rcond=1e-8)[0]
     return solution
 
@@ -41,6 +40,7 @@ def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) ->
     if not (np.isfinite(scale) and scale > 0.0):
         raise InputError(f"the training forces have a root mean square of {scale} eV/Å; check the labels")
     some = [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, MAX_NEIGHBOUR_FRAMES).astype(int))]
+    energies = np.array([item.energy for item in frames])
     cutoffs = [path.cutoff_ang for path in path_configs(config)]
     atoms = AtomBatch.of([item.frame for item in some], elements)
     positions = torch.from_numpy(np.concatenate([item.frame.positions for item in some]))
@@ -48,7 +48,7 @@ def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) ->
     counts = graph.mean_neighbours(positions.index_select(0, atoms.order), cutoffs)
     return ModelConstants(
         elements=elements,
-        reference_energies=tuple(fit_reference_energies(frames, elements).tolist()),
+        reference_energies=tuple(energies_per_element(frames, energies, elements).tolist()),
         scale=scale,
         mean_neighbours=tuple(max(count, 1.0) for count in counts),
     )

@@ -5,7 +5,7 @@ vectors are constants: forces follow from dE/d(features) by the chain rule, and 
 geometry.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,11 @@ class TrainingSet:
             parts = narrow(vectors, self.graph.columns)
             jacobians = [g.jacobian(part) for g, part in zip(self.model.geometries, parts, strict=True)]
             return self.model.edge_features(vectors, self.graph.columns), jacobians
+
+    def chunks(self, size: int) -> Iterator[IntArray]:
+        """Indices of all frames, at most `size` at a time."""
+        for first in range(0, len(self), size):
+            yield np.arange(first, min(first + size, len(self)))
 
     def batch(self, frames: IntArray) -> TrainingBatch:
         """The frames of the given indices as one batch."""

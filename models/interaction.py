@@ -58,7 +58,14 @@ class PathMessage(nn.Module):
         self.blocks = [(key, len(list(group))) for key, group in groupby(self.couplings, key=lambda p: p[:2])]
 
         self.up = DegreeLinear(self.l_source, hidden_channels, path.channels, init=init)
-        self.radial = ScalarNetwork(n_basis, path.radial_mlp, len(self.couplings) * path.channels, init=init)
+        self.radial = ScalarNetwork(
+            n_basis,
+            path.radial_mlp,
+            len(self.couplings) * path.channels,
+            init=init,
+            input_gain=(path.cutoff_ang**3 / 3)
+            ** 0.5,  # one over the Bessel functions' RMS in the sphere of the cut-off
+        )
         matrix, self.message_sizes = _coupling_matrix(self.couplings, self.blocks)
         self.row_counts = [n * (2 * degree + 1) for degree, n in enumerate(self.message_sizes)]
         self.clebsch_gordan: Tensor
@@ -124,7 +131,8 @@ def _coupling_matrix(
 class InteractionLayer(nn.Module):
     """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i), A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2.
 
-    The division by neighbour counts N and number of paths is part of W_S and W_L: it sets their size and learning rate.
+    The factors 1 / N and 1 / 2 are constants in front of weights that are learned: they are part of W_S and W_L, whose
+    initial size they set (with sqrt(N) for N: the terms of a sum over neighbours start with random signs).
 
     The paths are fused before the product basis, so terms of mixed range exist at every body order.
     """
@@ -154,11 +162,11 @@ class InteractionLayer(nn.Module):
             )
             for path in paths
         )
-        # W_S / (2 N_short) on top of W_L / (2 N_long), one matrix per degree
+        # W_S on top of W_L, one matrix per degree
         widths, std = [], []
         for degree in range(l_message + 1):
             parts = [message.widths[degree] if degree < len(message.widths) else 0 for message in self.messages]
-            norms = [len(paths) * n * width**0.5 for n, width in zip(mean_neighbours, parts, strict=True)]
+            norms = [len(paths) * (n * width) ** 0.5 for n, width in zip(mean_neighbours, parts, strict=True)]
             widths.append(sum(parts))
             std.append(
                 torch.cat([torch.full((width, 1), 1 / norm) for width, norm in zip(parts, norms, strict=True) if width])

@@ -73,9 +73,11 @@ class ScalarNetwork(nn.Module):
         n_out: int,
         *,
         init: Initializer,
+        input_gain: float = 1.0,
     ) -> None:
+        """A network with unit variance throughout if inputs times `input_gain` have it."""
         super().__init__()
-        gains = [1.0] + [SILU_GAIN] * len(hidden)
+        gains = [input_gain] + [SILU_GAIN] * len(hidden)
         self.weights = nn.ParameterList(
             init.normal(fan_in, n_next, std=gain / math.sqrt(fan_in))
             for gain, (fan_in, n_next) in zip(gains, pairwise([n_in, *hidden, n_out]), strict=True)

@@ -13,7 +13,7 @@ summed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -33,7 +33,7 @@ class ModelConstants:
     Attributes:
         elements: Atomic numbers the model knows, ascending.
         reference_energies: E0 of each element in eV: what an isolated atom's energy is. They are fitted to the
-            training set and absorb its mean energy per atom, so there is no separate shift.
+            training set, before and once more after training, and so are the shift: there is no separate one.
         scale: Unit of the network's energies in eV: the root mean square force component in eV/Å times 1 Å.
         mean_neighbours: Mean number of neighbours within each path's cut-off.
     """
@@ -143,6 +143,11 @@ class MSMACE(nn.Module):
         reference = torch.tensor(constants.reference_energies, dtype=torch.float64)
         self.register_buffer("reference_energies", reference, persistent=False)
         self.register_buffer("identity", torch.eye(len(reference), dtype=self.dtype), persistent=False)
+
+    def set_reference_energies(self, values: Sequence[float]) -> None:
+        """Replace the E0s, in eV, one per element."""
+        self.constants = replace(self.constants, reference_energies=tuple(values))
+        self.reference_energies.copy_(torch.tensor(self.constants.reference_energies, dtype=torch.float64))
 
     def freeze(self) -> "MSMACE":
         """For inference: the weights will not change any more."""

@@ -1,9 +1,4 @@
-"""Weights: how they are initialised, and how fast they learn.
-
-Every weight is drawn with its own standard deviation `std`, the one that keeps activations of unit variance. e3nn and
-MACE store weights at unit variance and multiply by `std` in each forward pass; here the product is stored and the
-optimizer sees weight / std, which is the same training without the multiplications.
-"""
+"""Where weights come from, and typed lists of modules."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +18,6 @@ class Modules(nn.ModuleList, Generic[M]):
         return cast("Iterator[M]", super().__iter__())
 
 
-class Weight(nn.Parameter):
-    """A parameter that remembers the standard deviation it was drawn with."""
-
-    drawn_std: Tensor
-
-
 @dataclass(frozen=True, slots=True)
 class Initializer:
     """Where a new model's weights come from.
@@ -41,25 +30,12 @@ class Initializer:
     generator: torch.Generator
     dtype: torch.dtype
 
-    def normal(self, *shape: int, std: float | Tensor) -> Weight:
+    def normal(self, *shape: int, std: float | Tensor) -> nn.Parameter:
         """Normal random weights; drawn in float64, so every dtype gets the same values.
 
         Args:
             shape: Shape of the weights.
             std: Their standard deviation, one for all or broadcast against the shape.
         """
-        std = torch.as_tensor(std, dtype=torch.float64)
         values = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * std
-        weight = Weight(values.to(self.dtype))
-        weight.drawn_std = std.expand(shape).to(self.dtype)
-        return weight
-
-
-def weight_scales(module: nn.Module) -> Tensor:
-    """Standard deviation of every single weight, in the order of `parameters_to_vector`, shape (n_weights,)."""
-    scales = []
-    for name, parameter in module.named_parameters():
-        if not isinstance(parameter, Weight):
-            raise TypeError(f"{name} was not made by an Initializer")
-        scales.append(parameter.drawn_std.flatten())
-    return torch.cat(scales)
+        return nn.Parameter(values.to(self.dtype))

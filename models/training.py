@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from al_engine.config import ModelConfig, TrainingConfig
@@ -15,10 +15,9 @@ from al_engine.errors import InputError
 from al_engine.frames import IntArray, LabelledFrame
 from al_engine.protocols import Progress, silent
 from models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
-from models.constants import constants_from_data
+from models.constants import constants_from_data, energies_per_element
 from models.dataset import TrainingBatch, TrainingSet
 from models.ms_mace import MSMACE
-from models.parameters import weight_scales
 from models.weights import TrainedMember, TrainingHistory
 
 FINAL_RATE_SHARE = 0.01
@@ -73,7 +72,7 @@ def train_member(
     peak = training.learning_rate * (1.0 if start is None else training.warm_learning_rate_factor)
     trainer = _Trainer(network, training, peak=peak, updates=updates)
     if checkpoint is not None:
-        saved = read_checkpoint(checkpoint, key=key, n_weights=len(trainer.scales), device=device)
+        saved = read_checkpoint(checkpoint, key=key, n_weights=trainer.state.weights.numel(), device=device)
         if saved is not None:
             trainer.restore(saved)
     state = trainer.state
@@ -90,6 +89,7 @@ def train_member(
         elif state.updates % PROGRESS_INTERVAL == 0:
             progress(state.updates, updates)
     trainer.load(state.best)
+    _fit_reference_energies(network, train_set, [frames[k] for k in kept], batch_size=training.batch_size)
     return TrainedMember(model=network, history=state.history)
 
 
@@ -103,6 +103,24 @@ def _initial_model(
     network = MSMACE(config, start.model.constants, seed=seed)
     network.load_state_dict(start.model.state_dict())
     return network
+
+
+def _fit_reference_energies(
+    network: MSMACE, train_set: TrainingSet, frames: Sequence[LabelledFrame], *, batch_size: int
+) -> None:
+    """Let the E0s absorb the mean error of the energies.
+
+    Forces outweigh energies in the loss and do not see a constant, so training hardly finds it; least squares do.
+    """
+    residuals: list[Tensor] = []
+    with torch.no_grad():
+        for chosen in train_set.chunks(4 * batch_size):
+            batch = train_set.batch(chosen)
+            residuals.append(batch.energies - network.network_energies(batch.graph, batch.edges))
+    missing = network.constants.scale * torch.cat(residuals).cpu().numpy()
+    elements = network.constants.elements
+    correction = energies_per_element(frames, missing, elements)
+    network.set_reference_energies((np.array(network.constants.reference_energies) + correction).tolist())
 
 
 def _split(n_frames: int, share: float, *, seed: int) -> tuple[IntArray, IntArray]:
@@ -124,7 +142,7 @@ def _batch_indices(n_frames: int, batch_size: int, update: int, *, seed: int) ->
 
 @dataclass(frozen=True, slots=True)
 class _Errors:
-    """Validation errors: weighted loss (eV²), force MAE (eV/Å), energy MAE per atom (eV)."""
+    """Weighted loss (eV²), force MAE (eV/Å), energy MAE per atom (eV) beyond a common offset: the E0s take that up."""
 
     loss: float
     force_mae: float
@@ -137,10 +155,8 @@ class _Trainer:
     def __init__(self, network: MSMACE, config: TrainingConfig, *, peak: float, updates: int) -> None:
         self.network, self.config, self.peak, self.total = network, config, peak, updates
         self.parameters = list(network.parameters())
-        self.scales = weight_scales(network).to(self.parameters[0].device)
-        self.live = parameters_to_vector(self.parameters).detach().clone()
-        vector_to_parameters(self.live, self.parameters)  # parameters are views of `live` from here on
-        weights = (self.live / self.scales).requires_grad_()
+        weights = nn.Parameter(parameters_to_vector(self.parameters).detach().clone())
+        vector_to_parameters(weights.detach(), self.parameters)  # the network's parameters are views of `weights` now
         self.optimizer = torch.optim.Adam([weights], lr=peak, amsgrad=True, fused=True)
         self.state = TrainingState(
             weights=weights,
@@ -152,22 +168,20 @@ class _Trainer:
             stale=0,
             history=TrainingHistory(),
         )
-        self.load(weights)
 
     def load(self, weights: Tensor) -> None:
         """Make the network use these weights."""
-        torch.mul(weights.detach(), self.scales, out=self.live)
+        with torch.no_grad():
+            self.state.weights.copy_(weights)
 
     def restore(self, saved: TrainingState) -> None:
         """Go on from a checkpoint."""
-        with torch.no_grad():
-            self.state.weights.copy_(saved.weights)
+        self.load(saved.weights)
         for name in ("average", "best", "updates", "best_loss", "stale", "history"):
             setattr(self.state, name, getattr(saved, name))
         state = {0: dict(saved.moments)}
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.load(self.state.weights)
 
     def snapshot(self) -> TrainingState:
         """The state with Adam's moments."""
@@ -194,7 +208,7 @@ class _Trainer:
         energies, forces = batch.predict(self.network, differentiable=True)
         loss = self.loss(batch, energies, forces)
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        gradient = torch.cat([part.flatten() for part in gradients]) * self.scales
+        gradient = torch.cat([part.flatten() for part in gradients])
         norm = torch.linalg.vector_norm(gradient)
         self.state.weights.grad = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
         update = self.state.updates
@@ -202,16 +216,16 @@ class _Trainer:
         self.optimizer.step()
         decay = min(self.config.ema_decay, (1 + update) / (10 + update))  # early averages forget the random start
         self.state.average.lerp_(self.state.weights.detach(), 1.0 - decay)
-        self.load(self.state.weights)
         self.state.updates = update + 1
         return loss.detach()
 
     def validate(self, frames: TrainingSet, *, train_loss: float) -> str:
         """Score the averaged weights, remember them if they are the best, add to the history; returns a short note."""
         state = self.state
+        current = state.weights.detach().clone()
         self.load(state.average)
         errors = self.errors(frames)
-        self.load(state.weights)
+        self.load(current)
         if not math.isfinite(errors.loss):
             raise InputError(
                 f"training diverged: the loss is {errors.loss} after {state.updates} updates; "
@@ -234,14 +248,18 @@ class _Trainer:
     def errors(self, frames: TrainingSet) -> _Errors:
         """Errors over a whole set."""
         scale = self.network.constants.scale
-        total = np.zeros(3)
-        size = 4 * self.config.batch_size
-        for first in range(0, len(frames), size):
-            chosen = np.arange(first, min(first + size, len(frames)))
+        loss_sum, force_sum, n_atoms = 0.0, 0.0, 0
+        energy_errors: list[Tensor] = []
+        for chosen in frames.chunks(4 * self.config.batch_size):
             batch = frames.batch(chosen)
             energies, forces = batch.predict(self.network, differentiable=False)
-            force_mae = scale * (forces.detach() - batch.forces).abs().mean()
-            energy_mae = scale * ((energies.detach() - batch.energies) * batch.inverse_sizes).abs().mean()
-            values = (self.loss(batch, energies.detach(), forces.detach()), force_mae, energy_mae)
-            total += np.array([float(value) for value in values]) * len(chosen)
-        return _Errors(*(total / len(frames)).tolist())
+            loss_sum += len(chosen) * float(self.loss(batch, energies, forces).detach())
+            force_sum += len(forces) * scale * float((forces - batch.forces).abs().mean().detach())
+            n_atoms += len(forces)
+            energy_errors.append(scale * ((energies - batch.energies) * batch.inverse_sizes).detach())
+        energy_error = torch.cat(energy_errors)
+        return _Errors(
+            loss=loss_sum / len(frames),
+            force_mae=force_sum / n_atoms,
+            energy_mae=float((energy_error - energy_error.mean()).abs().mean()),
+        )

@@ -29,7 +29,7 @@ class TrainingHistory:
         train_loss: Mean loss since the validation before, eV² (weighted).
         validation_loss: The same on the frames held out, with the averaged weights.
         validation_force_mae: Mean absolute force error on the frames held out, eV/Å.
-        validation_energy_mae: Mean absolute energy error per atom on the frames held out, eV.
+        validation_energy_mae: Mean absolute energy error per atom on the frames held out beyond a common offset, eV.
         learning_rate: Learning rate of the last update.
     """
 

@@ -30,7 +30,7 @@ def _tiny_config(kind="message", **changes):
 def _tiny_model(config, *, seed=3):
     """Random weights, constants with unequal entries."""
     counts = (4.0,) if config.long is None else (4.0, 9.0)
-    constants = ModelConstants((1, 6, 8), (-11.0, -52.0, -107.0), 1.7, counts)
+    constants = ModelConstants((1, 6, 8), (-11.0, -52.0, -107.0), 0.02, counts)
     return MSMACE(config, constants, seed=seed).freeze()
 
 

@@ -39,7 +39,7 @@ def test_stress_is_the_strain_derivative(model, evaluate, graph_of, random_clust
             energies.append(evaluate(model, strained)[0])
         expected = (energies[0] - energies[1]) / (2 * step) / abs(np.linalg.det(cell))
         assert stress[a, b] == pytest.approx(expected, abs=1e-7)
-    assert np.abs(stress).max() > 1e-4
+    assert np.abs(stress).max() > 1e-5  # far above the tolerance
 
 
 @pytest.mark.parametrize(("kind", "cutoff"), [("short", 3.0), ("message", 3.0), ("message", 5.0), ("energy", 5.0)])
