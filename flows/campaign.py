@@ -22,12 +22,24 @@ from flows.display import duration_text
 
 Stage = Callable[[Progress], str]
 
+LOG_INTERVAL_S = 10.0  # between two lines of one task in the UI
+
 
 def _run_stage(name: str, stage: Stage) -> None:
-    """Run a stage with its progress shown, and log its one-line summary to the UI and the terminal."""
-    with session().display.step(name) as progress:
+    """Run a stage; its progress and its one-line summary go to the terminal and to the run's log in the UI."""
+    logger = get_run_logger()
+    last_line = time.monotonic()
+    with session().display.step(name) as show:
+
+        def progress(done: int, total: int, note: str = "") -> None:
+            nonlocal last_line
+            show(done, total, note)
+            if note and time.monotonic() - last_line > LOG_INTERVAL_S:
+                last_line = time.monotonic()
+                logger.info("%d of %d, %s", done, total, note)
+
         summary = stage(progress)
-    get_run_logger().info(summary)
+    logger.info(summary)
     session().display.say(f"  [green]✓[/] {name}: {summary}")
 
 

@@ -18,17 +18,16 @@ from al_engine.frames import Frame
 from al_engine.ledger import Ledger, Part
 from al_engine.parts import open_part
 from al_engine.protocols import Progress, silent
-from al_engine.records import IterationRecord, temperature_record
+from al_engine.records import IterationRecord
 from al_engine.seeds import derived_rng, derived_seed
-from al_engine.selection import Fate, in_window, select
+from al_engine.selection import Fate, count, in_window, select
 from al_engine.verdict import Verdict, judge, sampling_steps
 from flows import jobs, names
 from flows.labelling import Labels, chunks, read_labels, refuse_other_level, write_label_part
+from flows.sampled import COMPLETED, gate, read_sampled, temperature_records
 from flows.workers import ComputePool
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
-from labelers.screen import screen_frame
-from samplers.explosion import closest_distance
 
 
 class Campaign:
@@ -166,7 +165,7 @@ class Campaign:
         )
         with open_part(part.path) as root:
             deviation = root["deviation_norm"][()]
-            stopped = sum(reason != b"completed" for reason in root["stop_reason"][()])
+            stopped = int(np.sum(root["stop_reason"][()] != COMPLETED))
         typical = 1e3 * float(np.median(deviation)) if len(deviation) else float("nan")
         return f"{len(deviation)} frames, median deviation {typical:.0f} meV/Å, {stopped} trajectories stopped"
 
@@ -174,56 +173,31 @@ class Campaign:
         """Decide every sampled frame's fate and draw the frames to label."""
         config = self.config.selection
         samples = self._samples(iteration)
-        start = time.perf_counter()
-        frames: list[Frame] = []
-        columns: dict[str, list[np.ndarray]] = {"deviation_norm": [], "deviation_component": [], "worst_atom": []}
-        source: list[np.ndarray] = []
-        for index, part in enumerate(samples):
-            with open_part(part.path) as root:
-                here = read_frames(root["frames"])
-                for name, values in columns.items():
-                    values.append(root[name][()])
-            frames += here
-            source.append(np.column_stack([np.full(len(here), index), np.arange(len(here))]))
-        arrays = {name: np.concatenate(values) for name, values in columns.items()}
-        deviation = arrays[f"deviation_{config.deviation}"]
-        too_close, refused = self._gate(frames, in_window(deviation, config))
-        fates, chosen = select(
-            deviation,
-            too_close=too_close,
-            refused=refused,
-            config=config,
-            rng=derived_rng(self.config.seed, "select", iteration),
-        )
 
         def fill(root: h5py.File) -> None:
-            write_frames(root.create_group("selected"), [frames[index] for index in chosen])
-            root["chosen"], root["fate"] = chosen, fates
-            root["source"] = np.concatenate(source).astype("<i8")  # (S, 2): sample part, frame in it
-            for name, values in arrays.items():
+            start = time.perf_counter()
+            sampled = read_sampled([part.path for part in samples])
+            deviation = sampled.columns[f"deviation_{config.deviation}"]
+            too_close, refused = gate(
+                sampled.frames,
+                in_window(deviation, config),
+                min_distance_ang=config.min_distance_ang,
+                check_spin=self.level.backend != "ase",
+            )
+            rng = derived_rng(self.config.seed, "select", iteration)
+            fates, chosen = select(deviation, too_close=too_close, refused=refused, config=config, rng=rng)
+            write_frames(root.create_group("selected"), [sampled.frames[index] for index in chosen])
+            root["chosen"], root["fate"], root["source"] = chosen, fates, sampled.source
+            for name, values in sampled.columns.items():
                 root[name] = values
             root.attrs["fates"] = [fate.name.lower() for fate in Fate]
             root.attrs["seconds"] = time.perf_counter() - start
 
         inputs = {"selection": config.model_dump(mode="json"), "seed": self.config.seed, "iteration": iteration}
-        self._here(names.selection(iteration), inputs, samples, fill)
-        return (
-            f"{len(chosen)} of {int(in_window(deviation, config).sum())} candidates among {len(frames)} frames chosen"
-        )
-
-    def _gate(self, frames: Sequence[Frame], candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which candidates have atoms too close, and which no labeler takes for another reason."""
-        shortest = self.config.selection.min_distance_ang
-        too_close, refused = np.zeros(len(frames), dtype=bool), np.zeros(len(frames), dtype=bool)
-        for index in np.flatnonzero(candidates).tolist():
-            frame = frames[index]
-            too_close[index] = closest_distance(frame.positions, frame.cell, frame.pbc) < shortest
-            refused[index] = not too_close[index] and self._screen(frame) is not None
-        return too_close, refused
-
-    def _screen(self, frame: Frame) -> str | None:
-        is_xtb = self.level.backend != "ase"
-        return screen_frame(frame, min_distance_ang=self.config.selection.min_distance_ang, check_spin=is_xtb)
+        part = self._here(names.selection(iteration), inputs, samples, fill)
+        with open_part(part.path) as root:
+            counts, n_chosen = count(root["fate"][()]), len(root["chosen"])
+        return f"{n_chosen} of {counts.candidate} candidates among {counts.sampled} frames chosen"
 
     def chunks(self, iteration: int) -> list[tuple[int, int]]:
         """Ranges of an iteration's chosen frames that are labelled together, counted from 1."""
@@ -311,29 +285,13 @@ class Campaign:
         return f"{record.labelled} new labels, {record.dataset_size} in all, acceptance {record.counts.acceptance:.2%}"
 
     def _record(self, iteration: int, fates: np.ndarray, labels: Labels) -> IterationRecord:
-        temperatures, start = [], 0
-        for part in self._samples(iteration):
-            with open_part(part.path) as root:
-                deviation = root[f"deviation_{self.config.selection.deviation}"][()]
-                replica, reasons = root["replica"][()], root["stop_reason"][()]
-                kelvin = float(root.attrs["temperature_kelvin"])
-            temperatures.append(
-                temperature_record(
-                    kelvin,
-                    fates=fates[start : start + len(deviation)],
-                    deviation=deviation,
-                    replica=replica,
-                    replicas=len(reasons),
-                    stopped=sum(reason != b"completed" for reason in reasons),
-                )
-            )
-            start += len(deviation)
+        samples = [part.path for part in self._samples(iteration)]
         with open_part(self.ledger.part_path(names.evaluation(iteration))) as root:
             test, new = dict(root["test"].attrs), dict(root["new"].attrs)
         error = new.get("force_mae_mev_per_ang")
         return IterationRecord(
             iteration=iteration,
-            temperatures=tuple(temperatures),
+            temperatures=temperature_records(samples, fates, deviation=self.config.selection.deviation),
             labelled=len(labels.labelled),
             label_failures=labels.failures,
             dataset_size=len(self.ledger.dataset(before=iteration)) + len(labels.labelled),

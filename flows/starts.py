@@ -8,8 +8,7 @@ from al_engine.ledger import Ledger
 from al_engine.parts import open_part
 from al_engine.seeds import derived_rng
 from flows import names
-
-COMPLETED = b"completed"
+from flows.sampled import COMPLETED
 
 
 def starting_frames(ledger: Ledger, *, iteration: int, temperature_kelvin: float) -> list[Frame]:
