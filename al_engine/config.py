@@ -286,7 +286,7 @@ class StopConfig(Section):
     max_rejected_share: Fraction = Field(0.005, description="Guard: more rejected frames than this is not converged.")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
         0.95,
-        description="Guard: decorrelated frames must suffice to claim the acceptance at this confidence.",
+        description="Guard: so many decorrelated frames that, were none accepted, the claim held at this confidence.",
     )
     max_iterations: PositiveInt = Field(10, le=1000, description="Iterations before the verdict `max_iterations`.")
     max_labels: PositiveInt | None = Field(
