@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from al_engine.protocols import Progress
 from al_engine.verdict import Verdict
@@ -145,6 +146,8 @@ def campaign_flow(campaign: str, directory: str) -> State[str]:
     del directory  # shown with the run
     current = session()
     stages, display = current.campaign, current.display
+    # As many tasks at a time as there are workers: one that waits for a worker should not show as running.
+    side_by_side = iteration_flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=stages.workers))
     with prefect.tags(f"campaign:{campaign}"):
         display.say("[bold]initial set")
         initial_flow(campaign)
@@ -153,7 +156,7 @@ def campaign_flow(campaign: str, directory: str) -> State[str]:
         while verdict is None:
             display.say(f"[bold]iteration {iteration}")
             with prefect.tags(f"iteration:{iteration}"):
-                iteration_flow(campaign, iteration)
+                side_by_side(campaign, iteration)
             seconds = stages.ledger.iteration_seconds(iteration)
             record = stages.ledger.history()[iteration]
             display.say(

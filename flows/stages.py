@@ -49,6 +49,11 @@ class Campaign:
         self.level = level
         self._compute, self._label_pool, self._device = compute, label_pool, device
 
+    @property
+    def workers(self) -> int:
+        """How many members or temperatures are computed side by side."""
+        return self._compute.workers
+
     # -- the initial set ----------------------------------------------------------------------------------------
 
     def initial_frames(self, progress: Progress = silent) -> str:

@@ -70,7 +70,7 @@ class ComputePool:
 
     def __init__(self, workers: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._workers = workers
+        self.workers = workers
         self._messages = context.SimpleQueue()
         self._watchers: dict[int, Progress] = {}
         self._executor = ProcessPoolExecutor(
@@ -82,7 +82,7 @@ class ComputePool:
     def __enter__(self) -> Self:
         """Start the workers from this thread: the kernel kills them when the thread that started them ends."""
         with one_thread_each():
-            for _ in range(self._workers):
+            for _ in range(self.workers):
                 self._executor.submit(_warm_up)
         self._relay.start()
         return self
