@@ -6,6 +6,7 @@ Tasks only call the stages; the parts on disk are the only cache, so Prefect's i
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import prefect
 from prefect import flow, get_run_logger, task
@@ -13,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from al_engine.protocols import Progress
 from al_engine.verdict import Verdict
@@ -147,7 +148,8 @@ def campaign_flow(campaign: str, directory: str) -> State[str]:
     current = session()
     stages, display = current.campaign, current.display
     # As many tasks at a time as there are workers: one that waits for a worker should not show as running.
-    side_by_side = iteration_flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=stages.workers))
+    runner = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=stages.workers))
+    side_by_side = iteration_flow.with_options(task_runner=runner)
     with prefect.tags(f"campaign:{campaign}"):
         display.say("[bold]initial set")
         initial_flow(campaign)
