@@ -172,7 +172,7 @@ class Campaign:
             deviation = root["deviation_norm"][()]
             stopped = int(np.sum(root["stop_reason"][()] != COMPLETED))
         typical = 1e3 * float(np.median(deviation)) if len(deviation) else float("nan")
-        return f"{len(deviation)} frames, median deviation {typical:.0f} meV/Å, {stopped} trajectories stopped"
+        return f"{len(deviation)} frames, median deviation {typical:.0f} meV/Å, trajectories stopped: {stopped}"
 
     def select(self, iteration: int) -> str:
         """Decide every sampled frame's fate and draw the frames to label."""
