@@ -142,8 +142,8 @@ def _max_iterations(history: Sequence[IterationRecord], stop: StopConfig) -> Ver
         reason = f"below {stop.acceptance:.2%}, but not to be believed: {'; '.join(missing_evidence(record, stop))}"
     return Verdict(
         VerdictKind.MAX_ITERATIONS,
-        f"stopped at the limit (stop.max_iterations: {stop.max_iterations}) with an acceptance of {acceptance:.2%}, {reason}; "
-        "raise it and resume to go on",
+        f"stopped at the limit (stop.max_iterations: {stop.max_iterations}) with an acceptance of {acceptance:.2%}, "
+        f"{reason}; raise it and resume to go on",
     )
 
 
