@@ -1,6 +1,5 @@
 """Training checkpoints: everything needed to go on bit for bit, in one HDF5 file that is either whole or absent."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from al_engine.parts import in_memory_hdf5
 from models.weights import TrainingHistory
 
 SCHEMA = 1
@@ -40,9 +40,12 @@ class TrainingState:
 
 
 def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
-    """Replace the checkpoint at `path`; a kill at any moment leaves the old one or the new one."""
-    partial = path.with_name(path.name + ".tmp")
-    with h5py.File(partial, "w") as file:
+    """Replace the checkpoint at `path`; a kill at any moment leaves the old one or the new one.
+
+    Raises:
+        ResumableError: If the disk is full or can't be written to.
+    """
+    with in_memory_hdf5(path) as file:
         file.attrs.update(schema=SCHEMA, key=key, updates=state.updates, best_loss=state.best_loss, stale=state.stale)
         for name in ("weights", "average", "best"):
             file[name] = getattr(state, name).detach().cpu().numpy()
@@ -50,15 +53,6 @@ def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
             file[f"moments/{name}"] = values.detach().cpu().numpy()
         for name, array in asdict(state.history).items():
             file[f"history/{name}"] = array
-        file.flush()
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_checkpoint(path: Path, *, key: str, n_weights: int, device: torch.device) -> TrainingState | None:
