@@ -38,7 +38,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "short": {"cutoff_ang": 5.0, "channels": 64, "l_max": 3, "radial_mlp": [64, 64, 64]},
             "long": {"cutoff_ang": 10.0, "channels": 16, "l_max": 1, "radial_mlp": [16, 16, 64]},
         },
-        "training": {"updates": 90_000, "updates_growth": 0.3, "batch_size": 10},
+        "training": {
+            "updates": 90_000,
+            "updates_growth": 0.3,
+            "batch_size": 10,
+            "learning_rate": 0.002,  # the authors say 0.01; with this network it diverged in the first updates
+        },
         "sampling": {"replicas": 8, "steps": 20_000, "stride_steps": 50},
         "selection": {"max_labels": 150},
         "stop": {"max_iterations": 20},

@@ -24,6 +24,8 @@ FINAL_RATE_SHARE = 0.01
 """Learning rate at the end of the cosine, relative to its peak."""
 WARM_UP_SHARE, WARM_UP_UPDATES = 0.05, 100
 """The learning rate rises linearly over this share of all updates, at most so many."""
+SHORTEST_WARM_UP = 20
+"""But over so many at least, or half of a run shorter than twice that: Adam's first steps are blind."""
 PROGRESS_INTERVAL = 20
 
 
@@ -190,7 +192,8 @@ class _Trainer:
 
     def learning_rate(self, update: int) -> float:
         """Linear warm-up, then a cosine down to a hundredth of the peak."""
-        warm_up = max(1, min(WARM_UP_UPDATES, round(WARM_UP_SHARE * self.total)))
+        shortest = min(SHORTEST_WARM_UP, self.total // 2)
+        warm_up = max(1, shortest, min(WARM_UP_UPDATES, round(WARM_UP_SHARE * self.total)))
         if update < warm_up:
             return self.peak * (update + 1) / warm_up
         x = (update - warm_up) / max(1, self.total - warm_up)
