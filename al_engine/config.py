@@ -302,7 +302,7 @@ class StopConfig(Section):
 
 
 class ExecutionConfig(Section):
-    """How the machine is used. May be changed at any time; results do not depend on it."""
+    """How the machine is used. May be changed at any time; results differ by no more than a device's rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models train and run; auto: a GPU if there is one."
