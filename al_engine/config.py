@@ -5,7 +5,7 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -150,7 +150,7 @@ class LabelsConfig(Section):
 
 
 class PathConfig(Section):
-    """One of the two interaction paths of MS-MACE."""
+    """One of the two interaction paths of a model."""
 
     cutoff_ang: PositiveFloat = Field(description="Cut-off radius.", le=50.0)
     channels: PositiveInt = Field(description="Channels of its features.", le=1024)
@@ -160,38 +160,93 @@ class PathConfig(Section):
     )
 
 
-class ModelConfig(Section):
-    """MS-MACE: a costly short-range path and a cheap long-range one."""
+ModelKind = Literal["ms-mace", "ms-nequip", "mace", "nequip"]
+ONE_PATH_KINDS: tuple[ModelKind, ...] = ("mace", "nequip")
+"""Kinds without the long path."""
+GATED_KINDS: tuple[ModelKind, ...] = ("ms-nequip", "nequip")
+"""Kinds whose layers end in a gate, not in a product basis."""
 
+
+def _default_long_path(values: dict[str, Any]) -> PathConfig | None:
+    """The long path where none is given, by the fields validated before it."""
+    if values.get("kind") in ONE_PATH_KINDS:
+        return None
+    return PathConfig(cutoff_ang=8.0, channels=16, l_max=1, radial_mlp=[16, 16])
+
+
+class ModelConfig(Section):
+    """A family of four: MACE and NequIP, and both with a cheap long-range path beside the costly short-range one."""
+
+    kind: ModelKind = Field(
+        "ms-mace",
+        description=(
+            "`ms-mace`, `ms-nequip`: two paths, then MACE's product basis or NequIP's gate; "
+            "`mace`, `nequip`: the same without the long path."
+        ),
+    )
     short: PathConfig = Field(
         default_factory=lambda: PathConfig(cutoff_ang=4.5, channels=32, l_max=3, radial_mlp=[64, 64]),
         description="Short path: many channels, high degree.",
     )
     long: PathConfig | None = Field(
-        default_factory=lambda: PathConfig(cutoff_ang=8.0, channels=16, l_max=1, radial_mlp=[16, 16]),
-        description="Long path: few channels, low degree; null: off, which makes the model MACE.",
+        default_factory=_default_long_path,
+        description="Long path: few channels, low degree; null for `mace` and `nequip`, which have none.",
     )
     layers: int = Field(2, ge=1, le=6, description="Interaction layers.")
-    correlation: int = Field(3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1).")
+    product: Literal["symmetric", "recursive"] = Field(
+        "symmetric",
+        description=(
+            "Product basis of the MACE kinds. `symmetric`: all couplings of `correlation` factors, as in MACE; "
+            "`recursive`: one factor after another, fewer weights."
+        ),
+    )
+    correlation: int = Field(
+        3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1); MACE kinds only."
+    )
     hidden_l_max: int = Field(1, ge=0, le=3, description="Highest degree of the features between layers.")
     bessel_functions: PositiveInt = Field(8, le=64, description="Radial Bessel functions per path.")
     envelope_power: int = Field(6, ge=3, le=20, description="Power p of the polynomial cut-off.")
-    readout_hidden: PositiveInt = Field(16, le=1024, description="Width of the last, non-linear readout.")
+    readout_hidden: PositiveInt = Field(
+        16, le=1024, description="Width of the last, non-linear readout; MACE kinds only (NequIP's is linear)."
+    )
     fusion: Literal["message", "energy"] = Field(
         "message",
         description=(
-            "`message`: the paths' messages are averaged before the product basis; "
-            "`energy`: two towers, energies summed."
+            "`message`: the paths' messages are averaged before the product basis or gate; "
+            "`energy`: two towers, energies summed. For two paths."
         ),
+    )
+    zbl: bool = Field(
+        default=False,
+        description="Add the Ziegler-Biersack-Littmark repulsion of close nuclei; it is zero beyond bond lengths.",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the network.")
 
     @model_validator(mode="after")
-    def _long_is_longer(self) -> Self:
-        if self.long is not None and self.long.cutoff_ang <= self.short.cutoff_ang:
+    def _paths_fit_the_kind(self) -> Self:
+        if self.kind in ONE_PATH_KINDS:
+            if self.long is not None:
+                raise ValueError(f"`kind: {self.kind}` has no long path; remove `long`, or use `kind: ms-{self.kind}`")
+        elif self.long is None:
+            raise ValueError(
+                f"`kind: {self.kind}` needs `long`; without it use `kind: {self.kind.removeprefix('ms-')}`"
+            )
+        elif self.long.cutoff_ang <= self.short.cutoff_ang:
             raise ValueError(
                 f"long.cutoff_ang ({self.long.cutoff_ang:g}) must be above short.cutoff_ang ({self.short.cutoff_ang:g})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        """A value that differs from the default but would do nothing is a misunderstanding."""
+        without_effect = ["fusion"] if self.kind in ONE_PATH_KINDS else []
+        if self.kind in GATED_KINDS:
+            without_effect += ["product", "correlation", "readout_hidden"]
+        for name in without_effect:
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default:
+                raise ValueError(f"`{name}: {value}` has no effect with `kind: {self.kind}`; remove it")
         return self
 
 
@@ -320,7 +375,7 @@ class CampaignConfig(Section):
     system: SystemConfig = Field(description="What the force field is for.")
     initial: InitialConfig = Field(default_factory=InitialConfig, description="The initial set and the test set.")
     labels: LabelsConfig = Field(default_factory=LabelsConfig, description="Reference energies and forces.")
-    model: ModelConfig = Field(default_factory=ModelConfig, description="MS-MACE.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The model.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The committee and its training.")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="Committee-driven MD.")
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="Which frames are labelled.")

@@ -13,7 +13,8 @@ from al_engine.errors import InputError
 from al_engine.frames import FloatArray
 from models.ms_mace import MSMACE, ModelConstants
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)
 
 
 def _empty() -> FloatArray:
@@ -75,12 +76,13 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
     where = f"{group.file.filename}:{group.name}"
     if "config" not in group.attrs or "constants" not in group.attrs or "weights" not in group:
         raise InputError(f"{where} holds no trained model; give a campaign, or a part that a training stage wrote")
-    if int(group.attrs.get("schema", 0)) != SCHEMA:
+    if int(group.attrs.get("schema", 0)) not in READABLE:
         raise InputError(
-            f"{where} has schema {group.attrs.get('schema')}, this version reads {SCHEMA}; update al-engine"
+            f"{where} has schema {group.attrs.get('schema')}, this version reads "
+            f"{' and '.join(map(str, READABLE))}; update al-engine"
         )
     try:
-        config = ModelConfig.model_validate_json(group.attrs["config"])
+        config = _config(json.loads(group.attrs["config"]), schema=int(group.attrs["schema"]))
         constants = _constants(json.loads(group.attrs["constants"]))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{where} is damaged: its config can't be read ({error}); restore the file") from error
@@ -92,6 +94,16 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
     if "history" in group:
         history = TrainingHistory(**{name: np.asarray(group["history"][name]) for name in asdict(history)})
     return TrainedMember(model=model.to(device), history=history)
+
+
+def _config(values: dict[str, Any], *, schema: int) -> ModelConfig:
+    """The config of a member; one of schema 1 says by `long: null` alone that it is MACE."""
+    if schema == 1:
+        one_path = values["long"] is None
+        values = values | {"kind": "mace" if one_path else "ms-mace", "product": "symmetric", "zbl": False}
+        if one_path:
+            values["fusion"] = "message"  # had no effect
+    return ModelConfig.model_validate(values)
 
 
 def _constants(values: dict[str, Any]) -> ModelConstants:

@@ -22,6 +22,7 @@ from al_engine.errors import ExitStatus, InputError
 from al_engine.presets import PRESETS, merged
 
 BASE = "name: a\nsystem: {smiles: C}\n"
+LONG = "{cutoff_ang: 9.0, channels: 4, l_max: 1, radial_mlp: []}"
 
 
 def refusal(text: str) -> str:
@@ -315,11 +316,45 @@ def test_files_that_cannot_be_read(tmp_path):
         load_config(huge)
 
 
+# -- the model family -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["ms-mace", "ms-nequip", "mace", "nequip"])
+def test_the_kind_alone_says_whether_there_is_a_long_path(kind):
+    config = parse_config(f"{BASE}model: {{kind: {kind}}}\n", source="test")
+    assert (config.model.long is not None) == kind.startswith("ms-")
+    assert parse_config(config_text(config), source="test") == config
+
+
+@pytest.mark.parametrize("kind", ["mace", "nequip"])
+def test_a_long_path_that_the_kind_has_not_is_refused(kind):
+    message = refusal(f"{BASE}model: {{kind: {kind}, long: {LONG}}}\n")
+    assert f"`kind: {kind}` has no long path; remove `long`, or use `kind: ms-{kind}`" in message
+    message = refusal(f"{BASE}model: {{kind: ms-{kind}, long: null}}\n")
+    assert f"`kind: ms-{kind}` needs `long`; without it use `kind: {kind}`" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("mace", "fusion: energy"),
+        ("nequip", "fusion: energy"),
+        ("nequip", "product: recursive"),
+        ("ms-nequip", "product: recursive"),
+        ("ms-nequip", "correlation: 2"),
+        ("nequip", "readout_hidden: 8"),
+    ],
+)
+def test_a_model_option_without_effect_is_refused(kind, option):
+    message = refusal(f"{BASE}model: {{kind: {kind}, {option}}}\n")
+    assert f"`model`: `{option}` has no effect with `kind: {kind}`; remove it" in message
+
+
 # -- what a campaign may change ---------------------------------------------------------------------------------
 
 
 def test_changed_keys_are_named_with_both_values(make_config):
-    new = make_config(seed=3, sampling={"temperatures_kelvin": [300.0]}, model={"long": None})
+    new = make_config(seed=3, sampling={"temperatures_kelvin": [300.0]}, model={"kind": "mace", "long": None})
     with pytest.raises(InputError) as caught:
         refuse_changes(make_config(), new, source="campaign.yaml")
     message = str(caught.value)

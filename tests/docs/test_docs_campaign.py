@@ -18,8 +18,8 @@ name: mine
 system: {smiles: O}
 initial: {frames: 12, test_frames: 4, duration_ps: 0.2}
 model:
+  kind: mace
   short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
-  long: null
 training: {members: 2, updates: 10}
 sampling:
   {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5,

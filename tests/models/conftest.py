@@ -14,10 +14,12 @@ torch.set_num_threads(1)
 
 def _tiny_config(kind="message", **changes):
     """A small double-precision model: `short` is MACE, the others have both paths."""
+    one_path = kind == "short"
     long = PathConfig(cutoff_ang=5.0, channels=3, l_max=1, radial_mlp=[])
     values = {
         "short": PathConfig(cutoff_ang=3.0, channels=4, l_max=2, radial_mlp=[8]),
-        "long": None if kind == "short" else long,
+        "kind": "mace" if one_path else "ms-mace",
+        "long": None if one_path else long,
         "fusion": "energy" if kind == "energy" else "message",
         "hidden_l_max": 1,
         "bessel_functions": 5,
