@@ -45,11 +45,13 @@ class PathMessage(nn.Module):
         super().__init__()
         self.channels = path.channels
         self.l_source = min(l_hidden, path.l_max)
-        self.harmonic_sizes = degree_sizes(path.l_max)
+        self.l_used = min(path.l_max, self.l_source + l_message)  # higher harmonics couple to no message that is wanted
+        unused = (path.l_max + 1) ** 2 - (self.l_used + 1) ** 2
+        self.harmonic_sizes = degree_sizes(self.l_used) + [unused] * bool(unused)
         self.source_sizes = degree_sizes(self.l_source)
         self.couplings = [
             (l1, l2, l3)
-            for l1 in range(path.l_max + 1)
+            for l1 in range(self.l_used + 1)
             for l2 in range(self.l_source + 1)
             for l3 in range(abs(l1 - l2), min(l1 + l2, l_message) + 1)
             if (l1 + l2 + l3) % 2 == 0
@@ -81,12 +83,12 @@ class PathMessage(nn.Module):
         R = self.radial(edges.basis).view(T, K, -1, 1, self.channels).split([n for _, n in self.blocks], dim=2)
         Y = edges.harmonics.transpose(1, 2).split(self.harmonic_sizes, dim=1)  # (T, 2 l1 + 1, K) each
 
-        weighted: list[list[Tensor]] = [[] for _ in Y]
+        weighted: list[list[Tensor]] = [[] for _ in range(self.l_used + 1)]
         for ((l1, l2), _), R_block in zip(self.blocks, R, strict=True):
             weighted[l1].append((R_block * h_j[l2]).flatten(2))  # (T, K, n * (2 l2 + 1) * c)
         summed = [
             torch.bmm(Y_l, concatenate(parts, dim=2)).view(T, -1, self.channels)  # (T, (m1, p, m2), c)
-            for Y_l, parts in zip(Y, weighted, strict=True)
+            for Y_l, parts in zip(Y, weighted, strict=False)
         ]
         if self.l_source == 0:  # (l, 0) -> l is the identity
             return [part.transpose(0, 1) for part in summed[: len(self.widths)]]
@@ -128,11 +130,60 @@ def _coupling_matrix(
     return matrix, counts
 
 
-class InteractionLayer(nn.Module):
-    """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i), A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2.
+class FusedPaths(nn.Module):
+    """The messages of all paths as one: A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2, a matrix W per path and degree.
 
     The factors 1 / N and 1 / 2 are constants in front of weights that are learned: they are part of W_S and W_L, whose
     initial size they set (with sqrt(N) for N: the terms of a sum over neighbours start with random signs).
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[PathConfig],
+        *,
+        l_hidden: int,
+        l_message: int,
+        c_out: int | Sequence[int],
+        n_basis: int,
+        mean_neighbours: Sequence[float],
+        init: Initializer,
+    ) -> None:
+        super().__init__()
+        self.messages: Modules[PathMessage] = Modules(
+            PathMessage(
+                path,
+                l_hidden=l_hidden,
+                hidden_channels=paths[0].channels,
+                l_message=l_message,
+                n_basis=n_basis,
+                init=init,
+            )
+            for path in paths
+        )
+        # W_S on top of W_L, one matrix per degree
+        widths, std = [], []
+        for degree in range(l_message + 1):
+            parts = [message.widths[degree] if degree < len(message.widths) else 0 for message in self.messages]
+            norms = [len(paths) * (n * width) ** 0.5 for n, width in zip(mean_neighbours, parts, strict=True)]
+            widths.append(sum(parts))
+            std.append(
+                torch.cat([torch.full((width, 1), 1 / norm) for width, norm in zip(parts, norms, strict=True) if width])
+            )
+        self.fuse = DegreeLinear(l_message, widths, c_out, init=init, std=std)
+
+    def fused(self, h: Tensor, neighbours: Sequence[Tensor], edges: Sequence[EdgeFeatures]) -> list[Tensor]:
+        """A from features h ((l_hidden+1)², T, C), degree by degree: (2l + 1, T, c_out[l]) each."""
+        degrees: list[list[Tensor]] = [[] for _ in self.fuse.sizes]
+        for message, heads, features in zip(self.messages, neighbours, edges, strict=True):
+            for parts, part in zip(
+                degrees, message(h, heads, features), strict=False
+            ):  # long may end at a lower degree
+                parts.append(part)
+        return self.fuse.map_degrees([concatenate(parts, dim=2) for parts in degrees])
+
+
+class InteractionLayer(FusedPaths):
+    """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i), A_i as in `FusedPaths`.
 
     The paths are fused before the product basis, so terms of mixed range exist at every body order.
     """
@@ -149,29 +200,16 @@ class InteractionLayer(nn.Module):
         mean_neighbours: Sequence[float],
         init: Initializer,
     ) -> None:
-        super().__init__()
         channels, l_message = paths[0].channels, paths[0].l_max
-        self.messages: Modules[PathMessage] = Modules(
-            PathMessage(
-                path,
-                l_hidden=l_hidden,
-                hidden_channels=channels,
-                l_message=l_message,
-                n_basis=n_basis,
-                init=init,
-            )
-            for path in paths
+        super().__init__(
+            paths,
+            l_hidden=l_hidden,
+            l_message=l_message,
+            c_out=channels,
+            n_basis=n_basis,
+            mean_neighbours=mean_neighbours,
+            init=init,
         )
-        # W_S on top of W_L, one matrix per degree
-        widths, std = [], []
-        for degree in range(l_message + 1):
-            parts = [message.widths[degree] if degree < len(message.widths) else 0 for message in self.messages]
-            norms = [len(paths) * (n * width) ** 0.5 for n, width in zip(mean_neighbours, parts, strict=True)]
-            widths.append(sum(parts))
-            std.append(
-                torch.cat([torch.full((width, 1), 1 / norm) for width, norm in zip(parts, norms, strict=True) if width])
-            )
-        self.fuse = DegreeLinear(l_message, widths, channels, init=init, std=std)
         self.product = ProductBasis(
             l_max=l_message,
             l_out=l_out,
@@ -193,15 +231,7 @@ class InteractionLayer(nn.Module):
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
         """Features h ((l_hidden+1)², T, C) to h' ((l_out+1)², T, C)."""
-        degrees: list[list[Tensor]] = [[] for _ in self.fuse.sizes]
-        for message, heads, features in zip(self.messages, neighbours, edges, strict=True):
-            for parts, part in zip(
-                degrees, message(h, heads, features), strict=False
-            ):  # long may end at a lower degree
-                parts.append(part)
-        A = concatenate(
-            self.fuse.map_degrees([concatenate(parts, dim=2) for parts in degrees])
-        )  # ((l_message+1)², T, C)
+        A = concatenate(self.fused(h, neighbours, edges))  # ((l_message+1)², T, C)
         return self.product(A, species_counts) + self.without_neighbours(h, species_one_hot)
 
     def without_neighbours(self, h: Tensor, species_one_hot: Tensor) -> Tensor:
@@ -209,21 +239,6 @@ class InteractionLayer(nn.Module):
         skip = self.skip.forward_species(leading_degrees(h, self.l_skip), species_one_hot)
         return nn.functional.pad(skip, (0, 0, 0, 0, 0, self.missing)) if self.missing else skip
 
-
-class Readouts(nn.Module):
-    """An atom's energy from its scalars: linear after every layer, a small SiLU network after the last."""
-
-    def __init__(self, n_layers: int, channels: int, hidden: int, *, init: Initializer) -> None:
-        super().__init__()
-        self.linear: Modules[ScalarNetwork] = Modules(
-            ScalarNetwork(channels, [], 1, init=init) for _ in range(n_layers - 1)
-        )
-        self.last = ScalarNetwork(channels, [hidden], 1, init=init)
-
-    def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        """Energies (T, 1) from every layer's features ((l+1)², T, C)."""
-        scalars = [h[0] for h in layers]
-        energies: Tensor = self.last(scalars[-1])
-        for readout, x in zip(self.linear, scalars[:-1], strict=True):
-            energies = energies + readout(x)
-        return energies
+    def freeze(self) -> None:
+        """The weights will not change any more."""
+        self.product.freeze()

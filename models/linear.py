@@ -22,31 +22,32 @@ class DegreeLinear(nn.Module):
         self,
         l_max: int,
         c_in: int | Sequence[int],
-        c_out: int,
+        c_out: int | Sequence[int],
         *,
         init: Initializer,
         std: Sequence[float | Tensor] | None = None,
     ) -> None:
-        """A map from `c_in` channels, perhaps different for each degree, to `c_out`.
+        """A map from `c_in` channels to `c_out`, either perhaps different for each degree.
 
         The standard deviation of the weights is 1 / sqrt(c_in), or given for each degree by `std`.
         """
         super().__init__()
         self.sizes = degree_sizes(l_max)
-        widths = [c_in] * (l_max + 1) if isinstance(c_in, int) else c_in
+        fan_in = [c_in] * (l_max + 1) if isinstance(c_in, int) else c_in
+        fan_out = [c_out] * (l_max + 1) if isinstance(c_out, int) else c_out
         self.weights = nn.ParameterList(
-            init.normal(width, c_out, std=spread)
-            for width, spread in zip(widths, std or [width**-0.5 for width in widths], strict=True)
+            init.normal(n_in, n_out, std=spread)
+            for n_in, n_out, spread in zip(fan_in, fan_out, std or [n**-0.5 for n in fan_in], strict=True)
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features ((l_max + 1)², T, c_in) to ((l_max + 1)², T, c_out)."""
+        """Map features ((l_max + 1)², T, c_in) to ((l_max + 1)², T, c_out), one c_out for all degrees."""
         if len(self.sizes) == 1:
             return features @ self.weights[0]
         return concatenate(self.map_degrees(features.split(self.sizes)))
 
     def map_degrees(self, degrees: Sequence[Tensor]) -> list[Tensor]:
-        """Map features given degree by degree, (2l + 1, T, c_in[l]) each, to (2l + 1, T, c_out) each."""
+        """Map features given degree by degree, (2l + 1, T, c_in[l]) each, to (2l + 1, T, c_out[l]) each."""
         return [part @ weight for part, weight in zip(degrees, self.weights, strict=True)]
 
 

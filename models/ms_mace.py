@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from al_engine.config import ModelConfig, PathConfig
 from models.geometry import EdgeFeatures, PathGeometry, path_configs
 from models.graph import NeighbourGraph, narrow
-from models.interaction import InteractionLayer, Readouts
+from models.interaction import InteractionLayer
 from models.parameters import Initializer, Modules
+from models.readouts import Readouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class MSMACE(nn.Module):
         self.requires_grad_(requires_grad=False)
         for tower in self.towers:
             for layer in tower.layers:
-                layer.product.freeze()
+                layer.freeze()
         return self
 
     def edge_features(self, vectors: Tensor, columns: Sequence[int]) -> list[EdgeFeatures]:
