@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from models.linear import DegreeLinear, ScalarNetwork, SpeciesLinear
 from models.operations import concatenate
 from models.parameters import Initializer, Modules
 from models.product import ProductBasis
+from models.recursive import RecursiveProduct
 from models.spherical import clebsch_gordan, degree_sizes
 
 
@@ -194,6 +196,7 @@ class InteractionLayer(FusedPaths):
         *,
         l_hidden: int,
         l_out: int,
+        product: Literal["symmetric", "recursive"],
         correlation: int,
         n_basis: int,
         n_species: int,
@@ -210,7 +213,8 @@ class InteractionLayer(FusedPaths):
             mean_neighbours=mean_neighbours,
             init=init,
         )
-        self.product = ProductBasis(
+        basis = RecursiveProduct if product == "recursive" else ProductBasis
+        self.product = basis(
             l_max=l_message,
             l_out=l_out,
             correlation=correlation,

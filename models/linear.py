@@ -54,14 +54,18 @@ class DegreeLinear(nn.Module):
 class SpeciesLinear(DegreeLinear):
     """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with weights of its own per species."""
 
-    def __init__(self, l_max: int, c_in: int, c_out: int, n_species: int, *, init: Initializer) -> None:
+    def __init__(self, l_max: int, c_in: int, c_out: int | Sequence[int], n_species: int, *, init: Initializer) -> None:
         std = [c_in**-0.5] * (l_max + 1)  # an atom has one species
         super().__init__(l_max, n_species * c_in, c_out, init=init, std=std)
 
     def forward_species(self, features: Tensor, one_hot: Tensor) -> Tensor:
         """Map features ((l_max + 1)², T, c_in) of atoms with species one-hot (T, S) to ((l_max + 1)², T, c_out)."""
+        return concatenate(self.map_species(features, one_hot))
+
+    def map_species(self, features: Tensor, one_hot: Tensor) -> list[Tensor]:
+        """The same, degree by degree: (2l + 1, T, c_out[l]) each."""
         spread = features.unsqueeze(2) * one_hot.unsqueeze(2)  # ((l_max + 1)², T, S, c_in)
-        return self(spread.flatten(2))
+        return self.map_degrees(spread.flatten(2).split(self.sizes))
 
 
 class ScalarNetwork(nn.Module):

@@ -19,12 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from al_engine.config import ModelConfig, PathConfig
+from al_engine.config import ModelConfig
 from models.geometry import EdgeFeatures, PathGeometry, path_configs
 from models.graph import NeighbourGraph, narrow
-from models.interaction import InteractionLayer
 from models.parameters import Initializer, Modules
-from models.readouts import Readouts
+from models.tower import Tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,63 +53,6 @@ class Prediction(NamedTuple):
     energies: Tensor
     forces: Tensor
     stresses: Tensor
-
-
-class Tower(nn.Module):
-    """Layers and readouts over one or more paths; the first path sets channels and degree of the features."""
-
-    def __init__(
-        self,
-        paths: Sequence[PathConfig],
-        *,
-        config: ModelConfig,
-        n_species: int,
-        mean_neighbours: Sequence[float],
-        init: Initializer,
-    ) -> None:
-        super().__init__()
-        channels = paths[0].channels
-        l_hidden = min(config.hidden_l_max, paths[0].l_max)
-        self.embedding = init.normal(n_species, channels, std=1.0)
-        self.layers: Modules[InteractionLayer] = Modules(
-            InteractionLayer(
-                paths,
-                l_hidden=l_hidden if k else 0,
-                l_out=l_hidden if k + 1 < config.layers else 0,
-                correlation=config.correlation,
-                n_basis=config.bessel_functions,
-                n_species=n_species,
-                mean_neighbours=mean_neighbours,
-                init=init,
-            )
-            for k in range(config.layers)
-        )
-        self.readouts = Readouts(config.layers, channels, config.readout_hidden, init=init)
-
-    def forward(
-        self,
-        one_hot: Tensor,
-        species_counts: list[int],
-        neighbours: Sequence[Tensor],
-        edges: Sequence[EdgeFeatures],
-    ) -> Tensor:
-        """Atomic energies (T, 1), zero for an atom without neighbours."""
-        h = (one_hot @ self.embedding).unsqueeze(0)  # (1, T, C)
-        features = []
-        for layer in self.layers:
-            h = layer(h, one_hot, species_counts, neighbours, edges)  # ((l+1)², T, C)
-            features.append(h)
-        return self.readouts(features) - one_hot @ self.alone()
-
-    def alone(self) -> Tensor:
-        """What the readouts give for an atom of each species without neighbours, shape (S, 1): A = 0 in every layer."""
-        h = self.embedding.unsqueeze(0)  # (1, S, C)
-        identity = torch.eye(len(self.embedding), dtype=h.dtype, device=h.device)
-        features = []
-        for layer in self.layers:
-            h = layer.without_neighbours(h, identity)
-            features.append(h)
-        return self.readouts(features)
 
 
 class MSMACE(nn.Module):
@@ -154,8 +96,7 @@ class MSMACE(nn.Module):
         """For inference: the weights will not change any more."""
         self.requires_grad_(requires_grad=False)
         for tower in self.towers:
-            for layer in tower.layers:
-                layer.freeze()
+            tower.freeze()
         return self
 
     def edge_features(self, vectors: Tensor, columns: Sequence[int]) -> list[EdgeFeatures]:
