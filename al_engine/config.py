@@ -197,7 +197,7 @@ class ModelConfig(Section):
         "symmetric",
         description=(
             "Product basis of the MACE kinds. `symmetric`: all couplings of `correlation` factors, as in MACE; "
-            "`recursive`: one factor after another, fewer weights."
+            "`recursive`: one factor after another, cheaper where features have directions (hidden_l_max > 0)."
         ),
     )
     correlation: int = Field(

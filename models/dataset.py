@@ -67,12 +67,18 @@ class TrainingSet:
         atoms = AtomBatch.of(structures, model.constants.elements, device=device)
         positions = torch.from_numpy(np.concatenate([frame.positions for frame in structures])).to(device)
         self.graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
-        self.vectors = self.graph.vectors(positions.index_select(0, atoms.order)).to(model.dtype)
+        vectors = self.graph.vectors(positions.index_select(0, atoms.order))
+        self.vectors = vectors.to(model.dtype)
 
         energies = torch.tensor([item.energy for item in frames], dtype=torch.float64, device=device)
-        self.energies = (energies - model.frame_references(self.graph)) / model.constants.scale
+        energies = energies - model.frame_references(self.graph)
         forces = torch.from_numpy(np.concatenate([item.forces for item in frames])).to(device)
-        self.forces = (forces.index_select(0, atoms.order) / model.constants.scale).to(model.dtype)
+        forces = forces.index_select(0, atoms.order)
+        if model.repulsion is not None:  # the network learns what it leaves
+            repulsion, gradients = model.repulsion.energies_and_gradients(self.graph, vectors)
+            energies, forces = energies - repulsion, forces - self.graph.forces(gradients)
+        self.energies = energies / model.constants.scale
+        self.forces = (forces / model.constants.scale).to(model.dtype)
 
         self.nodes_of_frame = np.split(atoms.inverse.cpu().numpy(), np.cumsum(atoms.sizes)[:-1])
         species = atoms.species.cpu().numpy()

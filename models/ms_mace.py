@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from al_engine.config import ModelConfig
 from models.geometry import EdgeFeatures, PathGeometry, path_configs
-from models.graph import NeighbourGraph, narrow
+from models.graph import NeighbourGraph, NodeSpecies, narrow
 from models.parameters import Initializer, Modules
+from models.repulsion import ZBLRepulsion
 from models.tower import Tower
 
 
@@ -56,7 +57,7 @@ class Prediction(NamedTuple):
 
 
 class MSMACE(nn.Module):
-    """E = scale · Σ_i (e_i - e_alone(Z_i)) + Σ_i E0(Z_i); forces and stress by automatic differentiation.
+    """E = scale · Σ_i (e_i - e_alone(Z_i)) + Σ_i E0(Z_i), perhaps + E_ZBL; forces and stress by differentiation.
 
     The network runs in `config.dtype`; energies are summed in float64.
     """
@@ -80,6 +81,11 @@ class MSMACE(nn.Module):
                 init=init,
             )
             for members in self.tower_paths
+        )
+        self.repulsion = (
+            ZBLRepulsion(constants.elements, cutoffs=self.cutoffs, envelope_power=config.envelope_power)
+            if config.zbl
+            else None
         )
         self.reference_energies: Tensor
         self.identity: Tensor
@@ -107,13 +113,14 @@ class MSMACE(nn.Module):
     def network_energies(self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]) -> Tensor:
         """Energies of frames in units of `constants.scale`, without E0s, shape (B,), float64."""
         neighbours = narrow(graph.neighbours, graph.columns)
-        one_hot = self.identity.index_select(0, graph.atoms.species)
+        atoms = graph.atoms
+        species = NodeSpecies(atoms.species, self.identity.index_select(0, atoms.species), atoms.species_counts)
         atomic = sum(
-            tower(one_hot, graph.atoms.species_counts, [neighbours[k] for k in members], [edges[k] for k in members])
+            tower(species, [neighbours[k] for k in members], [edges[k] for k in members])
             for tower, members in zip(self.towers, self.tower_paths, strict=True)
         )
-        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=one_hot.device)
-        return totals.index_add(0, graph.atoms.frame_index, atomic.squeeze(1).double())
+        totals = torch.zeros(atoms.n_frames, dtype=torch.float64, device=atoms.species.device)
+        return totals.index_add(0, atoms.frame_index, atomic.squeeze(1).double())
 
     def frame_references(self, graph: NeighbourGraph) -> Tensor:
         """Σ_i E0(Z_i) of each frame in eV, shape (B,)."""
@@ -124,10 +131,12 @@ class MSMACE(nn.Module):
         """Energies (B,) in eV and dE/d(vectors) (T, K, 3) in eV/Å at vectors (T, K, 3) in Å."""
         with torch.enable_grad():
             vectors = vectors.detach().requires_grad_()
-            energies = self.network_energies(graph, self.edge_features(vectors, graph.columns))
+            edges = self.edge_features(vectors, graph.columns)
+            energies = self.constants.scale * self.network_energies(graph, edges)
+            if self.repulsion is not None:
+                energies = energies + self.repulsion(graph, vectors)
             (gradients,) = torch.autograd.grad(energies.sum(), vectors)
-        scale = self.constants.scale
-        return scale * energies.detach() + self.frame_references(graph), scale * gradients
+        return energies.detach() + self.frame_references(graph), gradients
 
     def energy_and_forces(self, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from models.graph import NodeSpecies
 from models.linear import DegreeLinear
 from models.operations import concatenate
 from models.parameters import Initializer
@@ -16,9 +17,8 @@ class RecursiveProduct(nn.Module):
 
         P^{k+1}_{i,l3m3,c} = Σ_{l1,l2} w^{k,l1l2l3}_{Z_i,c} Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} P^k_{i,l1m1,c} A_{i,l2m2,c}
 
-    (v = 1 for the last of several orders, which w scales already.) The body order is that of `ProductBasis`, but a
-    coupling of three copies of A is a product of two couplings, through degrees up to l_max of natural parity: fewer
-    weights, and not every coupling.
+    (v = 1 for the last of several orders, which w scales already.) The body order is that of `ProductBasis`, but three
+    copies of A are coupled through degrees up to l_max of natural parity only, with products of two weights.
 
     CG and w are first folded into one matrix per species and channel, so that an order costs an atom one small matrix
     product per channel: P^{k+1}_M = Σ_a A_a V_{M,a}, V = W P^k.
@@ -73,9 +73,9 @@ class RecursiveProduct(nn.Module):
         self._folded = None
         self._folded = [tuple(matrix.detach() for matrix in species) for species in self.folded_weights()]
 
-    def forward(self, A: Tensor, species_counts: list[int]) -> Tensor:
+    def forward(self, A: Tensor, species: NodeSpecies) -> Tensor:
         """Products of A ((l_max+1)², T, C), whose atoms are sorted by species; shape ((l_out+1)², T, C)."""
-        parts = A.permute(2, 0, 1).contiguous().split(species_counts, dim=2)  # (C, n, T_z): one matrix per channel
+        parts = A.permute(2, 0, 1).contiguous().split(species.counts, dim=2)  # (C, n, T_z): one matrix per channel
         B = [
             self._products(part, folded)
             for part, folded in zip(parts, self.folded_weights(), strict=True)
