@@ -1,0 +1,353 @@
+"""A mace-torch model as a member: the same function of the atoms, to rounding.
+
+    python -m models.convert_mace a.h5 b.h5 --to committee.h5
+
+makes a committee, for `models.load_committee`, of files that `export_mace.py` wrote. What is converted is
+ScaleShiftMACE or MACE with residual interaction blocks; anything that `models` does not represent exactly is refused by
+name.
+
+Both codes evaluate the same equations (Batatia et al., MACE (2022)), so that conversion is a matter of conventions:
+
+- e3nn divides weights by sqrt(fan-in) when they are used, and scales SiLU to unit second moment; here both are part of
+  the weights, and so is the mean number of neighbours.
+- Couplings of a message are in another order; couplings of the product basis are another basis of the same polynomials.
+- Vectors point from atoms to neighbours here and back there: features of odd degree change sign, energies do not.
+- Energies of atoms alone: mace-torch adds the network's to its E0s, here they are subtracted and E0 is the whole of it.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from al_engine.config import ModelConfig, PathConfig
+from al_engine.errors import AlEngineError, ExitStatus, InputError
+from al_engine.frames import FloatArray
+from al_engine.parts import in_memory_hdf5
+from models.couplings import monomials, symmetric_couplings
+from models.mace_file import MaceExport, MaceLayer, check_supported, degrees, read_mace_export
+from models.ms_mace import MSMACE, ModelConstants
+from models.weights import TrainedMember, write_member
+
+BASIS_TOLERANCE = 1e-5
+"""Largest relative part of a coupling outside our basis: rounding of a float32 file."""
+Dtype = Literal["float32", "float64"]
+
+
+def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | None = None) -> TrainedMember:
+    """The same model with our weights.
+
+    Args:
+        export: From `read_mace_export`.
+        head: Which head of a model with several; None if there is one.
+        dtype: Precision to evaluate it in; None for the model's own.
+
+    Returns:
+        A member without training history. Its E0s (eV) are what an isolated atom has in mace-torch.
+
+    Raises:
+        InputError: If the model has something that is not represented here, naming it, or there is no such head.
+    """
+    check_supported(export)
+    hyper = export.hyper
+    which = _head_index(export, head)
+    channels = degrees(hyper.layers[0].output_irreps) or {}
+    widths = hyper.layers[0].radial_widths
+    last = hyper.readouts[-1]
+    n_hidden = 2 if last.hidden_irreps is None else (degrees(last.hidden_irreps) or {})[0] // len(hyper.heads)
+    config = ModelConfig(
+        kind="mace",
+        short=PathConfig(
+            cutoff_ang=hyper.cutoff_ang,
+            channels=channels[0],
+            l_max=len(degrees(hyper.harmonics) or {}) - 1,
+            radial_mlp=widths[1:-1],
+        ),
+        long=None,
+        product="symmetric",
+        zbl=False,
+        layers=len(hyper.layers),
+        correlation=max(order for layer in hyper.layers for order in layer.correlations),
+        hidden_l_max=max(channels),
+        bessel_functions=widths[0],
+        envelope_power=hyper.envelope_power,
+        readout_hidden=n_hidden,
+        dtype=dtype or hyper.dtype,
+    )
+    weights = _Weights(export, config, which=which)
+    constants = ModelConstants(
+        elements=tuple(hyper.elements[k] for k in weights.by_number),
+        reference_energies=(0.0,) * len(hyper.elements),
+        scale=float(weights.of_head("scale_shift.scale", default=1.0)),
+        mean_neighbours=(hyper.layers[0].mean_neighbours,),
+    )
+    model = MSMACE(config, constants, seed=0)
+    (tower,) = model.towers
+    arrays = {"embedding": weights.embedding()}
+    for k, layer in enumerate(tower.layers):
+        (message,) = layer.messages
+        arrays |= _prefixed(f"layers.{k}", weights.layer(k, message.couplings))
+    arrays |= _prefixed("readouts", weights.readouts())
+    weights.check_all_used()
+    tower.load_state_dict({name: torch.from_numpy(values) for name, values in arrays.items()})
+
+    shift = weights.of_head("scale_shift.shift", default=0.0)
+    free_atoms = weights.of_head("atomic_energies_fn.atomic_energies", default=0.0, per_species=True)
+    with torch.no_grad():
+        alone = tower.alone().double().numpy()[:, 0]
+    model.set_reference_energies((free_atoms[weights.by_number] + shift + constants.scale * alone).tolist())
+    return TrainedMember(model=model)
+
+
+def write_committee(
+    sources: Sequence[Path], target: Path, *, head: str | None = None, dtype: Dtype | None = None
+) -> None:
+    """Convert exported models into one file that `load_committee` reads; members keep their order.
+
+    Args:
+        sources: Files that `export_mace.py` wrote, one per member.
+        target: HDF5 file to write.
+        head: Which head of models with several; None if there is one.
+        dtype: Precision to evaluate them in; None for each model's own.
+
+    Raises:
+        InputError: If a model can't be converted, or elements or cut-offs differ.
+        ResumableError: If the target can't be written.
+    """
+    members = [convert_mace(read_mace_export(path), head=head, dtype=dtype) for path in sources]
+    first = members[0].model
+    for path, member in zip(sources, members, strict=True):
+        for what, ours, theirs in (
+            ("elements", member.model.constants.elements, first.constants.elements),
+            ("cut-offs", member.model.cutoffs, first.cutoffs),
+        ):
+            if ours != theirs:
+                raise InputError(
+                    f"{path} has {what} {ours}, {sources[0]} has {theirs}; a committee must share them, "
+                    "so convert it to a file of its own"
+                )
+    with in_memory_hdf5(target) as file:
+        for k, member in enumerate(members):
+            write_member(file.create_group(f"member{k}"), member)
+
+
+class _Weights:
+    """Our weights from mace-torch's, block by block; remembers which were used."""
+
+    def __init__(self, export: MaceExport, config: ModelConfig, *, which: int) -> None:
+        self.export, self.config, self.which = export, config, which
+        self.by_number = np.argsort(export.hyper.elements)  # species ascend here
+        self.n_species, self.channels = len(self.by_number), config.short.channels
+        self.unused = set(export.parameters)
+
+    def take(self, name: str, *shape: int) -> FloatArray:
+        """A parameter, given its shape."""
+        self.unused.discard(name)
+        if name not in self.export.parameters:
+            raise self.export.refuse(f"{name} is missing")
+        values = self.export.parameters[name]
+        try:
+            return values.reshape(shape)
+        except ValueError:
+            raise self.export.refuse(f"{name} has shape {values.shape}, {shape} was expected") from None
+
+    def check_all_used(self) -> None:
+        """Refuse a model with more weights than were read."""
+        if self.unused:
+            raise self.export.refuse(f"it has weights of unknown meaning: {', '.join(sorted(self.unused)[:5])}")
+
+    def of_head(self, name: str, *, default: float, per_species: bool = False) -> FloatArray:
+        """A constant of the head: a number, or one for each species."""
+        values = self.export.buffers.get(name, np.array(default))
+        rows = np.atleast_2d(values) if per_species else np.atleast_1d(values)
+        return rows[self.which if len(rows) > 1 else 0]
+
+    def embedding(self) -> FloatArray:
+        """`embedding`, shape (S, C)."""
+        weight = self.take("node_embedding.linear.weight", self.n_species, self.channels)
+        return weight[self.by_number] / math.sqrt(self.n_species)
+
+    def layer(self, k: int, couplings: Sequence[tuple[int, int, int]]) -> dict[str, FloatArray]:
+        """Weights of layer k, whose message has these couplings (l1, l2, l3)."""
+        header = self.export.hyper.layers[k]
+        n_source, n_out = len(degrees(header.source_irreps) or {}), len(degrees(header.output_irreps) or {})
+        C, S = self.channels, self.n_species
+        name, product = f"interactions.{k}", f"products.{k}"
+        up = self.take(f"{name}.linear_up.weight", n_source, C, C) / math.sqrt(C)
+        n_skip = min(n_source, n_out)
+        skip = self.take(f"{name}.skip_tp.weight", n_skip, C, S, C)[:, :, self.by_number] / math.sqrt(C * S)
+        update = self.take(f"{product}.linear.weight", n_out, C, C) / math.sqrt(C)
+        return {
+            **{f"messages.0.up.weights.{degree}": weight for degree, weight in enumerate(up)},
+            **self._message(k, header, couplings),
+            **{f"product.weights.{degree}": self._product(k, header, degree) for degree in range(n_out)},
+            **{f"product.linear.weights.{degree}": weight for degree, weight in enumerate(update)},
+            **{
+                f"skip.weights.{degree}": weight.transpose(1, 0, 2).reshape(S * C, C)
+                for degree, weight in enumerate(skip)
+            },
+        }
+
+    def _message(self, k: int, header: MaceLayer, couplings: Sequence[tuple[int, int, int]]) -> dict[str, FloatArray]:
+        """Radial networks and the linear map after the sum over neighbours."""
+        name, C, n = f"interactions.{k}", self.channels, len(couplings)
+        theirs = mace_couplings(self.config.short.l_max, len(degrees(header.source_irreps) or {}) - 1)
+        order = [theirs.index(coupling) for coupling in couplings]
+        widths = header.radial_widths
+        if widths[0] != self.config.bessel_functions or widths[-1] != n * C:
+            raise self.export.refuse(f"layer {k} has a radial network of widths {widths}, {n} couplings were expected")
+        arrays = {}
+        for step, (fan_in, fan_out) in enumerate(pairwise(widths)):
+            gain = header.radial_gain if step else 1.0
+            weight = self.take(f"{name}.conv_tp_weights.layer{step}.weight", fan_in, fan_out)
+            if step == len(widths) - 2:
+                weight = weight.reshape(fan_in, n, C)[:, order].reshape(fan_in, fan_out)
+            arrays[f"messages.0.radial.weights.{step}"] = weight * ((gain or 1.0) / math.sqrt(fan_in))
+        linear = self.take(f"{name}.linear.weight", n, C, C)[order]
+        for degree in range(self.config.short.l_max + 1):
+            rows = [index for index, (_, _, l3) in enumerate(couplings) if l3 == degree]
+            norm = header.mean_neighbours * math.sqrt(len(rows) * C)
+            arrays[f"fuse.weights.{degree}"] = linear[rows].reshape(-1, C) / norm
+        return arrays
+
+    def _product(self, k: int, header: MaceLayer, degree: int) -> FloatArray:
+        """Weights of the product basis's couplings to one degree, shape (S, C, n_couplings)."""
+        name = f"products.{k}.symmetric_contractions.contractions.{degree}"
+        n_components = (self.config.short.l_max + 1) ** 2
+        blocks = []
+        for order in range(1, self.config.correlation + 1):
+            ours = symmetric_couplings(self.config.short.l_max, degree, order)
+            highest = header.correlations[degree]
+            if order > highest:
+                blocks.append(np.zeros((self.n_species, self.channels, len(ours))))
+                continue
+            which = "weights_max" if order == highest else f"weights.{highest - 1 - order}"
+            U = self.export.buffers[f"{name}.U_matrix_{order}"].reshape(2 * degree + 1, n_components**order, -1)
+            n_rows = self.n_species if header.product_knows_species else 1
+            weight = self.take(f"{name}.{which}", n_rows, U.shape[2], self.channels)
+            weight = weight[self.by_number if header.product_knows_species else np.zeros_like(self.by_number)]
+            mixing = change_of_basis(polynomials(U, n_components, order), ours)
+            if mixing is None:
+                raise self.export.refuse(
+                    f"layer {k}: couplings of order {order} to degree {degree} are of another kind"
+                )
+            blocks.append(np.einsum("skc,kn->scn", weight, mixing))
+        return np.concatenate(blocks, axis=2)
+
+    def readouts(self) -> dict[str, FloatArray]:
+        """Readouts of the head."""
+        return {f"{name}.weights.{step}": values for name, step, values in self._readouts()}
+
+    def _readouts(self) -> Iterator[tuple[str, int, FloatArray]]:
+        hyper, C = self.export.hyper, self.channels
+        n_heads, n_hidden = len(hyper.heads), self.config.readout_hidden
+        first = self.config.layers - len(hyper.readouts)  # with `use_last_readout_only` only the last layer is read
+        for k in range(first):
+            yield f"linear.{k}", 0, np.zeros((C, 1))
+        for k, readout in enumerate(hyper.readouts):
+            if readout.hidden_irreps is None:
+                columns = self.take(f"readouts.{k}.linear.weight", C, n_heads)[:, [self.which]] / math.sqrt(C)
+                if first + k < self.config.layers - 1:
+                    yield f"linear.{first + k}", 0, columns
+                else:  # silu(x) - silu(-x) = x
+                    yield "last", 0, np.hstack([columns, -columns])
+                    yield "last", 1, np.array([[1.0], [-1.0]])
+            else:
+                inner = self.take(f"readouts.{k}.linear_1.weight", C, n_heads, n_hidden)
+                outer = self.take(f"readouts.{k}.linear_2.weight", n_heads, n_hidden, n_heads)
+                yield "last", 0, inner[:, self.which] / math.sqrt(C)
+                gain = (readout.gain or 1.0) / math.sqrt(n_heads * n_hidden)
+                yield "last", 1, outer[self.which, :, [self.which]].T * gain
+
+
+def mace_couplings(l_max: int, l_source: int) -> list[tuple[int, int, int]]:
+    """Couplings (l1, l2) -> l3 of harmonics l1 and features l2 in mace-torch's order: by l3, then l2, then l1."""
+    found = [
+        (l1, l2, l3)
+        for l2 in range(l_source + 1)
+        for l1 in range(l_max + 1)
+        for l3 in range(abs(l1 - l2), min(l1 + l2, l_max) + 1)
+        if (l1 + l2 + l3) % 2 == 0
+    ]
+    return sorted(found, key=lambda coupling: coupling[2])
+
+
+def polynomials(U: FloatArray, n_components: int, order: int) -> FloatArray:
+    """Coupling tensors as polynomials: coefficients over sorted monomials.
+
+    Args:
+        U: Tensors, shape (2L + 1, n_components ** order, n_couplings).
+        n_components: Components of A.
+        order: Copies of A.
+
+    Returns:
+        Shape (n_couplings, 2L + 1, n_monomials), monomials as `couplings.monomials` lists them.
+    """
+    sizes = (n_components,) * order
+    listed = monomials(n_components, order)
+    place = np.zeros(n_components**order, dtype=np.int64)
+    place[np.ravel_multi_index(tuple(listed.T), sizes)] = np.arange(len(listed))
+    ordered = np.sort(np.indices(sizes).reshape(order, -1), axis=0)
+    columns = place[np.ravel_multi_index(tuple(ordered), sizes)]
+    result = np.zeros((len(listed), U.shape[0], U.shape[2]))
+    np.add.at(result, columns, U.transpose(1, 0, 2))
+    return result.transpose(2, 1, 0)
+
+
+def change_of_basis(couplings: FloatArray, basis: FloatArray) -> FloatArray | None:
+    """Coefficients X of couplings in a basis, couplings[k] = Σ_η X[k, η] basis[η]; None if that has no solution.
+
+    Args:
+        couplings: Polynomials, shape (K, 2L + 1, n_monomials).
+        basis: Independent polynomials, shape (η, 2L + 1, n_monomials).
+    """
+    target = couplings.reshape(len(couplings), -1)
+    matrix = basis.reshape(len(basis), -1)
+    solution: FloatArray = np.linalg.lstsq(matrix.T, target.T, rcond=None)[0].T.astype(np.float64)
+    error = np.abs(solution @ matrix - target).max(initial=0.0)
+    return solution if error <= BASIS_TOLERANCE * np.abs(target).max(initial=0.0) else None
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    return {f"{prefix}.{name}": values for name, values in arrays.items()}
+
+
+def _head_index(export: MaceExport, head: str | None) -> int:
+    heads = export.hyper.heads
+    if head is None:
+        if len(heads) > 1:
+            raise InputError(f"{export.where} has the heads {', '.join(heads)}; name one (`--head`)")
+        return 0
+    if head not in heads:
+        raise InputError(f"{export.where} has no head {head}; it has {', '.join(heads)}")
+    return heads.index(head)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.convert_mace", description="mace-torch models as a committee"
+    )
+    parser.add_argument("sources", nargs="+", type=Path, help="files that export_mace.py wrote, one per member")
+    parser.add_argument("--to", required=True, type=Path, help="HDF5 file to write, for load_committee")
+    parser.add_argument("--head", help="which head of models with several")
+    parser.add_argument(
+        "--dtype", choices=["float32", "float64"], help="precision to evaluate in; default: the model's"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        write_committee(options.sources, options.to, head=options.head, dtype=options.dtype)
+    except AlEngineError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_status
+    return ExitStatus.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

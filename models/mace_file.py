@@ -1,0 +1,287 @@
+"""Reads what `export_mace.py` wrote, and refuses what `models` cannot represent exactly."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from al_engine.errors import InputError
+from al_engine.frames import FloatArray
+from al_engine.parts import UNREADABLE, open_hdf5
+
+SCHEMA = 1
+RESIDUAL_BLOCK = "RealAgnosticResidualInteractionBlock"
+KNOWN_BLOCKS = {
+    "node_embedding": "LinearNodeEmbeddingBlock",
+    "radial_embedding": "RadialEmbeddingBlock",
+    "spherical_harmonics": "SphericalHarmonics",
+    "atomic_energies_fn": "AtomicEnergiesBlock",
+    "interactions": "ModuleList",
+    "products": "ModuleList",
+    "readouts": "ModuleList",
+    "scale_shift": "ScaleShiftBlock",
+}
+MAX_CORRELATION = 3
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MaceLayer(_Section):
+    """One interaction block and the product basis after it; irreps as e3nn prints them."""
+
+    interaction: str
+    source_irreps: str
+    edge_irreps: str
+    message_irreps: str
+    output_irreps: str
+    mean_neighbours: float
+    radial_network: str
+    radial_widths: list[int]
+    radial_gain: float | None
+    product: str
+    correlations: list[int]
+    product_adds_skip: bool
+    product_knows_species: bool
+    accelerated: bool
+
+
+class MaceReadout(_Section):
+    """A readout block; `hidden_irreps` is None for a linear one, `gain` is the factor on its SiLU."""
+
+    block: str
+    irreps: str
+    hidden_irreps: str | None
+    gain: float | None
+
+
+class MaceHyperParameters(_Section):
+    """What `export_mace.hyper_parameters` gives."""
+
+    versions: dict[str, str]
+    model: str
+    blocks: dict[str, str]
+    dtype: Literal["float32", "float64"]
+    elements: list[int]
+    heads: list[str]
+    cutoff_ang: float
+    radial_basis: str
+    cutoff_function: str
+    envelope_power: int
+    cutoff_on_radial_basis: bool
+    distance_transform: str | None
+    harmonics: str
+    harmonics_normalization: str
+    layers: list[MaceLayer]
+    readouts: list[MaceReadout]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaceExport:
+    """A mace-torch model as numbers.
+
+    Attributes:
+        where: File and group, for errors.
+        hyper: Its hyper-parameters.
+        parameters: Learned weights by mace-torch's names.
+        buffers: Constants by mace-torch's names.
+    """
+
+    where: str
+    hyper: MaceHyperParameters
+    parameters: dict[str, FloatArray] = field(repr=False)
+    buffers: dict[str, FloatArray] = field(repr=False)
+
+    def refuse(self, what: str) -> InputError:
+        """The error for a model that can't be represented."""
+        return InputError(f"{self.where}: {what}; only models that al-engine evaluates exactly are converted")
+
+
+def read_mace_export(path: Path) -> MaceExport:
+    """Read a file that `export_mace.py` wrote.
+
+    Raises:
+        InputError: If the file is missing, damaged, or something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a file that export_mace.py wrote")
+    with open_hdf5(path, fix="write it again with export_mace.py") as file:
+        return read_mace_group(file)
+
+
+def read_mace_group(group: h5py.Group) -> MaceExport:
+    """Read what `export_mace.export_model` wrote into a group.
+
+    Raises:
+        InputError: If the group is damaged, or something else.
+    """
+    where = f"{group.file.filename}{'' if group.name == '/' else ':' + group.name}"
+    if "hyper_parameters" not in group.attrs:
+        raise InputError(f"{where} was not written by export_mace.py; run that on the model in its own environment")
+    if int(group.attrs.get("schema", 0)) != SCHEMA:
+        raise InputError(
+            f"{where} has schema {group.attrs.get('schema')}, this version reads {SCHEMA}; "
+            "write it again with this version's export_mace.py"
+        )
+    try:
+        hyper = MaceHyperParameters.model_validate_json(group.attrs["hyper_parameters"])
+        parameters, buffers = (
+            {name: np.asarray(data, dtype=np.float64) for name, data in group[kind].items()}
+            for kind in ("parameters", "buffers")
+        )
+    except (ValidationError, *UNREADABLE) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{where} is damaged ({reason}); write it again with export_mace.py") from error
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{where}: {name} holds values that are not finite; train that model again")
+    return MaceExport(where=where, hyper=hyper, parameters=parameters, buffers=buffers)
+
+
+def degrees(irreps: str) -> dict[int, int] | None:
+    """Channels of each degree of irreps such as `16x0e+16x1o`; None if parity is not natural or one is repeated."""
+    channels: dict[int, int] = {}
+    for term in irreps.split("+"):
+        match = re.fullmatch(r"(\d+)x(\d+)([eo])", term.strip())
+        if match is None:
+            return None
+        degree = int(match[2])
+        if degree in channels or match[3] != "eo"[degree % 2]:
+            return None
+        channels[degree] = int(match[1])
+    return channels
+
+
+def check_supported(export: MaceExport) -> None:
+    """Refuse a model that the `mace` setting cannot represent exactly.
+
+    Raises:
+        InputError: Naming the first such thing.
+    """
+    for reason in _unsupported(export.hyper):
+        raise export.refuse(reason)
+
+
+def _unsupported(hyper: MaceHyperParameters) -> Iterator[str]:
+    """Reasons why a model can't be represented."""
+    if hyper.model not in {"MACE", "ScaleShiftMACE"}:
+        yield f"it is a {hyper.model}, not a MACE or ScaleShiftMACE"
+    for name, block in hyper.blocks.items():
+        if name == "pair_repulsion_fn":
+            yield "it has a pair repulsion (`pair_repulsion=True`)"
+        elif KNOWN_BLOCKS.get(name) != block:
+            yield f"its block `{name}` ({block}) is unknown here"
+    yield from _unsupported_geometry(hyper)
+    for k, layer in enumerate(hyper.layers):
+        yield from (f"layer {k}: {reason}" for reason in _unsupported_blocks(layer, first=hyper.layers[0]))
+        yield from (f"layer {k}: {reason}" for reason in _unsupported_irreps(hyper, k))
+    yield from _unsupported_readouts(hyper)
+
+
+def _unsupported_geometry(hyper: MaceHyperParameters) -> Iterator[str]:
+    radial = (hyper.radial_basis, hyper.cutoff_function)
+    harmonics = degrees(hyper.harmonics)
+    natural = harmonics is not None and harmonics == dict.fromkeys(range(len(harmonics)), 1)
+    yield from _that_hold(
+        (
+            radial != ("BesselBasis", "PolynomialCutoff"),
+            f"its radial basis is {' x '.join(radial)}, not Bessel functions",
+        ),
+        (hyper.distance_transform is not None, f"its distances are transformed ({hyper.distance_transform})"),
+        (
+            not hyper.cutoff_on_radial_basis,
+            "its cut-off acts on the messages' weights, not on the radial basis (`apply_cutoff=False`)",
+        ),
+        (not natural, f"its spherical harmonics are {hyper.harmonics}, not of natural parity (`use_so3`)"),
+        (
+            hyper.harmonics_normalization != "component",
+            f"its spherical harmonics have normalization {hyper.harmonics_normalization}, not component",
+        ),
+    )
+
+
+def _unsupported_blocks(layer: MaceLayer, *, first: MaceLayer) -> Iterator[str]:
+    inner = layer.radial_widths[1:-1]
+    order = max(layer.correlations, default=0)
+    yield from _that_hold(
+        (
+            layer.accelerated,
+            "it is in the layout of cuEquivariance or OpenEquivariance; convert it to e3nn's with mace-torch first",
+        ),
+        (
+            layer.interaction != RESIDUAL_BLOCK,
+            f"its interaction is a {layer.interaction}, not a {RESIDUAL_BLOCK}",
+        ),
+        (not layer.product_adds_skip, "its product basis leaves out the skip connection"),
+        (
+            layer.radial_network != "FullyConnectedNet",
+            f"its radial network is a {layer.radial_network}, not a FullyConnectedNet",
+        ),
+        (bool(inner) and layer.radial_gain is None, "its radial network's activation is not SiLU"),
+        (inner != first.radial_widths[1:-1], f"its radial network has hidden layers {inner}, not those of layer 0"),
+        (
+            layer.product != "SymmetricContraction",
+            f"its product basis is a {layer.product}, not a SymmetricContraction",
+        ),
+        (order > MAX_CORRELATION, f"its correlation order is {order}, above {MAX_CORRELATION}"),
+    )
+
+
+def _unsupported_irreps(hyper: MaceHyperParameters, k: int) -> Iterator[str]:
+    layer, hidden = hyper.layers[k], degrees(hyper.layers[0].output_irreps) or {}
+    n_channels, l_max = hidden.get(0, 0), len(degrees(hyper.harmonics) or {}) - 1
+    output = degrees(layer.output_irreps) or {}
+    l_out = len(output) - 1
+    source = hidden if k else {0: n_channels}
+    yield from _that_hold(
+        (
+            not output or output != dict.fromkeys(range(l_out + 1), n_channels),
+            f"its features are {layer.output_irreps}, not one number of channels in degrees 0, 1, .. of natural parity",
+        ),
+        (l_out > l_max, f"its features go to degree {l_out}, above the spherical harmonics' ({l_max})"),
+        (
+            0 < k < len(hyper.layers) - 1 and output != hidden,
+            f"its features are {layer.output_irreps}, those of layer 0 are {hyper.layers[0].output_irreps}",
+        ),
+        (
+            degrees(layer.source_irreps) != source,
+            f"it takes {layer.source_irreps}, not the features of the layer before",
+        ),
+        (
+            degrees(layer.edge_irreps) != degrees(layer.source_irreps),
+            f"its messages are made of {layer.edge_irreps}, its features are {layer.source_irreps} (`edge_irreps`)",
+        ),
+        (
+            degrees(layer.message_irreps) != dict.fromkeys(range(l_max + 1), n_channels),
+            f"its messages are {layer.message_irreps}, not {n_channels} channels of each of the harmonics' degrees",
+        ),
+    )
+
+
+def _unsupported_readouts(hyper: MaceHyperParameters) -> Iterator[str]:
+    if len(hyper.readouts) not in {1, len(hyper.layers)}:
+        yield f"it has {len(hyper.readouts)} readouts for {len(hyper.layers)} layers"
+    for k, readout in enumerate(hyper.readouts):
+        last = k == len(hyper.readouts) - 1
+        hidden = readout.hidden_irreps
+        yield from _that_hold(
+            (
+                readout.block not in {"LinearReadoutBlock", "NonLinearReadoutBlock" if last else ""},
+                f"readout {k} is a {readout.block}",
+            ),
+            (
+                hidden is not None and set(degrees(hidden) or {}) != {0},
+                f"readout {k} has hidden irreps {hidden}, not scalars",
+            ),
+            (hidden is not None and readout.gain is None, f"readout {k}'s activation is not SiLU"),
+        )
+
+
+def _that_hold(*reasons: tuple[bool, str]) -> Iterator[str]:
+    return (text for holds, text in reasons if holds)
