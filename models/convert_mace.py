@@ -33,10 +33,13 @@ from al_engine.parts import in_memory_hdf5
 from models.couplings import monomials, symmetric_couplings
 from models.mace_file import MaceExport, MaceLayer, check_supported, degrees, read_mace_export
 from models.ms_mace import MSMACE, ModelConstants
+from models.repulsion import SCREENING, SCREENING_EXPONENT, SCREENING_LENGTH_ANG
 from models.weights import TrainedMember, write_member
 
 BASIS_TOLERANCE = 1e-5
 """Largest relative part of a coupling outside our basis: rounding of a float32 file."""
+MACE_BOHR_ANG = 0.529
+"""mace-torch's Bohr radius in its pair repulsion."""
 Dtype = Literal["float32", "float64"]
 
 
@@ -71,7 +74,7 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
         ),
         long=None,
         product="symmetric",
-        zbl=False,
+        zbl="pair_repulsion_fn" in hyper.blocks,
         layers=len(hyper.layers),
         correlation=max(order for layer in hyper.layers for order in layer.correlations),
         hidden_l_max=max(channels),
@@ -87,6 +90,8 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
         scale=float(weights.of_head("scale_shift.scale", default=1.0)),
         mean_neighbours=(hyper.layers[0].mean_neighbours,),
     )
+    if config.zbl:
+        _check_repulsion(export, constants)
     model = MSMACE(config, constants, seed=0)
     (tower,) = model.towers
     arrays = {"embedding": weights.embedding()}
@@ -312,6 +317,28 @@ def change_of_basis(couplings: FloatArray, basis: FloatArray) -> FloatArray | No
     solution: FloatArray = np.linalg.lstsq(matrix.T, target.T, rcond=None)[0].T.astype(np.float64)
     error = np.abs(solution @ matrix - target).max(initial=0.0)
     return solution if error <= BASIS_TOLERANCE * np.abs(target).max(initial=0.0) else None
+
+
+def _check_repulsion(export: MaceExport, constants: ModelConstants) -> None:
+    """Refuse a repulsion of nuclei that differs from `repulsion.ZBLRepulsion`.
+
+    A ScaleShiftMACE scales its repulsion like the network's energies; here it is what the formula says, in eV.
+    """
+    from ase.data import covalent_radii
+
+    if constants.scale != 1.0:
+        raise export.refuse(f"it scales its pair repulsion by {constants.scale:g} (ScaleShiftMACE)")
+    ours = {
+        "c": [coefficient for coefficient, _ in SCREENING],
+        "a_exp": SCREENING_EXPONENT,
+        "a_prefactor": SCREENING_LENGTH_ANG / MACE_BOHR_ANG,
+        "p": export.hyper.envelope_power,
+        "covalent_radii": covalent_radii,
+    }
+    for name, expected in ours.items():
+        values = export.buffers.get(f"pair_repulsion_fn.{name}")
+        if values is None or values.shape != np.shape(expected) or not np.allclose(values, expected, rtol=1e-6, atol=0):
+            raise export.refuse(f"its pair repulsion has another `{name}` than mace-torch 0.3.16's")
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -25,6 +25,7 @@ KNOWN_BLOCKS = {
     "products": "ModuleList",
     "readouts": "ModuleList",
     "scale_shift": "ScaleShiftBlock",
+    "pair_repulsion_fn": "ZBLBasis",
 }
 MAX_CORRELATION = 3
 
@@ -173,9 +174,7 @@ def _unsupported(hyper: MaceHyperParameters) -> Iterator[str]:
     if hyper.model not in {"MACE", "ScaleShiftMACE"}:
         yield f"it is a {hyper.model}, not a MACE or ScaleShiftMACE"
     for name, block in hyper.blocks.items():
-        if name == "pair_repulsion_fn":
-            yield "it has a pair repulsion (`pair_repulsion=True`)"
-        elif KNOWN_BLOCKS.get(name) != block:
+        if KNOWN_BLOCKS.get(name) != block:
             yield f"its block `{name}` ({block}) is unknown here"
     yield from _unsupported_geometry(hyper)
     for k, layer in enumerate(hyper.layers):

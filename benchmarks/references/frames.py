@@ -17,10 +17,11 @@ from samplers.packing import pack_box, pack_cluster
 PERFLUOROTRIBUTYLAMINE = "N(" + ")(".join(["C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"] * 2) + ")C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
 SHEAR = np.array([[1.0, 0.0, 0.0], [0.12, 1.02, 0.0], [-0.07, 0.05, 0.97]])
 RATTLE_ANG = 0.05
+SQUEEZE = 0.75  # bonds become shorter than the sum of covalent radii, where nuclei repel each other
 
 
 def reference_frames() -> dict[str, Frame]:
-    """Molecules, a cluster of 120 atoms, two periodic boxes smaller than the cut-off, and an atom alone."""
+    """Molecules, one of them squeezed, a cluster of 120 atoms, periodic boxes smaller than the cut-off, one atom."""
     rng = np.random.default_rng(0)
 
     def rattled(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray | None = None) -> Frame:
@@ -40,6 +41,7 @@ def reference_frames() -> dict[str, Frame]:
         "cluster": rattled(np.tile(pftba.numbers, 3), pack_cluster(pftba, 3, seed=0)),
         "water": rattled(np.tile(water.numbers, 6), box @ SHEAR, cell @ SHEAR),
         "salt": rattled(salt.numbers, salt.positions, salt.cell.array),
+        "squeezed": rattled(glycine.numbers, SQUEEZE * glycine.positions),
         "atom": Frame(numbers=np.array([7]), positions=np.zeros((1, 3))),
     }
 

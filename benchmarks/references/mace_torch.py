@@ -82,7 +82,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "one_layer": {"num_interactions": 1},
     "last_readout": {"use_last_readout_only": True, "correlation": 2},
     "plain_first": {"interaction_cls_first": PLAIN, "correlation": 2},
-    "repulsion": {"pair_repulsion": True, "correlation": 2},
+    "repulsion": {"pair_repulsion": True, "atomic_inter_scale": None, "correlation": 2},
 }
 
 

@@ -18,8 +18,8 @@ from models.graph import AtomBatch, neighbour_graph
 from models.mace_file import MaceExport, read_mace_export, read_mace_group
 
 DATA = Path(__file__).parent / "data"
-MODELS = ("default", "plain_scalars", "tensors", "heads", "one_layer", "last_readout")
-FRAMES = ("ethanol", "glycine", "cluster", "water", "salt", "atom")
+MODELS = ("default", "plain_scalars", "tensors", "heads", "one_layer", "last_readout", "repulsion")
+FRAMES = ("ethanol", "glycine", "squeezed", "cluster", "water", "salt", "atom")
 PERIODIC = ("water", "salt")
 
 
@@ -200,13 +200,31 @@ def test_a_readout_of_another_kind_is_refused(change):
         convert_mace(replace(export, hyper=changed))
 
 
+def test_a_real_model_of_another_kind_is_refused():
+    with pytest.raises(InputError, match="layer 0: its interaction is a RealAgnosticInteractionBlock"):
+        convert_mace(_export("plain_first"))
+
+
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("plain_first", "layer 0: its interaction is a RealAgnosticInteractionBlock"), ("repulsion", "pair repulsion")],
+    ("buffer", "value", "message"),
+    [
+        ("pair_repulsion_fn.a_exp", 0.23, "another `a_exp`"),
+        ("pair_repulsion_fn.p", 6, "another `p`"),
+        ("pair_repulsion_fn.covalent_radii", np.ones(3), "another `covalent_radii`"),
+        ("scale_shift.scale", 0.83, r"scales its pair repulsion by 0.83"),
+    ],
 )
-def test_a_real_model_of_another_kind_is_refused(name, message):
+def test_another_repulsion_is_refused(buffer, value, message):
+    export = _export("repulsion")
     with pytest.raises(InputError, match=message):
-        convert_mace(_export(name))
+        convert_mace(replace(export, buffers=export.buffers | {buffer: np.asarray(value)}))
+
+
+def test_the_references_would_notice_a_missing_repulsion():
+    model = _converted("repulsion")
+    model.repulsion = None
+    wrong = _predicted(model, _frame("squeezed")).forces.numpy()
+    assert np.abs(wrong - _reference("repulsion", "squeezed")["forces"]).max() > 1.0  # eV/Å
 
 
 def test_a_block_with_an_unknown_name_is_refused():
