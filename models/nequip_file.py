@@ -1,0 +1,224 @@
+"""Reads what `export_nequip.py` wrote, and refuses what `models` cannot represent exactly."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+from ase.data import atomic_numbers
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from al_engine.errors import InputError
+from al_engine.frames import FloatArray
+from models.linear import SILU_GAIN
+from models.mace_file import degrees
+
+SCHEMA = 1
+BLOCKS = {
+    "type_embed": "NodeTypeEmbed",
+    "spharm": "SphericalHarmonicEdgeAttrs",
+    "edge_norm": "EdgeLengthNormalizer",
+    "bessel_encode": "BesselEdgeLengthEncoding",
+    "factor": "ApplyFactor",
+    "per_atom_energy_readout": "ScalarMLP",
+    "per_type_energy_scale_shift": "PerTypeScaleShift",
+    "total_energy_sum": "AtomwiseReduce",
+}
+"""Blocks of a model beside its layers."""
+GAIN_TOLERANCE = 1e-9
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class NequipLayer(_Part):
+    """One `ConvNetLayer`: names of its blocks, irreps in e3nn's notation, couplings in the order of its weights."""
+
+    nonlinearity: str
+    gains: list[float | None]
+    residual: bool
+    features_in: str
+    features_out: str
+    self_connection: bool
+    couplings: list[tuple[int, int, int]]
+    coupling_factors: list[float]
+    radial_activations: list[str]
+    radial_widths: list[int]
+
+
+class NequipHyperParameters(_Part):
+    """Everything about a nequip model that is not a weight."""
+
+    blocks: dict[str, str]
+    dtype: Literal["float32", "float64"]
+    type_names: list[str]
+    graph_fields: list[str]
+    cutoff_ang: float
+    cutoff_per_edge_type: bool
+    bessel_multiples: list[float]
+    bessel_factor: float
+    cutoff_function: str
+    envelope_power: float
+    harmonics: str
+    harmonics_normalization: str
+    layers: list[NequipLayer]
+    readout_widths: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class NequipExport:
+    """A nequip model as numbers.
+
+    Attributes:
+        where: File and group, for errors.
+        hyper: Its hyper-parameters.
+        weights: Matrices (in, out) and constants by name, such as `layers/0/up/1o`: layer 0, degree 1.
+    """
+
+    where: str
+    hyper: NequipHyperParameters
+    weights: dict[str, FloatArray] = field(repr=False)
+
+    def weight(self, name: str) -> FloatArray:
+        """A weight or constant.
+
+        Raises:
+            InputError: If there is none of that name.
+        """
+        if name not in self.weights:
+            raise self.refuse(f"{name} is missing")
+        return self.weights[name]
+
+    def refuse(self, what: str) -> InputError:
+        """The error for a model that can't be represented."""
+        return InputError(f"{self.where}: {what}; only models that al-engine evaluates exactly are converted")
+
+
+def read_nequip_export(path: Path) -> NequipExport:
+    """Read a file that `export_nequip.py` wrote.
+
+    Raises:
+        InputError: If the file is missing, damaged, or something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a file that export_nequip.py wrote")
+    try:
+        with h5py.File(path) as file:
+            return read_nequip_group(file)
+    except OSError as error:
+        raise InputError(f"{path} can't be opened as HDF5 ({error}); write it again with export_nequip.py") from error
+
+
+def read_nequip_group(group: h5py.Group) -> NequipExport:
+    """Read what `export_nequip.export_model` wrote into a group.
+
+    Raises:
+        InputError: If the group is damaged, or something else.
+    """
+    where = f"{group.file.filename}{'' if group.name == '/' else ':' + group.name}"
+    if "hyper_parameters" not in group.attrs or "type_embed" not in group.attrs["hyper_parameters"]:
+        raise InputError(f"{where} was not written by export_nequip.py; run that on the model in its own environment")
+    if int(group.attrs.get("schema", 0)) != SCHEMA:
+        raise InputError(
+            f"{where} has schema {group.attrs.get('schema')}, this version reads {SCHEMA}; "
+            "write it again with this version's export_nequip.py"
+        )
+    try:
+        hyper = NequipHyperParameters.model_validate_json(group.attrs["hyper_parameters"])
+    except ValidationError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{where} is damaged ({reason}); write it again with export_nequip.py") from error
+    weights: dict[str, FloatArray] = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            weights[name] = np.asarray(item, dtype=np.float64)
+
+    group.visititems(visit)
+    for name, values in weights.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{where}: {name} holds values that are not finite; train that model again")
+    return NequipExport(where=where, hyper=hyper, weights=weights)
+
+
+def check_supported(export: NequipExport) -> None:
+    """Refuse a model that the `nequip` setting cannot represent exactly.
+
+    Raises:
+        InputError: Naming the first such thing.
+    """
+    for reason in _unsupported(export):
+        raise export.refuse(reason)
+
+
+def _unsupported(export: NequipExport) -> Iterator[str]:
+    """Reasons why a model can't be represented."""
+    hyper = export.hyper
+    expected = BLOCKS | {f"layer{k}_convnet": "ConvNetLayer" for k in range(len(hyper.layers))}
+    for name in sorted(hyper.blocks.keys() | expected.keys()):
+        if hyper.blocks.get(name) != expected.get(name):
+            yield f"its block `{name}` is {hyper.blocks.get(name, 'missing')}, not {expected.get(name, 'known')}"
+    if unknown := [name for name in hyper.type_names if name not in atomic_numbers]:
+        yield f"its atom types {', '.join(unknown)} are no chemical symbols"
+    if hyper.graph_fields:
+        yield f"it depends on {', '.join(hyper.graph_fields)} of the structure"
+    yield from _unsupported_edges(hyper)
+    for k, layer in enumerate(hyper.layers):
+        reasons = chain(_unsupported_features(export, k, layer), _unsupported_layer(export, k, layer))
+        yield from (f"layer {k}: {reason}" for reason in reasons)
+    if len(hyper.readout_widths) > 2:  # noqa: PLR2004  # in, out
+        yield f"its readout has hidden layers {hyper.readout_widths[1:-1]}"
+    if len(set(export.weight("scales").tolist())) > 1:
+        yield "its energy scales differ between elements"
+
+
+def _unsupported_edges(hyper: NequipHyperParameters) -> Iterator[str]:
+    """Reasons in the radial basis and the spherical harmonics."""
+    if hyper.cutoff_per_edge_type:
+        yield "it has cut-offs per edge type"
+    if hyper.bessel_multiples != list(range(1, len(hyper.bessel_multiples) + 1)):
+        yield "the roots of its Bessel functions were trained"
+    if hyper.cutoff_function != "PolynomialCutoff" or hyper.envelope_power != int(hyper.envelope_power):
+        yield f"its cut-off function is {hyper.cutoff_function} of power {hyper.envelope_power:g}"
+    harmonics = degrees(hyper.harmonics)
+    if harmonics is None or harmonics != dict.fromkeys(range(len(harmonics)), 1):
+        yield f"its spherical harmonics are {hyper.harmonics}"
+    if hyper.harmonics_normalization != "component":
+        yield f"its spherical harmonics have normalization {hyper.harmonics_normalization}"
+
+
+def _unsupported_features(export: NequipExport, k: int, layer: NequipLayer) -> Iterator[str]:
+    """Reasons in the features that a layer takes and gives."""
+    layers = export.hyper.layers
+    n_channels = export.weight("embedding").shape[1]
+    n_hidden = len(degrees(layers[0].features_out) or {}) if len(layers) > 1 else 1
+    for what, irreps, n in (
+        ("takes", layer.features_in, n_hidden if k else 1),
+        ("gives", layer.features_out, n_hidden if k + 1 < len(layers) else 1),
+    ):
+        if n == 0 or degrees(irreps) != dict.fromkeys(range(n), n_channels):
+            yield f"it {what} {irreps}, not {n_channels} channels of each degree, of natural parity (`parity: false`)"
+    if n_hidden > len(degrees(export.hyper.harmonics) or {}):
+        yield "its features have degrees above the spherical harmonics'"
+
+
+def _unsupported_layer(export: NequipExport, k: int, layer: NequipLayer) -> Iterator[str]:
+    """Reasons in what a layer does."""
+    if layer.nonlinearity != "Gate":
+        yield f"its nonlinearity is {layer.nonlinearity}, not a gate"
+    if any(gain is None or abs(gain - SILU_GAIN) > GAIN_TOLERANCE for gain in layer.gains):
+        yield "its gate has activations that are not SiLU"
+    if layer.residual:
+        yield "it adds its input to its output (convnet_resnet)"
+    if layer.self_connection != (k > 0):
+        yield f"it has {'a' if layer.self_connection else 'no'} self-connection"
+    if not set(layer.radial_activations) <= {"SiLU"}:
+        yield f"its radial network has the activation {', '.join(layer.radial_activations)}"
+    if layer.radial_widths[1:-1] != export.hyper.layers[0].radial_widths[1:-1]:
+        yield f"its radial network has hidden layers {layer.radial_widths[1:-1]}, not those of layer 0"
+    if export.weight(f"layers/{k}/neighbour_factors").size != 1:
+        yield "its neighbour counts differ between elements"
