@@ -125,7 +125,7 @@ def _gain(activation: Any, width: int) -> float | None:
 
 
 def _kind(module: Any) -> str:
-    return getattr(module, "original_name", None) or type(module).__name__  # TorchScript keeps the class's name
+    return type(module).__name__
 
 
 def _version(package: str) -> str:
@@ -143,6 +143,11 @@ def main() -> None:
     parser.add_argument("output", help="HDF5 file to write")
     arguments = parser.parse_args()
     model = torch.load(arguments.model, map_location="cpu", weights_only=False)
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        parser.error(
+            f"{arguments.model} holds a {type(model).__name__}, not a mace-torch model: give the file that "
+            "mace_run_train writes as NAME.model, not a checkpoint or NAME_compiled.model"
+        )
     with h5py.File(arguments.output, "w") as file:
         export_model(model, file)
 
