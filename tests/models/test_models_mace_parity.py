@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from al_engine.config import TrainingConfig
 from al_engine.errors import ExitStatus, InputError
-from al_engine.frames import Frame
+from al_engine.frames import Frame, LabelledFrame
 from models import load_committee
+from models.committee import Committee
 from models.convert_mace import convert_mace, main, write_committee
 from models.couplings import symmetric_couplings
 from models.export_mace import _gain
 from models.graph import AtomBatch, neighbour_graph
 from models.mace_file import MaceExport, read_mace_export, read_mace_group
+from models.training import train_member
 
 DATA = Path(__file__).parent / "data"
 MODELS = ("default", "plain_scalars", "tensors", "heads", "one_layer", "last_readout", "repulsion")
@@ -132,6 +135,29 @@ def test_the_command_writes_a_committee_or_says_why_not(tmp_path, capsys):
     assert main([str(default), str(layer), "--to", str(tmp_path / "none.h5")]) == ExitStatus.BAD_INPUT
     assert "cut-offs (4.5,)" in capsys.readouterr().err
     assert not (tmp_path / "none.h5").exists()
+
+
+def test_a_converted_model_is_a_starting_point_for_training():
+    member = convert_mace(_export("one_layer"))
+    rng = np.random.default_rng(0)
+    glycine = _frame("glycine")
+    frames = [replace(glycine, positions=glycine.positions + rng.normal(0, 0.05, (10, 3))) for _ in range(6)]
+    energies, forces = Committee([member.model]).predict(frames)
+    labelled = [LabelledFrame(frame, energies[0, k], forces[k][0]) for k, frame in enumerate(frames)]
+    settings = {
+        "frames": labelled,
+        "model": member.model.config,
+        "training": TrainingConfig(batch_size=2, validation_interval=1, learning_rate=1e-9),
+        "seed": 0,
+        "updates": 1,
+        "kernels": False,
+    }
+    warm, cold = train_member(**settings, start=convert_mace(_export("one_layer"))), train_member(**settings)
+    spread = np.abs(np.stack(forces)).mean()
+    assert warm.history.validation_force_mae[0] < 1e-6 * spread
+    assert cold.history.validation_force_mae[0] > 0.1 * spread
+    trained, _ = Committee([warm.model]).predict(frames)
+    np.testing.assert_allclose(trained, energies, rtol=0, atol=1e-6)
 
 
 def test_a_head_is_chosen_by_name():
