@@ -8,6 +8,7 @@ from torch import Tensor
 
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, Frame
+from models.acceleration import accelerate
 from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
 from models.ms_mace import MSMACE, Prediction
 
@@ -62,13 +63,19 @@ class Committee:
     """Models that differ in their random seed alone; implements `al_engine.protocols.Committee` with torch tensors."""
 
     def __init__(
-        self, models: Sequence[MSMACE], *, device: torch.device | str = "cpu", skin_ang: float = DEFAULT_SKIN
+        self,
+        models: Sequence[MSMACE],
+        *,
+        device: torch.device | str = "cpu",
+        kernels: bool = True,
+        skin_ang: float = DEFAULT_SKIN,
     ) -> None:
         """A committee of trained models, which are frozen and moved to the device.
 
         Args:
             models: The members, at least one.
             device: Where positions are expected and forces are returned.
+            kernels: On a CPU, use the C++ kernels if they can be had.
             skin_ang: Skin of the neighbour lists in Å.
 
         Raises:
@@ -81,7 +88,11 @@ class Committee:
             raise InputError(f"members of a committee must share elements and cut-offs, got {sorted(kinds)}")
         self.device = torch.device(device)
         self.skin = skin_ang
-        self.models = [model.to(self.device).freeze() for model in models]
+        self.models = [model.to(self.device) for model in models]
+        for model in self.models:
+            if kernels:
+                accelerate(model)
+            model.freeze()
 
     @property
     def n_members(self) -> int:

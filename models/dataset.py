@@ -2,7 +2,7 @@
 
 Positions never change in training, so harmonics, radial basis and their derivatives with respect to the neighbour
 vectors are constants: forces follow from dE/d(features) by the chain rule, and the double backward pass skips the
-geometry.
+geometry. The plain path keeps these constants, kernels compute them again: that is as fast and needs no memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,6 @@ from al_engine.frames import IntArray, LabelledFrame
 from models.geometry import EdgeFeatures
 from models.graph import AtomBatch, NeighbourGraph, narrow, neighbour_graph
 from models.ms_mace import MSMACE
-from models.operations import concatenate
 
 CACHE_BYTES = 2 * 1024**3
 """Features and derivatives of the whole set are kept if they fit; else they are computed batch by batch."""
@@ -29,7 +28,8 @@ class TrainingBatch:
     Attributes:
         graph: Neighbours of B frames with T nodes.
         edges: Features of every path.
-        jacobians: d(features) / d(vectors) of every path, (T, K, n_features, 3) each.
+        vectors: Neighbour vectors of every path in Å, (T, K, 3) each.
+        jacobians: d(features) / d(vectors) of every path, (T, K, n_features, 3) each, or None: not kept.
         energies: Targets (B,), float64.
         forces: Targets of nodes (T, 3).
         inverse_sizes: One over the atoms of each frame, (B,), float64.
@@ -37,7 +37,8 @@ class TrainingBatch:
 
     graph: NeighbourGraph
     edges: list[EdgeFeatures]
-    jacobians: list[Tensor]
+    vectors: list[Tensor]
+    jacobians: Sequence[Tensor | None]
     energies: Tensor
     forces: Tensor
     inverse_sizes: Tensor
@@ -50,8 +51,10 @@ class TrainingBatch:
             energies.sum(), [part for features in edges for part in features], create_graph=differentiable
         )
         per_vector = [
-            (concatenate(gradients[2 * k : 2 * k + 2], dim=-1).unsqueeze(-2) @ jacobian).squeeze(-2)  # (T, K, 3)
-            for k, jacobian in enumerate(self.jacobians)
+            geometry.pull_back(vectors, EdgeFeatures(*gradients[2 * k : 2 * k + 2]), jacobian)  # (T, K, 3)
+            for k, (geometry, vectors, jacobian) in enumerate(
+                zip(model.geometries, self.vectors, self.jacobians, strict=True)
+            )
         ]
         if len(set(self.graph.columns)) == 1:  # the usual case for small molecules: one sum instead of two
             return energies, self.graph.forces(sum(per_vector[1:], start=per_vector[0]))
@@ -92,7 +95,8 @@ class TrainingSet:
             for columns, geometry in zip(self.graph.columns, model.geometries, strict=True)
         )
         size = len(species) * width * 4 * self.vectors.element_size()
-        self.cache = self._geometry(self.vectors) if size <= CACHE_BYTES else None
+        kept = size <= CACHE_BYTES and not any(geometry.kernel for geometry in model.geometries)  # kernels are as fast
+        self.cache = self._geometry(self.vectors) if kept else None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -134,8 +138,10 @@ class TrainingSet:
             offsets=None if self.graph.offsets is None else self.graph.offsets.index_select(0, nodes),
             columns=self.graph.columns,
         )
+        vectors = self.vectors.index_select(0, nodes)
+        jacobians: Sequence[Tensor | None] = [None] * len(self.model.geometries)
         if self.cache is None:
-            edges, jacobians = self._geometry(self.vectors.index_select(0, nodes))
+            edges = self.model.edge_features(vectors, self.graph.columns)
         else:
             edges = [EdgeFeatures(*(part.index_select(0, nodes) for part in features)) for features in self.cache[0]]
             jacobians = [jacobian.index_select(0, nodes) for jacobian in self.cache[1]]
@@ -143,6 +149,7 @@ class TrainingSet:
         return TrainingBatch(
             graph=graph,
             edges=edges,
+            vectors=narrow(vectors, self.graph.columns),
             jacobians=jacobians,
             energies=self.energies.index_select(0, chosen),
             forces=self.forces.index_select(0, nodes),

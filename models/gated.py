@@ -7,8 +7,10 @@ from torch.nn import functional as F
 
 from al_engine.config import PathConfig
 from models.geometry import EdgeFeatures
-from models.interaction import FusedPaths, leading_degrees
+from models.graph import NodeSpecies
+from models.interaction import FusedPaths
 from models.linear import SILU_GAIN, SpeciesLinear
+from models.message import leading_degrees
 from models.operations import concatenate
 from models.parameters import Initializer
 
@@ -55,23 +57,22 @@ class GatedLayer(FusedPaths):
     def forward(
         self,
         h: Tensor,
-        species_one_hot: Tensor,
-        species_counts: list[int],  # noqa: ARG002  # for the interface that all layers share
+        species: NodeSpecies,
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
         """Features h ((l_hidden+1)², T, C) to h' ((l_out+1)², T, C)."""
         degrees = self.fused(h, neighbours, edges)
         if self.skip is not None:
-            alone = self.skip.map_species(leading_degrees(h, self.l_out), species_one_hot)
+            alone = self.skip.map_species(leading_degrees(h, self.l_out), species.one_hot)
             degrees = [part + own for part, own in zip(degrees, alone, strict=True)]
         return self._gate(degrees)
 
-    def without_neighbours(self, h: Tensor, species_one_hot: Tensor) -> Tensor:
+    def without_neighbours(self, h: Tensor, one_hot: Tensor) -> Tensor:
         """What the layer makes of an atom alone, shape ((l_out+1)², T, C)."""
         if self.skip is None:
             return h.new_zeros((self.l_out + 1) ** 2, h.shape[1], self.channels)
-        return self._gate(self.skip.map_species(leading_degrees(h, self.l_out), species_one_hot))
+        return self._gate(self.skip.map_species(leading_degrees(h, self.l_out), one_hot))
 
     def freeze(self) -> None:
         """The weights will not change any more: nothing to prepare."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from al_engine.config import ModelConfig, PathConfig
+from models.native.geometry import GeometryKernel, library
+from models.operations import concatenate
 from models.radial import BesselBasis
 from models.spherical import SphericalHarmonics
 
@@ -26,6 +28,8 @@ class PathGeometry(nn.Module):
     def __init__(self, path: PathConfig, config: ModelConfig, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.n_features = (path.l_max + 1) ** 2 + config.bessel_functions
+        self.l_max, self.dtype = path.l_max, dtype
+        self.kernel: GeometryKernel | None = None
         self.spherical_harmonics = SphericalHarmonics(path.l_max, dtype=dtype)
         self.bessel_basis = BesselBasis(
             cutoff=path.cutoff_ang,
@@ -34,10 +38,43 @@ class PathGeometry(nn.Module):
             dtype=dtype,
         )
 
+    def use_kernel(self) -> None:
+        """From now on use the CPU kernel.
+
+        Raises:
+            KernelError: If it can't be had.
+        """
+        basis = self.bessel_basis
+        kernel = GeometryKernel(
+            l_max=self.l_max,
+            n_radial=len(basis.frequencies),
+            power=basis.envelope_power,
+            cutoff=basis.cutoff,
+            smallest=SMALLEST_LENGTH,
+            dtype=self.dtype,
+        )
+        library(kernel.key)
+        self.kernel = kernel
+
     def forward(self, vectors: Tensor) -> EdgeFeatures:
         """Features of vectors (T, K, 3) in Å."""
+        if self.kernel is not None:
+            return EdgeFeatures(*self.kernel(vectors))
+        return self.plain(vectors)
+
+    def plain(self, vectors: Tensor) -> EdgeFeatures:
+        """`forward` in torch alone."""
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(SMALLEST_LENGTH)  # (T, K, 1)
         return EdgeFeatures(self.spherical_harmonics(vectors / lengths), self.bessel_basis(lengths))
+
+    def pull_back(self, vectors: Tensor, gradients: EdgeFeatures, jacobian: Tensor | None) -> Tensor:
+        """dE/d(vectors) (T, K, 3) from dE/d(features), to be differentiated by these; the kernel needs no Jacobian."""
+        if jacobian is None:
+            if self.kernel is None:
+                jacobian = self.jacobian(vectors)
+            else:
+                return self.kernel.pull_back(vectors, *gradients)
+        return (concatenate(gradients, dim=-1).unsqueeze(-2) @ jacobian).squeeze(-2)
 
     def jacobian(self, vectors: Tensor) -> Tensor:
         """d[Y, B] / d(vectors), shape (T, K, n_harmonics + n_basis, 3), by forward differentiation."""
@@ -45,7 +82,7 @@ class PathGeometry(nn.Module):
         for axis in range(3):
             direction = torch.zeros_like(vectors)
             direction[..., axis] = 1.0
-            tangents = torch.func.jvp(self, (vectors,), (direction,))[1]
+            tangents = torch.func.jvp(self.plain, (vectors,), (direction,))[1]
             columns.append(torch.cat(tangents, dim=-1))
         return torch.stack(columns, dim=-1)
 

@@ -7,6 +7,7 @@ back.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,20 @@ DENSE_LIMIT = 1000
 def narrow(table: Tensor, columns: Sequence[int]) -> list[Tensor]:
     """The leading columns of a table (T, K, ...), once for each of the numbers given."""
     return [table if k == table.shape[1] else table[:, :k] for k in columns]
+
+
+class NodeSpecies(NamedTuple):
+    """Species of the nodes, as the layers of a model want them.
+
+    Attributes:
+        index: Species of each node, ascending, shape (T,).
+        one_hot: The same as rows of an identity, shape (T, S).
+        counts: Number of nodes of each species, S of them.
+    """
+
+    index: Tensor
+    one_hot: Tensor
+    counts: list[int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

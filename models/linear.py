@@ -90,7 +90,12 @@ class ScalarNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., n_in) to (..., n_out)."""
+        x, last = self.before_last(x)
+        return x @ last
+
+    def before_last(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (..., n) and weights (n, n_out) of the last layer, which is linear."""
         *hidden, last = self.weights
         for weight in hidden:
             x = F.silu(x @ weight)
-        return x @ last
+        return x, last

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from models.couplings import monomials, symmetric_couplings
+from models.graph import NodeSpecies
 from models.linear import DegreeLinear
+from models.native.product import ProductKernel, library, terms_and_coefficients
 from models.operations import concatenate
 from models.parameters import Initializer
 
@@ -52,6 +54,29 @@ class ProductBasis(nn.Module):
             self.weights.append(init.normal(n_species, channels, count, std=1 / math.sqrt(count)))
         self.linear = DegreeLinear(l_out, channels, channels, init=init)
         self._folded: tuple[Tensor, ...] | None = None
+        self.kernel: ProductKernel | None = None
+        self._term_weights: Tensor | None = None
+        self.l_max, self.l_out = l_max, l_out
+
+    def use_kernel(self) -> None:
+        """From now on use the CPU kernel.
+
+        Raises:
+            KernelError: If it can't be had.
+        """
+        dtype = self.weights[0].dtype
+        kernel = ProductKernel(self.l_max, self.l_out, self.correlation, self.channels, dtype)
+        library(kernel.key)
+        _, coefficients = terms_and_coefficients(self.l_max, self.l_out, self.correlation)
+        self.register_buffer("coefficients", torch.cat(coefficients).to(dtype), persistent=False)
+        self.kernel = kernel
+
+    def term_weights(self) -> Tensor:
+        """Weights of the monomials, shape (S, n_terms, C): for `kernel`, what `folded_weights` is without it."""
+        if self._term_weights is not None:
+            return self._term_weights
+        weights = concatenate(list(self.weights), dim=2)  # (S, C, n_couplings)
+        return (weights @ self.get_buffer("coefficients")).transpose(1, 2)
 
     def folded_weights(self) -> tuple[Tensor, ...]:
         """U folded with w, for each species a matrix (C, (L+1)² n, 1 + n + n_pairs), n = (l_max + 1)²."""
@@ -65,18 +90,23 @@ class ProductBasis(nn.Module):
 
     def freeze(self) -> None:
         """Fold once and for all: the weights will not change any more."""
-        self._folded = None
-        self._folded = tuple(matrix.detach() for matrix in self.folded_weights())
+        self._folded = self._term_weights = None
+        if self.kernel is None:
+            self._folded = tuple(matrix.detach() for matrix in self.folded_weights())
+        else:
+            self._term_weights = self.term_weights().detach().contiguous()
 
-    def forward(self, A: Tensor, species_counts: list[int]) -> Tensor:
+    def forward(self, A: Tensor, species: NodeSpecies) -> Tensor:
         """Products of A ((l_max+1)², T, C), whose atoms are sorted by species; shape ((l_out+1)², T, C)."""
+        if self.kernel is not None:
+            return self.linear(self.kernel(A, self.term_weights(), species.index))
         A = A.permute(2, 0, 1).contiguous()  # (C, n, T): one matrix per channel
         powers = [torch.ones_like(A[:, :1])]
         if self.correlation > 1:
             powers.append(A)
         if len(self.first):
             powers.append((self.first @ A) * (self.second @ A))  # (C, n_pairs, T)
-        parts = concatenate(powers, dim=1).split(species_counts, dim=2)  # (C, 1 + n + n_pairs, T_z) each
+        parts = concatenate(powers, dim=1).split(species.counts, dim=2)  # (C, 1 + n + n_pairs, T_z) each
         V = concatenate(
             [torch.bmm(W, part) for W, part in zip(self.folded_weights(), parts, strict=True) if part.shape[2]], dim=2
         ).view(self.channels, self.n_out, self.n_components, -1)

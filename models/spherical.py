@@ -6,6 +6,7 @@ l has parity (-1)^l, so a coupling (l1, l2) -> l3 exists if the triangle holds a
 
 import math
 from functools import cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,21 @@ from torch import Tensor, nn
 def degree_sizes(l_max: int) -> list[int]:
     """Components 2l + 1 of each degree up to `l_max`."""
     return [2 * degree + 1 for degree in range(l_max + 1)]
+
+
+Coupling: TypeAlias = tuple[int, int, int]
+"""Degrees (l1, l2, l3) of a coupling (l1, l2) -> l3."""
+
+
+def couplings_of(l1_max: int, l2_max: int, l3_max: int) -> list[Coupling]:
+    """All couplings (l1, l2) -> l3 of degrees up to the given ones, sorted."""
+    return [
+        (l1, l2, l3)
+        for l1 in range(l1_max + 1)
+        for l2 in range(l2_max + 1)
+        for l3 in range(abs(l1 - l2), min(l1 + l2, l3_max) + 1)
+        if (l1 + l2 + l3) % 2 == 0
+    ]
 
 
 @cache

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from al_engine.config import GATED_KINDS, ModelConfig, PathConfig
 from models.gated import GatedLayer
 from models.geometry import EdgeFeatures
+from models.graph import NodeSpecies
 from models.interaction import InteractionLayer
 from models.parameters import Initializer, Modules
 from models.readouts import LastReadout, Readouts
@@ -66,18 +67,17 @@ class Tower(nn.Module):
 
     def forward(
         self,
-        one_hot: Tensor,
-        species_counts: list[int],
+        species: NodeSpecies,
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
         """Atomic energies (T, 1), zero for an atom without neighbours."""
-        h = (one_hot @ self.embedding).unsqueeze(0)  # (1, T, C)
+        h = (species.one_hot @ self.embedding).unsqueeze(0)  # (1, T, C)
         features = []
         for layer in self.layers:
-            h = layer(h, one_hot, species_counts, neighbours, edges)  # ((l+1)², T, C)
+            h = layer(h, species, neighbours, edges)  # ((l+1)², T, C)
             features.append(h)
-        return self.readouts(features) - one_hot @ self.alone()
+        return self.readouts(features) - species.one_hot @ self.alone()
 
     def alone(self) -> Tensor:
         """What the readouts give for an atom of each species without neighbours, shape (S, 1): A = 0 in every layer."""

@@ -14,6 +14,7 @@ from al_engine.config import ModelConfig, TrainingConfig
 from al_engine.errors import InputError
 from al_engine.frames import IntArray, LabelledFrame
 from al_engine.protocols import Progress, silent
+from models.acceleration import accelerate
 from models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from models.constants import constants_from_data, energies_per_element
 from models.dataset import TrainingBatch, TrainingSet
@@ -37,6 +38,7 @@ def train_member(
     seed: int,
     updates: int,
     device: torch.device | str = "cpu",
+    kernels: bool = True,
     start: TrainedMember | None = None,
     checkpoint: Path | None = None,
     key: str = "",
@@ -54,6 +56,7 @@ def train_member(
         seed: Seed of initial weights, held-out frames and batches.
         updates: Gradient updates.
         device: Where to train.
+        kernels: On a CPU, use the C++ kernels if they can be had.
         start: Start from this member's weights and constants (E0s, scale, neighbour counts), with a fresh optimizer and
             `warm_learning_rate_factor` on the learning rate.
         checkpoint: File to continue from and to write at every validation.
@@ -68,6 +71,8 @@ def train_member(
     """
     device = torch.device(device)
     network = _initial_model(frames, model, seed=seed, start=start).to(device)
+    if kernels:
+        accelerate(network)
     held_out, kept = _split(len(frames), training.validation_share, seed=seed)
     train_set = TrainingSet([frames[k] for k in kept], network, device=device)
     validation_set = TrainingSet([frames[k] for k in held_out], network, device=device)

@@ -8,8 +8,9 @@ import torch
 from e3nn import o3
 
 from models.couplings import symmetric_couplings
-from models.interaction import PathMessage
+from models.graph import NodeSpecies
 from models.linear import ScalarNetwork, SpeciesLinear
+from models.message import PathMessage
 from models.parameters import Initializer
 from models.product import ProductBasis
 from models.radial import BesselBasis, polynomial_cutoff
@@ -134,16 +135,17 @@ def test_product_basis_is_its_definition_and_equivariant(correlation):
         l_max=l_max, l_out=l_out, correlation=correlation, channels=channels, n_species=3, init=initializer()
     )
     features = torch.randn(9, 6, channels, dtype=torch.float64, generator=initializer(1).generator)
-    counts, species = [2, 0, 4], [0, 0, 2, 2, 2, 2]
-    fast = basis(features, counts)
-    assert torch.allclose(fast, naive_product(basis, features, species, l_max, l_out), atol=1e-12)
+    index = torch.tensor([0, 0, 2, 2, 2, 2])
+    species = NodeSpecies(index, torch.eye(3, dtype=torch.float64)[index], [2, 0, 4])
+    fast = basis(features, species)
+    assert torch.allclose(fast, naive_product(basis, features, index, l_max, l_out), atol=1e-12)
 
     turn_in, turn_out = turned_inverted(l_max), turned_inverted(l_out)
-    turned = basis(torch.einsum("mn,ntc->mtc", turn_in, features), counts)
+    turned = basis(torch.einsum("mn,ntc->mtc", turn_in, features), species)
     assert torch.allclose(turned, torch.einsum("mn,ntc->mtc", turn_out, fast), atol=1e-10)
 
     basis.freeze()
-    assert torch.equal(basis(features, counts), fast)
+    assert torch.equal(basis(features, species), fast)
 
 
 def test_message_is_its_definition():

@@ -1,0 +1,117 @@
+"""Compile a kernel for this machine, once: libraries are kept on disk under a hash of all that went into them."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-shared", "-fPIC")
+"""NaN and infinity keep their meaning: a model that sees a broken frame must say so."""
+WIDEST_LANES_BYTES = 64
+TIME_LIMIT_S = 120.0
+
+
+class KernelError(RuntimeError):
+    """A kernel can't be had on this machine; says why."""
+
+
+def cache_directory() -> Path:
+    """Where libraries are kept: `al-engine/kernels` in the user's cache directory."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "al-engine" / "kernels"
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler: `$CXX`, else the first of c++, g++ and clang++ on the path, None if there is none."""
+    names = (os.environ.get("CXX"), "c++", "g++", "clang++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def load_library(source: str, header: str) -> ctypes.CDLL:
+    """The library of a source file of this folder, compiled after a header.
+
+    Args:
+        source: Name of the file.
+        header: Definitions put in front of it.
+
+    Raises:
+        KernelError: If it can't be compiled or loaded.
+    """
+    text = header + (Path(__file__).parent / source).read_text()
+    command = find_compiler()
+    if command is None:
+        raise KernelError("there is no C++ compiler; install g++ (or set CXX) to have the fast CPU kernels")
+    identity = "\n".join([text, *FLAGS, _version(command), _machine()])
+    name = f"{Path(source).stem}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
+    library = cache_directory() / name
+    try:
+        if not library.exists():
+            _compile(command, text, library)
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise KernelError(f"the kernel {name} can't be written or loaded: {error}") from error
+
+
+def _compile(command: str, text: str, library: Path) -> None:
+    """Compile into a file of its own name at once, so that processes that race do not harm each other."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        source, result = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
+        source.write_text(text)
+        try:
+            done = subprocess.run(  # noqa: S603  # the compiler, without a shell
+                [command, *FLAGS, str(source), "-o", str(result)],
+                capture_output=True,
+                text=True,
+                timeout=TIME_LIMIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise KernelError(f"{command} took more than {TIME_LIMIT_S:.0f} s") from error
+        if done.returncode:
+            raise KernelError(f"{command} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+        result.replace(library)
+
+
+@cache
+def _version(command: str) -> str:
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout
+
+
+@cache
+def _machine() -> str:
+    """The processor and what it can do: a cache directory may be shared by machines of several kinds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()} {platform.node()}"
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+
+
+def real_type(dtype: torch.dtype) -> str:
+    """The C++ name of a dtype."""
+    return {torch.float32: "float", torch.float64: "double"}[dtype]
+
+
+def lanes(channels: int, dtype: torch.dtype) -> int:
+    """Channels handled by one instruction: the largest power of two that divides their number and fits."""
+    return min(channels & -channels, WIDEST_LANES_BYTES // dtype.itemsize)
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Where a contiguous tensor's data are; a null pointer for None."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def table(kind: str, name: str, rows: list[tuple[float, ...]] | list[tuple[int, ...]]) -> str:
+    """A constant C++ table."""
+    body = ",".join("{" + ",".join(f"{value!r}" for value in row) + "}" for row in rows)
+    return f"static const {kind} {name}[] = {{{body}}};\n"

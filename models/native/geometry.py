@@ -1,0 +1,213 @@
+"""The geometry kernel as torch operators; source and layout: `geometry.cpp`.
+
+Features of vectors, their derivative backward (features to vectors) and forward (vectors to features). The two
+derivatives are each other's transpose, so training differentiates forces with respect to weights; it does not
+differentiate the geometry twice, because positions do not change in training.
+"""
+
+import ctypes
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from models.native.build import WIDEST_LANES_BYTES, load_library, pointer, real_type
+from models.spherical import SphericalHarmonics
+
+Polynomial: TypeAlias = dict[tuple[int, int, int], float]
+"""Coefficients by the powers of x, y and z."""
+SMALLEST_COEFFICIENT = 1e-12
+
+_HEADER = """
+#define REAL {real}
+#define LANES {lanes}
+#define N_HARMONICS {n_harmonics}
+#define N_RADIAL {n_radial}
+#define POWER {power}
+typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
+constexpr REAL CUTOFF = {cutoff!r}, SMALLEST = {smallest!r};
+static inline void harmonics(vec x, vec y, vec z, vec* Y) {{
+{harmonics}
+}}
+static inline void gradients(vec x, vec y, vec z, vec* dY) {{
+{gradients}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class GeometryKernel:
+    """What a geometry kernel is compiled for.
+
+    Attributes:
+        l_max: Highest degree of the harmonics.
+        n_radial: Number of Bessel functions.
+        power: Power of the polynomial envelope.
+        cutoff: In Å.
+        smallest: Lengths are clamped here, in Å.
+        dtype: Precision.
+    """
+
+    l_max: int
+    n_radial: int
+    power: int
+    cutoff: float
+    smallest: float
+    dtype: torch.dtype
+
+    def __call__(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Harmonics (..., (l_max + 1)²) and radial basis (..., n_radial) of vectors (..., 3) in Å."""
+        harmonics, basis = torch.ops.al_engine.edge_features(self.key, vectors)
+        return harmonics, basis
+
+    def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor) -> Tensor:
+        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); can be differentiated by these two."""
+        result: Tensor = torch.ops.al_engine.edge_features_backward(self.key, vectors, g_harmonics, g_basis)
+        return result
+
+    @property
+    def key(self) -> str:
+        """All of it as a string, which is what a torch operator takes."""
+        numbers = (self.l_max, self.n_radial, self.power, self.cutoff, self.smallest)
+        return " ".join([*map(repr, numbers), str(self.dtype).removeprefix("torch.")])
+
+    @classmethod
+    def from_key(cls, key: str) -> "GeometryKernel":
+        """The inverse of `key`."""
+        l_max, n_radial, power, cutoff, smallest, dtype = key.split()
+        return cls(int(l_max), int(n_radial), int(power), float(cutoff), float(smallest), getattr(torch, dtype))
+
+    def header(self) -> str:
+        """Sizes and polynomials for `geometry.cpp`."""
+        polynomials = harmonic_polynomials(self.l_max)
+        return _HEADER.format(
+            real=real_type(self.dtype),
+            lanes=WIDEST_LANES_BYTES // self.dtype.itemsize,
+            n_harmonics=len(polynomials),
+            n_radial=self.n_radial,
+            power=self.power,
+            cutoff=self.cutoff,
+            smallest=self.smallest,
+            harmonics="\n".join(f"    Y[{k}] = {_code(p)};" for k, p in enumerate(polynomials)),
+            gradients="\n".join(
+                f"    dY[{3 * k + axis}] = {_code(_derivative(p, axis))};"
+                for k, p in enumerate(polynomials)
+                for axis in range(3)
+            ),
+        )
+
+
+def harmonic_polynomials(l_max: int) -> list[Polynomial]:
+    """The harmonics of `models.spherical.SphericalHarmonics` as polynomials in the components of the unit vector."""
+    recursion = SphericalHarmonics(l_max, dtype=torch.float64)
+    degree_0: list[Polynomial] = [{(0, 0, 0): 1.0}]
+    degree_1: list[Polynomial] = [{(1, 0, 0): 3**0.5}, {(0, 1, 0): 3**0.5}, {(0, 0, 1): 3**0.5}]
+    degrees = [degree_0, degree_1][: l_max + 1]
+    for degree in range(1, l_max):
+        step = recursion.get_buffer(f"step_{degree}").tolist()  # ((2l + 1) * 3, 2l + 3)
+        following: list[Polynomial] = []
+        for m in range(2 * degree + 3):
+            total: Polynomial = defaultdict(float)
+            for k, row in enumerate(step):
+                for powers, value in degrees[-1][k // 3].items():
+                    raised = tuple(n + (axis == k % 3) for axis, n in enumerate(powers))
+                    total[raised] += row[m] * value
+            following.append({key: value for key, value in total.items() if abs(value) > SMALLEST_COEFFICIENT})
+        degrees.append(following)
+    return [polynomial for degree in degrees for polynomial in degree]
+
+
+def _derivative(polynomial: Polynomial, axis: int) -> Polynomial:
+    return {
+        tuple(n - (k == axis) for k, n in enumerate(powers)): value * powers[axis]  # type: ignore[misc]  # three of them
+        for powers, value in polynomial.items()
+        if powers[axis]
+    }
+
+
+def _code(polynomial: Polynomial) -> str:
+    """A polynomial as a C++ expression."""
+    terms = [
+        "*".join([f"REAL({value!r})", *"x" * i, *"y" * j, *"z" * k]) for (i, j, k), value in sorted(polynomial.items())
+    ]
+    return " + ".join(["vec{}", *terms])
+
+
+@cache
+def library(key: str) -> ctypes.CDLL:
+    """The compiled kernel.
+
+    Raises:
+        KernelError: If it can't be compiled or loaded.
+    """
+    return load_library("geometry.cpp", GeometryKernel.from_key(key).header())
+
+
+torch.library.define("al_engine::edge_features", "(str kernel, Tensor v) -> (Tensor, Tensor)")
+torch.library.define("al_engine::edge_features_backward", "(str kernel, Tensor v, Tensor g_Y, Tensor g_B) -> Tensor")
+torch.library.define("al_engine::edge_features_forward", "(str kernel, Tensor v, Tensor t) -> (Tensor, Tensor)")
+
+
+@torch.library.impl("al_engine::edge_features", "CPU")
+def _features(key: str, v: Tensor) -> tuple[Tensor, Tensor]:
+    v = v.contiguous()
+    Y, B = _features_shape(key, v)
+    library(key).features(ctypes.c_int64(v.numel() // 3), *(pointer(tensor) for tensor in (v, Y, B)))
+    return Y, B
+
+
+@torch.library.impl("al_engine::edge_features_backward", "CPU")
+def _features_backward(key: str, v: Tensor, g_Y: Tensor, g_B: Tensor) -> Tensor:
+    v, g_Y, g_B = v.contiguous(), g_Y.contiguous(), g_B.contiguous()
+    g_v = torch.empty_like(v)
+    library(key).features_backward(ctypes.c_int64(v.numel() // 3), *(pointer(t) for t in (v, g_Y, g_B, g_v)))
+    return g_v
+
+
+@torch.library.impl("al_engine::edge_features_forward", "CPU")
+def _features_forward(key: str, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    v, t = v.contiguous(), t.contiguous()
+    t_Y, t_B = _features_shape(key, v)
+    library(key).features_forward(ctypes.c_int64(v.numel() // 3), *(pointer(tensor) for tensor in (v, t, t_Y, t_B)))
+    return t_Y, t_B
+
+
+@torch.library.register_fake("al_engine::edge_features")
+def _features_shape(key: str, v: Tensor) -> tuple[Tensor, Tensor]:
+    kernel = GeometryKernel.from_key(key)
+    return v.new_empty(*v.shape[:-1], (kernel.l_max + 1) ** 2), v.new_empty(*v.shape[:-1], kernel.n_radial)
+
+
+@torch.library.register_fake("al_engine::edge_features_backward")
+def _features_backward_shape(key: str, v: Tensor, g_Y: Tensor, g_B: Tensor) -> Tensor:
+    return v.new_empty(v.shape)
+
+
+@torch.library.register_fake("al_engine::edge_features_forward")
+def _features_forward_shape(key: str, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    return _features_shape(key, v)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.key, v, *_ = inputs
+    ctx.save_for_backward(v)
+
+
+def _differentiate(ctx: Any, g_Y: Tensor, g_B: Tensor) -> tuple[Tensor | None, ...]:
+    (v,) = ctx.saved_tensors
+    return None, torch.ops.al_engine.edge_features_backward(ctx.key, v, g_Y, g_B)
+
+
+def _differentiate_twice(ctx: Any, t: Tensor) -> tuple[Tensor | None, ...]:
+    (v,) = ctx.saved_tensors
+    if ctx.needs_input_grad[1]:
+        raise RuntimeError("the geometry kernel has no second derivatives by positions; use a model without kernels")
+    t_Y, t_B = torch.ops.al_engine.edge_features_forward(ctx.key, v, t)
+    return None, None, t_Y, t_B
+
+
+torch.library.register_autograd("al_engine::edge_features", _differentiate, setup_context=_save)
+torch.library.register_autograd("al_engine::edge_features_backward", _differentiate_twice, setup_context=_save)

@@ -1,0 +1,224 @@
+"""The message kernel as torch operators that can be differentiated twice.
+
+Source and layout: `message.cpp`. The message is linear in Y, X, W and h each, so its derivatives are messages of other
+arguments and their derivatives: two operators are closed under differentiation.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.native.build import lanes, load_library, pointer, real_type, table
+from models.spherical import Coupling, clebsch_gordan, couplings_of
+
+SMALLEST_COEFFICIENT = 1e-12
+
+_HEADER = """
+#define REAL {real}
+#define LANES {lanes}
+#define CHANNELS {channels}
+#define N_RADIAL {n_radial}
+#define N_HARMONICS {n_harmonics}
+#define N_SOURCE {n_source}
+#define N_COUPLINGS {n_couplings}
+#define N_SUMS {n_sums}
+#define N_ROWS {n_rows}
+#define BLOCKS(F) {blocks}
+struct Coupled {{ int sum, row; REAL coefficient; }};
+struct Row {{ int before, width, within; }};
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageKernel:
+    """What a message kernel is compiled for.
+
+    Attributes:
+        l_max: Highest degree of the harmonics handed over.
+        l_used: Highest degree of those that couple.
+        l_source: Highest degree of the features h.
+        l_message: Highest degree of the messages.
+        channels: Channels C of features and messages.
+        n_radial: Inputs H of the last radial layer.
+        dtype: Precision.
+    """
+
+    l_max: int
+    l_used: int
+    l_source: int
+    l_message: int
+    channels: int
+    n_radial: int
+    dtype: torch.dtype
+
+    def __call__(self, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> list[Tensor]:
+        """Messages, degree by degree: (2l + 1, T, n_l · C) each, n_l couplings to degree l.
+
+        Args:
+            Y: Harmonics, shape (T, K, (l_max + 1)²).
+            X: Inputs of the last radial layer, shape (T, K, H); all zero: not a neighbour.
+            W: Its weights, shape (H, P · C), P couplings.
+            h: Features, shape ((l_source + 1)², T, C).
+            neighbours: Shape (T, K).
+        """
+        flat: Tensor = torch.ops.al_engine.message(self.key, Y, X, W, h, neighbours)
+        counts = [sum(p[2] == degree for p in self.couplings) for degree in range(self.l_message + 1)]
+        sizes = [(2 * degree + 1) * n for degree, n in enumerate(counts) if n]
+        parts = flat.split([len(neighbours) * size * self.channels for size in sizes])
+        return [part.view(2 * degree + 1, len(neighbours), -1) for degree, part in enumerate(parts)]
+
+    @property
+    def couplings(self) -> list[Coupling]:
+        """The couplings (l1, l2) -> l3 in the order of W's columns."""
+        return couplings_of(self.l_used, self.l_source, self.l_message)
+
+    @property
+    def n_rows(self) -> int:
+        """Components of the messages of one channel."""
+        return sum(2 * l3 + 1 for _, _, l3 in self.couplings)
+
+    @property
+    def key(self) -> str:
+        """All of it as a string, which is what a torch operator takes."""
+        numbers = (self.l_max, self.l_used, self.l_source, self.l_message, self.channels, self.n_radial)
+        return " ".join([*map(str, numbers), str(self.dtype).removeprefix("torch.")])
+
+    @classmethod
+    def from_key(cls, key: str) -> "MessageKernel":
+        """The inverse of `key`."""
+        *numbers, dtype = key.split()
+        return cls(*map(int, numbers), dtype=getattr(torch, dtype))
+
+    def header(self) -> str:
+        """Sizes and tables for `message.cpp`."""
+        couplings = self.couplings
+        counts = [sum(p[2] == degree for p in couplings) for degree in range(self.l_message + 1)]
+        before = [sum(n * (2 * d + 1) for d, n in enumerate(counts[:degree])) for degree in range(self.l_message + 1)]
+        seen = [0] * (self.l_message + 1)
+        rows, row_of = [], {}
+        for l3, n in enumerate(counts):
+            for m3 in range(2 * l3 + 1):
+                for p in range(n):
+                    row_of[l3, m3, p] = len(rows)
+                    rows.append((before[l3] + m3 * n, n, p))
+        blocks, coupled, first_sum, first = [], [], 0, 0
+        for l1, l2 in sorted({p[:2] for p in couplings}):
+            block = [p for p in couplings if p[:2] == (l1, l2)]
+            for n, (_, _, l3) in enumerate(block):
+                for m1, m2, m3 in torch.cartesian_prod(*(torch.arange(2 * d + 1) for d in (l1, l2, l3))).tolist():
+                    coefficient = float(clebsch_gordan(l1, l2, l3)[m1, m2, m3])
+                    if abs(coefficient) > SMALLEST_COEFFICIENT:
+                        summed = first_sum + (m1 * len(block) + n) * (2 * l2 + 1) + m2
+                        coupled.append((summed, row_of[l3, m3, seen[l3]], coefficient))
+                seen[l3] += 1
+            blocks.append((l1, l2, len(block), first, first_sum))
+            first += len(block)
+            first_sum += len(block) * (2 * l1 + 1) * (2 * l2 + 1)
+        sizes = _HEADER.format(
+            real=real_type(self.dtype),
+            lanes=lanes(self.channels, self.dtype),
+            channels=self.channels,
+            n_radial=self.n_radial,
+            n_harmonics=(self.l_max + 1) ** 2,
+            n_source=(self.l_source + 1) ** 2,
+            n_couplings=len(couplings),
+            n_sums=first_sum,
+            n_rows=len(rows),
+            blocks=" ".join(f"F{block}" for block in blocks),
+        )
+        return sizes + table("Coupled", "coupled", coupled) + table("Row", "rows", rows)
+
+
+@cache
+def library(key: str) -> ctypes.CDLL:
+    """The compiled kernel.
+
+    Raises:
+        KernelError: If it can't be compiled or loaded.
+    """
+    return load_library("message.cpp", MessageKernel.from_key(key).header())
+
+
+torch.library.define(
+    "al_engine::message", "(str kernel, Tensor Y, Tensor X, Tensor W, Tensor h, Tensor neighbours) -> Tensor"
+)
+torch.library.define(
+    "al_engine::message_backward",
+    "(str kernel, Tensor g, Tensor Y, Tensor X, Tensor W, Tensor h, Tensor neighbours, bool with_weights)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("al_engine::message", "CPU")
+def _message(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
+    Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (Y, X, W, h, neighbours))
+    T, K = neighbours.shape
+    result = torch.empty(MessageKernel.from_key(key).n_rows * T * h.shape[2], dtype=h.dtype)
+    library(key).message(
+        ctypes.c_int64(T), ctypes.c_int64(K), *(pointer(tensor) for tensor in (Y, X, W, h, neighbours, result))
+    )
+    return result
+
+
+@torch.library.impl("al_engine::message_backward", "CPU")
+def _message_backward(
+    key: str, g: Tensor, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor, with_weights: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
+    T, K = neighbours.shape
+    g_Y, g_X, g_h = torch.empty_like(Y), torch.empty_like(X), torch.zeros_like(h)
+    g_W = torch.zeros_like(W) if with_weights else W.new_empty(0)
+    tensors = (g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W if with_weights else None)
+    library(key).message_backward(ctypes.c_int64(T), ctypes.c_int64(K), *(pointer(tensor) for tensor in tensors))
+    return g_Y, g_X, g_W, g_h
+
+
+@torch.library.register_fake("al_engine::message")
+def _message_shape(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
+    return h.new_empty(MessageKernel.from_key(key).n_rows * h.shape[1] * h.shape[2])
+
+
+@torch.library.register_fake("al_engine::message_backward")
+def _message_backward_shape(
+    key: str, g: Tensor, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor, with_weights: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g_W = W.new_empty(W.shape) if with_weights else W.new_empty(0)
+    return Y.new_empty(Y.shape), X.new_empty(X.shape), g_W, h.new_empty(h.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.key, *tensors = inputs
+    ctx.save_for_backward(*(item for item in tensors if isinstance(item, Tensor)))
+
+
+def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    Y, X, W, h, neighbours = ctx.saved_tensors
+    with_weights = bool(ctx.needs_input_grad[3])
+    g_Y, g_X, g_W, g_h = torch.ops.al_engine.message_backward(ctx.key, g, Y, X, W, h, neighbours, with_weights)
+    return None, g_Y, g_X, g_W if with_weights else None, g_h, None
+
+
+def _differentiate_twice(
+    ctx: Any, v_Y: Tensor | None, v_X: Tensor | None, v_W: Tensor | None, v_h: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Derivatives of S = <g, message along v>, the sum over one argument at a time replaced by its direction."""
+    g, *arguments, neighbours = ctx.saved_tensors
+    totals: list[Tensor | None] = [None] * 5
+    for k, v in enumerate((v_Y, v_X, v_W, v_h)):
+        if v is None or v.numel() == 0:
+            continue
+        replaced = [*arguments[:k], v, *arguments[k + 1 :]]
+        derivatives = torch.ops.al_engine.message_backward(ctx.key, g, *replaced, neighbours, True)
+        message = torch.ops.al_engine.message(ctx.key, *replaced, neighbours)
+        for place, value in ((0, message), *((1 + n, d) for n, d in enumerate(derivatives) if n != k)):
+            so_far = totals[place]
+            totals[place] = value if so_far is None else so_far + value
+    return (None, *totals, None, None)
+
+
+torch.library.register_autograd("al_engine::message", _differentiate, setup_context=_save)
+torch.library.register_autograd("al_engine::message_backward", _differentiate_twice, setup_context=_save)

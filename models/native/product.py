@@ -1,0 +1,213 @@
+"""The product kernel as torch operators that can be differentiated twice; source and layout: `product.cpp`."""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.couplings import monomials, symmetric_couplings
+from models.native.build import lanes, load_library, pointer, real_type, table
+
+SMALLEST_COEFFICIENT = 1e-9
+
+_HEADER = """
+#define REAL {real}
+#define LANES {lanes}
+#define CHANNELS {channels}
+#define N_IN {n_in}
+#define N_OUT {n_out}
+#define N_TERMS {n_terms}
+struct Group {{ int out, a, b, first, end; }};
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductKernel:
+    """What a product kernel is compiled for.
+
+    Attributes:
+        l_max: Highest degree of A.
+        l_out: Highest degree of the products.
+        correlation: Highest order in A.
+        channels: Channels C.
+        dtype: Precision.
+    """
+
+    l_max: int
+    l_out: int
+    correlation: int
+    channels: int
+    dtype: torch.dtype
+
+    def __call__(self, A: Tensor, weights: Tensor, species: Tensor) -> Tensor:
+        """Products ((l_out + 1)², T, C).
+
+        Args:
+            A: Features, shape ((l_max + 1)², T, C).
+            weights: Weights of the terms, shape (S, n_terms, C): those of the couplings times `coefficients`.
+            species: Species of each atom, shape (T,).
+        """
+        result: Tensor = torch.ops.al_engine.product(self.key, A, weights, species)
+        return result
+
+    @property
+    def key(self) -> str:
+        """All of it as a string, which is what a torch operator takes."""
+        numbers = (self.l_max, self.l_out, self.correlation, self.channels)
+        return " ".join([*map(str, numbers), str(self.dtype).removeprefix("torch.")])
+
+    @classmethod
+    def from_key(cls, key: str) -> "ProductKernel":
+        """The inverse of `key`."""
+        *numbers, dtype = key.split()
+        return cls(*map(int, numbers), dtype=getattr(torch, dtype))
+
+    def header(self) -> str:
+        """Sizes and tables for `product.cpp`."""
+        terms, _ = terms_and_coefficients(self.l_max, self.l_out, self.correlation)
+        groups = []
+        for key, members in groupby(enumerate(terms), key=lambda item: item[1][:3]):
+            indices = [index for index, _ in members]
+            groups.append((*key, indices[0], indices[-1] + 1))
+        sizes = _HEADER.format(
+            real=real_type(self.dtype),
+            lanes=lanes(self.channels, self.dtype),
+            channels=self.channels,
+            n_in=(self.l_max + 1) ** 2,
+            n_out=(self.l_out + 1) ** 2,
+            n_terms=len(terms),
+        )
+        last = ",".join(str(term[3]) for term in terms)
+        return sizes + table("Group", "groups", groups) + f"static const int last_factor[] = {{{last}}};\n"
+
+
+@cache
+def terms_and_coefficients(
+    l_max: int, l_out: int, correlation: int
+) -> tuple[list[tuple[int, int, int, int]], tuple[Tensor, ...]]:
+    """Terms (m, a, b, d) of the polynomials, and for each degree L what each coupling gives each term.
+
+    Returns:
+        The terms, sorted, and matrices (n_couplings of L, n_terms), float64. The couplings of a degree are those of
+        order 1, 2 .. `correlation`, one after the other.
+    """
+    one = (l_max + 1) ** 2
+    found: list[tuple[tuple[int, int, int, int], int, int, float]] = []
+    counts = []
+    for degree in range(l_out + 1):
+        first = 0
+        for order in range(1, correlation + 1):
+            couplings = symmetric_couplings(l_max, degree, order)  # (η, 2 L + 1, n_monomials)
+            index = monomials(one, order).tolist()
+            for eta, m, k in np.argwhere(np.abs(couplings) > SMALLEST_COEFFICIENT).tolist():
+                factors = [*index[k], *[one] * (3 - order)]
+                a, b, d = factors if order != 1 else (one, one, factors[0])
+                found.append(((degree**2 + m, a, b, d), degree, first + eta, float(couplings[eta, m, k])))
+            first += len(couplings)
+        counts.append(first)
+    terms = sorted({term for term, *_ in found})
+    place = {term: k for k, term in enumerate(terms)}
+    matrices = tuple(torch.zeros(count, len(terms), dtype=torch.float64) for count in counts)
+    for term, degree, eta, value in found:
+        matrices[degree][eta, place[term]] = value
+    return terms, matrices
+
+
+@cache
+def library(key: str) -> ctypes.CDLL:
+    """The compiled kernel.
+
+    Raises:
+        KernelError: If it can't be compiled or loaded.
+    """
+    return load_library("product.cpp", ProductKernel.from_key(key).header())
+
+
+torch.library.define("al_engine::product", "(str kernel, Tensor A, Tensor w, Tensor species) -> Tensor")
+torch.library.define(
+    "al_engine::product_backward",
+    "(str kernel, Tensor g, Tensor A, Tensor w, Tensor species, bool with_weights) -> (Tensor, Tensor)",
+)
+torch.library.define(
+    "al_engine::product_backward_twice",
+    "(str kernel, Tensor v, Tensor g, Tensor A, Tensor w, Tensor species) -> (Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("al_engine::product", "CPU")
+def _product(key: str, A: Tensor, w: Tensor, species: Tensor) -> Tensor:
+    A, w = A.contiguous(), w.contiguous()
+    result = A.new_empty((ProductKernel.from_key(key).l_out + 1) ** 2, *A.shape[1:])
+    library(key).product(ctypes.c_int64(A.shape[1]), *(pointer(tensor) for tensor in (A, w, species, result)))
+    return result
+
+
+@torch.library.impl("al_engine::product_backward", "CPU")
+def _product_backward(
+    key: str, g: Tensor, A: Tensor, w: Tensor, species: Tensor, with_weights: bool
+) -> tuple[Tensor, Tensor]:
+    g, A, w = g.contiguous(), A.contiguous(), w.contiguous()
+    g_A, g_w = torch.empty_like(A), torch.zeros_like(w) if with_weights else w.new_empty(0)
+    tensors = (g, A, w, species, g_A, g_w if with_weights else None)
+    library(key).product_backward(ctypes.c_int64(A.shape[1]), *(pointer(tensor) for tensor in tensors))
+    return g_A, g_w
+
+
+@torch.library.impl("al_engine::product_backward_twice", "CPU")
+def _product_backward_twice(
+    key: str, v: Tensor, g: Tensor, A: Tensor, w: Tensor, species: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    v, g, A, w = v.contiguous(), g.contiguous(), A.contiguous(), w.contiguous()
+    results = torch.empty_like(g), torch.empty_like(A), torch.zeros_like(w)
+    tensors = (v, g, A, w, species, *results)
+    library(key).product_backward_twice(ctypes.c_int64(A.shape[1]), *(pointer(tensor) for tensor in tensors))
+    return results
+
+
+@torch.library.register_fake("al_engine::product")
+def _product_shape(key: str, A: Tensor, w: Tensor, species: Tensor) -> Tensor:
+    return A.new_empty((ProductKernel.from_key(key).l_out + 1) ** 2, *A.shape[1:])
+
+
+@torch.library.register_fake("al_engine::product_backward")
+def _product_backward_shape(
+    key: str, g: Tensor, A: Tensor, w: Tensor, species: Tensor, with_weights: bool
+) -> tuple[Tensor, Tensor]:
+    return A.new_empty(A.shape), w.new_empty(w.shape) if with_weights else w.new_empty(0)
+
+
+@torch.library.register_fake("al_engine::product_backward_twice")
+def _product_backward_twice_shape(
+    key: str, v: Tensor, g: Tensor, A: Tensor, w: Tensor, species: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return g.new_empty(g.shape), A.new_empty(A.shape), w.new_empty(w.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.key, *tensors = inputs
+    ctx.save_for_backward(*(item for item in tensors if isinstance(item, Tensor)))
+
+
+def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    A, w, species = ctx.saved_tensors
+    with_weights = bool(ctx.needs_input_grad[2])
+    g_A, g_w = torch.ops.al_engine.product_backward(ctx.key, g, A, w, species, with_weights)
+    return None, g_A, g_w if with_weights else None, None
+
+
+def _differentiate_twice(ctx: Any, v_A: Tensor | None, v_w: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Of the derivatives with respect to A alone: forces need no others."""
+    if v_A is None:
+        return (None,) * 6
+    g, A, w, species = ctx.saved_tensors
+    g_g, g_A, g_w = torch.ops.al_engine.product_backward_twice(ctx.key, v_A, g, A, w, species)
+    return None, g_g, g_A, g_w, None, None
+
+
+torch.library.register_autograd("al_engine::product", _differentiate, setup_context=_save)
+torch.library.register_autograd("al_engine::product_backward", _differentiate_twice, setup_context=_save)
