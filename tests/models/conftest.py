@@ -7,25 +7,34 @@ from al_engine.frames import Frame
 from models.graph import AtomBatch, neighbour_graph
 from models.ms_mace import MSMACE, ModelConstants
 
-KINDS = ("short", "message", "energy")
+KINDS = {
+    "mace": {"kind": "mace"},
+    "message": {},
+    "energy": {"fusion": "energy"},
+    "recursive": {"product": "recursive"},
+    "zbl": {"kind": "mace", "zbl": True},
+    "nequip": {"kind": "nequip"},
+    "ms-nequip": {"kind": "ms-nequip", "zbl": True},
+    "ms-nequip-energy": {"kind": "ms-nequip", "fusion": "energy"},
+}
+"""The family, by what differs from MS-MACE with fusion of messages."""
 
 torch.set_num_threads(1)
 
 
 def _tiny_config(kind="message", **changes):
-    """A small double-precision model: `short` is MACE, the others have both paths."""
-    one_path = kind == "short"
-    long = PathConfig(cutoff_ang=5.0, channels=3, l_max=1, radial_mlp=[])
+    """A small double-precision model, one of `KINDS`."""
     values = {
         "short": PathConfig(cutoff_ang=3.0, channels=4, l_max=2, radial_mlp=[8]),
-        "kind": "mace" if one_path else "ms-mace",
-        "long": None if one_path else long,
-        "fusion": "energy" if kind == "energy" else "message",
         "hidden_l_max": 1,
         "bessel_functions": 5,
-        "readout_hidden": 4,
         "dtype": "float64",
-    }
+    } | KINDS[kind]
+    name = values.get("kind", "ms-mace")
+    if name.startswith("ms-"):
+        values["long"] = PathConfig(cutoff_ang=5.0, channels=3, l_max=1, radial_mlp=[])
+    if name.endswith("mace"):
+        values["readout_hidden"] = 4
     return ModelConfig(**(values | changes))
 
 

@@ -1,5 +1,7 @@
 """Weights on disk, the committee found in a campaign, and the ASE calculator."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -53,6 +55,21 @@ def test_weights_round_trip(tmp_path, model, evaluate, random_cluster):
     energy_read, forces_read = evaluate(member.model.freeze(), frame)
     assert energy == energy_read
     assert np.array_equal(forces, forces_read)
+
+
+@pytest.mark.parametrize(("kind", "fusion"), [("mace", "energy"), ("energy", "energy"), ("message", "message")])
+def test_members_of_schema_1_are_still_read(tmp_path, tiny_config, tiny_model, kind, fusion):
+    """There `long: null` alone made a model MACE, whatever `fusion` said."""
+    model = tiny_model(tiny_config(kind))
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        write_member(file.create_group("member"), TrainedMember(model))
+        attributes = file["member"].attrs
+        config = json.loads(attributes["config"]) | {"fusion": fusion}
+        for added in ("kind", "product", "zbl"):
+            del config[added]
+        attributes["schema"], attributes["config"] = 1, json.dumps(config)
+        member = read_member(file["member"])
+    assert member.model.config == model.config
 
 
 def damage_shape(group):

@@ -64,7 +64,7 @@ def test_isolated_atom_has_its_reference_energy(model, number, expected, evaluat
 
 def test_long_path_off_is_the_short_path_alone(evaluate, random_cluster, tiny_config, tiny_model):
     """With fusion by energy the short tower's weights do not know of the long one: silence that, and MACE is left."""
-    both, short = tiny_model(tiny_config("energy")), tiny_model(tiny_config("short"))
+    both, short = tiny_model(tiny_config("energy")), tiny_model(tiny_config("mace"))
     both.towers[0].load_state_dict(short.towers[0].state_dict())
     for parameter in both.towers[1].readouts.parameters():
         parameter.data.zero_()
@@ -77,7 +77,7 @@ def test_long_path_off_is_the_short_path_alone(evaluate, random_cluster, tiny_co
 
 def test_long_path_reaches_beyond_the_short_cutoff(evaluate, tiny_config, tiny_model):
     frame = Frame(numbers=[1, 8], positions=[[0, 0, 0], [0, 0, 4.0]])
-    assert np.abs(evaluate(tiny_model(tiny_config("short")), frame)[1]).max() == 0.0
+    assert np.abs(evaluate(tiny_model(tiny_config("mace")), frame)[1]).max() == 0.0
     assert np.abs(evaluate(tiny_model(tiny_config("message")), frame)[1]).max() > 1e-4
 
 
