@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from ase import Atoms
 from e3nn import o3
-from mace import data, modules  # type: ignore[import-not-found]  # in an environment of its own
-from mace.tools import AtomicNumberTable, torch_geometric  # type: ignore[import-not-found]  # same
+from mace import data, modules
+from mace.tools import AtomicNumberTable, torch_geometric
 
 from models.export_mace import export_model
 
