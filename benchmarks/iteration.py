@@ -4,15 +4,13 @@ By default C12F27N (perfluorotributylamine), three molecules, 120 atoms, with th
 GFN2-xTB labels and a small budget. It is an ordinary campaign: `al-engine run` in a process of its own, with the window
 opened wide so that there is always something to label. What the model learns in so few updates is of no interest.
 
-    make benchmark
+    make benchmark-iteration
     .venv/bin/python benchmarks/iteration.py --smiles CO --molecules 1 --model tiny
 """
 
 import argparse
 import contextlib
-import importlib.metadata
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -33,8 +31,9 @@ from al_engine.errors import AlEngineError, ExitStatus
 from al_engine.ledger import Ledger, Part
 from al_engine.presets import PRESETS, merged
 from flows.server import ensure_server
+from machine import machine, versions
+from systems import C12F27N
 
-C12F27N = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)N(C(F)(F)C(F)(F)C(F)(F)C(F)(F)F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
 MODELS: Mapping[str, Mapping[str, Any]] = {
     "paper": PRESETS["paper"]["model"],
     "quick": PRESETS["quick"]["model"],
@@ -218,24 +217,6 @@ def _chunk_size(part: Part) -> int:
     return int(last) - int(first) + 1
 
 
-def machine() -> str:
-    """CPU, cores and memory."""
-    info = Path("/proc/cpuinfo").read_text()
-    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0))
-    return f"{names[0] if names else platform.machine()}, {cores} cores, {memory:.0f} GiB of memory"
-
-
-def versions() -> str:
-    """What was timed."""
-    found = [f"Python {platform.python_version()}"]
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{package} {importlib.metadata.version(package)}")
-    return ", ".join(found)
-
-
 def setting(config: CampaignConfig) -> str:
     """What is timed, in one line."""
     model, training, sampling = config.model, config.training, config.sampling
@@ -270,7 +251,7 @@ def report(ledger: Ledger, *, wall_s: float, memory: MemoryWatch, load_before: f
         "| --- | --- |",
         f"| peak memory | {memory.peak_bytes / 2**30:.2f} GiB in {memory.processes} processes (PSS; without server) |",
         f"| machine | {machine()}; load average before {load_before:.1f} |",
-        f"| versions | {versions()} |",
+        f"| versions | {', '.join(f'{name} {version}' for name, version in versions(PACKAGES).items())} |",
     ]
     return "\n".join(lines)
 

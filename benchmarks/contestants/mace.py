@@ -1,0 +1,125 @@
+"""mace-torch, as `mace_run_train` sets it up unless it is told otherwise; runs in its own environment.
+
+Batatia et al., MACE, NeurIPS (2022); https://github.com/ACEsuit/mace.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from e3nn import o3
+from mace import data, modules, tools
+from mace.tools import torch_geometric
+from torch_ema import ExponentialMovingAverage
+
+from contestants.structures import Structure
+from contestants.worker import Task, serve
+
+
+class Mace:
+    """ScaleShiftMACE with random weights.
+
+    The setting has `cutoff_ang`, `channels`, `l_max`, `hidden_l_max`, `correlation`, `layers`, `radial_mlp`, `dtype`,
+    and `cueq`: whether NVIDIA's cuEquivariance kernels are used.
+    """
+
+    def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
+        self.setting, self.device = setting, device
+        torch.set_default_dtype(getattr(torch, setting["dtype"]))
+        torch.manual_seed(0)
+        numbers = sorted({int(z) for item in training for z in item.numbers})
+        self.elements = tools.AtomicNumberTable(numbers)
+        self.cutoff = float(setting["cutoff_ang"])
+        neighbours = np.mean([self._data(item).edge_index.shape[1] / len(item) for item in training])
+        hidden = " + ".join(
+            f"{setting['channels']}x{degree}{'eo'[degree % 2]}" for degree in range(setting["hidden_l_max"] + 1)
+        )
+        block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+        model = modules.ScaleShiftMACE(
+            r_max=self.cutoff,
+            num_bessel=8,
+            num_polynomial_cutoff=5,
+            max_ell=setting["l_max"],
+            interaction_cls=block,
+            interaction_cls_first=block,
+            num_interactions=setting["layers"],
+            num_elements=len(numbers),
+            hidden_irreps=o3.Irreps(hidden),
+            MLP_irreps=o3.Irreps("16x0e"),
+            gate=torch.nn.functional.silu,
+            atomic_energies=np.zeros(len(numbers)),
+            avg_num_neighbors=float(neighbours),
+            atomic_numbers=numbers,
+            correlation=setting["correlation"],
+            radial_MLP=list(setting["radial_mlp"]),
+            atomic_inter_scale=1.0,
+            atomic_inter_shift=0.0,
+        )
+        if setting.get("cueq"):
+            from mace.cli.convert_e3nn_cueq import run
+
+            model = run(model, device=str(device), return_model=True)
+        self.model = model.to(device)
+
+    def describe(self) -> dict[str, Any]:
+        """Versions, size and setting."""
+        packages = ("mace-torch", "e3nn", "torch", "numpy")
+        return {
+            "versions": {name: version(name) for name in packages},
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "setting": dict(self.setting),
+        }
+
+    def task(self, name: str, structures: Sequence[Structure]) -> Task:
+        """See `Contestant`."""
+        if name == "neighbours":
+            return lambda: self._batch([self._data(item) for item in structures])
+        if name == "forces":
+            batch = self._batch([self._data(item) for item in structures]).to_dict()
+
+            def evaluate() -> tuple[torch.Tensor, torch.Tensor]:
+                output = self.model(batch, training=False, compute_force=True)
+                return output["energy"].detach(), output["forces"].detach()
+
+            return evaluate
+        if name == "training":
+            return self._training([self._data(item) for item in structures])
+        raise KeyError(name)
+
+    def _data(self, item: Structure) -> Any:
+        """One structure with its neighbour list."""
+        configuration = data.Configuration(
+            atomic_numbers=item.numbers,
+            positions=item.positions,
+            properties={"energy": float(item.energy), "forces": item.forces},
+            property_weights={"energy": 1.0, "forces": 1.0},
+            cell=item.cell,
+            pbc=tuple(bool(axis) for axis in item.pbc),
+        )
+        return data.AtomicData.from_config(configuration, z_table=self.elements, cutoff=self.cutoff)
+
+    def _batch(self, items: Sequence[Any]) -> Any:
+        return torch_geometric.Batch.from_data_list(list(items)).to(self.device)
+
+    def _training(self, items: Sequence[Any]) -> Task:
+        """One update as in `mace.tools.train`: collation, loss, double backward, clipping, Adam, moving average."""
+        loss_function = modules.WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=100.0)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, amsgrad=True)
+        average = ExponentialMovingAverage(self.model.parameters(), decay=0.99)
+
+        def update() -> None:
+            batch = self._batch(items)
+            optimizer.zero_grad(set_to_none=True)
+            output = self.model(batch.to_dict(), training=True, compute_force=True)
+            loss_function(pred=output, ref=batch).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=10.0)
+            optimizer.step()
+            average.update()
+
+        return update
+
+
+if __name__ == "__main__":
+    serve(Mace)

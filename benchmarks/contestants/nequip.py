@@ -1,0 +1,122 @@
+"""NequIP, with its builder's defaults unless the setting says otherwise; runs in its own environment.
+
+Batzner et al., NequIP, Nature Communications 13, 2453 (2022); https://github.com/mir-group/nequip.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from nequip.data import AtomicDataDict, compute_neighborlist_, from_dict
+from nequip.model import NequIPGNNModel
+from nequip.utils.global_state import set_global_state
+
+from contestants.structures import Structure
+from contestants.worker import Task, serve
+
+
+class NequIP:
+    """NequIPGNNModel with random weights.
+
+    The setting has `cutoff_ang`, `channels`, `l_max`, `parity`, `layers`, `radial_mlp`, `dtype`, and `compiled`:
+    whether it goes through NequIP's own train-time compilation (its `compile_mode`), which serves evaluation too.
+    """
+
+    def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
+        set_global_state()
+        self.setting, self.device = setting, device
+        self.cutoff = float(setting["cutoff_ang"])
+        self.numbers = sorted({int(z) for item in training for z in item.numbers})
+        neighbours = np.mean(
+            [self._data(item)[AtomicDataDict.EDGE_INDEX_KEY].shape[1] / len(item) for item in training]
+        )
+        width, *more = setting["radial_mlp"]
+        elements = [chemical_symbols[z] for z in self.numbers]
+        self.model = NequIPGNNModel(
+            seed=0,
+            model_dtype=setting["dtype"],
+            compile_mode="compile" if setting["compiled"] else "eager",
+            type_names=elements,
+            r_max=self.cutoff,
+            num_layers=setting["layers"],
+            l_max=setting["l_max"],
+            parity=setting["parity"],
+            num_features=setting["channels"],
+            radial_mlp_depth=1 + len(more),
+            radial_mlp_width=width,
+            avg_num_neighbors=float(neighbours),
+            per_type_energy_scales=dict.fromkeys(elements, 1.0),
+            per_type_energy_shifts=dict.fromkeys(elements, 0.0),
+        ).to(device)
+
+    def describe(self) -> dict[str, Any]:
+        """Versions, size and setting."""
+        packages = ("nequip", "e3nn", "torch", "numpy")
+        return {
+            "versions": {name: version(name) for name in packages},
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "setting": dict(self.setting),
+        }
+
+    def task(self, name: str, structures: Sequence[Structure]) -> Task:
+        """See `Contestant`."""
+        if name == "neighbours":
+            return lambda: self._batch([self._data(item) for item in structures])
+        if name == "forces":
+            self.model.eval()
+            batch = self._batch([self._data(item) for item in structures])
+
+            def evaluate() -> tuple[torch.Tensor, torch.Tensor]:
+                output = self.model(dict(batch))
+                energies = output[AtomicDataDict.TOTAL_ENERGY_KEY]
+                return energies.detach().flatten(), output[AtomicDataDict.FORCE_KEY].detach()
+
+            return evaluate
+        if name == "training":
+            return self._training([self._data(item) for item in structures])
+        raise KeyError(name)
+
+    def _data(self, item: Structure) -> Any:
+        """One structure with its neighbour list."""
+        values = {
+            AtomicDataDict.POSITIONS_KEY: item.positions,
+            AtomicDataDict.ATOM_TYPE_KEY: np.searchsorted(self.numbers, item.numbers),
+            AtomicDataDict.PBC_KEY: torch.from_numpy(item.pbc),
+            AtomicDataDict.TOTAL_ENERGY_KEY: np.atleast_1d(item.energy),
+            AtomicDataDict.FORCE_KEY: item.forces,
+        }
+        if item.pbc.any():
+            values[AtomicDataDict.CELL_KEY] = item.cell
+        return compute_neighborlist_(from_dict(values), r_max=self.cutoff)
+
+    def _batch(self, items: Sequence[Any]) -> Any:
+        return AtomicDataDict.to_(AtomicDataDict.batched_from_list(list(items)), self.device)
+
+    def _training(self, items: Sequence[Any]) -> Task:
+        """One update: collation, loss per atom and force component, double backward, Adam, moving average."""
+        self.model.train()
+        weights = list(self.model.parameters())
+        optimizer = torch.optim.Adam(weights, lr=0.01, amsgrad=True)
+        average = [weight.detach().clone() for weight in weights]
+
+        def update() -> None:
+            batch = self._batch(items)
+            optimizer.zero_grad(set_to_none=True)
+            output = self.model(dict(batch))
+            sizes = batch[AtomicDataDict.NUM_NODES_KEY].reshape(-1, 1)
+            energy_error = (output[AtomicDataDict.TOTAL_ENERGY_KEY] - batch[AtomicDataDict.TOTAL_ENERGY_KEY]) / sizes
+            force_error = output[AtomicDataDict.FORCE_KEY] - batch[AtomicDataDict.FORCE_KEY]
+            (energy_error.square().mean() + 100.0 * force_error.square().mean()).backward()
+            torch.nn.utils.clip_grad_norm_(weights, max_norm=10.0)
+            optimizer.step()
+            with torch.no_grad():
+                torch._foreach_lerp_(average, weights, 0.01)
+
+        return update
+
+
+if __name__ == "__main__":
+    serve(NequIP)

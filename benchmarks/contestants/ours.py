@@ -1,0 +1,98 @@
+"""This project's models."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from al_engine.config import ModelConfig, TrainingConfig
+from al_engine.frames import Frame, LabelledFrame
+from contestants.structures import Structure
+from contestants.worker import Task, serve
+from models.acceleration import accelerate
+from models.committee import Committee
+from models.constants import constants_from_data
+from models.dataset import TrainingSet
+from models.graph import AtomBatch, neighbour_graph
+from models.ms_mace import MSMACE
+from models.training import _Trainer
+
+
+class Ours:
+    """A committee with random weights, of which one member is timed unless a task says otherwise.
+
+    The setting has `model` (a config's `model` section), `mode` (`plain`: PyTorch's operators; `native`: the kernels of
+    `models.native`), and perhaps `members` and `stride`.
+    """
+
+    def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
+        self.setting, self.device = setting, device
+        self.config = ModelConfig.model_validate(setting["model"])
+        self.constants = constants_from_data(self._labelled(training), self.config)
+        self.models = [self._model(seed).freeze() for seed in range(setting.get("members", 1))]
+        if setting["mode"] == "native" and not all(accelerate(model) for model in self.models):
+            raise RuntimeError("the native kernels can't be used here")
+
+    def describe(self) -> dict[str, Any]:
+        """Versions, size and setting."""
+        packages = ("al-engine", "e3nn", "torch", "numpy")
+        return {
+            "versions": {name: version(name) for name in packages},
+            "parameters": sum(p.numel() for p in self.models[0].parameters()),
+            "setting": {**self.setting, "model": self.config.model_dump()},
+        }
+
+    def task(self, name: str, structures: Sequence[Structure]) -> Task:
+        """See `Contestant`; also the tasks of a committee.
+
+        `committee_stride`: as many MD steps as the setting's `stride`, all by one member and the last by the others
+        too; `committee_always`: one step by all members.
+        """
+        if name == "training":
+            return self._training(structures)
+        frames = [_frame(item) for item in structures]
+        atoms = AtomBatch.of(frames, self.constants.elements, device=self.device)
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in frames])).to(self.device)
+        model = self.models[0]
+        if name == "neighbours":
+            return lambda: neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
+        if name == "forces":
+            graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
+            return lambda: model.energy_and_forces(graph, positions)
+        committee = Committee(self.models, device=self.device).bind(frames)
+        if name == "committee_always":
+            return lambda: committee.member_forces(positions)
+        if name == "committee_stride":
+
+            def stride() -> None:
+                for _ in range(self.setting["stride"] - 1):
+                    committee.energy_and_forces(positions, 0)
+                committee.member_forces(positions)
+
+            return stride
+        raise KeyError(name)
+
+    def _model(self, seed: int) -> MSMACE:
+        return MSMACE(self.config, self.constants, seed=seed).to(self.device)
+
+    def _training(self, structures: Sequence[Structure]) -> Task:
+        """One update as `models.training.train_member` makes it: batch, loss, double backward, Adam, moving average."""
+        network = self._model(0)
+        training_set = TrainingSet(self._labelled(structures), network, device=self.device)
+        trainer = _Trainer(network, TrainingConfig(batch_size=len(structures)), peak=0.01, updates=10_000)
+        everything = np.arange(len(structures))
+        return lambda: trainer.update(training_set.batch(everything))
+
+    @staticmethod
+    def _labelled(structures: Sequence[Structure]) -> list[LabelledFrame]:
+        return [LabelledFrame(_frame(item), float(item.energy), item.forces) for item in structures]
+
+
+def _frame(item: Structure) -> Frame:
+    return Frame(numbers=item.numbers, positions=item.positions, cell=item.cell, pbc=item.pbc)
+
+
+if __name__ == "__main__":
+    serve(Ours)

@@ -1,0 +1,172 @@
+"""What the worker process of every contestant does: answer requests, one JSON object per line.
+
+It imports only what the environments of all contestants have: numpy and torch. A contestant turns the name of a task
+and some structures into a function without arguments; how that function is timed, how its memory is measured and how
+its operations are counted is the same for all, and stands here.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from contestants.counting import count_operations, profile_tables
+from contestants.structures import Structure, read_structures
+
+Task = Callable[[], object]
+
+
+class Contestant(Protocol):
+    """A model in its own package."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Versions, number of parameters and what else identifies the model; JSON."""
+
+    def task(self, name: str, structures: Sequence[Structure]) -> Task:
+        """What is timed, with everything that does not belong to it done beforehand.
+
+        Args:
+            name: `forces`: energy and forces with the neighbour list at hand, returned as (energy (B,) in eV, forces
+                (T, 3) in eV/Å); `neighbours`: the neighbour list and whatever the model is fed besides, which it
+                returns; `training`: one update on a batch of all the structures. A contestant may know more.
+            structures: What to evaluate.
+
+        Raises:
+            KeyError: If the contestant has no such task.
+        """
+
+
+Factory = Callable[[Mapping[str, Any], Sequence[Structure], torch.device], Contestant]
+
+
+def serve(factory: Factory) -> None:
+    """Load the contestant that the command line describes, then answer until there are no more requests."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--setting", type=json.loads, required=True)
+    parser.add_argument("--structures", type=Path, required=True)
+    parser.add_argument("--device", type=torch.device, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--answers", type=int, required=True, help="file descriptor: libraries print on the others")
+    options = parser.parse_args()
+    with os.fdopen(options.answers, "w", encoding="utf-8") as answers:
+        torch.set_num_threads(options.threads)
+        structures = read_structures(options.structures)
+        training = [item for name, item in structures.items() if name.startswith("train")]
+        session = _Session(factory(options.setting, training, options.device), structures, options.device)
+        print(json.dumps(session.contestant.describe()), file=answers, flush=True)
+        for line in sys.stdin:
+            request = json.loads(line)
+            answer = getattr(session, request.pop("request"))(**request)
+            print(json.dumps(answer), file=answers, flush=True)
+
+
+class _Session:
+    """The requests; each public method is one."""
+
+    def __init__(self, contestant: Contestant, structures: Mapping[str, Structure], device: torch.device) -> None:
+        self.contestant, self.structures, self.device = contestant, structures, device
+        self.task: Task = lambda: None
+
+    def prepare(self, task: str, structures: Sequence[str]) -> dict[str, Any]:
+        """Choose the task of all further requests."""
+        self.task = lambda: None  # what was there before must not count as memory of what comes
+        self.task = self.contestant.task(task, [self.structures[name] for name in structures])
+        return {}
+
+    def warm(self, n: int) -> dict[str, Any]:
+        """Run n times; seconds of the first and the last."""
+        seconds = []
+        for _ in range(n):
+            start = time.perf_counter()
+            self.task()
+            self._synchronize()
+            seconds.append(time.perf_counter() - start)
+        return {"first_s": seconds[0], "last_s": seconds[-1]}
+
+    def measure(self, n: int) -> dict[str, list[float]]:
+        """Run once untimed and n times timed; milliseconds of each.
+
+        `cpu_ms` is the process's own CPU time over all its threads, `wall_ms` the clock's between two synchronised
+        points, `device_ms` (GPUs alone) the time between two events on the device.
+        """
+        self.task()
+        times: dict[str, list[float]] = {"cpu_ms": [], "wall_ms": []}
+        if self.device.type == "cuda":
+            times["device_ms"] = []
+        for _ in range(n):
+            events = self._events()
+            self._synchronize()
+            cpu, wall = time.process_time(), time.perf_counter()
+            if events:
+                events[0].record()
+            self.task()
+            if events:
+                events[1].record()
+            self._synchronize()
+            times["cpu_ms"].append(1e3 * (time.process_time() - cpu))
+            times["wall_ms"].append(1e3 * (time.perf_counter() - wall))
+            if events:
+                times["device_ms"].append(events[0].elapsed_time(events[1]))
+        _return_free_memory()  # contestants take turns: the others need it
+        return times
+
+    def memory(self, n: int) -> dict[str, float]:
+        """Peak memory in MiB while the task runs n times, beyond what was there before; for a fresh process.
+
+        On a CPU the resident set size, whose record the kernel resets; on a GPU what tensors occupied.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self.warm(n)
+            return {"peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
+        _return_free_memory()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM starts anew
+        before = _status_bytes("VmRSS")
+        self.warm(n)
+        return {"peak_mib": (_status_bytes("VmHWM") - before) / 2**20}
+
+    def count(self) -> dict[str, float]:
+        """Floating-point operations of matrix products, operations, bytes they read and write, kernel launches."""
+        return count_operations(self.task, device=self.device)
+
+    def profile(self, n: int, rows: int) -> dict[str, str]:
+        """Tables of where the time of n runs goes."""
+        return profile_tables(self.task, n=n, rows=rows, device=self.device)
+
+    def result(self) -> dict[str, Any]:
+        """Energies and forces of the task `forces`."""
+        output: Any = self.task()
+        return {name: value.detach().cpu().tolist() for name, value in zip(("energies", "forces"), output, strict=True)}
+
+    def _events(self) -> Sequence[torch.cuda.Event]:
+        return [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self.device.type == "cuda" else []
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _return_free_memory() -> None:
+    """Give what is free in the heap back to the kernel, whatever the allocator's thresholds."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _status_bytes(name: str) -> int:
+    match = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    if match is None:
+        raise OSError(f"/proc/self/status names no {name}; peak memory is measured on Linux alone")
+    return 1024 * int(match[1])

@@ -1,0 +1,152 @@
+"""Energies and forces: this project's models and their peers side by side, in time and in memory.
+
+    python benchmarks/forces.py --json
+    python benchmarks/forces.py --device cuda --json
+    python benchmarks/forces.py --profile
+
+The neighbour list is at hand when an evaluation begins, for everyone; what it costs stands beside. Peak memory is that
+of a fresh process's first evaluations. See benchmarks/README.md for the method.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from command import RESULTS, Bench, note, parser, run, structure_file
+from harness import Entry, Timing, Worker, WorkerError, peak_memory, ratio, take_turns
+from lineup import PEER_CUTOFFS_ANG, gated, mace, nequip, ours, single_scale
+from systems import benchmark_structures
+from tables import forces_table
+
+SYSTEMS = ("cluster_120", "bulk_520")
+MAIN = ("native", "plain")
+"""Modes of this project's models; the first that works here is what `ours_ms` reports."""
+PROFILE_RUNS, PROFILE_ROWS = 5, 30
+
+
+def entries(bench: Bench) -> dict[str, Entry]:
+    """All contestants by name."""
+    model, dtype, (far, near) = bench.model, bench.model.dtype, PEER_CUTOFFS_ANG
+    python = {name: bench.peer(name) for name in ("mace", "nequip")}
+    found = [
+        *(ours(f"ours_{mode}", model, mode=mode) for mode in MAIN),
+        *(ours(f"ours_single_r{far:.0f}_{mode}", single_scale(model, far), mode=mode) for mode in MAIN),
+        *(ours(f"ours_single_r{near:.0f}_{mode}", single_scale(model, near), mode=mode) for mode in MAIN),
+        *(ours(f"ours_nequip_{mode}", gated(model), mode=mode) for mode in MAIN),
+        *(mace(f"mace_r{cutoff:.0f}", cutoff, python["mace"], dtype=dtype) for cutoff in PEER_CUTOFFS_ANG),
+        *(nequip(f"nequip_r{cutoff:.0f}", cutoff, python["nequip"], dtype=dtype) for cutoff in PEER_CUTOFFS_ANG),
+    ]
+    if bench.conditions.device == "cuda":
+        found += [mace(f"mace_r{far:.0f}_cueq", far, python["mace"], dtype=dtype, cueq=True)]
+    return {entry.name: entry for entry in found}
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Everything, as one JSON object."""
+    everyone = entries(bench)
+    with structure_file(benchmark_structures()) as structures:
+        measured: dict[str, dict[str, dict[str, Any]]] = {}
+        timings: dict[str, dict[str, Timing]] = {}
+        with bench.workers(list(everyone.values()), structures) as workers:
+            for system in SYSTEMS:
+                timings[system], measured[system] = timed(workers, system, bench)
+        for system in SYSTEMS:
+            for name, row in measured[system].items():
+                note(f"memory of {name}, {system}")
+                row["peak_mib"] = memory(everyone[name], structures, system, bench)
+    result = {system: summary(measured[system], timings[system], bench) for system in SYSTEMS}
+    return {**result, "about": bench.about()}
+
+
+def timed(
+    workers: Mapping[str, Worker], system: str, bench: Bench
+) -> tuple[dict[str, Timing], dict[str, dict[str, Any]]]:
+    """Times of neighbour lists and of evaluations, with what an evaluation consists of."""
+    clock = bench.conditions.clock
+    rows: dict[str, dict[str, Any]] = {name: {} for name in workers}
+    for task in ("neighbours", "forces"):
+        note(f"timing {task}, {system}")
+        for worker in workers.values():
+            worker.ask("prepare", task=task, structures=[system])
+        timings = take_turns(workers, bench.conditions)
+        for name, timing in timings.items():
+            spread = timing.spread(clock)
+            key = "" if task == "forces" else f"{task}_"
+            rows[name] |= {f"{key}ms": spread.median, f"{key}ms_low": spread.low, f"{key}ms_high": spread.high}
+    for name, worker in workers.items():
+        rows[name]["wall_ms"] = timings[name].spread("wall_ms").median
+        if not name.endswith("native"):  # these kernels are no operators of PyTorch's
+            rows[name] |= worker.ask("count")
+    return timings, rows
+
+
+def memory(entry: Entry, structures: Path, system: str, bench: Bench) -> float | None:
+    """Peak memory in MiB; None, and a reason kept, if the process did not survive it."""
+    try:
+        return peak_memory(entry, structures, bench.conditions, task="forces", names=[system])
+    except WorkerError as error:
+        bench.lost(entry.name, error)
+        return None
+
+
+def summary(rows: dict[str, dict[str, Any]], timings: Mapping[str, Timing], bench: Bench) -> dict[str, Any]:
+    """The figures that matter most, and all others by contestant."""
+    mode = next(mode for mode in MAIN if f"ours_{mode}" in rows)
+    mine, clock = f"ours_{mode}", bench.conditions.clock
+    result: dict[str, Any] = {
+        "ours_mode": mode,
+        "ours_ms": rows[mine]["ms"],
+        "mace_r10_ms": rows["mace_r10"]["ms"],
+        "mace_r5_ms": rows["mace_r5"]["ms"],
+        "ratio_r10": ratio(timings["mace_r10"], timings[mine], clock).median,
+        "ratio_r5": ratio(timings["mace_r5"], timings[mine], clock).median,
+        "ours_peak_mib": rows[mine]["peak_mib"],
+        "mace_r10_peak_mib": rows["mace_r10"]["peak_mib"],
+    }
+    for name, row in rows.items():
+        slower = ratio(timings[name], timings[mine], clock)
+        row |= {"times_ours": slower.median, "times_ours_low": slower.low, "times_ours_high": slower.high}
+    return {**result, "contestants": rows}
+
+
+def profiled(bench: Bench) -> str:
+    """Where the time of the first contestant goes, as text."""
+    sections = []
+    with structure_file(benchmark_structures()) as structures:
+        for mode in MAIN:
+            with bench.workers([ours(f"ours_{mode}", bench.model, mode=mode)], structures) as workers:
+                for worker in workers.values():
+                    for system in SYSTEMS:
+                        worker.ask("prepare", task="forces", structures=[system])
+                        worker.ask("warm", n=bench.conditions.warm_up)
+                        tables = worker.ask("profile", n=PROFILE_RUNS, rows=PROFILE_ROWS)
+                        for title, table in tables.items():
+                            sections.append(f"{mode}, {system}, {title}, {PROFILE_RUNS} evaluations\n\n{table}")
+    return "\n\n".join(sections)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    options = parser((__doc__ or "").split("\n\n")[0])
+    options.add_argument(
+        "--profile",
+        action="store_true",
+        help=f"instead of timing, write where the time goes to {RESULTS.name}/profile.txt",
+    )
+    return options.parse_args()
+
+
+def main() -> None:
+    """Measure and print, or profile and write."""
+    options = arguments()
+    if options.profile:
+        RESULTS.mkdir(exist_ok=True)
+        text = profiled(Bench(options))
+        (RESULTS / "profile.txt").write_text(text + "\n", encoding="utf-8")
+        return
+    run(options, measure, forces_table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Contestants side by side: worker processes, turns, medians.
+
+Each contestant lives in a worker process of its own, in the environment of its package, and computes only when asked.
+In a run all take turns, round after round, so that whatever else the machine does meets all of them alike. A ratio is
+taken within each round; what is reported is the median over rounds, with the smallest and the largest.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self, TextIO
+
+from al_engine.errors import AlEngineError
+
+HERE = Path(__file__).resolve().parent
+TUNED_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "8000000000", "MALLOC_TRIM_THRESHOLD_": "16000000000"}
+"""Freed memory stays with the process instead of being given back and zeroed again at every evaluation."""
+LOG_LINES = 15
+
+
+class WorkerError(AlEngineError):
+    """A worker process ended before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What holds for every contestant of a run.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        threads: Threads of each worker.
+        malloc: `tuned`, or `default`: the C library's allocator as it is.
+        rounds: How often each contestant has its turn.
+        turn_seconds: How long a turn lasts at least; one evaluation at least.
+        warm_up: Evaluations before anything is measured.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    malloc: str = "tuned"
+    rounds: int = 7
+    turn_seconds: float = 1.0
+    warm_up: int = 3
+
+    @property
+    def clock(self) -> str:
+        """Which of a worker's times is reported: the process's own where it has one thread, else the clock's."""
+        if self.device == "cuda":
+            return "device_ms"
+        return "cpu_ms" if self.threads == 1 else "wall_ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contestant: a worker module, the interpreter of its environment, and its setting."""
+
+    name: str
+    module: str
+    python: Path
+    setting: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Worker:
+    """A running worker process; ends with the block.
+
+    Attributes:
+        description: What the contestant says about itself.
+    """
+
+    entry: Entry
+    structures: Path
+    conditions: Conditions
+    description: dict[str, Any] = field(init=False)
+    _process: "subprocess.Popen[str]" = field(init=False)
+    _answers: TextIO = field(init=False)
+    _log: TextIO = field(init=False)
+
+    def __enter__(self) -> Self:
+        entry, conditions = self.entry, self.conditions
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # closed with the process
+        reading, writing = os.pipe()
+        self._answers = os.fdopen(reading, encoding="utf-8")
+        self._process = subprocess.Popen(  # noqa: S603  # the environments' own interpreters
+            [
+                *(str(entry.python), "-P", "-m", f"contestants.{entry.module}"),
+                *("--setting", json.dumps(entry.setting), "--structures", str(self.structures)),
+                *("--device", conditions.device, "--threads", str(conditions.threads)),
+                *("--answers", str(writing)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=[writing],
+            text=True,
+            env=environment(conditions),
+        )
+        os.close(writing)
+        try:
+            self.description = self._answer()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()  # it holds nothing that would have to be kept
+        self._process.communicate()
+        self._answers.close()
+        self._log.close()
+
+    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request and wait for the answer.
+
+        Raises:
+            WorkerError: If the worker ends without one; the last lines it logged are in the message.
+        """
+        if self._process.stdin is None:
+            raise WorkerError(f"contestant {self.entry.name} takes no requests")
+        try:
+            print(json.dumps({"request": request, **arguments}), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            self._fail()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._answers.readline()
+        if not line:
+            self._fail()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _fail(self) -> NoReturn:
+        status = self._process.wait()
+        self._log.seek(0)
+        log = "\n".join(self._log.read().splitlines()[-LOG_LINES:])
+        raise WorkerError(f"contestant {self.entry.name} ended with status {status}; its last words:\n{log}")
+
+
+def environment(conditions: Conditions) -> dict[str, str]:
+    """Environment variables of a worker."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    threads = str(conditions.threads)
+    return {
+        **inherited,
+        **(TUNED_MALLOC if conditions.malloc == "tuned" else {}),
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # e3nn 0.4.4, which mace-torch pins, stores a slice in its constants
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median over rounds, with the smallest and the largest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """The spread of some values, at least one."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds per run of a task: the median of each round, one value per round, by clock."""
+
+    rounds: Mapping[str, Sequence[float]]
+
+    def spread(self, clock: str) -> Spread:
+        """Median over rounds by one clock."""
+        return Spread.of(self.rounds[clock])
+
+
+def take_turns(workers: Mapping[str, Worker], conditions: Conditions) -> dict[str, Timing]:
+    """Time the prepared task of every worker, in turns; each round begins with another one."""
+    runs = {}
+    for name, worker in workers.items():
+        seconds = worker.ask("warm", n=conditions.warm_up)["last_s"]
+        runs[name] = max(1, round(conditions.turn_seconds / seconds))
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in workers}
+    order = list(workers)
+    for _ in range(conditions.rounds):
+        for name in order:
+            for clock, values in workers[name].ask("measure", n=runs[name]).items():
+                found[name].setdefault(clock, []).append(statistics.median(values))
+        order = order[1:] + order[:1]
+    return {name: Timing(rounds) for name, rounds in found.items()}
+
+
+def ratio(slow: Timing, fast: Timing, clock: str) -> Spread:
+    """How many times as long `slow` takes, round by round."""
+    return Spread.of([a / b for a, b in zip(slow.rounds[clock], fast.rounds[clock], strict=True)])
+
+
+def peak_memory(entry: Entry, structures: Path, conditions: Conditions, *, task: str, names: Sequence[str]) -> float:
+    """Peak memory in MiB of the first evaluations of a fresh process, beyond what the loaded model takes.
+
+    Raises:
+        WorkerError: If the process ends, as one does that runs out of memory.
+    """
+    with Worker(entry, structures, conditions) as worker:
+        worker.ask("prepare", task=task, structures=list(names))
+        return float(worker.ask("memory", n=conditions.warm_up)["peak_mib"])

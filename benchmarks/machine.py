@@ -1,0 +1,39 @@
+"""The machine and the versions that figures were taken with."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> str:
+    """CPU, cores and memory."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return f"{names[0] if names else platform.machine()}, {cores} cores, {memory:.0f} GiB of memory"
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Python and those of the packages that are installed."""
+    found = {"Python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def circumstances() -> dict[str, Any]:
+    """Date, command, machine and how busy it is: what every result file says about itself."""
+    return {
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "command": " ".join(["python", os.path.relpath(sys.argv[0], Path(__file__).parents[1]), *sys.argv[1:]]),
+        "machine": machine(),
+        "load_average_before": round(os.getloadavg()[0], 2),
+    }

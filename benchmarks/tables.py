@@ -1,0 +1,138 @@
+"""Markdown tables of results, and benchmarks/README.md's tables from the files in benchmarks/results.
+
+    python benchmarks/tables.py
+
+Every figure on the page comes from a result file: each table stands between two comments that name its file.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+Result = Mapping[str, Any]
+TITLES = {"cluster_120": "120 atoms, cluster", "bulk_520": "520 atoms, periodic"}
+UNITS = {"cpu_ms": "process CPU time", "wall_ms": "time on the clock", "device_ms": "time on the device"}
+
+
+def forces_table(result: Result) -> str:
+    """Energy and forces: one table per system."""
+    parts = []
+    for system, title in TITLES.items():
+        mine = f"ours_{result[system]['ours_mode']}"
+        rows = [
+            [
+                f"**{name}**" if name == mine else name,
+                number(row["ms"]),
+                f"{number(row['times_ours'])} ({number(row['times_ours_low'])}-{number(row['times_ours_high'])})",
+                number(row.get("peak_mib")),
+                number(row["neighbours_ms"]),
+                number(row["flop"] / 1e9 if "flop" in row else None),
+                number(row.get("operators")),
+                *([number(row.get("launches"))] if result["about"]["conditions"]["device"] == "cuda" else []),
+            ]
+            for name, row in result[system]["contestants"].items()
+        ]
+        head = ["", "E+F ms", f"times {mine}", "peak MiB", "list ms", "GFLOP", "operators"]
+        if result["about"]["conditions"]["device"] == "cuda":
+            head.append("launches")
+        parts.append(f"{title}:\n\n{table(head, rows)}")
+    return "\n\n".join([*parts, circumstances(result)])
+
+
+def training_table(result: Result) -> str:
+    """Training updates."""
+    rows = [
+        [
+            name,
+            number(row["ms"]),
+            f"{number(row['times_ours'])} ({number(row['times_ours_low'])}-{number(row['times_ours_high'])})",
+            number(row["peak_mib"]),
+        ]
+        for name, row in result["training"]["contestants"].items()
+    ]
+    return f"{table(['', 'update ms', 'times ours', 'peak MiB'], rows)}\n\n{circumstances(result)}"
+
+
+def committee_table(result: Result) -> str:
+    """The committee in molecular dynamics."""
+    committee = result["committee"]
+    meaning = {
+        "one": "one member",
+        "stride": f"{committee['members']} members every {committee['stride_steps']} steps, one in between",
+        "always": f"{committee['members']} members at every step",
+    }
+    rows = [
+        [
+            f"{mode}: {meaning[task]}",
+            number(row["ms_per_step"]),
+            f"{row['times_one']:.2f} ({row['times_one_low']:.2f}-{row['times_one_high']:.2f})",
+        ]
+        for (mode, task), row in ((tuple(name.split("_")), row) for name, row in committee["contestants"].items())
+    ]
+    return f"{table(['', 'ms per step', 'times one'], rows)}\n\n{circumstances(result)}"
+
+
+def scaling_table(result: Result) -> str:
+    """Cost against size."""
+    rows = [
+        [name, *(number(row[key]) for key in ("atoms", "ms", "us_per_atom", "peak_mib", "peak_kib_per_atom"))]
+        for name, sizes in result["scaling"].items()
+        for row in sizes
+    ]
+    head = ["", "atoms", "E+F ms", "µs per atom", "peak MiB", "KiB per atom"]
+    return f"{table(head, rows)}\n\n{circumstances(result)}"
+
+
+TABLES: Mapping[str, Callable[[Result], str]] = {
+    "forces": forces_table,
+    "training": training_table,
+    "committee": committee_table,
+    "scaling": scaling_table,
+}
+
+
+def circumstances(result: Result) -> str:
+    """When, on what and with what a result was taken."""
+    about = result["about"]
+    conditions, contestants = about["conditions"], about["contestants"].values()
+    versions = sorted({f"{name} {version}" for item in contestants for name, version in item["versions"].items()})
+    text = (
+        f"`{about['command']}`, {about['date']}; {about['machine']}, load average before "
+        f"{about['load_average_before']}; {conditions['device']}, {conditions['threads']} thread(s), "
+        f"{conditions['malloc']} malloc, {UNITS[conditions['clock']]}, median of {conditions['rounds']} rounds; "
+        f"{', '.join(versions)}."
+    )
+    missing = [f"Missing: {name} ({reason})." for name, reason in about["missing"].items()]
+    return "\n".join([text, *missing])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, all but the first column aligned to the right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, whole numbers from 100 on; a dash for what is not known."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004  # three digits
+
+
+def filled(page: str, results: Path) -> str:
+    """A page with the tables of all result files there are; a table without a file stays as it is."""
+    for path in sorted(results.glob("*.json")):
+        name = path.stem
+        if path.stem.split("-")[0] in TABLES:
+            text = TABLES[path.stem.split("-")[0]](json.loads(path.read_text(encoding="utf-8")))
+            marked = re.compile(f"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+            page = marked.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page)  # type: ignore[misc]
+    return page
+
+
+if __name__ == "__main__":
+    readme = HERE / "README.md"
+    readme.write_text(filled(readme.read_text(encoding="utf-8"), HERE / "results"), encoding="utf-8")

@@ -1,0 +1,63 @@
+"""One training update on five clusters of 120 atoms: this project's models and their peers side by side.
+
+    python benchmarks/training.py --json
+
+An update is what an epoch pays for a batch: putting it together from frames whose neighbour lists are at hand, energies
+and forces, the loss, its gradient, Adam (amsgrad), the moving average of the weights.
+"""
+
+from typing import Any
+
+from command import Bench, note, parser, run, structure_file
+from harness import WorkerError, peak_memory, ratio, take_turns
+from lineup import PEER_CUTOFFS_ANG, gated, mace, nequip, ours, single_scale
+from systems import TRAINING_CLUSTERS, benchmark_structures
+from tables import training_table
+
+NAMES = [f"train_{k}" for k in range(TRAINING_CLUSTERS)]
+MINE = "ours"
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """Everything, as one JSON object."""
+    model, dtype, (far, _) = bench.model, bench.model.dtype, PEER_CUTOFFS_ANG
+    everyone = [
+        ours(MINE, model, mode="plain"),
+        ours(f"ours_single_r{far:.0f}", single_scale(model, far), mode="plain"),
+        ours("ours_nequip", gated(model), mode="plain"),
+        *(mace(f"mace_r{cutoff:.0f}", cutoff, bench.peer("mace"), dtype=dtype) for cutoff in PEER_CUTOFFS_ANG),
+        nequip(f"nequip_r{far:.0f}", far, bench.peer("nequip"), dtype=dtype),
+        nequip(f"nequip_r{far:.0f}_compiled", far, bench.peer("nequip"), dtype=dtype, compiled=True),
+    ]
+    clock = bench.conditions.clock
+    rows: dict[str, dict[str, Any]] = {}
+    with structure_file(benchmark_structures()) as structures:
+        with bench.workers(everyone, structures) as workers:
+            for worker in workers.values():
+                worker.ask("prepare", task="training", structures=NAMES)
+            note("timing updates")
+            timings = take_turns(workers, bench.conditions)
+        for entry in everyone:
+            if entry.name in timings:
+                spread, slower = timings[entry.name].spread(clock), ratio(timings[entry.name], timings[MINE], clock)
+                note(f"memory of {entry.name}")
+                try:
+                    peak = peak_memory(entry, structures, bench.conditions, task="training", names=NAMES)
+                except WorkerError as error:
+                    bench.lost(entry.name, error)
+                    peak = None
+                rows[entry.name] = {
+                    "ms": spread.median,
+                    "ms_low": spread.low,
+                    "ms_high": spread.high,
+                    "wall_ms": timings[entry.name].spread("wall_ms").median,
+                    "times_ours": slower.median,
+                    "times_ours_low": slower.low,
+                    "times_ours_high": slower.high,
+                    "peak_mib": peak,
+                }
+    return {"training": {"frames": len(NAMES), "contestants": rows}, "about": bench.about()}
+
+
+if __name__ == "__main__":
+    run(parser((__doc__ or "").split("\n\n")[0]).parse_args(), measure, training_table)
