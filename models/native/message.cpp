@@ -17,7 +17,6 @@ constexpr int CHUNKS = CHANNELS / LANES;
 constexpr int PAIRS = N_RADIAL > 16 ? 4 : 1;  // neighbours handled together: large weights are then loaded less often
 
 static inline vec load(const REAL* p) { return *reinterpret_cast<const vec*>(p); }
-static inline void store(REAL* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
 static inline void add(REAL* p, vec v) { *reinterpret_cast<vec*>(p) += v; }
 static inline REAL total(vec v) {
     REAL sum = 0;
@@ -116,6 +115,7 @@ static inline int64_t place(const Row& row, int64_t T, int64_t i) {  // of a row
     return ((row.before * T + i * row.width) + row.within) * CHANNELS;
 }
 
+// Messages are added to `out`.
 extern "C" void message(int64_t T, int64_t K, const REAL* Y, const REAL* X, const REAL* W, const REAL* h,
                         const int64_t* neighbours, REAL* out) {
     Neighbours all;
@@ -130,17 +130,15 @@ extern "C" void message(int64_t T, int64_t K, const REAL* Y, const REAL* X, cons
 #undef F
             }
             for (const Coupled& c : coupled) message[c.row] += c.coefficient * sums[c.sum];
-            for (int r = 0; r < N_ROWS; ++r) store(out + place(rows[r], T, i) + q, message[r]);
+            for (int r = 0; r < N_ROWS; ++r) add(out + place(rows[r], T, i) + q, message[r]);
         }
     }
 }
 
-// Derivatives of <g, message>: g_Y and g_X are written, g_h and g_W (may be null) are added to.
+// Derivatives of <g, message> are added to g_Y, g_X, g_h and g_W; any of them may be null.
 extern "C" void message_backward(int64_t T, int64_t K, const REAL* g, const REAL* Y, const REAL* X, const REAL* W,
                                  const REAL* h, const int64_t* neighbours, REAL* g_Y, REAL* g_X, REAL* g_h, REAL* g_W) {
     Neighbours all;
-    std::memset(g_Y, 0, sizeof(REAL) * T * K * N_HARMONICS);
-    std::memset(g_X, 0, sizeof(REAL) * T * K * N_RADIAL);
     for (int64_t i = 0; i < T; ++i) {
         all.find(i, K, Y, X, neighbours);
         if (all.x.empty()) continue;
@@ -156,12 +154,12 @@ extern "C" void message_backward(int64_t T, int64_t K, const REAL* g, const REAL
                 BLOCKS(F)
 #undef F
                 differentiate_radial(several, W + q * LANES, g_W ? g_W + q * LANES : nullptr, d);
-                for (int b = 0; b < PAIRS; ++b)
+                for (int b = 0; b < PAIRS && g_h; ++b)
                     for (int m = 0; m < N_SOURCE; ++m) add(g_h + (m * T + all.atom[k + b]) * CHANNELS + q * LANES, d.h[b][m]);
             }
             for (int b = 0; b < PAIRS && all.slot[k + b] >= 0; ++b) {
-                for (int m = 0; m < N_HARMONICS; ++m) g_Y[all.slot[k + b] * N_HARMONICS + m] = total(d.y[b][m]);
-                for (int n = 0; n < N_RADIAL; ++n) g_X[all.slot[k + b] * N_RADIAL + n] = total(d.x[b][n]);
+                for (int m = 0; m < N_HARMONICS && g_Y; ++m) g_Y[all.slot[k + b] * N_HARMONICS + m] += total(d.y[b][m]);
+                for (int n = 0; n < N_RADIAL && g_X; ++n) g_X[all.slot[k + b] * N_RADIAL + n] += total(d.x[b][n]);
             }
         }
     }

@@ -151,16 +151,24 @@ torch.library.define(
     "(str kernel, Tensor g, Tensor Y, Tensor X, Tensor W, Tensor h, Tensor neighbours, bool with_weights)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
 )
+torch.library.define(
+    "al_engine::message_backward_twice",
+    "(str kernel, Tensor? v_Y, Tensor? v_X, Tensor? v_h, Tensor g, Tensor Y, Tensor X, Tensor W, Tensor h,"
+    " Tensor neighbours) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+def _call(name: str, key: str, neighbours: Tensor, *tensors: Tensor | None) -> None:
+    """Call a function of the library: T and K, then the tensors, contiguous ones."""
+    function = getattr(library(key), name)
+    function(*(ctypes.c_int64(size) for size in neighbours.shape), *(pointer(tensor) for tensor in tensors))
 
 
 @torch.library.impl("al_engine::message", "CPU")
 def _message(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
     Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (Y, X, W, h, neighbours))
-    T, K = neighbours.shape
-    result = torch.empty(MessageKernel.from_key(key).n_rows * T * h.shape[2], dtype=h.dtype)
-    library(key).message(
-        ctypes.c_int64(T), ctypes.c_int64(K), *(pointer(tensor) for tensor in (Y, X, W, h, neighbours, result))
-    )
+    result = torch.zeros_like(_message_shape(key, Y, X, W, h, neighbours))
+    _call("message", key, neighbours, Y, X, W, h, neighbours, result)
     return result
 
 
@@ -169,12 +177,39 @@ def _message_backward(
     key: str, g: Tensor, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor, with_weights: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
-    T, K = neighbours.shape
-    g_Y, g_X, g_h = torch.empty_like(Y), torch.empty_like(X), torch.zeros_like(h)
-    g_W = torch.zeros_like(W) if with_weights else W.new_empty(0)
-    tensors = (g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W if with_weights else None)
-    library(key).message_backward(ctypes.c_int64(T), ctypes.c_int64(K), *(pointer(tensor) for tensor in tensors))
-    return g_Y, g_X, g_W, g_h
+    g_Y, g_X, g_h = torch.zeros_like(Y), torch.zeros_like(X), torch.zeros_like(h)
+    g_W = torch.zeros_like(W) if with_weights else None
+    _call("message_backward", key, neighbours, g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W)
+    return g_Y, g_X, W.new_empty(0) if g_W is None else g_W, g_h
+
+
+@torch.library.impl("al_engine::message_backward_twice", "CPU")
+def _message_backward_twice(
+    key: str,
+    v_Y: Tensor | None,
+    v_X: Tensor | None,
+    v_h: Tensor | None,
+    g: Tensor,
+    Y: Tensor,
+    X: Tensor,
+    W: Tensor,
+    h: Tensor,
+    neighbours: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The message is linear in Y, X and h each: <v, derivatives> is a sum of messages with one of them replaced."""
+    g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
+    g_g, g_Y, g_X, g_W, g_h = (torch.zeros_like(tensor) for tensor in (g, Y, X, W, h))
+    for y, x, source, results in (
+        (v_Y, X, h, (None, g_X, g_h)),
+        (Y, v_X, h, (g_Y, None, g_h)),
+        (Y, X, v_h, (g_Y, g_X, None)),
+    ):
+        if y is None or x is None or source is None:
+            continue
+        arguments = (y.contiguous(), x.contiguous(), W, source.contiguous(), neighbours)
+        _call("message", key, neighbours, *arguments, g_g)
+        _call("message_backward", key, neighbours, g, *arguments, *results, g_W)
+    return g_g, g_Y, g_X, g_W, g_h
 
 
 @torch.library.register_fake("al_engine::message")
@@ -188,6 +223,23 @@ def _message_backward_shape(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     g_W = W.new_empty(W.shape) if with_weights else W.new_empty(0)
     return Y.new_empty(Y.shape), X.new_empty(X.shape), g_W, h.new_empty(h.shape)
+
+
+@torch.library.register_fake("al_engine::message_backward_twice")
+def _message_backward_twice_shape(
+    key: str,
+    v_Y: Tensor | None,
+    v_X: Tensor | None,
+    v_h: Tensor | None,
+    g: Tensor,
+    Y: Tensor,
+    X: Tensor,
+    W: Tensor,
+    h: Tensor,
+    neighbours: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    g_g, g_Y, g_X, g_W, g_h = (tensor.new_empty(tensor.shape) for tensor in (g, Y, X, W, h))
+    return g_g, g_Y, g_X, g_W, g_h
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -205,19 +257,9 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 def _differentiate_twice(
     ctx: Any, v_Y: Tensor | None, v_X: Tensor | None, v_W: Tensor | None, v_h: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Derivatives of S = <g, message along v>, the sum over one argument at a time replaced by its direction."""
-    g, *arguments, neighbours = ctx.saved_tensors
-    totals: list[Tensor | None] = [None] * 5
-    for k, v in enumerate((v_Y, v_X, v_W, v_h)):
-        if v is None or v.numel() == 0:
-            continue
-        replaced = [*arguments[:k], v, *arguments[k + 1 :]]
-        derivatives = torch.ops.al_engine.message_backward(ctx.key, g, *replaced, neighbours, True)
-        message = torch.ops.al_engine.message(ctx.key, *replaced, neighbours)
-        for place, value in ((0, message), *((1 + n, d) for n, d in enumerate(derivatives) if n != k)):
-            so_far = totals[place]
-            totals[place] = value if so_far is None else so_far + value
-    return (None, *totals, None, None)
+    """Of the derivatives by Y, X and h: forces need no others."""
+    results = torch.ops.al_engine.message_backward_twice(ctx.key, v_Y, v_X, v_h, *ctx.saved_tensors)
+    return (None, *results, None, None)
 
 
 torch.library.register_autograd("al_engine::message", _differentiate, setup_context=_save)
