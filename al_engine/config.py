@@ -200,6 +200,13 @@ class ModelConfig(Section):
             "`recursive`: one factor after another, cheaper where features have directions (hidden_l_max > 0)."
         ),
     )
+    first_layer: Literal["residual", "species"] = Field(
+        "residual",
+        description=(
+            "How the first layer of the MACE kinds knows an atom's own species. `residual`: by its skip connection; "
+            "`species`: by a linear map of the message per species, without one (as `mace_run_train` has it)."
+        ),
+    )
     correlation: int = Field(
         3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1); MACE kinds only."
     )
@@ -242,7 +249,7 @@ class ModelConfig(Section):
         """A value that differs from the default but would do nothing is a misunderstanding."""
         without_effect = ["fusion"] if self.kind in ONE_PATH_KINDS else []
         if self.kind in GATED_KINDS:
-            without_effect += ["product", "correlation", "readout_hidden"]
+            without_effect += ["product", "first_layer", "correlation", "readout_hidden"]
         for name in without_effect:
             value, default = getattr(self, name), type(self).model_fields[name].default
             if value != default:

@@ -3,8 +3,8 @@
     python -m models.convert_mace a.h5 b.h5 --to committee.h5
 
 makes a committee, for `models.load_committee`, of files that `export_mace.py` wrote. What is converted is
-ScaleShiftMACE or MACE with residual interaction blocks; anything that `models` does not represent exactly is refused by
-name.
+ScaleShiftMACE or MACE with residual interaction blocks, or another first one as `mace_run_train` has it; anything that
+`models` does not represent exactly is refused by name.
 
 Both codes evaluate the same equations (Batatia et al., MACE (2022)), so that conversion is a matter of conventions:
 
@@ -31,7 +31,7 @@ from al_engine.errors import AlEngineError, ExitStatus, InputError
 from al_engine.frames import FloatArray
 from al_engine.parts import in_memory_hdf5
 from models.couplings import monomials, symmetric_couplings
-from models.mace_file import MaceExport, MaceLayer, check_supported, degrees, read_mace_export
+from models.mace_file import SPECIES_BLOCK, MaceExport, MaceLayer, check_supported, degrees, read_mace_export
 from models.ms_mace import MSMACE, ModelConstants
 from models.repulsion import SCREENING, SCREENING_EXPONENT, SCREENING_LENGTH_ANG
 from models.weights import TrainedMember, write_member
@@ -74,6 +74,7 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
         ),
         long=None,
         product="symmetric",
+        first_layer="species" if hyper.layers[0].interaction == SPECIES_BLOCK else "residual",
         zbl="pair_repulsion_fn" in hyper.blocks,
         layers=len(hyper.layers),
         correlation=max(order for layer in hyper.layers for order in layer.correlations),
@@ -185,7 +186,8 @@ class _Weights:
         C, S = self.channels, self.n_species
         name, product = f"interactions.{k}", f"products.{k}"
         up = self.take(f"{name}.linear_up.weight", n_source, C, C) / math.sqrt(C)
-        n_skip = min(n_source, n_out)
+        by_species = header.interaction == SPECIES_BLOCK  # maps the message, not the features
+        kind, n_skip = ("species_map", self.config.short.l_max + 1) if by_species else ("skip", min(n_source, n_out))
         skip = self.take(f"{name}.skip_tp.weight", n_skip, C, S, C)[:, :, self.by_number] / math.sqrt(C * S)
         update = self.take(f"{product}.linear.weight", n_out, C, C) / math.sqrt(C)
         return {
@@ -194,7 +196,7 @@ class _Weights:
             **{f"product.weights.{degree}": self._product(k, header, degree) for degree in range(n_out)},
             **{f"product.linear.weights.{degree}": weight for degree, weight in enumerate(update)},
             **{
-                f"skip.weights.{degree}": weight.transpose(1, 0, 2).reshape(S * C, C)
+                f"{kind}.weights.{degree}": weight.transpose(1, 0, 2).reshape(S * C, C)
                 for degree, weight in enumerate(skip)
             },
         }

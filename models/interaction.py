@@ -72,7 +72,9 @@ class FusedPaths(nn.Module):
 class InteractionLayer(FusedPaths):
     """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i), A_i as in `FusedPaths`.
 
-    The paths are fused before the product basis, so terms of mixed range exist at every body order.
+    The paths are fused before the product basis, so terms of mixed range exist at every body order. A layer that is not
+    residual has no skip connection and knows its atom's species by a map of the message instead (mace-torch's
+    RealAgnosticInteractionBlock, for first layers): h_i' = ProductBasis_ν(FullyConnected(A_i, Z_i); Z_i).
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class InteractionLayer(FusedPaths):
         l_hidden: int,
         l_out: int,
         product: Literal["symmetric", "recursive"],
+        residual: bool,
         correlation: int,
         n_basis: int,
         n_species: int,
@@ -108,8 +111,12 @@ class InteractionLayer(FusedPaths):
             init=init,
         )
         self.l_skip = min(l_hidden, l_out)
-        self.skip = SpeciesLinear(self.l_skip, channels, channels, n_species, init=init)
         self.missing = (l_out + 1) ** 2 - (self.l_skip + 1) ** 2
+        self.residual = residual
+        if residual:
+            self.skip = SpeciesLinear(self.l_skip, channels, channels, n_species, init=init)
+        else:
+            self.species_map = SpeciesLinear(l_message, channels, channels, n_species, init=init)
 
     def forward(
         self,
@@ -120,10 +127,14 @@ class InteractionLayer(FusedPaths):
     ) -> Tensor:
         """Features h ((l_hidden+1)², T, C) to h' ((l_out+1)², T, C)."""
         A = concatenate(self.fused(h, neighbours, edges))  # ((l_message+1)², T, C)
+        if not self.residual:
+            return self.product(self.species_map.forward_species(A, species.one_hot), species)
         return self.product(A, species) + self.without_neighbours(h, species.one_hot)
 
     def without_neighbours(self, h: Tensor, one_hot: Tensor) -> Tensor:
-        """What the layer makes of an atom alone: the skip connection, shape ((l_out+1)², T, C)."""
+        """What the layer makes of an atom alone: the skip connection, if any, shape ((l_out+1)², T, C)."""
+        if not self.residual:
+            return h.new_zeros((self.l_skip + 1) ** 2 + self.missing, *h.shape[1:])
         skip = self.skip.forward_species(leading_degrees(h, self.l_skip), one_hot)
         return nn.functional.pad(skip, (0, 0, 0, 0, 0, self.missing)) if self.missing else skip
 

@@ -16,6 +16,8 @@ from al_engine.parts import UNREADABLE, open_hdf5
 
 SCHEMA = 1
 RESIDUAL_BLOCK = "RealAgnosticResidualInteractionBlock"
+SPECIES_BLOCK = "RealAgnosticInteractionBlock"
+"""Without skip connection; mace_run_train's first layer unless told otherwise."""
 KNOWN_BLOCKS = {
     "node_embedding": "LinearNodeEmbeddingBlock",
     "radial_embedding": "RadialEmbeddingBlock",
@@ -178,7 +180,7 @@ def _unsupported(hyper: MaceHyperParameters) -> Iterator[str]:
             yield f"its block `{name}` ({block}) is unknown here"
     yield from _unsupported_geometry(hyper)
     for k, layer in enumerate(hyper.layers):
-        yield from (f"layer {k}: {reason}" for reason in _unsupported_blocks(layer, first=hyper.layers[0]))
+        yield from (f"layer {k}: {reason}" for reason in _unsupported_blocks(layer, k, first=hyper.layers[0]))
         yield from (f"layer {k}: {reason}" for reason in _unsupported_irreps(hyper, k))
     yield from _unsupported_readouts(hyper)
 
@@ -205,7 +207,7 @@ def _unsupported_geometry(hyper: MaceHyperParameters) -> Iterator[str]:
     )
 
 
-def _unsupported_blocks(layer: MaceLayer, *, first: MaceLayer) -> Iterator[str]:
+def _unsupported_blocks(layer: MaceLayer, k: int, *, first: MaceLayer) -> Iterator[str]:
     inner = layer.radial_widths[1:-1]
     order = max(layer.correlations, default=0)
     yield from _that_hold(
@@ -214,10 +216,13 @@ def _unsupported_blocks(layer: MaceLayer, *, first: MaceLayer) -> Iterator[str]:
             "it is in the layout of cuEquivariance or OpenEquivariance; convert it to e3nn's with mace-torch first",
         ),
         (
-            layer.interaction != RESIDUAL_BLOCK,
+            layer.interaction not in {RESIDUAL_BLOCK, RESIDUAL_BLOCK if k else SPECIES_BLOCK},
             f"its interaction is a {layer.interaction}, not a {RESIDUAL_BLOCK}",
         ),
-        (not layer.product_adds_skip, "its product basis leaves out the skip connection"),
+        (
+            layer.interaction == RESIDUAL_BLOCK and not layer.product_adds_skip,
+            "its product basis leaves out the skip connection",
+        ),
         (
             layer.radial_network != "FullyConnectedNet",
             f"its radial network is a {layer.radial_network}, not a FullyConnectedNet",

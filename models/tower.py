@@ -50,6 +50,7 @@ class Tower(nn.Module):
                 l_hidden=l_in,
                 l_out=l_out,
                 product=config.product,
+                residual=k > 0 or config.first_layer == "residual",
                 correlation=config.correlation,
                 n_basis=config.bessel_functions,
                 n_species=n_species,

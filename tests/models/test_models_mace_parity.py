@@ -21,7 +21,7 @@ from models.mace_file import MaceExport, read_mace_export, read_mace_group
 from models.training import train_member
 
 DATA = Path(__file__).parent / "data"
-MODELS = ("default", "plain_scalars", "tensors", "heads", "one_layer", "last_readout", "repulsion")
+MODELS = ("default", "plain_scalars", "tensors", "heads", "one_layer", "last_readout", "repulsion", "plain_first")
 FRAMES = ("ethanol", "glycine", "squeezed", "cluster", "water", "salt", "atom")
 PERIODIC = ("water", "salt")
 
@@ -224,11 +224,6 @@ def test_a_readout_of_another_kind_is_refused(change):
     changed = export.hyper.model_copy(update={"readouts": [first, last.model_copy(update=change)]})
     with pytest.raises(InputError, match="readout 1"):
         convert_mace(replace(export, hyper=changed))
-
-
-def test_a_real_model_of_another_kind_is_refused():
-    with pytest.raises(InputError, match="layer 0: its interaction is a RealAgnosticInteractionBlock"):
-        convert_mace(_export("plain_first"))
 
 
 @pytest.mark.parametrize(
