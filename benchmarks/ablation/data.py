@@ -1,0 +1,291 @@
+"""GFN2-xTB data of C12F27N (perfluorotributylamine): clusters, larger clusters, periodic boxes, pairs of molecules.
+
+Geometries come from the engine's own samplers: MMFF94 Langevin MD of periodic boxes at the liquid's density. Training
+clusters are cut from one box while it cools from 900 to 280 K. Everything that is tested comes from other boxes, packed
+with other seeds and held at 300, 500, 700 and 900 K. Clusters are the molecules nearest a random point of the box, so a
+molecule may be inside one and at the surface of the next. Labels are tblite's, periodic where the frame is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ablation.pairs import pair_curves
+from al_engine.config import LabelsConfig, SystemConfig
+from al_engine.errors import InputError
+from al_engine.frame_io import read_labelled, write_labelled
+from al_engine.frames import FloatArray, Frame, IntArray, LabelledFrame
+from al_engine.parts import open_part, part_key, write_part
+from al_engine.protocols import Progress
+from al_engine.seeds import derived_rng, derived_seed
+from labelers.pool import LabelPool
+from labelers.registry import level_of_theory
+from samplers.anneal import ClassicalFrames, anneal, constant_temperature_frames
+from samplers.crop import nearest_molecules
+from samplers.system import System, boxed, build_system
+
+C12F27N = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)N(C(F)(F)C(F)(F)C(F)(F)C(F)(F)F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
+DENSITY_G_PER_CM3 = 1.88
+HOT_KELVIN, COLD_KELVIN = 900.0, 280.0
+TEST_KELVIN = (300.0, 500.0, 700.0, 900.0)
+TIMESTEP_FS = 1.0
+LABELS = LabelsConfig(backend="tblite")
+DESCRIPTION = (
+    "Geometries: MMFF94 Langevin MD (the engine's `samplers`) at 1.88 g/cm³. Training clusters: the {molecules} "
+    "molecules nearest a random point of a periodic box of {box_molecules}, {cuts} from each frame of an anneal from "
+    "900 to 280 K in {anneal_ps:g} ps. Test sets: other boxes, {test_ps:g} ps at each temperature. Curves: rigid "
+    "conformers from a box at 300 K. Labels: GFN2-xTB by tblite (`labelers`)."
+)
+"""Of the sizes' names, for the report."""
+RECIPE = 1
+"""To be raised whenever this module makes other data from the same sizes and seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much data.
+
+    Attributes:
+        train: Training clusters.
+        test: Test clusters, a multiple of the temperatures.
+        large: Clusters for the size-transfer test, a multiple of the temperatures.
+        bulk: Periodic boxes for the same, a multiple of the temperatures.
+        curves: Binding curves of two molecules.
+        molecules: Molecules of a training or test cluster.
+        large_molecules: Molecules of a larger cluster, and of a periodic box of the test.
+        box_molecules: Molecules of the box that clusters are cut from.
+        anneal_ps: Length of the training anneal.
+        test_ps: Length of a run at one test temperature, a quarter of it settling.
+        cuts: Clusters cut from one frame of a box.
+    """
+
+    train: int = 240
+    test: int = 60
+    large: int = 12
+    bulk: int = 8
+    curves: int = 12
+    molecules: int = 3
+    large_molecules: int = 8
+    box_molecules: int = 16
+    anneal_ps: float = 30.0
+    test_ps: float = 4.0
+    cuts: int = 4
+
+
+QUICK = Sizes(
+    train=16, test=4, large=4, bulk=0, curves=1, molecules=1, large_molecules=2, box_molecules=4, anneal_ps=1, test_ps=1
+)
+"""So little that the whole pipeline runs in a few minutes; its numbers mean nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledSet:
+    """Labelled frames of whole molecules.
+
+    Attributes:
+        frames: The F frames.
+        columns: What else is known of each frame, shape (F,): `temperature_kelvin`; for curves `curve`, `shift_ang`.
+        molecule_atoms: Atoms of one molecule; atoms stand molecule after molecule.
+    """
+
+    frames: tuple[LabelledFrame, ...]
+    columns: Mapping[str, FloatArray]
+    molecule_atoms: int
+
+    def molecule_of_atom(self, index: int) -> IntArray:
+        """The molecule each atom of a frame belongs to, shape (N,)."""
+        molecules: IntArray = np.arange(len(self.frames[index])) // self.molecule_atoms
+        return molecules
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Unlabelled:
+    frames: Sequence[Frame]
+    columns: Mapping[str, FloatArray]
+
+
+def load_data(folder: Path, *, sizes: Sizes, seed: int, workers: int, progress: Progress) -> dict[str, LabelledSet]:
+    """The sets `train`, `test`, `large`, `bulk` and `curves`; what is not in the folder yet is made and stored there.
+
+    Args:
+        folder: Where the sets are kept, one HDF5 file each.
+        sizes: How much of everything.
+        seed: Seed of conformers, packings, velocities, cuts and orientations.
+        workers: Labelling processes.
+        progress: Told what is being made.
+
+    Raises:
+        InputError: If labels fail.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    molecule = build_system(
+        SystemConfig(smiles=C12F27N, molecules=1, density_g_per_cm3=DENSITY_G_PER_CM3), base_dir=folder, seed=seed
+    )
+    makers: dict[str, Callable[[Progress], _Unlabelled]] = {
+        "train": lambda tell: _training_clusters(molecule, sizes, seed=seed, progress=tell),
+        "test": lambda tell: _test_clusters(
+            molecule, sizes, count=sizes.test, size=sizes.molecules, seed=seed, progress=tell
+        ),
+        "large": lambda tell: _test_clusters(
+            molecule, sizes, count=sizes.large, size=sizes.large_molecules, seed=seed, progress=tell
+        ),
+        "bulk": lambda tell: _bulk(molecule, sizes, seed=seed, progress=tell),
+        "curves": lambda tell: _curves(molecule, sizes, seed=seed, progress=tell),
+    }
+    return {
+        name: _load_or_make(
+            folder / f"{name}.h5",
+            make,
+            inputs={"recipe": RECIPE, "sizes": asdict(sizes), "seed": seed},
+            molecule_atoms=len(molecule.frame),
+            workers=workers,
+            progress=progress,
+        )
+        for name, make in makers.items()
+    }
+
+
+def _load_or_make(
+    path: Path,
+    make: Callable[[Progress], _Unlabelled],
+    *,
+    inputs: Mapping[str, object],
+    molecule_atoms: int,
+    workers: int,
+    progress: Progress,
+) -> LabelledSet:
+    level = level_of_theory(LABELS, periodic=True)
+    key = part_key(path.stem, {**inputs, "level": level.to_dict()}, [])
+    if path.is_file():
+        with open_part(path) as root:
+            if root.attrs["key"] == key:
+                columns = {name: root["columns"][name][()] for name in root["columns"]}
+                return LabelledSet(tuple(read_labelled(root["labelled"])), columns, molecule_atoms)
+
+    def tell(done: int, total: int, note: str = "") -> None:
+        progress(done, total, f"{path.stem}: {note}")
+
+    made = make(tell)
+    with LabelPool(LABELS, periodic=True, workers=workers) as pool:
+        outcomes = pool.label(
+            made.frames,
+            time_limit_s=LABELS.time_limit_s,
+            progress=lambda done, total, note="": tell(done, total, f"labels {note}"),
+        )
+    labelled = [outcome.labelled for outcome in outcomes if outcome.labelled is not None]
+    if len(labelled) < len(outcomes):
+        failed = next(outcome for outcome in outcomes if outcome.labelled is None)
+        raise InputError(
+            f"{len(outcomes) - len(labelled)} of {len(outcomes)} labels of {path.stem} failed, the first with "
+            f"'{failed.message}'; try another --seed"
+        )
+    with write_part(path, kind=path.stem, key=key) as root:
+        write_labelled(root.create_group("labelled"), labelled)
+        group = root.create_group("columns")
+        for name, column in made.columns.items():
+            group[name] = column
+    return LabelledSet(tuple(labelled), made.columns, molecule_atoms)
+
+
+def _training_clusters(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _Unlabelled:
+    box = boxed(molecule, sizes.box_molecules, seed=derived_seed(seed, "training box"))
+    run = anneal(
+        box,
+        hot_kelvin=HOT_KELVIN,
+        cold_kelvin=COLD_KELVIN,
+        duration_ps=sizes.anneal_ps,
+        frames=-(-sizes.train // sizes.cuts),
+        timestep_fs=TIMESTEP_FS,
+        seed=derived_seed(seed, "training anneal"),
+        progress=progress,
+    )
+    return _cut(box, run, count=sizes.train, size=sizes.molecules, rng=derived_rng(seed, "training cuts"))
+
+
+def _test_clusters(
+    molecule: System, sizes: Sizes, *, count: int, size: int, seed: int, progress: Progress
+) -> _Unlabelled:
+    """Clusters at each test temperature; those of different sizes come from different boxes."""
+    per_temperature = _share(count)
+    parts = []
+    for index, kelvin in enumerate(TEST_KELVIN if count else ()):
+        box = boxed(molecule, sizes.box_molecules, seed=derived_seed(seed, "test box", size, index))
+        run = constant_temperature_frames(
+            box,
+            kelvin=kelvin,
+            hot_kelvin=HOT_KELVIN,
+            duration_ps=sizes.test_ps,
+            frames=-(-per_temperature // sizes.cuts),
+            timestep_fs=TIMESTEP_FS,
+            seed=derived_seed(seed, "test run", size, index),
+            progress=progress,
+        )
+        parts.append(_cut(box, run, count=per_temperature, size=size, rng=derived_rng(seed, "test cuts", size, index)))
+    return _joined(parts)
+
+
+def _bulk(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _Unlabelled:
+    """Whole periodic boxes, of as many molecules as the larger clusters."""
+    per_temperature = _share(sizes.bulk)
+    parts = []
+    for index, kelvin in enumerate(TEST_KELVIN if sizes.bulk else ()):
+        run = constant_temperature_frames(
+            boxed(molecule, sizes.large_molecules, seed=derived_seed(seed, "bulk box", index)),
+            kelvin=kelvin,
+            hot_kelvin=HOT_KELVIN,
+            duration_ps=sizes.test_ps,
+            frames=per_temperature,
+            timestep_fs=TIMESTEP_FS,
+            seed=derived_seed(seed, "bulk run", index),
+            progress=progress,
+        )
+        parts.append(_Unlabelled(run.frames, {"temperature_kelvin": run.temperature_kelvin}))
+    return _joined(parts)
+
+
+def _curves(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _Unlabelled:
+    """Two molecules along their separation; conformers from a run of one molecule's neighbours at 300 K."""
+    box = boxed(molecule, 2 * sizes.curves, seed=derived_seed(seed, "conformer box"))
+    run = constant_temperature_frames(
+        box,
+        kelvin=TEST_KELVIN[0],
+        hot_kelvin=HOT_KELVIN,
+        duration_ps=sizes.test_ps,
+        frames=1,
+        timestep_fs=TIMESTEP_FS,
+        seed=derived_seed(seed, "conformer run"),
+        progress=progress,
+    )
+    conformers = run.frames[0].positions.reshape(2 * sizes.curves, -1, 3)
+    frames, curve, shift = pair_curves(molecule.frame.numbers, conformers, rng=derived_rng(seed, "pair orientations"))
+    return _Unlabelled(frames, {"curve": curve, "shift_ang": shift})
+
+
+def _cut(box: System, run: ClassicalFrames, *, count: int, size: int, rng: np.random.Generator) -> _Unlabelled:
+    """`count` clusters of `size` molecules around random points, the same number from every frame of a run."""
+    sources = np.arange(count) * len(run.frames) // count
+    clusters = [
+        nearest_molecules(
+            run.frames[source],
+            box.molecule_of_atom,
+            box.bonds.pairs,
+            size,
+            centre=rng.uniform(size=3) @ run.frames[source].cell,
+        )[0]
+        for source in sources
+    ]
+    return _Unlabelled(clusters, {"temperature_kelvin": run.temperature_kelvin[sources]})
+
+
+def _joined(parts: Sequence[_Unlabelled]) -> _Unlabelled:
+    columns = np.concatenate([part.columns["temperature_kelvin"] for part in parts]) if parts else np.zeros(0)
+    return _Unlabelled([frame for part in parts for frame in part.frames], {"temperature_kelvin": columns})
+
+
+def _share(count: int) -> int:
+    share, remainder = divmod(count, len(TEST_KELVIN))
+    if remainder:
+        raise ValueError(f"{count} frames can't be spread evenly over {len(TEST_KELVIN)} temperatures")
+    return share

@@ -1,0 +1,66 @@
+"""Two rigid molecules along their separation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from al_engine.frames import FloatArray, Frame, IntArray
+
+_ALONG = np.array([1.0, 0.0, 0.0])
+CONTACT_ANG = 2.9
+"""Distance of the closest atoms at contact: twice the van der Waals radius of fluorine (Alvarez 2013: 1.46 Å)."""
+SHIFTS_ANG = (-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0)
+"""How far the second molecule has been moved from contact; the last is the zero of a curve's energies."""
+
+
+def pair_curves(
+    numbers: IntArray, conformers: FloatArray, *, rng: np.random.Generator, shifts: Sequence[float] = SHIFTS_ANG
+) -> tuple[list[Frame], FloatArray, FloatArray]:
+    """Curves of conformers taken two by two, each turned at random and moved apart along x.
+
+    Args:
+        numbers: Atomic numbers of one molecule, shape (n,).
+        conformers: Positions of 2 C molecules in Å, shape (2 C, n, 3).
+        rng: Draws the orientations.
+        shifts: Separations beyond contact in Å.
+
+    Returns:
+        The frames, curve after curve, the curve each belongs to and its shift in Å, both of shape (F,).
+    """
+    frames, curve, shift = [], [], []
+    for k in range(len(conformers) // 2):
+        first, second = (turned(x - x.mean(0), rng) for x in conformers[2 * k : 2 * k + 2])
+        second[:, 0] += contact_separation(first, second)
+        for s in shifts:
+            positions = np.concatenate([first, second + s * _ALONG])
+            frames.append(Frame(numbers=np.tile(numbers, 2), positions=positions))
+            curve.append(float(k))
+            shift.append(s)
+    return frames, np.array(curve), np.array(shift)
+
+
+def contact_separation(first: FloatArray, second: FloatArray) -> float:
+    """How far along x the second body (m, 3) must be moved, coming from far away, until the first (n, 3) is in contact.
+
+    The outermost separation in Å at which the closest pair of atoms is `CONTACT_ANG` apart. A pair that is y apart
+    across x is in contact at dx = sqrt(contact² - y²); the outermost of all pairs' is the bodies'.
+    """
+    apart = first[:, None] - second[None]  # (n, m, 3)
+    across = CONTACT_ANG**2 - apart[..., 1] ** 2 - apart[..., 2] ** 2
+    if not (across > 0).any():
+        return 0.0  # they pass each other
+    return float((apart[..., 0] + np.sqrt(np.maximum(across, 0.0)))[across > 0].max())
+
+
+def turned(positions: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Positions (n, 3) after a rotation drawn uniformly (a random unit quaternion)."""
+    w, x, y, z = (q := rng.normal(size=4)) / np.linalg.norm(q)
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    result: FloatArray = positions @ rotation.T
+    return result

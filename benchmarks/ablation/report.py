@@ -1,0 +1,175 @@
+"""The accuracy tables in Markdown, from the result file's numbers alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ablation.metrics import TAIL_ANG
+from ablation.pairs import CONTACT_ANG
+
+READING = "<!-- Written by hand after looking at the tables; the command keeps what stands below this line. -->"
+
+Column = tuple[str, str, str, int]
+"""Heading, set, error, digits after the point."""
+INTRODUCTION = (
+    "C12F27N, GFN2-xTB: {train} training clusters of {molecules} molecules; each variant is trained for {budget} "
+    "(seeds {seeds}; learning rate {learning_rate:g}). Mean over seeds ± half their range; mean absolute errors, "
+    "vectors by component. The first row of the tables of errors is what a model scores that knows the mean energy and nothing "
+    "else."
+)
+LARGER = (
+    "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules} (labels: tblite's"
+    " periodic GFN2-xTB). Training frames all hold {molecules} molecules, so their mean binding energy can't be told "
+    "from the molecules' own; *centred* is the energy error beyond its mean over the set."
+)
+CURVES = (
+    "{curves} pairs of rigid conformers, turned at random; energies relative to 15 Å beyond contact (closest atoms "
+    "{contact:g} Å apart). Errors in meV per pair: inside contact (by 0.2 to 0.8 Å), from contact on, from {tail:g} Å"
+    " beyond it; and of the well."
+)
+SCAN = (
+    "The learning rate is the same for all: of those tried with {share:g} of the budget and another seed, the one with "
+    "the lowest geometric mean of the validation losses (eV²): {losses}."
+)
+UPDATES = (
+    "Updates are what the budget buys at the pace measured over {timed_updates} of them: the cosine schedule needs "
+    "their number beforehand."
+)
+TABLES: Sequence[tuple[str, str, Sequence[Column]]] = (
+    (
+        "Test clusters",
+        "{test} clusters of {molecules} molecules from other boxes, {temperatures}.",
+        (
+            ("E meV/atom", "test", "energy_mev_per_atom", 2),
+            ("F meV/Å", "test", "force_mev_per_ang", 1),
+            ("net F on a molecule, meV/Å", "test", "net_force_mev_per_ang", 1),
+            ("torque on a molecule, meV", "test", "torque_mev", 0),
+        ),
+    ),
+    (
+        "Larger systems",
+        LARGER,
+        (
+            ("clusters: E meV/atom", "large", "energy_mev_per_atom", 2),
+            ("centred", "large", "energy_centred_mev_per_atom", 2),
+            ("F meV/Å", "large", "force_mev_per_ang", 1),
+            ("net F meV/Å", "large", "net_force_mev_per_ang", 1),
+            ("boxes: E meV/atom", "bulk", "energy_mev_per_atom", 2),
+            ("centred", "bulk", "energy_centred_mev_per_atom", 2),
+            ("F meV/Å", "bulk", "force_mev_per_ang", 1),
+            ("net F meV/Å", "bulk", "net_force_mev_per_ang", 1),
+        ),
+    ),
+    (
+        "Two molecules along their separation",
+        CURVES,
+        (
+            ("inside contact", "curves", "wall_mev", 1),
+            ("from contact on", "curves", "binding_mev", 1),
+            (f"from {TAIL_ANG:g} Å on", "curves", "tail_mev", 1),
+            ("well depth", "curves", "depth_mev", 1),
+            ("well position, Å", "curves", "position_ang", 2),
+        ),
+    ),
+)
+
+
+def markdown(result: Mapping[str, Any], *, reading: str) -> str:
+    """The page.
+
+    Args:
+        result: The content of the result file.
+        reading: What was written by hand below `READING`.
+    """
+    about, sizes = result["about"], result["data"]["sizes"]
+    words = {
+        **sizes,
+        "temperatures": ", ".join(f"{kelvin:g}" for kelvin in result["data"]["test_kelvin"]) + " K",
+        "seeds": ", ".join(str(seed) for seed in result["seeds"]),
+        "budget": f"{result['updates']} updates on {result['device']}"
+        if result["updates"]
+        else f"about {result['budget_s']:g} CPU seconds on one core",
+        "learning_rate": result["learning_rate"],
+        "contact": CONTACT_ANG,
+        "tail": TAIL_ANG,
+    }
+    lines = [
+        "# Accuracy",
+        "",
+        INTRODUCTION.format(**words),
+        "",
+        *_costs(result),
+    ]
+    for title, text, columns in TABLES:
+        present = [column for column in columns if column[1] in result["magnitudes"]]
+        if present:
+            lines += [f"## {title}", "", text.format(**words), "", *_table(result, present), ""]
+    lines += [
+        "## How",
+        "",
+        *(f"- {line}" for line in _method(result)),
+        f"- Command: `{about['command']}`, {about['date']}.",
+        f"- Machine: {about['machine']}.",
+        "- Versions: " + ", ".join(f"{name} {version}" for name, version in about["versions"].items()) + ".",
+        "",
+        READING,
+    ]
+    return "\n".join(lines) + "\n" + (reading or "\n")
+
+
+def reading_of(page: str) -> str:
+    """What was written by hand in a page."""
+    return page.partition(READING + "\n")[2]
+
+
+def _costs(result: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "| variant | weights | updates | training, CPU s | E+F of a test cluster, CPU ms |",
+        "| --- |" + " ---: |" * 4,
+    ]
+    for row in result["variants"]:
+        if not row["runs"]:
+            lines.append(f"| {row['variant']} |  |  |  |  |")
+            continue
+        facts = [run["facts"] for run in row["runs"]]
+        seconds = sum(fact["seconds"] for fact in facts) / len(facts)
+        lines.append(
+            f"| {row['variant']} | {facts[0]['weights']} | {facts[0]['updates']} | {seconds:.0f} "
+            f"| {_number(row['evaluation_ms'], 1)} |"
+        )
+    return [*lines, ""]
+
+
+def _table(result: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
+    lines = ["| variant | " + " | ".join(c[0] for c in columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    magnitudes = [_number(result["magnitudes"][name].get(error), digits) for _, name, error, digits in columns]
+    lines.append("| *none* | " + " | ".join(magnitudes) + " |")
+    for row in result["variants"]:
+        if row["runs"]:
+            cells = [
+                _number(row["errors"][name][error][0], digits)
+                + (f" ± {row['errors'][name][error][1]:.{digits}f}" if len(row["runs"]) > 1 else "")
+                for _, name, error, digits in columns
+            ]
+        else:
+            cells = ["diverged" if row["failed"] else "not run yet"] + [""] * (len(columns) - 1)
+        lines.append(f"| {row['variant']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _method(result: Mapping[str, Any]) -> list[str]:
+    rates = result["rates"]
+    losses = "; ".join(
+        f"{entry['rate']:g}: "
+        + ", ".join(f"`{name}` {_number(loss, 3) or 'diverged'}" for name, loss in entry.items() if name != "rate")
+        for entry in rates["validation_loss"]
+    )
+    return [
+        result["data"]["description"],
+        SCAN.format(share=rates["share"], losses=losses),
+        *([] if result["updates"] else [UPDATES.format(timed_updates=result["timed_updates"])]),
+        "Every variant's config, every seed's errors: `results/accuracy.json`.",
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,275 @@
+"""Training runs: how many updates a budget buys, the training, the errors; each stored, and found again."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablation.data import LabelledSet
+from ablation.metrics import Predictions, curve_errors, set_errors
+from ablation.variants import training
+from al_engine.config import ModelConfig
+from al_engine.disk import write_file
+from al_engine.errors import InputError
+from al_engine.frames import dataset_digest
+from al_engine.parts import open_part, part_key, write_part
+from models.committee import Committee
+from models.training import train_member
+from models.weights import TrainedMember, read_member, write_member
+
+FIRST_TIMED, LAST_TIMED = 20, 60
+"""Updates between which the time of one is measured; `train_member` tells every 20th."""
+EVALUATIONS = 15
+SECONDS_BETWEEN_LINES = 20.0
+PACES = "seconds_per_update.json"
+METRICS = 1
+"""To be raised when the errors that are computed of a trained model change."""
+_MEMBER = "ablation-member"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One model to train.
+
+    Attributes:
+        variant: Its name in the table.
+        model: Architecture.
+        seed: Of weights, held-out frames and batches.
+        learning_rate: Peak of the schedule.
+        budget_s: CPU seconds of training, for which `with_updates` finds the updates.
+        updates: Gradient updates; 0: not known yet.
+        device: Where it is trained.
+    """
+
+    variant: str
+    model: ModelConfig
+    seed: int
+    learning_rate: float
+    budget_s: float
+    updates: int = 0
+    device: str = "cpu"
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return f"{self.variant}, rate {self.learning_rate:g}, seed {self.seed}"
+
+    @property
+    def pace_key(self) -> str:
+        """Names what the time of an update depends on."""
+        return part_key("ablation-pace", {"model": self.model.model_dump()}, [])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        facts: `updates`, CPU `seconds`, `validation_loss` (eV², weighted) and number of `weights`; or `failed`.
+        errors: Of every set, by the names of `metrics.set_errors` and `metrics.curve_errors`.
+    """
+
+    facts: Mapping[str, Any]
+    errors: Mapping[str, Mapping[str, float]]
+
+
+def seconds_per_update(run: Run, data: LabelledSet) -> float:
+    """CPU seconds of one gradient update, preparation and validation not counted."""
+    times: dict[int, float] = {}
+
+    def note(done: int, total: int, note: str = "") -> None:
+        del total, note
+        times[done] = time.process_time()
+
+    updates = LAST_TIMED + 1
+    train_member(
+        frames=data.frames,
+        model=run.model,
+        training=training(updates=updates, learning_rate=run.learning_rate).model_copy(
+            update={"validation_interval": updates}
+        ),
+        seed=run.seed,
+        updates=updates,
+        progress=note,
+    )
+    return (times[LAST_TIMED] - times[FIRST_TIMED]) / (LAST_TIMED - FIRST_TIMED)
+
+
+def train(run: Run, data: LabelledSet, folder: Path) -> None:
+    """Train and keep the member; of a run that diverges, what was said."""
+    start, said = time.process_time(), time.monotonic()
+
+    def say(done: int, total: int, note: str = "") -> None:
+        nonlocal said
+        if note and time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            log(f"{run.title}: {done} of {total} updates, {note}")
+
+    with write_part(_member_path(run, folder), kind=_MEMBER, key=_member_key(run, data)) as root:
+        try:
+            member = train_member(
+                frames=data.frames,
+                model=run.model,
+                training=training(updates=run.updates, learning_rate=run.learning_rate),
+                seed=run.seed,
+                updates=run.updates,
+                device=run.device,
+                progress=say,
+            )
+        except InputError as error:
+            root.attrs["facts"] = json.dumps({"failed": str(error)})
+            return
+        write_member(root.create_group("member"), member)
+        facts = {
+            "updates": run.updates,
+            "seconds": time.process_time() - start,
+            "validation_loss": float(np.min(member.history.validation_loss)),
+            "weights": sum(weight.numel() for weight in member.model.parameters()),
+        }
+        root.attrs["facts"] = json.dumps(facts)
+
+
+def outcome(run: Run, data: Mapping[str, LabelledSet], folder: Path) -> Outcome | None:
+    """What became of a run, None if it has not been trained; errors are computed once and kept.
+
+    Args:
+        run: The run.
+        data: The set `train`, and those to be scored on.
+        folder: Where members and errors are kept.
+    """
+    path = _member_path(run, folder)
+    if not run.updates or not path.is_file():
+        return None
+    with open_part(path) as root:
+        if root.attrs["key"] != _member_key(run, data["train"]):
+            return None
+        facts = json.loads(str(root.attrs["facts"]))
+        content = str(root.attrs["content_hash"])
+    if "failed" in facts:
+        return Outcome(facts=facts, errors={})
+    tests = {name: data[name] for name in sorted(data) if name != "train" and data[name].frames}
+    digests = [dataset_digest(item.frames) for item in tests.values()]
+    key = part_key("ablation-errors", {"metrics": METRICS, "sets": list(tests)}, [content, *digests])
+    stored = path.with_suffix(".json")
+    if stored.is_file() and (found := json.loads(stored.read_text(encoding="utf-8")))["key"] == key:
+        return Outcome(facts=facts, errors=found["errors"])
+    member = trained(run, folder)
+    errors = {name: _errors(member, item, curves=name == "curves") for name, item in tests.items()}
+    if errors:
+        write_file(stored, json.dumps({"key": key, "errors": errors}, indent=1).encode())
+    return Outcome(facts=facts, errors=errors)
+
+
+def _errors(member: TrainedMember, data: LabelledSet, *, curves: bool) -> dict[str, float]:
+    predicted = predict(member, data)
+    return curve_errors(data, predicted.energies) if curves else set_errors(data, predicted)
+
+
+def trained(run: Run, folder: Path) -> TrainedMember:
+    """The member a finished run left."""
+    with open_part(_member_path(run, folder)) as root:
+        return read_member(root["member"])
+
+
+def predict(member: TrainedMember, data: LabelledSet) -> Predictions:
+    """A member's energies and forces on a set."""
+    energies, forces = Committee([member.model]).predict([item.frame for item in data.frames], batch_size=4)
+    return Predictions(energies[0], [f[0] for f in forces])
+
+
+def evaluation_ms(members: Mapping[str, TrainedMember], data: LabelledSet) -> dict[str, float]:
+    """CPU milliseconds of energy and forces of the set's first frame, as in MD: medians, members taking turns."""
+    frame = data.frames[0].frame
+    bound = {name: Committee([member.model]).bind([frame]) for name, member in members.items()}
+    positions = torch.tensor(frame.positions)
+    times: dict[str, list[float]] = {name: [] for name in members}
+    for turn in range(EVALUATIONS + 3):
+        for name, committee in bound.items():
+            start = time.process_time()
+            committee.energy_and_forces(positions, 0)
+            if turn >= 3:  # noqa: PLR2004  # the first ones warm up
+                times[name].append(1000.0 * (time.process_time() - start))
+    return {name: median(values) for name, values in times.items()}
+
+
+@contextlib.contextmanager
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes with one thread each, new ones: they inherit neither torch nor its threads."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a process starts
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool
+
+
+def measure_paces(pool: ProcessPoolExecutor, runs: Sequence[Run], data: LabelledSet, folder: Path) -> None:
+    """Measure how fast each variant trains, one after another in each process, unless the folder knows."""
+    known = _paces(folder)
+    missing = {run.pace_key: run for run in runs if not run.updates and run.pace_key not in known}
+    waiting = {pool.submit(seconds_per_update, run, data): run for run in missing.values()}
+    for future in as_completed(waiting):
+        run = waiting[future]
+        known[run.pace_key] = future.result()
+        write_file(folder / PACES, json.dumps(known, indent=1).encode())
+        log(f"{run.variant}: {1000 * known[run.pace_key]:.0f} ms per update")
+
+
+def with_updates(runs: Sequence[Run], folder: Path) -> list[Run]:
+    """The runs, those without a number of updates with what their budgets buy, where the pace has been measured."""
+    known = _paces(folder)
+    return [
+        run
+        if run.updates or run.pace_key not in known
+        else replace(run, updates=max(2, round(run.budget_s / known[run.pace_key])))
+        for run in runs
+    ]
+
+
+def run_all(pool: ProcessPoolExecutor, runs: Sequence[Run], data: Mapping[str, LabelledSet], folder: Path) -> None:
+    """Train and score what has not been."""
+    waiting = {pool.submit(_train_and_score, run, data, folder): run for run in runs}
+    for done, future in enumerate(as_completed(waiting), start=1):
+        future.result()
+        log(f"[{done}/{len(runs)}] {waiting[future].title}: done")
+
+
+def log(text: str) -> None:
+    """A line for whoever watches."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def _train_and_score(run: Run, data: Mapping[str, LabelledSet], folder: Path) -> None:
+    if outcome(run, data, folder) is None:
+        train(run, data["train"], folder)
+        outcome(run, data, folder)
+
+
+def _paces(folder: Path) -> dict[str, float]:
+    path = folder / PACES
+    known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return known
+
+
+def _member_path(run: Run, folder: Path) -> Path:
+    words = "".join(c if c.isalnum() or c in "-." else " " for c in run.title).split()
+    return folder / f"{'-'.join(words)}.h5"
+
+
+def _member_key(run: Run, data: LabelledSet) -> str:
+    inputs = {
+        "model": run.model.model_dump(),
+        "training": training(updates=run.updates, learning_rate=run.learning_rate).model_dump(),
+        "seed": run.seed,
+        "updates": run.updates,
+    }
+    return part_key(_MEMBER, inputs, [dataset_digest(data.frames)])

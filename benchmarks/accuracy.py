@@ -1,0 +1,235 @@
+"""Train variants of the model alike on GFN2-xTB data of C12F27N and tabulate their errors.
+
+Makes the data, finds a learning rate, trains every variant for the same CPU time, writes `results/accuracy.json` and
+`accuracy.md`. Everything finished is kept in the folder `--data`: the same command goes on where it was stopped, and
+`--report` makes the tables from what is there.
+
+    python benchmarks/accuracy.py --jobs 2
+    python benchmarks/accuracy.py --quick
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablation.data import DESCRIPTION, QUICK, TEST_KELVIN, LabelledSet, Sizes, load_data
+from ablation.metrics import curve_magnitudes, set_magnitudes, summary
+from ablation.report import markdown, reading_of
+from ablation.runs import (
+    FIRST_TIMED,
+    LAST_TIMED,
+    SECONDS_BETWEEN_LINES,
+    Run,
+    evaluation_ms,
+    log,
+    measure_paces,
+    outcome,
+    run_all,
+    trained,
+    with_updates,
+    workers,
+)
+from ablation.variants import RATES, SCANNED, variants
+from al_engine.disk import write_file
+from al_engine.errors import AlEngineError, InputError
+from machine import circumstances, versions
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "tblite")
+SCAN_SHARE = 0.2
+"""Budget of a run of the learning-rate scan, relative to the others'."""
+SCAN_SEED = 100
+"""Other weights and held-out frames than any run of the table."""
+QUICK_BUDGET_S = 3.0
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; every option has the default that the published figures use."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=HERE / ".cache", help="folder of data and trained models")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.md and results/accuracy.json")
+    parser.add_argument("--budget", type=float, default=360.0, metavar="S", help="CPU seconds of training per run")
+    parser.add_argument("--updates", type=int, default=0, help="updates of each run, instead of a budget of time")
+    parser.add_argument(
+        "--device", default="cpu", help="where to train; a GPU needs --updates: its time is not the CPU's"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of each variant")
+    parser.add_argument("--data-seed", type=int, default=0, help="seed of the data")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--rate", type=float, help="learning rate; without it a scan decides")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", choices=list(variants()), help="train only these")
+    parser.add_argument("--stop-after", choices=["data", "scan"], help="go no further")
+    parser.add_argument("--report", action="store_true", help="train nothing, tabulate what is there")
+    parser.add_argument("--quick", action="store_true", help="tiny data and budgets, to see that all of it runs")
+    options = parser.parse_args(arguments)
+    if options.device != "cpu" and not options.updates:
+        parser.error("--device needs --updates")
+    return options
+
+
+@dataclass(slots=True)
+class Lines:
+    """Progress as a line now and then."""
+
+    _said: float = field(default=0.0)
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Say how far it is, unless it was said a moment ago."""
+        if done == total or time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            log(f"{note}: {done} of {total}")
+
+
+def scan_runs(options: argparse.Namespace) -> list[Run]:
+    """Short runs of some variants at every learning rate."""
+    share = {"budget_s": SCAN_SHARE * options.budget, "updates": round(SCAN_SHARE * options.updates)}
+    return [
+        Run(name, variants()[name], SCAN_SEED, rate, device=options.device, **share)
+        for rate in ([options.rate] if options.rate else RATES)
+        for name in SCANNED
+    ]
+
+
+def table_runs(options: argparse.Namespace, rate: float) -> list[Run]:
+    """The runs of the table, all variants of the first seed first."""
+    return [
+        Run(name, model, seed, rate, options.budget, options.updates, options.device)
+        for seed in options.seeds
+        for name, model in variants().items()
+    ]
+
+
+def scanned_losses(options: argparse.Namespace, train: LabelledSet, folder: Path) -> dict[float, dict[str, float]]:
+    """Validation losses of the scan's runs that are done, by learning rate and variant; infinite where it diverged."""
+    found: dict[float, dict[str, float]] = {}
+    for run in with_updates(scan_runs(options), folder):
+        done = outcome(run, {"train": train}, folder)
+        if done is not None:
+            found.setdefault(run.learning_rate, {})[run.variant] = done.facts.get("validation_loss", math.inf)
+    return found
+
+
+def best_rate(losses: Mapping[float, Mapping[str, float]]) -> float:
+    """The learning rate with the lowest geometric mean of the variants' losses.
+
+    Raises:
+        InputError: If there is none.
+    """
+    complete = {rate: math.prod(found.values()) for rate, found in losses.items() if len(found) == len(SCANNED)}
+    if not complete or not math.isfinite(min(complete.values())):
+        raise InputError(
+            "no learning rate's scan has ended well; run it first, without --report, or with smaller --rate"
+        )
+    return min(complete, key=lambda rate: complete[rate])
+
+
+def train_missing(options: argparse.Namespace, data: Mapping[str, LabelledSet], folder: Path) -> None:
+    """The scan, then every run of the table that is not there yet."""
+    train = {"train": data["train"]}
+    with workers(options.jobs) as pool:
+        scan = scan_runs(options)
+        measure_paces(pool, scan, data["train"], folder)
+        run_all(pool, with_updates(scan, folder), train, folder)
+        rate = best_rate(scanned_losses(options, data["train"], folder))
+        log(f"learning rate {rate:g}")
+        if options.stop_after == "scan":
+            return
+        runs = [run for run in table_runs(options, rate) if not options.only or run.variant in options.only]
+        measure_paces(pool, runs, data["train"], folder)
+        run_all(pool, with_updates(runs, folder), data, folder)
+
+
+def tabulated(
+    options: argparse.Namespace, data: Mapping[str, LabelledSet], sizes: Sizes, folder: Path
+) -> dict[str, Any]:
+    """The content of the result file, from what the folder has."""
+    losses = scanned_losses(options, data["train"], folder)
+    rate = best_rate(losses)
+    runs = with_updates(table_runs(options, rate), folder)
+    done = [(run, found) for run in runs if (found := outcome(run, data, folder)) is not None]
+    good = [(run, found) for run, found in done if "failed" not in found.facts]
+    members = {run.variant: trained(run, folder) for run, _ in reversed(good)}  # of the first seed
+    milliseconds = evaluation_ms(members, data["test"]) if members else {}
+    rows = []
+    for name, model in variants().items():
+        mine = [(run, found) for run, found in good if run.variant == name]
+        sets = mine[0][1].errors if mine else {}
+        rows.append(
+            {
+                "variant": name,
+                "model": model.model_dump(),
+                "evaluation_ms": milliseconds.get(name),
+                "runs": [{"seed": run.seed, "facts": found.facts, "errors": found.errors} for run, found in mine],
+                "failed": [
+                    found.facts["failed"] for run, found in done if run.variant == name and "failed" in found.facts
+                ],
+                "errors": {kind: summary([found.errors[kind] for _, found in mine]) for kind in sets},
+            }
+        )
+    return {
+        "budget_s": None if options.updates else options.budget,
+        "updates": options.updates or None,
+        "device": options.device,
+        "seeds": options.seeds,
+        "learning_rate": rate,
+        "rates": {
+            "share": SCAN_SHARE,
+            "validation_loss": [
+                {"rate": tried, **{name: loss if math.isfinite(loss) else None for name, loss in found.items()}}
+                for tried, found in losses.items()
+            ],
+        },
+        "timed_updates": LAST_TIMED - FIRST_TIMED,
+        "data": {
+            "seed": options.data_seed,
+            "sizes": asdict(sizes),
+            "test_kelvin": TEST_KELVIN,
+            "description": DESCRIPTION.format(**asdict(sizes)),
+        },
+        "magnitudes": {
+            name: curve_magnitudes(item) if name == "curves" else set_magnitudes(item)
+            for name, item in data.items()
+            if item.frames
+        },
+        "variants": rows,
+    }
+
+
+def main() -> None:
+    """Make, train, tabulate."""
+    options = parse_arguments()
+    about = {**circumstances(), "versions": versions(PACKAGES)}
+    folder, sizes = options.data, Sizes()
+    if options.quick:
+        folder, sizes, options.budget = folder / "quick", QUICK, QUICK_BUDGET_S
+        options.output = folder
+    runs = folder / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    (options.output / "results").mkdir(parents=True, exist_ok=True)
+    try:
+        data = load_data(folder, sizes=sizes, seed=options.data_seed, workers=options.jobs, progress=Lines())
+        if options.stop_after == "data":
+            return
+        if not options.report:
+            train_missing(options, data, runs)
+        if options.stop_after == "scan":
+            return
+        result = {"about": about, **tabulated(options, data, sizes, runs)}
+    except AlEngineError as error:
+        raise SystemExit(f"error: {error}") from None
+    page = options.output / "accuracy.md"
+    reading = reading_of(page.read_text(encoding="utf-8")) if page.is_file() else ""
+    write_file(options.output / "results" / "accuracy.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_file(page, markdown(result, reading=reading).encode())
+    log(f"written: {page}")
+
+
+if __name__ == "__main__":
+    main()
