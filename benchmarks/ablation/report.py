@@ -13,8 +13,8 @@ Column = tuple[str, str, str, int]
 INTRODUCTION = (
     "C12F27N, GFN2-xTB: {train} training clusters of {molecules} molecules; each variant is trained for {budget} "
     "(seeds {seeds}; learning rate {learning_rate:g}). Mean over seeds ± half their range; mean absolute errors, "
-    "vectors by component. The first row of the tables of errors is what a model scores that knows the mean energy and nothing "
-    "else."
+    "vectors by component. The first row of the tables of errors is what a model scores that knows the mean energy "
+    "and nothing else."
 )
 LARGER = (
     "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules} (labels: tblite's"
