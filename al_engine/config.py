@@ -196,8 +196,8 @@ class ModelConfig(Section):
     product: Literal["symmetric", "recursive"] = Field(
         "symmetric",
         description=(
-            "Product basis of the MACE kinds. `symmetric`: all couplings of `correlation` factors, as in MACE; "
-            "`recursive`: one factor after another, cheaper where features have directions (hidden_l_max > 0)."
+            "Product basis of the MACE kinds. `symmetric`: every coupling of up to `correlation` factors has a weight, "
+            "as in MACE; `recursive`: factors are coupled one after another, with weights at every step."
         ),
     )
     first_layer: Literal["residual", "species"] = Field(

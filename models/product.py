@@ -44,19 +44,28 @@ class ProductBasis(nn.Module):
         self.register_buffer("first", nn.functional.one_hot(pairs[:, 0], n).to(init.dtype), persistent=False)
         self.register_buffer("second", nn.functional.one_hot(pairs[:, 1], n).to(init.dtype), persistent=False)
 
-        self.weights = nn.ParameterList()
         for degree in range(l_out + 1):
             couplings = torch.cat(
                 [_horner_form(l_max, degree, order, correlation) for order in range(1, correlation + 1)]
             )
             self.register_buffer(f"U_{degree}", couplings.flatten(1).to(init.dtype), persistent=False)
-            count = len(couplings)
-            self.weights.append(init.normal(n_species, channels, count, std=1 / math.sqrt(count)))
+        self.l_max, self.l_out = l_max, l_out
+        self.weights = self.new_weights(n_species, init)
         self.linear = DegreeLinear(l_out, channels, channels, init=init)
         self._folded: tuple[Tensor, ...] | None = None
         self.kernel: ProductKernel | None = None
         self._term_weights: Tensor | None = None
-        self.l_max, self.l_out = l_max, l_out
+
+    def new_weights(self, n_species: int, init: Initializer) -> nn.ParameterList:
+        """Random weights w of every degree, (S, C, n_couplings) each."""
+        counts = [len(self.get_buffer(f"U_{degree}")) for degree in range(self.l_out + 1)]
+        return nn.ParameterList(
+            init.normal(n_species, self.channels, count, std=1 / math.sqrt(count)) for count in counts
+        )
+
+    def coupling_weights(self) -> list[Tensor]:
+        """The weights w of every degree, (S, C, n_couplings) each, couplings by ascending order."""
+        return list(self.weights)
 
     def use_kernel(self) -> None:
         """From now on use the CPU kernel.
@@ -75,7 +84,7 @@ class ProductBasis(nn.Module):
         """Weights of the monomials, shape (S, n_terms, C): for `kernel`, what `folded_weights` is without it."""
         if self._term_weights is not None:
             return self._term_weights
-        weights = concatenate(list(self.weights), dim=2)  # (S, C, n_couplings)
+        weights = concatenate(self.coupling_weights(), dim=2)  # (S, C, n_couplings)
         return (weights @ self.get_buffer("coefficients")).transpose(1, 2)
 
     def folded_weights(self) -> tuple[Tensor, ...]:
@@ -84,7 +93,7 @@ class ProductBasis(nn.Module):
             return self._folded
         rows = [
             (weight @ self.get_buffer(f"U_{degree}")).unflatten(-1, ((2 * degree + 1) * self.n_components, -1))
-            for degree, weight in enumerate(self.weights)
+            for degree, weight in enumerate(self.coupling_weights())
         ]  # (S, C, (2L+1) n, 1 + n + n_pairs) each
         return (concatenate(rows, dim=2)).unbind(0)
 
@@ -99,7 +108,7 @@ class ProductBasis(nn.Module):
     def forward(self, A: Tensor, species: NodeSpecies) -> Tensor:
         """Products of A ((l_max+1)², T, C), whose atoms are sorted by species; shape ((l_out+1)², T, C)."""
         if self.kernel is not None:
-            return self.linear(self.kernel(A, self.term_weights(), species.index))
+            return self.linear(self.kernel(A, self.term_weights(), species.kinds))
         A = A.permute(2, 0, 1).contiguous()  # (C, n, T): one matrix per channel
         powers = [torch.ones_like(A[:, :1])]
         if self.correlation > 1:

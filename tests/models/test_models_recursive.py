@@ -35,11 +35,11 @@ def block(x, degree):
 
 
 def step(lower, a, weights, l_out, *, symmetric):
-    """P^{k+1}: every natural coupling of P^k and A once, in the order of its degrees (l3, l1, l2)."""
+    """P^{k+1}: every natural coupling of P^k and A once, in the order of its degrees."""
     result = torch.zeros((l_out + 1) ** 2, *a.shape[1:], dtype=a.dtype)
     couplings = [
         (l1, l2, l3)
-        for l3, l1, l2 in itertools.product(range(l_out + 1), range(L_MAX + 1), range(L_MAX + 1))
+        for l1, l2, l3 in itertools.product(range(L_MAX + 1), range(L_MAX + 1), range(l_out + 1))
         if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 0 and (l1 <= l2 or not symmetric)
     ]
     assert weights.shape[2] == len(couplings)
@@ -55,10 +55,10 @@ def step(lower, a, weights, l_out, *, symmetric):
 def test_recursive_product_is_its_definition(correlation, l_out):
     basis, a = product(correlation, l_out), features()
     orders = [a]
-    for k, weights in enumerate(basis.weights):
+    for k, weights in enumerate(basis.weights[: correlation - 1]):
         last = k == correlation - 2
         orders.append(step(orders[-1], a, weights, l_out if last else L_MAX, symmetric=k == 0))
-    scaled = [v[SPECIES] for v in basis.lower]  # (T, C, L + 1) each
+    scaled = [v[SPECIES] for v in basis.weights[max(0, correlation - 1) :]]  # (T, C, L + 1) each
     assert len(scaled) == max(1, correlation - 1)
     expected = torch.cat(
         [
