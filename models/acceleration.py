@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import torch
 
-from al_engine.frames import Frame
+from al_engine.frames import FloatArray, Frame
 from models.geometry import PathGeometry
 from models.graph import AtomBatch, neighbour_graph
 from models.message import PathMessage
@@ -15,6 +15,7 @@ from models.product import ProductBasis
 
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Largest difference of probe forces, relative to the largest force."""
+PROBE_SPACING_ANG = 1.5
 
 _log = logging.getLogger(__name__)
 
@@ -23,36 +24,48 @@ def accelerate(model: MSMACE) -> bool:
     """Use the kernels of `models.native` if they can be had and agree with the plain path; say why if not.
 
     Args:
-        model: A model on a CPU; anything else is left alone.
+        model: A model; one that is not on a CPU is left alone.
 
     Returns:
         Whether the model uses kernels now.
     """
     if any(weight.device.type != "cpu" for weight in model.parameters()):
         return False
-    modules = [module for module in model.modules() if isinstance(module, PathGeometry | PathMessage | ProductBasis)]
-    expected = _probe(model)
-    try:
-        for module in modules:
-            module.use_kernel()
-        difference = float(np.abs(_probe(model) - expected).max() / max(np.abs(expected).max(), 1e-12))
-        if not difference < TOLERANCES[model.dtype]:
-            raise KernelError(f"forces differ from the plain path's by {difference:.1e} of the largest")
-    except KernelError as error:
-        for module in modules:
+    expected = _probe_forces(model)
+    problem = _use_kernels(model)
+    if problem is None:
+        difference = np.abs(_probe_forces(model) - expected).max() / max(np.abs(expected).max(), 1e-12)
+        if not difference <= TOLERANCES[model.dtype]:
+            problem = f"their forces differ from the plain path's by {difference:.1e} of the largest"
+    if problem is not None:
+        _log.warning("the fast CPU kernels are not used: %s", problem)
+        for module in _modules(model):
             module.kernel = None
-        _log.warning("the fast CPU kernels are not used: %s", error)
-        return False
-    return True
+    return problem is None
 
 
-def _probe(model: MSMACE) -> np.ndarray:
-    """Forces on a small cluster of all elements, those in a crystal-like grid with noise."""
+def _modules(model: MSMACE) -> list[PathGeometry | PathMessage | ProductBasis]:
+    return [module for module in model.modules() if isinstance(module, PathGeometry | PathMessage | ProductBasis)]
+
+
+def _use_kernels(model: MSMACE) -> str | None:
+    """Switch all modules over; why that was not possible, if so."""
+    try:
+        for module in _modules(model):
+            module.use_kernel()
+    except KernelError as error:
+        return str(error)
+    return None
+
+
+def _probe_forces(model: MSMACE) -> FloatArray:
+    """Forces on a small cluster of all elements: a grid with noise."""
     elements = model.constants.elements
     rng = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(*[np.arange(3) * 1.5] * 3), axis=-1).reshape(-1, 3)[: max(8, 2 * len(elements))]
+    side = np.arange(int(np.ceil(max(8, 2 * len(elements)) ** (1 / 3))))
+    grid = PROBE_SPACING_ANG * np.stack(np.meshgrid(side, side, side), axis=-1).reshape(-1, 3)
     frame = Frame(numbers=np.resize(elements, len(grid)), positions=grid + rng.uniform(-0.2, 0.2, grid.shape))
-    atoms = AtomBatch.of([frame], elements)
     positions = torch.tensor(frame.positions)
-    graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
-    return model.energy_and_forces(graph, positions)[1].numpy()
+    graph = neighbour_graph(AtomBatch.of([frame], elements), positions, cutoffs=model.cutoffs)
+    forces: FloatArray = model.energy_and_forces(graph, positions)[1].numpy()
+    return forces

@@ -29,12 +29,12 @@ class NodeSpecies(NamedTuple):
     """Species of the nodes, as the layers of a model want them.
 
     Attributes:
-        index: Species of each node, ascending, shape (T,).
+        kinds: Species of each node, ascending, shape (T,).
         one_hot: The same as rows of an identity, shape (T, S).
         counts: Number of nodes of each species, S of them.
     """
 
-    index: Tensor
+    kinds: Tensor
     one_hot: Tensor
     counts: list[int]
 

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def table(kind: str, name: str, rows: list[tuple[float, ...]] | list[tuple[int, ...]]) -> str:
+def table(kind: str, name: str, rows: Sequence[tuple[float, ...]]) -> str:
     """A constant C++ table."""
     body = ",".join("{" + ",".join(f"{value!r}" for value in row) + "}" for row in rows)
     return f"static const {kind} {name}[] = {{{body}}};\n"

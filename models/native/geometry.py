@@ -113,19 +113,20 @@ def harmonic_polynomials(l_max: int) -> list[Polynomial]:
             total: Polynomial = defaultdict(float)
             for k, row in enumerate(step):
                 for powers, value in degrees[-1][k // 3].items():
-                    raised = tuple(n + (axis == k % 3) for axis, n in enumerate(powers))
-                    total[raised] += row[m] * value
+                    total[_raised(powers, k % 3, by=1)] += row[m] * value
             following.append({key: value for key, value in total.items() if abs(value) > SMALLEST_COEFFICIENT})
         degrees.append(following)
     return [polynomial for degree in degrees for polynomial in degree]
 
 
 def _derivative(polynomial: Polynomial, axis: int) -> Polynomial:
-    return {
-        tuple(n - (k == axis) for k, n in enumerate(powers)): value * powers[axis]  # type: ignore[misc]  # three of them
-        for powers, value in polynomial.items()
-        if powers[axis]
-    }
+    return {_raised(powers, axis, by=-1): value * powers[axis] for powers, value in polynomial.items() if powers[axis]}
+
+
+def _raised(powers: tuple[int, int, int], axis: int, *, by: int) -> tuple[int, int, int]:
+    """Powers of x, y and z with that of one axis changed."""
+    i, j, k = (n + by * (axis == other) for other, n in enumerate(powers))
+    return i, j, k
 
 
 def _code(polynomial: Polynomial) -> str:

@@ -91,7 +91,8 @@ class MessageKernel:
     def from_key(cls, key: str) -> "MessageKernel":
         """The inverse of `key`."""
         *numbers, dtype = key.split()
-        return cls(*map(int, numbers), dtype=getattr(torch, dtype))
+        l_max, l_used, l_source, l_message, channels, n_radial = map(int, numbers)
+        return cls(l_max, l_used, l_source, l_message, channels, n_radial, getattr(torch, dtype))
 
     def header(self) -> str:
         """Sizes and tables for `message.cpp`."""
@@ -99,13 +100,16 @@ class MessageKernel:
         counts = [sum(p[2] == degree for p in couplings) for degree in range(self.l_message + 1)]
         before = [sum(n * (2 * d + 1) for d, n in enumerate(counts[:degree])) for degree in range(self.l_message + 1)]
         seen = [0] * (self.l_message + 1)
-        rows, row_of = [], {}
+        rows: list[tuple[int, int, int]] = []
+        row_of: dict[tuple[int, int, int], int] = {}
         for l3, n in enumerate(counts):
             for m3 in range(2 * l3 + 1):
                 for p in range(n):
                     row_of[l3, m3, p] = len(rows)
                     rows.append((before[l3] + m3 * n, n, p))
-        blocks, coupled, first_sum, first = [], [], 0, 0
+        blocks: list[tuple[int, ...]] = []
+        coupled: list[tuple[int, int, float]] = []
+        first_sum = first = 0
         for l1, l2 in sorted({p[:2] for p in couplings}):
             block = [p for p in couplings if p[:2] == (l1, l2)]
             for n, (_, _, l3) in enumerate(block):

@@ -65,7 +65,8 @@ class ProductKernel:
     def from_key(cls, key: str) -> "ProductKernel":
         """The inverse of `key`."""
         *numbers, dtype = key.split()
-        return cls(*map(int, numbers), dtype=getattr(torch, dtype))
+        l_max, l_out, correlation, channels = map(int, numbers)
+        return cls(l_max, l_out, correlation, channels, getattr(torch, dtype))
 
     def header(self) -> str:
         """Sizes and tables for `product.cpp`."""
