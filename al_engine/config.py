@@ -210,7 +210,9 @@ class ModelConfig(Section):
     correlation: int = Field(
         3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1); MACE kinds only."
     )
-    hidden_l_max: int = Field(1, ge=0, le=3, description="Highest degree of the features between layers.")
+    hidden_l_max: int = Field(
+        1, ge=0, le=3, description="Highest degree of the features between layers, at most `short.l_max`."
+    )
     bessel_functions: PositiveInt = Field(8, le=64, description="Radial Bessel functions per path.")
     envelope_power: int = Field(6, ge=3, le=20, description="Power p of the polynomial cut-off.")
     readout_hidden: PositiveInt = Field(

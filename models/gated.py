@@ -21,6 +21,9 @@ class GatedLayer(FusedPaths):
     Batzner et al., NequIP, Nat. Commun. 13, 2453 (2022). In the gate, scalars x become SiLU(x), and features of higher
     degree are multiplied by SiLU(g): each channel of each degree has a scalar g of its own, which A and the
     self-connection carry behind the scalars. SiLU is scaled to unit variance, as in e3nn.
+
+    With one path this is the layer of nequip 0.19 with `parity: false`, to rounding: `models.convert_nequip` says which
+    of its models can be represented, and what differs otherwise.
     """
 
     def __init__(
