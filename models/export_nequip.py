@@ -133,13 +133,16 @@ def _kind(module: Any) -> str:
 def main() -> None:
     """Command line."""
     from nequip.model.saved_models.load_utils import load_saved_model
+    from nequip.utils.global_state import set_global_state
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", help="checkpoint or package; a pickle: only open files you trust")
     parser.add_argument("output", help="HDF5 file to write")
     arguments = parser.parse_args()
+    set_global_state()
+    model = load_saved_model(arguments.model)
     with h5py.File(arguments.output, "w") as file:
-        export_model(load_saved_model(arguments.model), file)
+        export_model(model, file)
 
 
 if __name__ == "__main__":
