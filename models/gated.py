@@ -10,7 +10,7 @@ from models.geometry import EdgeFeatures
 from models.graph import NodeSpecies
 from models.interaction import FusedPaths
 from models.linear import SILU_GAIN, SpeciesLinear
-from models.message import leading_degrees
+from models.message import leading_atoms, leading_degrees
 from models.operations import concatenate
 from models.parameters import Initializer
 
@@ -64,11 +64,12 @@ class GatedLayer(FusedPaths):
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
-        """Features h ((l_hidden+1)², T, C) to h' ((l_out+1)², T, C)."""
+        """Features h ((l_hidden+1)², N, C) of N atoms to h' ((l_out+1)², T, C) of the first T: all, or some."""
         degrees = self.fused(h, neighbours, edges)
         if self.skip is not None:
-            alone = self.skip.map_species(leading_degrees(h, self.l_out), species.one_hot)
-            degrees = [part + own for part, own in zip(degrees, alone, strict=True)]
+            own = leading_atoms(leading_degrees(h, self.l_out), degrees[0].shape[1])
+            alone = self.skip.map_species(own, species.one_hot)
+            degrees = [message + skip for message, skip in zip(degrees, alone, strict=True)]
         return self._gate(degrees)
 
     def without_neighbours(self, h: Tensor, one_hot: Tensor) -> Tensor:

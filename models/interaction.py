@@ -10,7 +10,7 @@ from al_engine.config import PathConfig
 from models.geometry import EdgeFeatures
 from models.graph import NodeSpecies
 from models.linear import DegreeLinear, SpeciesLinear
-from models.message import PathMessage, leading_degrees
+from models.message import PathMessage, leading_atoms, leading_degrees
 from models.operations import concatenate
 from models.parameters import Initializer, Modules
 from models.product import ProductBasis
@@ -59,7 +59,7 @@ class FusedPaths(nn.Module):
         self.fuse = DegreeLinear(l_message, widths, c_out, init=init, std=std)
 
     def fused(self, h: Tensor, neighbours: Sequence[Tensor], edges: Sequence[EdgeFeatures]) -> list[Tensor]:
-        """A from features h ((l_hidden+1)², T, C), degree by degree: (2l + 1, T, c_out[l]) each."""
+        """A of T atoms from features h ((l_hidden+1)², N, C), degree by degree: (2l + 1, T, c_out[l]) each."""
         degrees: list[list[Tensor]] = [[] for _ in self.fuse.sizes]
         for message, heads, features in zip(self.messages, neighbours, edges, strict=True):
             for parts, part in zip(
@@ -125,11 +125,11 @@ class InteractionLayer(FusedPaths):
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
-        """Features h ((l_hidden+1)², T, C) to h' ((l_out+1)², T, C)."""
+        """Features h ((l_hidden+1)², N, C) of N atoms to h' ((l_out+1)², T, C) of the first T: all, or some."""
         A = concatenate(self.fused(h, neighbours, edges))  # ((l_message+1)², T, C)
         if not self.residual:
             return self.product(self.species_map.forward_species(A, species.one_hot), species)
-        return self.product(A, species) + self.without_neighbours(h, species.one_hot)
+        return self.product(A, species) + self.without_neighbours(leading_atoms(h, A.shape[1]), species.one_hot)
 
     def without_neighbours(self, h: Tensor, one_hot: Tensor) -> Tensor:
         """What the layer makes of an atom alone: the skip connection, if any, shape ((l_out+1)², T, C)."""

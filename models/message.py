@@ -21,6 +21,11 @@ def leading_degrees(h: Tensor, l_max: int) -> Tensor:
     return h if n == len(h) else h[:n]
 
 
+def leading_atoms(h: Tensor, n_atoms: int) -> Tensor:
+    """Features ((l + 1)², T, C) of the first T atoms."""
+    return h if n_atoms == h.shape[1] else h[:, :n_atoms]
+
+
 class PathMessage(nn.Module):
     """Sum over neighbours of one path: Σ_j R(r_ij) · (Y(r̂_ij) ⊗ W_up h_j).
 
@@ -89,13 +94,16 @@ class PathMessage(nn.Module):
         self.kernel = kernel
 
     def forward(self, h: Tensor, neighbours: Tensor, edges: EdgeFeatures) -> list[Tensor]:
-        """Messages from node features h ((l_hidden+1)², T, C), degree by degree: (2l + 1, T, widths[l]) each."""
-        source = self.up(leading_degrees(h, self.l_source))  # ((l_source+1)², T, c)
+        """Messages to T atoms from the features of N, h ((l_hidden+1)², N, C), which `neighbours` (T, K) number.
+
+        Degree by degree: (2l + 1, T, widths[l]) each.
+        """
+        source = self.up(leading_degrees(h, self.l_source))  # ((l_source+1)², N, c)
         if self.kernel is not None:
             inputs, weights = self.radial.before_last(edges.basis)
             return self.kernel(edges.harmonics, inputs, weights, source, neighbours)
         T, K = neighbours.shape
-        source = source.transpose(0, 1).flatten(1)  # (T, (l_source+1)² * c)
+        source = source.transpose(0, 1).flatten(1)  # (N, (l_source+1)² * c)
         h_j = source.index_select(0, neighbours.flatten()).view(T, K, 1, -1, self.channels)
         h_j = h_j.split(self.source_sizes, dim=3) if self.l_source else (h_j,)
         R = self.radial(edges.basis).view(T, K, -1, 1, self.channels).split([n for _, n in self.blocks], dim=2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from models.linear import ScalarNetwork
@@ -20,10 +21,15 @@ class Readouts(nn.Module):
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """Energies (T, 1) from every layer's features ((l+1)², T, C)."""
-        scalars = [h[0] for h in layers]
-        energies: Tensor = self.last(scalars[-1])
-        for readout, x in zip(self.linear, scalars[:-1], strict=True):
-            energies = energies + readout(x)
+        energies = self.of_layer(layers[-1], following=0)
+        for k, h in enumerate(layers[:-1]):
+            energies = energies + self.of_layer(h, following=len(layers) - 1 - k)
+        return energies
+
+    def of_layer(self, h: Tensor, *, following: int) -> Tensor:
+        """What one layer's features ((l+1)², T, C) add, (T, 1); so many layers follow it."""
+        readout = self.linear[len(self.linear) - following] if following else self.last
+        energies: Tensor = readout(h[0])
         return energies
 
 
@@ -36,5 +42,9 @@ class LastReadout(nn.Module):
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """Energies (T, 1) from every layer's features ((l+1)², T, C)."""
-        energies: Tensor = self.last(layers[-1][0])
-        return energies
+        return self.of_layer(layers[-1], following=0)
+
+    def of_layer(self, h: Tensor, *, following: int) -> Tensor:
+        """What one layer's features ((l+1)², T, C) add, (T, 1); so many layers follow it."""
+        energies: Tensor = self.last(h[0])
+        return torch.zeros_like(energies) if following else energies

@@ -4,6 +4,7 @@
 //   R[i, k, p, c] = sum_x X[i, k, x] W[x, p, c]
 //
 // for the couplings p = (l1, l2) -> l3. A neighbour whose X is all zeros is outside the cut-off or padding: skipped.
+// Messages go to T atoms from N; where T < N those are the first of them.
 // Included after a generated header that defines REAL, LANES, CHANNELS, N_RADIAL, N_HARMONICS, N_SOURCE, N_COUPLINGS,
 // N_SUMS (components summed over neighbours, of one channel), N_ROWS (components of the messages), the list
 // BLOCKS(F) of F(l1, l2, couplings, first coupling, first sum) and the tables `coupled`, `rows`.
@@ -43,9 +44,9 @@ struct Neighbours {  // those of one atom that count, filled up to a multiple of
 struct Several {  // PAIRS neighbours, one chunk of channels
     const REAL *const *x, *const *y;
     vec h[PAIRS][N_SOURCE], R[N_COUPLINGS][PAIRS];
-    Several(const Neighbours& all, size_t k, const REAL* source, const REAL* w, int64_t T) : x(&all.x[k]), y(&all.y[k]) {
+    Several(const Neighbours& all, size_t k, const REAL* source, const REAL* w, int64_t N) : x(&all.x[k]), y(&all.y[k]) {
         for (int b = 0; b < PAIRS; ++b)
-            for (int m = 0; m < N_SOURCE; ++m) h[b][m] = load(source + (m * T + all.atom[k + b]) * CHANNELS);
+            for (int m = 0; m < N_SOURCE; ++m) h[b][m] = load(source + (m * N + all.atom[k + b]) * CHANNELS);
         for (int p = 0; p < N_COUPLINGS; ++p) {
             vec sum[PAIRS] = {};
             for (int n = 0; n < N_RADIAL; ++n) {
@@ -116,7 +117,7 @@ static inline int64_t place(const Row& row, int64_t T, int64_t i) {  // of a row
 }
 
 // Messages are added to `out`.
-extern "C" void message(int64_t T, int64_t K, const REAL* Y, const REAL* X, const REAL* W, const REAL* h,
+extern "C" void message(int64_t T, int64_t K, int64_t N, const REAL* Y, const REAL* X, const REAL* W, const REAL* h,
                         const int64_t* neighbours, REAL* out) {
     Neighbours all;
     for (int64_t i = 0; i < T; ++i) {
@@ -124,7 +125,7 @@ extern "C" void message(int64_t T, int64_t K, const REAL* Y, const REAL* X, cons
         for (int q = 0; q < CHANNELS; q += LANES) {
             vec sums[N_SUMS] = {}, message[N_ROWS] = {};
             for (size_t k = 0; k < all.x.size(); k += PAIRS) {
-                const Several several(all, k, h + q, W + q, T);
+                const Several several(all, k, h + q, W + q, N);
 #define F(L1, L2, N, P0, S0) sum_block<L1, L2, N, P0, S0>(several, sums);
                 BLOCKS(F)
 #undef F
@@ -136,8 +137,9 @@ extern "C" void message(int64_t T, int64_t K, const REAL* Y, const REAL* X, cons
 }
 
 // Derivatives of <g, message> are added to g_Y, g_X, g_h and g_W; any of them may be null.
-extern "C" void message_backward(int64_t T, int64_t K, const REAL* g, const REAL* Y, const REAL* X, const REAL* W,
-                                 const REAL* h, const int64_t* neighbours, REAL* g_Y, REAL* g_X, REAL* g_h, REAL* g_W) {
+extern "C" void message_backward(int64_t T, int64_t K, int64_t N, const REAL* g, const REAL* Y, const REAL* X,
+                                 const REAL* W, const REAL* h, const int64_t* neighbours, REAL* g_Y, REAL* g_X,
+                                 REAL* g_h, REAL* g_W) {
     Neighbours all;
     for (int64_t i = 0; i < T; ++i) {
         all.find(i, K, Y, X, neighbours);
@@ -148,14 +150,14 @@ extern "C" void message_backward(int64_t T, int64_t K, const REAL* g, const REAL
         for (size_t k = 0; k < all.x.size(); k += PAIRS) {
             Derivatives d;
             for (int q = 0; q < CHUNKS; ++q) {
-                const Several several(all, k, h + q * LANES, W + q * LANES, T);
+                const Several several(all, k, h + q * LANES, W + q * LANES, N);
                 std::memset(static_cast<void*>(d.h), 0, sizeof(d.h));
 #define F(L1, L2, N, P0, S0) differentiate_block<L1, L2, N, P0, S0>(several, g_sums[q], d);
                 BLOCKS(F)
 #undef F
                 differentiate_radial(several, W + q * LANES, g_W ? g_W + q * LANES : nullptr, d);
                 for (int b = 0; b < PAIRS && g_h; ++b)
-                    for (int m = 0; m < N_SOURCE; ++m) add(g_h + (m * T + all.atom[k + b]) * CHANNELS + q * LANES, d.h[b][m]);
+                    for (int m = 0; m < N_SOURCE; ++m) add(g_h + (m * N + all.atom[k + b]) * CHANNELS + q * LANES, d.h[b][m]);
             }
             for (int b = 0; b < PAIRS && all.slot[k + b] >= 0; ++b) {
                 for (int m = 0; m < N_HARMONICS && g_Y; ++m) g_Y[all.slot[k + b] * N_HARMONICS + m] += total(d.y[b][m]);

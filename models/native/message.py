@@ -5,6 +5,7 @@ arguments and their derivatives: two operators are closed under differentiation.
 """
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -62,8 +63,8 @@ class MessageKernel:
             Y: Harmonics, shape (T, K, (l_max + 1)²).
             X: Inputs of the last radial layer, shape (T, K, H); all zero: not a neighbour.
             W: Its weights, shape (H, P · C), P couplings.
-            h: Features, shape ((l_source + 1)², T, C).
-            neighbours: Shape (T, K).
+            h: Features of N atoms, shape ((l_source + 1)², N, C).
+            neighbours: Which of the N, shape (T, K).
         """
         flat: Tensor = torch.ops.al_engine.message(self.key, Y, X, W, h, neighbours)
         counts = [sum(p[2] == degree for p in self.couplings) for degree in range(self.l_message + 1)]
@@ -162,17 +163,17 @@ torch.library.define(
 )
 
 
-def _call(name: str, key: str, neighbours: Tensor, *tensors: Tensor | None) -> None:
-    """Call a function of the library: T and K, then the tensors, contiguous ones."""
+def _call(name: str, key: str, sizes: Sequence[int], *tensors: Tensor | None) -> None:
+    """Call a function of the library: sizes T, K and N, then the tensors, contiguous ones."""
     function = getattr(library(key), name)
-    function(*(ctypes.c_int64(size) for size in neighbours.shape), *(pointer(tensor) for tensor in tensors))
+    function(*(ctypes.c_int64(size) for size in sizes), *(pointer(tensor) for tensor in tensors))
 
 
 @torch.library.impl("al_engine::message", "CPU")
 def _message(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
     Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (Y, X, W, h, neighbours))
     result = torch.zeros_like(_message_shape(key, Y, X, W, h, neighbours))
-    _call("message", key, neighbours, Y, X, W, h, neighbours, result)
+    _call("message", key, (*neighbours.shape, h.shape[1]), Y, X, W, h, neighbours, result)
     return result
 
 
@@ -183,7 +184,7 @@ def _message_backward(
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
     g_Y, g_X, g_h = torch.zeros_like(Y), torch.zeros_like(X), torch.zeros_like(h)
     g_W = torch.zeros_like(W) if with_weights else None
-    _call("message_backward", key, neighbours, g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W)
+    _call("message_backward", key, (*neighbours.shape, h.shape[1]), g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W)
     return g_Y, g_X, W.new_empty(0) if g_W is None else g_W, g_h
 
 
@@ -203,6 +204,7 @@ def _message_backward_twice(
     """The message is linear in Y, X and h each: <v, derivatives> is a sum of messages with one of them replaced."""
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
     g_g, g_Y, g_X, g_W, g_h = (torch.zeros_like(tensor) for tensor in (g, Y, X, W, h))
+    sizes = (*neighbours.shape, h.shape[1])
     for y, x, source, results in (
         (v_Y, X, h, (None, g_X, g_h)),
         (Y, v_X, h, (g_Y, None, g_h)),
@@ -211,14 +213,14 @@ def _message_backward_twice(
         if y is None or x is None or source is None:
             continue
         arguments = (y.contiguous(), x.contiguous(), W, source.contiguous(), neighbours)
-        _call("message", key, neighbours, *arguments, g_g)
-        _call("message_backward", key, neighbours, g, *arguments, *results, g_W)
+        _call("message", key, sizes, *arguments, g_g)
+        _call("message_backward", key, sizes, g, *arguments, *results, g_W)
     return g_g, g_Y, g_X, g_W, g_h
 
 
 @torch.library.register_fake("al_engine::message")
 def _message_shape(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
-    return h.new_empty(MessageKernel.from_key(key).n_rows * h.shape[1] * h.shape[2])
+    return h.new_empty(MessageKernel.from_key(key).n_rows * len(neighbours) * h.shape[2])
 
 
 @torch.library.register_fake("al_engine::message_backward")

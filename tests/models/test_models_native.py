@@ -38,15 +38,21 @@ def first_and_second_derivatives(function, inputs, *, cotangent, directions, wei
 
 
 @pytest.mark.parametrize(
-    ("l_max", "l_hidden", "channels", "mlp"), [(2, 1, 3, []), (3, 1, 16, []), (1, 0, 8, [20]), (2, 2, 4, [5])]
+    ("l_max", "l_hidden", "channels", "mlp", "others"),
+    [(2, 1, 3, [], 0), (3, 1, 16, [], 0), (1, 0, 8, [20], 3), (2, 2, 4, [5], 3)],
 )
-def test_message_kernel_is_the_plain_message_twice_differentiable(l_max, l_hidden, channels, mlp):
+def test_message_kernel_is_the_plain_message_twice_differentiable(l_max, l_hidden, channels, mlp, others):
+    """Also where there are other atoms, which give but do not receive."""
     n, k, basis = 7, 5, 4
     path = PathConfig(cutoff_ang=4.0, channels=channels, l_max=l_max, radial_mlp=mlp)
     message = PathMessage(path, l_hidden=l_hidden, hidden_channels=6, l_message=2, n_basis=basis, init=initializer())
     present = (random(n, k, 1, seed=5) > -0.7).double()  # some slots are padding
-    neighbours = torch.randint(n, (n, k), generator=torch.Generator().manual_seed(1))
-    inputs = [random((l_hidden + 1) ** 2, n, 6), random(n, k, (l_max + 1) ** 2, seed=2), random(n, k, basis, seed=3)]
+    neighbours = torch.randint(n + others, (n, k), generator=torch.Generator().manual_seed(1))
+    inputs = [
+        random((l_hidden + 1) ** 2, n + others, 6),
+        random(n, k, (l_max + 1) ** 2, seed=2),
+        random(n, k, basis, seed=3),
+    ]
     directions = [random(*x.shape, seed=10 + j) for j, x in enumerate(inputs)]
 
     def flat(h, harmonics, radial):
