@@ -8,10 +8,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format benchmark docs clean
+.PHONY: help install demo test lint types format benchmark benchmark-iteration docs clean
 
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## Set up .venv with pinned versions (CPU torch; see TORCH_INDEX in the Makefile for GPUs)
 
@@ -45,7 +45,18 @@ format: install  ## Format the code
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-benchmark: install  ## Time the stages of one iteration on C12F27N, three molecules; prints a table
+benchmark: install  ## Time models against mace-torch and NequIP, write benchmarks/results and its README's tables (30 minutes)
+	@$(BIN)/python benchmarks/peers.py --torch-index $(TORCH_INDEX)
+	@mkdir -p benchmarks/results
+	@for name in forces training committee scaling; do \
+		echo "benchmarks/$$name.py"; \
+		$(BIN)/python benchmarks/$$name.py --json >benchmarks/results/$$name.json.tmp && \
+		mv benchmarks/results/$$name.json.tmp benchmarks/results/$$name.json || exit 1; \
+	done
+	@$(BIN)/python benchmarks/forces.py --profile
+	@$(BIN)/python benchmarks/tables.py
+
+benchmark-iteration: install  ## Time the stages of one iteration on C12F27N, three molecules; prints a table
 	@$(BIN)/python benchmarks/iteration.py
 
 docs: install  ## Write docs/config.md, the reference of all options, from the code

@@ -36,6 +36,7 @@ def entries(bench: Bench) -> dict[str, Entry]:
         *(ours(f"ours_nequip_{mode}", gated(model), mode=mode) for mode in MAIN),
         *(mace(f"mace_r{cutoff:.0f}", cutoff, python["mace"], dtype=dtype) for cutoff in PEER_CUTOFFS_ANG),
         *(nequip(f"nequip_r{cutoff:.0f}", cutoff, python["nequip"], dtype=dtype) for cutoff in PEER_CUTOFFS_ANG),
+        nequip(f"nequip_r{far:.0f}_compiled", far, python["nequip"], dtype=dtype, compiled=True),
     ]
     if bench.conditions.device == "cuda":
         found += [mace(f"mace_r{far:.0f}_cueq", far, python["mace"], dtype=dtype, cueq=True)]
@@ -76,7 +77,7 @@ def timed(
             rows[name] |= {f"{key}ms": spread.median, f"{key}ms_low": spread.low, f"{key}ms_high": spread.high}
     for name, worker in workers.items():
         rows[name]["wall_ms"] = timings[name].spread("wall_ms").median
-        if not name.endswith("native"):  # these kernels are no operators of PyTorch's
+        if not name.endswith(("native", "compiled")):  # what they run are no operators of PyTorch's
             rows[name] |= worker.ask("count")
     return timings, rows
 

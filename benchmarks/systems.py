@@ -12,6 +12,7 @@ import numpy as np
 
 from al_engine.config import SystemConfig
 from al_engine.frames import FloatArray, Frame
+from al_engine.seeds import derived_seed
 from contestants.structures import Structure
 from samplers.crop import nearest_molecules
 from samplers.system import System, boxed, build_system
@@ -36,8 +37,7 @@ def benchmark_structures(*, copies: Sequence[int] = (), seed: int = 0) -> Mappin
     for k in range(TRAINING_CLUSTERS):
         centre = box.frame.positions[box.molecule_of_atom == k].mean(0)
         frames[f"train_{k}"] = _cluster(box, centre)
-    rng = np.random.default_rng(seed)
-    return {name: _structure(frame, rng) for name, frame in frames.items()}
+    return {name: _structure(frame, seed=derived_seed(seed, name)) for name, frame in frames.items()}
 
 
 def repeated(frame: Frame, count: int) -> Frame:
@@ -62,7 +62,8 @@ def _cluster(box: System, centre: FloatArray) -> Frame:
     return cluster
 
 
-def _structure(frame: Frame, rng: np.random.Generator) -> Structure:
+def _structure(frame: Frame, *, seed: int) -> Structure:
+    rng = np.random.default_rng(seed)
     return Structure(
         numbers=frame.numbers,
         positions=frame.positions,

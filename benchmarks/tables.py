@@ -53,7 +53,8 @@ def training_table(result: Result) -> str:
         ]
         for name, row in result["training"]["contestants"].items()
     ]
-    return f"{table(['', 'update ms', 'times ours', 'peak MiB'], rows)}\n\n{circumstances(result)}"
+    head = ["", "update ms", f"times {result['training']['ours']}", "peak MiB"]
+    return f"{table(head, rows)}\n\n{circumstances(result)}"
 
 
 def committee_table(result: Result) -> str:

@@ -1,4 +1,4 @@
-"""What a task consists of: floating-point operations, operators, bytes, kernel launches, and where the time goes."""
+"""What a task consists of: floating-point operations, operators, bytes, kernel launches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,16 +56,3 @@ def count_operations(task: Callable[[], object], *, device: torch.device) -> dic
             torch.cuda.synchronize()
         counts["launches"] = sum(event.count for event in record.key_averages())
     return counts
-
-
-def profile_tables(task: Callable[[], object], *, n: int, rows: int, device: torch.device) -> dict[str, str]:
-    """Tables of n runs: `operators` and `blocks`, the ranges that the contestant named by `record_function`."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    with profile(activities=activities) as record:
-        for _ in range(n):
-            task()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    averages = record.key_averages()
-    order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    return {"operators": averages.table(sort_by=order, row_limit=rows)}

@@ -72,6 +72,11 @@ class Mace:
             "setting": dict(self.setting),
         }
 
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Those of eager code: inside TorchScript no hook is called."""
+        scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
+        return {name: item for name, item in self.model.named_modules() if name and not isinstance(item, scripted)}
+
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
         """See `Contestant`."""
         if name == "neighbours":

@@ -3,6 +3,7 @@
 Batzner et al., NequIP, Nature Communications 13, 2453 (2022); https://github.com/mir-group/nequip.
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +13,9 @@ import torch
 from ase.data import chemical_symbols
 from nequip.data import AtomicDataDict, compute_neighborlist_, from_dict
 from nequip.model import NequIPGNNModel
+from nequip.nn.compile import DictInputOutputWrapper
+from nequip.scripts._compile_utils import AOTI_ASE_TARGET, COMPILE_TARGET_DICT
+from nequip.utils.aot import aot_export_model
 from nequip.utils.global_state import set_global_state
 
 from contestants.structures import Structure
@@ -22,7 +26,8 @@ class NequIP:
     """NequIPGNNModel with random weights.
 
     The setting has `cutoff_ang`, `channels`, `l_max`, `parity`, `layers`, `radial_mlp`, `dtype`, and `compiled`:
-    whether it goes through NequIP's own train-time compilation (its `compile_mode`), which serves evaluation too.
+    whether NequIP's own compilation is used: its `compile_mode` for training, and for evaluation what `nequip-compile`
+    makes for its ASE calculator (AOTInductor).
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
@@ -30,9 +35,7 @@ class NequIP:
         self.setting, self.device = setting, device
         self.cutoff = float(setting["cutoff_ang"])
         self.numbers = sorted({int(z) for item in training for z in item.numbers})
-        neighbours = np.mean(
-            [self._data(item)[AtomicDataDict.EDGE_INDEX_KEY].shape[1] / len(item) for item in training]
-        )
+        edges = [self._data(item)[AtomicDataDict.EDGE_INDEX_KEY].shape[1] for item in training]
         width, *more = setting["radial_mlp"]
         elements = [chemical_symbols[z] for z in self.numbers]
         self.model = NequIPGNNModel(
@@ -47,10 +50,11 @@ class NequIP:
             num_features=setting["channels"],
             radial_mlp_depth=1 + len(more),
             radial_mlp_width=width,
-            avg_num_neighbors=float(neighbours),
+            avg_num_neighbors=sum(edges) / sum(map(len, training)),
             per_type_energy_scales=dict.fromkeys(elements, 1.0),
             per_type_energy_shifts=dict.fromkeys(elements, 0.0),
         ).to(device)
+        self._package: Any = None
 
     def describe(self) -> dict[str, Any]:
         """Versions, size and setting."""
@@ -61,16 +65,21 @@ class NequIP:
             "setting": dict(self.setting),
         }
 
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """All modules."""
+        return {name: module for name, module in self.model.named_modules() if name}
+
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
         """See `Contestant`."""
         if name == "neighbours":
             return lambda: self._batch([self._data(item) for item in structures])
         if name == "forces":
-            self.model.eval()
-            batch = self._batch([self._data(item) for item in structures])
+            (item,) = structures
+            model = self._compiled(item) if self.setting["compiled"] else self.model.eval()
+            frame = self._single(item)
 
             def evaluate() -> tuple[torch.Tensor, torch.Tensor]:
-                output = self.model(dict(batch))
+                output = model(dict(frame))
                 energies = output[AtomicDataDict.TOTAL_ENERGY_KEY]
                 return energies.detach().flatten(), output[AtomicDataDict.FORCE_KEY].detach()
 
@@ -91,6 +100,36 @@ class NequIP:
         if item.pbc.any():
             values[AtomicDataDict.CELL_KEY] = item.cell
         return compute_neighborlist_(from_dict(values), r_max=self.cutoff)
+
+    def _single(self, item: Structure) -> Any:
+        """One structure as NequIP's ASE calculator feeds it: always with a cell, never with a batch index."""
+        data = self._data(item)
+        data.setdefault(AtomicDataDict.CELL_KEY, torch.eye(3, dtype=torch.float64).unsqueeze(0))
+        data.setdefault(
+            AtomicDataDict.EDGE_CELL_SHIFT_KEY,
+            torch.zeros(data[AtomicDataDict.EDGE_INDEX_KEY].shape[1], 3, dtype=torch.float64),
+        )
+        return AtomicDataDict.to_(data, self.device)
+
+    def _compiled(self, item: Structure) -> Any:
+        """What `nequip-compile --mode aotinductor --target ase` makes, once: sizes of structures are left open."""
+        if self._package is not None:
+            return self._package
+        target = COMPILE_TARGET_DICT[AOTI_ASE_TARGET]
+        sizes = {kind: torch.export.Dim(f"num_{kind}s", min=2) for kind in ("node", "edge")}
+        with tempfile.TemporaryDirectory(prefix="nequip-compile-") as folder:
+            path = aot_export_model(
+                model=self.model.eval(),
+                device=self.device,
+                input_fields=target["input"],
+                output_fields=target["output"],
+                data=target["data_settings"](self._single(item)),
+                batch_map={**sizes, "graph": torch.export.Dim.STATIC},
+                output_path=f"{folder}/model.nequip.pt2",
+            )
+            loaded = torch._inductor.aoti_load_package(path)  # noqa: SLF001  # its documented name
+        self._package = DictInputOutputWrapper(loaded, target["input"], target["output"])
+        return self._package
 
     def _batch(self, items: Sequence[Any]) -> Any:
         return AtomicDataDict.to_(AtomicDataDict.batched_from_list(list(items)), self.device)

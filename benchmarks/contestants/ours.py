@@ -32,8 +32,6 @@ class Ours:
         self.config = ModelConfig.model_validate(setting["model"])
         self.constants = constants_from_data(self._labelled(training), self.config)
         self.models = [self._model(seed).freeze() for seed in range(setting.get("members", 1))]
-        if setting["mode"] == "native" and not all(accelerate(model) for model in self.models):
-            raise RuntimeError("the native kernels can't be used here")
 
     def describe(self) -> dict[str, Any]:
         """Versions, size and setting."""
@@ -44,11 +42,15 @@ class Ours:
             "setting": {**self.setting, "model": self.config.model_dump()},
         }
 
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """All modules of the first member."""
+        return {name: module for name, module in self.models[0].named_modules() if name}
+
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
         """See `Contestant`; also the tasks of a committee.
 
-        `committee_stride`: as many MD steps as the setting's `stride`, all by one member and the last by the others
-        too; `committee_always`: one step by all members.
+        `committee_one`: one MD step by one member; `committee_stride`: as many MD steps as the setting's `stride`, all
+        by one member and the last by the others too; `committee_always`: one step by all members.
         """
         if name == "training":
             return self._training(structures)
@@ -61,7 +63,9 @@ class Ours:
         if name == "forces":
             graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
             return lambda: model.energy_and_forces(graph, positions)
-        committee = Committee(self.models, device=self.device).bind(frames)
+        committee = Committee(self.models, device=self.device, kernels=self.setting["mode"] == "native").bind(frames)
+        if name == "committee_one":
+            return lambda: committee.energy_and_forces(positions, 0)
         if name == "committee_always":
             return lambda: committee.member_forces(positions)
         if name == "committee_stride":
@@ -75,7 +79,10 @@ class Ours:
         raise KeyError(name)
 
     def _model(self, seed: int) -> MSMACE:
-        return MSMACE(self.config, self.constants, seed=seed).to(self.device)
+        model = MSMACE(self.config, self.constants, seed=seed).to(self.device)
+        if self.setting["mode"] == "native" and not accelerate(model):
+            raise RuntimeError("the native kernels can't be used here")
+        return model
 
     def _training(self, structures: Sequence[Structure]) -> Task:
         """One update as `models.training.train_member` makes it: batch, loss, double backward, Adam, moving average."""

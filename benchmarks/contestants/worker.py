@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
-from contestants.counting import count_operations, profile_tables
+from contestants.counting import count_operations
+from contestants.profiling import profile_tables
 from contestants.structures import Structure, read_structures
 
 Task = Callable[[], object]
@@ -31,6 +33,9 @@ class Contestant(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Versions, number of parameters and what else identifies the model; JSON."""
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The modules that a profile tells apart."""
 
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
         """What is timed, with everything that does not belong to it done beforehand.
@@ -143,7 +148,8 @@ class _Session:
 
     def profile(self, n: int, rows: int) -> dict[str, str]:
         """Tables of where the time of n runs goes."""
-        return profile_tables(self.task, n=n, rows=rows, device=self.device)
+        modules = self.contestant.modules()
+        return profile_tables(self.task, modules=modules, n=n, rows=rows, device=self.device)
 
     def result(self) -> dict[str, Any]:
         """Energies and forces of the task `forces`."""
