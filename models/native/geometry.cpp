@@ -26,6 +26,7 @@ static inline vec power(vec x, int n) {
 
 static inline Radial radial(vec r) {
     Radial out;
+    r = r > CUTOFF ? vec{} + CUTOFF : r;  // all is zero there; further out the series below would overflow
     const vec x = r / CUTOFF, half = x * (PI / 2), square = half * half;  // half of pi x, for accuracy at small r
     vec cosine = vec{} + 1, sine = vec{} + 1;  // cos(half) and sin(half) / half, by Horner's scheme
     for (int k = COSINE_TERMS; k > 0; --k) {

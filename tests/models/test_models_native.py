@@ -101,11 +101,12 @@ def test_product_kernel_is_the_plain_product_twice_differentiable(correlation, c
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("l_max", [0, 1, 3, 4])
 def test_geometry_kernel_is_the_plain_geometry(l_max, dtype):
-    """Also at the cut-off, beyond it, at zero length, and for a number of vectors that fills no vector register."""
+    """Also at the cut-off, beyond and far beyond, at zero length, and for a number that fills no vector register."""
     path = PathConfig(cutoff_ang=4.0, channels=2, l_max=l_max, radial_mlp=[])
     geometry = PathGeometry(path, ModelConfig(), dtype=dtype)
     vectors = random(37, 3, dtype=dtype) * 2.0
-    vectors[:4] = torch.tensor([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 0.3]], dtype=dtype)
+    special = [[0.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 0.3], [0.0, 2000.0, 0.0]]
+    vectors[:5] = torch.tensor(special, dtype=dtype)
     cotangents = [random(37, n, seed=n, dtype=dtype) for n in ((l_max + 1) ** 2, 8)]
     tangent = random(37, 3, seed=9, dtype=dtype)
 
