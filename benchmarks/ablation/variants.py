@@ -7,23 +7,29 @@ from al_engine.config import ModelConfig, TrainingConfig
 from al_engine.presets import merged
 
 SHORT_ANG, MIDDLE_ANG, LONG_ANG = 4.5, 6.0, 10.0
-_SHORT: Mapping[str, Any] = {"cutoff_ang": SHORT_ANG, "channels": 24, "l_max": 2, "radial_mlp": [32, 32]}
-_LONG: Mapping[str, Any] = {"cutoff_ang": LONG_ANG, "channels": 8, "l_max": 1, "radial_mlp": [16, 16]}
+_SHORT: Mapping[str, Any] = {"cutoff_ang": SHORT_ANG, "channels": 24, "l_max": 2, "radial_mlp": []}
+_LONG: Mapping[str, Any] = {"cutoff_ang": LONG_ANG, "channels": 8, "l_max": 1, "radial_mlp": []}
 _COMMON: Mapping[str, Any] = {"short": _SHORT, "layers": 2, "hidden_l_max": 1}
 _TWO_PATHS: Mapping[str, Any] = {"long": _LONG}
 
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "ms-mace": {"kind": "ms-mace", **_TWO_PATHS},
     "ms-mace, recursive product": {"kind": "ms-mace", "product": "recursive", **_TWO_PATHS},
-    "ms-mace, linear radials": {
+    "ms-mace, MLP radials": {
         "kind": "ms-mace",
-        "short": {"radial_mlp": []},
-        "long": {**_LONG, "radial_mlp": []},
+        "short": {"radial_mlp": [32, 32]},
+        "long": {**_LONG, "radial_mlp": [16, 16]},
     },
     "ms-mace, energies fused": {"kind": "ms-mace", "fusion": "energy", **_TWO_PATHS},
     f"mace, {SHORT_ANG:g} Å (long path off)": {"kind": "mace"},
     f"mace, {MIDDLE_ANG:g} Å": {"kind": "mace", "short": {"cutoff_ang": MIDDLE_ANG}},
     f"mace, {LONG_ANG:g} Å": {"kind": "mace", "short": {"cutoff_ang": LONG_ANG}},
+    # as fine a radial resolution at 10 Å as the others have at 5
+    f"mace, {LONG_ANG:g} Å, 16 Bessel functions": {
+        "kind": "mace",
+        "short": {"cutoff_ang": LONG_ANG},
+        "bessel_functions": 16,
+    },
     "ms-nequip": {"kind": "ms-nequip", **_TWO_PATHS},
     f"nequip, {SHORT_ANG:g} Å (long path off)": {"kind": "nequip"},
     f"nequip, {MIDDLE_ANG:g} Å": {"kind": "nequip", "short": {"cutoff_ang": MIDDLE_ANG}},
