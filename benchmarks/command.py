@@ -13,7 +13,7 @@ from typing import Any
 from al_engine.config import ModelConfig
 from al_engine.errors import AlEngineError
 from contestants.structures import Structure, write_structures
-from harness import Conditions, Entry, Worker, WorkerError
+from harness import Conditions, Entry, Timing, Worker, WorkerError, take_turns
 from lineup import read_model
 from machine import circumstances
 from peers import PACKAGES, python_of
@@ -81,16 +81,41 @@ class Bench:
                 try:
                     worker = stack.enter_context(Worker(entry, structures, self.conditions))
                 except WorkerError as error:
-                    self.lost(entry.name, error)
+                    self.lost(error)
                 else:
                     running[entry.name] = worker
                     self.descriptions[entry.name] = worker.description
             yield running
 
-    def lost(self, name: str, error: WorkerError) -> None:
+    def lost(self, error: WorkerError) -> None:
         """Keep why a contestant is out, and say it."""
-        self.missing[name] = str(error).splitlines()[-1]
+        self.missing[error.contestant] = error.reason
         note(str(error))
+
+    def prepared(self, workers: Mapping[str, Worker], *, task: str, structures: Sequence[str]) -> dict[str, Worker]:
+        """Those of the workers that are still there and can do a task; why the others can't is kept."""
+        ready = {}
+        for name, worker in workers.items():
+            if name not in self.missing:
+                try:
+                    worker.ask("prepare", task=task, structures=list(structures))
+                except WorkerError as error:
+                    self.lost(error)
+                else:
+                    ready[name] = worker
+        return ready
+
+    def timed(self, workers: Mapping[str, Worker], *, needed: Sequence[str] = ()) -> dict[str, Timing]:
+        """Time the prepared task of every worker, in turns.
+
+        Raises:
+            AlEngineError: If a contestant that ratios are taken with did not survive it.
+        """
+        timings = take_turns(workers, self.conditions, lost=self.lost)
+        for name in needed:
+            if name not in timings:
+                raise AlEngineError(f"{name} is needed for the ratios: {self.missing.get(name, 'it is not there')}")
+        return timings
 
     def about(self) -> dict[str, Any]:
         """What a result file says about how it came about."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from al_engine.config import SamplingConfig
 from command import Bench, note, parser, run, structure_file
-from harness import ratio, take_turns
+from harness import ratio
 from lineup import ours
 from systems import benchmark_structures
 from tables import committee_table
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> dict[str, Any]:
                 for task, worker_task in TASKS.items():
                     workers[f"{mode}_{task}"].ask("prepare", task=worker_task, structures=[SYSTEM])
                 note(f"timing the committee, {mode}")
-                timings = take_turns(workers, bench.conditions)
+                timings = bench.timed(workers, needed=list(workers))
             one = timings[f"{mode}_one"]
             for task in TASKS:
                 timing = timings[f"{mode}_{task}"]

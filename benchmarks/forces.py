@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from command import RESULTS, Bench, note, parser, run, structure_file
-from harness import Entry, Timing, Worker, WorkerError, peak_memory, ratio, take_turns
+from harness import Entry, Timing, Worker, WorkerError, peak_memory, ratio
 from lineup import PEER_CUTOFFS_ANG, gated, mace, nequip, ours, single_scale
 from systems import benchmark_structures
 from tables import forces_table
 
 SYSTEMS = ("cluster_120", "bulk_520")
-MAIN = ("native", "plain")
-"""Modes of this project's models; the first that works here is what `ours_ms` reports."""
+MAIN = ("compiled", "native", "plain")
+"""Modes of the model; the first that works here is what `ours_ms` reports."""
+MODES = ("native", "plain")
+"""Modes of this project's other models."""
+NEEDED = ("ours_plain", "mace_r10", "mace_r5")
 PROFILE_RUNS, PROFILE_ROWS = 5, 30
 
 
@@ -31,9 +34,9 @@ def entries(bench: Bench) -> dict[str, Entry]:
     python = {name: bench.peer(name) for name in ("mace", "nequip")}
     found = [
         *(ours(f"ours_{mode}", model, mode=mode) for mode in MAIN),
-        *(ours(f"ours_single_r{far:.0f}_{mode}", single_scale(model, far), mode=mode) for mode in MAIN),
-        *(ours(f"ours_single_r{near:.0f}_{mode}", single_scale(model, near), mode=mode) for mode in MAIN),
-        *(ours(f"ours_nequip_{mode}", gated(model), mode=mode) for mode in MAIN),
+        *(ours(f"ours_single_r{far:.0f}_{mode}", single_scale(model, far), mode=mode) for mode in MODES),
+        *(ours(f"ours_single_r{near:.0f}_{mode}", single_scale(model, near), mode=mode) for mode in MODES),
+        *(ours(f"ours_nequip_{mode}", gated(model), mode=mode) for mode in MODES),
         *(mace(f"mace_r{cutoff:.0f}", cutoff, python["mace"], dtype=dtype) for cutoff in PEER_CUTOFFS_ANG),
         *(nequip(f"nequip_r{cutoff:.0f}", cutoff, python["nequip"], dtype=dtype) for cutoff in PEER_CUTOFFS_ANG),
         nequip(f"nequip_r{far:.0f}_compiled", far, python["nequip"], dtype=dtype, compiled=True),
@@ -65,17 +68,19 @@ def timed(
 ) -> tuple[dict[str, Timing], dict[str, dict[str, Any]]]:
     """Times of neighbour lists and of evaluations, with what an evaluation consists of."""
     clock = bench.conditions.clock
-    rows: dict[str, dict[str, Any]] = {name: {} for name in workers}
+    rows: dict[str, dict[str, Any]] = {}
     for task in ("neighbours", "forces"):
         note(f"timing {task}, {system}")
-        for worker in workers.values():
-            worker.ask("prepare", task=task, structures=[system])
-        timings = take_turns(workers, bench.conditions)
+        workers = bench.prepared(workers, task=task, structures=[system])
+        timings = bench.timed(workers, needed=NEEDED)
         for name, timing in timings.items():
             spread = timing.spread(clock)
             key = "" if task == "forces" else f"{task}_"
-            rows[name] |= {f"{key}ms": spread.median, f"{key}ms_low": spread.low, f"{key}ms_high": spread.high}
-    for name, worker in workers.items():
+            rows.setdefault(name, {}).update(
+                {f"{key}ms": spread.median, f"{key}ms_low": spread.low, f"{key}ms_high": spread.high}
+            )
+    rows = {name: row for name, row in rows.items() if name in timings}
+    for name, worker in ((name, workers[name]) for name in rows):
         rows[name]["wall_ms"] = timings[name].spread("wall_ms").median
         if not name.endswith(("native", "compiled")):  # what they run are no operators of PyTorch's
             rows[name] |= worker.ask("count")
@@ -87,7 +92,7 @@ def memory(entry: Entry, structures: Path, system: str, bench: Bench) -> float |
     try:
         return peak_memory(entry, structures, bench.conditions, task="forces", names=[system])
     except WorkerError as error:
-        bench.lost(entry.name, error)
+        bench.lost(error)
         return None
 
 
@@ -119,7 +124,8 @@ def profiled(bench: Bench) -> str:
             with bench.workers([ours(f"ours_{mode}", bench.model, mode=mode)], structures) as workers:
                 for worker in workers.values():
                     for system in SYSTEMS:
-                        worker.ask("prepare", task="forces", structures=[system])
+                        if not bench.prepared(workers, task="forces", structures=[system]):
+                            break
                         worker.ask("warm", n=bench.conditions.warm_up)
                         tables = worker.ask("profile", n=PROFILE_RUNS, rows=PROFILE_ROWS)
                         for title, table in tables.items():

@@ -7,10 +7,11 @@ taken within each round; what is reported is the median over rounds, with the sm
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,16 @@ LOG_LINES = 15
 
 
 class WorkerError(AlEngineError):
-    """A worker process ended before it answered."""
+    """A worker process ended before it answered.
+
+    Attributes:
+        contestant: Its name.
+        reason: Why, in one line.
+    """
+
+    def __init__(self, contestant: str, reason: str, log: str = "") -> None:
+        super().__init__(f"contestant {contestant}: {reason}" + (f"; it logged:\n{log}" if log else ""))
+        self.contestant, self.reason = contestant, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,7 @@ class Worker:
             WorkerError: If the worker ends without one; the last lines it logged are in the message.
         """
         if self._process.stdin is None:
-            raise WorkerError(f"contestant {self.entry.name} takes no requests")
+            raise WorkerError(self.entry.name, "it takes no requests")
         try:
             print(json.dumps({"request": request, **arguments}), file=self._process.stdin, flush=True)
         except BrokenPipeError:
@@ -141,8 +151,11 @@ class Worker:
     def _fail(self) -> NoReturn:
         status = self._process.wait()
         self._log.seek(0)
-        log = "\n".join(self._log.read().splitlines()[-LOG_LINES:])
-        raise WorkerError(f"contestant {self.entry.name} ended with status {status}; its last words:\n{log}")
+        log = self._log.read().splitlines()[-LOG_LINES:]
+        if status == -signal.SIGKILL:
+            raise WorkerError(self.entry.name, "killed, as the kernel does when memory runs out")
+        reason = log[-1] if log else f"it ended with status {status}"
+        raise WorkerError(self.entry.name, reason, "\n".join(log))
 
 
 def environment(conditions: Conditions) -> dict[str, str]:
@@ -154,6 +167,7 @@ def environment(conditions: Conditions) -> dict[str, str]:
         **(TUNED_MALLOC if conditions.malloc == "tuned" else {}),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "PYTHONWARNINGS": "ignore",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
         "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # e3nn 0.4.4, which mace-torch pins, stores a slice in its constants
     }
@@ -184,19 +198,35 @@ class Timing:
         return Spread.of(self.rounds[clock])
 
 
-def take_turns(workers: Mapping[str, Worker], conditions: Conditions) -> dict[str, Timing]:
-    """Time the prepared task of every worker, in turns; each round begins with another one."""
-    runs = {}
+def take_turns(
+    workers: Mapping[str, Worker], conditions: Conditions, *, lost: Callable[[WorkerError], None]
+) -> dict[str, Timing]:
+    """Time the prepared task of every worker, in turns; each round begins with another one.
+
+    A worker that dies is told to `lost`, and missing in what is returned.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    runs: dict[str, int] = {}
     for name, worker in workers.items():
-        seconds = worker.ask("warm", n=conditions.warm_up)["last_s"]
-        runs[name] = max(1, round(conditions.turn_seconds / seconds))
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in workers}
-    order = list(workers)
+        try:
+            seconds = worker.ask("warm", n=conditions.warm_up)["last_s"]
+        except WorkerError as error:
+            lost(error)
+        else:
+            found[name] = {}
+            runs[name] = max(1, round(conditions.turn_seconds / seconds))
+    order = list(found)
     for _ in range(conditions.rounds):
         for name in order:
-            for clock, values in workers[name].ask("measure", n=runs[name]).items():
+            try:
+                times = workers[name].ask("measure", n=runs[name])
+            except WorkerError as error:
+                lost(error)
+                del found[name]
+                continue
+            for clock, values in times.items():
                 found[name].setdefault(clock, []).append(statistics.median(values))
-        order = order[1:] + order[:1]
+        order = [name for name in order[1:] + order[:1] if name in found]
     return {name: Timing(rounds) for name, rounds in found.items()}
 
 

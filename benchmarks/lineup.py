@@ -46,7 +46,7 @@ def _given(model: ModelConfig) -> dict[str, Any]:
 
 
 def ours(name: str, model: ModelConfig | Mapping[str, Any], *, mode: str, **setting: Any) -> Entry:
-    """One of this project's models; `mode` is `plain` (PyTorch's operators) or `native` (`models.native`)."""
+    """One of this project's models; for `mode` see `contestants.ours`."""
     given = _given(model) if isinstance(model, ModelConfig) else dict(model)
     return Entry(name, "ours", Path(sys.executable), {"model": given, "mode": mode, **setting})
 

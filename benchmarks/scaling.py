@@ -17,7 +17,7 @@ from tables import scaling_table
 
 BOX = 520
 COPIES = (1, 2, 4, 8, 16)
-MODES = ("native", "plain")
+MODES = ("compiled", "native", "plain")
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -53,10 +53,11 @@ def one_size(entry: Entry, structures: Any, atoms: int, bench: Bench) -> dict[st
         with Worker(entry, structures, bench.conditions) as worker:
             bench.descriptions[entry.name] = worker.description
             worker.ask("prepare", task="forces", structures=[system])
-            spread = take_turns({system: worker}, bench.conditions)[system].spread(clock)
+            timings = take_turns({system: worker}, bench.conditions, lost=_raise)
     except WorkerError as error:
-        bench.lost(entry.name, error)
+        bench.lost(error)
         return None
+    spread = timings[system].spread(clock)
     return {
         "atoms": atoms,
         "ms": spread.median,
@@ -64,6 +65,10 @@ def one_size(entry: Entry, structures: Any, atoms: int, bench: Bench) -> dict[st
         "peak_mib": peak,
         "peak_kib_per_atom": 1024 * peak / atoms,
     }
+
+
+def _raise(error: WorkerError) -> None:
+    raise error
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ and forces, the loss, its gradient, Adam (amsgrad), the moving average of the we
 from typing import Any
 
 from command import Bench, note, parser, run, structure_file
-from harness import WorkerError, peak_memory, ratio, take_turns
+from harness import WorkerError, peak_memory, ratio
 from lineup import PEER_CUTOFFS_ANG, gated, mace, nequip, ours, single_scale
 from systems import TRAINING_CLUSTERS, benchmark_structures
 from tables import training_table
@@ -33,10 +33,9 @@ def measure(bench: Bench) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     with structure_file(benchmark_structures()) as structures:
         with bench.workers(everyone, structures) as workers:
-            for worker in workers.values():
-                worker.ask("prepare", task="training", structures=NAMES)
             note("timing updates")
-            timings = take_turns(workers, bench.conditions)
+            ready = bench.prepared(workers, task="training", structures=NAMES)
+            timings = bench.timed(ready, needed=["ours_plain"])
         mine = next(f"ours_{mode}" for mode in MODES if f"ours_{mode}" in timings)
         for entry in everyone:
             if entry.name in timings:
@@ -45,7 +44,7 @@ def measure(bench: Bench) -> dict[str, Any]:
                 try:
                     peak = peak_memory(entry, structures, bench.conditions, task="training", names=NAMES)
                 except WorkerError as error:
-                    bench.lost(entry.name, error)
+                    bench.lost(error)
                     peak = None
                 rows[entry.name] = {
                     "ms": spread.median,

@@ -15,7 +15,7 @@ from models.acceleration import accelerate
 from models.committee import Committee
 from models.constants import constants_from_data
 from models.dataset import TrainingSet
-from models.graph import AtomBatch, neighbour_graph
+from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
 from models.ms_mace import MSMACE
 from models.training import _Trainer
 
@@ -23,14 +23,16 @@ from models.training import _Trainer
 class Ours:
     """A committee with random weights, of which one member is timed unless a task says otherwise.
 
-    The setting has `model` (a config's `model` section), `mode` (`plain`: PyTorch's operators; `native`: the kernels of
-    `models.native`), and perhaps `members` and `stride`.
+    The setting has `model` (a config's `model` section), `mode`, and perhaps `members` and `stride`. Modes: `plain`,
+    PyTorch's operators; `native`, the kernels of `models.native`; `compiled`, energy and forces as one graph by
+    `models.compiled`, with those kernels on a CPU.
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
         self.setting, self.device = setting, device
         self.config = ModelConfig.model_validate(setting["model"])
         self.constants = constants_from_data(self._labelled(training), self.config)
+        self._graph: Any = None
         self.models = [self._model(seed).freeze() for seed in range(setting.get("members", 1))]
 
     def describe(self) -> dict[str, Any]:
@@ -61,28 +63,46 @@ class Ours:
         if name == "neighbours":
             return lambda: neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
         if name == "forces":
-            graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
-            return lambda: model.energy_and_forces(graph, positions)
-        committee = Committee(self.models, device=self.device, kernels=self.setting["mode"] == "native").bind(frames)
-        if name == "committee_one":
-            return lambda: committee.energy_and_forces(positions, 0)
-        if name == "committee_always":
-            return lambda: committee.member_forces(positions)
-        if name == "committee_stride":
-
-            def stride() -> None:
-                for _ in range(self.setting["stride"] - 1):
-                    committee.energy_and_forces(positions, 0)
-                committee.member_forces(positions)
-
-            return stride
-        raise KeyError(name)
+            return self._forces(neighbour_graph(atoms, positions, cutoffs=model.cutoffs), positions)
+        return self._committee(name, frames, positions)
 
     def _model(self, seed: int) -> MSMACE:
         model = MSMACE(self.config, self.constants, seed=seed).to(self.device)
-        if self.setting["mode"] == "native" and not accelerate(model):
+        if self.setting["mode"] != "plain" and not accelerate(model) and self.setting["mode"] == "native":
             raise RuntimeError("the native kernels can't be used here")
         return model
+
+    def _forces(self, graph: NeighbourGraph, positions: torch.Tensor) -> Task:
+        """Energy and forces of the first member; where compiled, by one graph for all structures."""
+        model = self.models[0]
+        if self.setting["mode"] != "compiled":
+            return lambda: model.energy_and_forces(graph, positions)
+        if self._graph is None:
+            from models.compiled import CompiledForces
+
+            self._graph = CompiledForces()
+        compiled = self._graph
+        compiled(model, graph, positions)
+        if compiled._failed:  # noqa: SLF001  # it would go on uncompiled, which is another contestant
+            raise RuntimeError("the model can't be compiled here")
+        return lambda: compiled(model, graph, positions)
+
+    def _committee(self, name: str, frames: Sequence[Frame], positions: torch.Tensor) -> Task:
+        """Steps of molecular dynamics, without the integrator."""
+        kernels = self.setting["mode"] != "plain"
+        committee = Committee(self.models, device=self.device, kernels=kernels).bind(frames)
+
+        def stride() -> None:
+            for _ in range(self.setting["stride"] - 1):
+                committee.energy_and_forces(positions, 0)
+            committee.member_forces(positions)
+
+        tasks: dict[str, Task] = {
+            "committee_one": lambda: committee.energy_and_forces(positions, 0),
+            "committee_stride": stride,
+            "committee_always": lambda: committee.member_forces(positions),
+        }
+        return tasks[name]
 
     def _training(self, structures: Sequence[Structure]) -> Task:
         """One update as `models.training.train_member` makes it: batch, loss, double backward, Adam, moving average."""

@@ -82,9 +82,14 @@ def test_a_worker_gives_one_time_per_run(worker):
     assert min(times["cpu_ms"]) > 0
 
 
-def test_everyone_has_as_many_rounds(worker):
+def test_everyone_has_as_many_rounds_and_the_dead_have_none(worker, entry, structures):
     worker.ask("prepare", task="neighbours", structures=["train_0"])
-    timings = take_turns({"a": worker, "b": worker}, CONDITIONS)
+    lost = []
+    with Worker(entry, structures, CONDITIONS) as dead:
+        dead._process.kill()
+        timings = take_turns({"a": worker, "dead": dead, "b": worker}, CONDITIONS, lost=lost.append)
+    assert [error.reason for error in lost] == ["killed, as the kernel does when memory runs out"]
+    assert list(timings) == ["a", "b"]
     assert all(len(timing.rounds["cpu_ms"]) == CONDITIONS.rounds for timing in timings.values())
 
 
