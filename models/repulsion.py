@@ -52,7 +52,7 @@ class ZBLRepulsion(nn.Module):
                 f"{cutoffs[-1]:g} Å; raise the cut-off or set `zbl: false`"
             )
         self.path = next(k for k, cutoff in enumerate(cutoffs) if cutoff >= reach)
-        self.envelope_power = envelope_power
+        self.envelope_power, self.n_species = envelope_power, len(elements)
         powers = numbers**SCREENING_EXPONENT
         tables = {
             "charges": COULOMB_EV_ANG * torch.outer(numbers, numbers),
@@ -65,20 +65,31 @@ class ZBLRepulsion(nn.Module):
     def forward(self, graph: NeighbourGraph, vectors: Tensor) -> Tensor:
         """Energies of frames in eV, shape (B,), from neighbour vectors (T, K, 3) in Å."""
         columns = [graph.columns[self.path]]
-        (neighbours,), (vectors,) = narrow(graph.neighbours, columns), narrow(vectors.double(), columns)
-        species = graph.atoms.species
-        n_species = len(graph.atoms.species_counts)
-        pair = n_species * species.unsqueeze(1) + species[neighbours]  # (T, K)
+        energies = self.atomic_energies(graph.atoms.species, graph.neighbours, *narrow(vectors, columns))
+        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=energies.device)
+        return totals.index_add(0, graph.atoms.frame_index, energies)
+
+    def atomic_energies(self, species: Tensor, neighbours: Tensor, vectors: Tensor) -> Tensor:
+        """Half the energy of every pair, for the first of its atoms, in eV.
+
+        Args:
+            species: Species of N atoms, shape (N,).
+            neighbours: Which of the N are near the first T, shape (T, K).
+            vectors: To neighbours of the leading columns in Å, shape (T, k <= K, 3).
+
+        Returns:
+            Energies of the T atoms, shape (T,), float64.
+        """
+        (neighbours,) = narrow(neighbours, vectors.shape[1:2])
+        pair = self.n_species * species[: len(neighbours), None] + species[neighbours]  # (T, K)
         charge, inverse_length, inverse_reach = (
             self.get_buffer(name)[pair] for name in ("charges", "inverse_lengths", "inverse_reaches")
         )
-        r = torch.linalg.vector_norm(vectors, dim=-1).clamp_min(SMALLEST_LENGTH)
+        r = torch.linalg.vector_norm(vectors.double(), dim=-1).clamp_min(SMALLEST_LENGTH)
         x = r * inverse_length
         screening = sum((c * torch.exp(-d * x) for c, d in SCREENING), start=torch.zeros_like(x))
         envelope = polynomial_cutoff(r * inverse_reach, self.envelope_power)
-        energies = 0.5 * (charge / r * screening * envelope).sum(1)  # every pair is listed from both of its atoms
-        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=energies.device)
-        return totals.index_add(0, graph.atoms.frame_index, energies)
+        return 0.5 * (charge / r * screening * envelope).sum(1)  # every pair is listed from both of its atoms
 
     def energies_and_gradients(self, graph: NeighbourGraph, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (B,) in eV and dE/d(vectors) (T, K, 3) in eV/Å at vectors (T, K, 3) in Å."""
