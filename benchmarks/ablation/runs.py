@@ -68,7 +68,7 @@ class Run:
     @property
     def pace_key(self) -> str:
         """Names what the time of an update depends on."""
-        return part_key("ablation-pace", {"model": self.model.model_dump()}, [])
+        return part_key("ablation-pace", {"model": self.model.model_dump(exclude_defaults=True)}, [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +267,8 @@ def _member_path(run: Run, folder: Path) -> Path:
 
 def _member_key(run: Run, data: LabelledSet) -> str:
     inputs = {
-        "model": run.model.model_dump(),
-        "training": training(updates=run.updates, learning_rate=run.learning_rate).model_dump(),
+        "model": run.model.model_dump(exclude_defaults=True),
+        "training": training(updates=run.updates, learning_rate=run.learning_rate).model_dump(exclude_defaults=True),
         "seed": run.seed,
         "updates": run.updates,
     }
