@@ -31,7 +31,7 @@ from models.graph import AtomBatch, neighbour_graph
 from models.ms_mace import MSMACE, Prediction
 from systems import benchmark_structures
 
-SIZES = (10_000, 30_000)
+SIZES = (10_000, 30_000, 100_000)
 LONGEST_TO_SHORTEST = 2
 TOLERANCE = 1e-4
 """Largest difference of forces between copy and original, relative to the largest force; single precision."""

@@ -13,13 +13,16 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from al_engine.deviation import force_deviation
 from al_engine.errors import InputError
 from al_engine.frames import Frame
+from models.chunked import evaluate_chunked, largest_whole_frame
 from models.committee import BoundCommittee, Committee
-from models.ms_mace import MSMACE
+from models.ms_mace import MSMACE, Prediction
 from models.weights import read_member
 
 
 class CommitteeCalculator(Calculator):
     """Mean energy (eV), forces (eV/Å) and stress (eV/Å³) of a committee, and how far its members disagree.
+
+    Frames of any size: large ones are evaluated in bounded memory (`models.chunked`).
 
     Beyond ASE's own properties `results` holds `force_deviation` (N,) and `max_force_deviation` (`norm`, eV/Å),
     `energy_std` (eV), `member_energies` (M,) and `member_forces` (M, N, 3).
@@ -51,10 +54,7 @@ class CommitteeCalculator(Calculator):
         """ASE's entry point."""
         super().calculate(atoms, properties, system_changes)
         frame = Frame.from_atoms(self.atoms)
-        if self._bound is None or set(system_changes) & {"numbers", "cell", "pbc"}:
-            self._bound = self.committee.bind([frame])
-        positions = torch.tensor(frame.positions, device=self.committee.device)
-        predictions = self._bound.predictions(positions)
+        predictions = self._predictions(frame, rebind=bool(set(system_changes) & {"numbers", "cell", "pbc"}))
         energies = np.array([float(p.energies) for p in predictions])  # (M,)
         forces = np.stack([p.forces.cpu().numpy() for p in predictions])  # (M, N, 3)
         deviation = force_deviation(forces).norm  # (N,)
@@ -71,6 +71,14 @@ class CommitteeCalculator(Calculator):
         if frame.pbc.all():
             stress = np.mean([p.stresses[0].cpu().numpy() for p in predictions], axis=0)
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def _predictions(self, frame: Frame, *, rebind: bool) -> list[Prediction]:
+        """What every member says, domain by domain if the frame is too large for memory."""
+        if len(frame) > largest_whole_frame(self.committee.device):
+            return [evaluate_chunked(model, frame) for model in self.committee.models]
+        if self._bound is None or rebind:
+            self._bound = self.committee.bind([frame])
+        return self._bound.predictions(torch.tensor(frame.positions, device=self.committee.device))
 
 
 def load_models(path: Path, *, iteration: int | None, device: torch.device) -> list[MSMACE]:

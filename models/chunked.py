@@ -28,6 +28,9 @@ from models.ms_mace import MSMACE, Prediction
 from models.tower import Tower
 
 DEFAULT_MEMORY_MIB = 2048
+WHOLE_ATOMS_CPU = 5000
+WHOLE_ATOM_BYTES = 1.25 * 2**20
+"""Of an atom in an ordinary evaluation without kernels: 64 channels, l 3, cut-offs of 5 and 10 Å, in a liquid."""
 SMALLEST_DOMAIN = 32
 PROBE_ATOMS = 256
 CPU_WORKING_MIB = 256
@@ -45,7 +48,7 @@ def evaluate_chunked(
     model: MSMACE,
     frame: Frame,
     *,
-    memory_mib: float = DEFAULT_MEMORY_MIB,
+    memory_mib: float | None = None,
     domain_atoms: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
@@ -54,13 +57,17 @@ def evaluate_chunked(
     Args:
         model: A frozen model.
         frame: The frame: any cell, periodic along any of its axes.
-        memory_mib: Memory to stay within, in MiB, beyond model and frame; sets the size of the domains.
+        memory_mib: Memory to stay within, in MiB, beyond model and frame; sets the size of the domains. None for
+            `DEFAULT_MEMORY_MIB`, on a GPU for half of its memory.
         domain_atoms: Largest number of atoms in a domain, instead of what fits.
         progress: Called with the number of finished steps and of all of them.
 
     Raises:
         InputError: If the frame has an element the model does not know, or the memory does not suffice.
     """
+    if memory_mib is None:
+        memory = _gpu_bytes(model.identity.device)
+        memory_mib = DEFAULT_MEMORY_MIB if memory is None else 0.5 * memory / MIB
     atoms = AtomBatch.of([frame], model.constants.elements)
     species = atoms.species[atoms.inverse].numpy()
     plan = plan_domains(model, frame, species, memory_mib=memory_mib)
@@ -70,6 +77,12 @@ def evaluate_chunked(
     energy = run.network() + run.repulsion() + model.reference_energies.index_select(0, run.species).sum()
     volume = abs(np.linalg.det(frame.cell)) if frame.pbc.all() else np.nan
     return Prediction(energy[None], -run.gradient, 0.5 * (run.virial + run.virial.T)[None] / volume)
+
+
+def largest_whole_frame(device: torch.device) -> int:
+    """Atoms up to which a frame is better evaluated as a whole: on a CPU 5000, on a GPU about what fits."""
+    memory = _gpu_bytes(device)
+    return WHOLE_ATOMS_CPU if memory is None else int(0.8 * memory / WHOLE_ATOM_BYTES)
 
 
 class DomainPlan(NamedTuple):
@@ -266,6 +279,11 @@ class _Evaluation:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.steps)
+
+
+def _gpu_bytes(device: torch.device) -> int | None:
+    """Memory of a GPU, used or not, so that the same frame is always treated alike; None for a CPU."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 class _Recorder:

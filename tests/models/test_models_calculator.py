@@ -125,6 +125,22 @@ def test_calculator_against_finite_differences(campaign, random_cluster):
     assert np.abs(atoms.get_stress() - calculate_numerical_stress(atoms, eps=1e-5)).max() < 1e-7
 
 
+def test_large_frames_are_evaluated_in_domains_with_the_same_result(campaign, random_cluster, monkeypatch):
+    cluster = random_cluster(30, side=6.0)
+    frame = Frame(cluster.numbers, cluster.positions, cell=7.0 * np.eye(3), pbc=[True] * 3)
+    atoms = frame.to_atoms()
+    atoms.calc = load_committee(campaign, device="cpu")
+    atoms.get_potential_energy()
+    expected = atoms.calc.results
+    monkeypatch.setattr("models.chunked.WHOLE_ATOMS_CPU", 29)
+    atoms.calc = load_committee(campaign, device="cpu")
+    atoms.get_potential_energy()
+    assert atoms.calc._bound is None  # nothing was evaluated as a whole
+    assert atoms.calc.results.keys() == expected.keys()
+    for name, value in atoms.calc.results.items():
+        assert np.allclose(value, expected[name], rtol=1e-10, atol=1e-10), name
+
+
 def test_calculator_reports_the_deviation_of_its_members(campaign, random_cluster):
     frame = random_cluster()
     atoms = frame.to_atoms()
