@@ -16,7 +16,7 @@ from tables import committee_table
 
 MEMBERS = 4
 SYSTEM = "cluster_120"
-MODES = ("native", "plain")
+MODES = ("graph", "kernels", "plain")
 TASKS = {"one": "committee_one", "stride": "committee_stride", "always": "committee_always"}
 
 

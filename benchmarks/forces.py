@@ -20,9 +20,9 @@ from systems import benchmark_structures
 from tables import forces_table
 
 SYSTEMS = ("cluster_120", "bulk_520")
-MAIN = ("compiled", "native", "plain")
+MAIN = ("graph", "kernels", "plain")
 """Modes of the model; the first that works here is what `ours_ms` reports."""
-MODES = ("native", "plain")
+MODES = ("kernels", "plain")
 """Modes of this project's other models."""
 NEEDED = ("ours_plain", "mace_r10", "mace_r5")
 PROFILE_RUNS, PROFILE_ROWS = 5, 30
@@ -53,14 +53,17 @@ def measure(bench: Bench) -> dict[str, Any]:
         measured: dict[str, dict[str, dict[str, Any]]] = {}
         timings: dict[str, dict[str, Timing]] = {}
         with bench.workers(list(everyone.values()), structures) as workers:
+            rates = workers["ours_plain"].ask("rates", dtype=bench.model.dtype)
             for system in SYSTEMS:
                 timings[system], measured[system] = timed(workers, system, bench)
         for system in SYSTEMS:
             for name, row in measured[system].items():
                 note(f"memory of {name}, {system}")
                 row["peak_mib"] = memory(everyone[name], structures, system, bench)
+    for row in (row for rows in measured.values() for row in rows.values()):
+        row.update(floor(row, rates, bench.conditions.device))
     result = {system: summary(measured[system], timings[system], bench) for system in SYSTEMS}
-    return {**result, "about": bench.about()}
+    return {**result, "rates": rates, "about": bench.about()}
 
 
 def timed(
@@ -82,9 +85,22 @@ def timed(
     rows = {name: row for name, row in rows.items() if name in timings}
     for name, worker in ((name, workers[name]) for name in rows):
         rows[name]["wall_ms"] = timings[name].spread("wall_ms").median
-        if not name.endswith(("native", "compiled")):  # what they run are no operators of PyTorch's
-            rows[name] |= worker.ask("count")
+        operators = not name.endswith(("graph", "kernels", "compiled"))  # what these run are no operators of PyTorch's
+        rows[name] |= worker.ask("count", operators=operators)
     return timings, rows
+
+
+def floor(row: Mapping[str, float], rates: Mapping[str, float], device: str) -> dict[str, float]:
+    """Milliseconds that what an evaluation consists of takes at the device's best rates, each alone.
+
+    Bytes are those without fusion; a GPU is launched as many times as counted there, a CPU by each operator.
+    """
+    calls = row.get("launches" if device == "cuda" else "operators")
+    return {
+        **({"flop_floor_ms": 1e3 * row["flop"] / rates["flop_per_s"]} if "flop" in row else {}),
+        **({"bytes_floor_ms": 1e3 * row["bytes"] / rates["bytes_per_s"]} if "bytes" in row else {}),
+        **({"calls_floor_ms": 1e3 * calls * rates["s_per_operator"]} if calls is not None else {}),
+    }
 
 
 def memory(entry: Entry, structures: Path, system: str, bench: Bench) -> float | None:

@@ -17,7 +17,7 @@ from tables import scaling_table
 
 BOX = 520
 COPIES = (1, 2, 4, 8, 16)
-MODES = ("compiled", "native", "plain")
+MODES = ("graph", "kernels", "plain")
 
 
 def measure(bench: Bench) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 Result = Mapping[str, Any]
 TITLES = {"cluster_120": "120 atoms, cluster", "bulk_520": "520 atoms, periodic"}
+FLOORS = ("floor: FLOP ms", "bytes ms", "calls ms")
 UNITS = {"cpu_ms": "process CPU time", "wall_ms": "time on the clock", "device_ms": "time on the device"}
 
 
 def forces_table(result: Result) -> str:
     """Energy and forces: one table per system."""
     parts = []
+    calls = "launches" if result["about"]["conditions"]["device"] == "cuda" else "operators"
     for system, title in TITLES.items():
         mine = f"ours_{result[system]['ours_mode']}"
         rows = [
@@ -30,16 +32,19 @@ def forces_table(result: Result) -> str:
                 number(row.get("peak_mib")),
                 number(row["neighbours_ms"]),
                 number(row["flop"] / 1e9 if "flop" in row else None),
-                number(row.get("operators")),
-                *([number(row.get("launches"))] if result["about"]["conditions"]["device"] == "cuda" else []),
+                number(row.get(calls)),
+                *(number(row.get(f"{kind}_floor_ms")) for kind in ("flop", "bytes", "calls")),
             ]
             for name, row in result[system]["contestants"].items()
         ]
-        head = ["", "E+F ms", f"times {mine}", "peak MiB", "list ms", "GFLOP", "operators"]
-        if result["about"]["conditions"]["device"] == "cuda":
-            head.append("launches")
+        head = ["", "E+F ms", f"times {mine}", "peak MiB", "list ms", "GFLOP", calls, *FLOORS]
         parts.append(f"{title}:\n\n{table(head, rows)}")
-    return "\n\n".join([*parts, circumstances(result)])
+    rates = result["rates"]
+    best = (
+        f"Floors at {rates['flop_per_s'] / 1e9:,.0f} GFLOP/s, {rates['bytes_per_s'] / 1e9:,.0f} GB/s and "
+        f"{1e6 * rates['s_per_operator']:.2f} µs per call, as measured in the same run."
+    )
+    return "\n\n".join([*parts, best, circumstances(result)])
 
 
 def training_table(result: Result) -> str:

@@ -15,7 +15,7 @@ from systems import TRAINING_CLUSTERS, benchmark_structures
 from tables import training_table
 
 NAMES = [f"train_{k}" for k in range(TRAINING_CLUSTERS)]
-MODES = ("native", "plain")
+MODES = ("kernels", "plain")
 
 
 def measure(bench: Bench) -> dict[str, Any]:

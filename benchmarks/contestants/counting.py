@@ -1,5 +1,6 @@
-"""What a task consists of: floating-point operations, operators, bytes, kernel launches."""
+"""What a task consists of (floating-point operations, operators, bytes, launches), and what each costs at best."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,24 +36,59 @@ class _Counter(TorchDispatchMode):
         return result
 
 
-def count_operations(task: Callable[[], object], *, device: torch.device) -> dict[str, float]:
+def count_operations(task: Callable[[], object], *, device: torch.device, operators: bool = True) -> dict[str, float]:
     """Run the task once and count; on a GPU once more for its launches.
+
+    Args:
+        task: What to run.
+        device: Where it runs.
+        operators: Whether the task consists of PyTorch's operators; else only its launches are counted.
 
     Returns:
         `flop`: floating-point operations of matrix products (two per multiply-add) by torch's formulas;
         `operators`: operators called, views aside; `bytes`: what they read and write; `launches` (GPUs alone):
         kernels and copies that ran on the device.
     """
-    with _Counter() as counter:
-        task()
-    counts: dict[str, float] = {
-        "flop": counter.flop,
-        "operators": counter.operators,
-        "bytes": counter.bytes,
-    }
+    counts: dict[str, float] = {}
+    if operators:
+        with _Counter() as counter:
+            task()
+        counts |= {"flop": counter.flop, "operators": counter.operators, "bytes": counter.bytes}
     if device.type == "cuda":
         with profile(activities=[ProfilerActivity.CUDA]) as record:
             task()
             torch.cuda.synchronize()
         counts["launches"] = sum(event.count for event in record.key_averages())
     return counts
+
+
+def best_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """What this device does at best, measured in this process.
+
+    Returns:
+        `flop_per_s` of a large square matrix product, `bytes_per_s` (read and written) of a large copy, and
+        `s_per_operator` of an operator on a single number, waited for once at the end.
+    """
+    edge, length, repeats = (8192, 2**28, 20000) if device.type == "cuda" else (2048, 2**26, 20000)
+    square = torch.rand(edge, edge, dtype=dtype, device=device)
+    product, long = torch.empty_like(square), torch.rand(length, dtype=dtype, device=device)
+    copied, one = torch.empty_like(long), torch.ones(1, dtype=dtype, device=device)
+    return {
+        "flop_per_s": 2.0 * edge**3 / _seconds(lambda: torch.mm(square, square, out=product), device),
+        "bytes_per_s": 2.0 * length * long.element_size() / _seconds(lambda: copied.copy_(long), device),
+        "s_per_operator": _seconds(lambda: [one.add_(1.0) for _ in range(repeats)], device) / repeats,
+    }
+
+
+def _seconds(task: Callable[[], object], device: torch.device) -> float:
+    """The shortest of five runs after one untimed."""
+    times = []
+    for _ in range(6):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        task()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from al_engine.config import ModelConfig, TrainingConfig
+from al_engine.config import Acceleration, ModelConfig, TrainingConfig
 from al_engine.frames import Frame, LabelledFrame
 from contestants.structures import Structure
 from contestants.worker import Task, serve
@@ -23,9 +23,9 @@ from models.training import _Trainer
 class Ours:
     """A committee with random weights, of which one member is timed unless a task says otherwise.
 
-    The setting has `model` (a config's `model` section), `mode`, and perhaps `members` and `stride`. Modes: `plain`,
-    PyTorch's operators; `native`, the kernels of `models.native`; `compiled`, energy and forces as one graph by
-    `models.compiled`, with those kernels on a CPU.
+    The setting has `model` (a config's `model` section), `mode`, and perhaps `members` and `stride`. Modes are those of
+    `execution.acceleration`: `kernels`, those of `models.native`; `graph`, energy and forces compiled as a whole by
+    `models.compiled`, with those kernels on a CPU; and `plain`, which is `off` there: PyTorch's operators.
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
@@ -68,14 +68,14 @@ class Ours:
 
     def _model(self, seed: int) -> MSMACE:
         model = MSMACE(self.config, self.constants, seed=seed).to(self.device)
-        if self.setting["mode"] != "plain" and not accelerate(model) and self.setting["mode"] == "native":
-            raise RuntimeError("the native kernels can't be used here")
+        if self.setting["mode"] != "plain" and not accelerate(model) and self.setting["mode"] == "kernels":
+            raise RuntimeError("the kernels can't be used here")
         return model
 
     def _forces(self, graph: NeighbourGraph, positions: torch.Tensor) -> Task:
         """Energy and forces of the first member; where compiled, by one graph for all structures."""
         model = self.models[0]
-        if self.setting["mode"] != "compiled":
+        if self.setting["mode"] != "graph":
             return lambda: model.energy_and_forces(graph, positions)
         if self._graph is None:
             from models.compiled import CompiledForces
@@ -89,8 +89,8 @@ class Ours:
 
     def _committee(self, name: str, frames: Sequence[Frame], positions: torch.Tensor) -> Task:
         """Steps of molecular dynamics, without the integrator."""
-        kernels = self.setting["mode"] != "plain"
-        committee = Committee(self.models, device=self.device, kernels=kernels).bind(frames)
+        acceleration: Acceleration = "off" if self.setting["mode"] == "plain" else self.setting["mode"]
+        committee = Committee(self.models, device=self.device, acceleration=acceleration).bind(frames)
 
         def stride() -> None:
             for _ in range(self.setting["stride"] - 1):

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from contestants.counting import count_operations
+from contestants.counting import best_rates, count_operations
 from contestants.profiling import profile_tables
 from contestants.structures import Structure, read_structures
 
@@ -143,9 +143,13 @@ class _Session:
         self.warm(n)
         return {"peak_mib": (_status_bytes("VmHWM") - before) / 2**20}
 
-    def count(self) -> dict[str, float]:
-        """Floating-point operations of matrix products, operations, bytes they read and write, kernel launches."""
-        return count_operations(self.task, device=self.device)
+    def count(self, *, operators: bool) -> dict[str, float]:
+        """Floating-point operations of matrix products, operators, bytes they read and write, kernel launches."""
+        return count_operations(self.task, device=self.device, operators=operators)
+
+    def rates(self, dtype: str) -> dict[str, float]:
+        """What the device does at best."""
+        return best_rates(self.device, getattr(torch, dtype))
 
     def profile(self, n: int, rows: int) -> dict[str, str]:
         """Tables of where the time of n runs goes."""
