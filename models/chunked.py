@@ -63,8 +63,12 @@ def evaluate_chunked(
         progress: Called with the number of finished steps and of all of them.
 
     Raises:
-        InputError: If the frame has an element the model does not know, or the memory does not suffice.
+        InputError: If the frame has an element the model does not know or a position that is not finite, or the memory
+            does not suffice.
     """
+    finite = np.isfinite(frame.positions).all(1)
+    if not finite.all():
+        raise InputError(f"atom {int(np.argmin(finite))} has a position that is not finite; look at the step before")
     if memory_mib is None:
         memory = _gpu_bytes(model.identity.device)
         memory_mib = DEFAULT_MEMORY_MIB if memory is None else 0.5 * memory / MIB
@@ -128,7 +132,7 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
         least = int(np.ceil(memory_mib + (SMALLEST_DOMAIN * working - room) / MIB))
         raise InputError(f"{memory_mib:g} MiB are too little for {len(frame)} atoms; give memory_mib={least} or more")
     lists = len(frame) * domain.kept_bytes / n_atoms
-    keep_lists = lists <= 0.5 * room
+    keep_lists = room - lists >= max(0.5 * room, SMALLEST_DOMAIN * working)
     if keep_lists:
         room -= lists
     if domain.nodes.device.type == "cpu":

@@ -156,6 +156,12 @@ def test_too_little_memory_is_said_with_how_much_suffices(tiny_config, tiny_mode
     evaluate_chunked(model, frame, memory_mib=float(str(error.value).split("=")[1].split()[0]))
 
 
+def test_a_broken_frame_is_an_error(tiny_config, tiny_model):
+    positions = np.array([[0.0, 0.0, 0.0], [0.0, np.nan, 0.0]])
+    with pytest.raises(InputError, match="atom 1 has a position"):
+        evaluate_chunked(tiny_model(tiny_config()), Frame(numbers=[6, 6], positions=positions))
+
+
 def test_an_unknown_element_is_an_error(tiny_config, tiny_model):
     with pytest.raises(InputError, match="atomic number 7"):
         evaluate_chunked(tiny_model(tiny_config()), Frame(numbers=[6, 7], positions=np.eye(3)[:2]))
