@@ -5,7 +5,7 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -365,6 +365,9 @@ class StopConfig(Section):
     )
 
 
+Acceleration: TypeAlias = Literal["auto", "kernels", "graph", "off"]
+
+
 class ExecutionConfig(Section):
     """How the machine is used. May be changed at any time; results differ by no more than a device's rounding."""
 
@@ -373,6 +376,14 @@ class ExecutionConfig(Section):
     )
     workers: PositiveInt | None = Field(
         None, le=1024, description="Worker processes; null: one per core (one on a GPU)."
+    )
+    acceleration: Acceleration = Field(
+        "auto",
+        description=(
+            "What makes models fast. `kernels`: C++ on a CPU, compiled for it in seconds (by g++ or clang++; if there "
+            "is neither, a warning says so). `graph`: kernels, and energies and forces compiled as a whole by torch, "
+            "in a minute. `auto`: kernels on a CPU, on a GPU the graph where a run is long enough. `off`: plain torch."
+        ),
     )
 
 

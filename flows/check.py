@@ -117,12 +117,15 @@ def trial_job(
             seed=0,
             updates=updates,
             device=device,
+            kernels=config.execution.acceleration != "off",
             checkpoint=Path(scratch) / f"{updates}.checkpoint",
             key="trial",
         )
         times[updates] = time.perf_counter() - start
     frames: list[Frame] = [labelled.frame] * config.sampling.replicas
-    committee = Committee([trained.model] * config.training.members, device=device)
+    committee = Committee(
+        [trained.model] * config.training.members, device=device, acceleration=config.execution.acceleration
+    )
     for steps in (1, 2, TRIAL_STEPS):
         start = time.perf_counter()
         run_langevin(

@@ -80,6 +80,7 @@ def train_job(
         seed=derived_seed(config.seed, "train", iteration, member),
         updates=names.updates(config.training, iteration),
         device=device,
+        kernels=config.execution.acceleration != "off",
         start=_read_member(before) if warm else None,
         checkpoint=checkpoint,
         key=key,
@@ -98,11 +99,16 @@ def _read_member(path: Path) -> "TrainedMember":
         return read_member(root["member"])
 
 
-def _committee(ledger: Ledger, iteration: int, device: str) -> "Committee":
+def _committee(ledger: Ledger, iteration: int, device: str, *, evaluations: int) -> "Committee":
     from models.committee import Committee
 
     paths = [ledger.part_path(names.member(iteration, member)) for member in range(ledger.config.training.members)]
-    return Committee([_read_member(path).model for path in paths], device=device)
+    return Committee(
+        [_read_member(path).model for path in paths],
+        device=device,
+        acceleration=ledger.config.execution.acceleration,
+        evaluations=evaluations,
+    )
 
 
 def sample_job(
@@ -125,7 +131,7 @@ def sample_job(
     ledger = Ledger.open(Path(directory))
     config, sampling = ledger.config, ledger.config.sampling
     temperature = sampling.temperatures_kelvin[temperature_index]
-    committee = _committee(ledger, iteration, device)
+    committee = _committee(ledger, iteration, device, evaluations=steps)
     with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
         system = read_frames(root["system"])[0]
         bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
@@ -175,7 +181,7 @@ def evaluate_job(*, directory: str, iteration: int, device: str, path: str, key:
     """Score the committee on the test set, and on the new labels before any model is trained on them."""
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))
-    committee = _committee(ledger, iteration, device)
+    committee = _committee(ledger, iteration, device, evaluations=0)
     with open_part(ledger.part_path(names.INITIAL_DATASET)) as root:
         test = read_labelled(root["test"])
     new: list[LabelledFrame] = []

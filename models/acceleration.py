@@ -32,7 +32,7 @@ def accelerate(model: MSMACE) -> bool:
     if any(weight.device.type != "cpu" for weight in model.parameters()):
         return False
     expected = _probe_forces(model)
-    problem = _use_kernels(model)
+    problem = use_kernels(model)
     if problem is None:
         difference = np.abs(_probe_forces(model) - expected).max() / max(np.abs(expected).max(), 1e-12)
         if not difference <= TOLERANCES[model.dtype]:
@@ -48,7 +48,7 @@ def _modules(model: MSMACE) -> list[PathGeometry | PathMessage | ProductBasis]:
     return [module for module in model.modules() if isinstance(module, PathGeometry | PathMessage | ProductBasis)]
 
 
-def _use_kernels(model: MSMACE) -> str | None:
+def use_kernels(model: MSMACE) -> str | None:
     """Switch all modules over; why that was not possible, if so."""
     try:
         for module in _modules(model):
@@ -59,7 +59,7 @@ def _use_kernels(model: MSMACE) -> str | None:
 
 
 def _probe_forces(model: MSMACE) -> FloatArray:
-    """Forces on a small cluster of all elements: a grid with noise."""
+    """Forces of the network on a small cluster of all elements: a grid with noise."""
     elements = model.constants.elements
     rng = np.random.default_rng(0)
     side = np.arange(int(np.ceil(max(8, 2 * len(elements)) ** (1 / 3))))
@@ -67,5 +67,9 @@ def _probe_forces(model: MSMACE) -> FloatArray:
     frame = Frame(numbers=np.resize(elements, len(grid)), positions=grid + rng.uniform(-0.2, 0.2, grid.shape))
     positions = torch.tensor(frame.positions)
     graph = neighbour_graph(AtomBatch.of([frame], elements), positions, cutoffs=model.cutoffs)
-    forces: FloatArray = model.energy_and_forces(graph, positions)[1].numpy()
+    vectors = graph.vectors(positions.index_select(0, graph.atoms.order)).requires_grad_()
+    with torch.enable_grad():
+        energies = model.network_energies(graph, model.edge_features(vectors, graph.columns))
+        (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+    forces: FloatArray = graph.forces(gradients).numpy()
     return forces

@@ -1,14 +1,17 @@
 """The committee: members that differ in their seed, bound to frames for molecular dynamics, or asked frame by frame."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from al_engine.config import Acceleration
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, Frame
 from models.acceleration import accelerate
+from models.compiled import CompiledForces
 from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
 from models.ms_mace import MSMACE, Prediction
 
@@ -18,13 +21,36 @@ ALL_PAIRS_ATOMS = 16
 """Clusters up to this size list all pairs once and for all."""
 UNBOUNDED_SKIN = 1000.0
 """Å. A skin that takes in every pair of a small cluster."""
+Evaluate: TypeAlias = Callable[[MSMACE, NeighbourGraph, Tensor], tuple[Tensor, Tensor]]
+"""`MSMACE.energy_and_forces`, or something as good."""
+GRAPH_PAYS_AFTER = 10_000
+"""Evaluations on a GPU after which `auto` compiles: a minute of compiling against some ms saved each. An estimate."""
+
+
+def wants_graph(acceleration: Acceleration, device: torch.device, *, evaluations: int) -> bool:
+    """Whether energies and forces are compiled as a whole; by the plan, not by a clock, so that results repeat.
+
+    On a CPU with kernels the graph saves a tenth of an evaluation, which `auto` never finds worth a minute.
+    """
+    if acceleration == "auto":
+        return device.type == "cuda" and evaluations >= GRAPH_PAYS_AFTER
+    return acceleration == "graph"
 
 
 class BoundCommittee:
     """A committee bound to T atoms in B frames; implements `al_engine.protocols.BoundCommittee` with torch tensors."""
 
-    def __init__(self, models: Sequence[MSMACE], frames: Sequence[Frame], *, skin: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        models: Sequence[MSMACE],
+        frames: Sequence[Frame],
+        *,
+        skin: float,
+        device: torch.device,
+        evaluate: Evaluate = MSMACE.energy_and_forces,
+    ) -> None:
         self.models = models
+        self._evaluate = evaluate
         self.atoms = AtomBatch.of(frames, models[0].constants.elements, device=device)
         small = max(self.atoms.sizes) <= ALL_PAIRS_ATOMS and not self.atoms.pbc.any()
         self.skin = UNBOUNDED_SKIN if small else skin
@@ -46,12 +72,12 @@ class BoundCommittee:
 
     def energy_and_forces(self, positions: Tensor, member: int) -> tuple[Tensor, Tensor]:
         """One member's energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å, float64."""
-        return self.models[member].energy_and_forces(self.graph(positions), positions)
+        return self._evaluate(self.models[member], self.graph(positions), positions)
 
     def member_forces(self, positions: Tensor) -> Tensor:
         """All members' forces in eV/Å, shape (M, T, 3), at positions (T, 3) in Å."""
         graph = self.graph(positions)
-        return torch.stack([model.energy_and_forces(graph, positions)[1] for model in self.models])
+        return torch.stack([self._evaluate(model, graph, positions)[1] for model in self.models])
 
     def predictions(self, positions: Tensor) -> list[Prediction]:
         """Energies, forces and stresses of every member at positions (T, 3) in Å."""
@@ -67,7 +93,8 @@ class Committee:
         models: Sequence[MSMACE],
         *,
         device: torch.device | str = "cpu",
-        kernels: bool = True,
+        acceleration: Acceleration = "auto",
+        evaluations: int = 0,
         skin_ang: float = DEFAULT_SKIN,
     ) -> None:
         """A committee of trained models, which are frozen and moved to the device.
@@ -75,7 +102,8 @@ class Committee:
         Args:
             models: The members, at least one.
             device: Where positions are expected and forces are returned.
-            kernels: On a CPU, use the C++ kernels if they can be had.
+            acceleration: As `execution.acceleration`.
+            evaluations: How many evaluations are planned: what a compilation has to earn itself back in.
             skin_ang: Skin of the neighbour lists in Å.
 
         Raises:
@@ -90,9 +118,11 @@ class Committee:
         self.skin = skin_ang
         self.models = [model.to(self.device) for model in models]
         for model in self.models:
-            if kernels:
+            if acceleration != "off":
                 accelerate(model)
             model.freeze()
+        graph = wants_graph(acceleration, self.device, evaluations=evaluations)
+        self._evaluate: Evaluate = CompiledForces() if graph else MSMACE.energy_and_forces
 
     @property
     def n_members(self) -> int:
@@ -110,7 +140,7 @@ class Committee:
         Raises:
             InputError: If a frame has an element the members do not know.
         """
-        return BoundCommittee(self.models, frames, skin=self.skin, device=self.device)
+        return BoundCommittee(self.models, frames, skin=self.skin, device=self.device, evaluate=self._evaluate)
 
     def predict(
         self,

@@ -58,6 +58,7 @@ class Tower(nn.Module):
                 init=init,
             )
 
+        self._alone: Tensor | None = None
         self.embedding = init.normal(n_species, channels, std=1.0)
         self.layers: Modules[InteractionLayer | GatedLayer] = Modules(layer(k) for k in range(config.layers))
         self.readouts = (
@@ -82,6 +83,8 @@ class Tower(nn.Module):
 
     def alone(self) -> Tensor:
         """What the readouts give for an atom of each species without neighbours, shape (S, 1): A = 0 in every layer."""
+        if self._alone is not None:
+            return self._alone
         h = self.embedding.unsqueeze(0)  # (1, S, C)
         identity = torch.eye(len(self.embedding), dtype=h.dtype, device=h.device)
         features = []
@@ -92,5 +95,7 @@ class Tower(nn.Module):
 
     def freeze(self) -> None:
         """The weights will not change any more."""
+        self._alone = None
+        self._alone = self.alone().detach()
         for layer in self.layers:
             layer.freeze()

@@ -69,8 +69,9 @@ class MessageKernel:
         flat: Tensor = torch.ops.al_engine.message(self.key, Y, X, W, h, neighbours)
         counts = [sum(p[2] == degree for p in self.couplings) for degree in range(self.l_message + 1)]
         sizes = [(2 * degree + 1) * n for degree, n in enumerate(counts) if n]
-        parts = flat.split([len(neighbours) * size * self.channels for size in sizes])
-        return [part.view(2 * degree + 1, len(neighbours), -1) for degree, part in enumerate(parts)]
+        T = neighbours.shape[0]  # not len(): that is a constant to a tracer
+        parts = flat.split([T * size * self.channels for size in sizes])
+        return [part.view(2 * degree + 1, T, -1) for degree, part in enumerate(parts)]
 
     @property
     def couplings(self) -> list[Coupling]:

@@ -1,0 +1,98 @@
+"""One compiled graph of energies and forces: right for any frames and members, and never in the way."""
+
+import numpy as np
+import pytest
+import torch
+
+from al_engine.config import PathConfig
+from models.acceleration import accelerate
+from models.committee import GRAPH_PAYS_AFTER, Committee, wants_graph
+from models.compiled import CompiledForces, arguments, trace
+
+
+@pytest.mark.parametrize("kind", ["mace", "energy", "zbl", "ms-nequip"])
+def test_a_traced_graph_fits_all_sizes_and_members(kind, tiny_config, tiny_model, random_cluster, graph_of):
+    """Other sizes, numbers of frames and compositions, another member's weights, with and without kernels."""
+    models = [tiny_model(tiny_config(kind), seed=seed) for seed in (1, 2)]
+    frames = [random_cluster(n, seed=n) for n in (5, 9, 14)]
+    for kernels in (False, True):
+        if kernels:
+            assert all(accelerate(model) for model in models)
+        traced = trace(models[0], torch.device("cpu"))
+        for chosen in ([frames[0]], frames, [frames[2], frames[2]]):
+            for model in models:
+                graph, positions = graph_of(model, *chosen, skin=0.3)
+                expected = model.energy_and_forces(graph, positions)
+                for ours, theirs in zip(traced(*arguments(model, graph, positions)), expected, strict=True):
+                    assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.fixture
+def small(tiny_config, tiny_model):
+    short = PathConfig(cutoff_ang=3.0, channels=2, l_max=1, radial_mlp=[])
+    return tiny_model(tiny_config("mace", layers=1, hidden_l_max=0, correlation=2, short=short))
+
+
+def test_inductor_gives_the_same(small, random_cluster, graph_of):
+    assert accelerate(small)
+    compiled = CompiledForces()
+    for n in (6, 9):
+        graph, positions = graph_of(small, random_cluster(n))
+        expected = small.energy_and_forces(graph, positions)
+        compiled(small, graph, positions)
+        assert compiled.ready
+        for ours, theirs in zip(compiled(small, graph, positions), expected, strict=True):
+            assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_compiler_that_fails_is_a_warning(small, random_cluster, graph_of, caplog):
+    def broken(*_):
+        raise RuntimeError("no such compiler")
+
+    graph, positions = graph_of(small, random_cluster())
+    compiled = CompiledForces(backend=broken)
+    expected = small.energy_and_forces(graph, positions)
+    for _ in range(2):
+        assert torch.equal(compiled(small, graph, positions)[1], expected[1])
+    assert "uncompiled" in caplog.text
+    assert not compiled.ready
+
+
+def test_a_compiler_that_is_wrong_is_a_warning(small, random_cluster, graph_of, caplog):
+    def wrong(graph_module, _):
+        def run(*inputs):
+            *others, forces = graph_module(*inputs)
+            return *others, 1.001 * forces
+
+        return run
+
+    graph, positions = graph_of(small, random_cluster())
+    compiled = CompiledForces(backend=wrong)
+    expected = small.energy_and_forces(graph, positions)
+    for _ in range(2):
+        assert torch.equal(compiled(small, graph, positions)[1], expected[1])
+    assert "differ" in caplog.text
+    assert not compiled.ready
+
+
+def test_a_committee_uses_what_it_is_told(tiny_config, tiny_model, random_cluster, monkeypatch):
+    monkeypatch.setattr("models.committee.CompiledForces", lambda: CompiledForces(backend="eager"))
+    frame = random_cluster()
+    positions = torch.tensor(frame.positions)
+    forces = []
+    for acceleration in ("off", "kernels", "graph"):
+        members = [tiny_model(tiny_config("mace"), seed=seed) for seed in (1, 2)]
+        bound = Committee(members, acceleration=acceleration).bind([frame])
+        bound.member_forces(positions)
+        forces.append(bound.member_forces(positions).numpy())
+    assert np.abs(forces[1] - forces[0]).max() < 1e-10
+    assert np.abs(forces[2] - forces[0]).max() < 1e-10
+
+
+def test_compiling_is_planned():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert not wants_graph("auto", cpu, evaluations=10 * GRAPH_PAYS_AFTER)
+    assert wants_graph("auto", gpu, evaluations=GRAPH_PAYS_AFTER)
+    assert not wants_graph("auto", gpu, evaluations=GRAPH_PAYS_AFTER - 1)
+    assert wants_graph("graph", cpu, evaluations=1)
+    assert not wants_graph("off", gpu, evaluations=10 * GRAPH_PAYS_AFTER)
