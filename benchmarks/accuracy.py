@@ -41,7 +41,7 @@ from machine import circumstances, versions
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "tblite")
-SCAN_SHARE = 0.2
+SCAN_SHARE = 1 / 3
 """Budget of a run of the learning-rate scan, relative to the others'."""
 SCAN_SEED = 100
 """Other weights and held-out frames than any run of the table."""
@@ -55,7 +55,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--data", type=Path, default=HERE / ".cache", help="folder of data and trained models")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.md and results/accuracy.json")
-    parser.add_argument("--budget", type=float, default=300.0, metavar="S", help="CPU seconds of training per run")
+    parser.add_argument("--budget", type=float, default=180.0, metavar="S", help="CPU seconds of training per run")
     parser.add_argument("--updates", type=int, default=0, help="updates of each run, instead of a budget of time")
     parser.add_argument(
         "--device", default="cpu", help="where to train; a GPU needs --updates: its time is not the CPU's"

@@ -27,8 +27,8 @@ CURVES = (
     " beyond it; and of the well."
 )
 SCAN = (
-    "The learning rate is the same for all: of those tried with {share:g} of the budget and another seed, the one with "
-    "the lowest geometric mean of the validation losses (eV²): {losses}."
+    "The learning rate is the same for all: of those tried with {share:.0%} of the budget and another seed, the one "
+    "with the lowest geometric mean of the validation losses (eV²): {losses}."
 )
 UPDATES = (
     "Updates are what the budget buys at the pace measured over {timed_updates} of them: the cosine schedule needs "
