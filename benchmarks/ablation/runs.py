@@ -261,7 +261,7 @@ def _paces(folder: Path) -> dict[str, float]:
 
 
 def _member_path(run: Run, folder: Path) -> Path:
-    words = "".join(c if c.isalnum() or c in "-." else " " for c in run.title).split()
+    words = "".join(c if (c.isascii() and c.isalnum()) or c in "-." else " " for c in run.title).split()
     return folder / f"{'-'.join(words)}.h5"
 
 
