@@ -11,7 +11,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from al_engine.config import ModelConfig
 from al_engine.frames import Frame, IntArray, LabelledFrame
 from command import HERE, RESULTS, note
 from contestants.structures import Structure
@@ -85,6 +86,23 @@ def measure(model: MSMACE, box: Frame, atoms: int, *, memory_mib: float, expecte
     }
 
 
+def benchmark_model(structures: Mapping[str, Structure], config: ModelConfig) -> MSMACE:
+    """A model with random weights; its constants are those of the training clusters."""
+    training = [
+        LabelledFrame(as_frame(item), float(item.energy), item.forces)
+        for name, item in structures.items()
+        if name.startswith("train_")
+    ]
+    return MSMACE(config, constants_from_data(training, config), seed=0).freeze()
+
+
+def predict_whole(model: MSMACE, frame: Frame) -> Prediction:
+    """The ordinary evaluation of a frame."""
+    positions = torch.tensor(frame.positions)
+    atoms = AtomBatch.of([frame], model.constants.elements)
+    return model.predict(neighbour_graph(atoms, positions, cutoffs=model.cutoffs), positions)
+
+
 def _species(model: MSMACE, frame: Frame) -> IntArray:
     return np.searchsorted(model.constants.elements, frame.numbers)
 
@@ -97,7 +115,8 @@ def _progress(atoms: int) -> Any:
     return show
 
 
-def _frame(item: Structure) -> Frame:
+def as_frame(item: Structure) -> Frame:
+    """A structure without its targets."""
     return Frame(numbers=item.numbers, positions=item.positions, cell=item.cell, pbc=item.pbc)
 
 
@@ -116,20 +135,13 @@ def main() -> None:
     about = circumstances()
 
     structures = benchmark_structures()
-    training = [
-        LabelledFrame(_frame(item), float(item.energy), item.forces)
-        for name, item in structures.items()
-        if name.startswith("train_")
-    ]
     config = read_model(options.model)
-    model = MSMACE(config, constants_from_data(training, config), seed=0).freeze()
+    model = benchmark_model(structures, config)
     kernels = not options.plain and accelerate(model)
     model.freeze()
 
-    box = _frame(structures["bulk_520"])
-    positions = torch.tensor(box.positions)
-    atoms = AtomBatch.of([box], model.constants.elements)
-    expected = model.predict(neighbour_graph(atoms, positions, cutoffs=model.cutoffs), positions)
+    box = as_frame(structures["bulk_520"])
+    expected = predict_whole(model, box)
     at_start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows = []
     for size in sorted({*(size for size in SIZES if size < options.atoms), options.atoms}):  # the peak only grows

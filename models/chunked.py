@@ -31,7 +31,8 @@ DEFAULT_MEMORY_MIB = 2048
 WHOLE_ATOMS_CPU = 5000
 WHOLE_ATOM_BYTES = 1.25 * 2**20
 """Of an atom in an ordinary evaluation without kernels: 64 channels, l 3, cut-offs of 5 and 10 Å, in a liquid."""
-SMALLEST_DOMAIN = 32
+SMALLEST_DOMAIN, LARGEST_DOMAIN = 32, 25_000
+"""Atoms. Beyond the largest, tensors come near 2^31 elements, and a smaller halo gains nothing any more."""
 PROBE_ATOMS = 256
 CPU_WORKING_MIB = 256
 """What a domain may take on a CPU, however much there is: beyond, caches overflow and each new page costs time."""
@@ -90,10 +91,21 @@ def largest_whole_frame(device: torch.device) -> int:
 
 
 class DomainPlan(NamedTuple):
-    """Largest number of atoms in a domain, and whether neighbour lists are kept from pass to pass."""
+    """How a frame is split, and the memory that follows from it.
+
+    Attributes:
+        size: Largest number of atoms in a domain.
+        keep_lists: Whether neighbour lists are kept from pass to pass.
+        working_bytes: Per atom of a domain, for as long as it is evaluated.
+        stored_bytes: Per atom of the frame: features, their derivatives, coordinates.
+        list_bytes: Per atom of the frame, if lists are kept.
+    """
 
     size: int
     keep_lists: bool
+    working_bytes: int
+    stored_bytes: int
+    list_bytes: int
 
 
 def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: float) -> DomainPlan:
@@ -126,18 +138,21 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
             h = output[:, :1].expand(-1, len(domain.nodes), -1)
         stored = max(stored, sum(widths[:-1]) + 2 * max(widths[:-1], default=0))  # h^k, and G of two layers
     n_atoms, n_neighbours = domain.neighbours.shape
-    working = PEAK_OVER_SAVED * saved / n_atoms + PAIR_BYTES * n_neighbours
+    working = int(PEAK_OVER_SAVED * saved / n_atoms + PAIR_BYTES * n_neighbours)
     room = memory_mib * MIB - len(frame) * (stored + ATOM_BYTES)
-    if room < SMALLEST_DOMAIN * working:
-        least = int(np.ceil(memory_mib + (SMALLEST_DOMAIN * working - room) / MIB))
-        raise InputError(f"{memory_mib:g} MiB are too little for {len(frame)} atoms; give memory_mib={least} or more")
-    lists = len(frame) * domain.kept_bytes / n_atoms
-    keep_lists = room - lists >= max(0.5 * room, SMALLEST_DOMAIN * working)
+    least = SMALLEST_DOMAIN * working
+    if room < least:
+        enough = int(np.ceil(memory_mib + (least - room) / MIB))
+        raise InputError(f"{memory_mib:g} MiB are too little for {len(frame)} atoms; give memory_mib={enough} or more")
+    list_bytes = domain.kept_bytes // n_atoms
+    left = room - len(frame) * list_bytes
+    keep_lists = left >= max(0.5 * room, least)
     if keep_lists:
-        room -= lists
+        room = left
     if domain.nodes.device.type == "cpu":
         room = min(room, CPU_WORKING_MIB * MIB)
-    return DomainPlan(max(SMALLEST_DOMAIN, int(room / working)), keep_lists)
+    size = min(LARGEST_DOMAIN, max(SMALLEST_DOMAIN, int(room / working)))
+    return DomainPlan(size, keep_lists, working, stored + ATOM_BYTES, list_bytes)
 
 
 class _Derivatives(NamedTuple):
