@@ -160,6 +160,7 @@ class PathConfig(Section):
     )
 
 
+Dtype = Literal["float32", "float64"]
 ModelKind = Literal["ms-mace", "ms-nequip", "mace", "nequip"]
 ONE_PATH_KINDS: tuple[ModelKind, ...] = ("mace", "nequip")
 """Kinds without the long path."""
@@ -229,7 +230,7 @@ class ModelConfig(Section):
         default=False,
         description="Add the Ziegler-Biersack-Littmark repulsion of close nuclei; it is zero beyond bond lengths.",
     )
-    dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the network.")
+    dtype: Dtype = Field("float32", description="Precision of the network.")
 
     @model_validator(mode="after")
     def _paths_fit_the_kind(self) -> Self:

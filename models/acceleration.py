@@ -1,6 +1,6 @@
 """Switch a model to the CPU kernels, after seeing that they give what the plain path gives."""
 
-import logging
+import warnings
 
 import numpy as np
 import torch
@@ -16,8 +16,6 @@ from models.product import ProductBasis
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Largest difference of probe forces, relative to the largest force."""
 PROBE_SPACING_ANG = 1.5
-
-_log = logging.getLogger(__name__)
 
 
 def accelerate(model: MSMACE) -> bool:
@@ -38,7 +36,7 @@ def accelerate(model: MSMACE) -> bool:
         if not difference <= TOLERANCES[model.dtype]:
             problem = f"their forces differ from the plain path's by {difference:.1e} of the largest"
     if problem is not None:
-        _log.warning("the fast CPU kernels are not used: %s", problem)
+        warnings.warn(f"the fast CPU kernels are not used: {problem}", RuntimeWarning, stacklevel=2)  # shown once
         for module in _modules(model):
             module.kernel = None
     return problem is None

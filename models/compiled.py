@@ -7,6 +7,7 @@ torch may still compile twice, for the first size it sees and for all others, an
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -72,17 +73,19 @@ class CompiledForces:
             with torch.no_grad():
                 _, forces = compiled(*arguments(model, graph, positions))
         except Exception as error:  # noqa: BLE001  # compilers fail in many ways, and none may stop a campaign
-            self._failed = True
-            _log.warning("models run uncompiled, their compilation failed: %s", str(error).strip().split("\n")[0])
+            self._give_up(f"their compilation failed: {str(error).strip()}".split("\n")[0])
             return energies, expected
         difference = float((forces - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         if not difference <= TOLERANCES[model.dtype]:
-            self._failed = True
-            _log.warning("models run uncompiled: compiled forces differ by %.1e of the largest", difference)
+            self._give_up(f"compiled forces differ by {difference:.1e} of the largest")
         else:
             self._compiled = compiled
             _log.info("energies and forces were compiled in %.0f s", time.perf_counter() - started)
         return energies, expected
+
+    def _give_up(self, reason: str) -> None:
+        self._failed = True
+        warnings.warn(f"models run uncompiled: {reason}", RuntimeWarning, stacklevel=3)
 
 
 def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:

@@ -4,7 +4,7 @@ For parity tests. Runs where mace-torch 0.3.16 is installed, from the root of th
 
     python -m benchmarks.references.mace_torch tests/models/data/frames.h5 tests/models/data
 
-writes `mace_<name>.h5` for every model below: the model as `models.export_mace` writes it, and its predictions.
+writes `mace_<name>.h5` for every model below: the model as `models.interop.export_mace` writes it, and its predictions.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from e3nn import o3
 from mace import data, modules
 from mace.tools import AtomicNumberTable, torch_geometric
 
-from models.export_mace import export_model
+from models.interop.export_mace import export_model
 
 ELEMENTS = [1, 6, 7, 8, 9, 11, 17]
 E0_EV = {1: -10.7, 6: -48.8, 7: -70.9, 8: -102.6, 9: -125.7, 11: -4.5, 17: -122.1}

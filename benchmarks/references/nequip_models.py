@@ -4,7 +4,8 @@ For parity tests. Runs where nequip 0.19 and h5py are installed, from the root o
 
     python -m benchmarks.references.nequip_models tests/models/data/frames.h5 tests/models/data
 
-writes `nequip_<name>.h5` for every model below: the model as `models.export_nequip` writes it, and its predictions.
+writes `nequip_<name>.h5` for every model below: the model as `models.interop.export_nequip` writes it, and its
+predictions.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from nequip.data.transforms import (
 from nequip.model import NequIPGNNModel
 from nequip.utils.global_state import set_global_state
 
-from models.export_nequip import export_model
+from models.interop.export_nequip import export_model
 
 SHIFTS_EV = {"H": -10.7, "C": -48.8, "N": -70.9, "O": -102.6, "F": -125.7, "Na": -4.5, "Cl": -122.1}
 COMMON: dict[str, Any] = {

@@ -13,11 +13,12 @@ from al_engine.errors import ExitStatus, InputError
 from al_engine.frames import Frame, LabelledFrame
 from models import load_committee
 from models.committee import Committee
-from models.convert_mace import convert_mace, main, write_committee
 from models.couplings import symmetric_couplings
-from models.export_mace import _gain
 from models.graph import AtomBatch, neighbour_graph
-from models.mace_file import MaceExport, read_mace_export, read_mace_group
+from models.interop.convert import main, write_committee
+from models.interop.convert_mace import convert_mace
+from models.interop.export_mace import _gain
+from models.interop.mace_file import MaceExport, read_mace_export, read_mace_group
 from models.training import train_member
 
 DATA = Path(__file__).parent / "data"
@@ -281,7 +282,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
     (path,) = _write_exports(tmp_path, "one_layer")
     with pytest.raises(InputError, match=r"none.h5 does not exist"):
         read_mace_export(tmp_path / "none.h5")
-    with pytest.raises(InputError, match=r"frames.h5 was not written by export_mace.py"):
+    with pytest.raises(InputError, match=r"frames.h5 was not written by export_mace.py or export_nequip.py"):
         read_mace_export(DATA / "frames.h5")
     with h5py.File(path, "a") as file:
         weight = file["parameters/node_embedding.linear.weight"]
@@ -289,7 +290,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"node_embedding.linear.weight holds values that are not finite"):
         read_mace_export(path)
     with h5py.File(path, "a") as file:
-        file.attrs["hyper_parameters"] = '{"model": "MACE"}'
+        file.attrs["hyper_parameters"] = '{"versions": {"mace-torch": "0.3.16"}}'
     with pytest.raises(InputError, match="is damaged"):
         read_mace_export(path)
     with h5py.File(path, "a") as file:

@@ -11,9 +11,10 @@ import torch
 from al_engine.errors import ExitStatus, InputError
 from al_engine.frames import Frame
 from models import load_committee
-from models.convert_nequip import convert_nequip, main
 from models.graph import AtomBatch, neighbour_graph
-from models.nequip_file import read_nequip_export, read_nequip_group
+from models.interop.convert import main
+from models.interop.convert_nequip import convert_nequip
+from models.interop.nequip_file import read_nequip_export, read_nequip_group
 
 DATA = Path(__file__).parent / "data"
 MODELS = ("default", "tensors", "octupoles", "one_layer")
@@ -130,6 +131,7 @@ LAYER_CHANGES = [
     ({"radial_widths": [6, 16, 88]}, r"hidden layers \[16\], not those of layer 0"),
     ({"features_out": "8x0e+4x1o+2x2e"}, "not 8 channels of each degree"),
     ({"couplings": [(0, 0, 0)]}, "its couplings are"),
+    ({"coupling_factors": [1.0]}, "couplings were expected"),
 ]
 
 
@@ -163,7 +165,12 @@ def test_constants_that_differ_between_elements_and_weights_that_are_missing_or_
         (export.weights | {"scales": np.arange(7.0)}, "energy scales differ"),
         (export.weights | {"layers/2/neighbour_factors": np.arange(7.0)}, "layer 2: its neighbour counts differ"),
         ({key: values for key, values in export.weights.items() if key != name}, f"{name} is missing"),
-        (export.weights | {name: np.ones((8, 7))}, r"has shape \(8, 7\)"),
+        (export.weights | {name: np.ones((8, 7))}, r"layers/1/up/1o has shape \(8, 7\), \(8, 8\) was expected"),
+        (export.weights | {"layers/1/fuse/1o": np.ones((9, 8))}, r"fuse/1o has shape \(9, 8\)"),
+        (export.weights | {"layers/1/skip/0e": np.ones(5)}, r"skip/0e has shape \(5,\), \(8, 8, any\) was expected"),
+        (export.weights | {"layers/1/radial/0": np.ones((6, 7))}, r"radial/0 has shape \(6, 7\)"),
+        (export.weights | {"embedding": np.ones((6, 8))}, r"embedding has shape \(6, 8\)"),
+        (export.weights | {"shifts": np.ones(3)}, r"shifts has shape \(3,\), \(7\) was expected"),
     ):
         with pytest.raises(InputError, match=message):
             convert_nequip(replace(export, weights=weights))
@@ -173,22 +180,22 @@ def test_files_of_another_kind_are_refused(tmp_path):
     path = _write_export(tmp_path, "one_layer")
     with pytest.raises(InputError, match=r"none.h5 does not exist"):
         read_nequip_export(tmp_path / "none.h5")
-    with pytest.raises(InputError, match=r"frames.h5 was not written by export_nequip.py"):
+    with pytest.raises(InputError, match=r"frames.h5 was not written by export_mace.py or export_nequip.py"):
         read_nequip_export(DATA / "frames.h5")
     with (
-        pytest.raises(InputError, match=r"was not written by export_nequip.py"),
+        pytest.raises(InputError, match=r"was not written by export_nequip.py, but by export_mace.py"),
         h5py.File(DATA / "mace_one_layer.h5") as file,
     ):
         read_nequip_group(file["model"])
     (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(InputError, match=r"can't be opened as HDF5"):
+    with pytest.raises(InputError, match=r"text.h5: damaged"):
         read_nequip_export(tmp_path / "text.h5")
     with h5py.File(path, "a") as file:
         file["embedding"][0] = np.nan
     with pytest.raises(InputError, match=r"embedding holds values that are not finite"):
         read_nequip_export(path)
     with h5py.File(path, "a") as file:
-        file.attrs["hyper_parameters"] = '{"blocks": {"type_embed": "NodeTypeEmbed"}}'
+        file.attrs["hyper_parameters"] = '{"versions": {"nequip": "0.19.1"}}'
     with pytest.raises(InputError, match="is damaged"):
         read_nequip_export(path)
     with h5py.File(path, "a") as file:

@@ -6,7 +6,8 @@ trust:
 
     python export_mace.py MACE.model member.h5
 
-Then `python -m models.convert_mace member.h5 --to committee.h5`, where al-engine is installed, makes a committee of it.
+Then `python -m models.interop.convert member.h5 --to committee.h5`, where al-engine is installed, makes a committee of
+it.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
 
     Args:
         model: A `mace.modules.MACE` or one of its descendants, of any version; whether it can be converted is for
-            `models.convert_mace` to say.
+            `models.interop.convert_mace` to say.
         group: Where to: attributes `schema` and `hyper_parameters` (JSON), groups `parameters` and `buffers`.
     """
     group.attrs["schema"] = SCHEMA

@@ -1,6 +1,5 @@
 """Reads what `export_mace.py` wrote, and refuses what `models` cannot represent exactly."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +7,14 @@ from typing import Literal
 
 import h5py
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray
-from al_engine.parts import UNREADABLE, open_hdf5
+from al_engine.parts import UNREADABLE
+from models.interop.export_file import damaged, degrees, name_of, open_export, read_hyper_parameters
 
-SCHEMA = 1
+PACKAGE = "mace-torch"
 RESIDUAL_BLOCK = "RealAgnosticResidualInteractionBlock"
 SPECIES_BLOCK = "RealAgnosticInteractionBlock"
 """Without skip connection; mace_run_train's first layer unless told otherwise."""
@@ -81,7 +81,7 @@ class MaceHyperParameters(_Section):
     distance_transform: str | None
     harmonics: str
     harmonics_normalization: str
-    layers: list[MaceLayer]
+    layers: list[MaceLayer] = Field(min_length=1)
     readouts: list[MaceReadout]
 
 
@@ -112,9 +112,7 @@ def read_mace_export(path: Path) -> MaceExport:
     Raises:
         InputError: If the file is missing, damaged, or something else.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a file that export_mace.py wrote")
-    with open_hdf5(path, fix="write it again with export_mace.py") as file:
+    with open_export(path) as file:
         return read_mace_group(file)
 
 
@@ -124,41 +122,19 @@ def read_mace_group(group: h5py.Group) -> MaceExport:
     Raises:
         InputError: If the group is damaged, or something else.
     """
-    where = f"{group.file.filename}{'' if group.name == '/' else ':' + group.name}"
-    if "hyper_parameters" not in group.attrs:
-        raise InputError(f"{where} was not written by export_mace.py; run that on the model in its own environment")
-    if int(group.attrs.get("schema", 0)) != SCHEMA:
-        raise InputError(
-            f"{where} has schema {group.attrs.get('schema')}, this version reads {SCHEMA}; "
-            "write it again with this version's export_mace.py"
-        )
+    where = name_of(group)
+    hyper = read_hyper_parameters(group, MaceHyperParameters, package=PACKAGE)
     try:
-        hyper = MaceHyperParameters.model_validate_json(group.attrs["hyper_parameters"])
         parameters, buffers = (
             {name: np.asarray(data, dtype=np.float64) for name, data in group[kind].items()}
             for kind in ("parameters", "buffers")
         )
-    except (ValidationError, *UNREADABLE) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where} is damaged ({reason}); write it again with export_mace.py") from error
+    except UNREADABLE as error:
+        raise damaged(group, error, package=PACKAGE) from error
     for name, values in parameters.items():
         if not np.isfinite(values).all():
             raise InputError(f"{where}: {name} holds values that are not finite; train that model again")
     return MaceExport(where=where, hyper=hyper, parameters=parameters, buffers=buffers)
-
-
-def degrees(irreps: str) -> dict[int, int] | None:
-    """Channels of each degree of irreps such as `16x0e+16x1o`; None if parity is not natural or one is repeated."""
-    channels: dict[int, int] = {}
-    for term in irreps.split("+"):
-        match = re.fullmatch(r"(\d+)x(\d+)([eo])", term.strip())
-        if match is None:
-            return None
-        degree = int(match[2])
-        if degree in channels or match[3] != "eo"[degree % 2]:
-            return None
-        channels[degree] = int(match[1])
-    return channels
 
 
 def check_supported(export: MaceExport) -> None:

@@ -1,10 +1,7 @@
 """A mace-torch model as a member: the same function of the atoms, to rounding.
 
-    python -m models.convert_mace a.h5 b.h5 --to committee.h5
-
-makes a committee, for `models.load_committee`, of files that `export_mace.py` wrote. What is converted is
-ScaleShiftMACE or MACE with residual interaction blocks, or another first one as `mace_run_train` has it; anything that
-`models` does not represent exactly is refused by name.
+What is converted, from a file that `export_mace.py` wrote, is ScaleShiftMACE or MACE with residual interaction blocks,
+or another first one as `mace_run_train` has it; anything that `models` does not represent exactly is refused by name.
 
 Both codes evaluate the same equations (Batatia et al., MACE (2022)), so that conversion is a matter of conventions:
 
@@ -15,32 +12,27 @@ Both codes evaluate the same equations (Batatia et al., MACE (2022)), so that co
 - Energies of atoms alone: mace-torch adds the network's to its E0s, here they are subtracted and E0 is the whole of it.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from al_engine.config import ModelConfig, PathConfig
-from al_engine.errors import AlEngineError, ExitStatus, InputError
+from al_engine.config import Dtype, ModelConfig, PathConfig
+from al_engine.errors import InputError
 from al_engine.frames import FloatArray
-from al_engine.parts import in_memory_hdf5
 from models.couplings import monomials, symmetric_couplings
-from models.mace_file import SPECIES_BLOCK, MaceExport, MaceLayer, check_supported, degrees, read_mace_export
+from models.interop.export_file import degrees
+from models.interop.mace_file import SPECIES_BLOCK, MaceExport, MaceLayer, check_supported
 from models.ms_mace import MSMACE, ModelConstants
 from models.repulsion import SCREENING, SCREENING_EXPONENT, SCREENING_LENGTH_ANG
-from models.weights import TrainedMember, write_member
+from models.weights import TrainedMember
 
 BASIS_TOLERANCE = 1e-5
 """Largest relative part of a coupling outside our basis: rounding of a float32 file."""
 MACE_BOHR_ANG = 0.529
 """mace-torch's Bohr radius in its pair repulsion."""
-Dtype = Literal["float32", "float64"]
 
 
 def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | None = None) -> TrainedMember:
@@ -109,38 +101,6 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
         alone = tower.alone().double().numpy()[:, 0]
     model.set_reference_energies((free_atoms[weights.by_number] + shift + constants.scale * alone).tolist())
     return TrainedMember(model=model)
-
-
-def write_committee(
-    sources: Sequence[Path], target: Path, *, head: str | None = None, dtype: Dtype | None = None
-) -> None:
-    """Convert exported models into one file that `load_committee` reads; members keep their order.
-
-    Args:
-        sources: Files that `export_mace.py` wrote, one per member.
-        target: HDF5 file to write.
-        head: Which head of models with several; None if there is one.
-        dtype: Precision to evaluate them in; None for each model's own.
-
-    Raises:
-        InputError: If a model can't be converted, or elements or cut-offs differ.
-        ResumableError: If the target can't be written.
-    """
-    members = [convert_mace(read_mace_export(path), head=head, dtype=dtype) for path in sources]
-    first = members[0].model
-    for path, member in zip(sources, members, strict=True):
-        for what, ours, theirs in (
-            ("elements", member.model.constants.elements, first.constants.elements),
-            ("cut-offs", member.model.cutoffs, first.cutoffs),
-        ):
-            if ours != theirs:
-                raise InputError(
-                    f"{path} has {what} {ours}, {sources[0]} has {theirs}; a committee must share them, "
-                    "so convert it to a file of its own"
-                )
-    with in_memory_hdf5(target) as file:
-        for k, member in enumerate(members):
-            write_member(file.create_group(f"member{k}"), member)
 
 
 class _Weights:
@@ -356,27 +316,3 @@ def _head_index(export: MaceExport, head: str | None) -> int:
     if head not in heads:
         raise InputError(f"{export.where} has no head {head}; it has {', '.join(heads)}")
     return heads.index(head)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m models.convert_mace", description="mace-torch models as a committee"
-    )
-    parser.add_argument("sources", nargs="+", type=Path, help="files that export_mace.py wrote, one per member")
-    parser.add_argument("--to", required=True, type=Path, help="HDF5 file to write, for load_committee")
-    parser.add_argument("--head", help="which head of models with several")
-    parser.add_argument(
-        "--dtype", choices=["float32", "float64"], help="precision to evaluate in; default: the model's"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        write_committee(options.sources, options.to, head=options.head, dtype=options.dtype)
-    except AlEngineError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_status
-    return ExitStatus.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,14 +9,15 @@ from typing import Literal
 import h5py
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray
+from al_engine.parts import UNREADABLE
+from models.interop.export_file import damaged, degrees, name_of, open_export, read_hyper_parameters
 from models.linear import SILU_GAIN
-from models.mace_file import degrees
 
-SCHEMA = 1
+PACKAGE = "nequip"
 BLOCKS = {
     "type_embed": "NodeTypeEmbed",
     "spharm": "SphericalHarmonicEdgeAttrs",
@@ -47,7 +48,7 @@ class NequipLayer(_Part):
     couplings: list[tuple[int, int, int]]
     coupling_factors: list[float]
     radial_activations: list[str]
-    radial_widths: list[int]
+    radial_widths: list[int] = Field(min_length=2)
 
 
 class NequipHyperParameters(_Part):
@@ -65,7 +66,7 @@ class NequipHyperParameters(_Part):
     envelope_power: float
     harmonics: str
     harmonics_normalization: str
-    layers: list[NequipLayer]
+    layers: list[NequipLayer] = Field(min_length=1)
     readout_widths: list[int]
 
 
@@ -83,15 +84,21 @@ class NequipExport:
     hyper: NequipHyperParameters
     weights: dict[str, FloatArray] = field(repr=False)
 
-    def weight(self, name: str) -> FloatArray:
-        """A weight or constant.
+    def weight(self, name: str, *shape: int | None) -> FloatArray:
+        """A weight or constant, given its shape; None stands for any length.
 
         Raises:
-            InputError: If there is none of that name.
+            InputError: If there is none of that name and shape.
         """
         if name not in self.weights:
             raise self.refuse(f"{name} is missing")
-        return self.weights[name]
+        values = self.weights[name]
+        if len(values.shape) != len(shape) or any(
+            n not in {None, found} for n, found in zip(shape, values.shape, strict=True)
+        ):
+            expected = ", ".join("any" if n is None else str(n) for n in shape)
+            raise self.refuse(f"{name} has shape {values.shape}, ({expected}) was expected")
+        return values
 
     def refuse(self, what: str) -> InputError:
         """The error for a model that can't be represented."""
@@ -104,13 +111,8 @@ def read_nequip_export(path: Path) -> NequipExport:
     Raises:
         InputError: If the file is missing, damaged, or something else.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a file that export_nequip.py wrote")
-    try:
-        with h5py.File(path) as file:
-            return read_nequip_group(file)
-    except OSError as error:
-        raise InputError(f"{path} can't be opened as HDF5 ({error}); write it again with export_nequip.py") from error
+    with open_export(path) as file:
+        return read_nequip_group(file)
 
 
 def read_nequip_group(group: h5py.Group) -> NequipExport:
@@ -119,26 +121,18 @@ def read_nequip_group(group: h5py.Group) -> NequipExport:
     Raises:
         InputError: If the group is damaged, or something else.
     """
-    where = f"{group.file.filename}{'' if group.name == '/' else ':' + group.name}"
-    if "hyper_parameters" not in group.attrs or "type_embed" not in group.attrs["hyper_parameters"]:
-        raise InputError(f"{where} was not written by export_nequip.py; run that on the model in its own environment")
-    if int(group.attrs.get("schema", 0)) != SCHEMA:
-        raise InputError(
-            f"{where} has schema {group.attrs.get('schema')}, this version reads {SCHEMA}; "
-            "write it again with this version's export_nequip.py"
-        )
-    try:
-        hyper = NequipHyperParameters.model_validate_json(group.attrs["hyper_parameters"])
-    except ValidationError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where} is damaged ({reason}); write it again with export_nequip.py") from error
+    where = name_of(group)
+    hyper = read_hyper_parameters(group, NequipHyperParameters, package=PACKAGE)
     weights: dict[str, FloatArray] = {}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset):
             weights[name] = np.asarray(item, dtype=np.float64)
 
-    group.visititems(visit)
+    try:
+        group.visititems(visit)
+    except UNREADABLE as error:
+        raise damaged(group, error, package=PACKAGE) from error
     for name, values in weights.items():
         if not np.isfinite(values).all():
             raise InputError(f"{where}: {name} holds values that are not finite; train that model again")
@@ -172,7 +166,7 @@ def _unsupported(export: NequipExport) -> Iterator[str]:
         yield from (f"layer {k}: {reason}" for reason in reasons)
     if len(hyper.readout_widths) > 2:  # noqa: PLR2004  # in, out
         yield f"its readout has hidden layers {hyper.readout_widths[1:-1]}"
-    if len(set(export.weight("scales").tolist())) > 1:
+    if len(set(export.weight("scales", None).tolist())) > 1:
         yield "its energy scales differ between elements"
 
 
@@ -194,7 +188,7 @@ def _unsupported_edges(hyper: NequipHyperParameters) -> Iterator[str]:
 def _unsupported_features(export: NequipExport, k: int, layer: NequipLayer) -> Iterator[str]:
     """Reasons in the features that a layer takes and gives."""
     layers = export.hyper.layers
-    n_channels = export.weight("embedding").shape[1]
+    n_channels = export.weight("embedding", len(export.hyper.type_names), None).shape[1]
     n_hidden = len(degrees(layers[0].features_out) or {}) if len(layers) > 1 else 1
     for what, irreps, n in (
         ("takes", layer.features_in, n_hidden if k else 1),
@@ -220,5 +214,5 @@ def _unsupported_layer(export: NequipExport, k: int, layer: NequipLayer) -> Iter
         yield f"its radial network has the activation {', '.join(layer.radial_activations)}"
     if layer.radial_widths[1:-1] != export.hyper.layers[0].radial_widths[1:-1]:
         yield f"its radial network has hidden layers {layer.radial_widths[1:-1]}, not those of layer 0"
-    if export.weight(f"layers/{k}/neighbour_factors").size != 1:
+    if export.weight(f"layers/{k}/neighbour_factors", None).size != 1:
         yield "its neighbour counts differ between elements"

@@ -6,7 +6,7 @@ you trust:
 
     python export_nequip.py model.ckpt member.h5
 
-Then `python -m models.convert_nequip member.h5 --to committee.h5`, where al-engine is installed, makes a committee of
+Then `python -m models.interop.convert member.h5 --to committee.h5`, where al-engine is installed, makes a committee of
 it.
 """
 
@@ -30,7 +30,7 @@ def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
 
     Args:
         model: A model of nequip 0.19's `NequIPGNNModel` or one of its relatives; whether it can be converted is for
-            `models.convert_nequip` to say.
+            `models.interop.convert_nequip` to say.
         group: Where to: attributes `schema` and `hyper_parameters` (JSON), datasets by block.
     """
     (network,) = (module for module in model.modules() if _kind(module) == "SequentialGraphNetwork")
