@@ -1,0 +1,99 @@
+"""What the files of all exporters share: how they are opened, which package wrote them, irreps in e3nn's notation."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+from pydantic import BaseModel, ValidationError
+
+from al_engine.errors import InputError
+from al_engine.parts import UNREADABLE, open_hdf5
+
+SCHEMA = 1
+EXPORTERS = {"mace-torch": "export_mace.py", "nequip": "export_nequip.py"}
+"""Which script of ours exports a package's models."""
+HyperParameters = TypeVar("HyperParameters", bound=BaseModel)
+
+
+@contextmanager
+def open_export(path: Path) -> Iterator[h5py.File]:
+    """Open a file that one of the exporters wrote.
+
+    Raises:
+        InputError: If it is missing or no HDF5.
+    """
+    exporters = " or ".join(EXPORTERS.values())
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a file that {exporters} wrote")
+    with open_hdf5(path, fix=f"write it again with {exporters}") as file:
+        yield file
+
+
+def name_of(group: h5py.Group) -> str:
+    """File and group, for errors."""
+    return f"{group.file.filename}{'' if group.name == '/' else ':' + group.name}"
+
+
+def package_of(group: h5py.Group) -> str:
+    """The package whose model a group holds, one of `EXPORTERS`: the exporters write down its version.
+
+    Raises:
+        InputError: If no exporter wrote the group.
+    """
+    try:
+        versions = json.loads(group.attrs["hyper_parameters"])["versions"]
+        return next(package for package in EXPORTERS if package in versions)
+    except (*UNREADABLE, StopIteration):
+        raise InputError(
+            f"{name_of(group)} was not written by {' or '.join(EXPORTERS.values())}; run that on the model in its own "
+            "environment"
+        ) from None
+
+
+def read_hyper_parameters(group: h5py.Group, kind: type[HyperParameters], *, package: str) -> HyperParameters:
+    """Everything about an exported model that is not a weight.
+
+    Args:
+        group: What the exporter wrote.
+        kind: What its JSON is to be.
+        package: Whose model it is to be.
+
+    Raises:
+        InputError: If it is another package's, of another schema, or damaged.
+    """
+    where, exporter = name_of(group), EXPORTERS[package]
+    if package_of(group) != package:
+        raise InputError(f"{where} was not written by {exporter}, but by {EXPORTERS[package_of(group)]}")
+    if int(group.attrs.get("schema", 0)) != SCHEMA:
+        raise InputError(
+            f"{where} has schema {group.attrs.get('schema')}, this version reads {SCHEMA}; "
+            f"write it again with this version's {exporter}"
+        )
+    try:
+        return kind.model_validate_json(group.attrs["hyper_parameters"])
+    except ValidationError as error:
+        raise damaged(group, error, package=package) from error
+
+
+def damaged(group: h5py.Group, error: Exception, *, package: str) -> InputError:
+    """The error for an export that can't be read."""
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{name_of(group)} is damaged ({reason}); write it again with {EXPORTERS[package]}")
+
+
+def degrees(irreps: str) -> dict[int, int] | None:
+    """Channels of each degree of irreps such as `16x0e+16x1o`; None if parity is not natural or one is repeated."""
+    channels: dict[int, int] = {}
+    for term in irreps.split("+"):
+        match = re.fullmatch(r"(\d+)x(\d+)([eo])", term.strip())
+        if match is None:
+            return None
+        degree = int(match[2])
+        if degree in channels or match[3] != "eo"[degree % 2]:
+            return None
+        channels[degree] = int(match[1])
+    return channels
