@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from al_engine.config import ModelConfig, PathConfig
-from models.native.geometry import GeometryKernel, library
+from models.native.geometry import GeometryKernel
 from models.operations import concatenate
 from models.radial import BesselBasis
 from models.spherical import SphericalHarmonics
@@ -53,8 +53,7 @@ class PathGeometry(nn.Module):
             smallest=SMALLEST_LENGTH,
             dtype=self.dtype,
         )
-        library(kernel.key)
-        self.kernel = kernel
+        self.kernel = kernel.prepared()
 
     def forward(self, vectors: Tensor) -> EdgeFeatures:
         """Features of vectors (T, K, 3) in Å."""

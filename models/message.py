@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from al_engine.config import PathConfig
 from models.geometry import EdgeFeatures
 from models.linear import DegreeLinear, ScalarNetwork
-from models.native.message import MessageKernel, library
+from models.native.message import MessageKernel
 from models.operations import concatenate
 from models.parameters import Initializer
 from models.spherical import Coupling, clebsch_gordan, couplings_of, degree_sizes
@@ -90,8 +90,7 @@ class PathMessage(nn.Module):
             n_radial=len(weights),
             dtype=weights.dtype,
         )
-        library(kernel.key)
-        self.kernel = kernel
+        self.kernel = kernel.prepared()
 
     def forward(self, h: Tensor, neighbours: Tensor, edges: EdgeFeatures) -> list[Tensor]:
         """Messages to T atoms from the features of N, h ((l_hidden+1)², N, C), which `neighbours` (T, K) number.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.couplings import monomials, symmetric_couplings
 from models.graph import NodeSpecies
 from models.linear import DegreeLinear
-from models.native.product import ProductKernel, library, terms_and_coefficients
+from models.native.product import ProductKernel, terms_and_coefficients
 from models.operations import concatenate
 from models.parameters import Initializer
 
@@ -75,10 +75,9 @@ class ProductBasis(nn.Module):
         """
         dtype = self.weights[0].dtype
         kernel = ProductKernel(self.l_max, self.l_out, self.correlation, self.channels, dtype)
-        library(kernel.key)
         _, coefficients = terms_and_coefficients(self.l_max, self.l_out, self.correlation)
         self.register_buffer("coefficients", torch.cat(coefficients).to(dtype), persistent=False)
-        self.kernel = kernel
+        self.kernel = kernel.prepared()
 
     def term_weights(self) -> Tensor:
         """Weights of the monomials, shape (S, n_terms, C): for `kernel`, what `folded_weights` is without it."""

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-shared", "-fPIC")
 """NaN and infinity keep their meaning: a model that sees a broken frame must say so."""
@@ -105,11 +104,6 @@ def real_type(dtype: torch.dtype) -> str:
 def lanes(channels: int, dtype: torch.dtype) -> int:
     """Channels handled by one instruction: the largest power of two that divides their number and fits."""
     return min(channels & -channels, WIDEST_LANES_BYTES // dtype.itemsize)
-
-
-def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where a contiguous tensor's data are; a null pointer for None."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def table(kind: str, name: str, rows: Sequence[tuple[float, ...]]) -> str:

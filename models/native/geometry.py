@@ -5,16 +5,15 @@ derivatives are each other's transpose, so training differentiates forces with r
 differentiate the geometry twice, because positions do not change in training.
 """
 
-import ctypes
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
-from models.native.build import WIDEST_LANES_BYTES, load_library, pointer, real_type
+from models.native.build import WIDEST_LANES_BYTES, real_type
+from models.native.kernel import Kernel, save_tensors
 from models.spherical import SphericalHarmonics
 
 Polynomial: TypeAlias = dict[tuple[int, int, int], float]
@@ -38,8 +37,8 @@ static inline void gradients(vec x, vec y, vec z, vec* dY) {{
 """
 
 
-@dataclass(frozen=True, slots=True)
-class GeometryKernel:
+@dataclass(frozen=True)
+class GeometryKernel(Kernel):
     """What a geometry kernel is compiled for.
 
     Attributes:
@@ -51,6 +50,7 @@ class GeometryKernel:
         dtype: Precision.
     """
 
+    source: ClassVar[str] = "geometry.cpp"
     l_max: int
     n_radial: int
     power: int
@@ -67,18 +67,6 @@ class GeometryKernel:
         """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); can be differentiated by these two."""
         result: Tensor = torch.ops.al_engine.edge_features_backward(self.key, vectors, g_harmonics, g_basis)
         return result
-
-    @property
-    def key(self) -> str:
-        """All of it as a string, which is what a torch operator takes."""
-        numbers = (self.l_max, self.n_radial, self.power, self.cutoff, self.smallest)
-        return " ".join([*map(repr, numbers), str(self.dtype).removeprefix("torch.")])
-
-    @classmethod
-    def from_key(cls, key: str) -> "GeometryKernel":
-        """The inverse of `key`."""
-        l_max, n_radial, power, cutoff, smallest, dtype = key.split()
-        return cls(int(l_max), int(n_radial), int(power), float(cutoff), float(smallest), getattr(torch, dtype))
 
     def header(self) -> str:
         """Sizes and polynomials for `geometry.cpp`."""
@@ -137,16 +125,6 @@ def _code(polynomial: Polynomial) -> str:
     return " + ".join(["vec{}", *terms])
 
 
-@cache
-def library(key: str) -> ctypes.CDLL:
-    """The compiled kernel.
-
-    Raises:
-        KernelError: If it can't be compiled or loaded.
-    """
-    return load_library("geometry.cpp", GeometryKernel.from_key(key).header())
-
-
 torch.library.define("al_engine::edge_features", "(str kernel, Tensor v) -> (Tensor, Tensor)")
 torch.library.define("al_engine::edge_features_backward", "(str kernel, Tensor v, Tensor g_Y, Tensor g_B) -> Tensor")
 torch.library.define("al_engine::edge_features_forward", "(str kernel, Tensor v, Tensor t) -> (Tensor, Tensor)")
@@ -156,7 +134,7 @@ torch.library.define("al_engine::edge_features_forward", "(str kernel, Tensor v,
 def _features(key: str, v: Tensor) -> tuple[Tensor, Tensor]:
     v = v.contiguous()
     Y, B = _features_shape(key, v)
-    library(key).features(ctypes.c_int64(v.numel() // 3), *(pointer(tensor) for tensor in (v, Y, B)))
+    GeometryKernel.from_key(key).call("features", (v.numel() // 3,), *(v, Y, B))
     return Y, B
 
 
@@ -164,7 +142,7 @@ def _features(key: str, v: Tensor) -> tuple[Tensor, Tensor]:
 def _features_backward(key: str, v: Tensor, g_Y: Tensor, g_B: Tensor) -> Tensor:
     v, g_Y, g_B = v.contiguous(), g_Y.contiguous(), g_B.contiguous()
     g_v = torch.empty_like(v)
-    library(key).features_backward(ctypes.c_int64(v.numel() // 3), *(pointer(t) for t in (v, g_Y, g_B, g_v)))
+    GeometryKernel.from_key(key).call("features_backward", (v.numel() // 3,), *(v, g_Y, g_B, g_v))
     return g_v
 
 
@@ -172,7 +150,7 @@ def _features_backward(key: str, v: Tensor, g_Y: Tensor, g_B: Tensor) -> Tensor:
 def _features_forward(key: str, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     v, t = v.contiguous(), t.contiguous()
     t_Y, t_B = _features_shape(key, v)
-    library(key).features_forward(ctypes.c_int64(v.numel() // 3), *(pointer(tensor) for tensor in (v, t, t_Y, t_B)))
+    GeometryKernel.from_key(key).call("features_forward", (v.numel() // 3,), *(v, t, t_Y, t_B))
     return t_Y, t_B
 
 
@@ -192,23 +170,18 @@ def _features_forward_shape(key: str, v: Tensor, t: Tensor) -> tuple[Tensor, Ten
     return _features_shape(key, v)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.key, v, *_ = inputs
-    ctx.save_for_backward(v)
-
-
 def _differentiate(ctx: Any, g_Y: Tensor, g_B: Tensor) -> tuple[Tensor | None, ...]:
-    (v,) = ctx.saved_tensors
+    v, *_ = ctx.saved_tensors
     return None, torch.ops.al_engine.edge_features_backward(ctx.key, v, g_Y, g_B)
 
 
 def _differentiate_twice(ctx: Any, t: Tensor) -> tuple[Tensor | None, ...]:
-    (v,) = ctx.saved_tensors
+    v, *_ = ctx.saved_tensors
     if ctx.needs_input_grad[1]:
         raise RuntimeError("the geometry kernel has no second derivatives by positions; use a model without kernels")
     t_Y, t_B = torch.ops.al_engine.edge_features_forward(ctx.key, v, t)
     return None, None, t_Y, t_B
 
 
-torch.library.register_autograd("al_engine::edge_features", _differentiate, setup_context=_save)
-torch.library.register_autograd("al_engine::edge_features_backward", _differentiate_twice, setup_context=_save)
+torch.library.register_autograd("al_engine::edge_features", _differentiate, setup_context=save_tensors)
+torch.library.register_autograd("al_engine::edge_features_backward", _differentiate_twice, setup_context=save_tensors)

@@ -4,16 +4,15 @@ Source and layout: `message.cpp`. The message is linear in Y, X, W and h each, s
 arguments and their derivatives: two operators are closed under differentiation.
 """
 
-import ctypes
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from models.native.build import lanes, load_library, pointer, real_type, table
+from models.native.build import lanes, real_type, table
+from models.native.kernel import Kernel, save_tensors
 from models.spherical import Coupling, clebsch_gordan, couplings_of
 
 SMALLEST_COEFFICIENT = 1e-12
@@ -34,8 +33,8 @@ struct Row {{ int before, width, within; }};
 """
 
 
-@dataclass(frozen=True, slots=True)
-class MessageKernel:
+@dataclass(frozen=True)
+class MessageKernel(Kernel):
     """What a message kernel is compiled for.
 
     Attributes:
@@ -48,6 +47,7 @@ class MessageKernel:
         dtype: Precision.
     """
 
+    source: ClassVar[str] = "message.cpp"
     l_max: int
     l_used: int
     l_source: int
@@ -67,39 +67,29 @@ class MessageKernel:
             neighbours: Which of the N, shape (T, K).
         """
         flat: Tensor = torch.ops.al_engine.message(self.key, Y, X, W, h, neighbours)
-        counts = [sum(p[2] == degree for p in self.couplings) for degree in range(self.l_message + 1)]
-        sizes = [(2 * degree + 1) * n for degree, n in enumerate(counts) if n]
+        sizes = [(2 * degree + 1) * n for degree, n in enumerate(self.counts) if n]
         T = neighbours.shape[0]  # not len(): that is a constant to a tracer
         parts = flat.split([T * size * self.channels for size in sizes])
         return [part.view(2 * degree + 1, T, -1) for degree, part in enumerate(parts)]
 
-    @property
+    @cached_property
     def couplings(self) -> list[Coupling]:
         """The couplings (l1, l2) -> l3 in the order of W's columns."""
         return couplings_of(self.l_used, self.l_source, self.l_message)
 
-    @property
+    @cached_property
+    def counts(self) -> list[int]:
+        """Number of couplings to each degree."""
+        return [sum(p[2] == degree for p in self.couplings) for degree in range(self.l_message + 1)]
+
+    @cached_property
     def n_rows(self) -> int:
         """Components of the messages of one channel."""
         return sum(2 * l3 + 1 for _, _, l3 in self.couplings)
 
-    @property
-    def key(self) -> str:
-        """All of it as a string, which is what a torch operator takes."""
-        numbers = (self.l_max, self.l_used, self.l_source, self.l_message, self.channels, self.n_radial)
-        return " ".join([*map(str, numbers), str(self.dtype).removeprefix("torch.")])
-
-    @classmethod
-    def from_key(cls, key: str) -> "MessageKernel":
-        """The inverse of `key`."""
-        *numbers, dtype = key.split()
-        l_max, l_used, l_source, l_message, channels, n_radial = map(int, numbers)
-        return cls(l_max, l_used, l_source, l_message, channels, n_radial, getattr(torch, dtype))
-
     def header(self) -> str:
         """Sizes and tables for `message.cpp`."""
-        couplings = self.couplings
-        counts = [sum(p[2] == degree for p in couplings) for degree in range(self.l_message + 1)]
+        couplings, counts = self.couplings, self.counts
         before = [sum(n * (2 * d + 1) for d, n in enumerate(counts[:degree])) for degree in range(self.l_message + 1)]
         seen = [0] * (self.l_message + 1)
         rows: list[tuple[int, int, int]] = []
@@ -139,16 +129,6 @@ class MessageKernel:
         return sizes + table("Coupled", "coupled", coupled) + table("Row", "rows", rows)
 
 
-@cache
-def library(key: str) -> ctypes.CDLL:
-    """The compiled kernel.
-
-    Raises:
-        KernelError: If it can't be compiled or loaded.
-    """
-    return load_library("message.cpp", MessageKernel.from_key(key).header())
-
-
 torch.library.define(
     "al_engine::message", "(str kernel, Tensor Y, Tensor X, Tensor W, Tensor h, Tensor neighbours) -> Tensor"
 )
@@ -164,17 +144,11 @@ torch.library.define(
 )
 
 
-def _call(name: str, key: str, sizes: Sequence[int], *tensors: Tensor | None) -> None:
-    """Call a function of the library: sizes T, K and N, then the tensors, contiguous ones."""
-    function = getattr(library(key), name)
-    function(*(ctypes.c_int64(size) for size in sizes), *(pointer(tensor) for tensor in tensors))
-
-
 @torch.library.impl("al_engine::message", "CPU")
 def _message(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
     Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (Y, X, W, h, neighbours))
     result = torch.zeros_like(_message_shape(key, Y, X, W, h, neighbours))
-    _call("message", key, (*neighbours.shape, h.shape[1]), Y, X, W, h, neighbours, result)
+    MessageKernel.from_key(key).call("message", (*neighbours.shape, h.shape[1]), Y, X, W, h, neighbours, result)
     return result
 
 
@@ -185,7 +159,9 @@ def _message_backward(
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
     g_Y, g_X, g_h = torch.zeros_like(Y), torch.zeros_like(X), torch.zeros_like(h)
     g_W = torch.zeros_like(W) if with_weights else None
-    _call("message_backward", key, (*neighbours.shape, h.shape[1]), g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W)
+    MessageKernel.from_key(key).call(
+        "message_backward", (*neighbours.shape, h.shape[1]), g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W
+    )
     return g_Y, g_X, W.new_empty(0) if g_W is None else g_W, g_h
 
 
@@ -214,8 +190,8 @@ def _message_backward_twice(
         if y is None or x is None or source is None:
             continue
         arguments = (y.contiguous(), x.contiguous(), W, source.contiguous(), neighbours)
-        _call("message", key, sizes, *arguments, g_g)
-        _call("message_backward", key, sizes, g, *arguments, *results, g_W)
+        MessageKernel.from_key(key).call("message", sizes, *arguments, g_g)
+        MessageKernel.from_key(key).call("message_backward", sizes, g, *arguments, *results, g_W)
     return g_g, g_Y, g_X, g_W, g_h
 
 
@@ -249,11 +225,6 @@ def _message_backward_twice_shape(
     return g_g, g_Y, g_X, g_W, g_h
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.key, *tensors = inputs
-    ctx.save_for_backward(*(item for item in tensors if isinstance(item, Tensor)))
-
-
 def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     Y, X, W, h, neighbours = ctx.saved_tensors
     with_weights = bool(ctx.needs_input_grad[3])
@@ -269,5 +240,5 @@ def _differentiate_twice(
     return (None, *results, None, None)
 
 
-torch.library.register_autograd("al_engine::message", _differentiate, setup_context=_save)
-torch.library.register_autograd("al_engine::message_backward", _differentiate_twice, setup_context=_save)
+torch.library.register_autograd("al_engine::message", _differentiate, setup_context=save_tensors)
+torch.library.register_autograd("al_engine::message_backward", _differentiate_twice, setup_context=save_tensors)

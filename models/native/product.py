@@ -1,17 +1,17 @@
 """The product kernel as torch operators that can be differentiated twice; source and layout: `product.cpp`."""
 
-import ctypes
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.couplings import monomials, symmetric_couplings
-from models.native.build import lanes, load_library, pointer, real_type, table
+from models.native.build import lanes, real_type, table
+from models.native.kernel import Kernel, save_tensors
 
 SMALLEST_COEFFICIENT = 1e-9
 
@@ -26,8 +26,8 @@ struct Group {{ int out, a, b, first, end; }};
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ProductKernel:
+@dataclass(frozen=True)
+class ProductKernel(Kernel):
     """What a product kernel is compiled for.
 
     Attributes:
@@ -38,6 +38,7 @@ class ProductKernel:
         dtype: Precision.
     """
 
+    source: ClassVar[str] = "product.cpp"
     l_max: int
     l_out: int
     correlation: int
@@ -54,19 +55,6 @@ class ProductKernel:
         """
         result: Tensor = torch.ops.al_engine.product(self.key, A, weights, species)
         return result
-
-    @property
-    def key(self) -> str:
-        """All of it as a string, which is what a torch operator takes."""
-        numbers = (self.l_max, self.l_out, self.correlation, self.channels)
-        return " ".join([*map(str, numbers), str(self.dtype).removeprefix("torch.")])
-
-    @classmethod
-    def from_key(cls, key: str) -> "ProductKernel":
-        """The inverse of `key`."""
-        *numbers, dtype = key.split()
-        l_max, l_out, correlation, channels = map(int, numbers)
-        return cls(l_max, l_out, correlation, channels, getattr(torch, dtype))
 
     def header(self) -> str:
         """Sizes and tables for `product.cpp`."""
@@ -119,16 +107,6 @@ def terms_and_coefficients(
     return terms, matrices
 
 
-@cache
-def library(key: str) -> ctypes.CDLL:
-    """The compiled kernel.
-
-    Raises:
-        KernelError: If it can't be compiled or loaded.
-    """
-    return load_library("product.cpp", ProductKernel.from_key(key).header())
-
-
 torch.library.define("al_engine::product", "(str kernel, Tensor A, Tensor w, Tensor species) -> Tensor")
 torch.library.define(
     "al_engine::product_backward",
@@ -144,7 +122,7 @@ torch.library.define(
 def _product(key: str, A: Tensor, w: Tensor, species: Tensor) -> Tensor:
     A, w = A.contiguous(), w.contiguous()
     result = A.new_empty((ProductKernel.from_key(key).l_out + 1) ** 2, *A.shape[1:])
-    library(key).product(ctypes.c_int64(A.shape[1]), *(pointer(tensor) for tensor in (A, w, species, result)))
+    ProductKernel.from_key(key).call("product", (A.shape[1],), *(A, w, species, result))
     return result
 
 
@@ -155,7 +133,7 @@ def _product_backward(
     g, A, w = g.contiguous(), A.contiguous(), w.contiguous()
     g_A, g_w = torch.empty_like(A), torch.zeros_like(w) if with_weights else w.new_empty(0)
     tensors = (g, A, w, species, g_A, g_w if with_weights else None)
-    library(key).product_backward(ctypes.c_int64(A.shape[1]), *(pointer(tensor) for tensor in tensors))
+    ProductKernel.from_key(key).call("product_backward", (A.shape[1],), *tensors)
     return g_A, g_w
 
 
@@ -166,7 +144,7 @@ def _product_backward_twice(
     v, g, A, w = v.contiguous(), g.contiguous(), A.contiguous(), w.contiguous()
     results = torch.empty_like(g), torch.empty_like(A), torch.zeros_like(w)
     tensors = (v, g, A, w, species, *results)
-    library(key).product_backward_twice(ctypes.c_int64(A.shape[1]), *(pointer(tensor) for tensor in tensors))
+    ProductKernel.from_key(key).call("product_backward_twice", (A.shape[1],), *tensors)
     return results
 
 
@@ -189,11 +167,6 @@ def _product_backward_twice_shape(
     return g.new_empty(g.shape), A.new_empty(A.shape), w.new_empty(w.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.key, *tensors = inputs
-    ctx.save_for_backward(*(item for item in tensors if isinstance(item, Tensor)))
-
-
 def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     A, w, species = ctx.saved_tensors
     with_weights = bool(ctx.needs_input_grad[2])
@@ -210,5 +183,5 @@ def _differentiate_twice(ctx: Any, v_A: Tensor | None, v_w: Tensor | None) -> tu
     return None, g_g, g_A, g_w, None, None
 
 
-torch.library.register_autograd("al_engine::product", _differentiate, setup_context=_save)
-torch.library.register_autograd("al_engine::product_backward", _differentiate_twice, setup_context=_save)
+torch.library.register_autograd("al_engine::product", _differentiate, setup_context=save_tensors)
+torch.library.register_autograd("al_engine::product_backward", _differentiate_twice, setup_context=save_tensors)

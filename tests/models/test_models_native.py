@@ -12,6 +12,7 @@ from models.message import PathMessage
 from models.native import build
 from models.native.build import KernelError
 from models.native.geometry import harmonic_polynomials
+from models.native.kernel import _from_key
 from models.parameters import Initializer
 from models.product import ProductBasis
 from models.spherical import SphericalHarmonics
@@ -153,10 +154,11 @@ def test_a_model_whose_kernels_fail_stays_on_the_plain_path(model, random_cluste
     frame = random_cluster(12)
     expected = evaluate(model, frame)[1]
 
-    def broken(key):
-        return build.load_library("message.cpp", f"#error {key}")
+    def broken(source, header):
+        return build.load_library(source, f"#error on purpose\n{header}")
 
-    monkeypatch.setattr("models.message.library", broken)
+    monkeypatch.setattr("models.native.kernel.load_library", broken)
+    monkeypatch.setattr("models.native.kernel._from_key", _from_key.__wrapped__)  # no kernel of an earlier test
     with pytest.warns(RuntimeWarning, match="kernels are not used"):
         assert not accelerate(model)
     assert np.array_equal(evaluate(model, frame)[1], expected)

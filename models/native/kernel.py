@@ -1,0 +1,78 @@
+"""What all kernels have in common: their key, and the library compiled for it."""
+
+import ctypes
+from dataclasses import astuple, dataclass, fields
+from functools import cache, cached_property
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from models.native.build import load_library
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel is compiled for: numbers and, as the last field, a dtype. Subclasses add them.
+
+    Attributes:
+        source: File of this folder with its functions.
+    """
+
+    source: ClassVar[str]
+
+    def header(self) -> str:
+        """Definitions that go in front of the source."""
+        raise NotImplementedError
+
+    @cached_property
+    def key(self) -> str:
+        """All fields as a string, which is what a torch operator takes."""
+        *numbers, dtype = astuple(self)
+        return " ".join([*map(repr, numbers), str(dtype).removeprefix("torch.")])
+
+    @classmethod
+    def from_key(cls, key: str) -> Self:
+        """The inverse of `key`; equal keys give the same object."""
+        kernel: Self = _from_key(cls, key)
+        return kernel
+
+    @cached_property
+    def library(self) -> ctypes.CDLL:
+        """The compiled functions.
+
+        Raises:
+            KernelError: If they can't be compiled or loaded.
+        """
+        return load_library(self.source, self.header())
+
+    def prepared(self) -> Self:
+        """The one object of its key, compiled now and not at the first call.
+
+        Raises:
+            KernelError: If it can't be compiled or loaded.
+        """
+        kernel = self.from_key(self.key)
+        _ = kernel.library
+        return kernel
+
+    def call(self, function: str, sizes: tuple[int, ...], *tensors: Tensor | None) -> None:
+        """Call a function of the library with sizes, then the data of contiguous tensors; None is a null pointer."""
+        pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
+        getattr(self.library, function)(*map(ctypes.c_int64, sizes), *pointers)
+
+
+@cache
+def _from_key(kind: Any, key: str) -> Any:
+    *numbers, dtype = key.split()
+    types = [field.type for field in fields(kind)]
+    values = [
+        float(number) if kind_of is float else int(number) for number, kind_of in zip(numbers, types, strict=False)
+    ]
+    return kind(*values, getattr(torch, dtype))
+
+
+def save_tensors(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """The key and all tensors that an operator got: what its derivative needs."""
+    ctx.key, *rest = inputs
+    ctx.save_for_backward(*(item for item in rest if isinstance(item, Tensor)))
