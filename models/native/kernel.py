@@ -34,7 +34,7 @@ class Kernel:
     @classmethod
     def from_key(cls, key: str) -> Self:
         """The inverse of `key`; equal keys give the same object."""
-        kernel: Self = _from_key(cls, key)
+        kernel: Self = _from_key(cls, key)  # type: ignore[arg-type]  # a class is hashable
         return kernel
 
     @cached_property
