@@ -24,8 +24,15 @@ class KernelError(RuntimeError):
 
 
 def cache_directory() -> Path:
-    """Where libraries are kept: `al-engine/kernels` in the user's cache directory."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "al-engine" / "kernels"
+    """Where libraries are kept: `al-engine/kernels` in the user's cache directory.
+
+    Raises:
+        KernelError: If the user has none. A shared place would not do: libraries are code.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "al-engine" / "kernels"
+    except RuntimeError as error:
+        raise KernelError("there is no home directory to keep them in; set XDG_CACHE_HOME to one of yours") from error
 
 
 def find_compiler() -> str | None:

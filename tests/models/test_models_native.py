@@ -173,6 +173,16 @@ def test_a_kernel_that_gives_something_else_is_not_used(model, random_cluster, e
     assert np.array_equal(evaluate(model, frame)[1], expected)
 
 
+def test_without_a_home_there_are_no_kernels(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(KernelError, match="XDG_CACHE_HOME"):
+        build.cache_directory()
+
+
 def test_a_kernel_that_does_not_compile_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(KernelError, match="failed"):
