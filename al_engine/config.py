@@ -273,8 +273,26 @@ class TrainingConfig(Section):
     )
     batch_size: PositiveInt = Field(8, description="Frames per update.")
     learning_rate: PositiveFloat = Field(0.01, le=1.0, description="Peak learning rate of Adam (amsgrad).")
-    warm_start: bool = Field(default=True, description="Start from the previous iteration's weights; optimizer fresh.")
-    warm_learning_rate_factor: PositiveFloat = Field(0.5, le=1.0, description="On the peak rate of a warm start.")
+    start: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Start iteration 0 from trained models, of which `model` must be the architecture: a campaign directory, "
+            "or a file that `models.interop.convert` wrote from your MACE or NequIP models; relative to this file. "
+            "Member k starts from number k of them, after the last comes the first again. Members that start from one "
+            "model differ in their batches and held-out frames alone, so that at first their deviation may be too "
+            "small to select by. null: random weights."
+        ),
+    )
+    warm_start: bool = Field(
+        default=True,
+        description=(
+            "Start from the previous iteration's weights, optimizer fresh; else every iteration starts like the first."
+        ),
+    )
+    warm_learning_rate_factor: PositiveFloat = Field(
+        0.5, le=1.0, description="On the peak rate where weights are not random at first."
+    )
     energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
     force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")
     gradient_clip: PositiveFloat = Field(10.0, description="Largest gradient norm.")

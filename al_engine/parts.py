@@ -37,8 +37,8 @@ def part_key(kind: str, inputs: Mapping[str, Any], parents: Sequence[str]) -> st
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def content_hash(root: h5py.File) -> str:
-    """SHA-256 over every dataset and attribute of a part, independent of the file's layout."""
+def content_hash(root: h5py.Group) -> str:
+    """SHA-256 over every dataset and attribute of a part, or of a group of it, independent of the file's layout."""
     digest = hashlib.sha256()
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:

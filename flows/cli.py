@@ -54,6 +54,9 @@ def init(
     charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES.")] = None,
     unpaired_electrons: Annotated[int | None, typer.Option("--unpaired-electrons", help="Unpaired electrons.")] = None,
     preset: Annotated[Preset, typer.Option(help="Starting point.")] = Preset.STANDARD,
+    start: Annotated[
+        Path | None, typer.Option(help="Campaign or file of models to start training from; sets `model` to theirs.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write DIR/campaign.yaml, every option with its description."""
@@ -67,6 +70,7 @@ def init(
         charge=charge,
         unpaired_electrons=unpaired_electrons,
         preset=preset.value,
+        start=start,
     )
     _answer(
         {"campaign": config.name, "directory": str(directory), "config": str(directory / "campaign.yaml")},

@@ -8,7 +8,7 @@ from al_engine.config_io import validate_config
 from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.presets import PRESETS, merged
-from flows.launch import INPUTS, copy_inputs, preflight
+from flows.launch import copy_inputs, preflight, with_inputs_inside
 
 
 def init_campaign(
@@ -20,8 +20,19 @@ def init_campaign(
     charge: int | None,
     unpaired_electrons: int | None,
     preset: str,
+    start: Path | None = None,
 ) -> CampaignConfig:
     """Write a new campaign's config.
+
+    Args:
+        directory: The new campaign directory.
+        smiles: SMILES of one molecule; or
+        structure: a structure file.
+        molecules: How many copies of it.
+        charge: Total charge in e; None: from the SMILES.
+        unpaired_electrons: None: 0.
+        preset: Starting point, one of `PRESETS`.
+        start: Campaign or file of members to start training from; the config's `model` will be theirs.
 
     Raises:
         InputError: If the directory is a campaign already, or the molecule can't work.
@@ -38,14 +49,16 @@ def init_campaign(
         "unpaired_electrons": unpaired_electrons,
     }
     data = merged(PRESETS[preset], {"name": directory.resolve().name, "system": system})
+    if start is not None:
+        from models.start import start_config
+
+        model = start_config(start).model_dump(mode="json")
+        data = merged(data, {"model": model, "training": {"start": str(start.resolve())}})
     source = f"init {directory}"
     config = validate_config(data, source=source)
     base = Path() if structure is None else structure.parent
     preflight(config, base_dir=base)
-    stored = config
-    if structure is not None:
-        system["structure"] = f"{INPUTS}/{structure.name}"
-        stored = validate_config(merged(data, {"system": system}), source=source)
+    stored = with_inputs_inside(config)
     Ledger(directory, stored).write_config()
     copy_inputs(config, source=base, directory=directory)
     return stored

@@ -70,8 +70,6 @@ def train_job(
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))
     config = ledger.config
-    warm = config.training.warm_start and iteration > 0
-    before = ledger.part_path(names.member(iteration - 1, member))
     checkpoint = Path(path).with_suffix(".checkpoint")
     trained = train_member(
         frames=ledger.dataset(before=iteration),
@@ -81,7 +79,7 @@ def train_job(
         updates=names.updates(config.training, iteration),
         device=device,
         kernels=config.execution.acceleration != "off",
-        start=_read_member(before) if warm else None,
+        start=_start(ledger, iteration, member),
         checkpoint=checkpoint,
         key=key,
         progress=progress,
@@ -90,6 +88,16 @@ def train_job(
         write_member(root.create_group("member"), trained)
         root.attrs["seconds"] = time.perf_counter() - start
     checkpoint.unlink(missing_ok=True)
+
+
+def _start(ledger: Ledger, iteration: int, member: int) -> "TrainedMember | None":
+    """What a member's training starts from: the iteration before, the models the config names, or nothing."""
+    from models.start import read_start
+
+    training = ledger.config.training
+    if training.warm_start and iteration > 0:
+        return _read_member(ledger.part_path(names.member(iteration - 1, member)))
+    return None if training.start is None else read_start(ledger.directory / training.start, member)
 
 
 def _read_member(path: Path) -> "TrainedMember":

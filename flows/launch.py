@@ -25,10 +25,13 @@ from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
 from labelers.registry import level_of_theory, resolve_backend
 from labelers.screen import screen_frame
+from models.member_files import copy_members, members_hash
 from samplers.system import System, build_system
 
 RUNS = Path("runs")
 INPUTS = "inputs"
+START = f"{INPUTS}/start.h5"
+"""Copies of the members that training starts from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,10 @@ def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
     system = build_system(config.system, base_dir=base_dir, seed=derived_seed(config.seed, "system"))
     if config.initial.file is not None and not (base_dir / config.initial.file).is_file():
         raise InputError(f"initial.file: {base_dir / config.initial.file}: no such file")
+    if config.training.start is not None:
+        from models.start import check_start
+
+        check_start(base_dir / config.training.start, config.model, elements=sorted(set(system.frame.numbers.tolist())))
     config = with_backend(config)
     level = level_of_theory(config.labels, periodic=system.frame.is_periodic)
     is_xtb = level.backend != "ase"
@@ -100,18 +107,19 @@ def prepare(target: Path, directory: Path | None = None) -> Ledger:
     config = load_config(target)
     directory = directory or RUNS / config.name
     stored = directory / CONFIG_FILE
-    moved = _with_inputs_inside(config)
+    moved = with_inputs_inside(config)
     if stored.exists():
         refuse_changes(with_backend(load_config(stored)), with_backend(moved), source=str(target))
+        _refuse_other_start(config, source=target.parent, directory=directory)
         return Ledger(directory, with_backend(moved))
     checked = preflight(config, base_dir=target.parent)
-    ledger = Ledger(directory, _with_inputs_inside(checked.config))
+    ledger = Ledger(directory, with_inputs_inside(checked.config))
     ledger.write_config()
     copy_inputs(config, source=target.parent, directory=directory)
     return ledger
 
 
-def _with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
+def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
     """The config with the files it names in the campaign directory, where they are copied: it can be moved."""
 
     def inside(name: str | None) -> str | None:
@@ -121,8 +129,21 @@ def _with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
         update={
             "system": config.system.model_copy(update={"structure": inside(config.system.structure)}),
             "initial": config.initial.model_copy(update={"file": inside(config.initial.file)}),
+            "training": config.training.model_copy(update={"start": START if config.training.start else None}),
         }
     )
+
+
+def _refuse_other_start(config: CampaignConfig, *, source: Path, directory: Path) -> None:
+    """Refuse a config that names other models to start from than those the campaign began with, if they are there."""
+    start = config.training.start
+    if start is None or not (source / start).exists() or not (directory / START).exists():
+        return
+    if members_hash(source / start) != members_hash(directory / START):
+        raise InputError(
+            f"training.start: {source / start} holds other models than the campaign began with, which are in "
+            f"{directory / START}; go on with `al-engine resume {directory}`, or start a campaign in another directory"
+        )
 
 
 def copy_inputs(config: CampaignConfig, *, source: Path, directory: Path) -> None:
@@ -132,16 +153,21 @@ def copy_inputs(config: CampaignConfig, *, source: Path, directory: Path) -> Non
         InputError: If one is missing.
         ResumableError: If the disk is full.
     """
-    for name in (config.system.structure, config.initial.file):
-        if name is None:
-            continue
-        if not (source / name).is_file():
-            raise InputError(f"{source / name}: no such file")
-        try:
-            (directory / INPUTS).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, directory / INPUTS / Path(name).name)
-        except OSError as error:
-            raise disk_error(directory / INPUTS, error) from error
+    start = config.training.start
+    files = [source / name for name in (config.system.structure, config.initial.file) if name is not None]
+    if not files and start is None:
+        return
+    for path in files:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+    try:
+        (directory / INPUTS).mkdir(parents=True, exist_ok=True)
+        for path in files:
+            shutil.copyfile(path, directory / INPUTS / path.name)
+    except OSError as error:
+        raise disk_error(directory / INPUTS, error) from error
+    if start is not None:
+        copy_members(source / start, directory / START)
 
 
 def choose_device(config: CampaignConfig) -> str:

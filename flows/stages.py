@@ -28,6 +28,7 @@ from flows.sampled import COMPLETED, gate, read_sampled, temperature_records
 from flows.workers import ComputePool
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
+from models.member_files import members_hash
 
 
 class Campaign:
@@ -121,13 +122,15 @@ class Campaign:
         config = self.config
         inputs = {
             "model": config.model.model_dump(mode="json"),
-            "training": config.training.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json", exclude={"start"}),  # its content counts, not its name
             "updates": names.updates(config.training, iteration),
             "seed": derived_seed(config.seed, "train", iteration, member),
         }
         parents = self._dataset_before(iteration)
         if iteration > 0 and config.training.warm_start:
             parents.append(self._part(names.member(iteration - 1, member)))
+        elif config.training.start is not None:
+            inputs["start"] = members_hash(self.ledger.directory / config.training.start)
         part = self._in_worker(
             names.member(iteration, member),
             jobs.train_job,

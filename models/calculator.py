@@ -1,20 +1,18 @@
-"""A committee as an ASE calculator, and how it is found on disk."""
+"""A committee as an ASE calculator."""
 
-import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-import h5py
 import numpy as np
 import torch
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from al_engine.deviation import force_deviation
-from al_engine.errors import InputError
 from al_engine.frames import Frame
 from models.chunked import evaluate_chunked, largest_whole_frame
 from models.committee import BoundCommittee, Committee
+from models.member_files import open_members
 from models.ms_mace import MSMACE, Prediction
 from models.weights import read_member
 
@@ -85,43 +83,12 @@ def load_models(path: Path, *, iteration: int | None, device: torch.device) -> l
     """The members of an iteration of a campaign, or of a file of members.
 
     Args:
-        path: A campaign directory, its `campaign.h5`, or an HDF5 file with members in groups `member`, `member0`, ...
+        path: As `open_members` takes it.
         iteration: Which iteration of a campaign; None for the latest that has all its members.
         device: Where the models go.
 
     Raises:
         InputError: If there is no such file, iteration or member.
     """
-    file_path = path / "campaign.h5" if path.is_dir() else path
-    if not file_path.is_file():
-        raise InputError(f"{file_path} does not exist; give a campaign directory or a file of trained members")
-    try:
-        file = h5py.File(file_path, "r")
-    except OSError as error:
-        raise InputError(
-            f"{file_path} can't be opened as HDF5 ({error}); restore it or run the campaign again"
-        ) from error
-    with file:
-        groups = _campaign_members(file, iteration) if "iterations" in file else _members(file)
-        if not groups:
-            which = "any iteration" if iteration is None else f"iteration {iteration}"
-            raise InputError(f"{file_path} has no complete committee of {which}; let its training finish")
+    with open_members(path, iteration=iteration) as groups:
         return [read_member(group, device=device).model for group in groups]
-
-
-def _campaign_members(file: h5py.File, iteration: int | None) -> list[h5py.Group]:
-    """Members `/iterations/<nnn>/member<k>/member` of one iteration; all iterations have the same number of members."""
-    found = {int(name): _members(file["iterations"][name]) for name in file["iterations"] if name.isdigit()}
-    if iteration is not None:
-        return found.get(iteration, [])
-    size = max((len(members) for members in found.values()), default=0)
-    complete = [number for number, members in found.items() if len(members) == size]
-    return found[max(complete)] if complete else []
-
-
-def _members(group: h5py.Group) -> list[h5py.Group]:
-    """Members of a group by number; a link to a part that is not there yet does not count."""
-    numbered = sorted((int(name[6:] or 0), name) for name in group if re.fullmatch(r"member\d*", name))
-    parts = [group.get(name) for _, name in numbered]
-    members = [part.get("member", part) for part in parts if isinstance(part, h5py.Group)]
-    return [member for member in members if "weights" in member]

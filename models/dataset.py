@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from al_engine.frames import IntArray, LabelledFrame
+from al_engine.frames import FloatArray, IntArray, LabelledFrame
 from models.geometry import EdgeFeatures
 from models.graph import AtomBatch, NeighbourGraph, narrow, neighbour_graph
 from models.ms_mace import MSMACE
@@ -106,6 +106,11 @@ class TrainingSet:
             parts = narrow(vectors, self.graph.columns)
             jacobians = [g.jacobian(part) for g, part in zip(self.model.geometries, parts, strict=True)]
             return self.model.edge_features(vectors, self.graph.columns), jacobians
+
+    def follow_reference_energies(self, correction: FloatArray) -> None:
+        """What to learn after the model's E0s have risen by this much, in eV, shape (S,)."""
+        shift = torch.from_numpy(self.species_counts @ correction / self.model.constants.scale)
+        self.energies -= shift.to(self.energies.device)
 
     def chunks(self, size: int) -> Iterator[IntArray]:
         """Indices of all frames, at most `size` at a time."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from al_engine.config import ModelConfig, TrainingConfig
 from al_engine.errors import InputError
-from al_engine.frames import IntArray, LabelledFrame
+from al_engine.frames import FloatArray, IntArray, LabelledFrame
 from al_engine.protocols import Progress, silent
 from models.acceleration import accelerate
 from models.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from models.constants import constants_from_data, energies_per_element
 from models.dataset import TrainingBatch, TrainingSet
 from models.ms_mace import MSMACE
+from models.start import refuse_other_architecture
 from models.weights import TrainedMember, TrainingHistory
 
 FINAL_RATE_SHARE = 0.01
@@ -57,8 +59,9 @@ def train_member(
         updates: Gradient updates.
         device: Where to train.
         kernels: On a CPU, use the C++ kernels if they can be had.
-        start: Start from this member's weights and constants (E0s, scale, neighbour counts), with a fresh optimizer and
-            `warm_learning_rate_factor` on the learning rate.
+        start: Start from this member's weights and constants (scale, neighbour counts; its E0s, which may be of another
+            level of theory, are fitted to the frames first), with a fresh optimizer and `warm_learning_rate_factor` on
+            the learning rate. It may know more elements than the frames have.
         checkpoint: File to continue from and to write at every validation.
         key: Names the inputs; a checkpoint with another key is ignored.
         progress: Told how many updates are done.
@@ -76,6 +79,13 @@ def train_member(
     held_out, kept = _split(len(frames), training.validation_share, seed=seed)
     train_set = TrainingSet([frames[k] for k in kept], network, device=device)
     validation_set = TrainingSet([frames[k] for k in held_out], network, device=device)
+    fit_references = partial(
+        _fit_reference_energies, network, train_set, [frames[k] for k in kept], batch_size=training.batch_size
+    )
+    if start is not None:
+        correction = fit_references()
+        for each in (train_set, validation_set):
+            each.follow_reference_energies(correction)
     peak = training.learning_rate * (1.0 if start is None else training.warm_learning_rate_factor)
     trainer = _Trainer(network, training, peak=peak, updates=updates)
     if checkpoint is not None:
@@ -96,7 +106,7 @@ def train_member(
         elif state.updates % PROGRESS_INTERVAL == 0:
             progress(state.updates, updates)
     trainer.load(state.best)
-    _fit_reference_energies(network, train_set, [frames[k] for k in kept], batch_size=training.batch_size)
+    fit_references()
     return TrainedMember(model=network, history=state.history)
 
 
@@ -105,8 +115,7 @@ def _initial_model(
 ) -> MSMACE:
     if start is None:
         return MSMACE(config, constants_from_data(frames, config), seed=seed)
-    if start.model.config != config:
-        raise InputError("the member to start from has another architecture; start from scratch (`warm_start: false`)")
+    refuse_other_architecture(start.model.config, config, where="the member to start from")
     network = MSMACE(config, start.model.constants, seed=seed)
     network.load_state_dict(start.model.state_dict())
     return network
@@ -114,8 +123,8 @@ def _initial_model(
 
 def _fit_reference_energies(
     network: MSMACE, train_set: TrainingSet, frames: Sequence[LabelledFrame], *, batch_size: int
-) -> None:
-    """Let the E0s absorb the mean error of the energies.
+) -> FloatArray:
+    """Let the E0s absorb the mean error of the energies; returns by how much each rose in eV, shape (S,).
 
     Forces outweigh energies in the loss and do not see a constant, so training hardly finds it; least squares do.
     """
@@ -128,6 +137,7 @@ def _fit_reference_energies(
     elements = network.constants.elements
     correction = energies_per_element(frames, missing, elements)
     network.set_reference_energies((np.array(network.constants.reference_energies) + correction).tolist())
+    return correction
 
 
 def _split(n_frames: int, share: float, *, seed: int) -> tuple[IntArray, IntArray]:

@@ -1,0 +1,84 @@
+"""Where trained members are on disk: in a campaign, or in one HDF5 file. Without torch: nothing is evaluated here."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from al_engine.errors import InputError
+from al_engine.parts import UNREADABLE, content_hash, in_memory_hdf5
+
+
+@contextmanager
+def open_members(path: Path, *, iteration: int | None = None) -> Iterator[list[h5py.Group]]:
+    """The members of an iteration of a campaign, or of a file of members, for `weights.read_member`.
+
+    Args:
+        path: A campaign directory, its `campaign.h5`, or an HDF5 file with members in groups `member`, `member0`, ...
+        iteration: Which iteration of a campaign; None for the latest that has all its members.
+
+    Raises:
+        InputError: If there is no such file, iteration or member.
+    """
+    file_path = path / "campaign.h5" if path.is_dir() else path
+    if not file_path.is_file():
+        raise InputError(f"{file_path} does not exist; give a campaign directory or a file of trained members")
+    try:
+        file = h5py.File(file_path, "r")
+    except OSError as error:
+        raise InputError(
+            f"{file_path} can't be opened as HDF5 ({error}); restore it or run the campaign again"
+        ) from error
+    with file:
+        groups = _campaign_members(file, iteration) if "iterations" in file else _members(file)
+        if not groups:
+            which = "any iteration" if iteration is None else f"iteration {iteration}"
+            raise InputError(f"{file_path} has no complete committee of {which}; let its training finish")
+        yield groups
+
+
+def members_hash(path: Path) -> str:
+    """SHA-256 over the content of all members that `open_members` finds; it does not depend on the file's layout.
+
+    Raises:
+        InputError: If there are none, or they can't be read.
+    """
+    with open_members(path) as groups:
+        try:
+            hashes = [content_hash(group) for group in groups]
+        except UNREADABLE as error:
+            raise InputError(f"{path}: damaged ({' '.join(str(error).split())[:120]}); restore it") from error
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def copy_members(source: Path, target: Path) -> None:
+    """Write a file of the members that `open_members` finds, with the same `members_hash`.
+
+    Raises:
+        InputError: If there are none.
+        ResumableError: If the target can't be written.
+    """
+    with open_members(source) as groups, in_memory_hdf5(target) as file:
+        for k, group in enumerate(groups):
+            file.copy(group, file, f"member{k}")
+
+
+def _campaign_members(file: h5py.File, iteration: int | None) -> list[h5py.Group]:
+    """Members `/iterations/<nnn>/member<k>/member` of one iteration; all iterations have the same number of members."""
+    found = {int(name): _members(file["iterations"][name]) for name in file["iterations"] if name.isdigit()}
+    if iteration is not None:
+        return found.get(iteration, [])
+    size = max((len(members) for members in found.values()), default=0)
+    complete = [number for number, members in found.items() if len(members) == size]
+    return found[max(complete)] if complete else []
+
+
+def _members(group: h5py.Group) -> list[h5py.Group]:
+    """Members of a group by number; a link to a part that is not there yet does not count."""
+    numbered = sorted((int(name[6:] or 0), name) for name in group if re.fullmatch(r"member\d*", name))
+    parts = [group.get(name) for _, name in numbered]
+    members = [part.get("member", part) for part in parts if isinstance(part, h5py.Group)]
+    return [member for member in members if "weights" in member]
