@@ -102,10 +102,12 @@ def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
 
 
 def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
-    return [
-        *((name, weight.detach()) for name, weight in model.named_parameters()),
-        ("reference_energies", model.reference_energies),
-    ]
+    """All that differs between models of one architecture, but for their scale."""
+    named = [(name, weight.detach()) for name, weight in model.named_parameters()]
+    named.append(("reference_energies", model.reference_energies))
+    if model.repulsion is not None:  # of a strength of its own in each model
+        named.append(("repulsion.charges", model.repulsion.get_buffer("charges")))
+    return named
 
 
 def _energy_and_forces(  # noqa: PLR0917  # the inputs of a graph have no names

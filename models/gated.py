@@ -22,8 +22,8 @@ class GatedLayer(FusedPaths):
     degree are multiplied by SiLU(g): each channel of each degree has a scalar g of its own, which A and the
     self-connection carry behind the scalars. SiLU is scaled to unit variance, as in e3nn.
 
-    With one path this is the layer of nequip 0.19 with `parity: false`, to rounding: `models.interop.convert_nequip` says which
-    of its models can be represented, and what differs otherwise.
+    With one path this is the layer of nequip 0.19 with `parity: false`, to rounding:
+    `models.interop.convert_nequip` says which of its models can be represented, and what differs otherwise.
     """
 
     def __init__(

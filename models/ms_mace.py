@@ -37,12 +37,14 @@ class ModelConstants:
             training set, before and once more after training, and so are the shift: there is no separate one.
         scale: Unit of the network's energies in eV: the root mean square force component in eV/Å times 1 Å.
         mean_neighbours: Mean number of neighbours within each path's cut-off.
+        repulsion_strength: Factor on the repulsion of nuclei, if there is one; not 1 in converted models alone.
     """
 
     elements: tuple[int, ...]
     reference_energies: tuple[float, ...]
     scale: float
     mean_neighbours: tuple[float, ...]
+    repulsion_strength: float = 1.0
 
 
 class Prediction(NamedTuple):
@@ -83,7 +85,12 @@ class MSMACE(nn.Module):
             for members in self.tower_paths
         )
         self.repulsion = (
-            ZBLRepulsion(constants.elements, cutoffs=self.cutoffs, envelope_power=config.envelope_power)
+            ZBLRepulsion(
+                constants.elements,
+                cutoffs=self.cutoffs,
+                envelope_power=config.envelope_power,
+                strength=constants.repulsion_strength,
+            )
             if config.zbl
             else None
         )

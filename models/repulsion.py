@@ -29,13 +29,16 @@ class ZBLRepulsion(nn.Module):
     Everything is computed in float64, whatever the precision of the network.
     """
 
-    def __init__(self, elements: Sequence[int], *, cutoffs: Sequence[float], envelope_power: int) -> None:
+    def __init__(
+        self, elements: Sequence[int], *, cutoffs: Sequence[float], envelope_power: int, strength: float = 1.0
+    ) -> None:
         """The repulsion between elements, given by atomic number.
 
         Args:
             elements: Atomic numbers, in the order of the species.
             cutoffs: Cut-off of each path in Å, ascending; neighbours are taken from the first list that is long enough.
             envelope_power: Power p of the polynomial envelope.
+            strength: Factor on the formula above.
 
         Raises:
             InputError: If two covalent radii reach beyond the longest cut-off.
@@ -55,7 +58,7 @@ class ZBLRepulsion(nn.Module):
         self.envelope_power, self.n_species = envelope_power, len(elements)
         powers = numbers**SCREENING_EXPONENT
         tables = {
-            "charges": COULOMB_EV_ANG * torch.outer(numbers, numbers),
+            "charges": strength * COULOMB_EV_ANG * torch.outer(numbers, numbers),
             "inverse_lengths": (powers[:, None] + powers) / SCREENING_LENGTH_ANG,
             "inverse_reaches": 1.0 / (radii[:, None] + radii),
         }

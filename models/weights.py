@@ -112,6 +112,7 @@ def _constants(values: dict[str, Any]) -> ModelConstants:
         reference_energies=tuple(values["reference_energies"]),
         scale=float(values["scale"]),
         mean_neighbours=tuple(values["mean_neighbours"]),
+        repulsion_strength=float(values.get("repulsion_strength", 1.0)),  # early files lack it
     )
 
 

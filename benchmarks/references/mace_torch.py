@@ -83,6 +83,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "last_readout": {"use_last_readout_only": True, "correlation": 2},
     "plain_first": {"interaction_cls_first": PLAIN, "correlation": 2},
     "repulsion": {"pair_repulsion": True, "atomic_inter_scale": None, "correlation": 2},
+    "scaled_repulsion": {"pair_repulsion": True, "num_interactions": 1, "correlation": 2},
 }
 
 

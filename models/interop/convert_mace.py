@@ -77,14 +77,16 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
         dtype=dtype or hyper.dtype,
     )
     weights = _Weights(export, config, which=which)
+    scale = float(weights.of_head("scale_shift.scale", default=1.0))
     constants = ModelConstants(
         elements=tuple(hyper.elements[k] for k in weights.by_number),
         reference_energies=(0.0,) * len(hyper.elements),
-        scale=float(weights.of_head("scale_shift.scale", default=1.0)),
+        scale=scale,
         mean_neighbours=(hyper.layers[0].mean_neighbours,),
+        repulsion_strength=scale if config.zbl else 1.0,  # a ScaleShiftMACE scales it like the network's energies
     )
     if config.zbl:
-        _check_repulsion(export, constants)
+        _check_repulsion(export)
     model = MSMACE(config, constants, seed=0)
     (tower,) = model.towers
     arrays = {"embedding": weights.embedding()}
@@ -281,15 +283,10 @@ def change_of_basis(couplings: FloatArray, basis: FloatArray) -> FloatArray | No
     return solution if error <= BASIS_TOLERANCE * np.abs(target).max(initial=0.0) else None
 
 
-def _check_repulsion(export: MaceExport, constants: ModelConstants) -> None:
-    """Refuse a repulsion of nuclei that differs from `repulsion.ZBLRepulsion`.
-
-    A ScaleShiftMACE scales its repulsion like the network's energies; here it is what the formula says, in eV.
-    """
+def _check_repulsion(export: MaceExport) -> None:
+    """Refuse a repulsion of nuclei that differs from `repulsion.ZBLRepulsion`."""
     from ase.data import covalent_radii
 
-    if constants.scale != 1.0:
-        raise export.refuse(f"it scales its pair repulsion by {constants.scale:g} (ScaleShiftMACE)")
     ours = {
         "c": [coefficient for coefficient, _ in SCREENING],
         "a_exp": SCREENING_EXPONENT,

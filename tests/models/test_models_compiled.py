@@ -1,5 +1,7 @@
 """One compiled graph of energies and forces: right for any frames and members, and never in the way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from al_engine.config import PathConfig
 from models.acceleration import accelerate
 from models.committee import GRAPH_PAYS_AFTER, Committee, wants_graph
 from models.compiled import CompiledForces, arguments, trace
+from models.ms_mace import MSMACE
 
 
 @pytest.mark.parametrize("kind", ["mace", "energy", "zbl", "ms-nequip"])
@@ -25,6 +28,19 @@ def test_a_traced_graph_fits_all_sizes_and_members(kind, tiny_config, tiny_model
                 expected = model.energy_and_forces(graph, positions)
                 for ours, theirs in zip(traced(*arguments(model, graph, positions)), expected, strict=True):
                     assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_a_traced_graph_fits_members_with_repulsions_of_other_strength(
+    tiny_config, tiny_model, random_cluster, graph_of
+):
+    plain = tiny_model(tiny_config("zbl"))
+    scaled = MSMACE(plain.config, replace(plain.constants, repulsion_strength=0.3), seed=3).freeze()
+    graph, positions = graph_of(plain, random_cluster())
+    (energy, _), (expected, expected_forces) = (m.energy_and_forces(graph, positions) for m in (plain, scaled))
+    assert abs(float(energy - expected)) > 0.01  # eV
+    ours, forces = trace(plain, torch.device("cpu"))(*arguments(scaled, graph, positions))
+    assert torch.allclose(ours, expected, rtol=1e-10, atol=1e-10)
+    assert torch.allclose(forces, expected_forces, rtol=1e-10, atol=1e-10)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The repulsion of nuclei: mace-torch's numbers, its limits, and that training leaves it out."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,6 +17,7 @@ from models.dataset import TrainingSet
 from models.graph import AtomBatch, neighbour_graph
 from models.ms_mace import MSMACE
 from models.repulsion import ZBLRepulsion
+from models.weights import TrainedMember, read_member, write_member
 
 DATA = Path(__file__).parent / "data"
 ELEMENTS = (1, 6, 8, 9)
@@ -97,3 +100,15 @@ def test_training_targets_are_what_the_repulsion_leaves(tiny_config, random_clus
     assert batch.forces.abs().max() < 1e-12
     predicted, _ = batch.predict(model, differentiable=False)
     assert predicted.abs().max() > 1e-3  # the network itself is not zero
+
+
+def test_its_strength_is_kept_on_disk_and_is_one_in_files_without(tmp_path, tiny_config, tiny_model):
+    model = tiny_model(tiny_config("zbl"))
+    scaled = MSMACE(model.config, replace(model.constants, repulsion_strength=0.3), seed=0)
+    with h5py.File(tmp_path / "member.h5", "w") as file:
+        write_member(file, TrainedMember(scaled))
+        assert read_member(file).model.constants.repulsion_strength == 0.3
+        constants = json.loads(file.attrs["constants"])
+        del constants["repulsion_strength"]
+        file.attrs["constants"] = json.dumps(constants)
+        assert read_member(file).model.constants.repulsion_strength == 1.0
