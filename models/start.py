@@ -70,7 +70,7 @@ def refuse_other_architecture(theirs: ModelConfig, ours: ModelConfig, *, where: 
         InputError: Naming every key of the config that differs, and what to write.
     """
     lines = [
-        f"  model.{key}: {json.dumps(there)}  (now {json.dumps(here)})"
+        f"  model.{key}: {json.dumps(there)}  # now {json.dumps(here)}"
         for key, there, here in _differences(theirs.model_dump(mode="json"), ours.model_dump(mode="json"))
     ]
     if lines:
