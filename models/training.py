@@ -87,7 +87,7 @@ def train_member(
         for each in (train_set, validation_set):
             each.follow_reference_energies(correction)
     peak = training.learning_rate * (1.0 if start is None else training.warm_learning_rate_factor)
-    trainer = _Trainer(network, training, peak=peak, updates=updates)
+    trainer = Trainer(network, training, peak=peak, updates=updates)
     if checkpoint is not None:
         saved = read_checkpoint(checkpoint, key=key, n_weights=trainer.state.weights.numel(), device=device)
         if saved is not None:
@@ -166,7 +166,7 @@ class _Errors:
     energy_mae: float
 
 
-class _Trainer:
+class Trainer:
     """One network, its optimizer and its averaged weights, all as flat vectors: a few operations per update."""
 
     def __init__(self, network: MSMACE, config: TrainingConfig, *, peak: float, updates: int) -> None:

@@ -17,7 +17,7 @@ from models.constants import constants_from_data
 from models.dataset import TrainingSet
 from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
 from models.ms_mace import MSMACE
-from models.training import _Trainer
+from models.training import Trainer
 
 
 class Ours:
@@ -83,7 +83,7 @@ class Ours:
             self._graph = CompiledForces()
         compiled = self._graph
         compiled(model, graph, positions)
-        if compiled._failed:  # noqa: SLF001  # it would go on uncompiled, which is another contestant
+        if not compiled.ready:  # it would go on uncompiled, which is another contestant
             raise RuntimeError("the model can't be compiled here")
         return lambda: compiled(model, graph, positions)
 
@@ -108,7 +108,7 @@ class Ours:
         """One update as `models.training.train_member` makes it: batch, loss, double backward, Adam, moving average."""
         network = self._model(0)
         training_set = TrainingSet(self._labelled(structures), network, device=self.device)
-        trainer = _Trainer(network, TrainingConfig(batch_size=len(structures)), peak=0.01, updates=10_000)
+        trainer = Trainer(network, TrainingConfig(batch_size=len(structures)), peak=0.01, updates=10_000)
         everything = np.arange(len(structures))
         return lambda: trainer.update(training_set.batch(everything))
 
