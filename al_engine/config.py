@@ -172,7 +172,7 @@ def _default_long_path(values: dict[str, Any]) -> PathConfig | None:
     """The long path where none is given, by the fields validated before it."""
     if values.get("kind") in ONE_PATH_KINDS:
         return None
-    return PathConfig(cutoff_ang=8.0, channels=16, l_max=1, radial_mlp=[16, 16])
+    return PathConfig(cutoff_ang=8.0, channels=16, l_max=1, radial_mlp=[])
 
 
 class ModelConfig(Section):
@@ -186,7 +186,7 @@ class ModelConfig(Section):
         ),
     )
     short: PathConfig = Field(
-        default_factory=lambda: PathConfig(cutoff_ang=4.5, channels=32, l_max=3, radial_mlp=[64, 64]),
+        default_factory=lambda: PathConfig(cutoff_ang=4.5, channels=32, l_max=3, radial_mlp=[]),
         description="Short path: many channels, high degree.",
     )
     long: PathConfig | None = Field(
