@@ -11,6 +11,9 @@
 #include <cstdint>
 #include <cstring>
 
+// Nothing but the functions is seen from outside: libraries of several kernels live in one process.
+namespace {
+
 constexpr REAL PI = 3.14159265358979323846;
 constexpr int COSINE_TERMS = sizeof(REAL) == 4 ? 8 : 13;  // of the Taylor series on [0, pi/2], to rounding
 
@@ -68,6 +71,8 @@ struct Vectors {  // LANES of them: direction, length, and whether the length wa
         x = a[0] / r, y = a[1] / r, z = a[2] / r;
     }
 };
+
+}  // namespace
 
 // v, Y, B: (E, 3), (E, N_HARMONICS), (E, N_RADIAL)
 extern "C" void features(int64_t E, const REAL* v, REAL* Y, REAL* B) {

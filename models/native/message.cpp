@@ -13,6 +13,9 @@
 #include <cstring>
 #include <vector>
 
+// Nothing but the functions is seen from outside: libraries of several kernels live in one process.
+namespace {
+
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 constexpr int CHUNKS = CHANNELS / LANES;
 constexpr int PAIRS = N_RADIAL > 16 ? 4 : 1;  // neighbours handled together: large weights are then loaded less often
@@ -115,6 +118,8 @@ static inline void differentiate_radial(const Several& s, const REAL* w, REAL* g
 static inline int64_t place(const Row& row, int64_t T, int64_t i) {  // of a row of the messages, first channel
     return ((row.before * T + i * row.width) + row.within) * CHANNELS;
 }
+
+}  // namespace
 
 // Messages are added to `out`.
 extern "C" void message(int64_t T, int64_t K, int64_t N, const REAL* Y, const REAL* X, const REAL* W, const REAL* h,

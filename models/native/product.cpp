@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
+// Nothing but the functions is seen from outside: libraries of several kernels live in one process.
+namespace {
+
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 constexpr int CHUNKS = CHANNELS / LANES;
 
@@ -23,6 +26,8 @@ struct Factors {  // A of one atom and chunk of channels, and the constant behin
         x[N_IN] = vec{} + constant;
     }
 };
+
+}  // namespace
 
 #define FOR_ATOMS_AND_CHUNKS                                                   \
     for (int q = 0; q < CHUNKS; ++q)                                           \

@@ -1,5 +1,8 @@
 """The C++ kernels against the plain torch path: values, first and second derivatives, whole models, training."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +14,10 @@ from models.graph import NodeSpecies
 from models.message import PathMessage
 from models.native import build
 from models.native.build import KernelError
-from models.native.geometry import harmonic_polynomials
+from models.native.geometry import GeometryKernel, harmonic_polynomials
 from models.native.kernel import _from_key
+from models.native.message import MessageKernel
+from models.native.product import ProductKernel
 from models.parameters import Initializer
 from models.product import ProductBasis
 from models.spherical import SphericalHarmonics
@@ -191,3 +196,27 @@ def test_a_kernel_that_does_not_compile_is_an_error(monkeypatch, tmp_path):
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(KernelError, match="no C\\+\\+ compiler"):
         build.load_library("product.cpp", "#error on purpose\n")
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm")
+@pytest.mark.parametrize("function", ["message", "product", "features"])
+def test_libraries_share_nothing_but_names_of_functions(function):
+    """Several are loaded into one process: what else they export, the loader may take from the wrong one."""
+    kernel = {
+        "message": MessageKernel(1, 1, 0, 1, 8, 20, torch.float32),
+        "product": ProductKernel(1, 1, 2, 8, torch.float32),
+        "features": GeometryKernel(1, 4, 6, 3.0, 1e-3, torch.float32),
+    }[function]
+    path = kernel.prepared().library._name
+    listed = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True)
+    exported = {line.split()[-1] for line in listed.stdout.splitlines()}
+    assert function in exported
+    assert all(name.startswith(function) for name in exported - {"_init", "_fini"})
+
+
+def test_loading_a_kernel_leaves_small_numbers_alone():
+    """A library linked with -ffast-math would make the whole process round denormal numbers to zero."""
+    GeometryKernel(1, 4, 6, 3.0, 1e-3, torch.float64).prepared()
+    tiny = torch.tensor([2.0**-1070], dtype=torch.float64)
+    assert (tiny * 0.5 * 2.0 == tiny).all()
+    assert float(tiny) > 0.0
