@@ -26,8 +26,8 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
-"""-ffast-math but for two things. NaN and infinity keep their meaning: a model that sees a broken frame must say so. And
-loading a library does not make the whole process flush denormal numbers, as linking with -ffast-math does."""
+"""-ffast-math but for two things. NaN and infinity keep their meaning: a model that sees a broken frame must say so.
+And loading a library does not make the whole process flush denormal numbers, as linking with -ffast-math does."""
 WIDEST_LANES_BYTES = 64
 TIME_LIMIT_S = 120.0
 
