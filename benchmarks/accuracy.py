@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablation.data import DESCRIPTION, QUICK, TEST_KELVIN, LabelledSet, Sizes, load_data
+from ablation.data import DESCRIPTION, QUICK, TEST_KELVIN, LabelledSet, Sizes, load_data, periodic_shift
 from ablation.metrics import curve_magnitudes, set_magnitudes, summary
 from ablation.report import markdown, reading_of
 from ablation.runs import (
@@ -198,6 +198,7 @@ def tabulated(
             for name, item in data.items()
             if item.frames
         },
+        "periodic": periodic_shift(data["test"], data["bulk"]) if data["bulk"].frames else {},
         "variants": rows,
     }
 

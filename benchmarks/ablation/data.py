@@ -7,8 +7,9 @@ molecule may be inside one and at the surface of the next. Labels are tblite's, 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ DENSITY_G_PER_CM3 = 1.88
 HOT_KELVIN, COLD_KELVIN = 900.0, 280.0
 TEST_KELVIN = (300.0, 500.0, 700.0, 900.0)
 TIMESTEP_FS = 1.0
+PERIODIC_SIDES_ANG = (25.0, 35.0, 50.0)
 LABELS = LabelsConfig(backend="tblite")
 DESCRIPTION = (
     "Geometries: MMFF94 Langevin MD (the engine's `samplers`) at 1.88 g/cm³. Training clusters: the {molecules} "
@@ -144,6 +146,35 @@ def load_data(folder: Path, *, sizes: Sizes, seed: int, workers: int, progress: 
             progress=progress,
         )
         for name, make in makers.items()
+    }
+
+
+def periodic_shift(test: LabelledSet, bulk: LabelledSet) -> dict[str, Any]:
+    """How much higher the label of one molecule is alone in a periodic cubic cell than in vacuum.
+
+    Zero in the limit of a large cell. How fast it gets there says how far periodic and open labels can be compared.
+
+    Args:
+        test: Where the molecule is from.
+        bulk: Periodic boxes.
+
+    Returns:
+        `shift_ev` by the cell's side in Å; and that of the smallest cell, taken to go as one over the volume, at the
+        volume a molecule has in the boxes, `extrapolated_mev_per_atom`.
+    """
+    frame, atoms = test.frames[0].frame, test.molecule_atoms
+    alone = Frame(numbers=frame.numbers[:atoms], positions=frame.positions[:atoms])
+    cells = [replace(alone, cell=side * np.eye(3), pbc=np.ones(3, dtype=bool)) for side in PERIODIC_SIDES_ANG]
+    with LabelPool(LABELS, periodic=True, workers=1) as pool:
+        outcomes = pool.label([alone, *cells], time_limit_s=LABELS.time_limit_s)
+    energies = np.array([outcome.labelled.energy if outcome.labelled else np.nan for outcome in outcomes])
+    shifts = energies[1:] - energies[0]
+    box = bulk.frames[0].frame
+    volume = abs(np.linalg.det(box.cell)) * atoms / len(box)
+    extrapolated = 1000.0 * shifts[0] * PERIODIC_SIDES_ANG[0] ** 3 / volume / atoms
+    return {
+        "shift_ev": dict(zip(PERIODIC_SIDES_ANG, shifts.tolist(), strict=True)),
+        "extrapolated_mev_per_atom": float(extrapolated),
     }
 
 

@@ -12,14 +12,20 @@ Column = tuple[str, str, str, int]
 """Heading, set, error, digits after the point."""
 INTRODUCTION = (
     "C12F27N, GFN2-xTB: {train} training clusters of {molecules} molecules; each variant is trained for {budget} "
-    "(seeds {seeds}; learning rate {learning_rate:g}). Mean over seeds ± half their range; mean absolute errors, "
-    "vectors by component. The first row of the tables of errors is what a model scores that knows the mean energy "
-    "and nothing else."
+    "(seeds {seeds}; learning rate {learning_rate:g}). Mean over seeds ± half their range, one seed where there is no"
+    " ±; mean absolute errors, vectors by component. The first row of the tables of errors is what a model scores "
+    "that knows the mean energy and nothing else."
 )
 LARGER = (
-    "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules} (labels: tblite's"
-    " periodic GFN2-xTB). Training frames all hold {molecules} molecules, so their mean binding energy can't be told "
-    "from the molecules' own; *centred* is the energy error beyond its mean over the set."
+    "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules}. Training frames "
+    "all hold {molecules} molecules, so their mean binding energy can't be told from the molecules' own; *centred* is"
+    " the energy error beyond its mean over the set. {periodic}"
+)
+PERIODIC = (
+    "Labels of boxes are tblite's periodic GFN2-xTB, which are not open ones continued: one molecule alone in a cubic"
+    " cell is higher than in vacuum by {shifts}, about as one over the volume, which at a box's volume per molecule "
+    "would be {extrapolated:.0f} meV/atom. So the boxes' mean energy, and part of their forces, is no fair question "
+    "to models of open clusters; *centred* is."
 )
 CURVES = (
     "{curves} pairs of rigid conformers, turned at random; energies relative to 15 Å beyond contact (closest atoms "
@@ -91,6 +97,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
         "learning_rate": result["learning_rate"],
         "contact": CONTACT_ANG,
         "tail": TAIL_ANG,
+        "periodic": _periodic(result["periodic"]),
     }
     lines = [
         "# Accuracy",
@@ -121,15 +128,19 @@ def reading_of(page: str) -> str:
     return page.partition(READING + "\n")[2]
 
 
+def _periodic(measured: Mapping[str, Any]) -> str:
+    if not measured:
+        return ""
+    said = [f"{1000 * shift:.1f} meV (side {float(side):g} Å)" for side, shift in measured["shift_ev"].items()]
+    return PERIODIC.format(shifts=", ".join(said), extrapolated=measured["extrapolated_mev_per_atom"])
+
+
 def _costs(result: Mapping[str, Any]) -> list[str]:
     lines = [
         "| variant | weights | updates | training, CPU s | E+F of a test cluster, CPU ms |",
         "| --- |" + " ---: |" * 4,
     ]
-    for row in result["variants"]:
-        if not row["runs"]:
-            lines.append(f"| {row['variant']} |  |  |  |  |")
-            continue
+    for row in _trained(result):
         facts = [run["facts"] for run in row["runs"]]
         seconds = sum(fact["seconds"] for fact in facts) / len(facts)
         lines.append(
@@ -143,16 +154,31 @@ def _table(result: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
     lines = ["| variant | " + " | ".join(c[0] for c in columns) + " |", "| --- |" + " ---: |" * len(columns)]
     magnitudes = [_number(result["magnitudes"][name].get(error), digits) for _, name, error, digits in columns]
     lines.append("| *none* | " + " | ".join(magnitudes) + " |")
-    for row in result["variants"]:
-        if row["runs"]:
-            cells = [
-                _number(row["errors"][name][error][0], digits)
-                + (f" ± {row['errors'][name][error][1]:.{digits}f}" if len(row["runs"]) > 1 else "")
-                for _, name, error, digits in columns
-            ]
-        else:
-            cells = ["diverged" if row["failed"] else "not run yet"] + [""] * (len(columns) - 1)
+    for row in _trained(result):
+        cells = [
+            _number(row["errors"][name][error][0], digits)
+            + (f" ± {row['errors'][name][error][1]:.{digits}f}" if len(row["runs"]) > 1 else "")
+            for _, name, error, digits in columns
+        ]
         lines.append(f"| {row['variant']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _trained(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for row in result["variants"] if row["runs"]]
+
+
+def _missing(result: Mapping[str, Any]) -> list[str]:
+    """What has no row, or a seed less in it, and why."""
+    lines = []
+    untrained = [f"`{row['variant']}`" for row in result["variants"] if not (row["runs"] or row["failed"])]
+    diverged = [
+        f"`{row['variant']}` ({len(row['failed'])} of the seeds)" for row in result["variants"] if row["failed"]
+    ]
+    if untrained:
+        lines.append(f"Defined but not trained yet: {', '.join(untrained)}.")
+    if diverged:
+        lines.append(f"Diverged: {', '.join(diverged)}.")
     return lines
 
 
@@ -167,6 +193,7 @@ def _method(result: Mapping[str, Any]) -> list[str]:
         result["data"]["description"],
         SCAN.format(share=rates["share"], losses=losses),
         *([] if result["updates"] else [UPDATES.format(timed_updates=result["timed_updates"])]),
+        *_missing(result),
         "Every variant's config, every seed's errors: `results/accuracy.json`.",
     ]
 
