@@ -29,6 +29,10 @@ _SWITCH_SHARE = 0.9
 
 _VDW = "eps*(1.07*R/(d+0.07*R))^7*(1.12*R^7/(d^7+0.12*R^7)-2)"
 _COULOMB = f"{_COULOMB_KCAL_ANG * KCAL_IN_KJ}*qq/(d+{_COULOMB_BUFFER_ANG})"
+_COULOMB_BUFFERING = f"{_COULOMB_KCAL_ANG * KCAL_IN_KJ}*qq*(1/(d+{_COULOMB_BUFFER_ANG})-1/d)"
+_COULOMB_OPENMM_KCAL_ANG = 332.06371
+"""OpenMM's own constant, which its Ewald sum uses: charges are scaled to MMFF's."""
+_EWALD_TOLERANCE = 1e-4
 
 
 def typed(molecule: Molecule) -> Any | None:
@@ -208,6 +212,7 @@ def _one_four(terms: _Terms, pairs: set[tuple[int, int]]) -> Any:
 
 
 def _nonbonded(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray | None) -> Any:
+    """Van der Waals and Coulomb terms; in a cell, of the latter only how MMFF's buffering differs from 1 / d."""
     import openmm
 
     n_atoms = len(terms.neighbours)
@@ -215,7 +220,8 @@ def _nonbonded(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArra
     atom_of_type = {t: next(i for i in range(n_atoms) if terms.type_of(i) == t) for t in types}
     table = [_vdw(terms.properties, atom_of_type[b], atom_of_type[a]) for a in types for b in types]
     force = openmm.CustomNonbondedForce(
-        f"{_VDW}+{_COULOMB}; d=10*r; R=radii(type1,type2); eps=depths(type1,type2); qq=q1*q2"
+        f"{_VDW}+{_COULOMB if cell_nm is None else _COULOMB_BUFFERING}; "
+        "d=10*r; R=radii(type1,type2); eps=depths(type1,type2); qq=q1*q2"
     )
     force.addPerParticleParameter("type")
     force.addPerParticleParameter("q")
@@ -229,7 +235,7 @@ def _nonbonded(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArra
         for i, j in sorted(excluded):
             force.addExclusion(i + s, j + s)
     if cell_nm is not None:
-        cutoff = min(_LARGEST_CUTOFF_NM, 0.49 * float(np.diag(cell_nm).min()))
+        cutoff = _cutoff_nm(cell_nm)
         force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
         force.setCutoffDistance(cutoff)
         force.setUseSwitchingFunction(True)
@@ -237,11 +243,38 @@ def _nonbonded(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArra
     return force
 
 
+def _cutoff_nm(cell_nm: FloatArray) -> float:
+    return min(_LARGEST_CUTOFF_NM, 0.49 * float(np.diag(cell_nm).min()))
+
+
+def _ewald(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray) -> Any:
+    """Coulomb energy of the charges in a periodic cell, 1 / d, by particle-mesh Ewald; excluded pairs left out.
+
+    A cut-off will not do: cutting through molecules leaves charge in every atom's sphere, and with charges as large as
+    a perfluorocarbon's the energy is lowered by electron volts per molecule when molecules deform to collect it.
+    """
+    import openmm
+
+    force = openmm.NonbondedForce()
+    scale = math.sqrt(_COULOMB_KCAL_ANG / _COULOMB_OPENMM_KCAL_ANG)
+    for _ in terms.shifts:
+        for i in range(len(terms.neighbours)):
+            force.addParticle(scale * terms.properties.GetMMFFPartialCharge(i), 0.1, 0.0)
+    for s in terms.shifts:
+        for i, j in sorted(excluded):
+            force.addException(i + s, j + s, 0.0, 0.1, 0.0)
+    force.setNonbondedMethod(openmm.NonbondedForce.PME)
+    force.setCutoffDistance(_cutoff_nm(cell_nm))
+    force.setEwaldErrorTolerance(_EWALD_TOLERANCE)
+    return force
+
+
 def mmff_system(molecule: Molecule, count: int, *, cell: FloatArray | None = None) -> Any:
     """MMFF94 of `count` copies of a molecule as an `openmm.System`; atoms stand molecule after molecule.
 
-    Without a cell there is no cut-off and the energy is RDKit's own. With one, non-bonded terms are switched off
-    between 0.9 and 1 of the cut-off: 10 Å, or just under half the cell if that is less.
+    Without a cell there is no cut-off and the energy is RDKit's own. With one, charges interact by particle-mesh Ewald,
+    and the other non-bonded terms are switched off between 0.9 and 1 of the cut-off: 10 Å, or just under half the cell
+    if that is less.
 
     Args:
         molecule: The molecule, with its RDKit counterpart.
@@ -266,6 +299,7 @@ def mmff_system(molecule: Molecule, count: int, *, cell: FloatArray | None = Non
     if cell_nm is not None:
         system.setDefaultPeriodicBoxVectors(*(openmm.Vec3(*row) for row in cell_nm.tolist()))
     near, three = terms.pairs_by_separation()
+    ewald = [] if cell_nm is None else [_ewald(terms, near | three, cell_nm)]
     for force in (
         _stretch(terms),
         *_bends(terms),
@@ -274,6 +308,7 @@ def mmff_system(molecule: Molecule, count: int, *, cell: FloatArray | None = Non
         _torsion(terms),
         _one_four(terms, three),
         _nonbonded(terms, near | three, cell_nm),
+        *ewald,
     ):
         system.addForce(force)
     return system

@@ -12,7 +12,7 @@ from samplers.classical import force_field_of, open_classical_md
 from samplers.mmff import mmff_system
 from samplers.molecules import molecule_from_smiles
 from samplers.packing import pack_box, pack_cluster
-from samplers.system import build_system
+from samplers.system import boxed, build_system
 from samplers.uff import energy_and_gradient, uff_force_field
 
 KCAL_PER_ANG_IN_KJ_PER_NM = 41.84
@@ -86,6 +86,33 @@ def test_periodic_mmff_sees_images_and_tends_to_the_cluster():
     assert split == pytest.approx(periodic, abs=1e-9)
     alone = openmm_energy_and_forces(mmff_system(molecule, 2), pair)[0]
     assert periodic == pytest.approx(alone, abs=1e-3)
+
+
+def test_charges_in_a_box_are_not_cut_off():
+    """A box's energy, and that of eight copies side by side, whose cut-off is twice as long, are the same.
+
+    Charges cut off at 0.49 of the side instead differ by electron volts.
+    """
+    molecule = molecule_from_smiles("FC(F)(F)F", seed=1)
+    positions, cell = pack_box(molecule, 16, density_g_per_cm3=1.6, seed=3)
+    side = cell[0, 0]
+    copies = side * np.stack(np.meshgrid(*[[0, 1]] * 3), axis=-1).reshape(-1, 1, 3)
+    energy = openmm_energy_and_forces(mmff_system(molecule, 16, cell=cell), positions)[0]
+    eight = openmm_energy_and_forces(mmff_system(molecule, 128, cell=2 * cell), (positions + copies).reshape(-1, 3))[0]
+    assert eight / 8 == pytest.approx(energy, abs=0.4 * 16)  # kcal/mol, what van der Waals terms have beyond 6 Å
+
+
+def test_molecules_keep_their_shape_in_a_box_of_strong_dipoles():
+    """With charges cut off, minimising stretched C-F bonds to 1.9 Å and pulled molecules into each other."""
+    molecule = molecule_from_smiles("FC(F)(F)C(F)(F)F", seed=1)
+    config = SystemConfig(smiles="FC(F)(F)C(F)(F)F", molecules=1, density_g_per_cm3=1.5)
+    box = boxed(build_system(config, base_dir=Path(), seed=1), 8, seed=2)
+    md = open_classical_md(box, seed=1, timestep_fs=1.0)
+    md.minimise()
+    i, j = molecule.bonds.T
+    relaxed = np.linalg.norm(molecule.positions[i] - molecule.positions[j], axis=1)
+    boxes = md.positions.reshape(8, -1, 3)
+    assert np.linalg.norm(boxes[:, i] - boxes[:, j], axis=2) == pytest.approx(np.tile(relaxed, (8, 1)), abs=0.05)
 
 
 def test_periodic_mmff_forces_are_its_gradient(rng):
