@@ -259,12 +259,13 @@ def test_the_distance_gate_is_the_callers(faulty, molecules):
 
 
 PARENT = """
-    import sys, threading, time
+    import signal, sys, threading, time
     sys.path.insert(0, {folder!r})
     from al_engine.config import LabelsConfig
     from al_engine.frames import Frame
     from labelers import LabelPool
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     pool = LabelPool(LabelsConfig(backend="xtb"), workers=2, factory="faulty_labelers:create")
     frames = [Frame(numbers=[1], positions=[[0, 0, 0]], charge=charge) for charge in (0, 0, 2, 2)]
     threading.Timer(2.0, lambda: print(*pool.worker_pids, flush=True)).start()
