@@ -21,7 +21,7 @@ BOUNDS = (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<
 TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "object": "mapping"}
 
 INTRODUCTION = f"""\
-<!-- Written by `make docs` from al_engine/config.py; edit that. -->
+<!-- Written by `make docs` from al_engine/config; edit that. -->
 # Every option of `campaign.yaml`
 
 `al-engine init` writes a file with all of them and their descriptions; a file of your own needs only what differs from

@@ -1,0 +1,45 @@
+"""The campaign config: one typed tree, the single source of defaults, validation and documentation.
+
+Every field bears its unit in its name and its description in `Field(description=...)`; `config_text` writes the
+commented YAML from those, `config_io` reads it back, `presets` has the starting points.
+"""
+
+from al_engine.config.base import Section
+from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig
+from al_engine.config.execution import Acceleration, ExecutionConfig
+from al_engine.config.labels import LabelsConfig
+from al_engine.config.model import (
+    GATED_KINDS,
+    ONE_PATH_KINDS,
+    Dtype,
+    ModelConfig,
+    ModelKind,
+    PathConfig,
+    TrainingConfig,
+)
+from al_engine.config.sampling import AdaptiveConfig, SamplingConfig, SelectionConfig
+from al_engine.config.stop import StopConfig
+from al_engine.config.system import InitialConfig, StretchConfig, SystemConfig
+
+__all__ = [
+    "GATED_KINDS",
+    "MUTABLE_SECTIONS",
+    "ONE_PATH_KINDS",
+    "Acceleration",
+    "AdaptiveConfig",
+    "CampaignConfig",
+    "Dtype",
+    "ExecutionConfig",
+    "InitialConfig",
+    "LabelsConfig",
+    "ModelConfig",
+    "ModelKind",
+    "PathConfig",
+    "SamplingConfig",
+    "Section",
+    "SelectionConfig",
+    "StopConfig",
+    "StretchConfig",
+    "SystemConfig",
+    "TrainingConfig",
+]

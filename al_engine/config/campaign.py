@@ -1,0 +1,66 @@
+"""All sections together."""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from al_engine.config.base import Section, Seed
+from al_engine.config.execution import ExecutionConfig
+from al_engine.config.labels import LabelsConfig
+from al_engine.config.model import ModelConfig, TrainingConfig
+from al_engine.config.sampling import SamplingConfig, SelectionConfig
+from al_engine.config.stop import StopConfig
+from al_engine.config.system import InitialConfig, SystemConfig
+
+
+def _safe_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise ValueError("use 1-64 letters, digits, '.', '_' or '-', starting with a letter or digit")
+    return value
+
+
+class CampaignConfig(Section):
+    """A campaign: everything about one force field."""
+
+    name: Annotated[str, AfterValidator(_safe_name)] = Field(description="Name of the campaign: its tag in the UI.")
+    seed: Seed = Field(0, description="Seed of all randomness.")
+    system: SystemConfig = Field(description="What the force field is for.")
+    initial: InitialConfig = Field(default_factory=InitialConfig, description="The initial set and the test set.")
+    labels: LabelsConfig = Field(default_factory=LabelsConfig, description="Reference energies and forces.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The model.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="The committee and its training.")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="Committee-driven MD.")
+    selection: SelectionConfig = Field(default_factory=SelectionConfig, description="Which frames are labelled.")
+    stop: StopConfig = Field(default_factory=StopConfig, description="When the campaign ends.")
+    execution: ExecutionConfig = Field(default_factory=ExecutionConfig, description="How the machine is used.")
+
+    @model_validator(mode="after")
+    def _boxes_and_clusters(self) -> Self:
+        is_box, cut = self.system.shape == "box", self.selection.cut_molecules
+        if self.sampling.pressure_bar is not None and not is_box:
+            raise ValueError("`sampling.pressure_bar` is for `system.shape: box`; a cluster has no volume")
+        if cut is not None and not is_box:
+            raise ValueError("`selection.cut_molecules` cuts clusters from boxes: it needs `system.shape: box`")
+        if cut is not None and cut > self.system.molecules:
+            raise ValueError(
+                f"selection.cut_molecules ({cut}) must be at most system.molecules ({self.system.molecules})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        box = self.initial.box_molecules
+        if box and self.system.shape == "box":
+            raise ValueError("`initial.box_molecules` cuts clusters: it needs `system.shape: cluster`")
+        if box and box < self.system.molecules:
+            raise ValueError(
+                f"initial.box_molecules ({box}) must be at least system.molecules ({self.system.molecules})"
+            )
+        if box and self.system.density_g_per_cm3 is None:
+            raise ValueError("`initial.box_molecules` needs `system.density_g_per_cm3`")
+        return self
+
+
+MUTABLE_SECTIONS = ("stop", "execution")
+"""Sections that may change in a campaign that has begun: they do not touch what was computed."""

@@ -1,0 +1,28 @@
+"""How the machine is used."""
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field, PositiveInt
+
+from al_engine.config.base import Section
+
+Acceleration: TypeAlias = Literal["auto", "kernels", "graph", "off"]
+
+
+class ExecutionConfig(Section):
+    """How the machine is used. May be changed at any time; results differ by no more than a device's rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models train and run; auto: a GPU if there is one."
+    )
+    workers: PositiveInt | None = Field(
+        None, le=1024, description="Worker processes; null: one per core (one on a GPU)."
+    )
+    acceleration: Acceleration = Field(
+        "auto",
+        description=(
+            "What makes models fast. `kernels`: C++ on a CPU, compiled for it in seconds (by g++ or clang++; if there "
+            "is neither, a warning says so). `graph`: kernels, and energies and forces compiled as a whole by torch, "
+            "in a minute. `auto`: kernels on a CPU, on a GPU the graph where a run is long enough. `off`: plain torch."
+        ),
+    )

@@ -1,0 +1,164 @@
+"""The model and its training."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from al_engine.config.base import Section
+
+
+class PathConfig(Section):
+    """One of the two interaction paths of a model."""
+
+    cutoff_ang: PositiveFloat = Field(description="Cut-off radius.", le=50.0)
+    channels: PositiveInt = Field(description="Channels of its features.", le=1024)
+    l_max: int = Field(description="Highest degree of its spherical harmonics.", ge=0, le=4)
+    radial_mlp: list[PositiveInt] = Field(
+        description="Hidden layers of the radial network; empty: linear in the Bessel functions."
+    )
+
+
+Dtype = Literal["float32", "float64"]
+ModelKind = Literal["ms-mace", "ms-nequip", "mace", "nequip"]
+ONE_PATH_KINDS: tuple[ModelKind, ...] = ("mace", "nequip")
+"""Kinds without the long path."""
+GATED_KINDS: tuple[ModelKind, ...] = ("ms-nequip", "nequip")
+"""Kinds whose layers end in a gate, not in a product basis."""
+
+
+def _default_long_path(values: dict[str, Any]) -> PathConfig | None:
+    """The long path where none is given, by the fields validated before it."""
+    if values.get("kind") in ONE_PATH_KINDS:
+        return None
+    return PathConfig(cutoff_ang=8.0, channels=16, l_max=1, radial_mlp=[])
+
+
+class ModelConfig(Section):
+    """A family of four: MACE and NequIP, and both with a cheap long-range path beside the costly short-range one."""
+
+    kind: ModelKind = Field(
+        "ms-mace",
+        description=(
+            "`ms-mace`, `ms-nequip`: two paths, then MACE's product basis or NequIP's gate; "
+            "`mace`, `nequip`: the same without the long path."
+        ),
+    )
+    short: PathConfig = Field(
+        default_factory=lambda: PathConfig(cutoff_ang=4.5, channels=32, l_max=3, radial_mlp=[]),
+        description="Short path: many channels, high degree.",
+    )
+    long: PathConfig | None = Field(
+        default_factory=_default_long_path,
+        description="Long path: few channels, low degree; null for `mace` and `nequip`, which have none.",
+    )
+    layers: int = Field(2, ge=1, le=6, description="Interaction layers.")
+    product: Literal["symmetric", "recursive"] = Field(
+        "symmetric",
+        description=(
+            "Product basis of the MACE kinds. `symmetric`: every coupling of up to `correlation` factors has a weight, "
+            "as in MACE; `recursive`: factors are coupled one after another, with weights at every step."
+        ),
+    )
+    first_layer: Literal["residual", "species"] = Field(
+        "residual",
+        description=(
+            "How the first layer of the MACE kinds knows an atom's own species. `residual`: by its skip connection; "
+            "`species`: by a linear map of the message per species, without one (as `mace_run_train` has it)."
+        ),
+    )
+    correlation: int = Field(
+        3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1); MACE kinds only."
+    )
+    hidden_l_max: int = Field(
+        1, ge=0, le=3, description="Highest degree of the features between layers, at most `short.l_max`."
+    )
+    bessel_functions: PositiveInt = Field(8, le=64, description="Radial Bessel functions per path.")
+    envelope_power: int = Field(6, ge=3, le=20, description="Power p of the polynomial cut-off.")
+    readout_hidden: PositiveInt = Field(
+        16, le=1024, description="Width of the last, non-linear readout; MACE kinds only (NequIP's is linear)."
+    )
+    fusion: Literal["message", "energy"] = Field(
+        "message",
+        description=(
+            "`message`: the paths' messages are averaged before the product basis or gate; "
+            "`energy`: two towers, energies summed. For two paths."
+        ),
+    )
+    zbl: bool = Field(
+        default=False,
+        description="Add the Ziegler-Biersack-Littmark repulsion of close nuclei; it is zero beyond bond lengths.",
+    )
+    dtype: Dtype = Field("float32", description="Precision of the network.")
+
+    @model_validator(mode="after")
+    def _paths_fit_the_kind(self) -> Self:
+        if self.kind in ONE_PATH_KINDS:
+            if self.long is not None:
+                raise ValueError(f"`kind: {self.kind}` has no long path; remove `long`, or use `kind: ms-{self.kind}`")
+        elif self.long is None:
+            raise ValueError(
+                f"`kind: {self.kind}` needs `long`; without it use `kind: {self.kind.removeprefix('ms-')}`"
+            )
+        elif self.long.cutoff_ang <= self.short.cutoff_ang:
+            raise ValueError(
+                f"long.cutoff_ang ({self.long.cutoff_ang:g}) must be above short.cutoff_ang ({self.short.cutoff_ang:g})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        """A value that differs from the default but would do nothing is a misunderstanding."""
+        without_effect = ["fusion"] if self.kind in ONE_PATH_KINDS else []
+        if self.kind in GATED_KINDS:
+            without_effect += ["product", "first_layer", "correlation", "readout_hidden"]
+        for name in without_effect:
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default:
+                raise ValueError(f"`{name}: {value}` has no effect with `kind: {self.kind}`; remove it")
+        return self
+
+
+class TrainingConfig(Section):
+    """The committee and how its members are trained."""
+
+    members: int = Field(4, ge=2, le=32, description="Models in the committee; they differ in their seed alone.")
+    updates: PositiveInt = Field(3000, description="Gradient updates per member in iteration 0.")
+    updates_growth: float = Field(
+        0.08,
+        ge=0.0,
+        le=10.0,
+        description="Later iterations take (1 + growth x iteration) times as many updates.",
+    )
+    batch_size: PositiveInt = Field(8, description="Frames per update.")
+    learning_rate: PositiveFloat = Field(0.01, le=1.0, description="Peak learning rate of Adam (amsgrad).")
+    start: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Start iteration 0 from trained models, of which `model` must be the architecture: a campaign directory, "
+            "or a file that `models.interop.convert` wrote from your MACE or NequIP models; relative to this file. "
+            "Member k starts from number k of them, after the last comes the first again. Members that start from one "
+            "model differ in their batches and held-out frames alone, so that at first their deviation may be too "
+            "small to select by. null: random weights."
+        ),
+    )
+    warm_start: bool = Field(
+        default=True,
+        description=(
+            "Start from the previous iteration's weights, optimizer fresh; else every iteration starts like the first."
+        ),
+    )
+    warm_learning_rate_factor: PositiveFloat = Field(
+        0.5, le=1.0, description="On the peak rate where weights are not random at first."
+    )
+    energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
+    force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")
+    gradient_clip: PositiveFloat = Field(10.0, description="Largest gradient norm.")
+    ema_decay: float = Field(
+        0.99, ge=0.0, lt=1.0, description="Decay of the exponential moving average of the weights."
+    )
+    validation_share: float = Field(
+        0.1, gt=0.0, lt=0.9, description="Share of the training set each member holds out for early stopping."
+    )
+    validation_interval: PositiveInt = Field(200, description="Updates between two validations (and checkpoints).")
+    patience: PositiveInt = Field(20, description="Validations without improvement before training stops early.")

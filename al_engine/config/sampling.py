@@ -1,0 +1,157 @@
+"""Committee-driven MD, and what is kept of it."""
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from al_engine.config.base import Fraction, Section, Temperature
+
+
+class SamplingConfig(Section):
+    """Langevin MD driven by the committee."""
+
+    temperatures_kelvin: list[Temperature] = Field(
+        default_factory=lambda: [300.0, 500.0, 700.0, 900.0],
+        min_length=1,
+        description="Temperatures of the replicas.",
+    )
+    replicas: PositiveInt = Field(8, le=4096, description="Replicas at each temperature, run as one batch.")
+    steps: PositiveInt = Field(2000, description="MD steps of each replica per iteration.")
+    timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="MD time step.")
+    friction_per_ps: PositiveFloat = Field(10.0, description="Langevin friction.")
+    stride_steps: PositiveInt = Field(
+        20, description="Steps between two sampled frames: the deviation is evaluated there."
+    )
+    driver: Literal["rotate", "mean"] = Field(
+        "rotate",
+        description=(
+            "Whose forces move the atoms. `rotate`: one member's, another one in every iteration and at every "
+            "temperature; `mean`: the committee's mean, which costs as many evaluations as there are members."
+        ),
+    )
+    start: Literal["continue", "labelled"] = Field(
+        "continue",
+        description=(
+            "Where the trajectories of the next iteration begin. `continue`: at the last sound frames of this one; "
+            "`labelled`: at frames that were labelled in this one."
+        ),
+    )
+    stop_deviation_mev_per_ang: PositiveFloat = Field(
+        1000.0, description="A replica whose deviation passes this is stopped; its sound frames are kept."
+    )
+    stop_strides: PositiveInt = Field(
+        5,
+        description=(
+            "A replica whose deviation is above `selection.upper_mev_per_ang` at so many strides in a row is stopped."
+        ),
+    )
+    refill: bool = Field(
+        default=True,
+        description="Fill the place of a stopped replica with a new one, from a sound frame of the same temperature.",
+    )
+    pressure_bar: float | None = Field(
+        None,
+        ge=-1e6,
+        le=1e6,
+        description="Pressure of a Monte Carlo barostat, for boxes; null: the cell stays as it is.",
+    )
+    wall_radius_ang: PositiveFloat | None = Field(
+        None, description="Radius of the spherical wall around clusters; null: from the initial frames."
+    )
+    wall_ev_per_ang2: PositiveFloat = Field(0.5, description="Force constant of the wall.")
+
+    @model_validator(mode="after")
+    def _at_least_one_frame(self) -> Self:
+        if self.stride_steps > self.steps:
+            raise ValueError(f"stride_steps ({self.stride_steps}) is above steps ({self.steps}): no frame is sampled")
+        if len(set(self.temperatures_kelvin)) != len(self.temperatures_kelvin):
+            raise ValueError("temperatures_kelvin names a temperature twice; use `replicas` for more trajectories")
+        return self
+
+
+class AdaptiveConfig(Section):
+    """A window that follows the deviations of the last iterations, instead of a fixed one."""
+
+    enabled: bool = Field(default=False, description="Whether this window is used instead of the fixed one.")
+    lower_quantile: Fraction = Field(
+        0.9, description="Lower end: this quantile of the deviations, never below `floor_mev_per_ang`."
+    )
+    upper_factor: float = Field(3.0, gt=1.0, le=100.0, description="Upper end: so many times the lower end.")
+    iterations: PositiveInt = Field(2, description="Last iterations whose deviations count, this one among them.")
+    floor_mev_per_ang: PositiveFloat = Field(50.0, description="The lower end falls no further than this.")
+
+
+class SelectionConfig(Section):
+    """Which sampled frames are labelled."""
+
+    deviation: Literal["norm", "component"] = Field(
+        "norm",
+        description="`norm`: standard deviation of the force vector; `component`: largest of a Cartesian component.",
+    )
+    lower_mev_per_ang: PositiveFloat = Field(100.0, description="Below: accurate, nothing to learn.")
+    upper_mev_per_ang: PositiveFloat = Field(300.0, description="Above: rejected, not trusted.")
+    adaptive: AdaptiveConfig = Field(
+        default_factory=AdaptiveConfig, description="A window that follows the deviations of the last iterations."
+    )
+    net_force_lower_mev_per_ang: PositiveFloat | None = Field(
+        None,
+        description=(
+            "A window of its own for the deviation of the net force on each molecule, where stiff bonds do not drown "
+            "the forces between molecules: an accurate frame within it is a candidate too. null: none."
+        ),
+    )
+    net_force_upper_mev_per_ang: PositiveFloat | None = Field(None, description="The upper end of that window.")
+    max_labels: PositiveInt = Field(100, description="Labels per iteration.")
+    diversity: Literal["farthest_point", "random"] = Field(
+        "farthest_point",
+        description=(
+            "Which candidates are labelled when there are more than `max_labels`. `farthest_point`: those least like "
+            "the data set and each other, by the model's own features; `random`: by lot."
+        ),
+    )
+    min_separation_strides: PositiveInt | None = Field(
+        None,
+        description=(
+            "Candidates of one trajectory closer in time than this are thinned; null: the deviation's correlation time."
+        ),
+    )
+    min_distance_ang: PositiveFloat = Field(0.6, le=3.0, description="A frame with closer atoms is never labelled.")
+    min_contact_factor: PositiveFloat = Field(
+        0.5, le=1.0, description="Nor one with two atoms closer than this times the sum of their covalent radii."
+    )
+    max_bond_factor: float = Field(
+        2.5,
+        gt=1.0,
+        le=100.0,
+        description="Nor one that has come apart: with a bond longer than this times its equilibrium length.",
+    )
+    cut_molecules: PositiveInt | None = Field(
+        None,
+        le=10_000,
+        description=(
+            "For boxes: label clusters of so many molecules, cut from the sampled box; null: label the whole box."
+        ),
+    )
+    cut_centre: Literal["least_sure", "random"] = Field(
+        "least_sure",
+        description=(
+            "Around what they are cut. `least_sure`: the molecule whose forces the committee agrees on least; "
+            "`random`: any molecule."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.lower_mev_per_ang >= self.upper_mev_per_ang:
+            raise ValueError(
+                f"lower_mev_per_ang ({self.lower_mev_per_ang:g}) must be below upper_mev_per_ang "
+                f"({self.upper_mev_per_ang:g}); the reference work uses 100 and 300"
+            )
+        lower, upper = self.net_force_lower_mev_per_ang, self.net_force_upper_mev_per_ang
+        if (lower is None) != (upper is None):
+            raise ValueError("`net_force_lower_mev_per_ang` and `net_force_upper_mev_per_ang` go together")
+        if lower is not None and upper is not None and lower >= upper:
+            raise ValueError(
+                f"net_force_lower_mev_per_ang ({lower:g}) must be below net_force_upper_mev_per_ang ({upper:g})"
+            )
+        return self

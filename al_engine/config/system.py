@@ -1,0 +1,87 @@
+"""What a campaign is about, and the frames it starts from."""
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from al_engine.config.base import Fraction, Section, Temperature
+
+
+class SystemConfig(Section):
+    """What the force field is for."""
+
+    smiles: str | None = Field(None, min_length=1, description="SMILES of one molecule. Give this or `structure`.")
+    structure: str | None = Field(
+        None, min_length=1, description="Structure file that ASE reads (xyz, pdb, cif, ...), relative to this file."
+    )
+    molecules: PositiveInt = Field(1, le=10_000, description="How many copies of the molecule make the system.")
+    shape: Literal["cluster", "box"] = Field(
+        "cluster", description="`cluster`: molecules in vacuum; `box`: a periodic box at `density_g_per_cm3`."
+    )
+    density_g_per_cm3: PositiveFloat | None = Field(
+        None, le=30.0, description="Density of the periodic box; also of the box that clusters are cut from."
+    )
+    charge: int | None = Field(
+        None,
+        ge=-100,
+        le=100,
+        description="Total charge of the system in e; null: formal charges of the SMILES.",
+    )
+    unpaired_electrons: int | None = Field(
+        None, ge=0, le=100, description="Unpaired electrons of the system; null: 0, refused if that can't be."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.smiles is None) == (self.structure is None):
+            raise ValueError("give exactly one of `smiles` and `structure`")
+        if self.shape == "box" and self.density_g_per_cm3 is None:
+            raise ValueError("`shape: box` needs `density_g_per_cm3`")
+        return self
+
+
+class StretchConfig(Section):
+    """Bond stretching of initial frames: a random bond's length times U(shortest, longest)."""
+
+    share: Fraction = Field(0.0, description="Share of the initial frames in which bonds are stretched; 0: none.")
+    shortest_factor: PositiveFloat = Field(0.85, le=1.0, description="Smallest factor on the bond length.")
+    longest_factor: float = Field(2.0, ge=1.0, le=5.0, description="Largest factor on the bond length.")
+    bonds: PositiveInt = Field(1, le=100, description="Bonds stretched in each such frame, one after another.")
+
+
+class InitialConfig(Section):
+    """Where the frames of iteration 0 come from, and the test set that is put aside."""
+
+    source: Literal["anneal", "file"] = Field(
+        "anneal", description="`anneal`: classical MD (MMFF94) from hot to cold; `file`: your own frames."
+    )
+    file: str | None = Field(None, description="Trajectory that ASE reads, for `source: file`, relative to this file.")
+    frames: PositiveInt = Field(100, description="Frames of the initial set.")
+    test_frames: PositiveInt = Field(
+        40,
+        description="Frames of the test set, spread over all temperatures; never trained on or selected from.",
+    )
+    hot_kelvin: Temperature = Field(1000.0, description="Where the anneal starts.")
+    cold_kelvin: Temperature = Field(280.0, description="Where the anneal ends.")
+    duration_ps: PositiveFloat = Field(20.0, description="Length of the anneal; the test set takes as much again.")
+    timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="Time step of the classical MD.")
+    box_molecules: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description=(
+            "0: anneal the system itself. Else: anneal a periodic box of so many molecules at "
+            "`system.density_g_per_cm3` and cut out the `system.molecules` nearest its centre."
+        ),
+    )
+    stretch: StretchConfig = Field(default_factory=StretchConfig, description="Bond stretching (augmentation).")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.source == "file" and self.file is None:
+            raise ValueError("`source: file` needs `file`")
+        if self.source == "anneal" and self.file is not None:
+            raise ValueError("`file` is only read with `source: file`")
+        if self.cold_kelvin > self.hot_kelvin:
+            raise ValueError(f"cold_kelvin ({self.cold_kelvin:g}) is above hot_kelvin ({self.hot_kelvin:g}); swap them")
+        return self
