@@ -1,9 +1,9 @@
-"""Force deviation: against numbers worked out by hand and against NumPy's standard deviation."""
+"""Deviations of forces and net forces: against numbers worked out by hand and against NumPy's standard deviation."""
 
 import numpy as np
 import pytest
 
-from al_engine.deviation import force_deviation
+from al_engine.deviation import force_deviation, net_force_deviation
 
 
 def test_by_hand():
@@ -60,3 +60,42 @@ def test_nan_of_one_member_reaches_its_atom_alone():
     deviation = force_deviation(forces)
     np.testing.assert_array_equal(np.isnan(deviation.norm), [False, True, False])
     np.testing.assert_array_equal(np.isnan(deviation.component), [False, True, False])
+
+
+def test_net_force_by_hand():
+    """Molecule 0: the members' net forces differ by (0, 6, 8), 10 long, so 5; in molecule 1 the difference cancels."""
+    forces = np.zeros((2, 4, 3))
+    forces[1, 0], forces[1, 2] = [0.0, 6.0, 1.0], [0.0, 0.0, 7.0]
+    forces[1, 1], forces[1, 3] = [9.0, 0.0, 0.0], [-9.0, 0.0, 0.0]
+    np.testing.assert_allclose(net_force_deviation(forces, np.array([0, 1, 0, 1])), [5.0, 0.0], rtol=1e-15)
+
+
+def test_net_force_matches_numpy_molecule_by_molecule():
+    rng = np.random.default_rng(5)
+    molecule_of_atom = rng.permutation(np.repeat([0, 1, 2], [1, 5, 3]))
+    forces = rng.normal(size=(4, 6, 9, 3))
+    deviation = net_force_deviation(forces, molecule_of_atom)
+    assert deviation.shape == (6, 3)
+    for molecule in range(3):
+        net = forces[:, :, molecule_of_atom == molecule].sum(axis=2)
+        np.testing.assert_allclose(deviation[:, molecule], np.linalg.norm(net.std(axis=0), axis=-1), rtol=1e-13)
+
+
+def test_net_force_of_single_atoms_is_their_force():
+    forces = np.random.default_rng(6).normal(size=(4, 7, 3))
+    np.testing.assert_allclose(net_force_deviation(forces, np.arange(7)), force_deviation(forces).norm, rtol=1e-14)
+
+
+def test_internal_disagreement_does_not_reach_the_net_force():
+    """Stiff bonds: forces of opposite sign on two bonded atoms, however much the members disagree on them."""
+    rng = np.random.default_rng(7)
+    pulls = rng.normal(scale=10.0, size=(4, 1, 3))
+    forces = np.concatenate([pulls, -pulls], axis=1)
+    assert force_deviation(forces).norm.min() > 1.0
+    np.testing.assert_allclose(net_force_deviation(forces, np.array([0, 0])), [0.0], atol=1e-14)
+
+
+def test_nan_of_one_member_reaches_its_molecule_alone():
+    forces = np.random.default_rng(8).normal(size=(4, 4, 3))
+    forces[2, 1, 0] = np.nan
+    np.testing.assert_array_equal(np.isnan(net_force_deviation(forces, np.array([0, 0, 1, 1]))), [True, False])
