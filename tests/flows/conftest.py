@@ -1,6 +1,7 @@
 """A real Prefect server, and a finished campaign."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,13 @@ import urllib.request
 
 import pytest
 from flow_runs import TINY, CommandLine, free_port
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """A shell's background jobs ignore SIGINT, and so would every process the tests start from one."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
