@@ -15,7 +15,7 @@ from samplers.anneal import ClassicalFrames, anneal, constant_temperature_frames
 from samplers.classical import force_field_of
 from samplers.crop import nearest_molecules
 from samplers.molecules import check_elements
-from samplers.stretch import stretch_random_bond, stretchable_bonds
+from samplers.stretch import movable_fragments, stretch_random_bonds
 from samplers.structure_files import read_frames
 from samplers.system import System, boxed, repacked
 
@@ -27,7 +27,7 @@ class InitialFrames:
     Attributes:
         train: Frames to label and train on.
         train_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(train),).
-        train_stretched: Whether a bond of it was stretched, shape (len(train),); MD should not start from those.
+        train_stretched: Whether bonds of it were stretched, shape (len(train),); MD should not start from those.
         test: Frames to label and never select from.
         test_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(test),).
         force_field: What drew them: `MMFF94`, `UFF`, or `file`.
@@ -70,7 +70,7 @@ def initial_frames(
         found = _from_file(system, config, base_dir=base_dir)
     else:
         found = _from_anneal(system, config, temperatures_kelvin, seed=seed, progress=progress)
-    return _with_stretched_share(found, system.bonds.pairs, config, seed=seed)
+    return _with_stretched_share(found, system, config, seed=seed)
 
 
 def _from_anneal(
@@ -193,22 +193,25 @@ def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntAr
     return train_indices, test_indices
 
 
-def _with_stretched_share(found: InitialFrames, bonds: IntArray, config: InitialConfig, *, seed: int) -> InitialFrames:
-    """One bond stretched in the configured share of the training frames, drawn by lot from those it is possible in."""
-    last_atom = int(bonds.max()) if len(bonds) else -1
-    possible = [index for index, frame in enumerate(found.train) if len(frame) > last_atom]
-    if not stretchable_bonds(last_atom + 1, bonds):
-        possible = []
-    rng = derived_rng(seed, "stretch")
-    chosen = rng.permutation(possible)[: round(config.stretch.share * len(found.train))].tolist()
-    train = list(found.train)
-    for index in sorted(int(index) for index in chosen):
-        train[index] = stretch_random_bond(
+def _with_stretched_share(found: InitialFrames, system: System, config: InitialConfig, *, seed: int) -> InitialFrames:
+    """Bonds stretched in the configured share of the training frames, drawn by lot from those it is possible in."""
+    wanted = round(config.stretch.share * len(found.train))
+    bonds = system.bonds.pairs
+    fragments = movable_fragments(len(system.frame), bonds) if wanted else {}
+    train, chosen = list(found.train), np.zeros(len(found.train), dtype=bool)
+    for index in derived_rng(seed, "stretch").permutation(len(train)).tolist():
+        if chosen.sum() == wanted or not fragments:
+            break
+        if not np.array_equal(train[index].numbers, system.frame.numbers):
+            continue  # a file's frame of something else: these are not its bonds
+        train[index], stretched = stretch_random_bonds(
             train[index],
             bonds,
+            fragments,
+            count=config.stretch.bonds,
             shortest_factor=config.stretch.shortest_factor,
             longest_factor=config.stretch.longest_factor,
-            rng=rng,
+            rng=derived_rng(seed, "stretch", index),
         )
-    stretched = np.isin(np.arange(len(train)), np.array(chosen, dtype=np.int64))
-    return replace(found, train=tuple(train), train_stretched=stretched)
+        chosen[index] = bool(stretched)
+    return replace(found, train=tuple(train), train_stretched=chosen)

@@ -46,7 +46,14 @@ class StretchConfig(Section):
     share: Fraction = Field(0.0, description="Share of the initial frames in which bonds are stretched; 0: none.")
     shortest_factor: PositiveFloat = Field(0.85, le=1.0, description="Smallest factor on the bond length.")
     longest_factor: float = Field(2.0, ge=1.0, le=5.0, description="Largest factor on the bond length.")
-    bonds: PositiveInt = Field(1, le=100, description="Bonds stretched in each such frame, one after another.")
+    bonds: PositiveInt = Field(
+        1,
+        le=100,
+        description=(
+            "Bonds stretched in each such frame, one after another: any that is in no ring, its smaller side moved "
+            "rigidly; a draw that would put atoms on top of each other is drawn anew."
+        ),
+    )
 
 
 class InitialConfig(Section):

@@ -139,6 +139,16 @@ def test_the_share_of_stretched_frames_is_as_asked():
     assert not plain.train_stretched.any()
 
 
+def test_several_bonds_are_stretched_one_after_another():
+    system = system_of()
+    stretch = StretchConfig(share=0.5, bonds=3)
+    plain, stretched = initial(system), initial(system, stretch=stretch)
+    for before, after, chosen in zip(plain.train, stretched.train, stretched.train_stretched, strict=True):
+        lengths = [bond_lengths(frame.positions, system.bonds.pairs) for frame in (before, after)]
+        assert np.sum(np.abs(lengths[1] / lengths[0] - 1) > 1e-9) == (3 if chosen else 0)
+    assert stretched.train_stretched.sum() == 6
+
+
 def test_an_anneal_too_short_for_its_frames():
     with pytest.raises(InputError, match=r"duration_ps: 0\.001 ps are 2 steps"):
         initial(system_of(), duration_ps=0.001)
