@@ -1,10 +1,45 @@
 """Clusters cut from a periodic box, molecule by molecule."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from al_engine.frames import FloatArray, Frame, IntArray
 from samplers.elements import atomic_masses
-from samplers.periodic import made_whole, nearest_image
+from samplers.periodic import made_whole, shortest_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterCut:
+    """What clusters are cut from the boxes of one system.
+
+    Attributes:
+        molecules: How many molecules a cluster has.
+        charge: Its charge, e.
+        unpaired_electrons: Its unpaired electrons.
+        molecule_of_atom: Index of the molecule each atom of the box belongs to, shape (N,).
+        bonds: Bonded pairs of the box, shape (n_bonds, 2).
+    """
+
+    molecules: int
+    charge: int
+    unpaired_electrons: int
+    molecule_of_atom: IntArray
+    bonds: IntArray
+
+    def around(self, frame: Frame, molecule: int) -> tuple[Frame, IntArray]:
+        """The cluster around the centre of mass of one molecule of a box, as `nearest_molecules` gives it."""
+        whole = made_whole(frame.positions, self.bonds, frame.cell, frame.pbc)
+        own = self.molecule_of_atom == molecule
+        return nearest_molecules(
+            frame,
+            self.molecule_of_atom,
+            self.bonds,
+            self.molecules,
+            charge=self.charge,
+            unpaired_electrons=self.unpaired_electrons,
+            centre=np.average(whole[own], axis=0, weights=atomic_masses(frame.numbers[own])),
+        )
 
 
 def nearest_molecules(
@@ -19,7 +54,8 @@ def nearest_molecules(
 ) -> tuple[Frame, IntArray]:
     """The molecules whose centres of mass are nearest a point, as a cluster; no molecule is cut through.
 
-    Every molecule is made whole and shifted to the image nearest the point.
+    Every molecule is made whole and shifted to the image nearest the point. It is taken once, even where a small cell
+    would have two of its images nearer than another molecule.
 
     Args:
         frame: A periodic (or already non-periodic) frame.
@@ -48,7 +84,7 @@ def nearest_molecules(
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
     members = [np.flatnonzero(molecule_of_atom == label) for label in labels]
     centres = np.array([np.average(positions[atoms], axis=0, weights=masses[atoms]) for atoms in members])
-    from_centre = nearest_image(centres - centre, frame.cell, frame.pbc)
+    from_centre = shortest_image(centres - centre, frame.cell, frame.pbc)
     order = np.argsort(np.linalg.norm(from_centre, axis=1), kind="stable")[:count]
     chosen = np.sort(order)
     shifted = [positions[members[m]] - centres[m] + from_centre[m] for m in chosen]

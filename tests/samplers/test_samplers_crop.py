@@ -1,11 +1,13 @@
 """Clusters cut from a box: whole molecules, the nearest ones, in their nearest images."""
 
+import itertools
+
 import numpy as np
 import pytest
 from ase.geometry import get_distances
 
 from al_engine.frames import Frame
-from samplers.crop import nearest_molecules
+from samplers.crop import ClusterCut, nearest_molecules
 from samplers.molecules import molecule_from_smiles
 from samplers.packing import pack_box
 from samplers.periodic import made_whole
@@ -69,3 +71,32 @@ def test_made_whole_undoes_any_scatter(water_box, rng):
     for i, j in bonds:
         expected = frame.positions[i] - frame.positions[j]
         np.testing.assert_allclose(whole[i] - whole[j], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nearest_whole_molecules_of_random_boxes(seed):
+    """Bent triatomics in skewed, small and elongated cells, cut everywhere: against all images within seven cells."""
+    rng = np.random.default_rng(seed)
+    count, wanted = int(rng.integers(3, 9)), 3
+    cell = np.diag(rng.uniform(5, 12, 3)) @ (np.eye(3) + np.tril(rng.uniform(-0.6, 0.6, (3, 3)), -1))
+    shape = np.array([[0.0, 0.0, 0.0], [1.1, 0.0, 0.0], [-0.3, 1.2, 0.0]])
+    turns = np.linalg.qr(rng.normal(size=(count, 3, 3)))[0]
+    intact = (rng.uniform(size=(count, 3)) @ cell)[:, None] + shape @ turns
+    numbers, owner = np.tile([8, 6, 1], count), np.repeat(np.arange(count), 3)
+    bonds = np.concatenate([[[3 * m, 3 * m + 1], [3 * m, 3 * m + 2]] for m in range(count)])
+    frame = Frame(numbers=numbers, positions=intact.reshape(-1, 3), cell=cell, pbc=np.ones(3, bool))
+    cut = ClusterCut(molecules=wanted, charge=0, unpaired_electrons=0, molecule_of_atom=owner, bonds=bonds)
+    masses = np.array([15.999, 12.011, 1.008])
+    centres = np.average(intact, axis=1, weights=masses)
+    images = np.array(list(itertools.product(range(-3, 4), repeat=3))) @ cell
+    for molecule in range(count):
+        distances = np.linalg.norm(centres[:, None] + images - centres[molecule], axis=2).min(axis=1)
+        cluster, atoms = cut.around(scattered(frame, rng), molecule)
+        parts = cluster.positions.reshape(wanted, 3, 3)
+        assert set(owner[atoms].tolist()) == set(np.argsort(distances, kind="stable")[:wanted].tolist())
+        assert molecule in owner[atoms]
+        found = np.linalg.norm(np.average(parts, axis=1, weights=masses), axis=1)
+        np.testing.assert_allclose(found, distances[owner[atoms[::3]]], atol=1e-9)
+        # Whole and not turned: every molecule is the intact one, moved.
+        for part, mine in zip(parts, atoms.reshape(-1, 3), strict=True):
+            np.testing.assert_allclose(part - part[0], (frame.positions[mine] - frame.positions[mine[0]]), atol=1e-9)
