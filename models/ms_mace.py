@@ -119,15 +119,28 @@ class MSMACE(nn.Module):
 
     def network_energies(self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]) -> Tensor:
         """Energies of frames in units of `constants.scale`, without E0s, shape (B,), float64."""
+        atoms = graph.atoms
+        atomic = sum(tower(*inputs) for tower, inputs in self._tower_inputs(graph, edges))
+        totals = torch.zeros(atoms.n_frames, dtype=torch.float64, device=atoms.species.device)
+        return totals.index_add(0, atoms.frame_index, atomic.squeeze(1).double())
+
+    def invariant_features(self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]) -> Tensor:
+        """Scalar features of the nodes after every layer of every tower, one beside the other, shape (T, D)."""
+        return torch.cat(
+            [h[0] for tower, inputs in self._tower_inputs(graph, edges) for h in tower.features(*inputs)], dim=1
+        )
+
+    def _tower_inputs(
+        self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]
+    ) -> list[tuple[Tower, tuple[NodeSpecies, list[Tensor], list[EdgeFeatures]]]]:
+        """Every tower with its species, neighbours and edges."""
         neighbours = narrow(graph.neighbours, graph.columns)
         atoms = graph.atoms
         species = NodeSpecies(atoms.species, self.identity.index_select(0, atoms.species), atoms.species_counts)
-        atomic = sum(
-            tower(species, [neighbours[k] for k in members], [edges[k] for k in members])
+        return [
+            (tower, (species, [neighbours[k] for k in members], [edges[k] for k in members]))
             for tower, members in zip(self.towers, self.tower_paths, strict=True)
-        )
-        totals = torch.zeros(atoms.n_frames, dtype=torch.float64, device=atoms.species.device)
-        return totals.index_add(0, atoms.frame_index, atomic.squeeze(1).double())
+        ]
 
     def frame_references(self, graph: NeighbourGraph) -> Tensor:
         """Σ_i E0(Z_i) of each frame in eV, shape (B,)."""

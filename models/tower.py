@@ -67,6 +67,20 @@ class Tower(nn.Module):
             else Readouts(config.layers, channels, config.readout_hidden, init=init)
         )
 
+    def features(
+        self,
+        species: NodeSpecies,
+        neighbours: Sequence[Tensor],
+        edges: Sequence[EdgeFeatures],
+    ) -> list[Tensor]:
+        """Features of the atoms after every layer, ((l+1)², T, C) each."""
+        h = (species.one_hot @ self.embedding).unsqueeze(0)  # (1, T, C)
+        features = []
+        for layer in self.layers:
+            h = layer(h, species, neighbours, edges)
+            features.append(h)
+        return features
+
     def forward(
         self,
         species: NodeSpecies,
@@ -74,12 +88,7 @@ class Tower(nn.Module):
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
         """Atomic energies (T, 1), zero for an atom without neighbours."""
-        h = (species.one_hot @ self.embedding).unsqueeze(0)  # (1, T, C)
-        features = []
-        for layer in self.layers:
-            h = layer(h, species, neighbours, edges)  # ((l+1)², T, C)
-            features.append(h)
-        return self.readouts(features) - species.one_hot @ self.alone()
+        return self.readouts(self.features(species, neighbours, edges)) - species.one_hot @ self.alone()
 
     def alone(self) -> Tensor:
         """What the readouts give for an atom of each species without neighbours, shape (S, 1): A = 0 in every layer."""
