@@ -15,8 +15,11 @@ Array = TypeVar("Array")
 class BoundCommittee(Protocol[Array]):
     """A committee bound to the atoms of some frames, concatenated to one batch of T atoms in B frames."""
 
-    def energy_and_forces(self, positions: Array, member: int) -> tuple[Array, Array]:
-        """One member's energies (eV, shape (B,)) and forces (eV/Å, shape (T, 3)) at positions (Å, shape (T, 3))."""
+    def energy_and_forces(self, positions: Array, member: int | None) -> tuple[Array, Array]:
+        """One member's energies (eV, shape (B,)) and forces (eV/Å, shape (T, 3)) at positions (Å, shape (T, 3)).
+
+        With `member` None they are the mean over all members.
+        """
 
     def member_forces(self, positions: Array) -> Array:
         """All members' forces in eV/Å, shape (M, T, 3), at positions (Å, shape (T, 3))."""

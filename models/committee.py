@@ -70,9 +70,16 @@ class BoundCommittee:
         self._built_at = positions.clone()
         return self._graph
 
-    def energy_and_forces(self, positions: Tensor, member: int) -> tuple[Tensor, Tensor]:
-        """One member's energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å, float64."""
-        return self._evaluate(self.models[member], self.graph(positions), positions)
+    def energy_and_forces(self, positions: Tensor, member: int | None) -> tuple[Tensor, Tensor]:
+        """One member's energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å, float64.
+
+        With `member` None they are the mean over all members, which costs as many evaluations.
+        """
+        graph = self.graph(positions)
+        if member is not None:
+            return self._evaluate(self.models[member], graph, positions)
+        energies, forces = zip(*(self._evaluate(model, graph, positions) for model in self.models), strict=True)
+        return torch.stack(energies).mean(0), torch.stack(forces).mean(0)
 
     def member_forces(self, positions: Tensor) -> Tensor:
         """All members' forces in eV/Å, shape (M, T, 3), at positions (T, 3) in Å."""

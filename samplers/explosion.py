@@ -6,6 +6,7 @@ from enum import StrEnum
 import numpy as np
 
 from al_engine.frames import FloatArray, Frame, IntArray
+from samplers.elements import BOLTZMANN_EV_PER_KELVIN
 from samplers.periodic import nearest_image
 from samplers.walls import SphericalWall, extent
 
@@ -14,6 +15,8 @@ LONGEST_STRETCH_ANG = 5.0
 """The reference work's collapse: any bond this far from its equilibrium length."""
 HOTTEST_FACTOR, HOTTEST_OFFSET_KELVIN = 5.0, 1000.0
 ESCAPE_MARGIN_ANG = 5.0
+JUMP_DEVIATIONS = 10.0
+JUMP_CHEMISTRY_EV = 5.0
 _ROWS = 256  # rows of the distance matrix at a time, to bound memory in large boxes
 
 
@@ -33,6 +36,10 @@ class StopReason(StrEnum):
     """Kinetic temperature above 5 x target + 1000 K."""
     DEVIATION = "deviation"
     """Force deviation above the limit."""
+    UNTRUSTED = "untrusted"
+    """Force deviation above the window of the selection for several strides in a row."""
+    ENERGY_JUMP = "energy_jump"
+    """Potential energy changed between two strides by more than heat and chemistry explain."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +86,17 @@ def closest_distance(positions: FloatArray, cell: FloatArray, pbc: np.ndarray) -
     return float(np.sqrt(closest))
 
 
+def largest_energy_jump(target_kelvin: float, degrees_of_freedom: int) -> float:
+    """Change of the potential energy between two strides, eV, beyond which no physics explains it.
+
+    Three terms add up. Two independent canonical energies of f harmonic degrees of freedom differ with a standard
+    deviation of sqrt(f) kT: ten of these. A trajectory that starts from a structure up to three times hotter than its
+    thermostat turns half of the excess, up to f/2 kT, into motion within a vibration. A bond made or broken: 5 eV.
+    """
+    kt = BOLTZMANN_EV_PER_KELVIN * target_kelvin
+    return kt * (JUMP_DEVIATIONS * float(np.sqrt(degrees_of_freedom)) + 0.5 * degrees_of_freedom) + JUMP_CHEMISTRY_EV
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a sound frame of one replica stays within.
@@ -86,12 +104,14 @@ class Limits:
     Attributes:
         deviation: Force deviation (norm), eV/Å.
         temperature_kelvin: Kinetic temperature, K.
+        energy_jump: Change of the potential energy between two strides, eV.
         extent_ang: Distance of any atom from the centre of mass, Å; infinite for periodic frames.
         bonds: Bonds that must not break, or None.
     """
 
     deviation: float
     temperature_kelvin: float
+    energy_jump: float
     extent_ang: float
     bonds: Bonds | None
 
@@ -110,17 +130,21 @@ class Limits:
         return cls(
             deviation=stop_deviation,
             temperature_kelvin=HOTTEST_FACTOR * target_kelvin + HOTTEST_OFFSET_KELVIN,
+            energy_jump=largest_energy_jump(target_kelvin, max(3 * len(start) - 3, 1)),
             extent_ang=np.inf if start.is_periodic else bounded + ESCAPE_MARGIN_ANG,
             bonds=bonds,
         )
 
-    def broken_by(self, frame: Frame, *, deviation: float, temperature_kelvin: float) -> StopReason | None:
+    def broken_by(
+        self, frame: Frame, *, deviation: float, temperature_kelvin: float, energy_jump: float = 0.0
+    ) -> StopReason | None:
         """The first limit a frame breaks, geometry first, or None if it is sound.
 
         Args:
             frame: The frame; its positions are finite.
             deviation: Its force deviation (norm), eV/Å.
             temperature_kelvin: Its kinetic temperature, K.
+            energy_jump: Change of its potential energy since the stride before, eV; NaN where there is none.
         """
         if not (np.isfinite(deviation) and np.isfinite(temperature_kelvin)):
             return StopReason.NOT_FINITE
@@ -128,6 +152,8 @@ class Limits:
             return fault
         if temperature_kelvin > self.temperature_kelvin:
             return StopReason.TOO_HOT
+        if abs(energy_jump) > self.energy_jump:
+            return StopReason.ENERGY_JUMP
         return StopReason.DEVIATION if deviation > self.deviation else None
 
     def _geometry_fault(self, frame: Frame) -> StopReason | None:

@@ -12,7 +12,9 @@ from scipy import stats
 from al_engine.frames import Frame
 from samplers.elements import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2, atomic_masses
 from samplers.explosion import Bonds, StopReason, closest_distance
-from samplers.langevin import _Batch, _Replica, run_langevin
+from samplers.integrator import Batch
+from samplers.langevin import run_langevin
+from samplers.replicas import Rules, Trajectory
 from samplers.walls import SphericalWall, centre_of_mass, wall_radius
 
 DEFAULTS = {
@@ -27,6 +29,19 @@ DEFAULTS = {
 
 def diatomic(length=1.2, numbers=(7, 7)):
     return Frame(numbers=np.array(numbers), positions=np.array([[0.0, 0, 0], [length, 0, 0]]))
+
+
+def trajectory(frame, *, slot=0, target_kelvin=300.0, seed=0):
+    return Trajectory.begin(
+        frame,
+        index=slot,
+        slot=slot,
+        attempt=0,
+        step=0,
+        target_kelvin=target_kelvin,
+        rules=Rules(stop_deviation=1e9),
+        seed=seed,
+    )
 
 
 def trimer(rng):
@@ -128,16 +143,7 @@ class _AsCalculator(Calculator):
 
 def test_without_friction_it_is_ases_velocity_verlet(pair_potential, rng):
     frame, potential = trimer(rng), pair_potential("morse")
-    replica = _Replica(
-        index=0,
-        frame=frame,
-        masses=atomic_masses(frame.numbers),
-        centre=centre_of_mass(frame),
-        target_kelvin=500.0,
-        limits=None,
-        rng=np.random.default_rng([8, 0]),
-    )
-    velocities = replica.thermal_velocities(1)[0]
+    velocities = trajectory(frame, target_kelvin=500.0, seed=8).thermal_velocities(1)[0]
     atoms = frame.to_atoms()
     atoms.calc = _AsCalculator(potential)
     atoms.set_velocities(velocities / units.fs)
@@ -177,11 +183,7 @@ def test_wall_force_is_the_gradient_of_its_energy(pair_potential, rng):
         beyond = np.linalg.norm(positions - centre_of_mass(moved), axis=1) - wall.radius_ang
         return 0.5 * wall.force_constant * (np.clip(beyond, 0, None) ** 2).sum()
 
-    replica = _Replica(0, frame, atomic_masses(frame.numbers), centre_of_mass(frame), 300.0, None, rng)
-    flat = pair_potential(stiffness=0.0)
-    start = torch.from_numpy(frame.positions.copy())
-    batch = _Batch(flat, [replica], start, torch.zeros_like(start), driver=0, wall=wall)
-    batch.accelerate()
+    batch = Batch(pair_potential(stiffness=0.0), [trajectory(frame)], member=0, wall=wall)
     forces = batch.acceleration.numpy() * atomic_masses(frame.numbers)[:, None] / EV_IN_AMU_ANG2_PER_FS2
     step = 1e-5
     numeric = np.zeros((3, 3))

@@ -1,0 +1,115 @@
+"""Trajectories, and the places of a batch that they take: where one is stopped, another can go on in its place."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from al_engine.frames import FloatArray, Frame
+from samplers.elements import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2, atomic_masses
+from samplers.explosion import Bonds, Limits, StopReason
+from samplers.walls import SphericalWall, centre_of_mass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every trajectory of a run is held to.
+
+    Attributes:
+        stop_deviation: Force deviation (norm) above which it is stopped, eV/Å.
+        trusted_deviation: Force deviation above which a frame is not trusted, eV/Å.
+        stop_strides: Strides in a row above `trusted_deviation` after which it is stopped.
+        wall: Spherical wall, or None.
+        bonds: Bonds that must not break, or None.
+    """
+
+    stop_deviation: float
+    trusted_deviation: float = np.inf
+    stop_strides: int = 1
+    wall: SphericalWall | None = None
+    bonds: Bonds | None = None
+
+
+@dataclass(slots=True)
+class Trajectory:
+    """One trajectory and what is its own, wherever it stands in a batch.
+
+    Attributes:
+        index: Number of the trajectory in the run.
+        slot: The place it takes: the number of replicas stays the same when one is stopped and another takes its place.
+        start_step: Step of the run at which it starts.
+        start: Where it starts.
+        last: Its last sound structure.
+        masses: Masses in amu, shape (n,).
+        centre: Centre of mass in Å, shape (3,); it does not move.
+        target_kelvin: Temperature of its thermostat.
+        limits: What a sound frame stays within.
+        rng: Its own stream of random numbers.
+        energy: Potential energy at its last sound structure, eV; NaN before there is one.
+        doubtful: Strides in a row, up to now, that were not trusted.
+        reason: Why it ended.
+        stop_step: Step of the run at which it ended.
+    """
+
+    index: int
+    slot: int
+    start_step: int
+    start: Frame
+    last: Frame
+    masses: FloatArray
+    centre: FloatArray
+    target_kelvin: float
+    limits: Limits
+    rng: np.random.Generator
+    energy: float = np.nan
+    doubtful: int = 0
+    reason: StopReason = StopReason.COMPLETED
+    stop_step: int = 0
+
+    @classmethod
+    def begin(
+        cls,
+        start: Frame,
+        *,
+        index: int,
+        slot: int,
+        attempt: int,
+        step: int,
+        target_kelvin: float,
+        rules: Rules,
+        seed: int,
+    ) -> Self:
+        """A trajectory from a frame; its random numbers follow from the run's seed, its slot and the attempt in it."""
+        return cls(
+            index=index,
+            slot=slot,
+            start_step=step,
+            start=start,
+            last=start,
+            masses=atomic_masses(start.numbers),
+            centre=centre_of_mass(start),
+            target_kelvin=target_kelvin,
+            limits=Limits.of_replica(
+                start,
+                target_kelvin=target_kelvin,
+                stop_deviation=rules.stop_deviation,
+                wall=rules.wall,
+                bonds=rules.bonds,
+            ),
+            rng=np.random.default_rng([seed, slot, attempt]),
+            stop_step=step,
+        )
+
+    def thermal_velocities(self, count: int, *, scale: float = 1.0) -> FloatArray:
+        """Maxwell-Boltzmann velocities without the centre of mass's, Å/fs, shape (count, n, 3)."""
+        spread = np.sqrt(BOLTZMANN_EV_PER_KELVIN * self.target_kelvin * EV_IN_AMU_ANG2_PER_FS2 / self.masses)
+        velocities: FloatArray = self.rng.standard_normal((count, len(self.masses), 3))
+        velocities *= scale * spread[:, None]
+        momentum = np.einsum("i,sij->sj", self.masses, velocities)
+        velocities -= (momentum / self.masses.sum())[:, None, :]
+        return velocities
+
+    def kinetic_kelvin(self, velocities: FloatArray) -> float:
+        """Kinetic temperature in K of velocities in Å/fs, shape (n, 3)."""
+        twice_kinetic = float(np.einsum("i,ij,ij->", self.masses, velocities, velocities)) / EV_IN_AMU_ANG2_PER_FS2
+        return twice_kinetic / (max(3 * len(self.masses) - 3, 1) * BOLTZMANN_EV_PER_KELVIN)
