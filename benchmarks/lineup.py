@@ -51,9 +51,9 @@ def ours(name: str, model: ModelConfig | Mapping[str, Any], *, mode: str, **sett
     return Entry(name, "ours", Path(sys.executable), {"model": given, "mode": mode, **setting})
 
 
-def mace(name: str, cutoff_ang: float, python: Path, *, dtype: str, cueq: bool = False) -> Entry:
-    """mace-torch; with `cueq` on NVIDIA's cuEquivariance kernels."""
-    return Entry(name, "mace", python, {**MACE, "cutoff_ang": cutoff_ang, "dtype": dtype, "cueq": cueq})
+def mace(name: str, cutoff_ang: float, python: Path, *, dtype: str, cueq: bool = False, **setting: Any) -> Entry:
+    """mace-torch; with `cueq` on NVIDIA's cuEquivariance kernels; for more settings see `contestants.mace`."""
+    return Entry(name, "mace", python, {**MACE, "cutoff_ang": cutoff_ang, "dtype": dtype, "cueq": cueq, **setting})
 
 
 def nequip(name: str, cutoff_ang: float, python: Path, *, dtype: str, compiled: bool = False) -> Entry:

@@ -3,6 +3,7 @@
 Rigid conformers (RDKit) packed by Packmol at 1.88 g/cm³. `bulk_520` is a periodic box of 13 molecules, `cluster_120`
 the three of them nearest its centre, with open boundaries; larger boxes are copies of the first side by side, so that
 atoms have the same neighbours at every size. `train_0` ... are clusters of three molecules around other points of it.
+For molecular dynamics and learning there are smaller molecules too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ from samplers.crop import nearest_molecules
 from samplers.system import System, boxed, build_system
 
 C12F27N = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)N(C(F)(F)C(F)(F)C(F)(F)C(F)(F)F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
+NC3F9 = "FC(F)(F)N(C(F)(F)F)C(F)(F)F"
+"""Perfluorotrimethylamine, N(CF3)3."""
+ETHANOL = "CCO"
 DENSITY_G_PER_CM3 = 1.88
 BOX_MOLECULES, CLUSTER_MOLECULES = 13, 3
 TRAINING_CLUSTERS = 5
@@ -38,6 +42,12 @@ def benchmark_structures(*, copies: Sequence[int] = (), seed: int = 0) -> Mappin
         centre = box.frame.positions[box.molecule_of_atom == k].mean(0)
         frames[f"train_{k}"] = _cluster(box, centre)
     return {name: _structure(frame, seed=derived_seed(seed, name)) for name, frame in frames.items()}
+
+
+def small_cluster(smiles: str, count: int, *, seed: int = 0) -> Structure:
+    """Conformers of a molecule packed to a cluster by Packmol, with random targets to train on."""
+    system = build_system(SystemConfig(smiles=smiles, molecules=count), base_dir=Path(), seed=seed)
+    return _structure(system.frame, seed=derived_seed(seed, smiles))
 
 
 def repeated(frame: Frame, count: int) -> Frame:

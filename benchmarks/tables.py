@@ -28,7 +28,7 @@ def forces_table(result: Result) -> str:
             [
                 f"**{name}**" if name == mine else name,
                 number(row["ms"]),
-                f"{number(row['times_ours'])} ({number(row['times_ours_low'])}-{number(row['times_ours_high'])})",
+                _spread(row, "times_ours"),
                 number(row.get("peak_mib")),
                 number(row["neighbours_ms"]),
                 number(row["flop"] / 1e9 if "flop" in row else None),
@@ -53,7 +53,7 @@ def training_table(result: Result) -> str:
         [
             name,
             number(row["ms"]),
-            f"{number(row['times_ours'])} ({number(row['times_ours_low'])}-{number(row['times_ours_high'])})",
+            _spread(row, "times_ours"),
             number(row["peak_mib"]),
         ]
         for name, row in result["training"]["contestants"].items()
@@ -92,24 +92,62 @@ def scaling_table(result: Result) -> str:
     return f"{table(head, rows)}\n\n{circumstances(result)}"
 
 
+def md_table(result: Result) -> str:
+    """Molecular dynamics: one table per system."""
+    md, parts = result["md"], []
+    kelvins = ", ".join(f"{kelvin:g}" for kelvin in md["temperatures_kelvin"])
+    for system, found in md["systems"].items():
+        rows = [
+            [
+                f"**{name}**" if name == "ours" else name,
+                number(row["atom_steps_per_s"]),
+                _spread(row, "ours_times_as_fast"),
+            ]
+            for name, row in found["contestants"].items()
+        ]
+        title = f"{system}: {found['replicas']} replicas of {found['atoms']} atoms at each of {kelvins} K:"
+        parts.append(f"{title}\n\n{table(['', 'atom-steps per second', 'ours: times as fast'], rows)}")
+    return "\n\n".join([*parts, circumstances(result)])
+
+
+def _spread(row: Result, key: str) -> str:
+    """Median, smallest and largest."""
+    return f"{number(row[key])} ({number(row[f'{key}_low'])}-{number(row[f'{key}_high'])})"
+
+
+def memory_table(result: Result) -> str:
+    """Memory of the sampler against the length of its trajectories."""
+    rows = [
+        [
+            "kept" if row["kept"] else "handed on",
+            *(number(row[key]) for key in ("steps", "frames", "peak_mib", "kib_per_frame")),
+        ]
+        for row in result["memory"]["rows"]
+    ]
+    head = ["sampled frames are", "steps", "frames", "peak MiB", "KiB per further frame"]
+    return f"{table(head, rows)}\n\n{circumstances(result, timed=False)}"
+
+
 TABLES: Mapping[str, Callable[[Result], str]] = {
     "forces": forces_table,
     "training": training_table,
     "committee": committee_table,
     "scaling": scaling_table,
+    "md": md_table,
+    "memory": memory_table,
 }
 
 
-def circumstances(result: Result) -> str:
-    """When, on what and with what a result was taken."""
+def circumstances(result: Result, *, timed: bool = True) -> str:
+    """When, on what and with what a result was taken; unless `timed`, without the words on how times were taken."""
     about = result["about"]
     conditions, contestants = about["conditions"], about["contestants"].values()
     versions = sorted({f"{name} {version}" for item in contestants for name, version in item["versions"].items()})
+    timing = f", {UNITS[conditions['clock']]}, median of {conditions['rounds']} rounds" if timed else ""
     text = (
         f"`{about['command']}`, {about['date']}; {about['machine']}, load average before "
         f"{about['load_average_before']}; {conditions['device']}, {conditions['threads']} thread(s), "
-        f"{conditions['malloc']} malloc, {UNITS[conditions['clock']]}, median of {conditions['rounds']} rounds; "
-        f"{', '.join(versions)}."
+        f"{conditions['malloc']} malloc{timing}; {', '.join(versions)}."
     )
     missing = [f"Missing: {name} ({reason})." for name, reason in about["missing"].items()]
     return "\n".join([text, *missing])

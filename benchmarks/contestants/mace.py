@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms, units
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from e3nn import o3
 from mace import data, modules, tools
+from mace.calculators import MACECalculator
 from mace.tools import torch_geometric
 from torch_ema import ExponentialMovingAverage
 
@@ -22,17 +26,22 @@ class Mace:
     """ScaleShiftMACE with random weights.
 
     The setting has `cutoff_ang`, `channels`, `l_max`, `hidden_l_max`, `correlation`, `layers`, `radial_mlp`, `dtype`,
-    and `cueq`: whether NVIDIA's cuEquivariance kernels are used.
+    `cueq`: whether NVIDIA's cuEquivariance kernels are used; and for molecular dynamics `members`, `kelvin`, `stride`,
+    `timestep_fs`, `friction_per_ps`, and `scale` of the energy in eV.
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
         self.setting, self.device = setting, device
         torch.set_default_dtype(getattr(torch, setting["dtype"]))
-        torch.manual_seed(0)
         numbers = sorted({int(z) for item in training for z in item.numbers})
         self.elements = tools.AtomicNumberTable(numbers)
         self.cutoff = float(setting["cutoff_ang"])
-        neighbours = np.mean([self._data(item).edge_index.shape[1] / len(item) for item in training])
+        self.neighbours = float(np.mean([self._data(item).edge_index.shape[1] / len(item) for item in training]))
+        self.model = self._model(seed=0)
+
+    def _model(self, *, seed: int) -> Any:
+        torch.manual_seed(seed)
+        setting = self.setting
         hidden = " + ".join(
             f"{setting['channels']}x{degree}{'eo'[degree % 2]}" for degree in range(setting["hidden_l_max"] + 1)
         )
@@ -45,23 +54,23 @@ class Mace:
             interaction_cls=block,
             interaction_cls_first=block,
             num_interactions=setting["layers"],
-            num_elements=len(numbers),
+            num_elements=len(self.elements),
             hidden_irreps=o3.Irreps(hidden),
             MLP_irreps=o3.Irreps("16x0e"),
             gate=torch.nn.functional.silu,
-            atomic_energies=np.zeros(len(numbers)),
-            avg_num_neighbors=float(neighbours),
-            atomic_numbers=numbers,
+            atomic_energies=np.zeros(len(self.elements)),
+            avg_num_neighbors=self.neighbours,
+            atomic_numbers=list(self.elements.zs),
             correlation=setting["correlation"],
             radial_MLP=list(setting["radial_mlp"]),
-            atomic_inter_scale=1.0,
+            atomic_inter_scale=float(setting.get("scale", 1.0)),
             atomic_inter_shift=0.0,
         )
         if setting.get("cueq"):
             from mace.cli.convert_e3nn_cueq import run
 
-            model = run(model, device=str(device), return_model=True)
-        self.model = model.to(device)
+            model = run(model, device=str(self.device), return_model=True)
+        return model.to(self.device)
 
     def describe(self) -> dict[str, Any]:
         """Versions, size and setting."""
@@ -78,7 +87,13 @@ class Mace:
         return {name: item for name, item in self.model.named_modules() if name and not isinstance(item, scripted)}
 
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
-        """See `Contestant`."""
+        """See `Contestant`; also molecular dynamics, one trajectory by ASE's Langevin that goes on from call to call.
+
+        `md_always`: one step, forces by mace-torch's ASE calculator of the committee, whose mean drives; `md_stride`:
+        as many steps as the setting's `stride` by a calculator of one member, the others' forces after the last.
+        """
+        if name.startswith("md_"):
+            return self._dynamics(structures[0], always=name == "md_always")
         if name == "neighbours":
             return lambda: self._batch([self._data(item) for item in structures])
         if name == "forces":
@@ -92,6 +107,35 @@ class Mace:
         if name == "training":
             return self._training([self._data(item) for item in structures])
         raise KeyError(name)
+
+    def _dynamics(self, item: Structure, *, always: bool) -> Task:
+        setting = self.setting
+        models = [self.model, *(self._model(seed=seed) for seed in range(1, setting["members"]))]
+        driver = self._calculator(models if always else models[:1])
+        others = None if always else self._calculator(models[1:])
+        atoms = Atoms(numbers=item.numbers, positions=item.positions, cell=item.cell, pbc=item.pbc, calculator=driver)
+        rng = np.random.default_rng(0)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=setting["kelvin"], rng=rng)
+        Stationary(atoms)
+        dynamics = Langevin(
+            atoms,
+            timestep=setting["timestep_fs"] * units.fs,
+            temperature_K=setting["kelvin"],
+            friction=setting["friction_per_ps"] / (1000.0 * units.fs),
+            rng=rng,
+        )
+
+        def advance() -> Any:
+            dynamics.run(1 if always else setting["stride"])
+            if others is None:
+                return driver.results["forces_comm"].std(axis=0)
+            others.calculate(atoms)
+            return np.concatenate([driver.results["forces"][None], others.results["forces_comm"]]).std(axis=0)
+
+        return advance
+
+    def _calculator(self, models: Sequence[Any]) -> Any:
+        return MACECalculator(models=list(models), device=str(self.device), default_dtype=self.setting["dtype"])
 
     def _data(self, item: Structure) -> Any:
         """One structure with its neighbour list."""

@@ -18,6 +18,9 @@ from models.dataset import TrainingSet
 from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
 from models.ms_mace import MSMACE
 from models.training import Trainer
+from samplers.explosion import StopReason
+from samplers.langevin import run_langevin
+from samplers.walls import SphericalWall
 
 
 class Ours:
@@ -52,11 +55,16 @@ class Ours:
         """See `Contestant`; also the tasks of a committee.
 
         `committee_one`: one MD step by one member; `committee_stride`: as many MD steps as the setting's `stride`, all
-        by one member and the last by the others too; `committee_always`: one step by all members.
+        by one member and the last by the others too; `committee_always`: one step by all members. `ladder`: the
+        sampler, from its start, for the setting's `steps`, with `replicas` of the structure at each of its
+        `temperatures_kelvin`, within a spherical wall if it has a `wall_radius_ang`; sampled frames are dropped at once
+        unless `kept`.
         """
         if name == "training":
             return self._training(structures)
         frames = [_frame(item) for item in structures]
+        if name == "ladder":
+            return self._ladder(frames)
         atoms = AtomBatch.of(frames, self.constants.elements, device=self.device)
         positions = torch.from_numpy(np.concatenate([frame.positions for frame in frames])).to(self.device)
         model = self.models[0]
@@ -87,10 +95,41 @@ class Ours:
             raise RuntimeError("the model can't be compiled here")
         return lambda: compiled(model, graph, positions)
 
+    def _all_members(self) -> Committee:
+        acceleration: Acceleration = "off" if self.setting["mode"] == "plain" else self.setting["mode"]
+        return Committee(self.models, device=self.device, acceleration=acceleration)
+
+    def _ladder(self, frames: Sequence[Frame]) -> Task:
+        """The sampler; nothing stops a trajectory before its end but what would end the measurement too."""
+        committee, setting = self._all_members(), self.setting
+        radius = setting.get("wall_radius_ang")
+        wall = None if radius is None else SphericalWall(radius_ang=radius)
+        kelvins = np.repeat(setting["temperatures_kelvin"], setting["replicas"])
+        starts = [frame for frame in frames for _ in kelvins]
+
+        def sample() -> None:
+            sampled = run_langevin(
+                committee,
+                starts,
+                temperatures_kelvin=np.tile(kelvins, len(frames)),
+                steps=setting["steps"],
+                timestep_fs=setting["timestep_fs"],
+                friction_per_ps=setting["friction_per_ps"],
+                stride_steps=setting["stride"],
+                stop_deviation=np.inf,
+                wall=wall,
+                seed=0,
+                device=self.device,
+                sink=None if setting.get("kept", True) else lambda _: None,
+            )
+            if any(reason is not StopReason.COMPLETED for reason in sampled.stop_reason):
+                raise RuntimeError(f"trajectories were stopped: {', '.join(sorted(set(sampled.stop_reason)))}")
+
+        return sample
+
     def _committee(self, name: str, frames: Sequence[Frame], positions: torch.Tensor) -> Task:
         """Steps of molecular dynamics, without the integrator."""
-        acceleration: Acceleration = "off" if self.setting["mode"] == "plain" else self.setting["mode"]
-        committee = Committee(self.models, device=self.device, acceleration=acceleration).bind(frames)
+        committee = self._all_members().bind(frames)
 
         def stride() -> None:
             for _ in range(self.setting["stride"] - 1):
