@@ -50,24 +50,38 @@ class BoundCommittee:
         evaluate: Evaluate = MSMACE.energy_and_forces,
     ) -> None:
         self.models = models
-        self._evaluate = evaluate
+        self._evaluate, self._device = evaluate, device
         self.atoms = AtomBatch.of(frames, models[0].constants.elements, device=device)
         small = max(self.atoms.sizes) <= ALL_PAIRS_ATOMS and not self.atoms.pbc.any()
         self.skin = UNBOUNDED_SKIN if small else skin
         self.all_pairs = small
+        self._sizes = torch.tensor(self.atoms.sizes, device=device)
         self._graph: NeighbourGraph | None = None
         self._built_at: Tensor | None = None
 
     def graph(self, positions: Tensor) -> NeighbourGraph:
-        """The neighbour graph, rebuilt if an atom has moved by more than half the skin since it was made."""
-        if self._graph is not None and self._built_at is not None:
-            if self.all_pairs:
+        """The neighbour graph, rebuilt if an atom has moved by more than half the skin since it was made.
+
+        On a CPU a frame's neighbours stand in an order that follows from its own positions alone: then rounding, and
+        so a trajectory, does not depend on what else is in the batch. Frames in which no atom has moved far keep the
+        positions that their neighbours were found at. On a GPU sums have no fixed order anyway.
+        """
+        built_at = self._built_at
+        if self._graph is None or built_at is None:
+            built_at = positions.clone()
+        elif self.all_pairs:
+            return self._graph
+        else:
+            moved = (positions - built_at).square().sum(1) > (0.5 * self.skin) ** 2
+            if not bool(moved.any()):
                 return self._graph
-            moved = (positions - self._built_at).square().sum(1).max()
-            if bool(moved <= (0.5 * self.skin) ** 2):
-                return self._graph
-        self._graph = neighbour_graph(self.atoms, positions, cutoffs=self.models[0].cutoffs, skin=self.skin)
-        self._built_at = positions.clone()
+            if self._device.type == "cpu":
+                stale = torch.segment_reduce(moved.double(), "max", lengths=self._sizes) > 0.0
+                built_at = torch.where(stale.repeat_interleave(self._sizes)[:, None], positions, built_at)
+            else:
+                built_at = positions.clone()
+        self._graph = neighbour_graph(self.atoms, built_at, cutoffs=self.models[0].cutoffs, skin=self.skin)
+        self._built_at = built_at
         return self._graph
 
     def energy_and_forces(self, positions: Tensor, member: int | None) -> tuple[Tensor, Tensor]:
