@@ -6,7 +6,7 @@ trajectory stays where it starts: initial velocities and noise are drawn without
 the wall hangs on the centre of mass. So a trajectory has 3N - 3 degrees of freedom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -137,18 +137,62 @@ class Batch:
             frozen = (self.frozen_at > 0)[self._owner, None]
             self.velocities.masked_fill_(frozen, 0.0)
 
+    # -- volumes ------------------------------------------------------------------------------------------------
+
+    def change_volumes(self) -> None:
+        """Let every running trajectory that has a barostat try one move of its volume."""
+        positions, frozen_at = self.positions.cpu().numpy(), self.frozen_at.cpu().numpy()
+        moves = {
+            place: one.volume_moves
+            for place, one in enumerate(self.trajectories)
+            if one.volume_moves is not None and not frozen_at[place]
+        }
+        before = {place: self.frames[place].with_positions(self.of(positions, place)) for place in moves}
+        proposed = {place: own.propose(before[place]) for place, own in moves.items()}
+        trials = {place: trial for place, trial in proposed.items() if trial is not None}
+        if not trials:
+            return
+        energies, acceleration = self.energies, self.acceleration
+        self._move(trials)
+        self.accelerate()
+        changes = (self.energies - energies).cpu().numpy()
+        accepted = {
+            place
+            for place, trial in trials.items()
+            if moves[place].accept(before[place], trial, energy_change=float(changes[place]))
+        }
+        self._move({place: before[place] for place in trials if place not in accepted})
+        self._take_back(energies, acceleration, but=accepted)
+
+    def _move(self, frames: Mapping[int, Frame]) -> None:
+        """Put the atoms of some places elsewhere, in other cells; energies and accelerations stay."""
+        for place, frame in frames.items():
+            self.frames[place] = frame
+            self.positions[self._atoms(place)] = self._tensor(frame.positions.copy())
+        self.forces.rebind(frames)
+
+    def _take_back(self, energies: torch.Tensor, acceleration: torch.Tensor, *, but: Collection[int]) -> None:
+        """What an evaluation before gave, to the last bit, in all places but some."""
+        for place in range(len(self.trajectories)):
+            if place not in but:
+                here = self._atoms(place)
+                self.energies[place], self.acceleration[here] = energies[place], acceleration[here]
+
     # -- who runs where -----------------------------------------------------------------------------------------
+
+    def _atoms(self, place: int) -> slice:
+        return slice(int(self.edges[place]), int(self.edges[place + 1]))
 
     def of(self, values: FloatArray, place: int) -> FloatArray:
         """The part of per-atom values, shape (T, ...), that belongs to a place."""
-        part: FloatArray = values[self.edges[place] : self.edges[place + 1]]
+        part: FloatArray = values[self._atoms(place)]
         return part
 
     def put(self, starting: dict[int, Trajectory]) -> None:
         """Let trajectories of as many atoms start in some places, in place of what ran there."""
         changed = {}
         for place, one in starting.items():
-            here = slice(int(self.edges[place]), int(self.edges[place + 1]))
+            here = self._atoms(place)
             if not np.array_equal(self.frames[place].cell, one.start.cell):
                 changed[place] = one.start
             self.trajectories[place], self.frames[place] = one, one.start
@@ -159,10 +203,7 @@ class Batch:
         self._lay_out()
         energies, acceleration = self.energies, self.acceleration
         self.accelerate()
-        for place in range(len(self.trajectories)):  # what goes on keeps its numbers to the last bit
-            if place not in starting:
-                here = slice(int(self.edges[place]), int(self.edges[place + 1]))
-                self.energies[place], self.acceleration[here] = energies[place], acceleration[here]
+        self._take_back(energies, acceleration, but=starting)
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with only the trajectories in some places, ascending."""

@@ -10,9 +10,11 @@ import torch
 
 from al_engine.frames import FloatArray, Frame, IntArray
 from al_engine.protocols import Committee, Progress, silent
+from samplers.barostat import Barostat
 from samplers.explosion import Bonds
 from samplers.inspection import inspect
 from samplers.integrator import Batch
+from samplers.periodic import made_whole
 from samplers.refill import Refills
 from samplers.replicas import Rules, Trajectory
 from samplers.sampled import Ends, Rows, Sampled, Sink
@@ -37,6 +39,7 @@ def run_langevin(
     wall: SphericalWall | None = None,
     bonds: Bonds | None = None,
     molecule_of_atom: IntArray | None = None,
+    barostat: Barostat | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
     sink: Sink | None = None,
@@ -65,6 +68,7 @@ def run_langevin(
         wall: Spherical wall around each non-periodic cluster, or None.
         bonds: Bonds (the same in every frame) that must not break, or None.
         molecule_of_atom: Molecule of each atom (the same in every frame), shape (n,), or None.
+        barostat: Barostat of periodic frames, or None: their cells stay as they are.
         device: Where the committee's tensors live.
         progress: Told the steps done after each stride.
         sink: Is given the sampled frames of each stride, of which nothing is kept then; None: they are returned.
@@ -73,18 +77,22 @@ def run_langevin(
         The sampled frames, none if a sink took them, and the end of each trajectory.
 
     Raises:
-        ValueError: If the number of temperatures is not the number of frames, there are no frames, or a wall is put
-            around periodic frames.
+        ValueError: If the number of temperatures is not the number of frames, there are no frames, a wall is put around
+            periodic frames, or a barostat is given and not all frames are periodic in all directions.
         InputError: If the device's memory is too small for one replica.
     """
-    if not frames or len(temperatures_kelvin) != len(frames):
-        raise ValueError(f"{len(frames)} frames and {len(temperatures_kelvin)} temperatures: one each, at least one")
-    if wall is not None and any(frame.is_periodic for frame in frames):
-        raise ValueError("a spherical wall is for clusters, not for periodic frames")
-    rules = Rules(stop_deviation, trusted_deviation, stop_strides, wall, bonds)
+    _refuse_nonsense(frames, temperatures_kelvin, wall=wall, barostat=barostat)
+    rules = Rules(stop_deviation, trusted_deviation, stop_strides, wall, bonds, barostat)
     trajectories = [
         Trajectory.begin(
-            frame, index=slot, slot=slot, attempt=0, step=0, target_kelvin=float(kelvin), rules=rules, seed=seed
+            _whole(frame, bonds),
+            index=slot,
+            slot=slot,
+            attempt=0,
+            step=0,
+            target_kelvin=float(kelvin),
+            rules=rules,
+            seed=seed,
         )
         for slot, (frame, kelvin) in enumerate(zip(frames, temperatures_kelvin, strict=True))
     ]
@@ -93,11 +101,13 @@ def run_langevin(
     kept = Rows()
     take = kept.extend if sink is None else sink
     for done in range(stride_steps, steps + 1, stride_steps):
-        batch.advance(
-            stride_steps,
+        _advance(
+            batch,
+            done - stride_steps,
+            done,
             timestep_fs=timestep_fs,
             friction_per_fs=friction_per_ps * 1e-3,
-            after=done - stride_steps,
+            barostat=barostat,
         )
         rows, stopped = inspect(batch, step=done, rules=rules, molecule_of_atom=molecule_of_atom)
         take(rows)
@@ -117,3 +127,45 @@ def run_langevin(
         if empty:
             batch.keep([place for place in range(len(batch.trajectories)) if place not in empty])
     return Sampled.of(kept, Ends.of(trajectories))
+
+
+def _whole(frame: Frame, bonds: Bonds | None) -> Frame:
+    """A frame whose molecules are in one piece, as bond lengths and moves of whole molecules need it."""
+    if bonds is None or not frame.is_periodic:
+        return frame
+    return frame.with_positions(made_whole(frame.positions, bonds.pairs, frame.cell, frame.pbc))
+
+
+def _advance(
+    batch: Batch,
+    first: int,
+    last: int,
+    *,
+    timestep_fs: float,
+    friction_per_fs: float,
+    barostat: Barostat | None,
+) -> None:
+    """Integrate from one step of the run to another, with the barostat's moves in between."""
+    done = first
+    while done < last:
+        move = last if barostat is None else (done // barostat.interval_steps + 1) * barostat.interval_steps
+        until = min(move, last)
+        batch.advance(until - done, timestep_fs=timestep_fs, friction_per_fs=friction_per_fs, after=done)
+        done = until
+        if barostat is not None and done == move:
+            batch.change_volumes()
+
+
+def _refuse_nonsense(
+    frames: Sequence[Frame],
+    temperatures_kelvin: Sequence[float] | FloatArray,
+    *,
+    wall: SphericalWall | None,
+    barostat: Barostat | None,
+) -> None:
+    if not frames or len(temperatures_kelvin) != len(frames):
+        raise ValueError(f"{len(frames)} frames and {len(temperatures_kelvin)} temperatures: one each, at least one")
+    if wall is not None and any(frame.is_periodic for frame in frames):
+        raise ValueError("a spherical wall is for clusters, not for periodic frames")
+    if barostat is not None and not all(frame.pbc.all() for frame in frames):
+        raise ValueError("a barostat is for frames that are periodic in all directions")

@@ -6,9 +6,13 @@ from typing import Self
 import numpy as np
 
 from al_engine.frames import FloatArray, Frame
+from samplers.barostat import Barostat, VolumeMoves
 from samplers.elements import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2, atomic_masses
 from samplers.explosion import Bonds, Limits, StopReason
 from samplers.walls import SphericalWall, centre_of_mass
+
+VOLUME_STREAM = 1
+"""Last number of the seed of a trajectory's moves of the volume: another stream than that of its noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Rules:
         stop_strides: Strides in a row above `trusted_deviation` after which it is stopped.
         wall: Spherical wall, or None.
         bonds: Bonds that must not break, or None.
+        barostat: Barostat of boxes, or None.
     """
 
     stop_deviation: float
@@ -28,6 +33,7 @@ class Rules:
     stop_strides: int = 1
     wall: SphericalWall | None = None
     bonds: Bonds | None = None
+    barostat: Barostat | None = None
 
 
 @dataclass(slots=True)
@@ -45,6 +51,7 @@ class Trajectory:
         target_kelvin: Temperature of its thermostat.
         limits: What a sound frame stays within.
         rng: Its own stream of random numbers.
+        volume_moves: Its moves of the volume, or None.
         energy: Potential energy at its last sound structure, eV; NaN before there is one.
         doubtful: Strides in a row, up to now, that were not trusted.
         reason: Why it ended.
@@ -61,6 +68,7 @@ class Trajectory:
     target_kelvin: float
     limits: Limits
     rng: np.random.Generator
+    volume_moves: VolumeMoves | None = None
     energy: float = np.nan
     doubtful: int = 0
     reason: StopReason = StopReason.COMPLETED
@@ -80,13 +88,14 @@ class Trajectory:
         seed: int,
     ) -> Self:
         """A trajectory from a frame; its random numbers follow from the run's seed, its slot and the attempt in it."""
+        masses, barostat = atomic_masses(start.numbers), rules.barostat
         return cls(
             index=index,
             slot=slot,
             start_step=step,
             start=start,
             last=start,
-            masses=atomic_masses(start.numbers),
+            masses=masses,
             centre=centre_of_mass(start),
             target_kelvin=target_kelvin,
             limits=Limits.of_replica(
@@ -97,6 +106,11 @@ class Trajectory:
                 bonds=rules.bonds,
             ),
             rng=np.random.default_rng([seed, slot, attempt]),
+            volume_moves=None
+            if barostat is None
+            else VolumeMoves(
+                barostat, start, target_kelvin=target_kelvin, masses=masses, seed=[seed, slot, attempt, VOLUME_STREAM]
+            ),
             stop_step=step,
         )
 
