@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.members import apply_weight
 from models.operations import concatenate
 from models.parameters import Initializer
 from models.spherical import degree_sizes
@@ -43,12 +44,12 @@ class DegreeLinear(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map features ((l_max + 1)², T, c_in) to ((l_max + 1)², T, c_out), one c_out for all degrees."""
         if len(self.sizes) == 1:
-            return features @ self.weights[0]
+            return apply_weight(features, self.weights[0], nodes=1)
         return concatenate(self.map_degrees(features.split(self.sizes)))
 
     def map_degrees(self, degrees: Sequence[Tensor]) -> list[Tensor]:
         """Map features given degree by degree, (2l + 1, T, c_in[l]) each, to (2l + 1, T, c_out[l]) each."""
-        return [part @ weight for part, weight in zip(degrees, self.weights, strict=True)]
+        return [apply_weight(part, weight, nodes=1) for part, weight in zip(degrees, self.weights, strict=True)]
 
 
 class SpeciesLinear(DegreeLinear):
@@ -89,13 +90,13 @@ class ScalarNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., n_in) to (..., n_out)."""
+        """Map (T, ..., n_in) to (T, ..., n_out)."""
         x, last = self.before_last(x)
-        return x @ last
+        return apply_weight(x, last)
 
     def before_last(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (..., n) and weights (n, n_out) of the last layer, which is linear."""
+        """Inputs (T, ..., n) and weights (n, n_out) of the last layer, which is linear."""
         *hidden, last = self.weights
         for weight in hidden:
-            x = F.silu(x @ weight)
+            x = F.silu(apply_weight(x, weight))
         return x, last

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models.couplings import monomials, symmetric_couplings
 from models.graph import NodeSpecies
 from models.linear import DegreeLinear
+from models.members import channels_first, channels_last, member_channels
 from models.native.product import ProductKernel, terms_and_coefficients
 from models.operations import concatenate
 from models.parameters import Initializer
@@ -65,7 +66,7 @@ class ProductBasis(nn.Module):
 
     def coupling_weights(self) -> list[Tensor]:
         """The weights w of every degree, (S, C, n_couplings) each, couplings by ascending order."""
-        return list(self.weights)
+        return [member_channels(weight) for weight in self.weights]
 
     def use_kernel(self) -> None:
         """From now on use the CPU kernel.
@@ -108,7 +109,9 @@ class ProductBasis(nn.Module):
         """Products of A ((l_max+1)², T, C), whose atoms are sorted by species; shape ((l_out+1)², T, C)."""
         if self.kernel is not None:
             return self.linear(self.kernel(A, self.term_weights(), species.kinds))
-        A = A.permute(2, 0, 1).contiguous()  # (C, n, T): one matrix per channel
+        weights = self.folded_weights()
+        n_members = weights[0].shape[0] // self.channels
+        A = channels_first(A, n_members)  # (C, n, T)
         powers = [torch.ones_like(A[:, :1])]
         if self.correlation > 1:
             powers.append(A)
@@ -116,10 +119,10 @@ class ProductBasis(nn.Module):
             powers.append((self.first @ A) * (self.second @ A))  # (C, n_pairs, T)
         parts = concatenate(powers, dim=1).split(species.counts, dim=2)  # (C, 1 + n + n_pairs, T_z) each
         V = concatenate(
-            [torch.bmm(W, part) for W, part in zip(self.folded_weights(), parts, strict=True) if part.shape[2]], dim=2
-        ).view(self.channels, self.n_out, self.n_components, -1)
+            [torch.bmm(W, part) for W, part in zip(weights, parts, strict=True) if part.shape[2]], dim=2
+        ).view(len(A), self.n_out, self.n_components, -1)
         B = (V * A.unsqueeze(1)).sum(2)  # (C, (L+1)², T)
-        return self.linear(B.permute(1, 2, 0))
+        return self.linear(channels_last(B, n_members))
 
 
 def n_powers(n: int, correlation: int) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from al_engine.frames import FloatArray, IntArray
 from models.couplings import monomials, symmetric_couplings
+from models.members import member_channels
 from models.parameters import Initializer
 from models.product import ProductBasis
 from models.spherical import Coupling, clebsch_gordan, couplings_of
@@ -47,7 +48,7 @@ class RecursiveProduct(ProductBasis):
 
     def coupling_weights(self) -> list[Tensor]:
         """What the products of weights amount to as weights of symmetric couplings, (S, C, n_couplings) per degree."""
-        weights = list(self.weights)
+        weights = [member_channels(weight) for weight in self.weights]
         steps, scales = weights[: self.n_steps], [v.split(1, dim=2) for v in weights[self.n_steps :]]
         result = []
         for degree in range(self.l_out + 1):

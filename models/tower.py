@@ -10,6 +10,7 @@ from models.gated import GatedLayer
 from models.geometry import EdgeFeatures
 from models.graph import NodeSpecies
 from models.interaction import InteractionLayer
+from models.members import apply_weight
 from models.parameters import Initializer, Modules
 from models.readouts import LastReadout, Readouts
 
@@ -74,7 +75,7 @@ class Tower(nn.Module):
         edges: Sequence[EdgeFeatures],
     ) -> list[Tensor]:
         """Features of the atoms after every layer, ((l+1)², T, C) each."""
-        h = (species.one_hot @ self.embedding).unsqueeze(0)  # (1, T, C)
+        h = apply_weight(species.one_hot, self.embedding).unsqueeze(0)  # (1, T, C)
         features = []
         for layer in self.layers:
             h = layer(h, species, neighbours, edges)
@@ -88,19 +89,20 @@ class Tower(nn.Module):
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
         """Atomic energies (T, 1), zero for an atom without neighbours."""
-        return self.readouts(self.features(species, neighbours, edges)) - species.one_hot @ self.alone()
+        return self.readouts(self.features(species, neighbours, edges)) - apply_weight(species.one_hot, self.alone())
 
     def alone(self) -> Tensor:
         """What the readouts give for an atom of each species without neighbours, shape (S, 1): A = 0 in every layer."""
         if self._alone is not None:
             return self._alone
-        h = self.embedding.unsqueeze(0)  # (1, S, C)
-        identity = torch.eye(len(self.embedding), dtype=h.dtype, device=h.device)
+        n_species = self.embedding.shape[-2]
+        h = self.embedding.flatten(0, -2).unsqueeze(0)  # (1, S, C), or (1, M S, C)
+        one_hot = torch.eye(n_species, dtype=h.dtype, device=h.device).repeat(h.shape[1] // n_species, 1)
         features = []
         for layer in self.layers:
-            h = layer.without_neighbours(h, identity)
+            h = layer.without_neighbours(h, one_hot)
             features.append(h)
-        return self.readouts(features)
+        return self.readouts(features).view(*self.embedding.shape[:-1], 1)
 
     def freeze(self) -> None:
         """The weights will not change any more."""

@@ -17,7 +17,7 @@ from models.constants import constants_from_data
 from models.dataset import TrainingSet
 from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
 from models.ms_mace import MSMACE
-from models.training import Trainer
+from models.trainer import Trainer
 from samplers.explosion import StopReason
 from samplers.langevin import run_langevin
 from samplers.walls import SphericalWall
