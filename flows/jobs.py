@@ -4,7 +4,7 @@ They import torch, RDKit or OpenMM inside, so that this module can be named with
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,13 @@ EVALUATION_BATCH = 16  # frames at a time: bounds memory, a 120-atom batch still
 
 
 def initial_frames_job(*, directory: str, path: str, key: str, progress: Progress) -> None:
-    """Build the system, run the anneal and the test runs (or read the user's frames)."""
+    """Build the system, run the anneal and the test runs, going on from their checkpoint, or read the user's frames."""
     from samplers.initial import initial_frames
     from samplers.system import build_system
 
     start = time.perf_counter()
     config = Ledger.open(Path(directory)).config
-    base = Path(directory)
+    base, checkpoint = Path(directory), Path(path).with_suffix(".checkpoint")
     system = build_system(config.system, base_dir=base, seed=derived_seed(config.seed, "system"))
     initial = initial_frames(
         system,
@@ -42,6 +42,8 @@ def initial_frames_job(*, directory: str, path: str, key: str, progress: Progres
         config.sampling.temperatures_kelvin,
         base_dir=base,
         seed=derived_seed(config.seed, "initial"),
+        checkpoint=checkpoint,
+        key=key,
         progress=progress,
     )
     with write_part(Path(path), kind=names.INITIAL_FRAMES, key=key) as root:
@@ -58,6 +60,7 @@ def initial_frames_job(*, directory: str, path: str, key: str, progress: Progres
         root["train"]["stretched"] = initial.train_stretched
         root.attrs["force_field"] = initial.force_field
         root.attrs["seconds"] = time.perf_counter() - start
+    checkpoint.unlink(missing_ok=True)
 
 
 def train_job(
@@ -182,6 +185,24 @@ def sample_job(
         root.attrs["driver"] = names.driver(iteration, temperature_index, committee.n_members)
         if wall is not None:
             root.attrs["wall_radius_ang"] = wall.radius_ang
+        root.attrs["seconds"] = time.perf_counter() - start
+
+
+def select_job(*, directory: str, iteration: int, device: str, path: str, key: str, progress: Progress) -> None:
+    """Decide every sampled frame's fate, and choose what is labelled."""
+    from flows.selecting import select_frames
+
+    def describe(frames: Sequence[Frame]) -> Iterator[FloatArray]:
+        from models.descriptors import atom_descriptors
+
+        model = _committee(ledger, iteration, device, evaluations=0).models[0]
+        return atom_descriptors(model, frames, progress=progress)
+
+    start = time.perf_counter()
+    ledger = Ledger.open(Path(directory))
+    selection = select_frames(ledger, iteration, describe=describe)
+    with write_part(Path(path), kind=names.selection(iteration), key=key) as root:
+        selection.write(root)
         root.attrs["seconds"] = time.perf_counter() - start
 
 

@@ -14,17 +14,24 @@ _WALL_MARGIN_ANG = 2.0
 
 
 class ClassicalMD(Protocol):
-    """A classical Langevin trajectory of one system. Positions are in Å, shape (N, 3)."""
+    """A classical Langevin trajectory of one system. Positions are in Å, velocities in Å/fs, both of shape (N, 3)."""
 
     @property
     def positions(self) -> FloatArray:
         """Where the atoms are; molecules are whole."""
+
+    @property
+    def velocities(self) -> FloatArray:
+        """How they move."""
 
     def minimise(self) -> None:
         """Move to a nearby energy minimum."""
 
     def thermalise(self, kelvin: float) -> None:
         """Draw Maxwell-Boltzmann velocities."""
+
+    def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
+        """Go on from a state with new random numbers; what comes depends on nothing that was before."""
 
     def advance(self, steps: int, kelvin: float) -> None:
         """Integrate some steps with the thermostat at a temperature.

@@ -12,6 +12,7 @@ from al_engine.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.protocols import Progress, silent
 from al_engine.seeds import derived_rng, derived_seed
 from samplers.anneal import ClassicalFrames, anneal, constant_temperature_frames
+from samplers.anneal_checkpoint import AnnealCheckpoint
 from samplers.classical import force_field_of
 from samplers.crop import nearest_molecules
 from samplers.molecules import check_elements
@@ -48,6 +49,8 @@ def initial_frames(
     *,
     base_dir: Path,
     seed: int,
+    checkpoint: Path | None = None,
+    key: str = "",
     progress: Progress = silent,
 ) -> InitialFrames:
     """The initial set (an anneal, or a file's frames) and a test set independent of it.
@@ -61,6 +64,9 @@ def initial_frames(
         temperatures_kelvin: Temperatures of the committee-driven MD, over which the test set is spread.
         base_dir: The folder that a relative `initial.file` counts from.
         seed: Seed of all randomness here.
+        checkpoint: File in which an anneal keeps its progress and from which it goes on, with the frames of one that
+            was never cut off; None: it keeps none.
+        key: Key of all of the above: a checkpoint with another one is not taken.
         progress: Told how many of all frames are done.
 
     Raises:
@@ -69,17 +75,27 @@ def initial_frames(
     if config.source == "file":
         found = _from_file(system, config, base_dir=base_dir)
     else:
-        found = _from_anneal(system, config, temperatures_kelvin, seed=seed, progress=progress)
+        found = _from_anneal(
+            system, config, temperatures_kelvin, seed=seed, checkpoint=checkpoint, key=key, progress=progress
+        )
     return _with_stretched_share(found, system, config, seed=seed)
 
 
 def _from_anneal(
-    system: System, config: InitialConfig, temperatures_kelvin: Sequence[float], *, seed: int, progress: Progress
+    system: System,
+    config: InitialConfig,
+    temperatures_kelvin: Sequence[float],
+    *,
+    seed: int,
+    checkpoint: Path | None,
+    key: str,
+    progress: Progress,
 ) -> InitialFrames:
     shares = spread_evenly(config.test_frames, len(temperatures_kelvin))
     all_frames = config.frames + config.test_frames
     source = boxed(system, config.box_molecules, seed=derived_seed(seed, "box")) if config.box_molecules else system
     force_field = force_field_of(source)
+    runs = AnnealCheckpoint(checkpoint, key=key, n_atoms=len(source.frame))
 
     def tell(before: int) -> Progress:
         def report(done: int, total: int, note: str = "") -> None:
@@ -96,6 +112,8 @@ def _from_anneal(
         frames=config.frames,
         timestep_fs=config.timestep_fs,
         seed=derived_seed(seed, "anneal"),
+        start=runs.state("anneal"),
+        save=runs.saver("anneal"),
         progress=tell(0),
     )
     test: list[ClassicalFrames] = []
@@ -113,6 +131,8 @@ def _from_anneal(
                 frames=share,
                 timestep_fs=config.timestep_fs,
                 seed=derived_seed(seed, "test", index),
+                start=runs.state(f"test{index}"),
+                save=runs.saver(f"test{index}"),
                 progress=tell(done),
             )
         )

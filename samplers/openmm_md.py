@@ -10,6 +10,7 @@ from samplers.system import System
 from samplers.walls import SphericalWall, centre_of_mass
 
 _ANG_IN_NM = 0.1
+_ANG_PER_FS_IN_NM_PER_PS = 100.0
 _EV_IN_KJ_PER_MOL = 23.060548 * KCAL_IN_KJ
 _RELAX_TOLERANCE = 10.0  # kJ/mol/nm
 _RELAX_ITERATIONS = 2000
@@ -31,7 +32,7 @@ class OpenmmMD:
         if wall is not None:
             model.addForce(_wall_force(wall, len(frame)))
         model.addForce(openmm.CMMotionRemover(10))
-        self._seed = seed % (2**31 - 2) + 1  # to OpenMM 0 means: from the clock
+        self._seed = _openmm_seed(seed)
         self._integrator = openmm.LangevinMiddleIntegrator(300.0, friction_per_ps, timestep_fs * 1e-3)
         self._integrator.setRandomNumberSeed(self._seed)
         if len(frame) <= _REFERENCE_UP_TO_ATOMS:
@@ -40,7 +41,7 @@ class OpenmmMD:
             platform = openmm.Platform.getPlatformByName("CPU")
             options = {"Threads": "1", "DeterministicForces": "true"}
         self._context = openmm.Context(model, self._integrator, platform, options)
-        origin = np.zeros(3) if wall is None else centre_of_mass(frame)
+        origin = np.zeros(3) if wall is None else centre_of_mass(frame)  # where the wall is centred
         self._context.setPositions((frame.positions - origin) * _ANG_IN_NM)
 
     @property
@@ -52,6 +53,15 @@ class OpenmmMD:
         nanometres = state.getPositions(asNumpy=True).value_in_unit(openmm.unit.nanometer)
         return np.array(nanometres, dtype=np.float64) / _ANG_IN_NM
 
+    @property
+    def velocities(self) -> FloatArray:
+        """Velocities in Å/fs, shape (N, 3)."""
+        import openmm
+
+        unit = openmm.unit.nanometer / openmm.unit.picosecond
+        nanometres = self._context.getState(velocities=True).getVelocities(asNumpy=True).value_in_unit(unit)
+        return np.array(nanometres, dtype=np.float64) / _ANG_PER_FS_IN_NM_PER_PS
+
     def minimise(self) -> None:
         """Move to a nearby energy minimum (L-BFGS)."""
         import openmm
@@ -61,6 +71,13 @@ class OpenmmMD:
     def thermalise(self, kelvin: float) -> None:
         """Draw Maxwell-Boltzmann velocities."""
         self._context.setVelocitiesToTemperature(kelvin, self._seed)
+
+    def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
+        """Go on from a state (Å, Å/fs) with new random numbers; what comes depends on nothing that was before."""
+        self._integrator.setRandomNumberSeed(_openmm_seed(seed))
+        self._context.reinitialize()  # else the seed has no effect, and neighbour lists would remember
+        self._context.setPositions(positions * _ANG_IN_NM)
+        self._context.setVelocities(velocities * _ANG_PER_FS_IN_NM_PER_PS)
 
     def advance(self, steps: int, kelvin: float) -> None:
         """Integrate some steps with the thermostat at a temperature.
@@ -77,6 +94,10 @@ class OpenmmMD:
             raise FloatingPointError(str(error)) from error
         if not np.isfinite(self.positions).all():
             raise FloatingPointError("positions are not finite")
+
+
+def _openmm_seed(seed: int) -> int:
+    return seed % (2**31 - 2) + 1  # 0 would mean: from the clock
 
 
 def _wall_force(wall: SphericalWall, n_atoms: int) -> Any:

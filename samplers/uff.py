@@ -33,6 +33,11 @@ class UffMD:
         """Positions in Å, shape (N, 3)."""
         return self._positions.copy()
 
+    @property
+    def velocities(self) -> FloatArray:
+        """Velocities in Å/fs, shape (N, 3)."""
+        return self._velocities.copy()
+
     def minimise(self) -> None:
         """Move to a nearby energy minimum."""
         from scipy.optimize import minimize
@@ -50,6 +55,11 @@ class UffMD:
     def thermalise(self, kelvin: float) -> None:
         """Draw Maxwell-Boltzmann velocities."""
         self._velocities = self._thermal(kelvin)
+
+    def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
+        """Go on from a state (Å, Å/fs) with new random numbers; what comes depends on nothing that was before."""
+        self._positions, self._velocities = positions.copy(), velocities.copy()
+        self._rng = np.random.default_rng(seed)
 
     def _thermal(self, kelvin: float) -> FloatArray:
         spread = np.sqrt(BOLTZMANN_EV_PER_KELVIN * kelvin * EV_IN_AMU_ANG2_PER_FS2 / self._masses)
