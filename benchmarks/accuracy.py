@@ -19,25 +19,25 @@ from typing import Any
 
 from ablation.data import DESCRIPTION, QUICK, TEST_KELVIN, LabelledSet, Sizes, load_data, periodic_shift
 from ablation.metrics import curve_magnitudes, set_magnitudes, summary
-from ablation.report import markdown, reading_of
+from ablation.report import markdown
 from ablation.runs import (
     FIRST_TIMED,
     LAST_TIMED,
     SECONDS_BETWEEN_LINES,
     Run,
     evaluation_ms,
-    log,
     measure_paces,
     outcome,
-    run_all,
+    train_all,
     trained,
     with_updates,
-    workers,
 )
 from ablation.variants import RATES, SCANNED, variants
 from al_engine.disk import write_file
 from al_engine.errors import AlEngineError, InputError
+from jobs import log, workers
 from machine import circumstances, versions
+from pages import reading_of
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "tblite")
@@ -136,14 +136,14 @@ def train_missing(options: argparse.Namespace, data: Mapping[str, LabelledSet], 
     with workers(options.jobs) as pool:
         scan = scan_runs(options)
         measure_paces(pool, scan, data["train"], folder)
-        run_all(pool, with_updates(scan, folder), train, folder)
+        train_all(pool, with_updates(scan, folder), train, folder)
         rate = best_rate(scanned_losses(options, data["train"], folder))
         log(f"learning rate {rate:g}")
         if options.stop_after == "scan":
             return
         runs = [run for run in table_runs(options, rate) if not options.only or run.variant in options.only]
         measure_paces(pool, runs, data["train"], folder)
-        run_all(pool, with_updates(runs, folder), data, folder)
+        train_all(pool, with_updates(runs, folder), data, folder)
 
 
 def tabulated(
@@ -226,9 +226,8 @@ def main() -> None:
     except AlEngineError as error:
         raise SystemExit(f"error: {error}") from None
     page = options.output / "accuracy.md"
-    reading = reading_of(page.read_text(encoding="utf-8")) if page.is_file() else ""
     write_file(options.output / "results" / "accuracy.json", (json.dumps(result, indent=1) + "\n").encode())
-    write_file(page, markdown(result, reading=reading).encode())
+    write_file(page, markdown(result, reading=reading_of(page)).encode())
     log(f"written: {page}")
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from ablation.metrics import TAIL_ANG
 from ablation.pairs import CONTACT_ANG
-
-READING = "<!-- Written by hand after looking at the tables; the command keeps what stands below this line. -->"
+from pages import origin, page
 
 Column = tuple[str, str, str, int]
 """Heading, set, error, digits after the point."""
@@ -84,7 +83,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
 
     Args:
         result: The content of the result file.
-        reading: What was written by hand below `READING`.
+        reading: What was written by hand below the tables.
     """
     about, sizes = result["about"], result["data"]["sizes"]
     words = {
@@ -114,18 +113,9 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
         "## How",
         "",
         *(f"- {line}" for line in _method(result)),
-        f"- Command: `{about['command']}`, {about['date']}.",
-        f"- Machine: {about['machine']}.",
-        "- Versions: " + ", ".join(f"{name} {version}" for name, version in about["versions"].items()) + ".",
-        "",
-        READING,
+        *origin(about),
     ]
-    return "\n".join(lines) + "\n" + (reading or "\n")
-
-
-def reading_of(page: str) -> str:
-    """What was written by hand in a page."""
-    return page.partition(READING + "\n")[2]
+    return page(lines, reading=reading)
 
 
 def _periodic(measured: Mapping[str, Any]) -> str:

@@ -1,12 +1,8 @@
 """Training runs: how many updates a budget buys, the training, the errors; each stored, and found again."""
 
-import contextlib
 import json
-import multiprocessing
-import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +20,7 @@ from al_engine.disk import write_file
 from al_engine.errors import InputError
 from al_engine.frames import dataset_digest
 from al_engine.parts import open_part, part_key, write_part
+from jobs import log, run_all
 from models.committee import Committee
 from models.training import train_member
 from models.weights import TrainedMember, read_member, write_member
@@ -203,15 +200,6 @@ def evaluation_ms(members: Mapping[str, TrainedMember], data: LabelledSet) -> di
     return {name: median(values) for name, values in times.items()}
 
 
-@contextlib.contextmanager
-def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes with one thread each, new ones: they inherit neither torch nor its threads."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read when a process starts
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield pool
-
-
 def measure_paces(pool: ProcessPoolExecutor, runs: Sequence[Run], data: LabelledSet, folder: Path) -> None:
     """Measure how fast each variant trains, one after another in each process, unless the folder knows."""
     known = _paces(folder)
@@ -235,17 +223,9 @@ def with_updates(runs: Sequence[Run], folder: Path) -> list[Run]:
     ]
 
 
-def run_all(pool: ProcessPoolExecutor, runs: Sequence[Run], data: Mapping[str, LabelledSet], folder: Path) -> None:
+def train_all(pool: ProcessPoolExecutor, runs: Sequence[Run], data: Mapping[str, LabelledSet], folder: Path) -> None:
     """Train and score what has not been."""
-    waiting = {pool.submit(_train_and_score, run, data, folder): run for run in runs}
-    for done, future in enumerate(as_completed(waiting), start=1):
-        future.result()
-        log(f"[{done}/{len(runs)}] {waiting[future].title}: done")
-
-
-def log(text: str) -> None:
-    """A line for whoever watches."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    run_all(pool, {run.title: (_train_and_score, (run, data, folder)) for run in runs})
 
 
 def _train_and_score(run: Run, data: Mapping[str, LabelledSet], folder: Path) -> None:

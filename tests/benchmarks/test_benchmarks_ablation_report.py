@@ -1,7 +1,8 @@
 """The accuracy page: numbers as in the result file, what is written by hand stays."""
 
 from ablation.metrics import summary
-from ablation.report import READING, markdown, reading_of
+from ablation.report import markdown
+from pages import READING, reading_of
 
 ERRORS = {"energy_mev_per_atom": 0.4, "force_mev_per_ang": 25.0, "net_force_mev_per_ang": 30.0, "torque_mev": 80.0}
 
@@ -56,8 +57,9 @@ def test_what_was_not_trained_or_diverged_is_said_not_tabulated():
     assert "`mace, 10 Å` diverged" in page
 
 
-def test_what_is_written_by_hand_survives_a_new_table():
-    first = markdown(result(), reading="## Reading\n\nThe long path pays.\n")
+def test_what_is_written_by_hand_survives_a_new_table(tmp_path):
+    first = tmp_path / "accuracy.md"
+    first.write_text(markdown(result(), reading="## Reading\n\nThe long path pays.\n"))
     second = markdown(result(learning_rate=0.005), reading=reading_of(first))
     assert second.endswith(f"{READING}\n## Reading\n\nThe long path pays.\n")
     assert "learning rate 0.005" in second

@@ -1,0 +1,35 @@
+"""Pages in Markdown: tables from result files, and below them what was written by hand."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+READING = "<!-- Written by hand after looking at the tables; the command keeps what stands below this line. -->"
+
+
+def reading_of(page: Path) -> str:
+    """What was written by hand in a page; nothing where there is no page."""
+    return page.read_text(encoding="utf-8").partition(READING + "\n")[2] if page.is_file() else ""
+
+
+def page(lines: Sequence[str], *, reading: str) -> str:
+    """A page of lines and what was written by hand."""
+    return "\n".join([*lines, "", READING]) + "\n" + (reading or "\n")
+
+
+def origin(about: Mapping[str, Any]) -> list[str]:
+    """Command, date, machine and versions of a result, as items of a list."""
+    return [
+        f"- Command: `{about['command']}`, {about['date']}.",
+        f"- Machine: {about['machine']}.",
+        "- Versions: " + ", ".join(f"{name} {version}" for name, version in about["versions"].items()) + ".",
+    ]
+
+
+def spread(values: Sequence[float | None], digits: int) -> str:
+    """Mean ± half the range of what is known, only the value where there is one, nothing where there is none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean, half = sum(known) / len(known), (max(known) - min(known)) / 2
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if len(known) > 1 else "")
