@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from al_engine.errors import LedgerError
-from al_engine.frames import Frame, LabelledFrame
+from al_engine.frames import Frame, IntArray, LabelledFrame
 
 Columns = Mapping[str, tuple[tuple[int, ...], str]]
 """Name -> (shape of one row, type)."""
@@ -53,20 +53,26 @@ def _write(group: h5py.Group, name: str, array: np.ndarray, dtype: str) -> None:
         dataset.attrs["unit"] = UNITS[name]
 
 
-def read_frames(group: h5py.Group) -> list[Frame]:
-    """Read the frames of a group.
+def read_frames(group: h5py.Group, *, rows: Sequence[int] | IntArray | None = None) -> list[Frame]:
+    """Read the frames of a group, or some of them.
+
+    Args:
+        group: Written by `write_frames`.
+        rows: Places of the frames that are wanted, in the order in which they are wanted; None: all of them.
 
     Raises:
         LedgerError: If an array is missing or their lengths do not fit together.
     """
     arrays, bounds = _read(group, PER_ATOM, PER_FRAME)
+    wanted = range(len(bounds)) if rows is None else [int(row) for row in rows]
     return [
         Frame(
             numbers=arrays["numbers"][start:stop],
             positions=arrays["positions"][start:stop],
             **{name: arrays[name][index] for name in PER_FRAME if name != "n_atoms"},
         )
-        for index, (start, stop) in enumerate(bounds)
+        for index in wanted
+        for start, stop in [bounds[index]]
     ]
 
 

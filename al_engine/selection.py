@@ -1,15 +1,18 @@
-"""Selection: the window on the force deviation, and one fate for every sampled frame."""
+"""Selection: one fate for every sampled frame.
+
+A frame's fate is decided step by step, and the first reason against its label stays: the window, then the sanity gate,
+duplicates, thinning in time, the cap. Candidates about which nothing speaks are `OVER_CAP` until they are chosen.
+"""
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from al_engine.config import SelectionConfig
 from al_engine.frames import BoolArray, FloatArray, IntArray
-
-MEV_PER_EV = 1000.0
+from al_engine.window import Window
 
 
 class Fate(IntEnum):
@@ -22,16 +25,26 @@ class Fate(IntEnum):
     LABELLED = 2
     """Candidate, chosen and labelled."""
     OVER_CAP = 3
-    """Candidate, left by lot: more candidates than labels per iteration."""
+    """Candidate, left out: more candidates than labels per iteration."""
     TOO_CLOSE = 4
     """Candidate with atoms closer than the gate allows."""
     REFUSED = 5
     """Candidate that no labeler takes (element, electrons, cell)."""
     LABEL_FAILED = 6
     """Candidate, chosen, but its label failed: a recorded failure."""
+    UNSOUND = 7
+    """The frame on which a trajectory was stopped; counts as rejected."""
+    CORRELATED = 8
+    """Candidate too soon before or after another one of its trajectory."""
+    DUPLICATE = 9
+    """Candidate that is in the data set or the test set, or was chosen, already."""
+    FRAGMENTED = 10
+    """Candidate with a bond longer than the gate allows."""
 
 
-CANDIDATE_FATES = (Fate.LABELLED, Fate.OVER_CAP, Fate.TOO_CLOSE, Fate.REFUSED, Fate.LABEL_FAILED)
+REJECTED_FATES = (Fate.REJECTED, Fate.UNSOUND)
+CANDIDATE_FATES = tuple(fate for fate in Fate if fate not in {Fate.ACCURATE, *REJECTED_FATES})
+FateArray: TypeAlias = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,50 +68,50 @@ class Counts:
 
 
 def count(fates: NDArray[np.integer]) -> Counts:
-    """Counts of an array of fates."""
-    accurate, rejected = (int(np.sum(fates == fate)) for fate in (Fate.ACCURATE, Fate.REJECTED))
+    """Counts of an array of fates. Candidates count whether or not they were labelled, and why not."""
+    accurate = int(np.sum(fates == Fate.ACCURATE))
+    rejected = int(np.isin(fates, REJECTED_FATES).sum())
     return Counts(sampled=len(fates), accurate=accurate, candidate=len(fates) - accurate - rejected, rejected=rejected)
 
 
-def in_window(deviation: FloatArray, config: SelectionConfig) -> BoolArray:
-    """Whether each deviation (eV/Å) lies in the window, both ends included."""
-    lower, upper = _window(config)
-    return np.asarray((deviation >= lower) & (deviation <= upper))
+def count_fates(fates: NDArray[np.integer]) -> dict[str, int]:
+    """How many frames have each fate, by its name in lower case; fates that no frame has are left out."""
+    numbers, counts = np.unique(fates, return_counts=True)
+    return {Fate(number).name.lower(): n for number, n in zip(numbers.tolist(), counts.tolist(), strict=True)}
 
 
-def _window(config: SelectionConfig) -> tuple[float, float]:
-    """Both ends in eV/Å. The quotient is the number nearest the decimal; times 1e-3 would often miss it."""
-    return config.lower_mev_per_ang / MEV_PER_EV, config.upper_mev_per_ang / MEV_PER_EV
-
-
-def select(
-    deviation: FloatArray,
-    *,
-    too_close: BoolArray,
-    refused: BoolArray,
-    config: SelectionConfig,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.int8], IntArray]:
-    """Decide every sampled frame's fate.
+def window_fates(deviation: FloatArray, net_force: FloatArray, *, sound: BoolArray, window: Window) -> FateArray:
+    """Fates by the window: accurate, rejected, unsound; candidates are `OVER_CAP` for now.
 
     Args:
         deviation: Deviation of S frames in eV/Å, shape (S,), of the kind the config asks for.
-        too_close: Frames whose atoms are closer than the gate allows, shape (S,).
-        refused: Frames that no labeler would take, shape (S,).
-        config: Window and cap.
-        rng: Draws the lots when there are more candidates than labels.
+        net_force: Largest deviation of a molecule's net force in eV/Å, shape (S,).
+        sound: False for frames on which a trajectory was stopped, shape (S,).
+        window: The window.
+    """
+    fates = np.full(len(deviation), Fate.OVER_CAP, dtype=np.int8)
+    fates[window.accurate(deviation, net_force)] = Fate.ACCURATE
+    fates[~window.trusted(deviation, net_force)] = Fate.REJECTED
+    fates[~sound] = Fate.UNSOUND
+    return fates
+
+
+def open_candidates(fates: FateArray) -> IntArray:
+    """Indices, ascending, of the candidates about which nothing speaks so far."""
+    return np.flatnonzero(fates == Fate.OVER_CAP)
+
+
+def choose(fates: FateArray, order: IntArray, max_labels: int) -> IntArray:
+    """Choose frames to label: `LABELLED` stands for chosen from here on.
+
+    Args:
+        fates: Fates of S frames, shape (S,); changed in place.
+        order: Candidates in the order in which they would be labelled, shape (C,).
+        max_labels: How many labels there are.
 
     Returns:
-        Fates, shape (S,), in which `LABELLED` stands for chosen, and the indices of the chosen frames, ascending.
+        Indices of the chosen frames, ascending.
     """
-    candidate = in_window(deviation, config)
-    fates = np.full(len(deviation), Fate.REJECTED, dtype=np.int8)  # NaN is in no window
-    fates[deviation < _window(config)[0]] = Fate.ACCURATE
-    fates[candidate] = Fate.OVER_CAP
-    fates[candidate & refused] = Fate.REFUSED
-    fates[candidate & too_close] = Fate.TOO_CLOSE
-    eligible = np.flatnonzero(fates == Fate.OVER_CAP)
-    if len(eligible) > config.max_labels:
-        eligible = np.sort(rng.choice(eligible, size=config.max_labels, replace=False))
-    fates[eligible] = Fate.LABELLED
-    return fates, eligible.astype(np.int64)
+    chosen = np.sort(order[:max_labels])
+    fates[chosen] = Fate.LABELLED
+    return chosen

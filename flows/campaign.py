@@ -81,7 +81,8 @@ def sample_task(iteration: int, temperature_index: int, kelvin: float) -> None:
 @task(name="select", task_run_name="select frames", cache_policy=NO_CACHE)
 def select_task(iteration: int) -> None:
     """Decide the fate of every sampled frame."""
-    _run_stage("select frames", lambda _: session().campaign.select(iteration))
+    campaign = session().campaign
+    _run_stage("select frames", lambda progress: campaign.select(iteration, progress))
 
 
 @task(name="evaluate", task_run_name="evaluate committee", cache_policy=NO_CACHE)

@@ -52,6 +52,7 @@ def write_label_part(
     config: LabelsConfig,
     level: LevelOfTheory,
     min_distance_ang: float,
+    min_contact_factor: float,
     progress: Progress,
 ) -> None:
     """Label a chunk of frames and publish it as a part; labels finished before a kill are taken from its journal."""
@@ -62,6 +63,7 @@ def write_label_part(
             frames,
             config,
             min_distance_ang=min_distance_ang,
+            min_contact_factor=min_contact_factor,
             done=journal.done,
             record=journal.record,
             progress=progress,

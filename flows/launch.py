@@ -66,7 +66,12 @@ def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
     config = with_backend(config)
     level = level_of_theory(config.labels, periodic=system.frame.is_periodic)
     is_xtb = level.backend != "ase"
-    reason = screen_frame(system.frame, min_distance_ang=config.selection.min_distance_ang, check_spin=is_xtb)
+    reason = screen_frame(
+        system.frame,
+        min_distance_ang=config.selection.min_distance_ang,
+        min_contact_factor=config.selection.min_contact_factor,
+        check_spin=is_xtb,
+    )
     if reason is not None:
         raise InputError(f"the system cannot be labelled: {reason}")
     return Preflight(config, system, level)

@@ -7,61 +7,72 @@ from pathlib import Path
 import numpy as np
 
 from al_engine.frame_io import read_frames
-from al_engine.frames import BoolArray, Frame, IntArray
+from al_engine.frames import Frame, IntArray
 from al_engine.parts import open_part
 from al_engine.records import TemperatureRecord, temperature_record
-from labelers.screen import screen_frame
-from samplers.explosion import closest_distance
 
-COLUMNS = ("deviation_norm", "deviation_component", "worst_atom")
+COLUMNS = (
+    "deviation_norm",
+    "deviation_component",
+    "worst_atom",
+    "net_force_deviation",
+    "worst_molecule",
+    "sound",
+    "replica",
+    "step",
+)
 COMPLETED = b"completed"
 
 
 @dataclass(frozen=True, slots=True)
 class SampledFrames:
-    """All frames of an iteration, temperature after temperature.
+    """All S frames of an iteration, temperature after temperature.
 
     Attributes:
-        frames: The S frames.
-        source: Which sample part each is from, and its place in it, shape (S, 2).
-        columns: Arrays of shape (S,): both deviations in eV/Å, and the atom with the largest.
+        paths: The sample parts.
+        source: Which sample part each frame is from, and its place in it, shape (S, 2).
+        columns: What the parts say of each frame, `COLUMNS`, arrays of shape (S,).
     """
 
-    frames: list[Frame]
+    paths: tuple[Path, ...]
     source: IntArray
     columns: dict[str, np.ndarray]
 
+    def frames(self, indices: IntArray) -> list[Frame]:
+        """Read some of the frames; indices ascending."""
+        frames: list[Frame] = []
+        for part, path in enumerate(self.paths):
+            rows = self.source[indices[self.source[indices, 0] == part], 1]
+            with open_part(path) as root:
+                frames += read_frames(root["frames"], rows=rows)
+        return frames
+
+    def trajectories(self) -> list[list[IntArray]]:
+        """Indices of the frames of every trajectory in order of time, a list for each sample part."""
+        found = []
+        for part in range(len(self.paths)):
+            here = np.flatnonzero(self.source[:, 0] == part)
+            replica, step = self.columns["replica"][here], self.columns["step"][here]
+            order = here[np.lexsort((step, replica))]
+            found.append(np.split(order, np.flatnonzero(np.diff(self.columns["replica"][order])) + 1))
+        return found
+
 
 def read_sampled(paths: Sequence[Path]) -> SampledFrames:
-    """Read sample parts in order."""
-    frames: list[Frame] = []
+    """Read sample parts in order, but for the structures."""
     source: list[IntArray] = []
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     for index, path in enumerate(paths):
         with open_part(path) as root:
-            here = read_frames(root["frames"])
             for name, values in columns.items():
                 values.append(root[name][()])
-        frames += here
-        source.append(np.column_stack([np.full(len(here), index), np.arange(len(here))]).astype(np.int64))
+        size = len(columns["step"][-1])
+        source.append(np.column_stack([np.full(size, index), np.arange(size)]).astype(np.int64))
     return SampledFrames(
-        frames=frames,
+        paths=tuple(paths),
         source=np.concatenate(source),
         columns={name: np.concatenate(values) for name, values in columns.items()},
     )
-
-
-def gate(
-    frames: Sequence[Frame], candidates: BoolArray, *, min_distance_ang: float, check_spin: bool
-) -> tuple[BoolArray, BoolArray]:
-    """Which candidates have atoms too close, and which no labeler takes for another reason, each shape (S,)."""
-    too_close, refused = np.zeros(len(frames), dtype=bool), np.zeros(len(frames), dtype=bool)
-    for index in np.flatnonzero(candidates).tolist():
-        frame = frames[index]
-        too_close[index] = closest_distance(frame.positions, frame.cell, frame.pbc) < min_distance_ang
-        reason = screen_frame(frame, min_distance_ang=min_distance_ang, check_spin=check_spin)
-        refused[index] = reason is not None and not too_close[index]
-    return too_close, refused
 
 
 def temperature_records(paths: Sequence[Path], fates: np.ndarray, *, deviation: str) -> tuple[TemperatureRecord, ...]:

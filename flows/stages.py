@@ -4,7 +4,6 @@ Nothing here knows Prefect. Every stage is safe to run twice: a finished part is
 """
 
 import hashlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ import h5py
 import numpy as np
 
 from al_engine.errors import InputError
-from al_engine.frame_io import read_frames, write_frames, write_labelled
+from al_engine.frame_io import read_frames, write_labelled
 from al_engine.frames import Frame
 from al_engine.ledger import Ledger, Part
 from al_engine.parts import open_part
 from al_engine.protocols import Progress, silent
 from al_engine.records import IterationRecord
-from al_engine.seeds import derived_rng, derived_seed
-from al_engine.selection import Fate, count, in_window, select
+from al_engine.seeds import derived_seed
+from al_engine.selection import CANDIDATE_FATES, Fate, count, count_fates
 from al_engine.verdict import Verdict, judge, sampling_steps
 from flows import jobs, names
 from flows.labelling import Labels, chunks, read_labels, refuse_other_level, write_label_part
-from flows.sampled import COMPLETED, gate, read_sampled, temperature_records
+from flows.sampled import COMPLETED, temperature_records
 from flows.workers import ComputePool
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
@@ -177,35 +176,33 @@ class Campaign:
         typical = 1e3 * float(np.median(deviation)) if len(deviation) else float("nan")
         return f"{len(deviation)} frames, median deviation {typical:.0f} meV/Å, trajectories stopped: {stopped}"
 
-    def select(self, iteration: int) -> str:
-        """Decide every sampled frame's fate and draw the frames to label."""
+    def select(self, iteration: int, progress: Progress = silent) -> str:
+        """Decide every sampled frame's fate and choose the frames to label."""
         config = self.config.selection
-        samples = self._samples(iteration)
-
-        def fill(root: h5py.File) -> None:
-            start = time.perf_counter()
-            sampled = read_sampled([part.path for part in samples])
-            deviation = sampled.columns[f"deviation_{config.deviation}"]
-            too_close, refused = gate(
-                sampled.frames,
-                in_window(deviation, config),
-                min_distance_ang=config.min_distance_ang,
-                check_spin=self.level.backend != "ase",
-            )
-            rng = derived_rng(self.config.seed, "select", iteration)
-            fates, chosen = select(deviation, too_close=too_close, refused=refused, config=config, rng=rng)
-            write_frames(root.create_group("selected"), [sampled.frames[index] for index in chosen])
-            root["chosen"], root["fate"], root["source"] = chosen, fates, sampled.source
-            for name, values in sampled.columns.items():
-                root[name] = values
-            root.attrs["fates"] = [fate.name.lower() for fate in Fate]
-            root.attrs["seconds"] = time.perf_counter() - start
-
-        inputs = {"selection": config.model_dump(mode="json"), "seed": self.config.seed, "iteration": iteration}
-        part = self._here(names.selection(iteration), inputs, samples, fill)
+        looked_back = config.adaptive.iterations if config.adaptive.enabled else 1
+        sampled = range(max(0, iteration + 1 - looked_back), iteration + 1)
+        part = self._in_worker(
+            names.selection(iteration),
+            jobs.select_job,
+            {"selection": config.model_dump(mode="json"), "seed": self.config.seed, "iteration": iteration},
+            [
+                self._part(names.INITIAL_FRAMES),
+                *(part for k in sampled for part in self._samples(k)),
+                *self._dataset_before(iteration),
+                *(self._part(names.selection(k)) for k in range(iteration)),
+                self._part(names.member(iteration, 0)),
+            ],
+            progress,
+            iteration=iteration,
+            device=self._device,
+        )
         with open_part(part.path) as root:
-            counts, n_chosen = count(root["fate"][()]), len(root["chosen"])
-        return f"{n_chosen} of {counts.candidate} candidates among {counts.sampled} frames chosen"
+            fates, chosen = root["fate"][()], len(root["chosen"])
+        counts = count(fates)
+        left_out = count_fates(fates[np.isin(fates, CANDIDATE_FATES) & (fates != Fate.LABELLED)])
+        reasons = ", ".join(f"{name} {number}" for name, number in left_out.items())
+        summary = f"{chosen} of {counts.candidate} candidates among {counts.sampled} frames chosen"
+        return f"{summary} ({reasons})" if reasons else summary
 
     def chunks(self, iteration: int) -> list[tuple[int, int]]:
         """Ranges of an iteration's chosen frames that are labelled together, counted from 1."""
@@ -220,6 +217,8 @@ class Campaign:
         inputs = {
             "level": self.level.fingerprint(),
             "max_force_ev_per_ang": settings.max_force_ev_per_ang,
+            "min_distance_ang": self.config.selection.min_distance_ang,
+            "min_contact_factor": self.config.selection.min_contact_factor,
             "range": [first, last],
         }
 
@@ -232,6 +231,7 @@ class Campaign:
                 config=settings,
                 level=self.level,
                 min_distance_ang=self.config.selection.min_distance_ang,
+                min_contact_factor=self.config.selection.min_contact_factor,
                 progress=progress,
             )
 

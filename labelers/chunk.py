@@ -16,6 +16,7 @@ def label_chunk(
     config: LabelsConfig,
     *,
     min_distance_ang: float,
+    min_contact_factor: float = 0.0,
     done: Mapping[int, LabelOutcome] | None = None,
     record: Record = forget,
     progress: Progress = silent,
@@ -27,6 +28,7 @@ def label_chunk(
         frames: Frames to label.
         config: Settings of the labels.
         min_distance_ang: Frames with two atoms closer than this, periodic images included, are refused, Å.
+        min_contact_factor: The same in units of the sum of their covalent radii.
         done: Outcomes that are there already, by index: these frames are not computed again.
         record: Given every new outcome the moment it is there, with its frame's index, in any order.
         progress: Told about every frame that is finished.
@@ -42,6 +44,7 @@ def label_chunk(
         screen_frame(
             frame,
             min_distance_ang=min_distance_ang,
+            min_contact_factor=min_contact_factor,
             max_atomic_number=GFN2_MAX_ATOMIC_NUMBER if gfn2 else LAST_ELEMENT,
             check_spin=gfn2,
         )

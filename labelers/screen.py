@@ -4,10 +4,12 @@ GFN2-xTB codes answer some impossible questions with a plausible number, and som
 what can be known to be wrong is refused here, where it costs microseconds.
 """
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from al_engine.frames import Frame
+from al_engine.frames import Frame, IntArray
 from labelers.protocol import LabelReason
 
 GFN2_MAX_ATOMIC_NUMBER = 86
@@ -49,20 +51,40 @@ def screen_frame(
     frame: Frame,
     *,
     min_distance_ang: float,
+    min_contact_factor: float = 0.0,
     max_atomic_number: int = GFN2_MAX_ATOMIC_NUMBER,
     check_spin: bool = True,
 ) -> str | None:
-    """Why a frame must not be labelled.
+    """Why a frame must not be labelled: `screen_system`, then `screen_contacts`.
 
     Args:
         frame: The frame.
-        min_distance_ang: Smallest distance allowed between two atoms, periodic images included, Å.
+        min_distance_ang: As in `screen_contacts`.
+        min_contact_factor: As in `screen_contacts`.
+        max_atomic_number: As in `screen_system`.
+        check_spin: As in `screen_system`.
+
+    Returns:
+        The reason in words, or None if the frame is fit to be labelled.
+    """
+    return screen_system(frame, max_atomic_number=max_atomic_number, check_spin=check_spin) or screen_contacts(
+        frame, min_distance_ang=min_distance_ang, min_contact_factor=min_contact_factor
+    )
+
+
+def screen_system(
+    frame: Frame, *, max_atomic_number: int = GFN2_MAX_ATOMIC_NUMBER, check_spin: bool = True
+) -> str | None:
+    """Why no backend takes a frame: no atoms, elements, cell, electrons, or positions that are not finite.
+
+    Args:
+        frame: The frame.
         max_atomic_number: Heaviest element that the backend knows.
         check_spin: Whether charge and unpaired electrons must fit a GFN2-xTB calculation; classical potentials know
             neither.
 
     Returns:
-        The reason in words, or None if the frame is fit to be labelled.
+        The reason in words, or None.
     """
     if len(frame) == 0:
         return "the frame has no atoms"
@@ -73,10 +95,35 @@ def screen_frame(
     if outside.size:
         atom = int(outside[0])
         return f"atom {atom} has Z = {frame.numbers[atom]}; the backend knows 1 to {max_atomic_number}"
+    return _screen_cell(frame) or (_screen_electrons(frame) if check_spin else None)
+
+
+def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor: float = 0.0) -> str | None:
+    """Which two atoms of a frame are too close.
+
+    Args:
+        frame: The frame; its positions are finite and its elements have been screened.
+        min_distance_ang: Smallest distance allowed between any two atoms, periodic images included, Å.
+        min_contact_factor: The same in units of the sum of their covalent radii (Cordero et al., Dalton Trans. 2832
+            (2008), as ASE has them); the larger of both limits counts.
+
+    Returns:
+        The reason in words, of the two atoms furthest below their limit, or None.
+    """
+    from ase.data import covalent_radii
+    from vesin import NeighborList
+
+    radii = min_contact_factor * covalent_radii[frame.numbers]
+    first, second, distances = NeighborList(
+        cutoff=max(min_distance_ang, 2.0 * float(radii.max())), full_list=False
+    ).compute(points=frame.positions, box=frame.cell, periodic=frame.is_periodic, quantities="ijd")
+    limits = np.maximum(min_distance_ang, radii[first] + radii[second])
+    if not (distances < limits).any():
+        return None
+    worst = int(np.argmin(distances / limits))
     return (
-        _screen_cell(frame)
-        or (_screen_electrons(frame) if check_spin else None)
-        or _screen_distances(frame, min_distance_ang)
+        f"atoms {int(first[worst])} and {int(second[worst])} are {distances[worst]:.3f} Å apart, "
+        f"closer than {limits[worst]:.3g} Å"
     )
 
 
@@ -93,10 +140,16 @@ def _screen_cell(frame: Frame) -> str | None:
     return None
 
 
+@cache
+def _valence_table() -> IntArray:
+    """`gfn2_valence` of every element, by atomic number; zeros for 0."""
+    return np.array([(0, 0), *map(gfn2_valence, range(1, GFN2_MAX_ATOMIC_NUMBER + 1))])
+
+
 def _screen_electrons(frame: Frame) -> str | None:
     # Valence electrons are what GFN2-xTB fills orbitals with; it counts a lanthanide's 4f electrons as core.
-    per_atom = np.array([gfn2_valence(int(z)) for z in frame.numbers])
-    n_electrons, n_orbitals = int(per_atom[:, 0].sum()) - frame.charge, int(per_atom[:, 1].sum())
+    valence, n_orbitals = _valence_table()[frame.numbers].sum(axis=0).tolist()
+    n_electrons = valence - frame.charge
     n_unpaired = frame.unpaired_electrons
     if n_electrons < 0:
         return f"charge {frame.charge} takes away more than all valence electrons"
@@ -107,21 +160,6 @@ def _screen_electrons(frame: Frame) -> str | None:
     if n_electrons + n_unpaired > 2 * n_orbitals:
         return f"{n_electrons} valence electrons, {n_unpaired} unpaired, do not fit into {n_orbitals} valence orbitals"
     return None
-
-
-def _screen_distances(frame: Frame, min_distance_ang: float) -> str | None:
-    from vesin import NeighborList
-
-    first, second, distances = NeighborList(cutoff=min_distance_ang, full_list=False).compute(
-        points=frame.positions, box=frame.cell, periodic=frame.is_periodic, quantities="ijd"
-    )
-    if len(distances) == 0:
-        return None
-    closest = int(np.argmin(distances))
-    return (
-        f"atoms {int(first[closest])} and {int(second[closest])} are {distances[closest]:.3f} Å apart, "
-        f"closer than {min_distance_ang:g} Å"
-    )
 
 
 def screen_label(

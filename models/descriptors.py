@@ -14,7 +14,7 @@ BATCH_ATOMS = 2000
 """At a time, to bound memory; a larger frame is a batch of its own."""
 
 
-def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progress = silent) -> list[FloatArray]:
+def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progress = silent) -> Iterator[FloatArray]:
     """The scalar features of every atom after each of the model's layers.
 
     They are what the model makes energies of: two atoms alike in them have alike energies. They are invariant under
@@ -26,14 +26,14 @@ def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progre
         frames: F frames.
         progress: Told how many frames are done.
 
-    Returns:
+    Yields:
         One array (N, D) per frame, no unit; D is the number of channels times the number of layers (of both towers,
         for `fusion: energy`).
 
     Raises:
         InputError: If a frame has an element the model does not know.
     """
-    descriptors: list[FloatArray] = []
+    done = 0
     for batch in _batches(frames):
         atoms = AtomBatch.of(batch, model.constants.elements, device=model.identity.device)
         positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(model.identity.device)
@@ -42,9 +42,9 @@ def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progre
             vectors = graph.vectors(positions.index_select(0, atoms.order))
             features = model.invariant_features(graph, model.edge_features(vectors, graph.columns))
         by_atom = features.index_select(0, atoms.inverse).double().cpu().numpy()
-        descriptors.extend(np.split(by_atom, np.cumsum(atoms.sizes)[:-1]))
-        progress(len(descriptors), len(frames))
-    return descriptors
+        yield from np.split(by_atom, np.cumsum(atoms.sizes)[:-1])
+        done += len(batch)
+        progress(done, len(frames))
 
 
 def _batches(frames: Sequence[Frame]) -> Iterator[list[Frame]]:

@@ -60,11 +60,11 @@ def test_periodic_frames_may_be_wrapped(model):
 
 def test_batches_do_not_show(model, random_cluster, monkeypatch):
     frames = [random_cluster(n_atoms, seed=n_atoms) for n_atoms in (3, 9, 5, 1)]
-    together, told = atom_descriptors(model, frames), []
+    together, told = list(atom_descriptors(model, frames)), []
     monkeypatch.setattr(descriptors, "BATCH_ATOMS", 8)
-    apart = atom_descriptors(model, frames, progress=lambda done, total, _note="": told.append((done, total)))
+    apart = list(atom_descriptors(model, frames, progress=lambda done, total, _note="": told.append((done, total))))
     assert [len(rows) for rows in apart] == [3, 9, 5, 1]
     for here, there in zip(together, apart, strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-11, atol=1e-10)
     assert told == [(1, 4), (2, 4), (4, 4)]
-    assert atom_descriptors(model, []) == []
+    assert list(atom_descriptors(model, [])) == []
