@@ -26,17 +26,26 @@ def write_file(path: Path, content: bytes) -> None:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        publish(temporary, path)
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a file that is on disk its name; the name is on disk too when this returns.
+
+    Raises:
+        OSError: If that cannot be done.
+    """
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def disk_error(path: Path, error: OSError) -> ResumableError:

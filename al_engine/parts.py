@@ -13,10 +13,14 @@ import numpy as np
 
 from al_engine.disk import write_file
 from al_engine.errors import LedgerError
+from al_engine.streamed import streamed_hdf5
 
 SCHEMA_VERSION = 1
 VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds"})
 """Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
+
+BLOCK_BYTES = 2**24
+"""How much of a data set is hashed at a time."""
 
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 """What h5py raises on damaged bytes, depending on what they were: data, a name, a type, an address."""
@@ -47,10 +51,11 @@ def content_hash(root: h5py.Group) -> str:
         }
         digest.update(_json([name, attributes]))
         if isinstance(item, h5py.Dataset):
-            array = np.asarray(item[()])
-            digest.update(_json([str(array.dtype.descr), array.shape]))
-            # The bytes of variable-length strings are pointers.
-            digest.update(_json(array) if array.dtype.hasobject else array.tobytes())
+            for number, array in enumerate(_blocks(item)):
+                if number == 0:
+                    digest.update(_json([str(array.dtype.descr), item.shape]))
+                # The bytes of variable-length strings are pointers.
+                digest.update(_json(array) if array.dtype.hasobject else array.tobytes())
 
     add("", root)
     names: list[str] = []
@@ -58,6 +63,16 @@ def content_hash(root: h5py.Group) -> str:
     for name in sorted(names):
         add(name, root[name])
     return digest.hexdigest()
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+    """A data set's content, in rows that fit the memory unless their bytes are not what is hashed."""
+    if not dataset.shape or dataset.dtype.hasobject or dataset.nbytes <= BLOCK_BYTES:
+        yield np.asarray(dataset[()])
+        return
+    rows = max(1, BLOCK_BYTES * len(dataset) // dataset.nbytes)
+    for first in range(0, len(dataset), rows):
+        yield np.asarray(dataset[first : first + rows])
 
 
 def _json(value: Any) -> bytes:
@@ -89,18 +104,19 @@ def in_memory_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 @contextmanager
-def write_part(path: Path, *, kind: str, key: str) -> Iterator[h5py.File]:
+def write_part(path: Path, *, kind: str, key: str, streamed: bool = False) -> Iterator[h5py.File]:
     """Write a part: all of it or nothing, and on disk when the block ends.
 
     Args:
         path: Where the part will be; `path` + ".tmp" is used meanwhile.
         kind: Name of the stage.
         key: From `part_key`.
+        streamed: Whether it grows on disk, as it is written, and not in memory.
 
     Raises:
         ResumableError: If the disk is full or can't be written to.
     """
-    with in_memory_hdf5(path) as root:
+    with (streamed_hdf5 if streamed else in_memory_hdf5)(path) as root:
         root.attrs.update(schema_version=SCHEMA_VERSION, kind=kind, key=key)
         yield root
         root.attrs["content_hash"] = content_hash(root)

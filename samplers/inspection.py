@@ -46,10 +46,10 @@ def inspect(batch: Batch, *, step: int, rules: Rules, molecule_of_atom: IntArray
             stopped.append(place)
             continue
         frame = batch.frames[place].with_positions(here)
-        worst = float(norm.max())
-        one.doubtful = one.doubtful + 1 if worst > rules.trusted_deviation else 0
+        disagreement = float((norm if rules.deviation == "norm" else component).max())
+        one.doubtful = one.doubtful + 1 if disagreement > rules.trusted_deviation else 0
         reason = one.limits.broken_by(
-            frame, deviation=worst, temperature_kelvin=kinetic, energy_jump=energy - one.energy
+            frame, deviation=disagreement, temperature_kelvin=kinetic, energy_jump=energy - one.energy
         )
         if reason is None and one.doubtful >= rules.stop_strides:
             reason = StopReason.UNTRUSTED
@@ -67,7 +67,7 @@ def inspect(batch: Batch, *, step: int, rules: Rules, molecule_of_atom: IntArray
             temperature_kelvin=one.target_kelvin,
             kinetic_kelvin=kinetic,
             energy=energy,
-            deviation_norm=worst,
+            deviation_norm=float(norm.max()),
             deviation_component=float(component.max()),
             worst_atom=int(norm.argmax()),
             net_force_deviation=net,

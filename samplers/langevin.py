@@ -4,6 +4,7 @@ One member of the committee, or its mean, moves the atoms; the whole committee i
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ def run_langevin(
     stop_deviation: float,
     seed: int,
     trusted_deviation: float = np.inf,
+    deviation: Literal["norm", "component"] = "norm",
     stop_strides: int = 1,
     refill: bool = False,
     driver: int | None = 0,
@@ -58,9 +60,10 @@ def run_langevin(
         timestep_fs: Time step, fs.
         friction_per_ps: Langevin friction, 1/ps; 0 conserves energy.
         stride_steps: Steps between two sampled frames; the first is sampled at this step.
-        stop_deviation: Force deviation (norm) in eV/Å above which a trajectory is stopped.
+        stop_deviation: Force deviation in eV/Å above which a trajectory is stopped.
         seed: Seed of velocities, noise and refills.
-        trusted_deviation: Force deviation (norm) in eV/Å above which a frame is not trusted.
+        trusted_deviation: Force deviation in eV/Å above which a frame is not trusted.
+        deviation: Which deviation is meant.
         stop_strides: A trajectory not trusted at so many strides in a row is stopped.
         refill: Whether another trajectory starts in the place of a stopped one, from a sound and trusted frame of this
             run at the same temperature, or one of `frames` if there is none; at most `MAX_REFILLS` times in a place.
@@ -82,7 +85,7 @@ def run_langevin(
         InputError: If the device's memory is too small for one replica.
     """
     _refuse_nonsense(frames, temperatures_kelvin, wall=wall, barostat=barostat)
-    rules = Rules(stop_deviation, trusted_deviation, stop_strides, wall, bonds, barostat)
+    rules = Rules(stop_deviation, trusted_deviation, stop_strides, wall, bonds, barostat, deviation)
     trajectories = [
         Trajectory.begin(
             _whole(frame, bonds),

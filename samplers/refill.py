@@ -85,9 +85,8 @@ class Refills:
     def learn(self, rows: Rows) -> None:
         """Take note of sampled frames."""
         columns = rows.columns
-        for frame, index, step, sound, deviation in zip(
-            rows.frames, *(columns[name] for name in ("replica", "step", "sound", "deviation_norm")), strict=True
-        ):
+        names = ("replica", "step", "sound", f"deviation_{self._rules.deviation}")
+        for frame, index, step, sound, deviation in zip(rows.frames, *(columns[name] for name in names), strict=True):
             if sound and deviation < self._rules.trusted_deviation:
                 self._pools[self._pool_of[int(index)]].offer(frame, trajectory=int(index), step=int(step))
 

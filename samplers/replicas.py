@@ -1,7 +1,7 @@
 """Trajectories, and the places of a batch that they take: where one is stopped, another can go on in its place."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -20,12 +20,13 @@ class Rules:
     """What every trajectory of a run is held to.
 
     Attributes:
-        stop_deviation: Force deviation (norm) above which it is stopped, eV/Å.
+        stop_deviation: Force deviation above which it is stopped, eV/Å.
         trusted_deviation: Force deviation above which a frame is not trusted, eV/Å.
         stop_strides: Strides in a row above `trusted_deviation` after which it is stopped.
         wall: Spherical wall, or None.
         bonds: Bonds that must not break, or None.
         barostat: Barostat of boxes, or None.
+        deviation: Which deviation is meant.
     """
 
     stop_deviation: float
@@ -34,6 +35,7 @@ class Rules:
     wall: SphericalWall | None = None
     bonds: Bonds | None = None
     barostat: Barostat | None = None
+    deviation: Literal["norm", "component"] = "norm"
 
 
 @dataclass(slots=True)

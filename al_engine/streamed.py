@@ -1,0 +1,130 @@
+"""HDF5 files that grow on disk while they are written, for content that need not fit the memory.
+
+HDF5 does not survive a full disk: a file it cannot flush stays open in the library, which then crashes at the end of
+the process. So it writes through a Python file that reports the first error, and from then on only pretends to write.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from al_engine.disk import disk_error, publish
+
+CHUNK_BYTES = 2**16
+"""Largest chunk of a growing data set: what is written at a time."""
+
+
+class _Spool:
+    """What HDF5 takes for a file."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self.error: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        """Write all of the bytes."""
+        size, left = len(data), memoryview(data)
+        with self._reported_once():
+            while left:
+                left = left[self._handle.write(left) :]
+        return size
+
+    def truncate(self, size: int) -> int:
+        """Make the file so long."""
+        with self._reported_once():
+            self._handle.truncate(size)
+        return size
+
+    @contextmanager
+    def _reported_once(self) -> Iterator[None]:
+        if self.error is None:
+            try:
+                yield
+            except OSError as error:
+                self.error = error
+                raise
+        else:
+            with suppress(OSError):
+                yield
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read as many bytes as the buffer has, or all there are."""
+        return int(self._handle.readinto(buffer))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        return int(self._handle.seek(offset, whence))
+
+    def tell(self) -> int:
+        """The place."""
+        return int(self._handle.tell())
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+
+@contextmanager
+def streamed_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Write an HDF5 file: all of it or nothing, and on disk when the block ends; never all of it in memory.
+
+    Args:
+        path: The file; `path` + ".tmp" grows meanwhile.
+
+    Raises:
+        ResumableError: If the disk is full or can't be written to; from inside the block too, where HDF5 notices.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        handle = temporary.open("w+b", buffering=0)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    try:
+        with handle:
+            spool = _Spool(handle)
+            try:
+                with h5py.File(spool, "w") as root:
+                    yield root
+            except Exception as error:
+                if spool.error is not None:
+                    raise disk_error(path, spool.error) from error
+                raise
+            try:
+                if spool.error is not None:
+                    raise spool.error
+                os.fsync(handle.fileno())
+                publish(temporary, path)
+            except OSError as error:
+                raise disk_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def growing(
+    group: h5py.Group, name: str, *, row: tuple[int, ...] = (), dtype: np.dtype | type, expected: int
+) -> h5py.Dataset:
+    """A data set without rows, to append to.
+
+    Args:
+        group: Where it will be.
+        name: Its name.
+        row: Shape of one row.
+        dtype: Type of its numbers.
+        expected: How many rows there will be at most, about: a small one takes no more room than it needs.
+    """
+    kind = np.dtype(dtype)
+    row_bytes = kind.itemsize * int(np.prod(row, dtype=np.int64))
+    rows = max(1, min(expected, CHUNK_BYTES // row_bytes))
+    return group.create_dataset(name, shape=(0, *row), maxshape=(None, *row), chunks=(rows, *row), dtype=kind)
+
+
+def append_rows(dataset: h5py.Dataset, rows: np.ndarray) -> None:
+    """Append rows to a data set of `growing`."""
+    before = len(dataset)
+    dataset.resize(before + len(rows), axis=0)
+    dataset[before:] = rows
