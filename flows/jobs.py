@@ -18,7 +18,6 @@ from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_seed
 from flows import names
-from flows.starts import starting_frames
 
 if TYPE_CHECKING:
     from models.committee import Committee
@@ -134,57 +133,22 @@ def sample_job(
     progress: Progress,
 ) -> None:
     """Run the replicas of one temperature and record their frames, deviations and ends."""
-    from samplers.explosion import Bonds
-    from samplers.langevin import run_langevin
-    from samplers.walls import SphericalWall, wall_radius
+    from flows.sampling import sample_temperature
 
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))
-    config, sampling = ledger.config, ledger.config.sampling
-    temperature = sampling.temperatures_kelvin[temperature_index]
+    temperature = ledger.config.sampling.temperatures_kelvin[temperature_index]
     committee = _committee(ledger, iteration, device, evaluations=steps)
-    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
-        system = read_frames(root["system"])[0]
-        bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
-        around = [
-            frame
-            for frame, stretched in zip(read_frames(root["train"]), root["train"]["stretched"], strict=True)
-            if not stretched
-        ]
-    wall = None
-    if not system.is_periodic:
-        radius = sampling.wall_radius_ang or wall_radius(around)
-        wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
-    frames = starting_frames(ledger, iteration=iteration, temperature_kelvin=temperature)
-    sampled = run_langevin(
-        committee,
-        frames,
-        temperatures_kelvin=[temperature] * len(frames),
-        driver=names.driver(iteration, temperature_index, committee.n_members),
-        steps=steps,
-        timestep_fs=sampling.timestep_fs,
-        friction_per_ps=sampling.friction_per_ps,
-        stride_steps=sampling.stride_steps,
-        stop_deviation=sampling.stop_deviation_mev_per_ang * 1e-3,
-        wall=wall,
-        bonds=bonds,
-        seed=derived_seed(config.seed, "sample", iteration, temperature_index),
-        device=committee.device,
-        progress=progress,
-    )
-    with write_part(Path(path), kind=names.sample(iteration, temperature), key=key) as root:
-        write_frames(root.create_group("frames"), sampled.frames)
-        write_frames(root.create_group("final"), sampled.final)
-        for name in ("replica", "step", "kinetic_kelvin", "energy", "worst_atom", "sound"):
-            root[name] = getattr(sampled, name)
-        root["deviation_norm"] = sampled.deviation_norm
-        root["deviation_component"] = sampled.deviation_component
-        root["stop_reason"] = np.array([reason.value for reason in sampled.stop_reason], dtype="S")
-        root["stop_step"] = sampled.stop_step
-        root.attrs["temperature_kelvin"] = temperature
-        root.attrs["driver"] = names.driver(iteration, temperature_index, committee.n_members)
-        if wall is not None:
-            root.attrs["wall_radius_ang"] = wall.radius_ang
+    with write_part(Path(path), kind=names.sample(iteration, temperature), key=key, streamed=True) as root:
+        sample_temperature(
+            root,
+            ledger,
+            committee,
+            iteration=iteration,
+            temperature_index=temperature_index,
+            steps=steps,
+            progress=progress,
+        )
         root.attrs["seconds"] = time.perf_counter() - start
 
 

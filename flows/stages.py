@@ -152,13 +152,14 @@ class Campaign:
         steps = sampling_steps(self.ledger.history()[:iteration], sampling, config.stop)
         inputs = {
             "sampling": sampling.model_dump(mode="json"),
+            "trusted": [config.selection.deviation, config.selection.upper_mev_per_ang],
             "steps": steps,
             "temperature_index": temperature_index,
             "seed": derived_seed(config.seed, "sample", iteration, temperature_index),
         }
         parents = [self._part(names.INITIAL_FRAMES), *self._members(iteration)]
         if iteration > 0:
-            parents.append(self._part(names.sample(iteration - 1, temperature)))
+            parents += self._starts_from(iteration - 1, temperature)
         part = self._in_worker(
             names.sample(iteration, temperature),
             jobs.sample_job,
@@ -175,6 +176,16 @@ class Campaign:
             stopped = int(np.sum(root["stop_reason"][()] != COMPLETED))
         typical = 1e3 * float(np.median(deviation)) if len(deviation) else float("nan")
         return f"{len(deviation)} frames, median deviation {typical:.0f} meV/Å, trajectories stopped: {stopped}"
+
+    def _starts_from(self, iteration: int, temperature: float) -> list[Part]:
+        """What says where the trajectories of the next iteration start."""
+        if self.config.sampling.start == "continue":
+            return [self._part(names.sample(iteration, temperature))]
+        return [
+            *self._samples(iteration),
+            self._part(names.selection(iteration)),
+            self._part(names.append(iteration)),
+        ]
 
     def select(self, iteration: int, progress: Progress = silent) -> str:
         """Decide every sampled frame's fate and choose the frames to label."""
