@@ -5,7 +5,7 @@ import pytest
 
 from al_engine.frames import Frame
 from labelers import LabelReason, screen_frame, screen_label
-from labelers.screen import gfn2_valence
+from labelers.screen import gfn2_valence, screen_contacts
 
 WATER = Frame(numbers=[8, 1, 1], positions=[[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
 CUBE = np.eye(3) * 3.0
@@ -92,6 +92,43 @@ def test_minimum_distance_matches_ase_in_a_skewed_cell():
         closest = neighbor_list("d", frame.to_atoms(), 3.0).min()
         assert refusal(frame, min_distance_ang=closest + 1e-6) is not None
         assert refusal(frame, min_distance_ang=closest - 1e-6) is None
+
+
+@pytest.mark.parametrize(
+    ("elements", "distance", "close"),
+    [
+        ([1, 1], 0.74, False),  # 0.5 x (0.31 + 0.31) is below the smallest distance of 0.6
+        ([1, 1], 0.59, True),
+        ([6, 1], 0.40, True),
+        ([6, 1], 0.61, False),  # 0.5 x (0.76 + 0.31)
+        ([6, 9], 0.66, True),  # 0.5 x (0.76 + 0.57) = 0.665
+        ([6, 9], 0.67, False),
+        ([17, 17], 1.01, True),  # 0.5 x (1.02 + 1.02)
+        ([17, 17], 1.03, False),
+        ([55, 55], 2.43, True),  # 0.5 x (2.44 + 2.44)
+        ([55, 55], 2.45, False),
+    ],
+)
+def test_contacts_element_by_element(elements, distance, close):
+    """Covalent radii of Cordero et al. (2008) in the comments."""
+    pair = Frame(numbers=elements, positions=[[0, 0, 0], [0, 0, distance]])
+    reason = screen_contacts(pair, min_distance_ang=0.6, min_contact_factor=0.5)
+    assert (reason is not None) == close
+    assert screen_contacts(pair, min_distance_ang=0.1) is None
+    assert (refusal(pair, min_contact_factor=0.5, check_spin=False) is not None) == close
+
+
+def test_of_several_contacts_the_worst_is_named():
+    """O-H at 0.5 Å, below 0.6; C-C at 0.6 Å, below 0.76: the latter is further below its limit."""
+    frame = Frame(numbers=[8, 1, 6, 6], positions=[[0, 0, 0], [0.5, 0, 0], [9, 0, 0], [9.6, 0, 0]])
+    reason = screen_contacts(frame, min_distance_ang=0.6, min_contact_factor=0.5)
+    assert reason == "atoms 2 and 3 are 0.600 Å apart, closer than 0.76 Å"
+
+
+def test_contacts_over_boundaries():
+    cell = np.diag([8.0, 9.0, 10.0])
+    frame = Frame(numbers=[6, 6], positions=[[0.2, 1, 1], [7.5, 1, 1]], cell=cell, pbc=[True] * 3)
+    assert "0.700 Å apart" in screen_contacts(frame, min_distance_ang=0.6, min_contact_factor=0.5)
 
 
 def test_classical_potentials_are_not_asked_for_electron_parity():
