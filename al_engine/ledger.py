@@ -201,6 +201,11 @@ class Ledger:
             )
         return part
 
+    @staticmethod
+    def key(name: str, *, inputs: Mapping[str, Any], parents: Sequence[Part]) -> str:
+        """The key of a stage's part; see `stage`."""
+        return part_key(name, inputs, [parent.content_hash for parent in parents])
+
     def stage(
         self,
         name: str,
@@ -220,7 +225,7 @@ class Ledger:
         Returns:
             The finished part, linked in `campaign.h5`.
         """
-        key = part_key(name, inputs, [parent.content_hash for parent in parents])
+        key = self.key(name, inputs=inputs, parents=parents)
         part = self.find(name, key)
         if part is None:
             compute(self.part_path(name), key)

@@ -64,11 +64,11 @@ def assemble_task() -> None:
     _run_stage("assemble data set", lambda _: session().campaign.assemble())
 
 
-@task(name="train member", task_run_name="train member {member}", cache_policy=NO_CACHE)
-def train_task(iteration: int, member: int) -> None:
-    """Train one committee member."""
+@task(name="train", task_run_name="{title}", cache_policy=NO_CACHE)
+def train_task(title: str, iteration: int, members: list[int]) -> None:
+    """Train one committee member, or several side by side."""
     campaign = session().campaign
-    _run_stage(f"train member {member}", lambda progress: campaign.train(iteration, member, progress))
+    _run_stage(title, lambda progress: campaign.train(iteration, members, progress))
 
 
 @task(name="sample", task_run_name="sample {kelvin:g} K", cache_policy=NO_CACHE)
@@ -126,13 +126,18 @@ def initial_flow(campaign: str) -> None:
         assemble_task()
 
 
+def _training(members: list[int]) -> str:
+    """What the training of some members is called."""
+    return f"train member {members[0]}" if len(members) == 1 else f"train members {members[0]}-{members[-1]}"
+
+
 @flow(name="iteration", flow_run_name="{campaign} · iteration {iteration}", validate_parameters=False)
 def iteration_flow(campaign: str, iteration: int) -> None:
     """One iteration: train, sample, select, label, evaluate, append."""
     stages, start = session().campaign, time.perf_counter()
     temperatures = stages.config.sampling.temperatures_kelvin
     with _workers_end_with_us():
-        _all([train_task.submit(iteration, member) for member in range(stages.config.training.members)])
+        _all([train_task.submit(_training(group), iteration, group) for group in stages.training_groups()])
         _all([sample_task.submit(iteration, index, kelvin) for index, kelvin in enumerate(temperatures)])
         select_task(iteration)
         for first, last in stages.chunks(iteration):

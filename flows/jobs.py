@@ -63,33 +63,48 @@ def initial_frames_job(*, directory: str, path: str, key: str, progress: Progres
 
 
 def train_job(
-    *, directory: str, iteration: int, member: int, device: str, path: str, key: str, progress: Progress
+    *, directory: str, iteration: int, members: Sequence[tuple[int, str, str]], device: str, progress: Progress
 ) -> None:
-    """Train one member on the data set before an iteration; resumes from its checkpoint."""
-    from models.training import train_member
+    """Train members on the data set before an iteration, side by side if there are several; resumes from checkpoints.
+
+    Args:
+        directory: The campaign directory.
+        iteration: The iteration.
+        members: Number of each member, and path and key of its part.
+        device: `cpu` or `cuda`.
+        progress: Told how many updates are done.
+    """
+    from models.training import MemberTask, train_members
     from models.weights import write_member
 
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))
     config = ledger.config
-    checkpoint = Path(path).with_suffix(".checkpoint")
-    trained = train_member(
+    tasks = [
+        MemberTask(
+            seed=derived_seed(config.seed, "train", iteration, member),
+            start=_start(ledger, iteration, member),
+            checkpoint=Path(path).with_suffix(".checkpoint"),
+            key=key,
+        )
+        for member, path, key in members
+    ]
+    trained = train_members(
         frames=ledger.dataset(before=iteration),
         model=config.model,
         training=config.training,
-        seed=derived_seed(config.seed, "train", iteration, member),
+        tasks=tasks,
         updates=names.updates(config.training, iteration),
         device=device,
         kernels=config.execution.acceleration != "off",
-        start=_start(ledger, iteration, member),
-        checkpoint=checkpoint,
-        key=key,
         progress=progress,
     )
-    with write_part(Path(path), kind=names.member(iteration, member), key=key) as root:
-        write_member(root.create_group("member"), trained)
-        root.attrs["seconds"] = time.perf_counter() - start
-    checkpoint.unlink(missing_ok=True)
+    seconds = (time.perf_counter() - start) / len(members)
+    for (member, path, key), result in zip(members, trained, strict=True):
+        with write_part(Path(path), kind=names.member(iteration, member), key=key) as root:
+            write_member(root.create_group("member"), result)
+            root.attrs["seconds"] = seconds
+        Path(path).with_suffix(".checkpoint").unlink(missing_ok=True)
 
 
 def _start(ledger: Ledger, iteration: int, member: int) -> "TrainedMember | None":

@@ -116,8 +116,46 @@ class Campaign:
 
     # -- an iteration -------------------------------------------------------------------------------------------
 
-    def train(self, iteration: int, member: int, progress: Progress = silent) -> str:
-        """Train one member on everything labelled before the iteration."""
+    def train(self, iteration: int, members: Sequence[int], progress: Progress = silent) -> str:
+        """Train members on everything labelled before the iteration, in one worker; several side by side."""
+        stages = {member: (names.member(iteration, member), *self._training(iteration, member)) for member in members}
+
+        def compute(_path: Path, _key: str) -> None:
+            """Train all that are missing, whichever of them is asked for first."""
+            missing = [
+                (member, str(self.ledger.part_path(name)), self.ledger.key(name, inputs=inputs, parents=parents))
+                for member, (name, inputs, parents) in stages.items()
+                if not self.ledger.part_path(name).exists()
+            ]
+            self._compute.run(
+                jobs.train_job,
+                progress=progress,
+                directory=str(self.ledger.directory),
+                iteration=iteration,
+                members=missing,
+                device=self._device,
+            )
+
+        parts = [
+            self.ledger.stage(name, inputs=inputs, parents=parents, compute=compute)
+            for name, inputs, parents in stages.values()
+        ]
+        updates, errors = [], []
+        for part in parts:
+            with open_part(part.path) as root:
+                history = root["member/history"]
+                updates.append(f"{history['updates'][-1]:.0f}")
+                errors.append(f"{1e3 * history['validation_force_mae'][()].min():.1f}")
+        seconds = sum(part.seconds for part in parts)
+        return f"{', '.join(updates)} updates, validation force MAE {', '.join(errors)} meV/Å, {seconds:.0f} s"
+
+    def training_groups(self) -> list[list[int]]:
+        """Members that are trained in one worker: all on a GPU, where four cost little more than one; else each."""
+        members = list(range(self.config.training.members))
+        return [members] if self._device == "cuda" else [[member] for member in members]
+
+    def _training(self, iteration: int, member: int) -> tuple[dict[str, Any], list[Part]]:
+        """Inputs and parents of a member's training."""
         config = self.config
         inputs = {
             "model": config.model.model_dump(mode="json"),
@@ -130,20 +168,7 @@ class Campaign:
             parents.append(self._part(names.member(iteration - 1, member)))
         elif config.training.start is not None:
             inputs["start"] = members_hash(self.ledger.directory / config.training.start)
-        part = self._in_worker(
-            names.member(iteration, member),
-            jobs.train_job,
-            inputs,
-            parents,
-            progress,
-            iteration=iteration,
-            member=member,
-            device=self._device,
-        )
-        with open_part(part.path) as root:
-            history = root["member/history"]
-            last, best = int(history["updates"][-1]), 1e3 * float(history["validation_force_mae"][()].min())
-        return f"{last} updates, validation force MAE {best:.1f} meV/Å, {part.seconds:.0f} s"
+        return inputs, parents
 
     def sample(self, iteration: int, temperature_index: int, progress: Progress = silent) -> str:
         """Run the replicas of one temperature."""

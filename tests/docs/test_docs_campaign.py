@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
             stages.label(None, first, last)
         stages.assemble()
         for member in range(2):
-            stages.train(0, member)
+            stages.train(0, [member])
         stages.sample(0, 0)
         stages.select(0)
         for first, last in stages.chunks(0):

@@ -84,17 +84,17 @@ def test_members_start_from_the_models_and_a_changed_file_is_noticed(campaign):
     ledger = campaign.ledger
     start = ledger.directory / START
     for member in range(3):
-        campaign.train(0, member)
+        campaign.train(0, [member])
         with h5py.File(start) as file, open_part(ledger.part_path(names.member(0, member))) as root:
             given, trained = read_member(file[f"member{member % 2}"]), read_member(root["member"])
         for ours, theirs in zip(trained.model.parameters(), given.model.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)  # one update at a rate of 1e-9
         assert trained.model.constants.reference_energies != given.model.constants.reference_energies
-    campaign.train(0, 0)  # finished: taken as it is
+    campaign.train(0, [0])  # finished: taken as it is
     with h5py.File(start, "a") as file:
         file["member1/weights/towers.0.embedding"][0, 0] += 0.1
     with pytest.raises(LedgerError, match="made from other inputs"):
-        campaign.train(0, 0)
+        campaign.train(0, [0])
 
 
 def test_a_config_file_names_models_relative_to_itself(committee, tmp_path):
