@@ -18,7 +18,7 @@ from models.checkpoint import read_checkpoint, write_checkpoint
 from models.constants import constants_from_data, energies_per_element
 from models.dataset import TrainingSet, chunks
 from models.ms_mace import MSMACE, ModelConstants
-from models.stacked import StackedTrainer, single_atoms
+from models.stacked import StackedTrainer, members_at_once, single_atoms
 from models.start import refuse_other_architecture
 from models.trainer import FRAMES_PER_VALIDATION_BATCH, Errors, Trainer
 from models.weights import TrainedMember
@@ -92,7 +92,7 @@ def train_members(
     """Train members side by side on one device.
 
     Each comes out as if it had been trained alone, to rounding. On a GPU four cost about as much as one as long as
-    frames are small; on a CPU members are better trained one per core.
+    frames are small, and those that do not fit into its memory wait; on a CPU members are better trained one per core.
 
     Args:
         frames: The training set; of each member a share of it, drawn by its seed, is held out for validation.
@@ -110,23 +110,35 @@ def train_members(
     Raises:
         InputError: If there are fewer than two frames, a start does not fit, or training diverges.
     """
+    device = torch.device(device)
+    atoms = training.batch_size * max((len(item) for item in frames), default=1)
+    at_once = members_at_once(device, atoms=atoms, n_members=len(tasks))
     fresh = cache(partial(constants_from_data, frames, model))
-    networks = [_initial_model(task, model, fresh).to(device) for task in tasks]
-    alone = len(networks) == 1
-    if kernels and alone:
-        accelerate(networks[0])
-    if len({network.constants.elements for network in networks}) > 1:
+    members = []
+    for first in range(0, len(tasks), at_once):
+        group = tasks[first : first + at_once]
+        networks = [_initial_model(task, model, fresh).to(device) for task in group]
+        if kernels and len(group) == 1:
+            accelerate(networks[0])
+        data = _training_set(frames, networks, device=device)
+        runs = [
+            _Run(task, network, frames=frames, data=data, member=m, training=training, updates=updates)
+            for m, (task, network) in enumerate(zip(group, networks, strict=True))
+        ]
+        while unfinished := [run for run in runs if not run.finished]:
+            last = min(run.place for run in unfinished)  # whoever is behind, after an interruption, catches up first
+            _advance([run for run in unfinished if run.place == last], data, progress)
+        members += [run.result() for run in runs]
+    return members
+
+
+def _training_set(frames: Sequence[LabelledFrame], networks: Sequence[MSMACE], *, device: torch.device) -> TrainingSet:
+    """The frames as every network sees them; for several, with what their batches are levelled with."""
+    elements = {network.constants.elements for network in networks}
+    if len(elements) > 1:
         raise InputError("members that are trained side by side must know the same elements; start from such as do")
-    added = [] if alone else single_atoms(networks[0].constants.elements)
-    data = TrainingSet([*frames, *added], *networks, device=torch.device(device))
-    runs = [
-        _Run(task, network, frames=frames, data=data, member=m, training=training, updates=updates)
-        for m, (task, network) in enumerate(zip(tasks, networks, strict=True))
-    ]
-    while unfinished := [run for run in runs if not run.finished]:
-        last = min(run.place for run in unfinished)  # whoever is behind, after an interruption, catches up first
-        _advance([run for run in unfinished if run.place == last], data, progress)
-    return [run.result() for run in runs]
+    added = single_atoms(*elements) if len(networks) > 1 else []
+    return TrainingSet([*frames, *added], *networks, device=device)
 
 
 class _Run:
