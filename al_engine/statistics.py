@@ -1,14 +1,15 @@
 """How much a correlated sample says: decorrelated frames, and the bound on an acceptance."""
 
-import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import betaincinv
 
-from al_engine.frames import FloatArray
+from al_engine.frames import BoolArray, FloatArray
 
 WINDOW = 5.0  # Sokal's self-consistent window: sum until the lag exceeds five correlation times
+MOST_FRAMES = 2**40  # nobody samples more
 
 
 def statistical_inefficiency(trajectories: Sequence[FloatArray]) -> float:
@@ -38,19 +39,54 @@ def statistical_inefficiency(trajectories: Sequence[FloatArray]) -> float:
     return max(total, 1.0)
 
 
-def frames_needed(acceptance: float, confidence: float) -> int:
-    """Decorrelated frames, none of them accepted, that are needed to claim less than `acceptance`.
+def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[BoolArray]) -> float:
+    """How many independent frames the frames of one temperature are worth, for counting candidates.
 
-    From (1 - acceptance)^n <= 1 - confidence; 598 for 0.5 % at 95 % (the rule of three says 600).
+    Frames over the larger of two statistical inefficiencies: the deviation's, which can always be estimated, and the
+    candidates' own, which can't while they are rare, but is the larger one when they come in bursts. A deviation that
+    does not change at all tells of trajectories that do not move: one frame each.
+
+    Args:
+        deviation: Deviation along each trajectory in order of time, shapes (n,).
+        candidate: Whether each of those frames is a candidate, same shapes.
     """
-    return math.ceil(math.log(1.0 - confidence) / math.log(1.0 - acceptance))
+    frames = sum(len(series) for series in deviation)
+    started = [series for series in deviation if len(series)]
+    if started and all((series == started[0][0]).all() for series in started):
+        return float(len(started))
+    indicator = [series.astype(np.float64) for series in candidate]
+    return frames / max(statistical_inefficiency(deviation), statistical_inefficiency(indicator))
+
+
+def frames_needed(acceptance: float, confidence: float, *, seen: float = 0.0) -> int:
+    """Decorrelated frames that are needed to claim less than `acceptance`, if a share of `seen` is accepted.
+
+    598 for 0.5 % at 95 % when none is accepted, from (1 - acceptance)^n <= 1 - confidence (the rule of three says
+    600); 922 when one in a thousand is.
+
+    Raises:
+        ValueError: If `seen` is not below `acceptance`: no number of frames suffices.
+    """
+    if seen >= acceptance:
+        raise ValueError(f"a share of {seen} can't be shown to be below {acceptance}")
+    return bisect_left(range(MOST_FRAMES), x=True, key=lambda n: upper_bound(seen, n, confidence) < acceptance)
 
 
 def upper_bound(acceptance: float, decorrelated: float, confidence: float) -> float:
-    """One-sided Clopper-Pearson bound on the true acceptance, given so many decorrelated frames."""
-    if decorrelated <= 0:
-        return 1.0
+    """One-sided Clopper-Pearson upper bound on the true acceptance, given so many decorrelated frames.
+
+    Their number, and that of the candidates among them, need not be whole: Korn & Graubard, Surv. Methodol. 24, 193
+    (1998).
+    """
     accepted = acceptance * decorrelated
-    if accepted >= decorrelated:
+    if decorrelated <= 0 or accepted >= decorrelated:
         return 1.0
     return float(betaincinv(accepted + 1.0, decorrelated - accepted, confidence))
+
+
+def lower_bound(acceptance: float, decorrelated: float, confidence: float) -> float:
+    """One-sided Clopper-Pearson lower bound on the true acceptance, as `upper_bound`."""
+    accepted = acceptance * decorrelated
+    if decorrelated <= 0 or accepted <= 0:
+        return 0.0
+    return float(betaincinv(accepted, decorrelated - accepted + 1.0, 1.0 - confidence))

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from al_engine.config import SamplingConfig, StopConfig
-from al_engine.records import IterationRecord
-from al_engine.statistics import frames_needed, upper_bound
+from al_engine.config import StopConfig
+from al_engine.evidence import acceptance_and_bound, is_exploding, missing_evidence
+from al_engine.records import IterationRecord, TemperatureRecord, pooled
 
-UNSTABLE_SHARE = 0.5  # most frames rejected, or most trajectories stopped
-MIN_LABELS_FOR_FAILURE = 5  # one failure among two labels is no evidence of a broken set-up
-NEAR_CONVERGENCE = 4.0  # times the acceptance to stop at: from here on the sampling gathers evidence
-EVIDENCE_MARGIN = 1.25  # the correlation time of the next iteration is not known, only the last one's
-LONGEST_EXTENSION = 8  # times `sampling.steps`
+UNSTABLE_SHARE = 0.5
+"""Of the frames rejected, or of the trajectories stopped: most of the MD at a temperature is not trusted."""
+HEALING = 0.9
+"""A campaign whose lost share falls at least to this, over the iterations looked at, is left to heal."""
+MIN_LABELS_FOR_FAILURE = 5
+"""One failure among two labels is no evidence of a broken set-up."""
 
 
 class VerdictKind(StrEnum):
@@ -35,72 +36,113 @@ class Verdict:
     evidence: str
 
 
-def missing_evidence(record: IterationRecord, stop: StopConfig) -> list[str]:
-    """What keeps an iteration with low acceptance from counting as converged; empty: nothing."""
-    counts = record.counts
-    missing = []
-    if counts.rejected_share > stop.max_rejected_share:
-        missing.append(f"{counts.rejected_share:.2%} of the frames rejected")
-    needed = frames_needed(stop.acceptance, stop.confidence)
-    if record.decorrelated < needed:
-        missing.append(f"{record.decorrelated:.0f} decorrelated frames of the {needed} needed")
-    stopped = [f"{t.stopped} of {t.replicas} at {t.temperature_kelvin:g} K" for t in record.temperatures if t.stopped]
-    if stopped:
-        missing.append("trajectories stopped early: " + ", ".join(stopped))
-    return missing
-
-
-def judge(history: Sequence[IterationRecord], stop: StopConfig, *, max_failed_share: float) -> Verdict | None:
+def judge(
+    history: Sequence[IterationRecord],
+    stop: StopConfig,
+    *,
+    max_failed_share: float,
+    lower_mev_per_ang: float = math.inf,
+) -> Verdict | None:
     """The verdict after the iterations so far, or None to go on.
 
     Args:
         history: Finished iterations, oldest first.
         stop: The rules.
         max_failed_share: Share of failed labels in one iteration that stops the campaign.
+        lower_mev_per_ang: Lower end of the window that the force field is meant to reach (`missing_evidence`).
     """
     if not history:
         return None
-    record = history[-1]
-    attempts = record.labelled + record.label_failures
-    if attempts >= MIN_LABELS_FOR_FAILURE and record.label_failures > max_failed_share * attempts:
-        return Verdict(
-            VerdictKind.FAILED,
-            f"{record.label_failures} of {attempts} labels failed in iteration {record.iteration}, more than the "
-            f"{max_failed_share:.0%} allowed; the reasons stand in its label parts",
-        )
-    for rule in (_converged, _unstable, _budget, _stalled, _max_iterations):
-        verdict = rule(history, stop)
-        if verdict is not None:
-            return verdict
-    return None
-
-
-def _converged(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
-    record, counts = history[-1], history[-1].counts
-    if not counts.sampled or counts.acceptance >= stop.acceptance or missing_evidence(record, stop):
+    failed = _failed(history[-1], max_failed_share)
+    if failed is not None:
+        return failed
+    missing = missing_evidence(history, stop, lower_mev_per_ang=lower_mev_per_ang)
+    if not missing:
+        return Verdict(VerdictKind.CONVERGED, _proof(history[-stop.iterations :], stop))
+    unstable = _unstable(history, stop)
+    if unstable is not None:
+        return unstable
+    ended = _budget(history, stop) or _stalled(history, stop) or _max_iterations(history, stop, missing)
+    if ended is None:
         return None
-    bound = upper_bound(counts.acceptance, record.decorrelated, stop.confidence)
-    worst = record.worst_temperature
+    return _exploded(history[-1], stop, ended) or ended
+
+
+def _failed(record: IterationRecord, max_failed_share: float) -> Verdict | None:
+    attempts = record.labelled + record.label_failures
+    if attempts < MIN_LABELS_FOR_FAILURE or record.label_failures <= max_failed_share * attempts:
+        return None
     return Verdict(
-        VerdictKind.CONVERGED,
-        f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in iteration "
-        f"{record.iteration}, below {stop.acceptance:.2%}; {record.decorrelated:.0f} decorrelated frames "
-        f"({stop.confidence:.0%} bound {bound:.2%}), {counts.rejected} rejected, no trajectory stopped; worst at "
-        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%})",
+        VerdictKind.FAILED,
+        f"{record.label_failures} of {attempts} labels failed in iteration {record.iteration}, more than the "
+        f"{max_failed_share:.0%} allowed; the reasons stand in its label parts",
     )
 
 
+def _proof(judged: Sequence[IterationRecord], stop: StopConfig) -> str:
+    """The evidence for convergence."""
+    counts, decorrelated, bound = acceptance_and_bound(judged, stop.confidence)
+    temperatures = pooled(judged)
+    worst = max(temperatures, key=lambda t: t.counts.acceptance)
+    stopped = sum(t.stopped for t in temperatures)
+    return (
+        f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
+        f"{_iterations(judged)}, below {stop.acceptance:.2%}; they are worth {decorrelated:.0f} decorrelated ones, so "
+        f"that the acceptance is below {bound:.2%} at {stop.confidence:.0%} confidence; worst at "
+        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%}), {counts.rejected} frames rejected, "
+        f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped"
+    )
+
+
+def _iterations(records: Sequence[IterationRecord]) -> str:
+    first, last = records[0].iteration, records[-1].iteration
+    return f"iteration {last}" if first == last else f"iterations {first} to {last}"
+
+
 def _unstable(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+    """Most of the MD at some temperature is lost, iteration after iteration, and it does not get better."""
     recent = history[-stop.unstable_iterations :]
-    broken = [max(r.counts.rejected_share, r.stopped_share) > UNSTABLE_SHARE for r in recent]
-    if len(recent) < stop.unstable_iterations or not all(broken):
+    broken = all(_most_lost(r).lost_share > UNSTABLE_SHARE for r in recent)
+    if len(recent) < stop.unstable_iterations or not broken:
         return None
-    last = recent[-1]
+    if len(recent) > 1 and _lost_share(recent[-1]) <= HEALING * _lost_share(recent[0]):
+        return None
     return Verdict(
         VerdictKind.UNSTABLE,
-        f"in each of the last {len(recent)} iterations most of the MD was not trusted; in the last one "
-        f"{last.counts.rejected_share:.0%} of the frames were rejected and {last.stopped_share:.0%} of the "
-        "trajectories stopped early. More initial frames, lower temperatures or more training may help",
+        f"in each of the last {len(recent)} iterations most of the MD at some temperature was not trusted, and it does "
+        f"not get better; {_loss(_most_lost(recent[-1]))} in the last one; {_REMEDY}",
+    )
+
+
+_REMEDY = "more initial frames, lower temperatures or more training may help"
+
+
+def _most_lost(record: IterationRecord) -> TemperatureRecord:
+    return max(record.temperatures, key=lambda t: t.lost_share)
+
+
+def _lost_share(record: IterationRecord) -> float:
+    """Mean over temperatures: also falls when only some of them heal."""
+    return sum(t.lost_share for t in record.temperatures) / len(record.temperatures)
+
+
+def _loss(t: TemperatureRecord) -> str:
+    return (
+        f"at {t.temperature_kelvin:g} K {t.counts.rejected_share:.0%} of {t.counts.sampled} frames were rejected and "
+        f"{t.stopped} of {t.replicas} trajectories stopped early"
+    )
+
+
+def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verdict | None:
+    """What a campaign is called that comes to another end while its MD explodes."""
+    exploding = [t for t in record.temperatures if is_exploding(t, stop)]
+    if not exploding:
+        return None
+    worst = max(exploding, key=lambda t: t.lost_share)
+    return Verdict(
+        VerdictKind.UNSTABLE,
+        f"the MD jumps over the window instead of passing through it: {_loss(worst)} in iteration {record.iteration}, "
+        f"where {worst.counts.candidate} were candidates; {_REMEDY} (else the verdict were {ended.kind.value})",
     )
 
 
@@ -108,55 +150,55 @@ def _budget(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | N
     spent = sum(record.labelled + record.label_failures for record in history)
     if stop.max_labels is None or spent < stop.max_labels:
         return None
-    return Verdict(VerdictKind.BUDGET, f"{spent} labels were computed, stop.max_labels is {stop.max_labels}")
+    return Verdict(
+        VerdictKind.BUDGET,
+        f"{spent} labels were computed, stop.max_labels is {stop.max_labels}; the acceptance is "
+        f"{history[-1].counts.acceptance:.2%}",
+    )
 
 
 def _stalled(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+    """No label, or no progress: neither fewer frames above the window's lower end, nor a lower end of it.
+
+    The acceptance itself would mislead: it rises while a campaign heals in which most frames were rejected.
+    """
     recent, before = history[-stop.stall_iterations :], history[: -stop.stall_iterations]
     if not before:
         return None
     # Low acceptance that lacks evidence is not a stall: the sampling grows until the evidence is there.
-    if any(r.counts.acceptance < stop.acceptance for r in recent):
+    if any(r.counts.acceptance < stop.acceptance for r in recent if not _most_lost(r).lost_share > UNSTABLE_SHARE):
         return None
     if all(r.labelled == 0 for r in recent):
-        return Verdict(VerdictKind.STALLED, f"no new label in the last {len(recent)} iterations")
-    best_before = min(r.counts.acceptance for r in before)
-    best_recent = min(r.counts.acceptance for r in recent)
-    if best_recent < best_before:
+        return Verdict(
+            VerdictKind.STALLED,
+            f"no new label in the last {len(recent)} iterations, at an acceptance of "
+            f"{history[-1].counts.acceptance:.2%}",
+        )
+    best_before, best_recent = (min(_open_share(r) for r in records) for records in (before, recent))
+    lowest_before, lowest_recent = (min(_lower_end(r) for r in records) for records in (before, recent))
+    if best_recent < best_before or lowest_recent < lowest_before:
         return None
     return Verdict(
         VerdictKind.STALLED,
-        f"the acceptance has not fallen in the last {len(recent)} iterations "
-        f"(best {best_recent:.2%}, before {best_before:.2%})",
+        f"the share of frames that are not accurate has not fallen in the last {len(recent)} iterations "
+        f"(best {best_recent:.2%}, before {best_before:.2%}); the acceptance is {history[-1].counts.acceptance:.2%}",
     )
 
 
-def _max_iterations(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+def _open_share(record: IterationRecord) -> float:
+    counts = record.counts
+    return 1.0 - counts.accurate / counts.sampled if counts.sampled else 1.0
+
+
+def _lower_end(record: IterationRecord) -> float:
+    return math.inf if record.window is None else record.window.lower_mev_per_ang
+
+
+def _max_iterations(history: Sequence[IterationRecord], stop: StopConfig, missing: Sequence[str]) -> Verdict | None:
     if len(history) < stop.max_iterations:
         return None
-    record = history[-1]
-    acceptance = record.counts.acceptance
-    if acceptance >= stop.acceptance:
-        reason = f"not below {stop.acceptance:.2%}"
-    else:
-        reason = f"below {stop.acceptance:.2%}, but not to be believed: {'; '.join(missing_evidence(record, stop))}"
     return Verdict(
         VerdictKind.MAX_ITERATIONS,
-        f"stopped at the limit (stop.max_iterations: {stop.max_iterations}) with an acceptance of {acceptance:.2%}, "
-        f"{reason}; raise it and resume to go on",
+        f"stopped at the limit (stop.max_iterations: {stop.max_iterations}; raise it and resume to go on) at an "
+        f"acceptance of {history[-1].counts.acceptance:.2%}, which is not converged because of: {'; '.join(missing)}",
     )
-
-
-def sampling_steps(history: Sequence[IterationRecord], sampling: SamplingConfig, stop: StopConfig) -> int:
-    """MD steps of the next iteration: near convergence, as many as its evidence takes.
-
-    While the acceptance is far above the threshold, `sampling.steps` find enough to learn. Once it comes near, the
-    trajectories are made long enough for the decorrelated frames that the verdict needs, by the last iteration's rate.
-    """
-    if not history or history[-1].counts.acceptance >= NEAR_CONVERGENCE * stop.acceptance:
-        return sampling.steps
-    before = sampling_steps(history[:-1], sampling, stop)
-    needed = EVIDENCE_MARGIN * frames_needed(stop.acceptance, stop.confidence)
-    wanted = before * needed / max(history[-1].decorrelated, 1.0)
-    strides = math.ceil(min(wanted, LONGEST_EXTENSION * sampling.steps) / sampling.stride_steps)
-    return max(sampling.steps, strides * sampling.stride_steps)

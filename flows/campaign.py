@@ -20,7 +20,7 @@ from al_engine.protocols import Progress
 from al_engine.verdict import Verdict
 from flows.artifacts import publish_iteration
 from flows.context import session
-from flows.display import duration_text
+from flows.display import duration_text, number_text
 
 Stage = Callable[[Progress], str]
 
@@ -169,8 +169,11 @@ def campaign_flow(campaign: str, directory: str) -> State[str]:
             record = stages.ledger.history()[iteration]
             display.say(
                 f"  [bold]iteration {iteration}[/]: acceptance {record.counts.acceptance:.2%}, test forces "
-                f"{record.test_force_mae_mev_per_ang:.1f} meV/Å, {record.dataset_size} frames, {duration_text(seconds)}"
+                f"{number_text(record.test_force_mae_mev_per_ang)} meV/Å, {record.dataset_size} frames, "
+                f"{duration_text(seconds)}"
             )
+            for warning in record.warnings:
+                display.say(f"  [yellow]warning[/]: {warning}")
             iteration += 1
             verdict = stages.judge(iteration)
     get_run_logger().info("%s: %s", verdict.kind.value, verdict.evidence)

@@ -150,7 +150,7 @@ def _run(ledger: Any, *, as_json: bool) -> None:
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
     """Where a campaign stands, iteration by iteration; also while it runs."""
-    from flows.status import campaign_status, status_table
+    from flows.status import campaign_status, remarks, status_table
 
     state = campaign_status(directory)
     if as_json:
@@ -158,6 +158,8 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
         return
     console = Console()
     console.print(status_table(state))
+    for remark in remarks(state):
+        console.print(remark, highlight=False)
     if state["verdict"] is not None:
         console.print(f"{state['verdict']}: {state['evidence']}", highlight=False)
     elif state["state"] == "running":

@@ -47,6 +47,11 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
+def number_text(value: float | None, form: str = ".1f") -> str:
+    """A number in a format, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
 class Display:
     """Shows the steps of a campaign on stderr; silent when told so."""
 

@@ -4,15 +4,14 @@ They import torch, RDKit or OpenMM inside, so that this module can be named with
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
-from al_engine.frame_io import read_frames, read_labelled, write_frames
-from al_engine.frames import FloatArray, Frame, LabelledFrame
+from al_engine.frame_io import write_frames
+from al_engine.frames import FloatArray, Frame
 from al_engine.ledger import Ledger
 from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
@@ -22,8 +21,6 @@ from flows import names
 if TYPE_CHECKING:
     from models.committee import Committee
     from models.weights import TrainedMember
-
-EVALUATION_BATCH = 16  # frames at a time: bounds memory, a 120-atom batch still fits a laptop
 
 
 def initial_frames_job(*, directory: str, path: str, key: str, progress: Progress) -> None:
@@ -187,44 +184,14 @@ def select_job(*, directory: str, iteration: int, device: str, path: str, key: s
 
 def evaluate_job(*, directory: str, iteration: int, device: str, path: str, key: str, progress: Progress) -> None:
     """Score the committee on the test set, and on the new labels before any model is trained on them."""
+    from flows.evaluating import read_new, read_test, write_scores
+
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))
     committee = _committee(ledger, iteration, device, evaluations=0)
-    with open_part(ledger.part_path(names.INITIAL_DATASET)) as root:
-        test = read_labelled(root["test"])
-    new: list[LabelledFrame] = []
-    for label_path in ledger.label_parts(iteration):
-        with open_part(label_path) as root:
-            new += read_labelled(root["labelled"])
+    groups = {"test": read_test(ledger), "new": read_new(ledger, iteration)}
     with write_part(Path(path), kind=names.evaluation(iteration), key=key) as root:
-        for done, (name, labelled) in enumerate((("test", test), ("new", new))):
-            _write_comparison(root.create_group(name), committee, labelled)
-            progress(done + 1, 2)
+        for done, (name, labelled) in enumerate(groups.items()):
+            write_scores(root.create_group(name), committee, labelled)
+            progress(done + 1, len(groups))
         root.attrs["seconds"] = time.perf_counter() - start
-
-
-def _write_comparison(group: h5py.Group, committee: "Committee", labelled: Sequence[LabelledFrame]) -> None:
-    """Reference and committee-mean energies and forces side by side, with their mean absolute errors."""
-    energies, forces = committee_mean(committee, [item.frame for item in labelled])
-    arrays: Mapping[str, FloatArray] = {
-        "n_atoms": np.array([len(item) for item in labelled], dtype="<i8"),
-        "energy_reference": np.array([item.energy for item in labelled], dtype="<f8"),
-        "energy_predicted": energies,
-        "forces_reference": np.concatenate([np.empty((0, 3)), *(item.forces for item in labelled)]),
-        "forces_predicted": np.concatenate([np.empty((0, 3)), *forces]),
-    }
-    for name, values in arrays.items():
-        group[name] = values
-    if labelled:
-        per_atom = np.abs(arrays["energy_predicted"] - arrays["energy_reference"]) / arrays["n_atoms"]
-        force_errors = np.abs(arrays["forces_predicted"] - arrays["forces_reference"])
-        group.attrs["energy_mae_mev_per_atom"] = 1e3 * float(per_atom.mean())
-        group.attrs["force_mae_mev_per_ang"] = 1e3 * float(force_errors.mean())
-
-
-def committee_mean(committee: "Committee", frames: Sequence[Frame]) -> tuple[FloatArray, list[FloatArray]]:
-    """Mean over members of energies (eV, shape (B,)) and forces (eV/Å, each shape (N, 3))."""
-    if not frames:
-        return np.empty(0), []
-    energies, forces = committee.predict(frames, batch_size=EVALUATION_BATCH)
-    return energies.mean(axis=0), [member_forces.mean(axis=0) for member_forces in forces]

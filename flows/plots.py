@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from al_engine.config import SelectionConfig
+from al_engine.calibration import ScoredFrames, error_line
 from al_engine.frames import FloatArray
 from al_engine.records import IterationRecord
+from al_engine.window import Window
+from flows.display import number_text
 
 DPI = 110
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#718096"
@@ -48,27 +51,63 @@ def _warmth(fraction: float) -> tuple[float, float, float]:
     return (0.17 + 0.6 * fraction, 0.42 - 0.23 * fraction, 0.69 - 0.5 * fraction)
 
 
-def deviation_plot(deviation: FloatArray, config: SelectionConfig) -> bytes:
+def deviation_plot(deviation: FloatArray, window: Window) -> bytes:
     """Histogram of the frames' force deviation (eV/Å) with the window."""
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
     finite = 1e3 * deviation[np.isfinite(deviation) & (deviation > 0)]
     if len(finite):
-        low, high = min(finite.min(), config.lower_mev_per_ang), max(finite.max(), config.upper_mev_per_ang)
+        low, high = min(finite.min(), window.lower_mev_per_ang), max(finite.max(), window.upper_mev_per_ang)
         axes.hist(finite, bins=np.geomspace(0.9 * low, 1.1 * high, 50).tolist(), color=BLUE)
-    axes.axvspan(config.lower_mev_per_ang, config.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
+    axes.axvspan(window.lower_mev_per_ang, window.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    _plain_numbers(axes.xaxis)
     axes.set_yscale("symlog", linthresh=1)
     axes.set(xlabel="max force deviation / meV/Å", ylabel="frames", title="Deviation of the sampled frames")
     axes.legend(fontsize=8)
     return _png(figure)
 
 
+def _plain_numbers(axis: Axis) -> None:
+    """1, 2, 5, 10, ... on a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> bytes:
+    """True error of labelled frames against their deviation, with the window and what a deviation typically meant."""
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(window.lower_mev_per_ang, window.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
+    for frames, colour, name in ((new, RED, "new labels, before training"), (test, BLUE, "test set")):
+        seen = frames.where_finite()
+        if len(seen):
+            axes.plot(1e3 * seen.deviation, 1e3 * seen.error, ".", ms=5, alpha=0.6, color=colour, label=name)
+    together = (test + new).where_finite()
+    line = error_line(together)
+    if line is not None:
+        x = np.geomspace(together.deviation.min(), together.deviation.max(), 50)
+        spreads = [line.error_at(float(deviation)) for deviation in x]
+        axes.fill_between(
+            1e3 * x, [1e3 * s.low for s in spreads], [1e3 * s.high for s in spreads], color="k", alpha=0.1
+        )
+        axes.plot(1e3 * x, [1e3 * s.typical for s in spreads], "k-", lw=1, label="typical, and two in three")
+    ends = [window.lower_mev_per_ang, window.upper_mev_per_ang]
+    if len(together):
+        ends += [1e3 * float(together.deviation.min()), 1e3 * float(together.deviation.max())]
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, ls="--", lw=1, label="error = deviation")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.yaxis)
+    axes.set(xlabel="max force deviation / meV/Å", ylabel="max force error / meV/Å", title="What a deviation meant")
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
 def parity_plot(
-    test: tuple[FloatArray, FloatArray], new: tuple[FloatArray, FloatArray], *, mae_mev_per_ang: float
+    test: tuple[FloatArray, FloatArray], new: tuple[FloatArray, FloatArray], *, mae_mev_per_ang: float | None
 ) -> bytes:
     """Predicted against reference force components (eV/Å), of the test set and of the new labels."""
     figure = Figure(figsize=(4.2, 3.9), layout="constrained")
@@ -81,7 +120,7 @@ def parity_plot(
     axes.set(
         xlabel="GFN2 force / eV/Å",
         ylabel="committee mean / eV/Å",
-        title=f"Forces: test MAE {mae_mev_per_ang:.1f} meV/Å",
+        title=f"Forces: test MAE {number_text(mae_mev_per_ang)} meV/Å",
     )
     axes.legend(fontsize=8)
     return _png(figure)

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from al_engine.errors import InputError
+from al_engine.evidence import sampling_steps
 from al_engine.frame_io import read_frames, write_labelled
 from al_engine.frames import Frame
 from al_engine.ledger import Ledger, Part
@@ -20,8 +21,10 @@ from al_engine.protocols import Progress, silent
 from al_engine.records import IterationRecord
 from al_engine.seeds import derived_seed
 from al_engine.selection import CANDIDATE_FATES, Fate, count, count_fates
-from al_engine.verdict import Verdict, judge, sampling_steps
+from al_engine.verdict import Verdict, judge
+from al_engine.window import Window
 from flows import jobs, names
+from flows.evaluating import assess
 from flows.labelling import Labels, chunks, read_labels, refuse_other_level, write_label_part
 from flows.sampled import COMPLETED, temperature_records
 from flows.workers import ComputePool
@@ -90,7 +93,7 @@ class Campaign:
         label_paths = self.ledger.label_parts(None)
         labels = read_labels(label_paths)
         with open_part(frames_part.path) as root:
-            n_train = len(root["train/n_atoms"])
+            n_train, test_kelvin = len(root["train/n_atoms"]), root["test/temperature_kelvin"][()]
         train = [item for index, item in labels.labelled.items() if index < n_train]
         test = [item for index, item in labels.labelled.items() if index >= n_train]
         self._refuse_failed_initial_set(labels, n_train=len(train), n_test=len(test))
@@ -98,6 +101,7 @@ class Campaign:
         def fill(root: h5py.File) -> None:
             write_labelled(root.create_group("labelled"), train)
             write_labelled(root.create_group("test"), test)
+            root["test/temperature_kelvin"] = test_kelvin[[i - n_train for i in labels.labelled if i >= n_train]]
             root.attrs["label_failures"] = labels.failures
 
         parents = [frames_part, *(self._part(path.stem) for path in label_paths)]
@@ -174,7 +178,7 @@ class Campaign:
         """Run the replicas of one temperature."""
         config, sampling = self.config, self.config.sampling
         temperature = sampling.temperatures_kelvin[temperature_index]
-        steps = sampling_steps(self.ledger.history()[:iteration], sampling, config.stop)
+        steps = self._planned_steps(iteration)
         inputs = {
             "sampling": sampling.model_dump(mode="json"),
             "trusted": [config.selection.deviation, config.selection.upper_mev_per_ang],
@@ -211,6 +215,13 @@ class Campaign:
             self._part(names.selection(iteration)),
             self._part(names.append(iteration)),
         ]
+
+    def _planned_steps(self, iteration: int) -> int:
+        """MD steps of each replica; of an iteration that has been sampled, those: the rules may have changed since."""
+        for part in (self.ledger.part_path(names.sample(iteration, k)) for k in self._kelvins):
+            if part.exists():
+                return _steps(part)
+        return sampling_steps(self.ledger.history()[:iteration], self.config.sampling, self.config.stop)
 
     def select(self, iteration: int, progress: Progress = silent) -> str:
         """Decide every sampled frame's fate and choose the frames to label."""
@@ -279,11 +290,12 @@ class Campaign:
     def evaluate(self, iteration: int, progress: Progress = silent) -> str:
         """Score the committee on the test set and on the new labels it chose."""
         labels = [self._part(path.stem) for path in self.ledger.label_parts(iteration)]
+        selection = self._part(names.selection(iteration))
         part = self._in_worker(
             names.evaluation(iteration),
             jobs.evaluate_job,
             {},
-            [self._part(names.INITIAL_DATASET), *self._members(iteration), *labels],
+            [self._part(names.INITIAL_DATASET), *self._members(iteration), selection, *labels],
             progress,
             iteration=iteration,
             device=self._device,
@@ -330,18 +342,26 @@ class Campaign:
 
     def _record(self, iteration: int, fates: np.ndarray, labels: Labels) -> IterationRecord:
         samples = [part.path for part in self._samples(iteration)]
-        with open_part(self.ledger.part_path(names.evaluation(iteration))) as root:
+        evaluation, deviation = self.ledger.part_path(names.evaluation(iteration)), self.config.selection.deviation
+        with open_part(evaluation) as root:
             test, new = dict(root["test"].attrs), dict(root["new"].attrs)
-        error = new.get("force_mae_mev_per_ang")
+        with open_part(self.ledger.part_path(names.selection(iteration))) as root:
+            window = Window.from_attributes(root.attrs)
+        assessed = assess(evaluation, window=window, deviation=deviation)
         return IterationRecord(
             iteration=iteration,
-            temperatures=temperature_records(samples, fates, deviation=self.config.selection.deviation),
+            temperatures=temperature_records(samples, fates, deviation=deviation),
             labelled=len(labels.labelled),
             label_failures=labels.failures,
             dataset_size=len(self.ledger.dataset(before=iteration)) + len(labels.labelled),
-            error_before_training_mev_per_ang=None if error is None else float(error),
-            test_force_mae_mev_per_ang=float(test["force_mae_mev_per_ang"]),
-            test_energy_mae_mev_per_atom=float(test["energy_mae_mev_per_atom"]),
+            error_before_training_mev_per_ang=new.get("force_mae_mev_per_ang"),
+            test_force_mae_mev_per_ang=test["force_mae_mev_per_ang"],
+            test_energy_mae_mev_per_atom=test["energy_mae_mev_per_atom"],
+            steps=_steps(samples[0]),
+            window=window,
+            calibration=assessed.calibration,
+            health=assessed.health,
+            warnings=assessed.warnings,
         )
 
     def abandon(self) -> None:
@@ -352,7 +372,12 @@ class Campaign:
     def judge(self, iterations: int) -> Verdict | None:
         """The verdict after so many iterations, written down if there is one; None to go on."""
         history = self.ledger.history()[:iterations]
-        verdict = judge(history, self.config.stop, max_failed_share=self.config.labels.max_failed_share)
+        verdict = judge(
+            history,
+            self.config.stop,
+            max_failed_share=self.config.labels.max_failed_share,
+            lower_mev_per_ang=self.config.selection.lower_mev_per_ang,
+        )
         if verdict is not None:
             self.ledger.write_index(verdict)
         return verdict
@@ -380,8 +405,12 @@ class Campaign:
     def _members(self, iteration: int) -> list[Part]:
         return [self._part(names.member(iteration, member)) for member in range(self.config.training.members)]
 
+    @property
+    def _kelvins(self) -> list[float]:
+        return self.config.sampling.temperatures_kelvin
+
     def _samples(self, iteration: int) -> list[Part]:
-        return [self._part(names.sample(iteration, kelvin)) for kelvin in self.config.sampling.temperatures_kelvin]
+        return [self._part(names.sample(iteration, kelvin)) for kelvin in self._kelvins]
 
     def _dataset_before(self, iteration: int) -> list[Part]:
         return [self._part(names.INITIAL_DATASET), *(self._part(names.append(k)) for k in range(iteration))]
@@ -404,6 +433,11 @@ class Campaign:
             )
 
         return self.ledger.stage(name, inputs=inputs, parents=parents, compute=compute)
+
+
+def _steps(sample_part: Path) -> int:
+    with open_part(sample_part) as root:
+        return int(root.attrs["steps"])
 
 
 def input_files(ledger: Ledger) -> list[str]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from al_engine.ledger import Ledger
 from al_engine.lock import is_locked
-from flows.display import duration_text
+from flows.display import duration_text, number_text
 
 
 def campaign_status(directory: Path) -> dict[str, Any]:
@@ -66,15 +66,30 @@ def status_table(status: Mapping[str, Any]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for row in status["iterations"]:
-        error = row["error_before_training_mev_per_ang"]
         table.add_row(
-            *(str(row[key]) for key in ("iteration", "sampled", "accurate", "candidate", "rejected")),
+            f"{row['iteration']}{'!' if row['warnings'] else ''}",
+            *(str(row[key]) for key in ("sampled", "accurate", "candidate", "rejected")),
             f"{row['acceptance']:.2%}",
             *(str(row[key]) for key in ("labelled", "label_failures", "dataset_size")),
-            "-" if error is None else f"{error:.1f}",
-            f"{row['test_force_mae_mev_per_ang']:.1f}",
+            number_text(row["error_before_training_mev_per_ang"]),
+            number_text(row["test_force_mae_mev_per_ang"]),
             duration_text(row["seconds"]),
         )
     table.caption = "* force MAE in meV/Å: on new labels before training on them, and on the test set"
     table.caption_justify = "left"
     return table
+
+
+def remarks(status: Mapping[str, Any]) -> list[str]:
+    """What the last iteration's labels say of its deviations and committee, a line each."""
+    if not status["iterations"]:
+        return []
+    last = status["iterations"][-1]
+    meant = (last["calibration"] or {}).get("lower_means")
+    lines = []
+    if meant is not None and last["window"] is not None:
+        lines.append(
+            f"a deviation of {last['window']['lower_mev_per_ang']:.0f} meV/Å meant a true error of {meant['low']:.0f}-"
+            f"{meant['high']:.0f} (typically {meant['typical']:.0f}) meV/Å on the worst atom"
+        )
+    return [*lines, *(f"warning: {warning}" for warning in last["warnings"])]

@@ -72,6 +72,7 @@ def make_record() -> Callable[..., IterationRecord]:
         stopped: int = 0,
         labelled: int = 10,
         label_failures: int = 0,
+        **others,
     ) -> IterationRecord:
         temperatures = tuple(
             TemperatureRecord(
@@ -94,6 +95,7 @@ def make_record() -> Callable[..., IterationRecord]:
             error_before_training_mev_per_ang=55.5,
             test_force_mae_mev_per_ang=33.25,
             test_energy_mae_mev_per_atom=1.5,
+            **others,
         )
 
     return make
