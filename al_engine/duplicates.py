@@ -19,7 +19,6 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import pdist
-from vesin import NeighborList
 
 from al_engine.frames import BoolArray, FloatArray, Frame
 
@@ -90,6 +89,8 @@ def _cell_measures(frame: Frame) -> FloatArray:
 
 def _sorted_distances(frame: Frame) -> list[FloatArray]:
     """Distances in Å, ascending, one array for every pair of elements."""
+    from vesin import NeighborList  # loads torch and ASE where they are installed
+
     kinds, kind = np.unique(frame.numbers, return_inverse=True)
     if frame.is_periodic:
         i, j, distances = NeighborList(cutoff=CUTOFF_ANG, full_list=False).compute(

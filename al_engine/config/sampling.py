@@ -74,7 +74,12 @@ class AdaptiveConfig(Section):
 
     enabled: bool = Field(default=False, description="Whether this window is used instead of the fixed one.")
     lower_quantile: Fraction = Field(
-        0.9, description="Lower end: this quantile of the deviations, never below `floor_mev_per_ang`."
+        0.9,
+        description=(
+            "Lower end: this quantile of the deviations of all sound frames, never below `floor_mev_per_ang`. Above "
+            "the floor, (1 - this) of the frames are candidates however good the models are: a campaign converges "
+            "once the floor is reached."
+        ),
     )
     upper_factor: float = Field(3.0, gt=1.0, le=100.0, description="Upper end: so many times the lower end.")
     iterations: PositiveInt = Field(2, description="Last iterations whose deviations count, this one among them.")
@@ -100,19 +105,24 @@ class SelectionConfig(Section):
             "the forces between molecules: an accurate frame within it is a candidate too. null: none."
         ),
     )
-    net_force_upper_mev_per_ang: PositiveFloat | None = Field(None, description="The upper end of that window.")
+    net_force_upper_mev_per_ang: PositiveFloat | None = Field(
+        None, description="The upper end of that window: any frame above it is rejected."
+    )
     max_labels: PositiveInt = Field(100, description="Labels per iteration.")
     diversity: Literal["farthest_point", "random"] = Field(
         "farthest_point",
         description=(
             "Which candidates are labelled when there are more than `max_labels`. `farthest_point`: those least like "
-            "the data set and each other, by the model's own features; `random`: by lot."
+            "the data set and each other, by the model's own features of the atom that the committee is least sure "
+            "of; `random`: by lot."
         ),
     )
     min_separation_strides: PositiveInt | None = Field(
         None,
         description=(
-            "Candidates of one trajectory closer in time than this are thinned; null: the deviation's correlation time."
+            "Candidates of one trajectory closer in time than this are thinned, also where there are fewer than "
+            "`max_labels`: a label next to another one teaches little, and candidates are counted before. null: the "
+            "statistical inefficiency of the deviation, 1 + 2 correlation times; 1: none is thinned."
         ),
     )
     min_distance_ang: PositiveFloat = Field(0.6, le=3.0, description="A frame with closer atoms is never labelled.")
@@ -123,7 +133,10 @@ class SelectionConfig(Section):
         2.5,
         gt=1.0,
         le=100.0,
-        description="Nor one that has come apart: with a bond longer than this times its equilibrium length.",
+        description=(
+            "No sampled frame that has come apart is labelled: with a bond longer than this times its equilibrium "
+            "length."
+        ),
     )
     cut_molecules: PositiveInt | None = Field(
         None,
