@@ -1,0 +1,152 @@
+"""Learning curves of strategies of choice on a fixed pool of labelled frames: does active selection pay?
+
+Makes pool and test set by molecular dynamics with GFN2-xTB, runs every strategy with several repeats, writes
+`results/learning-curves.json` and `learning-curves.md`. Every finished round is kept in the folder `--data`: the same
+command goes on where it was stopped, and `--report` makes the tables from what is there.
+
+    python benchmarks/learning_curves.py --jobs 2
+    python benchmarks/learning_curves.py --quick
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from al_engine.config import SelectionConfig
+from al_engine.disk import write_file
+from al_engine.errors import AlEngineError, InputError
+from jobs import log, run_all, workers
+from learning.curves import MEMBERS, MODEL, Curve, Plan, Study, read_round, run_curve, run_start
+from learning.data import KELVINS, MOLECULES, QUICK, DataSource, Sizes, make_temperature
+from learning.report import markdown
+from learning.strategies import STRATEGIES
+from machine import circumstances, versions
+from pages import reading_of
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "tblite")
+QUICK_PLAN = Plan(start=8, step=8, rounds=2, updates=20)
+NAME = "learning-curves"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; every option has the default that the published figures use."""
+    plan = Plan()
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=HERE / ".cache" / "learning", help="folder of frames and rounds")
+    parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser.add_argument(
+        "--molecules", nargs="+", choices=list(MOLECULES), default=list(MOLECULES), help="what is learned"
+    )
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="how labels are chosen")
+    parser.add_argument("--repeats", type=int, nargs="+", default=[0, 1, 2], help="seeds of first labels and committee")
+    parser.add_argument("--rounds", type=int, default=plan.rounds, help="rounds of choice")
+    parser.add_argument("--updates", type=int, default=plan.updates, help="updates per member and round")
+    parser.add_argument("--data-seed", type=int, default=0, help="seed of the pool and the test set")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--report", action="store_true", help="compute nothing, tabulate what is there")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, too")
+    parser.add_argument("--quick", action="store_true", help="tiny data and training, to see that all of it runs")
+    return parser.parse_args(arguments)
+
+
+def compute(options: argparse.Namespace, study: Study) -> None:
+    """Everything that is not there: data, then the common starts, then the curves."""
+    molecules = [MOLECULES[name] for name in options.molecules]
+    every = [(repeat, molecule) for repeat in options.repeats for molecule in molecules]
+    data = {
+        f"{molecule.name}, {kind}, {kelvin:g} K": (make_temperature, (study.source, molecule, kind, kelvin))
+        for molecule in molecules
+        for kind in ("pool", "test")
+        for kelvin in KELVINS
+    }
+    starts = {
+        f"{molecule.name}, start, repeat {repeat}": (run_start, (study, molecule, repeat)) for repeat, molecule in every
+    }
+    curves = [Curve(molecule, strategy, repeat) for repeat, molecule in every for strategy in options.strategies]
+    with workers(options.jobs) as pool:
+        run_all(pool, data)
+        run_all(pool, starts)
+        run_all(pool, {curve.title: (run_curve, (study, curve)) for curve in curves})
+
+
+def tabulated(options: argparse.Namespace, study: Study) -> dict[str, Any]:
+    """The content of the result file, from what is there; repeats that lack a round are left out.
+
+    Raises:
+        InputError: If no repeat is complete.
+    """
+    plan, numbers = study.plan, range(study.plan.rounds + 1)
+    found: dict[tuple[str, str, int, int], dict[str, Any]] = {}
+    for name in options.molecules:
+        data = study.data(MOLECULES[name])
+        for strategy, repeat, number in itertools.product(options.strategies, options.repeats, numbers):
+            run = read_round(study, Curve(MOLECULES[name], strategy, repeat), number, data)
+            if run is not None:
+                facts = {"in_window": run.in_window, "seconds": run.seconds, "errors": run.errors}
+                found[name, strategy, repeat, number] = {"repeat": repeat, **facts}
+    wanted = list(itertools.product(options.molecules, options.strategies, numbers))
+    complete = [
+        repeat
+        for repeat in options.repeats
+        if all((name, strategy, repeat, number) in found for name, strategy, number in wanted)
+    ]
+    if not complete:
+        raise InputError("no repeat is complete; run the command without --report")
+    molecules = {
+        name: {
+            strategy: [[found[name, strategy, repeat, number] for repeat in complete] for number in numbers]
+            for strategy in options.strategies
+        }
+        for name in options.molecules
+    }
+    return {
+        "plan": asdict(plan),
+        "sizes": asdict(study.source.sizes),
+        "kelvins": KELVINS,
+        "members": MEMBERS,
+        "model": MODEL.model_dump(),
+        "window": SelectionConfig().model_dump(include={"lower_mev_per_ang", "upper_mev_per_ang"}),
+        "repeats": complete,
+        "labels": [plan.start + number * plan.step for number in numbers],
+        "molecules": molecules,
+        "seconds_per_round": {
+            name: [run["seconds"] for rounds in strategies.values() for runs in rounds[1:] for run in runs]
+            for name, strategies in molecules.items()
+        },
+    }
+
+
+def main() -> None:
+    """Make, run, tabulate."""
+    options = parse_arguments()
+    about = {**circumstances(), "versions": versions(PACKAGES)}
+    folder, sizes, plan = options.data, Sizes(), Plan(rounds=options.rounds, updates=options.updates)
+    if options.quick:
+        folder, sizes, plan = folder / "quick", QUICK, replace(QUICK_PLAN, seed=plan.seed)
+        options.output = folder
+    study = Study(plan, DataSource(folder, sizes, options.data_seed))
+    folder.mkdir(parents=True, exist_ok=True)
+    (options.output / "results").mkdir(parents=True, exist_ok=True)
+    try:
+        if not options.report:
+            compute(options, study)
+        result = {"about": about, **tabulated(options, study)}
+    except AlEngineError as error:
+        raise SystemExit(f"error: {error}") from None
+    text, written = json.dumps(result, indent=1) + "\n", options.output / f"{NAME}.md"
+    write_file(options.output / "results" / f"{NAME}.json", text.encode())
+    write_file(written, markdown(result, reading=reading_of(written)).encode())
+    log(f"written: {written}")
+    if options.json:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
