@@ -22,11 +22,12 @@ def inspect(batch: Batch, *, step: int, rules: Rules, molecule_of_atom: IntArray
     Returns:
         The sampled frames that are finite, and the places whose trajectories are stopped.
     """
-    positions, velocities, energies, member_forces, frozen_at = (
+    positions, velocities, acceleration, energies, member_forces, frozen_at = (
         tensor.cpu().numpy()
         for tensor in (
             batch.positions,
             batch.velocities,
+            batch.acceleration,
             batch.energies,
             batch.forces.member_forces(batch.positions),
             batch.frozen_at,
@@ -39,9 +40,9 @@ def inspect(batch: Batch, *, step: int, rules: Rules, molecule_of_atom: IntArray
         one, here = batch.trajectories[place], batch.of(positions, place)
         norm, component = batch.of(deviation.norm, place), batch.of(deviation.component, place)
         energy, kinetic = float(energies[place]), one.kinetic_kelvin(batch.of(velocities, place))
-        finite = all(np.isfinite(values).all() for values in (here, norm, energy, kinetic))
-        if frozen_at[place] or not finite:
-            one.reason = StopReason.NOT_FINITE if not finite else StopReason.TOO_HOT
+        finite = all(np.isfinite(values).all() for values in (here, batch.of(acceleration, place), norm, energy))
+        if frozen_at[place] or not (finite and np.isfinite(kinetic)):
+            one.reason = StopReason.TOO_HOT if frozen_at[place] and finite else StopReason.NOT_FINITE
             one.stop_step = int(frozen_at[place]) or step
             stopped.append(place)
             continue

@@ -48,11 +48,18 @@ class RefillPool:
         elif (index := int(self._rng.integers(self._seen))) < KEPT_FRAMES:
             self._kept[index] = kept
 
-    def choose(self, stopped: Trajectory, *, stride_steps: int) -> Frame:
-        """A frame to go on from: any but those of the stopped trajectory that led to its end, and where it started."""
-        fine_until = stopped.stop_step - LEAD_STRIDES * stride_steps
-        usable = [kept.frame for kept in self._kept if kept.trajectory != stopped.index or kept.step < fine_until]
-        usable = usable or [start for start in self._starts if start is not stopped.start] or self._starts
+    def forget(self, *, trajectory: int, since: int) -> None:
+        """Frames of a trajectory from a step on: they led to its end."""
+        self._kept = [kept for kept in self._kept if kept.trajectory != trajectory or kept.step < since]
+
+    def choose(self, *, but: Frame) -> Frame:
+        """A frame to go on from; where there is none, one that a trajectory of the run started from.
+
+        Args:
+            but: Where the trajectory started that was stopped: it does not start there again if there is a choice.
+        """
+        frames = [kept.frame for kept in self._kept] or self._starts
+        usable = [frame for frame in frames if frame is not but] or frames
         return usable[int(self._rng.integers(len(usable)))]
 
 
@@ -68,19 +75,16 @@ class Refills:
 
     def __init__(self, trajectories: Sequence[Trajectory], *, rules: Rules, seed: int, stride_steps: int) -> None:
         self._rules, self._seed, self._stride_steps = rules, seed, stride_steps
-        self._pool_of = {one.index: self._kind(one) for one in trajectories}
-        self._pools = {
+        kinds = {one.index: (one.target_kelvin, one.start.numbers.tobytes()) for one in trajectories}
+        pools = {
             kind: RefillPool(
-                [one.start for one in trajectories if self._pool_of[one.index] == kind],
-                seed=[seed, len(trajectories), number],
+                [one.start for one in trajectories if kinds[one.index] == kind],
+                seed=[seed, len(trajectories), number],  # the trajectories' own have a slot in the second place
             )
-            for number, kind in enumerate(dict.fromkeys(self._pool_of.values()))
+            for number, kind in enumerate(dict.fromkeys(kinds.values()))
         }
+        self._pool_of = {index: pools[kind] for index, kind in kinds.items()}
         self._attempts: dict[int, int] = {}
-
-    @staticmethod
-    def _kind(one: Trajectory) -> tuple[float, bytes]:
-        return one.target_kelvin, one.start.numbers.tobytes()
 
     def learn(self, rows: Rows) -> None:
         """Take note of sampled frames."""
@@ -88,19 +92,22 @@ class Refills:
         names = ("replica", "step", "sound", f"deviation_{self._rules.deviation}")
         for frame, index, step, sound, deviation in zip(rows.frames, *(columns[name] for name in names), strict=True):
             if sound and deviation < self._rules.trusted_deviation:
-                self._pools[self._pool_of[int(index)]].offer(frame, trajectory=int(index), step=int(step))
+                self._pool_of[int(index)].offer(frame, trajectory=int(index), step=int(step))
 
     def starting(self, stopped: Mapping[int, Trajectory], *, step: int) -> dict[int, Trajectory]:
         """A new trajectory for each place whose one was stopped, as long as it is worth it."""
+        for one in stopped.values():
+            self._pool_of[one.index].forget(
+                trajectory=one.index, since=one.stop_step - LEAD_STRIDES * self._stride_steps
+            )
         new: dict[int, Trajectory] = {}
         for place, one in stopped.items():
             attempt = self._attempts.get(one.slot, 0) + 1
             if attempt > MAX_REFILLS:
                 continue
             self._attempts[one.slot] = attempt
-            kind = self._pool_of[one.index]
             new[place] = Trajectory.begin(
-                self._pools[kind].choose(one, stride_steps=self._stride_steps),
+                self._pool_of[one.index].choose(but=one.start),
                 index=len(self._pool_of),
                 slot=one.slot,
                 attempt=attempt,
@@ -109,5 +116,5 @@ class Refills:
                 rules=self._rules,
                 seed=self._seed,
             )
-            self._pool_of[new[place].index] = kind
+            self._pool_of[new[place].index] = self._pool_of[one.index]
         return new
