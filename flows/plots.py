@@ -19,7 +19,8 @@ DPI = 110
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#718096"
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file, equal for equal figures."""
     FigureCanvasAgg(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
@@ -32,7 +33,7 @@ def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> byt
     axes = figure.subplots()
     iterations = [record.iteration for record in history]
     kelvins = [t.temperature_kelvin for t in history[-1].temperatures]
-    colours = [RED if len(kelvins) == 1 else _warmth(i / (len(kelvins) - 1)) for i in range(len(kelvins))]
+    colours = [RED if len(kelvins) == 1 else warmth(i / (len(kelvins) - 1)) for i in range(len(kelvins))]
     for index, (kelvin, colour) in enumerate(zip(kelvins, colours, strict=True)):
         values = [100 * record.temperatures[index].counts.acceptance for record in history]
         axes.plot(iterations, values, "o-", ms=4, lw=1, color=colour, label=f"{kelvin:g} K")
@@ -44,10 +45,11 @@ def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> byt
     axes.set_xticks(iterations)
     axes.set(xlabel="iteration", ylabel="acceptance / %", title="Acceptance by temperature")
     axes.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
-def _warmth(fraction: float) -> tuple[float, float, float]:
+def warmth(fraction: float) -> tuple[float, float, float]:
+    """A colour (RGB) from cold, 0, to hot, 1."""
     return (0.17 + 0.6 * fraction, 0.42 - 0.23 * fraction, 0.69 - 0.5 * fraction)
 
 
@@ -65,7 +67,7 @@ def deviation_plot(deviation: FloatArray, window: Window) -> bytes:
     axes.set_yscale("symlog", linthresh=1)
     axes.set(xlabel="max force deviation / meV/Å", ylabel="frames", title="Deviation of the sampled frames")
     axes.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _plain_numbers(axis: Axis) -> None:
@@ -103,7 +105,7 @@ def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> b
     _plain_numbers(axes.yaxis)
     axes.set(xlabel="max force deviation / meV/Å", ylabel="max force error / meV/Å", title="What a deviation meant")
     axes.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def parity_plot(
@@ -123,4 +125,4 @@ def parity_plot(
         title=f"Forces: test MAE {number_text(mae_mev_per_ang)} meV/Å",
     )
     axes.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)

@@ -23,7 +23,7 @@ def starting_frames(ledger: Ledger, *, iteration: int, temperature_kelvin: float
     """
     sampling = ledger.config.sampling
     rng = derived_rng(ledger.config.seed, "start", iteration, round(1000 * temperature_kelvin))
-    fresh = _near_initial_frames(ledger, temperature_kelvin)
+    fresh = near_initial_frames(ledger, temperature_kelvin)
     drawn = [fresh[i] for i in rng.choice(len(fresh), size=sampling.replicas, replace=len(fresh) < sampling.replicas)]
     if iteration == 0:
         return drawn
@@ -61,12 +61,18 @@ def _labelled_frames(
     return frames
 
 
-def _near_initial_frames(ledger: Ledger, temperature_kelvin: float) -> list[Frame]:
+def near_initial_frames(ledger: Ledger, temperature_kelvin: float) -> list[Frame]:
+    """Initial frames to start trajectories from: of those not stretched, the half annealed nearest to a temperature.
+
+    Frames of a user's file that have other atoms than the system are not among them: its bonds are not theirs.
+    """
     with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+        system = read_frames(root["system"])[0]
         frames = read_frames(root["train"])
         temperatures = root["train"]["temperature_kelvin"][()]
         stretched = root["train"]["stretched"][()]
     distance = np.where(np.isfinite(temperatures), np.abs(temperatures - temperature_kelvin), 0.0)
-    usable = [int(index) for index in np.argsort(distance, kind="stable") if not stretched[index]]
-    usable = usable or list(range(len(frames)))  # everything stretched: better than nothing
+    own = [np.array_equal(frame.numbers, system.numbers) for frame in frames]
+    near = [int(index) for index in np.argsort(distance, kind="stable") if own[index]]
+    usable = [index for index in near if not stretched[index]] or near  # everything stretched: better than nothing
     return [frames[index] for index in usable[: max(1, (len(usable) + 1) // 2)]]

@@ -1,0 +1,1 @@
+"""What a campaign's models are worth: `al-engine evaluate`, on labels and trajectories that no training has seen."""

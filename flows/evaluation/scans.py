@@ -1,0 +1,232 @@
+"""Errors against bond length: one bond of each kind stretched step by step, labelled afresh, predicted."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from al_engine.accuracy import accuracy
+from al_engine.bond_curves import BondCurve, ScanPoint, bond_curve
+from al_engine.errors import InputError
+from al_engine.frames import FloatArray, Frame
+from al_engine.parts import open_part, part_key
+from flows.display import Display
+from flows.evaluation import plots
+from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
+from flows.evaluation.subject import Subject
+from flows.labelling import Labels, read_labels, refuse_other_level, write_label_part
+from flows.launch import with_backend, worker_counts
+from flows.scoring import EVALUATION_BATCH
+from labelers.pool import LabelPool
+from labelers.registry import level_of_theory
+from samplers.bond_kinds import BondKind, bond_kinds
+from samplers.bond_scan import bond_scan
+
+WHAT = "bond-length"
+SHORTEST_FACTOR, LONGEST_FACTOR = 0.85, 2.0
+"""The reference work's range (arXiv:2312.09490)."""
+RANGES = ((0.85, 1.15), (1.15, 1.5), (1.5, 2.0))
+"""Stretches, in equilibrium lengths, that errors are given for in one number: thermal, bond breaking, broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How much is scanned.
+
+    Attributes:
+        of: Bonds of the system, or of one molecule.
+        frames: Frames each bond is stretched in.
+        bonds: Kinds of bonds, at most.
+        points: Lengths of each bond.
+    """
+
+    of: Of = "system"
+    frames: int = 2
+    bonds: int = 8
+    points: int = 24
+
+    @property
+    def factors(self) -> FloatArray:
+        """The lengths in equilibrium lengths, shape (P,)."""
+        return np.linspace(SHORTEST_FACTOR, LONGEST_FACTOR, self.points)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """One bond's curve.
+
+    Attributes:
+        kind: The bond.
+        equilibrium_ang: Its equilibrium length, Å.
+        points: One list per frame, one entry per length; None where there is no label.
+        curve: Their averages.
+    """
+
+    kind: BondKind
+    equilibrium_ang: float
+    points: list[list[ScanPoint | None]]
+    curve: BondCurve
+
+
+def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Display) -> dict[str, Any]:
+    """Stretch, label, predict, and write down how far they are apart.
+
+    Raises:
+        InputError: If there is no bond to stretch, no frame to stretch it in, or no frame could be labelled.
+    """
+    found = scan_subject(subject.ledger, of=options.of, count=options.frames)
+    kinds = bond_kinds(found.frames[0].numbers, found.bonds, limit=options.bonds)
+    if not kinds:
+        raise InputError(
+            f"{subject.ledger.directory}: the molecule has no bond outside rings, so none can be stretched"
+        )
+    equilibria = [_equilibrium(kind, found) for kind in kinds]
+    frames = [
+        stretched
+        for kind, length in zip(kinds, equilibria, strict=True)
+        for frame in found.frames
+        for stretched in bond_scan(frame, kind, length, options.factors)
+    ]
+    there = [place for place, frame in enumerate(frames) if frame is not None]
+    labels = _labels(subject, [frame for frame in frames if frame is not None], display)
+    points: list[ScanPoint | None] = [None] * len(frames)
+    labelled = [(there[place], item) for place, item in labels.labelled.items()]
+    if not labelled:
+        raise InputError(f"{subject.ledger.directory}: no stretched frame could be labelled: {labels.reasons[:1]}")
+    with display.step("predict") as progress:
+        energies, forces = subject.committee().predict(
+            [item.frame for _, item in labelled], batch_size=EVALUATION_BATCH, progress=progress
+        )
+    for column, (place, item) in enumerate(labelled):
+        points[place] = ScanPoint(item, energies[:, column], forces[column])
+    grid = np.empty(len(points), dtype=object)
+    grid[:] = points
+    by_kind = grid.reshape(len(kinds), len(found.frames), options.points).tolist()
+    scans = [
+        Scan(kind, length, rows, bond_curve(rows))
+        for kind, length, rows in zip(kinds, equilibria, by_kind, strict=True)
+    ]
+    values = {
+        "of": options.of,
+        "formula": found.frames[0].to_atoms().get_chemical_formula(),
+        "frames": len(found.frames),
+        "factors": options.factors.tolist(),
+        "colliding": len(frames) - len(there),
+        "labelled": len(labelled),
+        "label_failures": labels.failures,
+        "all": _errors([point for point in points if point is not None]),
+        "ranges": _by_range([row for scan in scans for row in scan.points], options.factors),
+        "bonds": [_described(scan, options.factors) for scan in scans],
+    }
+    return subject.result(WHAT, values, plots.scans_plot(scans, options.factors))
+
+
+def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
+    place = np.flatnonzero((np.sort(found.bonds, axis=1) == np.sort(kind.pair)).all(axis=1))[0]
+    return float(found.lengths[place])
+
+
+def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
+    """Labels of the frames: those of an earlier evaluation if it had the same frames, else new ones."""
+    config = with_backend(subject.ledger.config)
+    periodic = frames[0].is_periodic
+    level = level_of_theory(config.labels, periodic=periodic)
+    if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):
+        refuse_other_level(subject.ledger.label_parts(None), level)
+    gate = {
+        "min_distance_ang": config.selection.min_distance_ang,
+        "min_contact_factor": config.selection.min_contact_factor,
+    }
+    key = part_key(
+        WHAT,
+        {
+            "level": level.fingerprint(),
+            "max_force_ev_per_ang": config.labels.max_force_ev_per_ang,
+            "frames": [frame.content_hash() for frame in frames],
+            **gate,
+        },
+        [],
+    )
+    path = subject.output / f"bond-length-labels-{key[:12]}.h5"
+    if not _is_there(path, key):
+        _, workers = worker_counts(config, subject.device)
+        with LabelPool(config.labels, workers=workers, periodic=periodic) as pool, display.step("label") as progress:
+            write_label_part(path, key, pool, frames, config=config.labels, level=level, progress=progress, **gate)
+    return read_labels([path])
+
+
+def _is_there(path: Path, key: str) -> bool:
+    if not path.exists():
+        return False
+    with open_part(path) as root:
+        return bool(root.attrs["key"] == key)
+
+
+def _errors(points: Sequence[ScanPoint]) -> dict[str, Any] | None:
+    if not points:
+        return None
+    energies = np.array([point.energies.mean() for point in points])
+    forces = [point.forces.mean(axis=0) for point in points]
+    return asdict(accuracy(energies, forces, [point.labelled for point in points]))
+
+
+def _by_range(rows: Sequence[Sequence[ScanPoint | None]], factors: FloatArray) -> list[dict[str, Any]]:
+    described = []
+    for low, high in RANGES:
+        inside = (factors >= low) & ((factors < high) | (high == LONGEST_FACTOR))
+        points = [row[place] for row in rows for place in np.flatnonzero(inside).tolist()]
+        errors = _errors([point for point in points if point is not None])
+        described.append({"from": low, "to": high, "errors": errors})
+    return described
+
+
+def _described(scan: Scan, factors: FloatArray) -> dict[str, Any]:
+    curve = scan.curve
+    return {
+        "name": scan.kind.name,
+        "elements": scan.kind.elements,
+        "atoms": scan.kind.pair.tolist(),
+        "alike": scan.kind.count,
+        "equilibrium_ang": scan.equilibrium_ang,
+        "lengths_ang": (factors * scan.equilibrium_ang).tolist(),
+        "labelled": curve.labelled.tolist(),
+        "energy_mae_mev_per_atom": _listed(curve.energy_mae),
+        "force_mae_mev_per_ang": _listed(curve.force_mae),
+        "deviation_mev_per_ang": _listed(curve.deviation),
+        "reference_ev": _listed(curve.reference),
+        "predicted_ev": _listed(curve.predicted),
+        "ranges": _by_range(scan.points, factors),
+    }
+
+
+def _listed(values: FloatArray) -> list[float | None]:
+    """Numbers for JSON, which has no NaN."""
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def bond_length_text(answer: dict[str, Any]) -> str:
+    """The result as lines for the terminal."""
+    heads = [f"{part['from']:g}-{part['to']:g}" for part in answer["ranges"]]
+    lines = [
+        (
+            f"iteration {answer['iteration']}, {answer['labelled']} labelled frames of {answer['formula']}, bonds at "
+            f"{answer['factors'][0]:g} to {answer['factors'][-1]:g} times their length; MAE of the committee's mean"
+        ),
+        "",
+        f"{'':>12}  {'':>5}  {'forces / meV/Å':^29}  {'energy / meV/atom':^29}",
+        f"{'bond':>12}  {'alike':>5}  " + "  ".join(" ".join(f"{head:>9}" for head in heads) for _ in range(2)),
+    ]
+    for row in [*answer["bonds"], {"name": "all", "alike": "", "ranges": answer["ranges"]}]:
+        cells = [f"{row['name']:>12}  {row['alike']:>5}"]
+        for quantity in ("forces_mev_per_ang", "energy_mev_per_atom"):
+            values = [part["errors"] and part["errors"][quantity]["mae"] for part in row["ranges"]]
+            cells.append(" ".join(f"{'-' if value is None else format(value, '.3g'):>9}" for value in values))
+        lines.append("  ".join(cells))
+    if answer["colliding"] or answer["label_failures"]:
+        lines += [
+            "",
+            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label",
+        ]
+    return "\n".join([*lines, "", answer["plot"]])

@@ -1,0 +1,290 @@
+"""Long-time stability: hot trajectories from the campaign's own frames, and how many of them stay whole."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from al_engine.frames import FloatArray, Frame, IntArray
+from al_engine.ledger import Ledger
+from al_engine.parts import open_part, part_key, write_part
+from al_engine.protocols import Progress
+from al_engine.seeds import derived_rng, derived_seed
+from flows import names
+from flows.display import Display
+from flows.evaluation import plots
+from flows.evaluation.subject import Subject, load_committee
+from flows.launch import worker_counts
+from flows.starts import near_initial_frames
+from flows.workers import ComputePool
+
+if TYPE_CHECKING:
+    from samplers.stability import StabilityRun
+
+WHAT = "stability"
+STRIDE_STEPS = 50
+"""Steps between two looks at the replicas."""
+COLLAPSED, COMPLETED = "bond_broken", "completed"
+"""Stop reasons that this module tells apart from the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class StabilityOptions:
+    """What is run; the defaults are the reference work's test (arXiv:2312.09490), which does not say how many replicas.
+
+    Attributes:
+        steps: MD steps of each replica.
+        kelvin: Temperature of the thermostat.
+        replicas: How many trajectories.
+        driver: `rotate`: replica k is driven by member k (after the last comes the first again); `mean`: by the mean.
+    """
+
+    steps: int = 50_000
+    kelvin: float = 800.0
+    replicas: int = 8
+    driver: Literal["rotate", "mean"] = "rotate"
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Replicas that are run as one batch, with one driver."""
+
+    replicas: tuple[int, ...]
+    member: int | None
+    path: Path
+    key: str
+
+
+def stability_job(
+    *,
+    directory: str,
+    iteration: int,
+    device: str,
+    replicas: Sequence[int],
+    member: int | None,
+    options: StabilityOptions,
+    path: str,
+    key: str,
+    progress: Progress,
+) -> None:
+    """Run some replicas in a worker and write what was seen of them."""
+    from flows.sampling import Surroundings
+    from samplers.stability import run_stability
+
+    ledger = Ledger.open(Path(directory))
+    sampling, around = ledger.config.sampling, Surroundings.of(ledger)
+    committee = load_committee(ledger, iteration, device, evaluations=options.steps)
+    starts = _starts(ledger, options)
+    run = run_stability(
+        committee,
+        [starts[replica] for replica in replicas],
+        kelvin=options.kelvin,
+        steps=options.steps,
+        timestep_fs=sampling.timestep_fs,
+        friction_per_ps=sampling.friction_per_ps,
+        stride_steps=min(STRIDE_STEPS, options.steps),
+        bonds=around.bonds,
+        seed=derived_seed(ledger.config.seed, "stability", *replicas),
+        driver=member,
+        wall=around.wall,
+        device=committee.device,
+        progress=progress,
+    )
+    _write(Path(path), key, run, replicas)
+
+
+def _starts(ledger: Ledger, options: StabilityOptions) -> list[Frame]:
+    """One initial frame per replica, drawn from the half whose anneal temperature is nearest."""
+    frames = near_initial_frames(ledger, options.kelvin)
+    rng = derived_rng(ledger.config.seed, "stability starts", round(1000 * options.kelvin))
+    drawn = rng.choice(len(frames), size=options.replicas, replace=len(frames) < options.replicas)
+    return [frames[index] for index in drawn.tolist()]
+
+
+def _write(path: Path, key: str, run: "StabilityRun", replicas: Sequence[int]) -> None:
+    with write_part(path, kind=WHAT, key=key) as root:
+        root["replica"] = np.array(replicas)
+        for name in ("step", "stretch_ang", "kinetic_kelvin", "deviation", "stop_step"):
+            root[name] = getattr(run, name)
+        root["stop_reason"] = np.array([reason.value for reason in run.stop_reason], dtype="S")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectories:
+    """All B replicas of a stability test at S strides, as `samplers.stability.StabilityRun` has them."""
+
+    step: IntArray
+    stretch_ang: FloatArray
+    kinetic_kelvin: FloatArray
+    deviation: FloatArray
+    stop_reason: tuple[str, ...]
+    stop_step: IntArray
+
+    @classmethod
+    def read(cls, groups: Sequence[_Group]) -> "Trajectories":
+        """Read the groups' files; replicas stand in order."""
+        order = np.argsort([replica for group in groups for replica in group.replicas])
+        columns: dict[str, list[np.ndarray]] = {}
+        for group in groups:
+            with open_part(group.path) as root:
+                for name in ("stretch_ang", "kinetic_kelvin", "deviation", "stop_step", "stop_reason"):
+                    columns.setdefault(name, []).append(root[name][()])
+                step = root["step"][()]
+        joined = {name: np.concatenate(parts, axis=-1)[..., order] for name, parts in columns.items()}
+        reasons = tuple(reason.decode() for reason in joined.pop("stop_reason"))
+        return cls(step=step, stop_reason=reasons, **joined)
+
+
+def evaluate_stability(subject: Subject, options: StabilityOptions, display: Display) -> dict[str, Any]:
+    """Run the replicas, those of an earlier, interrupted call not again, and count who survived.
+
+    Raises:
+        ResumableError: If a worker died.
+    """
+    groups = _groups(subject, options)
+    todo = [group for group in groups if not _is_there(group)]
+    workers, _ = worker_counts(subject.ledger.config, subject.device)
+    workers = min(workers, max(len(todo), 1))
+    with ComputePool(workers) as compute, ThreadPoolExecutor(workers) as threads:
+        futures = [threads.submit(_run, compute, subject, options, group, display) for group in todo]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            compute.kill()  # else the threads would wait for their jobs' ends
+            raise
+    return _result(subject, options, Trajectories.read(groups))
+
+
+def _run(compute: ComputePool, subject: Subject, options: StabilityOptions, group: _Group, display: Display) -> None:
+    count, driver = len(group.replicas), "the mean" if group.member is None else f"member {group.member}"
+    with display.step(f"{count} replica{'s' if count > 1 else ''} driven by {driver}") as progress:
+        compute.run(
+            stability_job,
+            progress=progress,
+            directory=str(subject.ledger.directory),
+            iteration=subject.iteration,
+            device=subject.device,
+            replicas=group.replicas,
+            member=group.member,
+            options=options,
+            path=str(group.path),
+            key=group.key,
+        )
+
+
+def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
+    """Replicas by driver, so that what a replica does depends on the options alone, not on how many workers there are.
+
+    The mean's are divided as the members' would be.
+    """
+    ledger, members = subject.ledger, subject.ledger.config.training.members
+    inputs = {
+        "options": asdict(options),
+        "sampling": ledger.config.sampling.model_dump(mode="json", include={"timestep_fs", "friction_per_ps"}),
+        "stride_steps": STRIDE_STEPS,
+        "seed": ledger.config.seed,
+    }
+    hashes = []
+    for name in (names.INITIAL_FRAMES, *(names.member(subject.iteration, member) for member in range(members))):
+        with open_part(ledger.part_path(name)) as root:
+            hashes.append(str(root.attrs["content_hash"]))
+    groups = []
+    for place in range(min(members, options.replicas)):
+        replicas = tuple(range(place, options.replicas, members))
+        groups.append(
+            _Group(
+                replicas=replicas,
+                member=place if options.driver == "rotate" else None,
+                path=subject.file(f"{WHAT}-{place}", ".h5"),
+                key=part_key(WHAT, {**inputs, "replicas": list(replicas)}, hashes),
+            )
+        )
+    return groups
+
+
+def _is_there(group: _Group) -> bool:
+    if not group.path.exists():
+        return False
+    with open_part(group.path) as root:
+        return bool(root.attrs["key"] == group.key)
+
+
+def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> dict[str, Any]:
+    timestep_fs = subject.ledger.config.sampling.timestep_fs
+    members = subject.ledger.config.training.members
+    reasons = Counter(seen.stop_reason)
+    collapses = [int(s) for s, r in zip(seen.stop_step, seen.stop_reason, strict=True) if r == COLLAPSED]
+    values = {
+        **asdict(options),
+        "timestep_fs": timestep_fs,
+        "picoseconds": options.steps * timestep_fs * 1e-3,
+        "survived": reasons[COMPLETED],
+        "surviving_share": reasons[COMPLETED] / options.replicas,
+        "collapsed": reasons[COLLAPSED],
+        "first_collapse_step": min(collapses, default=None),
+        "stopped_otherwise": {name: reasons[name] for name in sorted(reasons) if name not in (COMPLETED, COLLAPSED)},
+        "trajectories": [
+            {
+                "replica": replica,
+                "driver": "mean" if options.driver == "mean" else replica % members,
+                "stop_reason": seen.stop_reason[replica],
+                "stop_step": int(seen.stop_step[replica]),
+                "largest_stretch_ang": _largest(seen.stretch_ang[:, replica]),
+                "hottest_kelvin": _largest(seen.kinetic_kelvin[:, replica]),
+                "mean_kelvin": _mean(seen.kinetic_kelvin[:, replica]),
+                "largest_deviation_mev_per_ang": _largest(1e3 * seen.deviation[:, replica]),
+            }
+            for replica in range(options.replicas)
+        ],
+        "data": [str(subject.file(f"{WHAT}-{k}", ".h5")) for k in range(min(members, options.replicas))],
+    }
+    return subject.result(WHAT, values, plots.stability_plot(seen, kelvin=options.kelvin, timestep_fs=timestep_fs))
+
+
+def _largest(values: FloatArray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if len(finite) else None
+
+
+def _mean(values: FloatArray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
+
+
+def stability_text(answer: dict[str, Any]) -> str:
+    """The result as lines for the terminal."""
+    lines = [
+        (
+            f"iteration {answer['iteration']}, {answer['replicas']} replicas, {answer['steps']} steps "
+            f"({answer['picoseconds']:g} ps) at {answer['kelvin']:g} K"
+        ),
+        f"survived: {answer['survived']} of {answer['replicas']} ({answer['surviving_share']:.0%})",
+    ]
+    first = answer["first_collapse_step"]
+    lines.append(
+        f"collapsed (a bond more than 5 Å from its length): {answer['collapsed']}"
+        + ("" if first is None else f", the first at step {first}")
+    )
+    if answer["stopped_otherwise"]:
+        others = ", ".join(f"{count} {reason}" for reason, count in answer["stopped_otherwise"].items())
+        lines.append(f"stopped for another reason: {others}")
+    lines += [
+        "",
+        f"{'replica':>7}  {'driver':>6}  {'ended':>12}  {'step':>7}  {'stretch/Å':>11}  {'mean/K':>8}  {'max/K':>7}",
+    ]
+    for row in answer["trajectories"]:
+        numbers = [
+            "-" if row[key] is None else format(row[key], style)
+            for key, style in (("largest_stretch_ang", ".2f"), ("mean_kelvin", ".0f"), ("hottest_kelvin", ".0f"))
+        ]
+        lines.append(
+            f"{row['replica']:>7}  {row['driver']:>6}  {row['stop_reason']:>12}  {row['stop_step']:>7}  "
+            f"{numbers[0]:>11}  {numbers[1]:>8}  {numbers[2]:>7}"
+        )
+    return "\n".join([*lines, "", answer["plot"]])

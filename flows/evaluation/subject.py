@@ -1,0 +1,135 @@
+"""What is evaluated: the committee of one iteration of a campaign, and where the results go."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from al_engine.disk import disk_error, write_file
+from al_engine.errors import CampaignLockedError, InputError
+from al_engine.ledger import Ledger
+from al_engine.lock import campaign_lock
+from flows import names
+from flows.launch import choose_device
+
+if TYPE_CHECKING:
+    from models.committee import Committee
+
+FOLDER = "evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A committee and the folder of its results.
+
+    Attributes:
+        ledger: The campaign, read only.
+        iteration: Whose committee.
+        device: `cpu` or `cuda`.
+        output: Folder of the results, which this process holds locked.
+    """
+
+    ledger: Ledger
+    iteration: int
+    device: str
+    output: Path
+
+    def committee(self, *, evaluations: int = 0) -> "Committee":
+        """Load the committee; `evaluations` are how many are planned."""
+        return load_committee(self.ledger, self.iteration, self.device, evaluations=evaluations)
+
+    def file(self, what: str, ending: str) -> Path:
+        """Where a result of this committee stands, such as `iter003-errors.json`."""
+        return self.output / f"iter{self.iteration:03d}-{what}{ending}"
+
+    def result(self, what: str, values: Mapping[str, Any], plot: bytes) -> dict[str, Any]:
+        """Write a result as JSON and its plot as PNG; gives back what the JSON says, with both paths.
+
+        Raises:
+            ResumableError: If the disk is full or can't be written to.
+        """
+        answer = {
+            "campaign": self.ledger.config.name,
+            "directory": str(self.ledger.directory),
+            "what": what,
+            "iteration": self.iteration,
+            "members": self.ledger.config.training.members,
+            **values,
+            "plot": str(self.file(what, ".png")),
+            "json": str(self.file(what, ".json")),
+        }
+        write_file(self.file(what, ".png"), plot)
+        write_file(self.file(what, ".json"), (json.dumps(answer, indent=2, allow_nan=False) + "\n").encode())
+        return answer
+
+
+def load_committee(ledger: Ledger, iteration: int, device: str, *, evaluations: int) -> "Committee":
+    """The committee of an iteration.
+
+    Raises:
+        InputError: If it can't be read.
+    """
+    import torch
+
+    from models.calculator import load_models
+    from models.committee import Committee
+
+    models = load_models(ledger.directory, iteration=iteration, device=torch.device(device))
+    acceleration = ledger.config.execution.acceleration
+    return Committee(models, device=device, acceleration=acceleration, evaluations=evaluations)
+
+
+def newest_iteration(ledger: Ledger) -> int:
+    """The last iteration whose committee is complete.
+
+    Raises:
+        InputError: If no iteration of the campaign is finished.
+    """
+    finished = len(ledger.history())
+    if not finished:
+        raise InputError(
+            f"{ledger.directory}: has no finished iteration, so there is nothing to evaluate yet; "
+            f"`al-engine run {ledger.directory}` goes on, `al-engine status {ledger.directory}` says where it stands"
+        )
+    return finished if _is_complete(ledger, finished) else finished - 1
+
+
+def _is_complete(ledger: Ledger, iteration: int) -> bool:
+    members = range(ledger.config.training.members)
+    return all(ledger.part_path(names.member(iteration, member)).exists() for member in members)
+
+
+@contextmanager
+def opened(directory: Path, *, iteration: int | None, output: Path | None) -> Iterator[Subject]:
+    """Open a campaign's committee for an evaluation; the campaign may be running.
+
+    Args:
+        directory: The campaign directory.
+        iteration: Whose committee; None for the newest that is complete.
+        output: Folder for the results; None for `evaluation` in the campaign directory.
+
+    Raises:
+        InputError: If there is no such campaign, iteration or folder, or another evaluation writes there.
+    """
+    ledger = Ledger.open(directory)
+    newest = newest_iteration(ledger)
+    if iteration is None:
+        iteration = newest
+    elif not (0 <= iteration <= newest and _is_complete(ledger, iteration)):
+        raise InputError(f"--iteration {iteration}: {directory} has committees of the iterations 0 to {newest}")
+    folder = output or directory / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{folder}: is a file; name a folder with --output") from None
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(campaign_lock(folder))
+        except CampaignLockedError:
+            message = f"{folder}: another `al-engine evaluate` writes there; wait for it, or name another with --output"
+            raise InputError(message) from None
+        yield Subject(ledger, iteration, choose_device(ledger.config), folder)

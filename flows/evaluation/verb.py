@@ -1,0 +1,59 @@
+"""`al-engine evaluate`: which evaluation, with which options."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from al_engine.errors import InputError
+from flows.display import Display
+from flows.evaluation import errors, scans, stability
+from flows.evaluation.subject import opened
+
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    errors.WHAT: {},
+    scans.WHAT: {"of": "--of", "frames": "--frames", "bonds": "--bonds", "points": "--points"},
+    stability.WHAT: {"steps": "--steps", "kelvin": "--kelvin", "replicas": "--replicas", "driver": "--driver"},
+}
+"""Options of each evaluation by field of its options class, as they stand on the command line."""
+
+
+def evaluate(
+    directory: Path,
+    what: str,
+    *,
+    iteration: int | None = None,
+    output: Path | None = None,
+    options: Mapping[str, Any],
+    display: Display,
+) -> tuple[dict[str, Any], str]:
+    """Evaluate a campaign's committee.
+
+    Args:
+        directory: The campaign directory.
+        what: A key of `OPTIONS`.
+        iteration: Whose committee; None for the newest that is complete.
+        output: Folder for the results; None for `evaluation` in the campaign directory.
+        options: Options that were given, by name; None where one was not.
+        display: Shows how far it is.
+
+    Returns:
+        The result as JSON-able values, and as text.
+
+    Raises:
+        InputError: If an option belongs to another evaluation, or the campaign has no finished iteration.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in OPTIONS[what]:
+            owner = next(other for other, names in OPTIONS.items() if name in names)
+            raise InputError(f"{OPTIONS[owner][name]} is an option of --what {owner}, not of --what {what}")
+    with opened(directory, iteration=iteration, output=output) as subject, display:
+        if what == errors.WHAT:
+            with display.step("predict") as progress:
+                answer = errors.evaluate_errors(subject, progress)
+            return answer, errors.errors_text(answer)
+        if what == scans.WHAT:
+            answer = scans.evaluate_bond_length(subject, scans.ScanOptions(**given), display)
+            return answer, scans.bond_length_text(answer)
+        answer = stability.evaluate_stability(subject, stability.StabilityOptions(**given), display)
+        return answer, stability.stability_text(answer)
