@@ -1,9 +1,10 @@
 """HDF5 files that grow on disk while they are written, for content that need not fit the memory.
 
-HDF5 does not survive a full disk: a file it cannot flush stays open in the library, which then crashes at the end of
-the process. So it writes through a Python file that reports the first error, and from then on only pretends to write.
+HDF5 does not survive a full disk: a file that it cannot close stays open in the library, which then crashes at the end
+of the process. So it writes through a Python file that reports the first error, and otherwise pretends to have written.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,14 +20,16 @@ CHUNK_BYTES = 2**16
 """Largest chunk of a growing data set: what is written at a time."""
 
 
-class _Spool:
+class _Spool(io.RawIOBase):
     """What HDF5 takes for a file."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: io.FileIO) -> None:
+        super().__init__()
         self._handle = handle
         self.error: OSError | None = None
+        self.closing = False
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Any) -> int:
         """Write all of the bytes."""
         size, left = len(data), memoryview(data)
         with self._reported_once():
@@ -34,38 +37,29 @@ class _Spool:
                 left = left[self._handle.write(left) :]
         return size
 
-    def truncate(self, size: int) -> int:
+    def truncate(self, size: int | None = None) -> int:
         """Make the file so long."""
         with self._reported_once():
             self._handle.truncate(size)
-        return size
+        return self._handle.tell() if size is None else size
 
     @contextmanager
     def _reported_once(self) -> Iterator[None]:
-        if self.error is None:
-            try:
-                yield
-            except OSError as error:
-                self.error = error
+        try:
+            yield
+        except OSError as error:
+            first = self.error is None
+            self.error = self.error or error
+            if first and not self.closing:
                 raise
-        else:
-            with suppress(OSError):
-                yield
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Read as many bytes as the buffer has, or all there are."""
-        return int(self._handle.readinto(buffer))
+        return self._handle.readinto(buffer) or 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place."""
-        return int(self._handle.seek(offset, whence))
-
-    def tell(self) -> int:
-        """The place."""
-        return int(self._handle.tell())
-
-    def flush(self) -> None:
-        """Nothing is held back here."""
+        return self._handle.seek(offset, whence)
 
 
 @contextmanager
@@ -88,7 +82,11 @@ def streamed_hdf5(path: Path) -> Iterator[h5py.File]:
             spool = _Spool(handle)
             try:
                 with h5py.File(spool, "w") as root:
-                    yield root
+                    try:
+                        yield root
+                        root.flush()
+                    finally:
+                        spool.closing = True
             except Exception as error:
                 if spool.error is not None:
                     raise disk_error(path, spool.error) from error
