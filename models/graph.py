@@ -1,4 +1,4 @@
-"""Neighbour graphs of a batch of frames: padded lists, nearest first, atoms sorted by species.
+"""Neighbour graphs of a batch of frames: padded lists, short cut-off first, atoms sorted by species.
 
 Inside the network atoms are *nodes*: the atoms of all frames, concatenated, then sorted by species so that
 species-dependent weights act on contiguous blocks. `NeighbourGraph.order` leads from nodes to atoms and `inverse`
@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from al_engine.errors import InputError
-from al_engine.frames import BoolArray, FloatArray, Frame, IntArray
+from al_engine.frames import BoolArray, FloatArray, Frame
+from models.neighbours import Pieces, neighbour_table
 
 DENSE_LIMIT = 1000
-"""Largest cluster whose neighbours are found from all pairs; a cell list takes over beyond."""
+"""Largest cluster whose neighbours are found from all pairs; a k-d tree takes over beyond."""
+PADDING = -1
+"""Stands for a neighbour where there is none, until all lists are put together."""
 
 
 def narrow(table: Tensor, columns: Sequence[int]) -> list[Tensor]:
@@ -105,7 +108,7 @@ class AtomBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourGraph:
-    """Padded neighbour lists of a batch, sorted by distance, valid for every path of a model.
+    """Padded neighbour lists of a batch, short cut-off first, valid for every path of a model.
 
     A padded entry is the atom itself, shifted out of every cut-off: envelopes make its contribution exactly zero, so
     no mask is needed. For the same reason a list may hold more than the neighbours within the cut-off.
@@ -114,7 +117,8 @@ class NeighbourGraph:
         atoms: The batch.
         neighbours: Node of each neighbour, shape (T, K).
         offsets: Shift of each neighbour in Å: periodic image or padding, shape (T, K, 3), float64; None if all are
-        zero. columns: For each path, ascending cut-offs, how many leading columns hold all of its neighbours.
+            zero.
+        columns: For each path, ascending cut-offs, how many leading columns hold all of its neighbours.
     """
 
     atoms: AtomBatch
@@ -152,30 +156,27 @@ def neighbour_graph(
         skin: Extra distance in Å; the list stays valid until an atom has moved by half of it.
     """
     reaches = [cutoff + skin for cutoff in cutoffs]
-    groups = _group_by_kind(atoms)
-    lists: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+    lists: list[_Lists] = []
     starts = np.concatenate([[0], np.cumsum(atoms.sizes)[:-1]])
-    for dense, members in groups:
+    for dense, members in _group_by_kind(atoms):
         if dense:
             index = torch.from_numpy(np.add.outer(starts[members], np.arange(atoms.sizes[members[0]])))
-            lists.append(_dense_neighbours(index.to(positions.device), positions, reach=reaches[-1]))
+            lists.append(_dense_neighbours(index.to(positions.device), positions, reaches=reaches))
         else:
-            lists.extend(_cell_list_neighbours(atoms, f, int(starts[f]), positions, reach=reaches[-1]) for f in members)
-    counts = torch.stack([torch.stack([(d < reach).sum(1).max() for reach in reaches]) for _, _, d, _ in lists])
-    columns = tuple(max(1, int(c)) for c in counts.amax(0))  # at least one column keeps shapes non-empty
+            lists.extend(_tree_neighbours(atoms, f, int(starts[f]), positions, reaches=reaches) for f in members)
+    columns = tuple(max(widths) for widths in zip(*(found.columns for found in lists), strict=True))
     width = columns[-1]
 
-    centres = torch.cat([c for c, _, _, _ in lists])
-    heads = torch.cat([_fit(n, width) for _, n, _, _ in lists])
-    distances = torch.cat([_fit(d, width, fill=torch.inf) for _, _, d, _ in lists])
-    padded = ~(distances < reaches[-1])
+    centres = torch.cat([found.centres for found in lists])
+    heads = torch.cat([_fit(found.heads, width, fill=PADDING) for found in lists])
+    padded = heads == PADDING
     heads = torch.where(padded, centres.unsqueeze(1), heads)
     offsets: Tensor | None = None
-    if any(o is not None for _, _, _, o in lists) or bool(padded.any()):
+    if any(found.offsets is not None for found in lists) or bool(padded.any()):
         offsets = torch.cat(
             [
-                _fit(torch.zeros(*n.shape, 3, device=n.device, dtype=d.dtype) if o is None else o, width)
-                for _, n, d, o in lists
+                _fit(positions.new_zeros(*found.heads.shape, 3) if found.offsets is None else found.offsets, width)
+                for found in lists
             ]
         )
         outside = offsets.new_tensor([2.0 * reaches[-1], 0.0, 0.0])
@@ -204,46 +205,62 @@ def _group_by_kind(atoms: AtomBatch) -> list[tuple[bool, list[int]]]:
     return [*groups, (False, others)] if others else groups
 
 
-def _dense_neighbours(index: Tensor, positions: Tensor, *, reach: float) -> tuple[Tensor, Tensor, Tensor, None]:
+class _Lists(NamedTuple):
+    """Neighbours of n atoms.
+
+    Attributes:
+        centres: The atoms, shape (n,).
+        heads: Their neighbours, shape (n, k), those within the shortest cut-off first; `PADDING` where there are none.
+        offsets: Shifts of periodic images in Å, shape (n, k, 3), float64; None if all are zero.
+        columns: For each cut-off, how many leading columns hold all neighbours within it; the last is k.
+    """
+
+    centres: Tensor
+    heads: Tensor
+    offsets: Tensor | None
+    columns: tuple[int, ...]
+
+
+def _dense_neighbours(index: Tensor, positions: Tensor, *, reaches: Sequence[float]) -> _Lists:
     """Neighbours within clusters of one size, from all pairs: atoms index (B, n)."""
     n = index.shape[1]
     x = positions[index]  # (B, n, 3)
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")  # (B, n, n)
     distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    width = max(1, int((distances < reach).sum(2).max()))
+    counts = torch.stack([(distances < reach).sum(2).max() for reach in reaches]).tolist()
+    columns = tuple(max(1, count) for count in counts)  # at least one keeps shapes non-empty
     nearest, which = torch.sort(distances, dim=2, stable=True)
-    heads = torch.gather(index.unsqueeze(1).expand(-1, n, -1), 2, which[:, :, :width])
-    return index.flatten(), heads.flatten(0, 1), nearest[:, :, :width].flatten(0, 1), None
+    nearest, which = nearest[:, :, : columns[-1]], which[:, :, : columns[-1]]
+    heads = torch.gather(index.unsqueeze(1).expand(-1, n, -1), 2, which)
+    heads = torch.where(nearest < reaches[-1], heads, PADDING)
+    return _Lists(index.flatten(), heads.flatten(0, 1), None, columns)
 
 
-def _cell_list_neighbours(
-    atoms: AtomBatch, frame: int, start: int, positions: Tensor, *, reach: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Neighbours of one frame by a cell list (vesin), periodic along any of its axes."""
-    from vesin import NeighborList
-
+def _tree_neighbours(
+    atoms: AtomBatch, frame: int, start: int, positions: Tensor, *, reaches: Sequence[float]
+) -> _Lists:
+    """Neighbours of one frame, periodic along any of its axes; an atom whose position is not finite has none."""
     n = atoms.sizes[frame]
     x = positions[start : start + n].detach().cpu().numpy()
-    cell = atoms.cells[frame]
-    i, j, shifts, lengths = NeighborList(cutoff=reach, full_list=True).compute(
-        points=x, box=cell, periodic=atoms.pbc[frame], quantities="ijSd"
-    )
-    i = i.astype(np.int64)
-    by_atom = np.argsort(i + lengths / (2.0 * reach))  # by atom, then by length: three times faster than two keys
-    i = i[by_atom]
-    slot = np.arange(len(i)) - np.searchsorted(i, i)
-    width = int(slot.max(initial=0)) + 1
-
-    def padded(values: FloatArray | IntArray, fill: float) -> Tensor:
-        table = np.full((n, width, *values.shape[1:]), fill, dtype=values.dtype)
-        table[i, slot] = values[by_atom]
-        return torch.from_numpy(table).to(positions.device)
-
+    own = np.flatnonzero(np.isfinite(x).all(1))
     centres = torch.arange(start, start + n, device=positions.device)
-    return centres, padded(j.astype(np.int64) + start, start), padded(lengths, np.inf), padded(shifts @ cell, 0.0)
+    if not len(own):
+        return _Lists(centres, torch.full_like(centres, PADDING)[:, None], None, (1,) * len(reaches))
+    pieces = Pieces(x[own], atoms.cells[frame], atoms.pbc[frame], size=n)
+    images, surroundings = pieces.surroundings(0, reaches[-1])
+    points = np.concatenate([pieces.positions, surroundings])
+    atom = own[np.concatenate([np.arange(len(own)), images])]
+    found, columns = neighbour_table(points, len(own), reaches, padding=len(points))
+    table = torch.full((n, columns[-1]), len(points))
+    table[own] = torch.from_numpy(found)
+    shifts = torch.from_numpy(np.append(points - x[atom], np.zeros((1, 3)), axis=0))  # of each point from its atom
+    first = torch.full((n,), len(points)).index_copy_(0, torch.from_numpy(own), torch.arange(len(own)))
+    offsets = shifts.index_select(0, table.flatten()).view(*table.shape, 3) - shifts.index_select(0, first)[:, None]
+    heads = torch.from_numpy(np.append(start + atom, PADDING))[table]
+    return _Lists(centres, heads.to(positions.device), offsets.to(positions.device), columns)
 
 
-def _fit(table: Tensor, width: int, *, fill: float = 0.0) -> Tensor:
+def _fit(table: Tensor, width: int, *, fill: int = 0) -> Tensor:
     """Cut or pad the columns of a table (n, k, ...) to a width."""
     missing = width - table.shape[1]
     if missing <= 0:

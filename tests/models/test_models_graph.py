@@ -75,17 +75,58 @@ def test_wrapping_atoms_changes_nothing(model, evaluate, random_cluster):
     assert np.abs(forces - forces_shifted).max() < 1e-9
 
 
-@pytest.mark.parametrize("pbc", [[False] * 3, [True] * 3, [True, False, True]])
-def test_same_pairs_as_ase(random_cluster, pbc):
+def pairs(graph, positions, cell, reach):
+    """All (atom, neighbour, image) of one frame within reach."""
+    order = graph.atoms.order
+    lengths = graph.vectors(positions[order]).norm(dim=-1)
+    offsets = torch.zeros(*lengths.shape, 3, dtype=torch.float64) if graph.offsets is None else graph.offsets
+    found = set()
+    for node, column in (lengths < reach).nonzero().tolist():
+        image = np.rint(np.linalg.solve(cell.T, offsets[node, column].numpy())).astype(int)
+        assert np.allclose(image @ cell, offsets[node, column].numpy(), atol=1e-10)
+        found.add((int(order[node]), int(order[graph.neighbours[node, column]]), *image.tolist()))
+    assert len(found) == int((lengths < reach).sum())  # none twice
+    return found
+
+
+TRICLINIC = np.array([[4.8, 0, 0], [0.6, 5.0, 0], [-2.4, 0.3, 5.3]])
+
+
+@pytest.mark.parametrize("pbc", [[False] * 3, [True] * 3, [True, False, True], [False, True, False]])
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_same_pairs_as_ase(random_cluster, monkeypatch, pbc, limit):
+    """In a cell smaller than the cut-off, of atoms that have wandered off through its faces; from a tree and dense."""
+    monkeypatch.setattr("models.graph.DENSE_LIMIT", limit)
     frame = random_cluster(12, side=5.0)
-    frame = Frame(numbers=frame.numbers, positions=frame.positions, cell=np.diag([6.0, 20.0, 6.5]), pbc=pbc)
-    positions = torch.from_numpy(frame.positions.copy())
-    atoms = AtomBatch.of([frame], [1, 6, 8])
-    graph = neighbour_graph(atoms, positions, cutoffs=[2.5, 5.0])
-    lengths = graph.vectors(positions[atoms.order]).norm(dim=-1)
-    expected = neighbor_list("d", Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=pbc), 5.0)
-    assert np.allclose(np.sort(lengths[lengths < 5.0].numpy()), np.sort(expected))
+    wandered = frame.positions + np.random.default_rng(0).integers(-2, 3, (12, 3)) * pbc @ TRICLINIC
+    frame = Frame(numbers=frame.numbers, positions=wandered, cell=TRICLINIC, pbc=pbc)
+    positions = torch.from_numpy(wandered.copy())
+    graph = neighbour_graph(AtomBatch.of([frame], [1, 6, 8]), positions, cutoffs=[2.5, 5.5])
+    lengths = graph.vectors(positions[graph.atoms.order]).norm(dim=-1)
     assert not (lengths[:, graph.columns[0] :] < 2.5).any()
+    atoms = Atoms(frame.numbers, wandered, cell=TRICLINIC, pbc=pbc)
+    i, j, images = neighbor_list("ijS", atoms, 5.5)
+    expected = {(a, b, *image) for a, b, image in zip(i.tolist(), j.tolist(), images.tolist(), strict=True)}
+    assert pairs(graph, positions, TRICLINIC, 5.5) == expected
+    again = neighbour_graph(graph.atoms, positions.clone(), cutoffs=[2.5, 5.5])
+    assert torch.equal(graph.neighbours, again.neighbours)
+
+
+@pytest.mark.parametrize("lost", [[3], range(8)])
+def test_an_atom_that_is_nowhere_has_no_neighbours_and_disturbs_nobody(random_cluster, lost):
+    frame = periodic_frame(random_cluster)
+    there = [k for k in range(8) if k not in lost]
+    positions = torch.from_numpy(frame.positions.copy())
+    positions[list(lost)] = torch.nan
+    graph = neighbour_graph(AtomBatch.of([frame], [1, 6, 8]), positions, cutoffs=[3.0])
+    expected = set()
+    if there:
+        others = Frame(numbers=frame.numbers[there], positions=frame.positions[there], cell=frame.cell, pbc=frame.pbc)
+        kept = positions[there]
+        alone = neighbour_graph(AtomBatch.of([others], [1, 6, 8]), kept, cutoffs=[3.0])
+        for a, b, *image in pairs(alone, kept, frame.cell, 3.0):
+            expected.add((there[a], there[b], *image))
+    assert pairs(graph, positions, frame.cell, 3.0) == expected
 
 
 def test_unknown_element_is_named(model):
