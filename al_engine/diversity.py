@@ -39,15 +39,17 @@ def farthest_points(
     kinds = np.zeros(len(points), dtype=np.int64) if kinds is None else kinds
     reference_kinds = np.zeros(len(reference), dtype=np.int64) if reference_kinds is None else reference_kinds
     nearest = np.full(len(points), np.inf)  # squared
-    for kind in np.unique(kinds):
-        here = kinds == kind
-        nearest[here] = _nearest_squares(points[here], reference[reference_kinds == kind])
+    members = {kind: np.flatnonzero(kinds == kind) for kind in np.unique(kinds).tolist()}
+    alike = {kind: points[here] for kind, here in members.items()}
+    for kind, here in members.items():
+        nearest[here] = _nearest_squares(alike[kind], reference[reference_kinds == kind])
     picks = np.empty(min(count, len(points)), dtype=np.int64)
     for place in range(len(picks)):
         pick = picks[place] = np.argmax(nearest)
-        here = kinds == kinds[pick]
-        nearest[here] = np.minimum(nearest[here], ((points[here] - points[pick]) ** 2).sum(axis=1))
-        nearest[pick] = -1.0  # never again, not even where all others coincide with the reference
+        kind = int(kinds[pick])
+        vectors = alike[kind] - points[pick]
+        nearest[members[kind]] = np.minimum(nearest[members[kind]], np.einsum("ij,ij->i", vectors, vectors))
+        nearest[pick] = -np.inf  # never again, not even where all others coincide with the reference
     return picks
 
 

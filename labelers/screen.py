@@ -18,6 +18,9 @@ GFN2_MAX_ATOMIC_NUMBER = 86
 LAST_ELEMENT = 118
 """Oganesson."""
 
+SEARCH_ANG = 3.0
+"""Cells of the neighbour search are no smaller, or there are many more of them than atoms."""
+
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54)
 
 
@@ -114,9 +117,10 @@ def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor
     from vesin import NeighborList
 
     radii = min_contact_factor * covalent_radii[frame.numbers]
-    first, second, distances = NeighborList(
-        cutoff=max(min_distance_ang, 2.0 * float(radii.max())), full_list=False
-    ).compute(points=frame.positions, box=frame.cell, periodic=frame.is_periodic, quantities="ijd")
+    reach = max(min_distance_ang, 2.0 * float(radii.max()), SEARCH_ANG)
+    first, second, distances = NeighborList(cutoff=reach, full_list=False).compute(
+        points=frame.positions, box=frame.cell, periodic=frame.is_periodic, quantities="ijd"
+    )
     limits = np.maximum(min_distance_ang, radii[first] + radii[second])
     if not (distances < limits).any():
         return None
