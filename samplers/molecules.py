@@ -157,13 +157,15 @@ def molecule_from_file(path: Path, *, charge: int | None = None) -> Molecule:
     )
 
 
-def bonds_from_radii(numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: np.ndarray) -> IntArray:
-    """Pairs closer than 1.1 times the sum of their covalent radii (ASE's natural cut-offs), shape (n_bonds, 2)."""
+def bonds_from_radii(
+    numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: np.ndarray, *, factor: float = 1.1
+) -> IntArray:
+    """Pairs closer than a factor times the sum of their covalent radii (ASE's natural cut-offs), shape (n_bonds, 2)."""
     from ase import Atoms
     from ase.neighborlist import natural_cutoffs, neighbor_list
 
     atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=pbc)
-    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.1))
+    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=factor))
     pairs = np.stack([first, second], axis=1)[first < second]
     return np.unique(pairs, axis=0).astype(np.int64).reshape(-1, 2)
 

@@ -37,39 +37,47 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
 
     Args:
         ledger: The campaign.
-        of: `system`: the frame, or the cluster that is cut from it where the campaign labels those; `molecule`: the
-            molecule nearest its centre.
+        of: `system`: the frame; `molecule`: the molecule nearest its centre.
         count: How many frames, at most.
 
     Raises:
         InputError: If there is no frame of the system's own atoms, or charge and unpaired electrons do not divide.
     """
-    config = ledger.config
     with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
         system = read_frames(root["system"])[0]
         test, kelvins = read_frames(root["test"]), root["test/temperature_kelvin"][()]
         bonds, lengths, owner = (root[name][()] for name in ("bonds", "bond_lengths", "molecule_of_atom"))
-    own = [k for k, frame in enumerate(test) if np.array_equal(frame.numbers, system.numbers)]
-    chosen = sorted(own, key=lambda k: np.nan_to_num(kelvins[k]))[:count]
+    molecule = system.numbers[owner == 0]
+    copies = [len(frame) // len(molecule) for frame in test]
+    own = [k for k, frame in enumerate(test) if np.array_equal(frame.numbers, np.tile(molecule, max(copies[k], 1)))]
+    own.sort(key=lambda k: np.nan_to_num(kelvins[k]))
+    chosen = [k for k in own if copies[k] == copies[own[0]] <= owner.max() + 1][:count]
     if not chosen:
         raise InputError(f"{ledger.directory}: no test frame has the atoms of the system, whose bonds are known")
-    molecules = 1 if of == "molecule" else config.selection.cut_molecules or config.system.molecules
-    if molecules == config.system.molecules:
-        frames = tuple(_whole(test[k], bonds) for k in chosen)
-        return ScanSubject(frames, bonds, lengths)
-    share = molecules / config.system.molecules
-    charge, unpaired = system.charge * share, system.unpaired_electrons * share
-    if not (charge.is_integer() and unpaired.is_integer()):
+
+    def of_first(molecules: int) -> IntArray:
+        """Bonds of the first molecules: all copies have the same ones."""
+        places: IntArray = np.flatnonzero(owner[bonds[:, 0]] < molecules)
+        return places
+
+    there = of_first(copies[chosen[0]])
+    frames = tuple(_whole(test[k], bonds[there]) for k in chosen)
+    if of == "system" or copies[chosen[0]] == 1:
+        return ScanSubject(frames, bonds[there], lengths[there])
+    one = of_first(1)
+    single = tuple(_one_molecule(frame, owner[: len(frame)], bonds[there]) for frame in frames)
+    return ScanSubject(single, bonds[one], lengths[one])
+
+
+def _one_molecule(frame: Frame, owner: IntArray, bonds: IntArray) -> Frame:
+    molecules = int(owner.max()) + 1
+    if frame.charge % molecules or frame.unpaired_electrons % molecules:
         raise InputError(
-            f"--of molecule: {system.charge:+d} e and {system.unpaired_electrons} unpaired electrons of the system do "
-            "not divide among its molecules; use --of system"
+            f"--of molecule: {frame.charge:+d} e and {frame.unpaired_electrons} unpaired electrons do not divide among "
+            f"{molecules} molecules; use --of system"
         )
-    cut = [
-        nearest_molecules(test[k], owner, bonds, molecules, charge=int(charge), unpaired_electrons=int(unpaired))[0]
-        for k in chosen
-    ]
-    first = np.isin(bonds[:, 0], np.flatnonzero(owner < molecules))  # all copies have the same bonds
-    return ScanSubject(tuple(cut), bonds[first], lengths[first])
+    charge, unpaired = frame.charge // molecules, frame.unpaired_electrons // molecules
+    return nearest_molecules(frame, owner, bonds, 1, charge=charge, unpaired_electrons=unpaired)[0]
 
 
 def _whole(frame: Frame, bonds: IntArray) -> Frame:
