@@ -18,6 +18,8 @@ from al_engine.records import IterationRecord, TemperatureRecord, decorrelated_o
 from al_engine.selection import Counts
 from al_engine.statistics import frames_needed, lower_bound, upper_bound
 
+UNSTABLE_SHARE = 0.5
+"""Of the frames rejected, or of the trajectories stopped: most of the MD at a temperature is not trusted."""
 NEAR_CONVERGENCE = 4.0
 """Times the acceptance to stop at: from here on a single iteration that is judged alone gathers evidence."""
 EVIDENCE_MARGIN = 1.25
@@ -46,6 +48,12 @@ def missing_evidence(
         for record in judged
         if record.counts.acceptance >= stop.acceptance
     ]
+    missing += [
+        f"no frame at {t.temperature_kelvin:g} K in iteration {record.iteration}"
+        for record in judged
+        for t in record.temperatures
+        if not t.counts.sampled
+    ]
     if len(judged) < stop.iterations:
         missing.append(f"{len(judged)} of {stop.iterations} iterations in a row")
     return [
@@ -65,7 +73,7 @@ def acceptance_and_bound(judged: Sequence[IterationRecord], confidence: float) -
 
 def _unproven(temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> list[str]:
     """Where the bounds are: over all temperatures from above, at each from below."""
-    missing = [f"no frame at {t.temperature_kelvin:g} K" for t in temperatures if not t.counts.sampled]
+    missing = []
     counts, decorrelated = total_counts(t.counts for t in temperatures), decorrelated_over(temperatures)
     bound = upper_bound(counts.acceptance, decorrelated, stop.confidence)
     if bound >= stop.acceptance:
@@ -109,12 +117,12 @@ def _blind(judged: Sequence[IterationRecord], lower_mev_per_ang: float) -> list[
 
 
 def is_exploding(record: TemperatureRecord, stop: StopConfig) -> bool:
-    """Whether trajectories at a temperature jump over the window instead of passing through it.
+    """Whether trajectories at a temperature leave the trusted region for good, or jump over the window instead of passing through.
 
-    More was thrown away there than there was to learn from, and more than the guard allows.
+    Most of the MD there is lost; or more was thrown away than there was to learn from, and more than the guard allows.
     """
     allowed = stop.max_rejected_share * record.counts.sampled
-    return record.lost > record.counts.candidate and record.lost > allowed
+    return record.lost_share > UNSTABLE_SHARE or record.lost > max(record.counts.candidate, allowed)
 
 
 def sampling_steps(history: Sequence[IterationRecord], sampling: SamplingConfig, stop: StopConfig) -> int:

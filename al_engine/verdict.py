@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from al_engine.config import StopConfig
-from al_engine.evidence import acceptance_and_bound, is_exploding, missing_evidence
+from al_engine.evidence import UNSTABLE_SHARE, acceptance_and_bound, is_exploding, missing_evidence
 from al_engine.records import IterationRecord, TemperatureRecord, pooled
 
-UNSTABLE_SHARE = 0.5
-"""Of the frames rejected, or of the trajectories stopped: most of the MD at a temperature is not trusted."""
 HEALING = 0.9
 """A campaign whose lost share falls at least to this, over the iterations looked at, is left to heal."""
 MIN_LABELS_FOR_FAILURE = 5
@@ -141,8 +139,8 @@ def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verd
     worst = max(exploding, key=lambda t: t.lost_share)
     return Verdict(
         VerdictKind.UNSTABLE,
-        f"the MD jumps over the window instead of passing through it: {_loss(worst)} in iteration {record.iteration}, "
-        f"where {worst.counts.candidate} were candidates; {_REMEDY} (else the verdict were {ended.kind.value})",
+        f"the MD explodes: {_loss(worst)} in iteration {record.iteration}, where {worst.counts.candidate} were "
+        f"candidates; {_REMEDY} (else the verdict were {ended.kind.value})",
     )
 
 

@@ -17,7 +17,7 @@ from al_engine.records import IterationRecord
 from al_engine.window import Window
 from flows import names, plots
 from flows.display import duration_text, number_text
-from flows.evaluating import GROUPS, read_scored
+from flows.scoring import GROUPS, read_scored
 
 
 def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:

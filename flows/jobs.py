@@ -184,7 +184,7 @@ def select_job(*, directory: str, iteration: int, device: str, path: str, key: s
 
 def evaluate_job(*, directory: str, iteration: int, device: str, path: str, key: str, progress: Progress) -> None:
     """Score the committee on the test set, and on the new labels before any model is trained on them."""
-    from flows.evaluating import read_new, read_test, write_scores
+    from flows.scoring import read_new, read_test, write_scores
 
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))

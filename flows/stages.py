@@ -24,9 +24,9 @@ from al_engine.selection import CANDIDATE_FATES, Fate, count, count_fates
 from al_engine.verdict import Verdict, judge
 from al_engine.window import Window
 from flows import jobs, names
-from flows.evaluating import assess
 from flows.labelling import Labels, chunks, read_labels, refuse_other_level, write_label_part
 from flows.sampled import COMPLETED, temperature_records
+from flows.scoring import assess
 from flows.workers import ComputePool
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory

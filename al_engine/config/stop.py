@@ -23,7 +23,9 @@ class StopConfig(Section):
             "and at no temperature may the lower bound be above."
         ),
     )
-    max_rejected_share: Fraction = Field(0.005, description="Guard: more rejected frames than this is not converged.")
+    max_rejected_share: Fraction = Field(
+        0.005, description="Guard: a larger share of frames rejected, at any temperature, is not converged."
+    )
     max_stopped_share: Fraction = Field(
         0.0, description="Guard: a larger share of trajectories stopped early, at any temperature, is not converged."
     )
@@ -32,9 +34,12 @@ class StopConfig(Section):
         None, description="Labels in all before the verdict `budget`; null: no limit."
     )
     stall_iterations: PositiveInt = Field(
-        4, description="Iterations without a new label or without a lower acceptance before `stalled`."
+        4, description="Iterations without a new label, or without more frames accurate, before `stalled`."
     )
     unstable_iterations: PositiveInt = Field(
         3,
-        description="Iterations in a row with most frames rejected or trajectories stopped before `unstable`.",
+        description=(
+            "Iterations in a row with most frames rejected or most trajectories stopped at some temperature, and no "
+            "fewer in the last of them, before `unstable`."
+        ),
     )

@@ -55,7 +55,7 @@ def collapsed(error_over_spread: float) -> CommitteeHealth:
         ({"decorrelated": 10.0}, "95% bound 7.29% on 0.00% of 40 decorrelated frames, of about 598 needed"),
         ({"counts": ((2950, 50, 0), (27000, 0, 0)), "decorrelated": 9000.0}, "acceptance at least 1.02% at 300 K"),
         ({"counts": ((970, 0, 30),)}, "1.50% of the frames rejected at 300 K"),
-        ({"counts": ((1000, 0, 0), (0, 0, 0))}, "no frame at 500 K"),
+        ({"counts": ((1000, 0, 0), (0, 0, 0))}, "no frame at 500 K in iteration 1"),
         ({"stopped": 1}, "1 of 16 trajectories stopped at 300 K"),
         ({"window": Window(150.0, 450.0)}, "the window begins at 150 meV/Å, above the 100 asked for"),
         ({"health": collapsed(3.5)}, "a collapsed committee, whose agreement proves nothing"),

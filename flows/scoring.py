@@ -1,4 +1,4 @@
-"""Evaluation: a committee against labels it was not trained on, written to a part, and what is read out of it."""
+"""Scoring: a committee against labels it was not trained on, written to a part, and what is read out of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
