@@ -1,0 +1,125 @@
+"""Whole campaigns that differ in one option: warm start or from scratch, who drives, bond stretching.
+
+Runs each with every seed, stage by stage and without Prefect, writes `results/campaigns.json` and `campaigns.md`. Every
+campaign is a directory under `--data`: the same command goes on where it was stopped, and `--report` makes the tables
+from what is finished.
+
+    python benchmarks/campaigns.py --jobs 2
+    python benchmarks/campaigns.py --quick
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from al_engine.disk import write_file
+from al_engine.errors import AlEngineError, InputError
+from flows.evaluation.scans import ScanOptions
+from jobs import log, run_all, workers
+from learning.data import KELVINS, DataSource, Sizes, make_temperature
+from learning.data import QUICK as QUICK_DATA
+from machine import circumstances, versions
+from pages import reading_of
+from trials.report import markdown
+from trials.runs import TEST_MOLECULE, Trial, read_result, run_trial
+from trials.variants import BASE, QUICK, VARIANTS, Plan, config
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "tblite")
+NAME = "campaigns"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; every option has the default that the published figures use."""
+    plan = Plan()
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=HERE / ".cache", help="folder of campaigns and test set")
+    parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", choices=list(VARIANTS), help="run only these")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of each campaign")
+    parser.add_argument("--iterations", type=int, default=plan.iterations, help="iterations of each campaign")
+    parser.add_argument("--updates", type=int, default=plan.updates, help="updates per member in the first iteration")
+    parser.add_argument("--jobs", type=int, default=2, help="campaigns side by side, one thread each")
+    parser.add_argument("--report", action="store_true", help="run nothing, tabulate what is there")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, too")
+    parser.add_argument("--quick", action="store_true", help="tiny campaigns, to see that all of it runs")
+    return parser.parse_args(arguments)
+
+
+def compute(trials: Sequence[Trial], source: DataSource, *, jobs: int) -> None:
+    """The test set, then every campaign that has no result yet."""
+    with workers(jobs) as pool:
+        run_all(
+            pool,
+            {
+                f"test set, {kelvin:g} K": (make_temperature, (source, TEST_MOLECULE, "test", kelvin))
+                for kelvin in KELVINS
+            },
+        )
+        run_all(pool, {trial.title: (run_trial, (trial, source)) for trial in trials})
+
+
+def tabulated(trials: Sequence[Trial], source: DataSource, plan: Plan) -> dict[str, Any]:
+    """The content of the result file, from what is there; a variant that lacks a seed is left out.
+
+    Raises:
+        InputError: If no variant is complete.
+    """
+    test = source.load(TEST_MOLECULE, "test")
+    found: dict[str, list[dict[str, Any] | None]] = {}
+    for trial in trials:
+        result = read_result(trial, test)
+        found.setdefault(trial.variant, []).append(None if result is None else {"seed": trial.seed, **result})
+    complete = {name: runs for name, runs in found.items() if None not in runs}
+    if not complete:
+        raise InputError("no variant is complete; run the command without --report")
+    return {
+        "plan": plan.as_dict(),
+        "kelvins": KELVINS,
+        "test_frames": len(test.frames),
+        "scan_frames": ScanOptions().frames,
+        "seeds": sorted({trial.seed for trial in trials}),
+        "config": config(plan, VARIANTS[BASE], seed=0).model_dump(mode="json"),
+        "changes": {name: VARIANTS[name] for name in complete},
+        "variants": complete,
+    }
+
+
+def main() -> None:
+    """Run and tabulate."""
+    options = parse_arguments()
+    about = {**circumstances(), "versions": versions(PACKAGES)}
+    folder, sizes = options.data, Sizes()
+    plan = Plan(iterations=options.iterations, updates=options.updates)
+    if options.quick:
+        folder, sizes, plan = folder / "quick", QUICK_DATA, QUICK
+        options.output = folder
+    source = DataSource(folder / "learning", sizes, seed=0)
+    trials = [
+        Trial(name, seed, plan, folder / NAME)
+        for seed in options.seeds
+        for name in VARIANTS
+        if not options.only or name in options.only
+    ]
+    source.folder.mkdir(parents=True, exist_ok=True)
+    (options.output / "results").mkdir(parents=True, exist_ok=True)
+    try:
+        if not options.report:
+            compute(trials, source, jobs=options.jobs)
+        result = {"about": about, **tabulated(trials, source, plan)}
+    except AlEngineError as error:
+        raise SystemExit(f"error: {error}") from None
+    text, written = json.dumps(result, indent=1) + "\n", options.output / f"{NAME}.md"
+    write_file(options.output / "results" / f"{NAME}.json", text.encode())
+    write_file(written, markdown(result, reading=reading_of(written)).encode())
+    log(f"written: {written}")
+    if options.json:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""A campaign stage by stage in one process, so that the CPU time of each is known; then what its committees are worth.
+
+The stages are the engine's own, without Prefect. A campaign leaves its directory, from which it goes on where it was
+stopped; its result is kept there too.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from al_engine.calibration import ScoredFrames, agreement
+from al_engine.disk import write_file
+from al_engine.ledger import Ledger
+from al_engine.lock import campaign_lock
+from al_engine.parts import part_key
+from al_engine.protocols import Progress, silent
+from al_engine.records import IterationRecord
+from al_engine.scores import score_frames
+from flows.display import Display
+from flows.evaluation.subject import load_committee
+from flows.evaluation.verb import evaluate
+from flows.stages import Campaign
+from flows.workers import ComputePool
+from jobs import log
+from labelers.pool import LabelPool
+from labelers.registry import level_of_theory
+from learning.curves import errors
+from learning.data import MOLECULES, DataSource, FrameSet, rows_by_temperature
+from trials.variants import SECTIONS, STRETCHING, VARIANTS, Plan, config
+
+MILLI = 1000.0
+BATCH = 32
+METRICS = 1
+"""To be raised when what is measured of a finished campaign changes."""
+TEST_MOLECULE = MOLECULES["ethanol"]
+COSTS, RESULT = "costs.json", "result.json"
+
+
+class InThisProcess:
+    """Runs the jobs of a campaign's stages where they are asked for, one at a time; takes a `ComputePool`'s place."""
+
+    workers = 1
+
+    def run(self, job: Callable[..., Any], *, progress: Progress = silent, **arguments: Any) -> Any:
+        """Run a job."""
+        return job(**arguments, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A campaign to be run.
+
+    Attributes:
+        variant: Its name in `VARIANTS`.
+        seed: Of the campaign.
+        plan: How large it is.
+        folder: Where campaigns are kept.
+    """
+
+    variant: str
+    seed: int
+    plan: Plan
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def directory(self) -> Path:
+        """The campaign directory."""
+        words = "".join(c if c.isascii() and c.isalnum() else " " for c in self.title).split()
+        return self.folder / "-".join(words)
+
+    def ledger(self) -> Ledger:
+        """The campaign's ledger."""
+        return Ledger(self.directory, config(self.plan, VARIANTS[self.variant], seed=self.seed))
+
+    def key(self, test_digest: str) -> str:
+        """Names all that decides the result."""
+        inputs = {
+            "metrics": METRICS,
+            "plan": self.plan.as_dict(),
+            "config": self.ledger().config.model_dump(mode="json"),
+        }
+        return part_key("trial", inputs, [test_digest])
+
+
+@dataclass(slots=True)
+class Costs:
+    """CPU seconds by iteration and stage, on disk after every stage: what a campaign cost over all its launches."""
+
+    path: Path
+    seconds: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seconds = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+
+    def count(self, stage: str, work: Callable[[], object]) -> None:
+        """Do some work of a stage and add what it took."""
+        start = time.process_time()
+        work()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
+        write_file(self.path, json.dumps(self.seconds, indent=1).encode())
+
+
+def run_trial(trial: Trial, source: DataSource) -> None:
+    """Run a campaign and score its committees, unless its result is there."""
+    test = source.load(TEST_MOLECULE, "test")
+    if read_result(trial, test) is not None:
+        return
+    trial.directory.mkdir(parents=True, exist_ok=True)
+    ledger = trial.ledger()
+    with campaign_lock(trial.directory):
+        ledger.begin()
+        ledger.write_config()
+        costs = _run_campaign(trial, ledger)
+    result = {
+        "key": trial.key(test.digest),
+        "costs": costs,
+        "iterations": [
+            {**_recorded(record), "test": _scores(ledger, record.iteration, test)} for record in ledger.history()
+        ],
+        "evaluations": _evaluations(trial),
+    }
+    write_file(trial.directory / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def read_result(trial: Trial, test: FrameSet) -> dict[str, Any] | None:
+    """The result of a finished trial; None if there is none of this plan, config and test set."""
+    path = trial.directory / RESULT
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found if found["key"] == trial.key(test.digest) else None
+
+
+def _run_campaign(trial: Trial, ledger: Ledger) -> dict[str, float]:
+    """All stages of all iterations; CPU seconds by `<iteration>/<stage>`."""
+    costs, settings = Costs(trial.directory / COSTS), ledger.config
+    with LabelPool(settings.labels, workers=1) as label_pool:
+        campaign = Campaign(
+            ledger,
+            compute=cast("ComputePool", InThisProcess()),  # all that a campaign asks of it is `run` and `workers`
+            label_pool=label_pool,
+            level=level_of_theory(settings.labels),
+            device="cpu",
+        )
+        costs.count("initial/frames", campaign.initial_frames)
+        for first, last in campaign.initial_chunks():
+            campaign.label(None, first, last)
+        campaign.assemble()
+        for iteration in range(trial.plan.iterations):
+            if len(ledger.history()) > iteration:
+                continue
+            for member in range(settings.training.members):
+                costs.count(f"{iteration}/train", partial(campaign.train, iteration, [member]))
+            for index in range(len(settings.sampling.temperatures_kelvin)):
+                costs.count(f"{iteration}/sample", partial(campaign.sample, iteration, index))
+            costs.count(f"{iteration}/select", partial(campaign.select, iteration))
+            for first, last in campaign.chunks(iteration):
+                campaign.label(iteration, first, last)
+            costs.count(f"{iteration}/evaluate", partial(campaign.evaluate, iteration))
+            log(f"{trial.title}, iteration {iteration}: {campaign.append(iteration)}")
+    return costs.seconds
+
+
+def _recorded(record: IterationRecord) -> dict[str, Any]:
+    """What the campaign itself wrote down of an iteration."""
+    counts = record.counts
+    return {
+        "acceptance": counts.acceptance,
+        "rejected_share": counts.rejected_share,
+        "stopped_share": record.stopped_share,
+        "acceptance_by_kelvin": {f"{t.temperature_kelvin:g}": t.counts.acceptance for t in record.temperatures},
+        "labelled": record.labelled,
+        "dataset_size": record.dataset_size,
+        "error_before_training_mev_per_ang": record.error_before_training_mev_per_ang,
+    }
+
+
+def _scores(ledger: Ledger, iteration: int, test: FrameSet) -> dict[str, Any]:
+    """An iteration's committee on the test set: errors by temperature, deviation, and how the two go together."""
+    committee = load_committee(ledger, iteration, "cpu", evaluations=0)
+    energies, forces = committee.predict([item.frame for item in test.frames], batch_size=BATCH)
+    mean = [each.mean(axis=0) for each in forces]
+    scores = score_frames(forces, [item.forces for item in test.frames], members=committee.n_members)
+    deviation, error = scores.deviation_norm, scores.force_error
+    both = agreement(ScoredFrames(deviation, error, scores.member_force_error.mean(axis=0)))
+    groups = {f"{kelvin:g}": rows for kelvin, rows in rows_by_temperature(test.kelvin).items()}
+    groups["all"] = np.arange(len(test.frames))
+    return {
+        "errors": {
+            name: errors(energies.mean(axis=0)[rows], [mean[k] for k in rows], [test.frames[k] for k in rows])
+            for name, rows in groups.items()
+        },
+        "deviation_mev_per_ang": MILLI * float(np.median(deviation)),
+        "worst_atom_error_mev_per_ang": MILLI * float(np.median(error)),
+        "error_over_deviation": None if both is None else both.error_over_deviation.typical,
+        "rank_correlation": None if both is None else both.rank_correlation,
+    }
+
+
+def _evaluations(trial: Trial) -> dict[str, dict[str, Any]]:
+    """Bond-length scans and stability of the first committee and the last, where stretching is the question."""
+    if trial.variant not in SECTIONS[STRETCHING]:
+        return {}
+    plan = trial.plan
+    wanted: Mapping[str, dict[str, Any]] = {
+        "bond-length": {"points": plan.scan_points},
+        "stability": {"steps": plan.stability_steps, "replicas": plan.stability_replicas},
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for iteration in sorted({0, plan.iterations - 1}):
+        for what, options in wanted.items():
+            answer, _ = evaluate(
+                trial.directory, what, iteration=iteration, options=options, display=Display(quiet=True)
+            )
+            found.setdefault(str(iteration), {})[what] = _kept(what, answer)
+    return found
+
+
+def _kept(what: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tables have of an evaluation."""
+    if what == "stability":
+        names = ("steps", "kelvin", "replicas", "picoseconds", "survived", "collapsed", "stopped_otherwise")
+        return {name: answer[name] for name in names}
+    return {
+        "labelled": answer["labelled"],
+        "ranges": [
+            {
+                "from": part["from"],
+                "to": part["to"],
+                "force_mae_mev_per_ang": part["errors"] and part["errors"]["forces_mev_per_ang"]["mae"],
+                "energy_mae_mev_per_atom": part["errors"] and part["errors"]["energy_mev_per_atom"]["mae"],
+            }
+            for part in answer["ranges"]
+        ],
+    }

@@ -1,0 +1,99 @@
+"""The campaigns that are compared: one of moderate size, and what becomes of it when one option is changed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from al_engine.config import CampaignConfig, TrainingConfig
+from al_engine.config_io import validate_config
+from al_engine.presets import PRESETS, merged
+from systems import ETHANOL
+
+BASE = "warm start, one member drives"
+EQUAL_COST: Mapping[str, Any] = {"training": {"updates_growth": 0.0}}
+SCRATCH: Mapping[str, Any] = {"training": {"warm_start": False}}
+STRETCHED_SHARE = 0.3
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    BASE: {},
+    "from scratch": SCRATCH,
+    "warm start, as many updates in each iteration": EQUAL_COST,
+    "from scratch, as many updates in each iteration": merged(EQUAL_COST, SCRATCH),
+    "the mean drives": {"sampling": {"driver": "mean"}},
+    f"bonds stretched in {STRETCHED_SHARE:.0%} of the initial set": {
+        "initial": {"stretch": {"share": STRETCHED_SHARE}}
+    },
+}
+"""What is changed, by the variant's name in the tables."""
+WARM, DRIVER, STRETCHING = "Warm start or from scratch", "Who drives", "Bond stretching"
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    WARM: tuple(list(VARIANTS)[:4]),
+    DRIVER: (BASE, "the mean drives"),
+    STRETCHING: (BASE, list(VARIANTS)[-1]),
+}
+"""Variants that are held against each other, by the section's title."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How large every campaign is.
+
+    Attributes:
+        iterations: Iterations of each.
+        frames: Frames of the initial set.
+        anneal_ps: Length of the classical anneal they are from.
+        updates: Updates of each member in the first iteration.
+        replicas: Replicas at each temperature.
+        steps: MD steps of each replica in each iteration.
+        max_labels: Labels of each iteration at most.
+        stability_steps: Steps of the stability test.
+        stability_replicas: Its trajectories.
+        scan_points: Lengths that each bond is stretched to.
+    """
+
+    iterations: int = 5
+    frames: int = 200
+    anneal_ps: float = 10.0
+    updates: int = 1000
+    replicas: int = 8
+    steps: int = 600
+    max_labels: int = 100
+    stability_steps: int = 10_000
+    stability_replicas: int = 8
+    scan_points: int = 24
+
+    def as_dict(self) -> dict[str, float]:
+        """The numbers by name."""
+        return asdict(self)
+
+
+QUICK = Plan(
+    iterations=2,
+    frames=16,
+    anneal_ps=0.5,
+    updates=20,
+    replicas=1,
+    steps=40,
+    max_labels=4,
+    stability_steps=100,
+    stability_replicas=2,
+    scan_points=4,
+)
+
+
+def config(plan: Plan, changes: Mapping[str, Any], *, seed: int) -> CampaignConfig:
+    """The config of a campaign: the preset `quick`, without the long path that one molecule does not need."""
+    growth = TrainingConfig.model_fields["updates_growth"].default
+    base = {
+        "name": "trial",
+        "seed": seed,
+        "system": {"smiles": ETHANOL},
+        "initial": {"frames": plan.frames, "test_frames": 4, "duration_ps": plan.anneal_ps},
+        "model": {"kind": "mace", "long": None, "short": {"cutoff_ang": 5.0, "radial_mlp": []}},
+        "labels": {"backend": "tblite"},
+        "training": {"updates": plan.updates, "updates_growth": growth},
+        "sampling": {"replicas": plan.replicas, "steps": plan.steps},
+        "selection": {"max_labels": plan.max_labels},
+        "stop": {"acceptance": 1e-6},  # far from convergence, so that no iteration samples longer than another
+        "execution": {"device": "cpu", "workers": 1},
+    }
+    return validate_config(merged(PRESETS["quick"], base, changes), source="benchmark")
