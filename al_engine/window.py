@@ -63,6 +63,10 @@ class Window:
             excess = np.maximum(excess, net_force / _ev(self.net_force_lower_mev_per_ang))
         return np.asarray(excess)
 
+    def by_net_force(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
+        """Whether a frame's net forces are further into their window than its forces into theirs; shape (S,)."""
+        return np.asarray(self.excess(deviation, net_force) > deviation / _ev(self.lower_mev_per_ang))
+
     def to_attributes(self) -> dict[str, float]:
         """Its ends by name, to be stored; without the net-force window if there is none."""
         return {name: value for name, value in asdict(self).items() if value is not None}

@@ -24,6 +24,7 @@ class Cost:
 
     Attributes:
         atoms: Atoms of the system.
+        labelled_atoms: Atoms of what is labelled: of the system, or of a cluster cut from it.
         device: `cpu` or `cuda`.
         workers: Processes that train and sample.
         label_s: One label.
@@ -34,6 +35,7 @@ class Cost:
     """
 
     atoms: int
+    labelled_atoms: int
     device: str
     workers: int
     label_s: float
@@ -58,14 +60,14 @@ class Cost:
 
 
 def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
-    """Label the system once, train and run a model for a moment, and multiply.
+    """Label the system, or a cluster cut from it, once, train and run a model for a moment, and multiply.
 
     Raises:
         InputError: If the system cannot be labelled.
     """
     from al_engine.errors import InputError
 
-    config, frame = checked.config, checked.system.frame
+    config, frame = checked.config, checked.labelled.frame
     device = choose_device(config)
     workers, label_workers = worker_counts(config, device)
     with LabelPool(config.labels, workers=1, periodic=frame.is_periodic) as pool:
@@ -77,7 +79,12 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         raise InputError(f"the start structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
     with ComputePool(1) as compute, tempfile.TemporaryDirectory() as scratch:
         update_s, step_s = compute.run(
-            trial_job, config=config, labelled=outcome.labelled, device=device, scratch=str(scratch)
+            trial_job,
+            config=config,
+            labelled=outcome.labelled,
+            system=checked.system.frame,
+            device=device,
+            scratch=str(scratch),
         )
     progress(2, 2, "model")
     sampling = config.sampling
@@ -85,7 +92,8 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     rounds_sample = -(-len(sampling.temperatures_kelvin) // workers)
     per_label = outcome.seconds / label_workers
     return Cost(
-        atoms=len(frame),
+        atoms=len(checked.system.frame),
+        labelled_atoms=len(frame),
         device=device,
         workers=workers,
         label_s=outcome.seconds,
@@ -97,7 +105,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
 
 
 def trial_job(
-    *, config: CampaignConfig, labelled: LabelledFrame, device: str, scratch: str, progress: Progress
+    *, config: CampaignConfig, labelled: LabelledFrame, system: Frame, device: str, scratch: str, progress: Progress
 ) -> tuple[float, float]:
     """Seconds of one training update, and of one MD step of a temperature's replicas (stride evaluations included)."""
     from models.committee import Committee
@@ -122,7 +130,7 @@ def trial_job(
             key="trial",
         )
         times[updates] = time.perf_counter() - start
-    frames: list[Frame] = [labelled.frame] * config.sampling.replicas
+    frames: list[Frame] = [system] * config.sampling.replicas
     committee = Committee(
         [trained.model] * config.training.members, device=device, acceleration=config.execution.acceleration
     )

@@ -113,13 +113,14 @@ def check(target: Target, as_json: AsJson = False) -> None:
     with Display(quiet=as_json) as display, display.step("measuring") as progress:
         cost = measure_cost(checked, progress)
     frame, level = checked.system.frame, checked.level
+    cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
     text = [
         f"{target} is valid",
         (
             f"system: {frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
             f"{frame.unpaired_electrons} unpaired electrons"
         ),
-        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each",
+        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each{cut}",
         f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
         (
             f"initial labels about {duration_text(cost.initial_labels_s)}; an iteration about "

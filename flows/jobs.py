@@ -5,6 +5,7 @@ They import torch, RDKit or OpenMM inside, so that this module can be named with
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,36 +21,43 @@ from flows import names
 
 if TYPE_CHECKING:
     from models.committee import Committee
+    from models.ms_mace import MSMACE
     from models.weights import TrainedMember
 
 
 def initial_frames_job(*, directory: str, path: str, key: str, progress: Progress) -> None:
     """Build the system, run the anneal and the test runs, going on from their checkpoint, or read the user's frames."""
     from samplers.initial import initial_frames
-    from samplers.system import build_system
+    from samplers.system import build_system, cluster_of
 
     start = time.perf_counter()
     config = Ledger.open(Path(directory)).config
     base, checkpoint = Path(directory), Path(path).with_suffix(".checkpoint")
     system = build_system(config.system, base_dir=base, seed=derived_seed(config.seed, "system"))
+    count = config.selection.cut_molecules
+    cluster = None if count is None else cluster_of(system, count)
     initial = initial_frames(
         system,
         config.initial,
         config.sampling.temperatures_kelvin,
         base_dir=base,
         seed=derived_seed(config.seed, "initial"),
+        cluster=cluster,
         checkpoint=checkpoint,
         key=key,
         progress=progress,
     )
     with write_part(Path(path), kind=names.INITIAL_FRAMES, key=key) as root:
         write_frames(root.create_group("system"), [system.frame])
+        if cluster is not None:
+            write_frames(root.create_group("cluster"), [cluster.frame])
         root["bonds"] = system.bonds.pairs
         root["bond_lengths"] = system.bonds.lengths
         root["molecule_of_atom"] = system.molecule_of_atom
         for name, frames, temperatures in (
             ("train", initial.train, initial.train_temperature_kelvin),
             ("test", initial.test, initial.test_temperature_kelvin),
+            ("starts", initial.starts, initial.starts_temperature_kelvin),
         ):
             write_frames(root.create_group(name), frames)
             root[name]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
@@ -121,10 +129,14 @@ def _read_member(path: Path) -> "TrainedMember":
         return read_member(root["member"])
 
 
-def _committee(ledger: Ledger, iteration: int, device: str, *, evaluations: int) -> "Committee":
+def _committee(
+    ledger: Ledger, iteration: int, device: str, *, evaluations: int, members: int | None = None
+) -> "Committee":
+    """The committee of an iteration, or so many of its members."""
     from models.committee import Committee
 
-    paths = [ledger.part_path(names.member(iteration, member)) for member in range(ledger.config.training.members)]
+    count = ledger.config.training.members if members is None else members
+    paths = [ledger.part_path(names.member(iteration, member)) for member in range(count)]
     return Committee(
         [_read_member(path).model for path in paths],
         device=device,
@@ -168,11 +180,14 @@ def select_job(*, directory: str, iteration: int, device: str, path: str, key: s
     """Decide every sampled frame's fate, and choose what is labelled."""
     from flows.selecting import select_frames
 
+    @cache
+    def member() -> "MSMACE":
+        return _committee(ledger, iteration, device, evaluations=0, members=1).models[0]
+
     def describe(frames: Sequence[Frame]) -> Iterator[FloatArray]:
         from models.descriptors import atom_descriptors
 
-        model = _committee(ledger, iteration, device, evaluations=0).models[0]
-        return atom_descriptors(model, frames, progress=progress)
+        return atom_descriptors(member(), frames, progress=progress)
 
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))

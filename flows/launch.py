@@ -26,7 +26,8 @@ from labelers.protocol import LevelOfTheory
 from labelers.registry import level_of_theory, resolve_backend
 from labelers.screen import screen_frame
 from models.member_files import copy_members, members_hash
-from samplers.system import System, build_system
+from samplers.periodic import bonded_to_itself
+from samplers.system import System, build_system, cluster_of
 
 RUNS = Path("runs")
 INPUTS = "inputs"
@@ -36,10 +37,18 @@ START = f"{INPUTS}/start.h5"
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What is known of a campaign before anything is computed."""
+    """What is known of a campaign before anything is computed.
+
+    Attributes:
+        config: The config with its automatic choices made.
+        system: What is simulated.
+        labelled: What is labelled: the system, or a cluster cut from it.
+        level: What its labels will be.
+    """
 
     config: CampaignConfig
     system: System
+    labelled: System
     level: LevelOfTheory
 
 
@@ -51,7 +60,7 @@ def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
         base_dir: Where the files it names are relative to.
 
     Returns:
-        The config with its automatic choices made, the system, and what its labels will be.
+        What is known then.
 
     Raises:
         InputError: If something can't work.
@@ -64,22 +73,40 @@ def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
 
         check_start(base_dir / config.training.start, config.model, elements=sorted(set(system.frame.numbers.tolist())))
     config = with_backend(config)
-    level = level_of_theory(config.labels, periodic=system.frame.is_periodic)
+    _refuse_crystals(system, config)
+    cut = config.selection.cut_molecules
+    labelled = system if cut is None else cluster_of(system, cut)
+    level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
     is_xtb = level.backend != "ase"
     reason = screen_frame(
-        system.frame,
+        labelled.frame,
         min_distance_ang=config.selection.min_distance_ang,
         min_contact_factor=config.selection.min_contact_factor,
         check_spin=is_xtb,
     )
     if reason is not None:
         raise InputError(f"the system cannot be labelled: {reason}")
-    return Preflight(config, system, level)
+    return Preflight(config, system, labelled, level)
+
+
+def _refuse_crystals(system: System, config: CampaignConfig) -> None:
+    """Refuse to move or cut molecules that go on in the next cell."""
+    options = {
+        "sampling.pressure_bar": config.sampling.pressure_bar,
+        "selection.cut_molecules": config.selection.cut_molecules,
+    }
+    frame = system.frame
+    used = [name for name, value in options.items() if value is not None]
+    if used and bonded_to_itself(frame.positions, system.bonds.pairs, frame.cell, frame.pbc):
+        raise InputError(
+            f"{used[0]}: {system.molecule.source} is bonded to its own periodic images, so that it is no molecule that "
+            f"could be moved or cut out whole; set {' and '.join(used)} to null"
+        )
 
 
 def with_backend(config: CampaignConfig) -> CampaignConfig:
     """The config with `labels.backend: auto` decided."""
-    backend = resolve_backend(config.labels, periodic=config.system.shape == "box")
+    backend = resolve_backend(config.labels, periodic=config.labels_boxes)
     labels = config.labels.model_copy(update={"backend": backend})
     return config.model_copy(update={"labels": labels})
 
@@ -211,7 +238,7 @@ def opened(ledger: Ledger, display: Display) -> Iterator[Session]:
         ledger.begin()
         ledger.write_config()
         config = ledger.config
-        periodic = config.system.shape == "box"
+        periodic = config.labels_boxes
         level = level_of_theory(config.labels, periodic=periodic)
         device = choose_device(config)
         compute_workers, label_workers = worker_counts(config, device)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h5py
-import numpy as np
 
 from al_engine.frame_io import read_frames
 from al_engine.frames import Frame, IntArray
@@ -16,14 +15,18 @@ from flows import names
 from flows.sample_writer import SampleWriter
 from flows.sampled import COLUMNS
 from flows.starts import starting_frames
-from samplers.barostat import Barostat
+from samplers.barostat import Barostat, volume
 from samplers.explosion import Bonds
+from samplers.fragments import fragment_of_atom
 from samplers.walls import SphericalWall, wall_radius
 
 if TYPE_CHECKING:
     from models.committee import Committee
 
 MEV_PER_EV = 1000.0
+SMALLEST_VOLUME, LARGEST_VOLUME = 0.5, 2.0
+"""Volumes that a barostat may reach, in units of that at `system.density_g_per_cm3`: at ladders that pass the boiling
+point a liquid would become a gas, which takes long and has nothing to teach."""
 WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
 
@@ -52,13 +55,19 @@ class Surroundings:
             system = read_frames(root["system"])[0]
             bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
             molecule_of_atom = root["molecule_of_atom"][()]
-            calm = read_frames(root["train"], rows=np.flatnonzero(~root["train"]["stretched"][()]))
+            starts = read_frames(root["starts"])
         wall = barostat = None
         if not system.is_periodic:
-            radius = sampling.wall_radius_ang or wall_radius(calm)
+            radius = sampling.wall_radius_ang or wall_radius(starts)
             wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
         elif sampling.pressure_bar is not None:
-            barostat = Barostat(pressure_bar=sampling.pressure_bar, molecule_of_atom=molecule_of_atom)
+            expected = volume(system)
+            barostat = Barostat(
+                pressure_bar=sampling.pressure_bar,
+                molecule_of_atom=fragment_of_atom(len(system), bonds.pairs),
+                smallest_ang3=SMALLEST_VOLUME * expected,
+                largest_ang3=LARGEST_VOLUME * expected,
+            )
         return cls(bonds, molecule_of_atom, wall, barostat)
 
 
@@ -115,6 +124,6 @@ def sample_temperature(
     writer.finish(sampled)
     root.attrs["temperature_kelvin"] = temperature
     root.attrs["steps"] = steps
-    root.attrs["driver"] = "mean" if driver is None else driver
+    root.attrs["driver"] = "mean" if driver is None else str(driver)
     if around.wall is not None:
         root.attrs["wall_radius_ang"] = around.wall.radius_ang

@@ -20,6 +20,7 @@ from al_engine.statistics import statistical_inefficiency
 from al_engine.thinning import thinned
 from al_engine.window import Window, window_of
 from flows import names
+from flows.cutting import Cutting, ForLabel
 from flows.sampled import SampledFrames, read_sampled
 from labelers.screen import GFN2_MAX_ATOMIC_NUMBER, LAST_ELEMENT, screen_contacts, screen_system
 from samplers.explosion import Bonds
@@ -37,7 +38,7 @@ class Selection:
         sampled: The frames.
         fates: Fate of each, `LABELLED` for those chosen, shape (S,).
         chosen: Indices of the chosen frames, ascending.
-        selected: Those frames.
+        labelled_as: What is labelled of each of those: the frame, or a cluster cut from it.
         rank: Place of each candidate that could be labelled in the order of the choice, from 0; else -1, shape (S,).
         window: The window that decided.
         separation_strides: How far apart in time candidates of each sample part were kept.
@@ -46,14 +47,22 @@ class Selection:
     sampled: SampledFrames
     fates: FateArray
     chosen: IntArray
-    selected: list[Frame]
+    labelled_as: list[ForLabel]
     rank: IntArray
     window: Window
     separation_strides: tuple[int, ...]
 
+    @property
+    def selected(self) -> list[Frame]:
+        """What is labelled, as frames."""
+        return [one.frame for one in self.labelled_as]
+
     def write(self, root: h5py.File) -> None:
         """Write it into an empty part, with all that is needed to choose again by other rules."""
-        write_frames(root.create_group("selected"), self.selected)
+        selected = root.create_group("selected")
+        write_frames(selected, self.selected)
+        selected["atom"] = np.concatenate([np.empty(0, dtype=np.int64), *(one.atoms for one in self.labelled_as)])
+        selected["centre_molecule"] = np.array([one.molecule for one in self.labelled_as], dtype=np.int64)
         root["chosen"], root["fate"], root["rank"] = self.chosen, self.fates, self.rank
         root["source"] = self.sampled.source
         for name, values in self.sampled.columns.items():
@@ -78,12 +87,21 @@ def select_frames(ledger: Ledger, iteration: int, *, describe: Describe) -> Sele
     window = window_of(config, _recent_deviations(ledger, iteration))
     fates = window_fates(deviation, net_force, sound=columns["sound"], window=window)
     candidates = open_candidates(fates)
-    frames = dict(zip(candidates.tolist(), sampled.frames(candidates), strict=True))
+    cutting = Cutting.of(ledger)
+    for_label = cutting.apply(
+        sampled.frames(candidates),
+        candidates,
+        iteration=iteration,
+        worst_atom=columns["worst_atom"][candidates],
+        worst_molecule=columns["worst_molecule"][candidates],
+        by_net_force=window.by_net_force(deviation, net_force)[candidates],
+    )
+    labelled_as = dict(zip(candidates.tolist(), for_label, strict=True))
 
     def still_open() -> list[Frame]:
-        return [frames[index] for index in open_candidates(fates).tolist()]
+        return [labelled_as[index].frame for index in open_candidates(fates).tolist()]
 
-    fates[candidates] = gate_fates(still_open(), _bonds(ledger), config=ledger.config)
+    fates[candidates] = gate_fates(still_open(), cutting.bonds, config=ledger.config)
     _refuse(fates, duplicates(still_open(), _known_frames(ledger, iteration)), Fate.DUPLICATE)
     worth = window.excess(deviation, net_force)
     separations = separation_strides(sampled, deviation, config)
@@ -96,7 +114,8 @@ def select_frames(ledger: Ledger, iteration: int, *, describe: Describe) -> Sele
         order = available[np.argsort(-worth[available], kind="stable")]
     else:
         before = [item.frame for item in ledger.dataset(before=iteration)]
-        order = available[most_novel(still_open(), columns["worst_atom"][available], before, describe=describe)]
+        focus = np.array([labelled_as[index].focus for index in available.tolist()])
+        order = available[most_novel(still_open(), focus, before, describe=describe)]
     rank = np.full(len(fates), -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     chosen = choose(fates, order, config.max_labels)
@@ -104,7 +123,7 @@ def select_frames(ledger: Ledger, iteration: int, *, describe: Describe) -> Sele
         sampled=sampled,
         fates=fates,
         chosen=chosen,
-        selected=[frames[index] for index in chosen.tolist()],
+        labelled_as=[labelled_as[index] for index in chosen.tolist()],
         rank=rank,
         window=window,
         separation_strides=separations,
@@ -120,8 +139,8 @@ def gate_fates(frames: Sequence[Frame], bonds: Bonds, *, config: CampaignConfig)
     """What the sanity gate says of candidates: too close, fragmented, refused, or `OVER_CAP` if nothing.
 
     Args:
-        frames: F candidates.
-        bonds: Bonds of the system.
+        frames: F candidates, as they would be labelled.
+        bonds: Bonds of what is labelled.
         config: The campaign's.
 
     Returns:
@@ -134,7 +153,7 @@ def gate_fates(frames: Sequence[Frame], bonds: Bonds, *, config: CampaignConfig)
         if screen_system(
             frame,
             max_atomic_number=GFN2_MAX_ATOMIC_NUMBER if gfn2 else LAST_ELEMENT,
-            check_spin=gfn2 and selection.cut_molecules is None,  # what is labelled has other electrons
+            check_spin=gfn2,
         ):
             fates[index] = Fate.REFUSED
         elif screen_contacts(
@@ -220,11 +239,6 @@ def _recent_deviations(ledger: Ledger, iteration: int) -> FloatArray:
                 with open_part(path) as root:
                     values.append(root[f"deviation_{config.deviation}"][()][root["sound"][()]])
     return np.concatenate(values)
-
-
-def _bonds(ledger: Ledger) -> Bonds:
-    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
-        return Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
 
 
 def _known_frames(ledger: Ledger, iteration: int) -> list[Frame]:

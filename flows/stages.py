@@ -65,6 +65,7 @@ class Campaign:
         inputs = {
             "system": config.system.model_dump(mode="json"),
             "initial": config.initial.model_dump(mode="json"),
+            "cut_molecules": config.selection.cut_molecules,
             "temperatures": config.sampling.temperatures_kelvin,
             "files": {name: _file_hash(self.ledger.directory / name) for name in input_files(self.ledger)},
             "seed": config.seed,
@@ -73,11 +74,9 @@ class Campaign:
         with open_part(part.path) as root:
             n_train, n_test = len(root["train/n_atoms"]), len(root["test/n_atoms"])
             field = root.attrs["force_field"]
-        return f"{n_train} initial and {n_test} test frames of {len(self._system())} atoms by {field}"
-
-    def _system(self) -> Frame:
-        with open_part(self.ledger.part_path(names.INITIAL_FRAMES)) as root:
-            return read_frames(root["system"])[0]
+            atoms, of_cluster = int(root["system/n_atoms"][0]), root.get("cluster/n_atoms")
+        cut = "" if of_cluster is None else f", cut to clusters of {of_cluster[0]}"
+        return f"{n_train} initial and {n_test} test frames of {atoms} atoms by {field}{cut}"
 
     def initial_chunks(self) -> list[tuple[int, int]]:
         """Ranges of the initial and test frames that are labelled together, counted from 1."""

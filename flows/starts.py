@@ -62,17 +62,10 @@ def _labelled_frames(
 
 
 def near_initial_frames(ledger: Ledger, temperature_kelvin: float) -> list[Frame]:
-    """Initial frames to start trajectories from: of those not stretched, the half annealed nearest to a temperature.
-
-    Frames of a user's file that have other atoms than the system are not among them: its bonds are not theirs.
-    """
+    """Initial frames to start trajectories from: the half annealed nearest to a temperature."""
     with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
-        system = read_frames(root["system"])[0]
-        frames = read_frames(root["train"])
-        temperatures = root["train"]["temperature_kelvin"][()]
-        stretched = root["train"]["stretched"][()]
+        frames = read_frames(root["starts"])
+        temperatures = root["starts"]["temperature_kelvin"][()]
     distance = np.where(np.isfinite(temperatures), np.abs(temperatures - temperature_kelvin), 0.0)
-    own = [np.array_equal(frame.numbers, system.numbers) for frame in frames]
-    near = [int(index) for index in np.argsort(distance, kind="stable") if own[index]]
-    usable = [index for index in near if not stretched[index]] or near  # everything stretched: better than nothing
-    return [frames[index] for index in usable[: max(1, (len(usable) + 1) // 2)]]
+    near = np.argsort(distance, kind="stable")[: max(1, (len(frames) + 1) // 2)]
+    return [frames[index] for index in near.tolist()]

@@ -14,7 +14,8 @@ from al_engine.seeds import derived_rng, derived_seed
 from samplers.anneal import ClassicalFrames, anneal, constant_temperature_frames
 from samplers.anneal_checkpoint import AnnealCheckpoint
 from samplers.classical import force_field_of
-from samplers.crop import nearest_molecules
+from samplers.crop import ClusterCut, nearest_molecules
+from samplers.file_frames import in_system_order
 from samplers.molecules import check_elements
 from samplers.stretch import movable_fragments, stretch_random_bonds
 from samplers.structure_files import read_frames
@@ -23,14 +24,16 @@ from samplers.system import System, boxed, repacked
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitialFrames:
-    """What iteration 0 starts from.
+    """What iteration 0 starts from. Where clusters are cut from boxes, `train` and `test` are clusters.
 
     Attributes:
         train: Frames to label and train on.
         train_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(train),).
-        train_stretched: Whether bonds of it were stretched, shape (len(train),); MD should not start from those.
+        train_stretched: Whether bonds of it were stretched, shape (len(train),).
         test: Frames to label and never select from.
         test_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(test),).
+        starts: Frames of the system, as it is simulated, that MD may start from: none of them stretched or cut.
+        starts_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(starts),).
         force_field: What drew them: `MMFF94`, `UFF`, or `file`.
     """
 
@@ -39,6 +42,8 @@ class InitialFrames:
     train_stretched: BoolArray
     test: tuple[Frame, ...]
     test_temperature_kelvin: FloatArray
+    starts: tuple[Frame, ...]
+    starts_temperature_kelvin: FloatArray
     force_field: str
 
 
@@ -49,6 +54,7 @@ def initial_frames(
     *,
     base_dir: Path,
     seed: int,
+    cluster: System | None = None,
     checkpoint: Path | None = None,
     key: str = "",
     progress: Progress = silent,
@@ -56,7 +62,7 @@ def initial_frames(
     """The initial set (an anneal, or a file's frames) and a test set independent of it.
 
     The test set of an anneal comes from separate runs at each sampling temperature, from other packings; that of a
-    file is spread evenly over it. Only training frames are ever stretched.
+    file is spread evenly over it. Only training frames are ever stretched, after they were cut.
 
     Args:
         system: The packed system.
@@ -64,21 +70,26 @@ def initial_frames(
         temperatures_kelvin: Temperatures of the committee-driven MD, over which the test set is spread.
         base_dir: The folder that a relative `initial.file` counts from.
         seed: Seed of all randomness here.
+        cluster: What is cut from boxes to be labelled (`samplers.system.cluster_of`), around a molecule drawn by lot;
+            None: the frames are labelled as they are.
         checkpoint: File in which an anneal keeps its progress and from which it goes on, with the frames of one that
             was never cut off; None: it keeps none.
         key: Key of all of the above: a checkpoint with another one is not taken.
         progress: Told how many of all frames are done.
 
     Raises:
-        InputError: If there is no classical force field, the anneal blows up, or the file is unusable or too short.
+        InputError: If there is no classical force field, the anneal blows up, or the file is unusable, too short or
+            holds nothing that MD can start from.
     """
     if config.source == "file":
-        found = _from_file(system, config, base_dir=base_dir)
+        found = _from_file(system, cluster or system, config, base_dir=base_dir)
     else:
         found = _from_anneal(
             system, config, temperatures_kelvin, seed=seed, checkpoint=checkpoint, key=key, progress=progress
         )
-    return _with_stretched_share(found, system, config, seed=seed)
+    if cluster is not None:
+        found = _with_clusters_cut(found, system, cluster, seed=seed)
+    return _with_stretched_share(found, cluster or system, config, seed=seed)
 
 
 def _from_anneal(
@@ -137,12 +148,15 @@ def _from_anneal(
             )
         )
         done += share
+    drawn = _as_system(train.frames, source, system)
     return InitialFrames(
-        train=_as_system(train.frames, source, system),
+        train=drawn,
         train_temperature_kelvin=train.temperature_kelvin,
         train_stretched=np.zeros(config.frames, dtype=bool),
         test=_as_system([frame for run in test for frame in run.frames], source, system),
         test_temperature_kelvin=np.concatenate([run.temperature_kelvin for run in test]),
+        starts=drawn,
+        starts_temperature_kelvin=train.temperature_kelvin,
         force_field=force_field,
     )
 
@@ -164,34 +178,49 @@ def _as_system(frames: Sequence[Frame], source: System, system: System) -> tuple
     )
 
 
-def _from_file(system: System, config: InitialConfig, *, base_dir: Path) -> InitialFrames:
+def _from_file(system: System, labelled: System, config: InitialConfig, *, base_dir: Path) -> InitialFrames:
     if config.file is None:
         raise InputError("initial.file: `source: file` needs it")
     path = base_dir / config.file
-    frames = read_frames(path)
+    frames = in_system_order(read_frames(path), system, str(path))
     wanted = config.frames + config.test_frames
     if len(frames) < wanted:
         raise InputError(
             f"{path} has {len(frames)} frames; initial.frames ({config.frames}) and initial.test_frames "
             f"({config.test_frames}) ask for {wanted}: lower them"
         )
-    checked = [_of_system(frame, system, f"{path}, frame {index}") for index, frame in enumerate(frames)]
+    checked = [_of_system(frame, (system, labelled), f"{path}, frame {index}") for index, frame in enumerate(frames)]
     train, test = split_evenly(len(frames), config.frames, config.test_frames)
+    starts = tuple(checked[i] for i in train if _is_of(checked[i], system))
+    if not starts:
+        raise InputError(
+            f"{path}: none of the frames of the initial set is of the system, {len(system.frame)} atoms "
+            f"{'in' if system.frame.is_periodic else 'without'} a periodic cell in the order that `system` gives them: "
+            "MD has nothing to start from; add such frames, or describe in `system` what the file holds"
+        )
     return InitialFrames(
         train=tuple(checked[i] for i in train),
         train_temperature_kelvin=np.full(len(train), np.nan),
         train_stretched=np.zeros(config.frames, dtype=bool),
         test=tuple(checked[i] for i in test),
         test_temperature_kelvin=np.full(len(test), np.nan),
+        starts=starts,
+        starts_temperature_kelvin=np.full(len(starts), np.nan),
         force_field="file",
     )
 
 
-def _of_system(frame: Frame, system: System, where: str) -> Frame:
-    """A file's frame with the system's charge and spin where it has the system's atoms, else with its own."""
+def _is_of(frame: Frame, system: System) -> bool:
+    """Whether a frame has the atoms of a system, in a cell where the system has one."""
+    return frame.is_periodic == system.frame.is_periodic and np.array_equal(frame.numbers, system.frame.numbers)
+
+
+def _of_system(frame: Frame, systems: Sequence[System], where: str) -> Frame:
+    """A file's frame with the charge and spin of the first system whose atoms it has, else with its own."""
     check_elements(frame.numbers, where)
-    if np.array_equal(frame.numbers, system.frame.numbers):
-        return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
+    for system in systems:
+        if np.array_equal(frame.numbers, system.frame.numbers):
+            return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
     if (frame.n_electrons - frame.unpaired_electrons) % 2:
         raise InputError(
             f"{where} has other atoms than the system, and {frame.n_electrons} electrons can't have "
@@ -211,6 +240,26 @@ def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntAr
     others = np.setdiff1d(np.arange(available), test_indices)
     train_indices = others[np.floor((np.arange(train) + 0.5) * len(others) / train).astype(np.int64)]
     return train_indices, test_indices
+
+
+def _with_clusters_cut(found: InitialFrames, system: System, cluster: System, *, seed: int) -> InitialFrames:
+    """Clusters around molecules drawn by lot, from all training and test frames that are of the system."""
+    cut = ClusterCut(
+        molecules=cluster.n_molecules,
+        charge=cluster.frame.charge,
+        unpaired_electrons=cluster.frame.unpaired_electrons,
+        molecule_of_atom=system.molecule_of_atom,
+        bonds=system.bonds.pairs,
+    )
+
+    def all_cut(frames: Sequence[Frame], purpose: str) -> tuple[Frame, ...]:
+        centres = derived_rng(seed, purpose).integers(system.n_molecules, size=len(frames)).tolist()
+        return tuple(
+            cut.around(frame, centre)[0] if _is_of(frame, system) else frame
+            for frame, centre in zip(frames, centres, strict=True)
+        )
+
+    return replace(found, train=all_cut(found.train, "cut train"), test=all_cut(found.test, "cut test"))
 
 
 def _with_stretched_share(found: InitialFrames, system: System, config: InitialConfig, *, seed: int) -> InitialFrames:

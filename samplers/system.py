@@ -10,7 +10,9 @@ from al_engine.errors import InputError
 from al_engine.frames import Frame, IntArray
 from al_engine.seeds import derived_seed
 from samplers.charge_spin import resolve_charge_and_spin
+from samplers.crop import nearest_molecules
 from samplers.explosion import Bonds
+from samplers.fragments import fragment_of_atom
 from samplers.molecules import Molecule, molecule_from_file, molecule_from_smiles
 from samplers.packing import pack_box, pack_cluster
 
@@ -125,6 +127,51 @@ def repacked(system: System, *, seed: int) -> System:
         return system
     positions = pack_cluster(system.molecule, system.n_molecules, seed=derived_seed(seed, "packing"))
     return replace(system, frame=system.frame.with_positions(positions))
+
+
+def cluster_of(system: System, count: int) -> System:
+    """What is labelled where clusters of `count` molecules are cut from a box: one of them, its charge and its spin.
+
+    Raises:
+        InputError: If charge or unpaired electrons of the box do not divide among its molecules, or do not fit so few,
+            or if bonds do not hold a molecule together, so that its parts may be anywhere in the box.
+    """
+    if fragment_of_atom(len(system.molecule), system.molecule.bonds).max():
+        raise InputError(
+            f"selection.cut_molecules: {system.molecule.source} is of several molecules, which drift apart; only "
+            "boxes of one kind of molecule can be cut"
+        )
+    share = f"{count} of {system.n_molecules} molecules"
+    charge, rest = divmod(system.frame.charge * count, system.n_molecules)
+    if rest:
+        raise InputError(
+            f"selection.cut_molecules: system.charge {system.frame.charge:+d} does not divide among {share}"
+        )
+    unpaired, rest = divmod(system.frame.unpaired_electrons * count, system.n_molecules)
+    if rest:
+        raise InputError(
+            f"selection.cut_molecules: {system.frame.unpaired_electrons} unpaired electrons do not divide among {share}"
+        )
+    frame, _ = nearest_molecules(
+        system.frame,
+        system.molecule_of_atom,
+        system.bonds.pairs,
+        count,
+        charge=charge,
+        unpaired_electrons=unpaired,
+    )
+    if (frame.n_electrons - unpaired) % 2:
+        raise InputError(
+            f"selection.cut_molecules: {share} have {frame.n_electrons} electrons, of which {unpaired} can't be "
+            "unpaired; cut another number of molecules, or say system.unpaired_electrons"
+        )
+    return System(
+        frame=frame,
+        molecule=system.molecule,
+        n_molecules=count,
+        bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
+        molecule_of_atom=np.repeat(np.arange(count), len(system.molecule)),
+    )
 
 
 def boxed(system: System, count: int, *, seed: int) -> System:

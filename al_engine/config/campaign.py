@@ -35,6 +35,11 @@ class CampaignConfig(Section):
     stop: StopConfig = Field(default_factory=StopConfig, description="When the campaign ends.")
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig, description="How the machine is used.")
 
+    @property
+    def labels_boxes(self) -> bool:
+        """Whether what is labelled is periodic: boxes, no clusters cut from them."""
+        return self.system.shape == "box" and self.selection.cut_molecules is None
+
     @model_validator(mode="after")
     def _boxes_and_clusters(self) -> Self:
         is_box, cut = self.system.shape == "box", self.selection.cut_molecules
