@@ -43,12 +43,12 @@ def missing_evidence(
     """
     judged = history[-stop.iterations :]
     temperatures = pooled(judged)
-    missing = [
+    above = [
         f"acceptance {record.counts.acceptance:.2%} in iteration {record.iteration}"
         for record in judged
         if record.counts.acceptance >= stop.acceptance
     ]
-    missing += [
+    missing = [
         f"no frame at {t.temperature_kelvin:g} K in iteration {record.iteration}"
         for record in judged
         for t in record.temperatures
@@ -57,8 +57,9 @@ def missing_evidence(
     if len(judged) < stop.iterations:
         missing.append(f"{len(judged)} of {stop.iterations} iterations in a row")
     return [
+        *above,
         *missing,
-        *_unproven(temperatures, stop),
+        *([] if above else _unproven(temperatures, stop)),
         *_untrusted(temperatures, judged[-1], stop),
         *_blind(judged, lower_mev_per_ang),
     ]
@@ -117,7 +118,7 @@ def _blind(judged: Sequence[IterationRecord], lower_mev_per_ang: float) -> list[
 
 
 def is_exploding(record: TemperatureRecord, stop: StopConfig) -> bool:
-    """Whether trajectories at a temperature leave the trusted region for good, or jump over the window instead of passing through.
+    """Whether trajectories at a temperature leave the trusted region, or jump over the window instead of through it.
 
     Most of the MD there is lost; or more was thrown away than there was to learn from, and more than the guard allows.
     """

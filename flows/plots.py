@@ -65,6 +65,7 @@ def deviation_plot(deviation: FloatArray, window: Window) -> bytes:
     axes.set_xscale("log")
     _plain_numbers(axes.xaxis)
     axes.set_yscale("symlog", linthresh=1)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="max force deviation / meV/Å", ylabel="frames", title="Deviation of the sampled frames")
     axes.legend(fontsize=8)
     return png(figure)
@@ -98,9 +99,11 @@ def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> b
     ends = [window.lower_mev_per_ang, window.upper_mev_per_ang]
     if len(together):
         ends += [1e3 * float(together.deviation.min()), 1e3 * float(together.deviation.max())]
-    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=GREY, ls="--", lw=1, label="error = deviation")
+    low, high = 0.9 * min(ends), 1.1 * max(ends)
+    axes.plot([low, high], [low, high], color=GREY, ls="--", lw=1, label="error = deviation")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xlim(low, high)
     _plain_numbers(axes.xaxis)
     _plain_numbers(axes.yaxis)
     axes.set(xlabel="max force deviation / meV/Å", ylabel="max force error / meV/Å", title="What a deviation meant")

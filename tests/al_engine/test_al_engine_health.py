@@ -107,7 +107,7 @@ def test_members_that_are_the_same_have_collapsed_without_dividing_by_zero():
 
 @pytest.mark.parametrize("members", [2, 4, 6])
 def test_two_members_that_are_nearly_the_same_are_named(members):
-    def twin(predicted, reference):
+    def twin(predicted, _):
         predicted[1] = predicted[0] + 0.1 * (predicted[1] - predicted[0])
         return predicted
 
@@ -118,7 +118,7 @@ def test_two_members_that_are_nearly_the_same_are_named(members):
 
 
 def test_two_pairs_of_twins_are_both_named():
-    def twins(predicted, reference):
+    def twins(predicted, _):
         predicted[2:] = predicted[:2]
         return predicted
 
@@ -160,7 +160,7 @@ def test_one_frame_on_which_a_member_fails_does_not_make_it_rogue():
 
 
 def test_a_member_that_gives_no_numbers_is_named():
-    def broken(predicted, reference):
+    def broken(predicted, _):
         predicted[1] = np.nan
         return predicted
 
@@ -187,7 +187,7 @@ def test_without_a_test_set_collapse_is_not_judged():
 
 
 def test_perfect_members_are_no_crash():
-    exact = edited(committee(12), lambda predicted, reference: np.repeat(reference[None], 4, axis=0))
+    exact = edited(committee(12), lambda _, reference: np.repeat(reference[None], 4, axis=0))
     health = committee_health(exact, NO_FRAMES)
     assert health.error_over_spread == 0.0
     assert health.rogue is None

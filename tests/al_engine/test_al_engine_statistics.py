@@ -141,7 +141,7 @@ def test_no_evidence_bounds_nothing(acceptance, n):
 
 
 def test_decorrelated_frames_of_an_autoregressive_deviation_with_rare_candidates():
-    """The candidates' own correlation can't be seen while there are few: the deviation's counts, (1 + phi)/(1 - phi)."""
+    """While candidates are few their own correlation can't be seen: the deviation's counts, (1 + phi)/(1 - phi)."""
     found = []
     for seed in range(10):
         series = autoregressive(0.8, 2000, series=8, seed=seed)
