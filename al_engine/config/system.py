@@ -62,7 +62,14 @@ class InitialConfig(Section):
     source: Literal["anneal", "file"] = Field(
         "anneal", description="`anneal`: classical MD (MMFF94) from hot to cold; `file`: your own frames."
     )
-    file: str | None = Field(None, description="Trajectory that ASE reads, for `source: file`, relative to this file.")
+    file: str | None = Field(
+        None,
+        description=(
+            "Trajectory that ASE reads, for `source: file`, relative to this file. Its atoms may stand in another "
+            "order: molecules are found by their bonds. For a cluster it may be of a periodic box of more molecules: "
+            "the `system.molecules` nearest its centre are cut out."
+        ),
+    )
     frames: PositiveInt = Field(100, description="Frames of the initial set.")
     test_frames: PositiveInt = Field(
         40,

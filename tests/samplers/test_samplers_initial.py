@@ -13,7 +13,7 @@ from samplers.anneal import anneal, constant_temperature_frames
 from samplers.explosion import bond_lengths, closest_distance
 from samplers.initial import initial_frames, split_evenly, spread_evenly
 from samplers.mmff import mmff_system
-from samplers.system import build_system
+from samplers.system import boxed, build_system
 
 TEMPERATURES = [300.0, 500.0, 700.0, 900.0]
 
@@ -183,6 +183,26 @@ def test_frames_from_a_file_are_split_evenly(tmp_path):
     assert not set(marks) & {3, 9, 15, 21, 27}
     assert {f.unpaired_electrons for f in found.train} == {2}  # water's atoms: the system's spin
     assert np.isnan(found.test_temperature_kelvin).all()
+
+
+def test_clusters_from_a_trajectory_of_a_box(tmp_path, rng):
+    """As from an anneal: the molecules nearest the centre, whole, in the system's order; MD can start from them."""
+    system = system_of("O", molecules=3, density_g_per_cm3=0.9)
+    box = boxed(system, 20, seed=5)
+    order = rng.permutation(len(box.frame))
+    images = []
+    for _ in range(12):
+        atoms = box.frame.to_atoms()[order]
+        atoms.positions += 0.03 * rng.normal(size=atoms.positions.shape) + 1.0
+        atoms.wrap()
+        images.append(atoms)
+    write(tmp_path / "box.xyz", images, format="extxyz")
+    found = initial(system, base_dir=tmp_path, source="file", file="box.xyz", frames=8, test_frames=4)
+    assert (len(found.train), len(found.test)) == (8, 4)
+    for frame in found.train + found.test:
+        assert not frame.is_periodic
+        np.testing.assert_array_equal(frame.numbers, system.frame.numbers)
+        assert np.abs(bond_lengths(frame.positions, system.bonds.pairs) - system.bonds.lengths).max() < 0.3
 
 
 def test_too_few_frames_in_the_file(tmp_path):
