@@ -8,8 +8,11 @@ import numpy as np
 
 from al_engine.frame_io import read_frames
 from al_engine.frames import Frame, IntArray
+from al_engine.ledger import Ledger
 from al_engine.parts import open_part
 from al_engine.records import TemperatureRecord, temperature_record
+from al_engine.window import Window
+from flows import names
 
 COLUMNS = (
     "deviation_norm",
@@ -73,6 +76,21 @@ def read_sampled(paths: Sequence[Path]) -> SampledFrames:
         source=np.concatenate(source),
         columns={name: np.concatenate(values) for name, values in columns.items()},
     )
+
+
+def trusted_mev_per_ang(ledger: Ledger, iteration: int) -> float:
+    """Force deviation in meV/Å up to which an iteration's trajectories are trusted while they run.
+
+    The upper end of the window. An adaptive one is not known before the frames are: then it is that of the iteration
+    before, and in the first one trajectories are trusted until `sampling.stop_deviation_mev_per_ang` stops them.
+    """
+    config = ledger.config
+    if not config.selection.adaptive.enabled:
+        return config.selection.upper_mev_per_ang
+    if iteration == 0:
+        return config.sampling.stop_deviation_mev_per_ang
+    with open_part(ledger.part_path(names.selection(iteration - 1))) as root:
+        return Window.from_attributes(root.attrs).upper_mev_per_ang
 
 
 def temperature_records(paths: Sequence[Path], fates: np.ndarray, *, deviation: str) -> tuple[TemperatureRecord, ...]:

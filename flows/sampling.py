@@ -13,7 +13,7 @@ from al_engine.protocols import Progress
 from al_engine.seeds import derived_seed
 from flows import names
 from flows.sample_writer import SampleWriter
-from flows.sampled import COLUMNS
+from flows.sampled import COLUMNS, trusted_mev_per_ang
 from flows.starts import starting_frames
 from samplers.barostat import Barostat, volume
 from samplers.explosion import Bonds
@@ -108,7 +108,7 @@ def sample_temperature(
         friction_per_ps=sampling.friction_per_ps,
         stride_steps=sampling.stride_steps,
         stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
-        trusted_deviation=selection.upper_mev_per_ang / MEV_PER_EV,
+        trusted_deviation=trusted_mev_per_ang(ledger, iteration) / MEV_PER_EV,
         deviation=selection.deviation,
         stop_strides=sampling.stop_strides,
         refill=sampling.refill,

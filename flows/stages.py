@@ -25,7 +25,7 @@ from al_engine.verdict import Verdict, judge
 from al_engine.window import Window
 from flows import jobs, names
 from flows.labelling import Labels, chunks, read_labels, refuse_other_level, write_label_part
-from flows.sampled import COMPLETED, temperature_records
+from flows.sampled import COMPLETED, temperature_records, trusted_mev_per_ang
 from flows.scoring import assess
 from flows.workers import ComputePool
 from labelers.pool import LabelPool
@@ -180,7 +180,7 @@ class Campaign:
         steps = self._planned_steps(iteration)
         inputs = {
             "sampling": sampling.model_dump(mode="json"),
-            "trusted": [config.selection.deviation, config.selection.upper_mev_per_ang],
+            "trusted": [config.selection.deviation, trusted_mev_per_ang(self.ledger, iteration)],
             "steps": steps,
             "temperature_index": temperature_index,
             "seed": derived_seed(config.seed, "sample", iteration, temperature_index),

@@ -13,6 +13,7 @@ from al_engine.parts import open_part, write_part
 from al_engine.selection import Fate, count
 from al_engine.window import Window
 from flows import names
+from flows.sampled import trusted_mev_per_ang
 from flows.selecting import gate_fates, most_novel, select_frames
 from samplers.explosion import Bonds
 
@@ -274,6 +275,9 @@ def test_an_adaptive_window_looks_back_and_is_stored(tmp_path):
     inside = (deviation >= 0.2 - 1e-12) & (deviation <= 0.3 + 1e-12)
     np.testing.assert_array_equal(~np.isin(fates, [Fate.ACCURATE, Fate.REJECTED, Fate.UNSOUND]), inside)
     assert selection.window == window
+    trusted = [trusted_mev_per_ang(made.ledger, iteration) for iteration in (0, 3)]
+    assert trusted == [made.ledger.config.sampling.stop_deviation_mev_per_ang, window.upper_mev_per_ang]
+    assert trusted_mev_per_ang(Made(tmp_path / "fixed").ledger, 3) == 300.0
 
 
 def test_net_forces_have_a_window_of_their_own(tmp_path):
