@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 MEV_PER_EV = 1000.0
 SMALLEST_VOLUME, LARGEST_VOLUME = 0.5, 2.0
-"""Volumes that a barostat may reach, in units of that at `system.density_g_per_cm3`: at ladders that pass the boiling
-point a liquid would become a gas, which takes long and has nothing to teach."""
+"""Volumes that a barostat may reach, in units of the smallest and the largest one among packed and initial boxes: at
+ladders that pass the boiling point a liquid would become a gas, which takes long and has little to teach."""
 WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
 
@@ -61,12 +61,12 @@ class Surroundings:
             radius = sampling.wall_radius_ang or wall_radius(starts)
             wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
         elif sampling.pressure_bar is not None:
-            expected = volume(system)
+            volumes = [volume(frame) for frame in (system, *starts)]
             barostat = Barostat(
                 pressure_bar=sampling.pressure_bar,
                 molecule_of_atom=fragment_of_atom(len(system), bonds.pairs),
-                smallest_ang3=SMALLEST_VOLUME * expected,
-                largest_ang3=LARGEST_VOLUME * expected,
+                smallest_ang3=SMALLEST_VOLUME * min(volumes),
+                largest_ang3=LARGEST_VOLUME * max(volumes),
             )
         return cls(bonds, molecule_of_atom, wall, barostat)
 

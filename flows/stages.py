@@ -74,8 +74,8 @@ class Campaign:
         with open_part(part.path) as root:
             n_train, n_test = len(root["train/n_atoms"]), len(root["test/n_atoms"])
             field = root.attrs["force_field"]
-            atoms, of_cluster = int(root["system/n_atoms"][0]), root.get("cluster/n_atoms")
-        cut = "" if of_cluster is None else f", cut to clusters of {of_cluster[0]}"
+            atoms = int(root["system/n_atoms"][0])
+            cut = f", cut to clusters of {root['cluster/n_atoms'][0]}" if "cluster" in root else ""
         return f"{n_train} initial and {n_test} test frames of {atoms} atoms by {field}{cut}"
 
     def initial_chunks(self) -> list[tuple[int, int]]:
