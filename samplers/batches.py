@@ -1,5 +1,6 @@
 """Where a batch is split for its forces: as many atoms at a time as a CPU does fastest, as a GPU has memory for."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
@@ -52,6 +53,7 @@ class SplitForces:
         self._frames = list(frames)
         self._parts = [list(part) for part in parts] if parts is not None else [list(range(len(frames)))]
         self._bound: list[Bound | None] = [None] * len(self._parts)
+        self._ends = _ends(self._frames)
 
     @property
     def parts(self) -> list[list[int]]:
@@ -65,6 +67,8 @@ class SplitForces:
             InputError: If the device's memory is too small for a single frame.
         """
         results = self._ask(lambda bound, x: bound.energy_and_forces(x, member), positions)
+        if len(results) == 1:
+            return results[0]
         return torch.cat([energies for energies, _ in results]), torch.cat([forces for _, forces in results])
 
     def member_forces(self, positions: torch.Tensor) -> torch.Tensor:
@@ -79,6 +83,7 @@ class SplitForces:
         """Bind some places to other frames: another cell, other atoms."""
         for place, frame in frames.items():
             self._frames[place] = frame
+        self._ends = _ends(self._frames)
         for index, part in enumerate(self._parts):
             if any(place in frames for place in part):
                 self._bound[index] = None
@@ -93,10 +98,10 @@ class SplitForces:
                 parts.append(staying)
                 bound.append(its_bound if len(staying) == len(part) else None)
         self._frames = [self._frames[place] for place in places]
-        self._parts, self._bound = parts, bound
+        self._parts, self._bound, self._ends = parts, bound, _ends(self._frames)
 
     def _ask(self, question: Callable[[Bound, torch.Tensor], Answer], positions: torch.Tensor) -> list[Answer]:
-        ends = np.cumsum([0, *(len(frame) for frame in self._frames)])
+        ends = self._ends
         answers: list[Answer] = []
         while len(answers) < len(self._parts):
             index = len(answers)
@@ -125,3 +130,8 @@ class SplitForces:
         self._bound[index : index + 1] = [None, None]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _ends(frames: Sequence[Frame]) -> list[int]:
+    """First atom of each frame, and the number of all atoms."""
+    return [0, *itertools.accumulate(len(frame) for frame in frames)]

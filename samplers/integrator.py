@@ -123,10 +123,12 @@ class Batch:
 
     def _freeze_wild(self, step: int) -> None:
         """Stop the atoms of every place with a velocity that is not finite, or absurd."""
-        calm = self.velocities.abs().amax(dim=1) < FASTEST_ANG_PER_FS  # False for NaN
         on_cpu = self._device.type == "cpu"  # asking a GPU would stall its queue
-        if on_cpu and not self._any_frozen and bool(calm.all()):
-            return
+        if on_cpu and not self._any_frozen:
+            fastest = float(torch.linalg.vector_norm(self.velocities, ord=torch.inf))
+            if fastest < FASTEST_ANG_PER_FS:
+                return
+        calm = self.velocities.abs().amax(dim=1) < FASTEST_ANG_PER_FS  # False for NaN
         held = torch.segment_reduce(calm.double(), "min", lengths=self._sizes) > 0
         self.frozen_at = torch.where(held | (self.frozen_at > 0), self.frozen_at, step)
         self._any_frozen = True
