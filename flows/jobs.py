@@ -129,10 +129,10 @@ def _read_member(path: Path) -> "TrainedMember":
         return read_member(root["member"])
 
 
-def _committee(
+def load_committee(
     ledger: Ledger, iteration: int, device: str, *, evaluations: int, members: int | None = None
 ) -> "Committee":
-    """The committee of an iteration, or so many of its members."""
+    """The committee of an iteration, or so many of its members; `evaluations` are how many are planned."""
     from models.committee import Committee
 
     count = ledger.config.training.members if members is None else members
@@ -162,7 +162,7 @@ def sample_job(
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))
     temperature = ledger.config.sampling.temperatures_kelvin[temperature_index]
-    committee = _committee(ledger, iteration, device, evaluations=steps)
+    committee = load_committee(ledger, iteration, device, evaluations=steps)
     with write_part(Path(path), kind=names.sample(iteration, temperature), key=key, streamed=True) as root:
         sample_temperature(
             root,
@@ -182,7 +182,7 @@ def select_job(*, directory: str, iteration: int, device: str, path: str, key: s
 
     @cache
     def member() -> "MSMACE":
-        return _committee(ledger, iteration, device, evaluations=0, members=1).models[0]
+        return load_committee(ledger, iteration, device, evaluations=0, members=1).models[0]
 
     def describe(frames: Sequence[Frame]) -> Iterator[FloatArray]:
         from models.descriptors import atom_descriptors
@@ -203,7 +203,7 @@ def evaluate_job(*, directory: str, iteration: int, device: str, path: str, key:
 
     start = time.perf_counter()
     ledger = Ledger.open(Path(directory))
-    committee = _committee(ledger, iteration, device, evaluations=0)
+    committee = load_committee(ledger, iteration, device, evaluations=0)
     groups = {"test": read_test(ledger), "new": read_new(ledger, iteration)}
     with write_part(Path(path), kind=names.evaluation(iteration), key=key) as root:
         for done, (name, labelled) in enumerate(groups.items()):

@@ -17,7 +17,8 @@ from al_engine.seeds import derived_rng, derived_seed
 from flows import names
 from flows.display import Display
 from flows.evaluation import plots
-from flows.evaluation.subject import Subject, load_committee
+from flows.evaluation.subject import Subject
+from flows.jobs import load_committee
 from flows.launch import worker_counts
 from flows.starts import near_initial_frames
 from flows.workers import ComputePool

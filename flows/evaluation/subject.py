@@ -12,6 +12,7 @@ from al_engine.errors import CampaignLockedError, InputError
 from al_engine.ledger import Ledger
 from al_engine.lock import campaign_lock
 from flows import names
+from flows.jobs import load_committee
 from flows.launch import choose_device
 
 if TYPE_CHECKING:
@@ -63,22 +64,6 @@ class Subject:
         write_file(self.file(what, ".png"), plot)
         write_file(self.file(what, ".json"), (json.dumps(answer, indent=2, allow_nan=False) + "\n").encode())
         return answer
-
-
-def load_committee(ledger: Ledger, iteration: int, device: str, *, evaluations: int) -> "Committee":
-    """The committee of an iteration.
-
-    Raises:
-        InputError: If it can't be read.
-    """
-    import torch
-
-    from models.calculator import load_models
-    from models.committee import Committee
-
-    models = load_models(ledger.directory, iteration=iteration, device=torch.device(device))
-    acceleration = ledger.config.execution.acceleration
-    return Committee(models, device=device, acceleration=acceleration, evaluations=evaluations)
 
 
 def newest_iteration(ledger: Ledger) -> int:
