@@ -29,6 +29,8 @@ OFF = 2.0
 """A threshold is off if the typical true error there is another by this factor; healthy committees show 1.0-1.6."""
 LEAST_RANK_CORRELATION = 0.25
 """Below, the deviation hardly ranks frames. Healthy committees show 0.6-0.8 on a test set over all temperatures."""
+LEAST_RANKED = 30
+"""Frames that it takes to tell 0.6 from that: their rank correlation has a standard error of about 0.15."""
 LEAST_SLOPE = 0.2
 """Flatter, the deviation at which the error has a given value is anyone's guess."""
 
@@ -229,9 +231,10 @@ def calibration_warnings(calibration: Calibration, *, lower_mev_per_ang: float) 
             f"{calibration.suggested_lower:g}, and the upper end in proportion"
         )
     test = calibration.test
-    if test is not None and (test.rank_correlation is None or test.rank_correlation < LEAST_RANK_CORRELATION):
-        said = "does not vary" if test.rank_correlation is None else f"{test.rank_correlation:.2f}"
+    rank_correlation = None if test is None or test.frames < LEAST_RANKED else test.rank_correlation
+    if rank_correlation is not None and rank_correlation < LEAST_RANK_CORRELATION:
         warnings.append(
-            f"the deviation hardly tells large errors from small ones (rank correlation on the test set: {said})"
+            "the deviation hardly tells large errors from small ones: on the test set their rank correlation is "
+            f"{rank_correlation:.2f}"
         )
     return warnings

@@ -106,11 +106,6 @@ class IterationRecord:
         replicas = sum(t.replicas for t in self.temperatures)
         return sum(t.stopped for t in self.temperatures) / replicas if replicas else 0.0
 
-    @property
-    def worst_temperature(self) -> TemperatureRecord:
-        """The temperature with the highest acceptance."""
-        return max(self.temperatures, key=lambda t: t.counts.acceptance)
-
     def bounds(self, confidence: float) -> tuple[float, float]:
         """One-sided lower and upper bound on the acceptance."""
         return _bounds(self.counts.acceptance, self.decorrelated, confidence)

@@ -164,7 +164,8 @@ def _stalled(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | 
     if not before:
         return None
     # Low acceptance that lacks evidence is not a stall: the sampling grows until the evidence is there.
-    if any(r.counts.acceptance < stop.acceptance for r in recent if not _most_lost(r).lost_share > UNSTABLE_SHARE):
+    sound = [r for r in recent if _most_lost(r).lost_share <= UNSTABLE_SHARE]
+    if any(r.counts.acceptance < stop.acceptance for r in sound):
         return None
     if all(r.labelled == 0 for r in recent):
         return Verdict(

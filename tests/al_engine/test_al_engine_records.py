@@ -79,7 +79,6 @@ def test_totals_are_sums_over_temperatures(make_record):
     assert record.counts == Counts(sampled=200, accurate=160, candidate=28, rejected=12)
     assert record.decorrelated == pytest.approx(40.0)
     assert record.stopped_share == 0.25
-    assert record.worst_temperature.temperature_kelvin == 500.0
 
 
 def test_summary_has_the_names_of_status_json_and_the_count_identity(make_record):
