@@ -53,7 +53,10 @@ class SamplingConfig(Section):
         None,
         ge=-1e6,
         le=1e6,
-        description="Pressure of a Monte Carlo barostat, for boxes; null: the cell stays as it is.",
+        description=(
+            "Pressure of a Monte Carlo barostat, for boxes; null: the cell stays as it is. Volumes stay between half "
+            "the smallest and twice the largest of the packed and the initial boxes."
+        ),
     )
     wall_radius_ang: PositiveFloat | None = Field(
         None, description="Radius of the spherical wall around clusters; null: from the initial frames."
@@ -142,14 +145,15 @@ class SelectionConfig(Section):
         None,
         le=10_000,
         description=(
-            "For boxes: label clusters of so many molecules, cut from the sampled box; null: label the whole box."
+            "For boxes: label clusters of so many molecules, cut from the box, in the initial set and the test set too "
+            "(there around any molecule); null: label the whole box."
         ),
     )
     cut_centre: Literal["least_sure", "random"] = Field(
         "least_sure",
         description=(
-            "Around what they are cut. `least_sure`: the molecule whose forces the committee agrees on least; "
-            "`random`: any molecule."
+            "Around what they are cut from sampled boxes. `least_sure`: the molecule whose forces, or net force, the "
+            "committee agrees on least; `random`: any molecule."
         ),
     )
 
