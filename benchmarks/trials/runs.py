@@ -23,8 +23,8 @@ from al_engine.protocols import Progress, silent
 from al_engine.records import IterationRecord
 from al_engine.scores import score_frames
 from flows.display import Display
-from flows.evaluation.subject import load_committee
 from flows.evaluation.verb import evaluate
+from flows.jobs import load_committee
 from flows.stages import Campaign
 from flows.workers import ComputePool
 from jobs import log
