@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds"})
 """Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
 
-BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**22
 """How much of a data set is hashed at a time."""
 
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)

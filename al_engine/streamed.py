@@ -81,7 +81,7 @@ def streamed_hdf5(path: Path) -> Iterator[h5py.File]:
         with handle:
             spool = _Spool(handle)
             try:
-                with h5py.File(spool, "w") as root:
+                with h5py.File(spool, "w", rdcc_nbytes=2 * CHUNK_BYTES) as root:  # only the last chunk is written to
                     try:
                         yield root
                         root.flush()
