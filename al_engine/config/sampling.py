@@ -33,7 +33,7 @@ class SamplingConfig(Section):
         "continue",
         description=(
             "Where the trajectories of the next iteration begin. `continue`: at the last sound frames of this one; "
-            "`labelled`: at frames that were labelled in this one."
+            "`labelled`: at frames that were labelled in this one, of the same temperature first."
         ),
     )
     stop_deviation_mev_per_ang: PositiveFloat = Field(
@@ -47,7 +47,10 @@ class SamplingConfig(Section):
     )
     refill: bool = Field(
         default=True,
-        description="Fill the place of a stopped replica with a new one, from a sound frame of the same temperature.",
+        description=(
+            "Fill the place of a stopped replica with a new one, from a sound and trusted frame of the same "
+            "temperature; a place in which eight more were stopped stays empty."
+        ),
     )
     pressure_bar: float | None = Field(
         None,
