@@ -45,7 +45,7 @@ format: install  ## Format the code
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-benchmark: install  ## Time models against mace-torch and NequIP, write benchmarks/results and its README's tables (30 minutes)
+benchmark: install  ## Time models against mace-torch and NequIP, write benchmarks/results and its README's tables (45 minutes)
 	@$(BIN)/python benchmarks/peers.py --torch-index $(TORCH_INDEX)
 	@mkdir -p benchmarks/results
 	@for name in forces training committee md memory scaling; do \
