@@ -136,7 +136,9 @@ class InteractionLayer(FusedPaths):
         if not self.residual:
             return h.new_zeros((self.l_skip + 1) ** 2 + self.missing, *h.shape[1:])
         skip = self.skip.forward_species(leading_degrees(h, self.l_skip), one_hot)
-        return nn.functional.pad(skip, (0, 0, 0, 0, 0, self.missing)) if self.missing else skip
+        if not self.missing:
+            return skip
+        return concatenate([skip, skip.new_zeros(self.missing, *skip.shape[1:])])  # `pad` makes a constant of T, traced
 
     def freeze(self) -> None:
         """The weights will not change any more."""

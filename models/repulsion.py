@@ -84,7 +84,7 @@ class ZBLRepulsion(nn.Module):
             Energies of the T atoms, shape (T,), float64.
         """
         (neighbours,) = narrow(neighbours, vectors.shape[1:2])
-        pair = self.n_species * species[: len(neighbours), None] + species[neighbours]  # (T, K)
+        pair = self.n_species * species[: neighbours.shape[0], None] + species[neighbours]  # (T, K)
         charge, inverse_length, inverse_reach = (
             self.get_buffer(name)[pair] for name in ("charges", "inverse_lengths", "inverse_reaches")
         )

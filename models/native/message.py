@@ -197,7 +197,7 @@ def _message_backward_twice(
 
 @torch.library.register_fake("al_engine::message")
 def _message_shape(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
-    return h.new_empty(MessageKernel.from_key(key).n_rows * len(neighbours) * h.shape[2])
+    return h.new_empty(MessageKernel.from_key(key).n_rows * neighbours.shape[0] * h.shape[2])
 
 
 @torch.library.register_fake("al_engine::message_backward")

@@ -9,7 +9,7 @@ import torch
 from al_engine.config import PathConfig
 from models.acceleration import accelerate
 from models.committee import GRAPH_PAYS_AFTER, Committee, wants_graph
-from models.compiled import CompiledForces, arguments, trace
+from models.compiled import CompiledForces, arguments, inductor, trace
 from models.ms_mace import MSMACE
 
 
@@ -49,16 +49,49 @@ def small(tiny_config, tiny_model):
     return tiny_model(tiny_config("mace", layers=1, hidden_l_max=0, correlation=2, short=short))
 
 
-def test_inductor_gives_the_same(small, random_cluster, graph_of):
+def test_inductor_compiles_once_for_all_sizes(small, random_cluster, graph_of):
+    """Whatever comes first, and with sizes of 0 and 1, which compilers like to take for constants."""
+    counted = []
+
+    def count(graph):
+        counted.append(graph)
+        return inductor(graph)
+
     assert accelerate(small)
-    compiled = CompiledForces()
-    for n in (6, 9):
-        graph, positions = graph_of(small, random_cluster(n))
+    compiled = CompiledForces(compiler=count)
+    one_oxygen, no_oxygen = random_cluster(6, seed=4), random_cluster(6)
+    assert [np.count_nonzero(frame.numbers == 8) for frame in (one_oxygen, no_oxygen)] == [1, 0]
+    frames = [random_cluster(n, seed=n) for n in (9, 14)]
+    for chosen in ([one_oxygen], [frames[1]], frames, [no_oxygen], [frames[0]], [frames[1]] * 9, [one_oxygen] * 2):
+        graph, positions = graph_of(small, *chosen)
         expected = small.energy_and_forces(graph, positions)
         compiled(small, graph, positions)
         assert compiled.ready
         for ours, theirs in zip(compiled(small, graph, positions), expected, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert len(counted) == 1
+
+
+def test_a_graph_of_another_kind_is_checked_too(small, random_cluster, graph_of):
+    """Compiled code that took the first graph's missing element for granted is found out."""
+
+    def assuming(graph_module):
+        def run(*inputs):
+            energies, forces = graph_module(*inputs)
+            return energies, forces * (1.0 + 0.001 * len(inputs[-1]))
+
+        return run
+
+    compiled = CompiledForces(compiler=assuming)
+    graph, positions = graph_of(small, random_cluster(6))
+    for _ in range(2):
+        compiled(small, graph, positions)
+    assert compiled.ready
+    graph, positions = graph_of(small, random_cluster(6, seed=4))
+    with pytest.warns(RuntimeWarning, match="differ"):
+        _, forces = compiled(small, graph, positions)
+    assert not compiled.ready
+    assert torch.equal(forces, small.energy_and_forces(graph, positions)[1])
 
 
 def test_a_compiler_that_fails_is_a_warning(small, random_cluster, graph_of):
@@ -66,7 +99,7 @@ def test_a_compiler_that_fails_is_a_warning(small, random_cluster, graph_of):
         raise RuntimeError("on purpose")
 
     graph, positions = graph_of(small, random_cluster())
-    compiled = CompiledForces(backend=broken)
+    compiled = CompiledForces(compiler=broken)
     expected = small.energy_and_forces(graph, positions)
     with pytest.warns(RuntimeWarning, match="uncompiled: their compilation failed"):
         assert torch.equal(compiled(small, graph, positions)[1], expected[1])
@@ -75,7 +108,7 @@ def test_a_compiler_that_fails_is_a_warning(small, random_cluster, graph_of):
 
 
 def test_a_compiler_that_is_wrong_is_a_warning(small, random_cluster, graph_of):
-    def wrong(graph_module, _):
+    def wrong(graph_module):
         def run(*inputs):
             *others, forces = graph_module(*inputs)
             return *others, 1.001 * forces
@@ -83,7 +116,7 @@ def test_a_compiler_that_is_wrong_is_a_warning(small, random_cluster, graph_of):
         return run
 
     graph, positions = graph_of(small, random_cluster())
-    compiled = CompiledForces(backend=wrong)
+    compiled = CompiledForces(compiler=wrong)
     expected = small.energy_and_forces(graph, positions)
     with pytest.warns(RuntimeWarning, match="differ"):
         assert torch.equal(compiled(small, graph, positions)[1], expected[1])
@@ -92,7 +125,7 @@ def test_a_compiler_that_is_wrong_is_a_warning(small, random_cluster, graph_of):
 
 
 def test_a_committee_uses_what_it_is_told(tiny_config, tiny_model, random_cluster, monkeypatch):
-    monkeypatch.setattr("models.committee.CompiledForces", lambda: CompiledForces(backend="eager"))
+    monkeypatch.setattr("models.committee.CompiledForces", lambda: CompiledForces(compiler=lambda graph: graph))
     frame = random_cluster()
     positions = torch.tensor(frame.positions)
     forces = []
