@@ -128,6 +128,25 @@ def memory_table(result: Result) -> str:
     return f"{table(head, rows)}\n\n{circumstances(result, timed=False)}"
 
 
+def batch_split_table(result: Result) -> str:
+    """Time per atom against the atoms of a batch, and relative to the best of the same model and system."""
+    rows = result["batch_split"]["rows"]
+    best: dict[tuple[str, str], float] = {}
+    for row in rows:
+        key = row["model"], row["system"]
+        best[key] = min(best.get(key, row["us_per_atom"]), row["us_per_atom"])
+    cells = [
+        [
+            f"{row['model']}, {row['system']}",
+            f"{row['atoms']:,}",
+            number(row["us_per_atom"]),
+            f"{row['us_per_atom'] / best[row['model'], row['system']]:.2f}",
+        ]
+        for row in rows
+    ]
+    return f"{table(['', 'atoms in the batch', 'µs per atom', 'times the best'], cells)}\n\n{circumstances(result)}"
+
+
 TABLES: Mapping[str, Callable[[Result], str]] = {
     "forces": forces_table,
     "training": training_table,
@@ -135,6 +154,7 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
     "scaling": scaling_table,
     "md": md_table,
     "memory": memory_table,
+    "batch_split": batch_split_table,
 }
 
 

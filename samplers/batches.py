@@ -14,12 +14,12 @@ from al_engine.protocols import BoundCommittee, Committee
 Bound: TypeAlias = BoundCommittee[torch.Tensor]
 Answer = TypeVar("Answer")
 
-CPU_ATOMS = 640
+CPU_ATOMS = 1000
 """Atoms at a time on a CPU, about.
 
-Below some hundred atoms the calls cost more than what they compute; far above it no longer fits the caches. Between 400
-and 1000 atoms the time per atom is within a tenth of its minimum, for molecules of 9, 26 and 120 atoms and models of 16
-and 64 channels (`benchmarks/batch_split.py`).
+Below some hundred atoms the calls cost more than what they compute; far above a thousand nothing is gained any more,
+and memory taken. Measured with clusters of 9, 26 and 120 atoms and models of 16 and 64 channels by
+`benchmarks/batch_split.py`.
 """
 
 

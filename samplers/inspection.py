@@ -35,7 +35,8 @@ def inspect(batch: Batch, *, step: int, rules: Rules, molecule_of_atom: IntArray
     )
     deviation = force_deviation(member_forces)
     rows, stopped = Rows(), []
-    order = sorted(range(len(batch.trajectories)), key=lambda place: batch.trajectories[place].index)
+    running = (place for place in range(len(batch.trajectories)) if place not in batch.empty)
+    order = sorted(running, key=lambda place: batch.trajectories[place].index)
     for place in order:
         one, here = batch.trajectories[place], batch.of(positions, place)
         norm, component = batch.of(deviation.norm, place), batch.of(deviation.component, place)

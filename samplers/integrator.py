@@ -47,6 +47,7 @@ class Batch:
         acceleration: Å/fs², shape (T, 3).
         edges: First atom of each place, and T, shape (B + 1,).
         frozen_at: Step of the run at which a place was frozen, 0 where it was not, shape (B,).
+        empty: Places where nothing runs any more.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Batch:
         self.forces = SplitForces(committee, self.frames, parts=parts)
         self.positions = self._tensor(np.concatenate([frame.positions for frame in self.frames]))
         self.velocities = self._tensor(np.concatenate([one.thermal_velocities(1)[0] for one in trajectories]))
+        self.empty: set[int] = set()
         self.frozen_at = torch.zeros(len(sizes), dtype=torch.int64, device=self._device)
         self._lay_out()
         self.accelerate()
@@ -207,13 +209,29 @@ class Batch:
         self.accelerate()
         self._take_back(energies, acceleration, but=starting)
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Go on with only the trajectories in some places, ascending."""
+    def vacate(self, places: Collection[int], *, step: int) -> None:
+        """Leave some places, whose trajectories were stopped, empty.
+
+        Their atoms stand still and are evaluated on, so that the others of their part go on with the same neighbour
+        lists, and the same numbers to the last bit. A part that is all empty is left out.
+        """
+        self.empty |= set(places)
+        for place in places:
+            self.frozen_at[place] = step
+        self._any_frozen = True
+        self._hold_frozen()
+        gone = {place for part in self.forces.parts if self.empty.issuperset(part) for place in part}
+        if gone:
+            self._keep([place for place in range(len(self.trajectories)) if place not in gone])
+
+    def _keep(self, places: Sequence[int]) -> None:
+        """Go on with only some places, ascending."""
         atoms = self._tensor(np.concatenate([np.arange(self.edges[p], self.edges[p + 1]) for p in places]))
         kept = self._tensor(np.asarray(places, dtype=np.int64))
         self.positions, self.velocities = self.positions[atoms].contiguous(), self.velocities[atoms].contiguous()
         self.acceleration, self.energies = self.acceleration[atoms], self.energies[kept]
         self.frozen_at = self.frozen_at[kept]
+        self.empty = {new for new, place in enumerate(places) if place in self.empty}
         self.trajectories = [self.trajectories[p] for p in places]
         self.frames = [self.frames[p] for p in places]
         self.forces.keep(places)

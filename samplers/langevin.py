@@ -101,7 +101,7 @@ def run_langevin(
     ]
     batch = Batch(committee, trajectories, member=driver, wall=wall, device=device)
     refills = Refills(trajectories, rules=rules, seed=seed, stride_steps=stride_steps) if refill else None
-    kept = Rows()
+    kept, running = Rows(), len(frames)
     take = kept.extend if sink is None else sink
     for done in range(stride_steps, steps + 1, stride_steps):
         _advance(
@@ -120,15 +120,15 @@ def run_langevin(
             if done + stride_steps <= steps:
                 starting = refills.starting({place: batch.trajectories[place] for place in stopped}, step=done)
                 trajectories += starting.values()
-        empty = set(stopped) - set(starting)
-        left = len(batch.trajectories) - len(empty)
-        progress(done, steps, f"{left} of {len(frames)} replicas")
-        if not left:
+        left_empty = set(stopped) - set(starting)
+        running -= len(left_empty)
+        progress(done, steps, f"{running} of {len(frames)} replicas")
+        if not running:
             break
         if starting:
             batch.put(starting)
-        if empty:
-            batch.keep([place for place in range(len(batch.trajectories)) if place not in empty])
+        if left_empty:
+            batch.vacate(left_empty, step=done)
     return Sampled.of(kept, Ends.of(trajectories))
 
 

@@ -1,11 +1,12 @@
 """A sample part from the parts before it: what stands in it, and where the next iteration's trajectories start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
 
+from al_engine.config import ModelConfig, PathConfig
 from al_engine.config_io import parse_config
 from al_engine.frame_io import read_frames, write_frames
 from al_engine.frames import Frame
@@ -16,8 +17,12 @@ from flows import names
 from flows.sample_writer import CHUNK_FRAMES, SampleWriter
 from flows.sampling import WRITTEN, sample_temperature
 from flows.starts import starting_frames
+from models.committee import ALL_PAIRS_ATOMS, Committee
+from models.ms_mace import MSMACE, ModelConstants
 from samplers.explosion import StopReason
+from samplers.langevin import run_langevin
 from samplers.sampled import COLUMNS, Ends, Rows, Sampled
+from samplers.walls import SphericalWall
 
 WATERS = np.array(
     [[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0], [3.0, 0, 0], [3.96, 0, 0], [2.76, 0.93, 0]]
@@ -192,3 +197,87 @@ def test_labelled_frames_of_the_same_temperature_come_first(make_ledger):
     assert some[2].content_hash() == final[2].content_hash()  # too few: the others continue
     assert as_set(labelled()) == as_set(final)
     assert [f.content_hash() for f in labelled(0, 1, 2, 3)] == [f.content_hash() for f in labelled(0, 1, 2, 3)]
+
+
+@dataclass
+class Failing:
+    """A committee whose forces on charged frames are NaN after so many evaluations."""
+
+    committee: Committee
+    after: int
+    evaluations: int = 0
+    rebuilt: set[int] = field(default_factory=set)
+
+    @property
+    def n_members(self):
+        return self.committee.n_members
+
+    def bind(self, frames):
+        return _BoundFailing(self.committee.bind(frames), [frame.charge != 0 for frame in frames], self)
+
+
+@dataclass
+class _BoundFailing:
+    bound: object
+    fails: list[bool]
+    owner: Failing
+
+    def energy_and_forces(self, positions, member):
+        self.owner.evaluations += 1
+        energies, forces = self.bound.energy_and_forces(positions, member)
+        self.owner.rebuilt.add(id(self.bound.graph(positions)))
+        if self.owner.evaluations > self.owner.after:
+            forces = forces.clone()
+            forces.view(len(self.fails), -1, 3)[torch.tensor(self.fails)] = torch.nan
+        return energies, forces
+
+    def member_forces(self, positions):
+        return self.bound.member_forces(positions)
+
+
+@pytest.mark.parametrize("refill", [False, True])
+def test_a_stopped_replica_changes_no_bit_of_the_others_with_a_real_model(*, refill):
+    """Kernels and neighbour lists that are rebuilt on the way: a place left empty, or filled from another replica."""
+    rng, sites = np.random.default_rng(0), 1.5 * np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3)
+    numbers = np.resize([6, 8, 6, 7], 26)
+    starts = [
+        Frame(numbers=numbers, positions=sites[:26] + rng.uniform(-0.1, 0.1, (26, 3)), charge=int(place == 1))
+        for place in range(3)
+    ]
+    assert len(starts[0]) > ALL_PAIRS_ATOMS
+    config = ModelConfig(
+        kind="ms-mace",
+        short=PathConfig(cutoff_ang=3.0, channels=4, l_max=1, radial_mlp=[]),
+        long=PathConfig(cutoff_ang=4.0, channels=2, l_max=0, radial_mlp=[]),
+        zbl=True,
+    )
+    constants = ModelConstants((6, 7, 8), (0.0, 0.0, 0.0), 0.02, (8.0, 15.0))
+    committee = Committee([MSMACE(config, constants, seed=seed) for seed in (0, 1)], skin_ang=0.2)
+
+    def run(fault_after):
+        failing = Failing(committee, fault_after)
+        return failing, run_langevin(
+            failing,
+            starts,
+            temperatures_kelvin=[300.0] * 3,
+            steps=150,
+            timestep_fs=0.5,
+            friction_per_ps=10.0,
+            stride_steps=10,
+            stop_deviation=1e9,
+            refill=refill,
+            wall=SphericalWall(radius_ang=4.0),
+            seed=2,
+        )
+
+    calm, (failing, hit) = run(10**9)[1], run(47)
+    assert (hit.stop_reason[1], hit.stop_step[1]) == (StopReason.NOT_FINITE, 48)
+    assert (len(hit.slot) > 3) == refill
+    assert len(failing.rebuilt) > 3
+    for place in (0, 2):
+        assert hit.stop_reason[place] == calm.stop_reason[place] == StopReason.COMPLETED
+        mine, theirs = (
+            [frame.positions for frame, r in zip(one.frames, one.replica, strict=True) if r == place]
+            for one in (hit, calm)
+        )
+        np.testing.assert_array_equal(mine, theirs)
