@@ -93,7 +93,7 @@ class Display:
 
         def progress(done: int, total: int, note: str = "") -> None:
             nonlocal last_line
-            self._bars.update(bar, completed=done, total=total, note=note)
+            self._bars.update(bar, completed=done, total=total or None, note=note)
             now = time.monotonic()
             with self._lock:
                 due = not self.console.is_terminal and now - last_line > LINE_INTERVAL_S and 0 < done < total

@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -39,11 +40,31 @@ def _warm_up() -> None:
     importlib.import_module("torch")
 
 
-def _run(job: Callable[..., Any], job_id: int, arguments: dict[str, Any]) -> Any:
-    def progress(done: int, total: int, note: str = "") -> None:
-        _Channel.messages.put((job_id, done, total, note))
+class _Reporter(logging.Handler):
+    """Sends a job's progress to the parent, and with it what models log: how long something is compiled, say."""
 
-    return job(**arguments, progress=progress)
+    def __init__(self, job_id: int) -> None:
+        super().__init__(logging.INFO)
+        self.job_id, self.place = job_id, (0, 0)
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """The job's progress."""
+        self.place = done, total
+        _Channel.messages.put((self.job_id, done, total, note))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line of the log as a note."""
+        self.progress(*self.place, record.getMessage())
+
+
+def _run(job: Callable[..., Any], job_id: int, arguments: dict[str, Any]) -> Any:
+    reporter, models = _Reporter(job_id), logging.getLogger("models")
+    models.setLevel(logging.INFO)
+    models.addHandler(reporter)
+    try:
+        return job(**arguments, progress=reporter.progress)
+    finally:
+        models.removeHandler(reporter)
 
 
 @contextmanager
