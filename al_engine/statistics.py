@@ -12,22 +12,26 @@ WINDOW = 5.0  # Sokal's self-consistent window: sum until the lag exceeds five c
 MOST_FRAMES = 2**40  # nobody samples more
 
 
-def statistical_inefficiency(trajectories: Sequence[FloatArray]) -> float:
+def statistical_inefficiency(trajectories: Sequence[FloatArray], *, own_means: bool = False) -> float:
     """Frames per decorrelated frame: g = 1 + 2 sum of the autocorrelation, at least 1.
 
-    The autocorrelation is taken about the mean of all trajectories and averaged over them (Sokal, "Monte Carlo Methods
-    in Statistical Mechanics", 1996; Chodera et al., J. Chem. Theory Comput. 3, 26 (2007)). Constant series give 1.
+    The autocorrelation is averaged over the trajectories (Sokal, "Monte Carlo Methods in Statistical Mechanics", 1996;
+    Chodera et al., J. Chem. Theory Comput. 3, 26 (2007)). Constant series give 1.
 
     Args:
         trajectories: Series of one observable at equal spacing, each shape (n,); non-finite values are left out.
+        own_means: Take it about the mean of each trajectory, not of all: what changes more slowly than a trajectory
+            lasts, such as which conformer it is in, then does not count.
     """
     finite = [series[np.isfinite(series)] for series in trajectories]
     finite = [series for series in finite if len(series) > 1]
+    if own_means:
+        finite = [series - series.mean() for series in finite]
     if not finite:
         return 1.0
     pooled = np.concatenate(finite)
     variance = float(pooled.var())
-    if variance <= 1e-12 * float(np.mean(pooled**2)):
+    if variance <= 1e-12 * float(np.mean(pooled**2)) or not variance:
         return 1.0
     centred = [series - pooled.mean() for series in finite]
     total = 1.0
@@ -43,8 +47,11 @@ def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[Boo
     """How many independent frames the frames of one temperature are worth, for counting candidates.
 
     Frames over the larger of two statistical inefficiencies: the deviation's, which can always be estimated, and the
-    candidates' own, which can't while they are rare, but is the larger one when they come in bursts. A deviation that
-    does not change at all tells of trajectories that do not move: one frame each.
+    candidates' own, which can't while they are rare, but is the larger one when they come in bursts, or all in one
+    trajectory. The deviation's is taken about each trajectory's mean: that one conformer's forces are known a little
+    less well than another's, all of them well enough, says nothing about how often the window is reached, and would
+    count every trajectory as a single frame. A deviation that does not change at all tells of trajectories that do not
+    move: one frame each.
 
     Args:
         deviation: Deviation along each trajectory in order of time, shapes (n,).
@@ -55,7 +62,7 @@ def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[Boo
     if started and all((series == started[0][0]).all() for series in started):
         return float(len(started))
     indicator = [series.astype(np.float64) for series in candidate]
-    return frames / max(statistical_inefficiency(deviation), statistical_inefficiency(indicator))
+    return frames / max(statistical_inefficiency(deviation, own_means=True), statistical_inefficiency(indicator))
 
 
 def frames_needed(acceptance: float, confidence: float, *, seen: float = 0.0) -> int:

@@ -166,12 +166,12 @@ def gate_fates(frames: Sequence[Frame], bonds: Bonds, *, config: CampaignConfig)
 def separation_strides(sampled: SampledFrames, deviation: FloatArray, config: SelectionConfig) -> tuple[int, ...]:
     """How many strides apart candidates of one trajectory are kept, for every sample part.
 
-    The statistical inefficiency of the deviation, so that what is kept is worth about one independent frame each.
+    The statistical inefficiency of the deviation within a trajectory, so that what is kept is about independent.
     """
     if config.min_separation_strides is not None:
         return (config.min_separation_strides,) * len(sampled.paths)
     return tuple(
-        round(statistical_inefficiency([deviation[rows] for rows in trajectories]))
+        round(statistical_inefficiency([deviation[rows] for rows in trajectories], own_means=True))
         for trajectories in sampled.trajectories()
     )
 

@@ -128,7 +128,7 @@ class SelectionConfig(Section):
         description=(
             "Candidates of one trajectory closer in time than this are thinned, also where there are fewer than "
             "`max_labels`: a label next to another one teaches little, and candidates are counted before. null: the "
-            "statistical inefficiency of the deviation, 1 + 2 correlation times; 1: none is thinned."
+            "statistical inefficiency of the deviation within a trajectory, 1 + 2 correlation times; 1: none."
         ),
     )
     min_distance_ang: PositiveFloat = Field(0.6, le=3.0, description="A frame with closer atoms is never labelled.")

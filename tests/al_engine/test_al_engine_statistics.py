@@ -165,3 +165,13 @@ def test_trajectories_that_do_not_move_are_worth_one_frame_each():
 @pytest.mark.parametrize("trajectories", [[], [np.array([])], [np.array([]), np.array([])]])
 def test_no_frames_are_worth_none(trajectories):
     assert decorrelated_frames(trajectories, [np.zeros(len(x), dtype=bool) for x in trajectories]) == 0.0
+
+
+def test_a_level_of_its_own_makes_no_trajectory_a_single_frame():
+    """Conformers known less well than others, all well enough: what counts is how fast the deviation changes."""
+    series = autoregressive(0.5, 2000, series=4, seed=3)
+    shifted = [x + 100.0 * level for x, level in zip(series, (0.02, 0.03, 0.05, 0.08), strict=True)]
+    nothing = [np.zeros(2000, dtype=bool)] * 4
+    assert decorrelated_frames(shifted, nothing) == pytest.approx(8000 / 3.0, rel=0.15)  # g = (1 + phi) / (1 - phi)
+    one_trajectorys = [np.ones(2000, dtype=bool), *nothing[1:]]
+    assert decorrelated_frames(shifted, one_trajectorys) < 8
