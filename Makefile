@@ -48,7 +48,7 @@ format: install  ## Format the code
 benchmark: install  ## Time models against mace-torch and NequIP, write benchmarks/results and its README's tables (45 minutes)
 	@$(BIN)/python benchmarks/peers.py --torch-index $(TORCH_INDEX)
 	@mkdir -p benchmarks/results
-	@for name in forces training committee md memory scaling; do \
+	@for name in forces training members committee md memory scaling; do \
 		echo "benchmarks/$$name.py"; \
 		$(BIN)/python benchmarks/$$name.py --json >benchmarks/results/$$name.json.tmp && \
 		mv benchmarks/results/$$name.json.tmp benchmarks/results/$$name.json || exit 1; \

@@ -81,6 +81,28 @@ def committee_table(result: Result) -> str:
     return f"{table(['', 'ms per step', 'times one'], rows)}\n\n{circumstances(result)}"
 
 
+def members_table(result: Result) -> str:
+    """Training four members on one device."""
+    members = result["members"]
+    calls = "launches" if result["about"]["conditions"]["device"] == "cuda" else "operators"
+    meaning = {
+        "one": "one member",
+        "each": f"{members['members']} members one after another",
+        "together": f"{members['members']} members side by side",
+    }
+    rows = [
+        [
+            f"{system['frames']} frames of {system['atoms']} atoms: {meaning[task]}",
+            number(row["ms"]),
+            f"{row['times_one']:.2f} ({row['times_one_low']:.2f}-{row['times_one_high']:.2f})",
+            number(row["calls"]),
+        ]
+        for system in members["systems"].values()
+        for task, row in system["tasks"].items()
+    ]
+    return f"{table(['', 'update ms', 'times one', calls], rows)}\n\n{circumstances(result)}"
+
+
 def scaling_table(result: Result) -> str:
     """Cost against size."""
     rows = [
@@ -151,6 +173,7 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
     "forces": forces_table,
     "training": training_table,
     "committee": committee_table,
+    "members": members_table,
     "scaling": scaling_table,
     "md": md_table,
     "memory": memory_table,

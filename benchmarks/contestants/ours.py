@@ -17,6 +17,7 @@ from models.constants import constants_from_data
 from models.dataset import TrainingSet
 from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
 from models.ms_mace import MSMACE
+from models.stacked import StackedTrainer, single_atoms
 from models.trainer import Trainer
 from samplers.explosion import StopReason
 from samplers.langevin import run_langevin
@@ -54,6 +55,7 @@ class Ours:
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
         """See `Contestant`; also the tasks of a committee.
 
+        `training_each`, `training_together`: one update of every member, one after another or side by side.
         `committee_one`: one MD step by one member; `committee_stride`: as many MD steps as the setting's `stride`, all
         by one member and the last by the others too; `committee_always`: one step by all members. `ladder`: the
         sampler, from its start, for the setting's `steps`, with `replicas` of the structure at each of its
@@ -62,6 +64,8 @@ class Ours:
         """
         if name == "training":
             return self._training(structures)
+        if name in {"training_each", "training_together"}:
+            return self._training_members(structures, together=name == "training_together")
         frames = [_frame(item) for item in structures]
         if name == "ladder":
             return self._ladder(frames)
@@ -150,6 +154,21 @@ class Ours:
         trainer = Trainer(network, TrainingConfig(batch_size=len(structures)), peak=0.01, updates=10_000)
         everything = np.arange(len(structures))
         return lambda: trainer.update(training_set.batch(everything))
+
+    def _training_members(self, structures: Sequence[Structure], *, together: bool) -> Task:
+        """One update of every member on plain paths, as `models.training.train_members` makes it."""
+        networks = [MSMACE(self.config, self.constants, seed=k).to(self.device) for k in range(len(self.models))]
+        frames = [*self._labelled(structures), *single_atoms(self.constants.elements)]
+        data = TrainingSet(frames, *networks, device=self.device)
+        training = TrainingConfig(batch_size=len(structures))
+        trainers = [Trainer(network, training, peak=0.01, updates=10_000) for network in networks]
+        everything = [np.arange(len(structures)) + member * len(data) for member in range(len(networks))]
+        if together:
+            stacked = StackedTrainer(trainers)
+            return lambda: stacked.update(data, everything)
+        return lambda: [
+            trainer.update(data.batch(chosen)) for trainer, chosen in zip(trainers, everything, strict=True)
+        ]
 
     @staticmethod
     def _labelled(structures: Sequence[Structure]) -> list[LabelledFrame]:
