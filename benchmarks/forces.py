@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from al_engine.config import ModelConfig
 from command import RESULTS, Bench, note, parser, run, structure_file
+from floor import floor_of
 from harness import Entry, Timing, Worker, WorkerError, peak_memory, ratio
 from lineup import PEER_CUTOFFS_ANG, gated, mace, nequip, ours, single_scale
 from systems import benchmark_structures
@@ -49,7 +51,8 @@ def entries(bench: Bench) -> dict[str, Entry]:
 def measure(bench: Bench) -> dict[str, Any]:
     """Everything, as one JSON object."""
     everyone = entries(bench)
-    with structure_file(benchmark_structures()) as structures:
+    frames = benchmark_structures()
+    with structure_file(frames) as structures:
         measured: dict[str, dict[str, dict[str, Any]]] = {}
         timings: dict[str, dict[str, Timing]] = {}
         with bench.workers(list(everyone.values()), structures) as workers:
@@ -60,8 +63,11 @@ def measure(bench: Bench) -> dict[str, Any]:
             for name, row in measured[system].items():
                 note(f"memory of {name}, {system}")
                 row["peak_mib"] = memory(everyone[name], structures, system, bench)
+                if "flop" not in row and everyone[name].module == "ours":
+                    fused = floor_of(ModelConfig.model_validate(everyone[name].setting["model"]), frames[system])
+                    row |= {"flop": fused.flop, "bytes": fused.bytes}
     for row in (row for rows in measured.values() for row in rows.values()):
-        row.update(floor(row, rates, bench.conditions.device))
+        row.update(floors_ms(row, rates, bench.conditions.device))
     result = {system: summary(measured[system], timings[system], bench) for system in SYSTEMS}
     return {**result, "rates": rates, "about": bench.about()}
 
@@ -90,10 +96,11 @@ def timed(
     return timings, rows
 
 
-def floor(row: Mapping[str, float], rates: Mapping[str, float], device: str) -> dict[str, float]:
+def floors_ms(row: Mapping[str, float], rates: Mapping[str, float], device: str) -> dict[str, float]:
     """Milliseconds that what an evaluation consists of takes at the device's best rates, each alone.
 
-    Bytes are those without fusion; a GPU is launched as many times as counted there, a CPU by each operator.
+    Of plain models bytes are those without fusion; of kernels and graphs FLOP and bytes are what `floor` computes. A
+    GPU is launched as many times as counted there, a CPU by each operator.
     """
     calls = row.get("launches" if device == "cuda" else "operators")
     return {
