@@ -29,7 +29,7 @@ class Cost:
         workers: Processes that train and sample.
         label_s: One label.
         initial_labels_s: All labels of the initial and test set.
-        training_s: Training the committee in iteration 0.
+        training_s: Training the committee in iteration 0; on a GPU, which trains all members together, an upper limit.
         sampling_s: Sampling all temperatures once.
         labelling_s: As many labels as an iteration may ask for.
     """
