@@ -30,8 +30,8 @@ demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol (about 
 	@$(BIN)/al-engine run examples/ethanol.yaml --dir runs/ethanol || test $$? -eq 3
 	@$(BIN)/al-engine status runs/ethanol
 
-test: install  ## Run the whole test suite
-	@$(BIN)/pytest
+test: install  ## Run the whole test suite, on two cores
+	@$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 lint: install  ## Check style, and that imports point one way
 	@$(BIN)/ruff check
