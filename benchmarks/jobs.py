@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from al_engine.child_process import die_with_parent
+
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -19,8 +21,13 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Processes with one thread each, new ones: they inherit neither torch nor its threads."""
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))  # read when a process starts
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
         yield pool
+
+
+def _start_worker(parent_pid: int) -> None:
+    die_with_parent(parent_pid)
+    torch.set_num_threads(1)
 
 
 def run_all(pool: ProcessPoolExecutor, tasks: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:

@@ -1,6 +1,5 @@
 """Worker processes that train and sample: spawned once, one thread each on a CPU, killed with their parent."""
 
-import ctypes
 import importlib
 import logging
 import multiprocessing
@@ -13,18 +12,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Self
 
+from al_engine.child_process import die_with_parent
 from al_engine.errors import ResumableError
 from al_engine.protocols import Progress, silent
 
-PR_SET_PDEATHSIG = 1
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def _start_worker(parent: int, messages: Any) -> None:
     """Run first in every worker."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent died before the request above
-        os._exit(1)
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     _Channel.messages = messages
 

@@ -4,9 +4,7 @@ It builds its labeler once, then answers one frame at a time until the pool is g
 Prefect, so it starts in half a second and stays small.
 """
 
-import ctypes
 import importlib
-import os
 import signal
 import sys
 import time
@@ -14,25 +12,12 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from al_engine.child_process import die_with_parent
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from labelers import wire
 from labelers.blas import preload_openblas
 from labelers.protocol import Labeler, LabelError, LabelReason
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends; exit now if the parent is gone.
-
-    Without it, workers outlive a parent that was killed, and keep computing for nobody. Does nothing but on Linux;
-    elsewhere a worker notices after the label it is working on.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 def _build(order: wire.Message) -> Labeler:
