@@ -8,20 +8,16 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
+from stage_runs import begun, run_iteration
 
 from al_engine.config_io import parse_config
 from al_engine.errors import InputError
 from al_engine.frame_io import read_frames
-from al_engine.ledger import Ledger
 from al_engine.parts import open_part
-from al_engine.protocols import silent
 from al_engine.selection import Fate
 from flows import names
 from flows.cutting import Cutting
 from flows.launch import preflight
-from flows.stages import Campaign
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
 from models import load_committee
 from samplers.barostat import volume
 from samplers.periodic import shortest_image
@@ -46,41 +42,12 @@ stop: {max_iterations: 1}
 """
 
 
-class InThisProcess:
-    """Runs jobs where it is."""
-
-    workers = 1
-
-    def run(self, job, *, progress=silent, **arguments):
-        return job(**arguments, progress=progress)
-
-
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
     """One iteration of the campaign."""
-    directory = tmp_path_factory.mktemp("box")
-    ledger = Ledger(directory, preflight(parse_config(BOX, source="test"), base_dir=directory).config)
-    ledger.begin()
-    ledger.write_config()
-    config = ledger.config
-    level = level_of_theory(config.labels, periodic=config.labels_boxes)
-    with LabelPool(config.labels, workers=1, periodic=config.labels_boxes) as pool:
-        campaign = Campaign(ledger, compute=InThisProcess(), label_pool=pool, level=level, device="cpu")
-        campaign.initial_frames()
-        for first, last in campaign.initial_chunks():
-            campaign.label(None, first, last)
-        campaign.assemble()
-        for group in campaign.training_groups():
-            campaign.train(0, group)
-        for index in range(2):
-            campaign.sample(0, index)
-        campaign.select(0)
-        for first, last in campaign.chunks(0):
-            campaign.label(0, first, last)
-        campaign.evaluate(0)
-        campaign.append(0)
-        assert campaign.judge(1) is not None
-    return ledger
+    with begun(tmp_path_factory.mktemp("box"), BOX) as campaign:
+        assert run_iteration(campaign, 0) is not None
+    return campaign.ledger
 
 
 def of_part(ledger, name, group):
