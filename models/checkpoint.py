@@ -11,7 +11,7 @@ from torch import Tensor
 from al_engine.parts import in_memory_hdf5
 from models.weights import TrainingHistory
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +24,7 @@ class TrainingState:
         best: The average with the lowest validation loss so far.
         moments: Adam's state by name.
         updates: Updates done.
+        peak: Peak learning rate.
         best_loss: Lowest validation loss so far.
         stale: Validations since then.
         history: One entry per validation.
@@ -34,6 +35,7 @@ class TrainingState:
     best: Tensor
     moments: dict[str, Tensor]
     updates: int
+    peak: float
     best_loss: float
     stale: int
     history: TrainingHistory
@@ -46,7 +48,9 @@ def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
         ResumableError: If the disk is full or can't be written to.
     """
     with in_memory_hdf5(path) as file:
-        file.attrs.update(schema=SCHEMA, key=key, updates=state.updates, best_loss=state.best_loss, stale=state.stale)
+        file.attrs.update(schema=SCHEMA, key=key)
+        for name in ("updates", "peak", "best_loss", "stale"):
+            file.attrs[name] = getattr(state, name)
         for name in ("weights", "average", "best"):
             file[name] = getattr(state, name).detach().cpu().numpy()
         for name, values in state.moments.items():
@@ -74,6 +78,7 @@ def read_checkpoint(path: Path, *, key: str, n_weights: int, device: torch.devic
                 best=tensor("best"),
                 moments={name: torch.from_numpy(np.asarray(file["moments"][name])) for name in file["moments"]},
                 updates=int(attrs["updates"]),
+                peak=float(attrs["peak"]),
                 best_loss=float(attrs["best_loss"]),
                 stale=int(attrs["stale"]),
                 history=TrainingHistory(**{name: np.asarray(file["history"][name]) for name in file["history"]}),

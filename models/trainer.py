@@ -16,8 +16,14 @@ from models.descent import Descent
 from models.ms_mace import MSMACE
 from models.weights import TrainingHistory
 
+DIVERGED = 100.0
+"""Times the root mean square of the forces: what predicts none at all has an error below one of them."""
 FRAMES_PER_VALIDATION_BATCH = 4
 """Times the batch size: without a double backward pass there is room for more."""
+
+
+class DivergedError(InputError):
+    """The weights have left the region where training leads anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class Trainer:
 
     def restore(self, saved: TrainingState) -> None:
         """Go on from a checkpoint."""
+        self.descent.peak = saved.peak
         self.descent.restore(weights=saved.weights, average=saved.average, moments=saved.moments, updates=saved.updates)
         self.best, self.best_loss, self.stale, self.history = saved.best, saved.best_loss, saved.stale, saved.history
 
@@ -55,6 +62,7 @@ class Trainer:
             best=self.best,
             moments=self.descent.moments,
             updates=self.descent.updates,
+            peak=self.descent.peak,
             best_loss=self.best_loss,
             stale=self.stale,
             history=self.history,
@@ -79,17 +87,17 @@ class Trainer:
         """Score the averaged weights, remember them if they are the best, add to the history.
 
         Raises:
-            InputError: If training has diverged.
+            DivergedError: If the loss is not finite, or the force error absurd.
         """
         descent = self.descent
         current = descent.weights.detach().clone()
         descent.load(descent.average)
         errors = self.errors(data, frames)
         descent.load(current)
-        if not math.isfinite(errors.loss):
-            raise InputError(
-                f"training diverged: the loss is {errors.loss} after {descent.updates} updates; "
-                "lower training.learning_rate or check the labels for outliers"
+        if not math.isfinite(errors.loss) or errors.force_mae > DIVERGED * self.network.constants.scale:
+            raise DivergedError(
+                f"training diverged: force error {errors.force_mae:.3g} eV/Å after {descent.updates} updates at a "
+                f"learning rate of {descent.peak:.3g}; lower training.learning_rate or check the labels for outliers"
             )
         if errors.loss < self.best_loss:
             self.best_loss, self.stale, self.best = errors.loss, 0, descent.average.clone()

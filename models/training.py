@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from al_engine.config import ModelConfig, TrainingConfig
 from al_engine.errors import InputError
@@ -20,10 +21,12 @@ from models.dataset import TrainingSet, chunks
 from models.ms_mace import MSMACE, ModelConstants
 from models.stacked import StackedTrainer, members_at_once, single_atoms
 from models.start import refuse_other_architecture
-from models.trainer import FRAMES_PER_VALIDATION_BATCH, Errors, Trainer
+from models.trainer import FRAMES_PER_VALIDATION_BATCH, DivergedError, Trainer
 from models.weights import TrainedMember
 
 PROGRESS_INTERVAL = 20
+LOWEST_PEAK_SHARE = 1 / 8
+"""Of the learning rate that was asked for: a member that diverges begins again at half its own, down to here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +111,8 @@ def train_members(
         The members with the averaged weights of their best validations.
 
     Raises:
-        InputError: If there are fewer than two frames, a start does not fit, or training diverges.
+        InputError: If there are fewer than two frames, a start does not fit, or training diverges at every learning
+            rate down to an eighth of the one asked for.
     """
     device = torch.device(device)
     atoms = training.batch_size * max((len(item) for item in frames), default=1)
@@ -159,11 +163,12 @@ class _Run:
         self.frames, self.data, self.member = frames, data, member
         held_out, kept = _split(len(frames), training.validation_share, seed=task.seed)
         self.held_out, self.kept = held_out + member * len(data), kept + member * len(data)  # as this member sees them
-        peak = training.learning_rate
+        self.peak = training.learning_rate
         if task.start is not None:
             data.follow_reference_energies(self._fit_reference_energies(), member=member)
-            peak *= training.warm_learning_rate_factor
-        self.trainer = Trainer(network, training, peak=peak, updates=updates)
+            self.peak *= training.warm_learning_rate_factor
+        self.initial = parameters_to_vector(network.parameters()).detach().clone()
+        self.trainer = Trainer(network, training, peak=self.peak, updates=updates)
         if task.checkpoint is not None:
             weights = self.trainer.descent.weights
             saved = read_checkpoint(task.checkpoint, key=task.key, n_weights=weights.numel(), device=weights.device)
@@ -184,12 +189,21 @@ class _Run:
         """Frames of an update."""
         return self.kept[_batch_indices(len(self.kept), self.training.batch_size, update, seed=self.task.seed)]
 
-    def validate(self, *, train_loss: float) -> Errors:
-        """Validate and write the checkpoint."""
-        errors = self.trainer.validate(self.data, self.held_out, train_loss=train_loss)
+    def validate(self, *, train_loss: float) -> str:
+        """Validate and write the checkpoint; returns the force error in meV/Å, in words."""
+        try:
+            errors = self.trainer.validate(self.data, self.held_out, train_loss=train_loss)
+            said = f"{1000 * errors.force_mae:.0f}"
+        except DivergedError:  # from the first weights: one unlucky member must not cost a campaign
+            peak = 0.5 * self.trainer.descent.peak
+            if peak < LOWEST_PEAK_SHARE * self.peak:
+                raise
+            vector_to_parameters(self.initial.clone(), list(self.network.parameters()))
+            self.trainer = Trainer(self.network, self.training, peak=peak, updates=self.updates)
+            said = f"none (diverged; again at half the learning rate, {peak:.2g})"
         if self.task.checkpoint is not None:
             write_checkpoint(self.task.checkpoint, self.trainer.snapshot(), key=self.task.key)
-        return errors
+        return said
 
     def result(self) -> TrainedMember:
         """The member with its best weights."""
@@ -233,8 +247,7 @@ def _advance(runs: Sequence[_Run], data: TrainingSet, progress: Progress) -> Non
     if together is not None:
         together.hand_back()
     mean_losses = torch.stack(losses).mean(0).reshape(-1).tolist()
-    errors = [run.validate(train_loss=loss) for run, loss in zip(runs, mean_losses, strict=True)]
-    note = ", ".join(f"{1000 * each.force_mae:.0f}" for each in errors)
+    note = ", ".join(run.validate(train_loss=loss) for run, loss in zip(runs, mean_losses, strict=True))
     progress(end, last, f"force error {note} meV/Å")
 
 

@@ -163,3 +163,34 @@ def test_one_composition_gives_the_mean_energy(water, small):
 def test_too_few_frames_is_said(water, small):
     with pytest.raises(InputError, match="at least 2 frames"):
         train_member(frames=water[:1], model=small, training=TRAINING, seed=0, updates=1)
+
+
+def test_a_member_that_diverges_begins_again_slower(water, small, tmp_path):
+    """As if it had been asked to train at the lower rate from the first; also when it is killed in between."""
+    fast = TRAINING.model_copy(update={"learning_rate": 0.8})
+    saved = []
+
+    def progress(_done, _total, note=""):
+        saved.append(note)
+        if "again" in note:
+            (tmp_path / "then").write_bytes((tmp_path / "now").read_bytes())
+
+    member = train_member(
+        frames=water, model=small, training=fast, seed=0, updates=60, checkpoint=tmp_path / "now", progress=progress
+    )
+    restarts = sum("diverged" in note for note in saved)
+    assert restarts > 0, saved
+    slower = fast.model_copy(update={"learning_rate": 0.8 * 0.5**restarts})
+    from_the_first = train_member(frames=water, model=small, training=slower, seed=0, updates=60)
+    assert torch.equal(weights_of(member), weights_of(from_the_first))
+    resumed = train_member(frames=water, model=small, training=fast, seed=0, updates=60, checkpoint=tmp_path / "then")
+    assert torch.equal(weights_of(resumed), weights_of(member))
+
+
+def test_what_diverges_at_every_rate_is_said(water, small):
+    hopeless = [
+        LabelledFrame(item.frame, item.energy, item.forces * np.where(k, 1.0, 1e9)) for k, item in enumerate(water)
+    ]
+    far = TRAINING.model_copy(update={"learning_rate": 1.0})
+    with pytest.raises(InputError, match=r"diverged.*learning_rate"):
+        train_member(frames=hopeless, model=small, training=far, seed=0, updates=60)
