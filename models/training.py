@@ -17,7 +17,8 @@ from al_engine.protocols import Progress, silent
 from models.acceleration import accelerate
 from models.checkpoint import read_checkpoint, write_checkpoint
 from models.constants import constants_from_data, energies_per_element
-from models.dataset import TrainingSet, chunks
+from models.dataset import TrainingBatch, TrainingSet, chunks
+from models.message import PathMessage
 from models.ms_mace import MSMACE, ModelConstants
 from models.stacked import StackedTrainer, members_at_once, single_atoms
 from models.start import refuse_other_architecture
@@ -25,6 +26,7 @@ from models.trainer import FRAMES_PER_VALIDATION_BATCH, DivergedError, Trainer
 from models.weights import TrainedMember
 
 PROGRESS_INTERVAL = 20
+MOST_HALVINGS = 20
 LOWEST_PEAK_SHARE = 1 / 8
 """Of the learning rate that was asked for: a member that diverges begins again at half its own, down to here."""
 
@@ -164,7 +166,9 @@ class _Run:
         held_out, kept = _split(len(frames), training.validation_share, seed=task.seed)
         self.held_out, self.kept = held_out + member * len(data), kept + member * len(data)  # as this member sees them
         self.peak = training.learning_rate
-        if task.start is not None:
+        if task.start is None:
+            _settle(network, data.batch(self.kept[: training.batch_size]))
+        else:
             data.follow_reference_energies(self._fit_reference_energies(), member=member)
             self.peak *= training.warm_learning_rate_factor
         self.initial = parameters_to_vector(network.parameters()).detach().clone()
@@ -258,6 +262,23 @@ def _initial_model(task: MemberTask, config: ModelConfig, fresh: Callable[[], Mo
     network = MSMACE(config, task.start.model.constants, seed=task.seed)
     network.load_state_dict(task.start.model.state_dict())
     return network
+
+
+def _settle(network: MSMACE, batch: TrainingBatch) -> None:
+    """Halve the radial functions of a random network until its forces are no larger than the labels'.
+
+    In the spirit of layer-sequential unit variance (Mishkin & Matas, arXiv:1511.06422). Weights alone do not tell how
+    large products of up to three messages, layer upon layer, come out where all neighbours are bonded: one network in
+    ten began at a million times the labels' forces, and never came back.
+    """
+    radials = [module.radial.weights[-1] for module in network.modules() if isinstance(module, PathMessage)]
+    for _ in range(MOST_HALVINGS):
+        _, forces = batch.predict(network, differentiable=False)
+        if float(forces.detach().square().mean()) <= float(batch.forces.square().mean()):  # not, if it is not a number
+            return
+        with torch.no_grad():
+            for weights in radials:
+                weights.mul_(0.5)
 
 
 def _split(n_frames: int, share: float, *, seed: int) -> tuple[IntArray, IntArray]:

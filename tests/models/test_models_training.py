@@ -8,7 +8,7 @@ from ase import units
 from ase.build import molecule
 from tblite.interface import Calculator
 
-from al_engine.config import PathConfig, TrainingConfig
+from al_engine.config import ModelConfig, PathConfig, TrainingConfig
 from al_engine.errors import InputError
 from al_engine.frames import Frame, LabelledFrame
 from models.committee import Committee
@@ -194,3 +194,15 @@ def test_what_diverges_at_every_rate_is_said(water, small):
     far = TRAINING.model_copy(update={"learning_rate": 1.0})
     with pytest.raises(InputError, match=r"diverged.*learning_rate"):
         train_member(frames=hopeless, model=small, training=far, seed=0, updates=60)
+
+
+def test_training_begins_with_forces_no_larger_than_the_labels(water):
+    """Linear radial functions, all neighbours bonded: where random weights may give millions of times as much."""
+    path = PathConfig(cutoff_ang=5.0, channels=16, l_max=2, radial_mlp=[])
+    config = ModelConfig(kind="mace", short=path)
+    constants = constants_from_data(water, config)
+    seed = 21
+    assert force_mae(TrainedMember(MSMACE(config, constants, seed=seed)), water) > 100 * constants.scale
+    held = TRAINING.model_copy(update={"learning_rate": 1e-9})
+    member = train_member(frames=water, model=config, training=held, seed=seed, updates=1)
+    assert force_mae(member, water) < 2 * constants.scale
