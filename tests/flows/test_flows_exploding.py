@@ -1,4 +1,4 @@
-"""A campaign made to explode: ten frames to learn from, then MD at 900 K."""
+"""A campaign made to explode: ten frames, hardly any training, one label per iteration, then MD at 900 K."""
 
 import torch
 from stage_runs import begun, run_iteration
@@ -15,8 +15,9 @@ initial: {frames: 10, test_frames: 4, duration_ps: 1.0, hot_kelvin: 400}
 model:
   short: {cutoff_ang: 4.0, channels: 8, l_max: 1, radial_mlp: []}
   long: {cutoff_ang: 6.0, channels: 4, l_max: 0, radial_mlp: []}
-training: {updates: 40, validation_interval: 20, members: 2}
-sampling: {temperatures_kelvin: [900], replicas: 4, steps: 300, stride_steps: 10}
+training: {updates: 40, validation_interval: 20, members: 2, learning_rate: 0.0003}
+sampling: {temperatures_kelvin: [900], replicas: 4, steps: 400, stride_steps: 10}
+selection: {max_labels: 1}
 labels: {backend: tblite}
 stop: {max_iterations: 6}
 """
