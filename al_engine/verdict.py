@@ -83,11 +83,12 @@ def _proof(judged: Sequence[IterationRecord], stop: StopConfig) -> str:
     temperatures = pooled(judged)
     worst = max(temperatures, key=lambda t: t.counts.acceptance)
     stopped = sum(t.stopped for t in temperatures)
+    rejected = "1 frame" if counts.rejected == 1 else f"{counts.rejected} frames"
     return (
         f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
         f"{_iterations(judged)}, below {stop.acceptance:.2%}; they are worth {decorrelated:.0f} decorrelated ones, so "
         f"that the acceptance is below {bound:.2%} at {stop.confidence:.0%} confidence; worst at "
-        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%}), {counts.rejected} frames rejected, "
+        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%}), {rejected} rejected, "
         f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped"
     )
 
