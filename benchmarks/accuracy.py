@@ -9,7 +9,6 @@ Makes the data, finds a learning rate, trains every variant for the same CPU tim
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -33,11 +32,10 @@ from ablation.runs import (
     with_updates,
 )
 from ablation.variants import RATES, SCANNED, variants
-from al_engine.disk import write_file
 from al_engine.errors import AlEngineError, InputError
 from jobs import log, workers
 from machine import circumstances, versions
-from pages import reading_of
+from pages import publish
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "tblite")
@@ -225,10 +223,7 @@ def main() -> None:
         result = {"about": about, **tabulated(options, data, sizes, runs)}
     except AlEngineError as error:
         raise SystemExit(f"error: {error}") from None
-    page = options.output / "accuracy.md"
-    write_file(options.output / "results" / "accuracy.json", (json.dumps(result, indent=1) + "\n").encode())
-    write_file(page, markdown(result, reading=reading_of(page)).encode())
-    log(f"written: {page}")
+    log(f"written: {publish(result, markdown, output=options.output, name='accuracy')}")
 
 
 if __name__ == "__main__":

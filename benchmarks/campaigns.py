@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from al_engine.disk import write_file
 from al_engine.errors import AlEngineError, InputError
 from flows.evaluation.scans import ScanOptions
 from jobs import log, run_all, workers
 from learning.data import KELVINS, DataSource, Sizes, make_temperature
 from learning.data import QUICK as QUICK_DATA
 from machine import circumstances, versions
-from pages import reading_of
+from pages import publish
 from trials.report import markdown
 from trials.runs import TEST_MOLECULE, Trial, read_result, run_trial
 from trials.variants import BASE, QUICK, VARIANTS, Plan, config
@@ -113,12 +112,9 @@ def main() -> None:
         result = {"about": about, **tabulated(trials, source, plan)}
     except AlEngineError as error:
         raise SystemExit(f"error: {error}") from None
-    text, written = json.dumps(result, indent=1) + "\n", options.output / f"{NAME}.md"
-    write_file(options.output / "results" / f"{NAME}.json", text.encode())
-    write_file(written, markdown(result, reading=reading_of(written)).encode())
-    log(f"written: {written}")
+    log(f"written: {publish(result, markdown, output=options.output, name=NAME)}")
     if options.json:
-        print(text, end="")
+        print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from al_engine.config import SelectionConfig
-from al_engine.disk import write_file
 from al_engine.errors import AlEngineError, InputError
 from jobs import log, run_all, workers
 from learning.curves import MEMBERS, MODEL, Curve, Plan, Study, read_round, run_curve, run_start
@@ -25,7 +24,7 @@ from learning.data import KELVINS, MOLECULES, QUICK, DataSource, Sizes, make_tem
 from learning.report import markdown
 from learning.strategies import STRATEGIES
 from machine import circumstances, versions
-from pages import reading_of
+from pages import publish
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "tblite")
@@ -140,12 +139,9 @@ def main() -> None:
         result = {"about": about, **tabulated(options, study)}
     except AlEngineError as error:
         raise SystemExit(f"error: {error}") from None
-    text, written = json.dumps(result, indent=1) + "\n", options.output / f"{NAME}.md"
-    write_file(options.output / "results" / f"{NAME}.json", text.encode())
-    write_file(written, markdown(result, reading=reading_of(written)).encode())
-    log(f"written: {written}")
+    log(f"written: {publish(result, markdown, output=options.output, name=NAME)}")
     if options.json:
-        print(text, end="")
+        print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

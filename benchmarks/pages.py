@@ -1,8 +1,11 @@
 """Pages in Markdown: tables from result files, and below them what was written by hand."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from al_engine.disk import write_file
 
 READING = "<!-- Written by hand after looking at the tables; the command keeps what stands below this line. -->"
 
@@ -15,6 +18,21 @@ def reading_of(page: Path) -> str:
 def page(lines: Sequence[str], *, reading: str) -> str:
     """A page of lines and what was written by hand."""
     return "\n".join([*lines, "", READING]) + "\n" + (reading or "\n")
+
+
+def publish(result: Mapping[str, Any], markdown: Callable[..., str], *, output: Path, name: str) -> Path:
+    """Write `results/NAME.json` and the page NAME.md, which keeps what was written by hand; returns the page.
+
+    Args:
+        result: The result.
+        markdown: Makes the page of a result, and of its reading by hand as `reading`.
+        output: Folder of the page, which has a folder `results`.
+        name: NAME.
+    """
+    written = output / f"{name}.md"
+    write_file(output / "results" / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_file(written, markdown(result, reading=reading_of(written)).encode())
+    return written
 
 
 def origin(about: Mapping[str, Any]) -> list[str]:

@@ -62,6 +62,11 @@ def training_table(result: Result) -> str:
     return f"{table(head, rows)}\n\n{circumstances(result)}"
 
 
+def times_one(row: Result) -> str:
+    """How many times one member costs, with its range."""
+    return f"{row['times_one']:.2f} ({row['times_one_low']:.2f}-{row['times_one_high']:.2f})"
+
+
 def committee_table(result: Result) -> str:
     """The committee in molecular dynamics."""
     committee = result["committee"]
@@ -74,7 +79,7 @@ def committee_table(result: Result) -> str:
         [
             f"{mode}: {meaning[task]}",
             number(row["ms_per_step"]),
-            f"{row['times_one']:.2f} ({row['times_one_low']:.2f}-{row['times_one_high']:.2f})",
+            times_one(row),
         ]
         for (mode, task), row in ((tuple(name.split("_")), row) for name, row in committee["contestants"].items())
     ]
@@ -94,7 +99,7 @@ def members_table(result: Result) -> str:
         [
             f"{system['frames']} frames of {system['atoms']} atoms: {meaning[task]}",
             number(row["ms"]),
-            f"{row['times_one']:.2f} ({row['times_one_low']:.2f}-{row['times_one_high']:.2f})",
+            times_one(row),
             number(row["calls"]),
         ]
         for system in members["systems"].values()

@@ -1,6 +1,7 @@
 """What all kernels have in common: their key, and the library compiled for it."""
 
 import ctypes
+from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass, fields
 from functools import cache, cached_property
 from typing import Any, ClassVar, Self
@@ -12,7 +13,7 @@ from models.native.build import load_library
 
 
 @dataclass(frozen=True)
-class Kernel:
+class Kernel(ABC):
     """What a kernel is compiled for: numbers and, as the last field, a dtype. Subclasses add them.
 
     Attributes:
@@ -21,9 +22,9 @@ class Kernel:
 
     source: ClassVar[str]
 
+    @abstractmethod
     def header(self) -> str:
         """Definitions that go in front of the source."""
-        raise NotImplementedError
 
     @cached_property
     def key(self) -> str:
@@ -34,7 +35,7 @@ class Kernel:
     @classmethod
     def from_key(cls, key: str) -> Self:
         """The inverse of `key`; equal keys give the same object."""
-        kernel: Self = _from_key(cls, key)  # type: ignore[arg-type]  # a class is hashable
+        kernel: Self = _from_key(cls, key)
         return kernel
 
     @cached_property
