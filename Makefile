@@ -8,7 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format benchmark benchmark-iteration docs clean
+.PHONY: help install demo test lint types format benchmark benchmark-growth benchmark-iteration docs clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,15 +45,24 @@ format: install  ## Format the code
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-benchmark: install  ## Time models against mace-torch and NequIP, write benchmarks/results and its README's tables (45 minutes)
-	@$(BIN)/python benchmarks/peers.py --torch-index $(TORCH_INDEX)
+# What is measured is printed as JSON: a file of results is replaced only by one that is complete.
+define measure
 	@mkdir -p benchmarks/results
-	@for name in forces training members committee md memory scaling; do \
+	@for name in $(1); do \
 		echo "benchmarks/$$name.py"; \
 		$(BIN)/python benchmarks/$$name.py --json >benchmarks/results/$$name.json.tmp && \
 		mv benchmarks/results/$$name.json.tmp benchmarks/results/$$name.json || exit 1; \
 	done
+endef
+
+benchmark: install  ## Time models against mace-torch and NequIP, write benchmarks/results and its README's tables (half an hour)
+	@$(BIN)/python benchmarks/peers.py --torch-index $(TORCH_INDEX)
+	$(call measure,forces training members committee md)
 	@$(BIN)/python benchmarks/forces.py --profile
+	@$(BIN)/python benchmarks/tables.py
+
+benchmark-growth: install  ## Time and memory against the number of atoms and of steps, after `make benchmark` (10 minutes)
+	$(call measure,scaling memory)
 	@$(BIN)/python benchmarks/tables.py
 
 benchmark-iteration: install  ## Time the stages of one iteration on C12F27N, three molecules; prints a table

@@ -54,7 +54,7 @@ class Conditions:
     device: str = "cpu"
     threads: int = 1
     malloc: str = "tuned"
-    rounds: int = 7
+    rounds: int = 5
     turn_seconds: float = 1.0
     warm_up: int = 3
 
