@@ -186,7 +186,11 @@ def predict(member: TrainedMember, data: LabelledSet) -> Predictions:
 
 
 def evaluation_ms(members: Mapping[str, TrainedMember], data: LabelledSet) -> dict[str, float]:
-    """CPU milliseconds of energy and forces of the set's first frame, as in MD: medians, members taking turns."""
+    """CPU milliseconds of energy and forces of the set's first frame, as in MD: medians, members taking turns.
+
+    On one thread: those that wait for each other use CPU time, too.
+    """
+    torch.set_num_threads(1)
     frame = data.frames[0].frame
     bound = {name: Committee([member.model]).bind([frame]) for name, member in members.items()}
     positions = torch.tensor(frame.positions)
