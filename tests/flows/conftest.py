@@ -2,14 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from flow_runs import TINY, CommandLine, free_port
+from flow_runs import TINY, CommandLine, prefect_server_at
 
 HERE = Path(__file__).parent
 
@@ -31,34 +27,8 @@ def _interruptible():
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory):
     """A real server with a database of its own; yields the environment that points to it."""
-    port, home = free_port(), tmp_path_factory.mktemp("prefect")
-    api_url = f"http://127.0.0.1:{port}/api"
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": api_url,
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "NO_COLOR": "1",
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{api_url}/health", timeout=2):
-                break
-        except OSError:
-            assert server.poll() is None, "the Prefect server ended"
-            time.sleep(0.2)
-    yield environment
-    server.terminate()
-    server.wait(30)
+    with prefect_server_at(tmp_path_factory.mktemp("prefect")) as environment:
+        yield environment
 
 
 @pytest.fixture

@@ -1,12 +1,17 @@
 """Campaigns as a user runs them: the command line in a process of its own, a real Prefect server, real labels."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+START_LIMIT_S = 90
 
 TINY = """
 name: tiny
@@ -28,6 +33,46 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@contextmanager
+def prefect_server_at(home):
+    """A real Prefect server with its database in `home`; yields the environment that points to it."""
+    port = free_port()
+    api_url = f"http://127.0.0.1:{port}/api"
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "NO_COLOR": "1",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while not _answers(api_url):
+            assert server.poll() is None, "the Prefect server ended"
+            assert time.monotonic() < deadline, "the Prefect server does not answer"
+            time.sleep(0.2)
+        yield environment
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _answers(api_url):
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

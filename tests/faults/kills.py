@@ -1,0 +1,240 @@
+"""Campaigns that are killed at chosen points and resumed, and what has to be true of them afterwards.
+
+A launch gets a plan through its environment: the points still to be tried, and how to strike. `inject/sitecustomize.py`
+strikes in one of the campaign's own processes at the first of those points. Points have names, such as
+("publish parts/iter000-member0.h5", "before"): an undisturbed run writes down which there are.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flow_runs import CommandLine
+
+from al_engine.ledger import Ledger
+from al_engine.lock import is_locked
+
+HERE = Path(__file__).parent
+WAYS = ("kill the group", "SIGTERM", "Ctrl-C", "kill a worker")
+MOMENTS = ("before", "after", "later")
+CLEAN_S = 20.0
+"""Seconds in which an interrupted campaign has to end."""
+LATEST_S = 0.6
+"""Seconds after an event, at most, of a blow `later`."""
+
+CAMPAIGN = """
+name: killed
+seed: 7
+system: {smiles: CO}
+initial: {frames: 12, test_frames: 4, duration_ps: 1.0}
+model:
+  short: {cutoff_ang: 4.0, channels: 4, l_max: 1, radial_mlp: []}
+  long: {cutoff_ang: 6.0, channels: 2, l_max: 0, radial_mlp: []}
+training: {updates: 60, validation_interval: 20, members: 2}
+sampling: {temperatures_kelvin: [300, 900], replicas: 2, steps: 60, stride_steps: 10}
+selection: {max_labels: 6}
+labels:
+  backend: ase
+  ase_calculator: 'counting_calculator:CountingTBLite'
+  ase_parameters: {method: GFN2-xTB, verbosity: 0}
+  chunk_frames: 8
+execution: {workers: 2}
+stop: {max_iterations: 2}
+"""
+"""Small, and real: GFN2-xTB labels, MS-MACE, Prefect."""
+
+Point = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Blow:
+    """One launch that was struck, and what was found afterwards."""
+
+    point: Point
+    way: str
+    exit_status: int
+    seconds: float
+    """From the blow to the end of the process."""
+    wrong: tuple[str, ...]
+    """What should not be; empty if all is well."""
+
+
+@dataclass
+class Trial:
+    """One campaign that is struck again and again, until it has ended or has been through all points.
+
+    Attributes:
+        blows: What happened so far.
+        ended: Whether the campaign has reached its verdict.
+    """
+
+    command_line: CommandLine
+    directory: Path
+    blows: list[Blow] = field(default_factory=list)
+    ended: bool = False
+    launches: int = 0
+
+    @property
+    def labels(self) -> Counter[str]:
+        """How often each label was computed in all launches, by a hash of the positions."""
+        log = self.directory.with_suffix(".labels")
+        return Counter(log.read_text().split()) if log.exists() else Counter()
+
+    @property
+    def events(self) -> list[str]:
+        """File events of all launches."""
+        return [line for log in sorted(self._logs()) for line in log.read_text().splitlines()]
+
+    def _logs(self) -> Iterator[Path]:
+        return self.directory.parent.glob(f"{self.directory.name}-*.events")
+
+    def launch(self, targets: Sequence[Point] = (), way: str = WAYS[0], delay_s: float = 0.0) -> Blow | None:
+        """Start or resume the campaign; what became of it, or None if no target was met and it ran to its verdict."""
+        self.launches += 1
+        stem = self.directory.with_name(f"{self.directory.name}-{self.launches:04d}")
+        plan, log = stem.with_suffix(".plan"), stem.with_suffix(".events")
+        orders = {"directory": str(self.directory), "log": str(log), "targets": targets, "way": way, "delay_s": delay_s}
+        plan.write_text(json.dumps(orders))
+        config = self.directory.with_suffix(".yaml")
+        if not config.exists():
+            config.write_text(CAMPAIGN)
+        process = self.command_line.start(
+            *("run", config, "--dir", self.directory),
+            FAULT_PLAN=str(plan),
+            LABEL_LOG=str(self.directory.with_suffix(".labels")),
+            PYTHONPATH=os.pathsep.join(
+                [str(HERE / "inject"), str(HERE.parent / "flows"), os.environ.get("PYTHONPATH", "")]
+            ),
+        )
+        try:
+            _, errors = process.communicate(timeout=300)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        end, struck = time.monotonic(), log.with_name(log.name + ".struck")
+        if not struck.exists():
+            self.ended = process.returncode in (0, 3)
+            assert self.ended, errors
+            return None
+        *point, _, since = json.loads(struck.read_text())
+        seconds = end - since
+        self.ended = process.returncode in (0, 3)  # one lost worker need not end it
+        blow = Blow(
+            (point[0], point[1]),
+            way,
+            process.returncode,
+            seconds,
+            tuple(self._wrong(process.pid, process.returncode, seconds, way, errors)),
+        )
+        self.blows.append(blow)
+        return blow
+
+    def _wrong(self, group: int, status: int, seconds: float, way: str, errors: str) -> Iterator[str]:
+        expected = {"kill the group": (-signal.SIGKILL,), "SIGTERM": (4,), "Ctrl-C": (4,), "kill a worker": (0, 3, 4)}
+        if status not in expected[way]:
+            yield f"exit status {status}: {errors[-500:]}"
+        if "Traceback" in errors:
+            yield f"a traceback: {errors[-500:]}"
+        if status == 4 and "resume" not in errors:
+            yield f"it does not say how to go on: {errors[-300:]}"
+        if way in ("SIGTERM", "Ctrl-C") and seconds > CLEAN_S:
+            yield f"took {seconds:.0f} s to end"
+        left = left_of(group)
+        if left:
+            yield f"processes left: {left}"
+        if is_locked(self.directory):
+            yield "the campaign is still locked"
+        if (self.directory / "campaign.yaml").exists():
+            ledger = Ledger.open(self.directory)
+            for part in ledger.parts():
+                if ledger.find(part.name, part.key) is None:
+                    yield f"{part.name} is not there"
+
+
+def left_of(group: int, patience_s: float = 5.0) -> list[int]:
+    """Processes of a group that are still there after a while; the kernel takes a moment to end them."""
+    deadline = time.monotonic() + patience_s
+    while left := members_of(group):
+        if time.monotonic() > deadline:
+            os.killpg(group, signal.SIGKILL)
+            return left
+        time.sleep(0.05)
+    return []
+
+
+def members_of(group: int) -> list[int]:
+    """Living processes of a process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a campaign left alone comes to."""
+
+    digest: str
+    labels: Counter[str]
+    events: Counter[str]
+    points: tuple[Point, ...]
+
+
+def undisturbed(command_line: CommandLine, directory: Path) -> Undisturbed:
+    """Run a campaign that nobody strikes."""
+    trial = Trial(command_line, directory)
+    trial.launch()
+    events = trial.events
+    points = tuple((event, moment) for event in dict.fromkeys(events) for moment in MOMENTS)
+    return Undisturbed(Ledger.open(directory).dataset_digest(), trial.labels, Counter(events), points)
+
+
+def strike_all(trial: Trial, points: Sequence[Point], rng: random.Random) -> Iterator[Blow]:
+    """Strike a campaign at points, each in some way, until it ends, then let it end; yields every blow.
+
+    Points it does not come by, because a blow was late or two of them fell together, are left over.
+    """
+    left = list(points)
+    while left and not trial.ended:
+        blow = trial.launch(left, rng.choice(WAYS), rng.uniform(0.0, LATEST_S))
+        if blow is not None:
+            left.remove(blow.point)
+            yield blow
+    if not trial.ended:
+        trial.launch()
+
+
+def compare(trial: Trial, alone: Undisturbed) -> list[str]:
+    """What differs from the undisturbed campaign, in words; nothing, if all is well."""
+    wrong = []
+    if Ledger.open(trial.directory).dataset_digest() != alone.digest:
+        wrong.append("the data set is another one")
+    labels = trial.labels
+    if set(labels) != set(alone.labels):
+        wrong.append("other labels were computed")
+    twice = sum(labels.values()) - sum(alone.labels.values())
+    # A worker that is killed has one label in hand that is not kept yet.
+    if not 0 <= twice <= 2 * len(trial.blows):
+        wrong.append(f"{twice} labels were computed twice after {len(trial.blows)} blows")
+    wrong += [f"{event} {count} times" for event, count in repeated_checkpoints(trial, alone).items()]
+    return wrong
+
+
+def repeated_checkpoints(trial: Trial, alone: Undisturbed) -> dict[str, int]:
+    """Checkpoints of training that were written more often than in the undisturbed campaign, by event."""
+    events = Counter(event for event in trial.events if "-member" in event and event.endswith(".checkpoint"))
+    struck = Counter(blow.point[0] for blow in trial.blows if blow.point[1] == "before")  # seen, but not done
+    extra = {event: count - struck[event] - alone.events[event] for event, count in events.items()}
+    return {event: count for event, count in extra.items() if count > 0 and event.startswith("publish")}

@@ -1,0 +1,33 @@
+"""Struck at commit points and inside stages, then resumed: what comes out is what an undisturbed campaign gives."""
+
+import random
+
+import pytest
+from flow_runs import CommandLine, prefect_server_at
+from kills import Trial, compare, strike_all, undisturbed
+
+BLOWS = 20
+SEED = 20
+
+
+@pytest.fixture(scope="module")
+def command_line(tmp_path_factory):
+    with prefect_server_at(tmp_path_factory.mktemp("prefect")) as environment:
+        yield CommandLine(environment, tmp_path_factory.mktemp("kills"))
+
+
+@pytest.mark.xdist_group("faults")
+@pytest.mark.timeout(900)
+def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(command_line):
+    alone = undisturbed(command_line, command_line.directory / "alone")
+    rng, struck = random.Random(SEED), []
+    for number in range(3):  # a campaign may end before it has met all of its points
+        trial = Trial(command_line, command_line.directory / f"struck{number}")
+        points = rng.sample(alone.points, BLOWS - len(struck))
+        struck += strike_all(trial, points, rng)
+        assert compare(trial, alone) == []
+        if len(struck) >= BLOWS:
+            break
+    assert [(blow.point, blow.way, blow.wrong) for blow in struck if blow.wrong] == []
+    assert len(struck) >= BLOWS / 2
+    assert {blow.way for blow in struck} == {"kill the group", "SIGTERM", "Ctrl-C", "kill a worker"}
