@@ -31,6 +31,7 @@ from al_engine.frame_io import LABELS_PER_ATOM, LABELS_PER_FRAME, PER_ATOM, PER_
 from al_engine.frames import LabelledFrame, dataset_digest
 from al_engine.parts import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, part_key, write_part
 from al_engine.records import IterationRecord
+from al_engine.seal import SealState, check_seal
 from al_engine.verdict import Verdict, VerdictKind
 
 CONFIG_FILE = "campaign.yaml"
@@ -61,7 +62,7 @@ class Part:
 
     @classmethod
     def load(cls, path: Path, *, verify: bool = False) -> "Part":
-        """Read a part's attributes; `verify` recomputes its content hash.
+        """Read a part's attributes; `verify` compares all of its bytes with its seal.
 
         Raises:
             LedgerError: If it is missing, damaged or no part of a campaign.
@@ -325,6 +326,8 @@ class Ledger:
 @contextmanager
 def _open_index(path: Path) -> Iterator[h5py.File]:
     fix = "delete it and resume: it is rebuilt from parts/"
+    if check_seal(path) is SealState.BROKEN:
+        raise LedgerError(f"{path}: its bytes are not those that were written; {fix}")
     with open_hdf5(path, fix=fix) as root:
         if "config_json" not in root.attrs:
             raise LedgerError(f"{path}: no campaign file of ours; {fix}")

@@ -13,9 +13,14 @@ import numpy as np
 
 from al_engine.disk import write_file
 from al_engine.errors import LedgerError
+from al_engine.seal import SealState, check_seal, seal_of
 from al_engine.streamed import streamed_hdf5
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the parts that are written: 2 since they are sealed."""
+READABLE_SCHEMAS = (1, 2)
+KEY_VERSION = 1
+"""Of what keys are made of. Raised, it would make all parts there are foreign to their campaigns."""
 VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds"})
 """Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
 
@@ -35,9 +40,9 @@ def part_key(kind: str, inputs: Mapping[str, Any], parents: Sequence[str]) -> st
         parents: Content hashes of the parts that the stage reads.
 
     Returns:
-        SHA-256, equal for equal inputs; the schema version is part of it.
+        SHA-256, equal for equal inputs.
     """
-    payload = {"schema": SCHEMA_VERSION, "kind": kind, "inputs": dict(inputs), "parents": list(parents)}
+    payload = {"schema": KEY_VERSION, "kind": kind, "inputs": dict(inputs), "parents": list(parents)}
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
@@ -100,7 +105,7 @@ def in_memory_hdf5(path: Path) -> Iterator[h5py.File]:
         yield root
         root.flush()
         content = root.id.get_file_image()
-    write_file(path, content)
+    write_file(path, content + seal_of(content))
 
 
 @contextmanager
@@ -128,19 +133,36 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
 
     Args:
         path: The part.
-        verify: Recompute the content hash.
+        verify: Compare all of its bytes with its seal, or where it is older than seals, its content with its hash.
 
     Raises:
         LedgerError: If the file is missing, damaged, in use, or of a schema this version does not read.
     """
     fix = "move it away and resume to compute it again"
+    seal = _seal_of(path) if verify else None
+    if seal is SealState.BROKEN:
+        raise LedgerError(f"{path}: its bytes are not those that were written; {fix}")
     with open_hdf5(path, fix=fix) as root:
         schema = root.attrs.get("schema_version")
-        if schema != SCHEMA_VERSION:
-            raise LedgerError(f"{path}: has schema {schema}, this version reads {SCHEMA_VERSION}")
-        if verify and not _is_as_written(root):
+        if schema not in READABLE_SCHEMAS:
+            newer = isinstance(schema, int | np.integer) and schema > SCHEMA_VERSION
+            raise LedgerError(
+                f"{path}: has schema {schema}, this version reads up to {SCHEMA_VERSION}"
+                + ("; it was written by a newer al-engine: install that" if newer else f"; {fix}")
+            )
+        if seal is SealState.ABSENT and schema > 1:
+            raise LedgerError(f"{path}: lacks its seal, so that it was cut off or written to; {fix}")
+        if seal is SealState.ABSENT and not _is_as_written(root):
             raise LedgerError(f"{path}: its content is not what was written; {fix}")
         yield root
+
+
+def _seal_of(path: Path) -> SealState | None:
+    """What a part's seal says; None if it can't be read, of which `open_hdf5` says more."""
+    try:
+        return check_seal(path)
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from al_engine.disk import disk_error, publish
+from al_engine.seal import seal_file
 
 CHUNK_BYTES = 2**16
 """Largest chunk of a growing data set: what is written at a time."""
@@ -94,6 +95,7 @@ def streamed_hdf5(path: Path) -> Iterator[h5py.File]:
             try:
                 if spool.error is not None:
                     raise spool.error
+                seal_file(temporary)
                 os.fsync(handle.fileno())
                 publish(temporary, path)
             except OSError as error:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from al_engine.parts import in_memory_hdf5
+from al_engine.seal import SealState, check_seal
 from models.weights import TrainingHistory
 
 SCHEMA = 2
@@ -61,7 +62,7 @@ def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
 
 def read_checkpoint(path: Path, *, key: str, n_weights: int, device: torch.device) -> TrainingState | None:
     """The checkpoint at `path`, or None if there is none, it can't be read, or it belongs to other inputs."""
-    if not path.is_file():
+    if not path.is_file() or check_seal(path) is not SealState.WHOLE:
         return None
     try:
         with h5py.File(path, "r") as file:

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 
 from al_engine.parts import UNREADABLE, in_memory_hdf5
+from al_engine.seal import SealState, check_seal
 from samplers.anneal import RunState, Save
 
 SCHEMA = 1
@@ -53,7 +54,7 @@ def _write(path: Path, runs: dict[str, RunState], *, key: str) -> None:
 
 
 def _read(path: Path, *, key: str, n_atoms: int) -> dict[str, RunState]:
-    if not path.is_file():
+    if not path.is_file() or check_seal(path) is not SealState.WHOLE:
         return {}
     try:
         with h5py.File(path, "r") as file:

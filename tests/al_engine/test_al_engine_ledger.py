@@ -141,7 +141,7 @@ def test_a_damaged_part_is_not_taken(open_ledger, add_labels):
     part = add_labels(ledger, None)
     with h5py.File(part.path, "r+") as root:
         root["labelled/energy"][0] += 1.0
-    with pytest.raises(LedgerError, match=r"initial-dataset\.h5: its content is not what was written"):
+    with pytest.raises(LedgerError, match=r"initial-dataset\.h5: lacks its seal, so that it was cut off or written to"):
         add_labels(ledger, None)
     part.path.unlink()
     assert add_labels(ledger, None).content_hash == part.content_hash
