@@ -64,6 +64,14 @@ Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Campaign directo
 RunDirectory = Annotated[
     Path | None, typer.Option("--dir", help="Where the campaign of a config file lives; default runs/<name>.")
 ]
+Limit = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="DURATION",
+        help="Stop after so long on the clock, such as 7h50m, and exit with 4, to be resumed: for queues that kill.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
@@ -134,22 +142,26 @@ def check(target: Target, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def run(target: Target, directory: RunDirectory = None, as_json: AsJson = False) -> None:
+def run(target: Target, directory: RunDirectory = None, time_limit: Limit = None, as_json: AsJson = False) -> None:
     """Start a campaign, or continue it, to its verdict."""
     from flows.launch import prepare
+    from flows.time_limit import TimeLimit, parse_duration
 
-    _run(prepare(target, directory), as_json=as_json)
+    limit = TimeLimit(None if time_limit is None else parse_duration(time_limit))
+    _run(prepare(target, directory), limit, as_json=as_json)
 
 
 @app.command()
-def resume(directory: Directory, as_json: AsJson = False) -> None:
+def resume(directory: Directory, time_limit: Limit = None, as_json: AsJson = False) -> None:
     """Continue a campaign from its directory."""
     from al_engine.ledger import Ledger
+    from flows.time_limit import TimeLimit, parse_duration
 
-    _run(Ledger.open(directory), as_json=as_json)
+    limit = TimeLimit(None if time_limit is None else parse_duration(time_limit))
+    _run(Ledger.open(directory), limit, as_json=as_json)
 
 
-def _run(ledger: Any, *, as_json: bool) -> None:
+def _run(ledger: Any, limit: Any, *, as_json: bool) -> None:
     from al_engine.verdict import VerdictKind
     from flows.display import Display
     from flows.launch import run_campaign
@@ -157,9 +169,11 @@ def _run(ledger: Any, *, as_json: bool) -> None:
 
     directory = ledger.directory
     try:
-        verdict = run_campaign(ledger, Display(quiet=as_json))
+        with limit:
+            verdict = run_campaign(ledger, Display(quiet=as_json))
     except KeyboardInterrupt:
-        _error(f"interrupted; nothing finished is lost. Go on with: al-engine resume {directory}")
+        why = "the time limit is reached" if limit.reached else "interrupted"
+        _error(f"{why}; nothing finished is lost. Go on with: al-engine resume {directory}")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     text = [
         f"{verdict.kind.value}: {verdict.evidence}",
