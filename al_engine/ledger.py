@@ -156,7 +156,7 @@ class Ledger:
         path = self.directory / CAMPAIGN_FILE
         if not path.exists():
             return None
-        with _open_index(path) as root:
+        with open_index(path) as root:
             return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json")
 
     def write_config(self) -> None:
@@ -294,7 +294,7 @@ class Ledger:
         path = self.directory / CAMPAIGN_FILE
         if not path.exists():
             return None
-        with _open_index(path) as root:
+        with open_index(path) as root:
             if "verdict" not in root.attrs:
                 return None
             return Verdict(VerdictKind(str(root.attrs["verdict"])), str(root.attrs["verdict_evidence"]))
@@ -324,7 +324,12 @@ class Ledger:
 
 
 @contextmanager
-def _open_index(path: Path) -> Iterator[h5py.File]:
+def open_index(path: Path) -> Iterator[h5py.File]:
+    """Open a `campaign.h5` for reading.
+
+    Raises:
+        LedgerError: If it is missing, damaged or none of ours.
+    """
     fix = "delete it and resume: it is rebuilt from parts/"
     if check_seal(path) is SealState.BROKEN:
         raise LedgerError(f"{path}: its bytes are not those that were written; {fix}")

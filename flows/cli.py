@@ -294,6 +294,27 @@ def evaluate(
 
 
 @app.command()
+def verify(
+    directory: Directory,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Rebuild what other parts still have, put what is damaged aside; nothing is deleted."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every hash, link and count of a campaign; exit status 2 if something is wrong."""
+    from flows.display import Display
+    from flows.verify import verify as run_verification
+
+    with Display(quiet=as_json) as display, display.step("verifying") as progress:
+        answer, text = run_verification(directory, repaired=repair, progress=progress)
+    _answer(answer, text, as_json=as_json)
+    raise typer.Exit(ExitStatus.DONE if answer["sound"] else ExitStatus.BAD_INPUT)
+
+
+@app.command()
 def export(
     directory: Directory,
     to: Annotated[ExportFormat, typer.Option("--to", help="Format.")],

@@ -1,5 +1,7 @@
 """Names of the parts, and the few numbers that follow from an iteration's index alone."""
 
+import re
+
 from al_engine.config import TrainingConfig
 
 INITIAL_FRAMES = "initial-frames"
@@ -25,6 +27,12 @@ def labels(iteration: int | None, first: int, last: int) -> str:
     """Labels of the chosen frames `first` to `last`, counted from 1; iteration None: the initial set."""
     group = "initial" if iteration is None else f"iter{iteration:03d}"
     return f"{group}-labels-{first:05d}-{last:05d}"
+
+
+def label_range(name: str) -> tuple[int | None, int, int] | None:
+    """The inverse of `labels`; None for another part's name."""
+    match = re.fullmatch(r"(?:initial|iter(\d{3}))-labels-(\d{5})-(\d{5})", name)
+    return match and (None if match[1] is None else int(match[1]), int(match[2]), int(match[3]))
 
 
 def evaluation(iteration: int) -> str:

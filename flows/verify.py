@@ -1,0 +1,57 @@
+"""What `al-engine verify` answers."""
+
+from pathlib import Path
+from typing import Any
+
+from al_engine.lock import is_locked
+from al_engine.protocols import Progress, silent
+from al_engine.verification import Finding, Problem, verify_files, worst_first
+from flows.repair import repair
+from flows.verify_counts import count_findings
+
+
+def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> tuple[dict[str, Any], str]:
+    """Verify a campaign directory, and repair it if that is wanted.
+
+    Args:
+        directory: The campaign directory; it may be running unless it is to be repaired.
+        repaired: Whether to repair what can be.
+        progress: Told how many parts are read.
+
+    Returns:
+        The answer as JSON-able values, of which `sound` says whether all is well now, and as text.
+
+    Raises:
+        InputError: If it is no campaign directory, or is to be repaired while it is being run.
+        ResumableError: If the disk is full or can't be written to.
+    """
+    findings, parts, size = _look(directory, progress)
+    done: list[str] = []
+    if repaired and findings:
+        done = list(repair(directory, verify_files(directory)))
+        findings, parts, size = _look(directory, progress)
+    sound = not findings
+    lines = [
+        *done,
+        *(f"{finding.problem.value}: {finding}" for finding in findings),
+        f"{directory}: {'sound' if sound else 'NOT sound'}: {parts} parts, {size / 1e6:.1f} MB"
+        + (", all hashes, links and counts" if sound else f", {len(findings)} findings"),
+    ]
+    answer = {
+        "directory": str(directory),
+        "sound": sound,
+        "parts": parts,
+        "bytes": size,
+        "findings": [finding.to_dict() for finding in findings],
+        "repaired": done,
+    }
+    return answer, "\n".join(lines)
+
+
+def _look(directory: Path, progress: Progress) -> tuple[list[Finding], int, int]:
+    """Findings, the number of sound parts, their bytes."""
+    found = verify_files(directory, progress=progress)
+    findings = [*found.findings, *count_findings(found.parts)]
+    if is_locked(directory):  # a part is there a moment before it is linked
+        findings = [finding for finding in findings if finding.problem is not Problem.OUTDATED]
+    return worst_first(findings), len(found.parts), sum(part.path.stat().st_size for part in found.parts.values())
