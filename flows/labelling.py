@@ -72,6 +72,7 @@ def write_label_part(
             write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
             root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
             root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
+            root["rescue"] = np.array([o.rescue.encode() for o in outcomes], dtype="S40")
             root.attrs["level_of_theory"] = json.dumps(level.to_dict(), sort_keys=True)
             root.attrs["seconds"] = time.perf_counter() - start
     journal.path.unlink()

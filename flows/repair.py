@@ -101,7 +101,7 @@ def _rename(path: Path, target: Path) -> None:
 def _rebuild_labels(path: Path, verification: Verification) -> bool:
     """Write a chunk of labels again from the data set they joined; False if it can't be, or comes out otherwise.
 
-    A chunk with a failed label can't: what became of that frame stands nowhere else.
+    A chunk with a failed or a rescued label can't: what became of that frame stands nowhere else.
     """
     recorded, chunk = verification.recorded.get(path.stem), label_range(path.stem)
     if recorded is None or chunk is None:
@@ -112,8 +112,8 @@ def _rebuild_labels(path: Path, verification: Verification) -> bool:
     if not labels or frames is None or len(frames) < last:
         return False
     with open_part(labels[0].path) as root:
-        level = root.attrs["level_of_theory"]
-    _write_labels(path, recorded, frames[first - 1 : last], level=level)
+        level, rescue = root.attrs["level_of_theory"], "rescue" in root
+    _write_labels(path, recorded, frames[first - 1 : last], level=level, rescue=rescue)
     if Part.load(path).content_hash == recorded.content_hash:
         return True
     path.unlink()  # our own, and not what was there
@@ -134,10 +134,12 @@ def _labelled(iteration: int | None, verification: Verification) -> list[Labelle
     return labelled if len(labelled) == wanted else None
 
 
-def _write_labels(path: Path, recorded: Recorded, frames: list[LabelledFrame], *, level: str) -> None:
+def _write_labels(path: Path, recorded: Recorded, frames: list[LabelledFrame], *, level: str, rescue: bool) -> None:
     with write_part(path, kind=path.stem, key=recorded.key) as root:
         write_labelled(root.create_group("labelled"), frames)
         root["reason"] = np.array([LabelReason.OK.value] * len(frames), dtype="S")
         root["message"] = np.array([b""] * len(frames), dtype="S400")
+        if rescue:  # parts of older versions lack it
+            root["rescue"] = np.array([b""] * len(frames), dtype="S40")
         root.attrs["level_of_theory"] = level
         root.attrs["seconds"] = recorded.seconds

@@ -7,6 +7,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, Frame
 from labelers.protocol import LabelError, LabelReason
+from labelers.rescue import DAMPED, HOT, MORE_CYCLES, PLAIN, WARM, Rung
 
 
 class Gfn2TbliteLabeler:
@@ -21,6 +22,8 @@ class Gfn2TbliteLabeler:
         InputError: If tblite can't be imported.
     """
 
+    rungs = (MORE_CYCLES, DAMPED, WARM, HOT)
+
     def __init__(self, config: LabelsConfig) -> None:
         try:
             from ase.units import Bohr, Hartree, kB
@@ -32,13 +35,8 @@ class Gfn2TbliteLabeler:
             ) from error
         self._interface = interface
         self._errors = (TBLiteRuntimeError, TBLiteValueError)
-        self._bohr, self._hartree = Bohr, Hartree
-        self._settings = {
-            "verbosity": 0,
-            "accuracy": config.accuracy,
-            "temperature": config.electronic_temperature_kelvin * kB / Hartree,  # tblite takes kT in hartree
-            "max-iter": config.max_scf_iterations,
-        }
+        self._bohr, self._hartree, self._boltzmann = Bohr, Hartree, kB
+        self._config = config
 
     def label(self, frame: Frame) -> tuple[float, FloatArray]:
         """Energy in eV and forces in eV/Å, shape (N, 3).
@@ -47,6 +45,10 @@ class Gfn2TbliteLabeler:
             LabelError: If the frame is periodic in some directions only, the SCF does not converge, or tblite reports
                 an error.
         """
+        return self.label_on(PLAIN, frame)
+
+    def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
+        """As `label`, on a rung of the rescue ladder."""
         if frame.is_periodic and not frame.pbc.all():
             raise LabelError(
                 LabelReason.BAD_INPUT,
@@ -62,13 +64,25 @@ class Gfn2TbliteLabeler:
                 lattice=frame.cell / self._bohr if frame.is_periodic else None,
                 periodic=frame.pbc if frame.is_periodic else None,
             )
-            for name, value in self._settings.items():
-                calculator.set(name, value)
-            result = calculator.singlepoint()
+            calculator.set("verbosity", 0)
+            calculator.set("accuracy", self._config.accuracy)
+            calculator.set("max-iter", rung.cycles * self._config.max_scf_iterations)
+            if rung.damping is not None:
+                calculator.set("mixer-damping", rung.damping)
+            before = None
+            if rung.start_kelvin is not None:
+                calculator.set("temperature", self._kt(rung.start_kelvin))
+                before = calculator.singlepoint()
+            calculator.set("temperature", self._kt(self._config.electronic_temperature_kelvin))
+            result = calculator.singlepoint(before)
             energy, gradient = float(result.get("energy")), result.get("gradient")
         except self._errors as error:
             raise _label_error(error) from error
         return energy * self._hartree, -gradient * (self._hartree / self._bohr)
+
+    def _kt(self, kelvin: float) -> float:
+        """Tblite takes kT in hartree."""
+        return kelvin * self._boltzmann / self._hartree
 
 
 def _label_error(error: Exception) -> LabelError:

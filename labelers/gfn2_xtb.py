@@ -7,6 +7,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, Frame
 from labelers.protocol import LabelError, LabelReason
+from labelers.rescue import HOT, MORE_CYCLES, PLAIN, WARM, Rung
 
 
 class Gfn2XtbLabeler:
@@ -21,6 +22,8 @@ class Gfn2XtbLabeler:
     Raises:
         InputError: If xtb-python can't be imported.
     """
+
+    rungs = (MORE_CYCLES, WARM, HOT)  # xtb-python has no damping to set
 
     def __init__(self, config: LabelsConfig) -> None:
         try:
@@ -43,6 +46,10 @@ class Gfn2XtbLabeler:
         Raises:
             LabelError: If the frame is periodic, the SCF does not converge, or libxtb reports an error.
         """
+        return self.label_on(PLAIN, frame)
+
+    def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
+        """As `label`, on a rung of the rescue ladder."""
         if frame.is_periodic:
             raise LabelError(
                 LabelReason.BAD_INPUT, "xtb-python has no periodic GFN2-xTB; set labels.backend to tblite for boxes"
@@ -57,9 +64,13 @@ class Gfn2XtbLabeler:
             )
             calculator.set_verbosity(self._muted)
             calculator.set_accuracy(self._config.accuracy)
-            calculator.set_electronic_temperature(self._config.electronic_temperature_kelvin)  # in K
-            calculator.set_max_iterations(self._config.max_scf_iterations)
-            result = calculator.singlepoint()
+            calculator.set_max_iterations(rung.cycles * self._config.max_scf_iterations)
+            before = None
+            if rung.start_kelvin is not None:
+                calculator.set_electronic_temperature(rung.start_kelvin)  # in K
+                before = calculator.singlepoint()
+            calculator.set_electronic_temperature(self._config.electronic_temperature_kelvin)
+            result = calculator.singlepoint(before)
             energy, gradient = result.get_energy(), result.get_gradient()
         except self._interface.XTBException as error:
             raise _label_error(error) from error

@@ -54,6 +54,7 @@ class LabelJournal:
         line: dict[str, Any] = {"index": index, "reason": outcome.reason.value, "message": outcome.message}
         if outcome.labelled is not None:
             line |= {"energy": outcome.labelled.energy, "forces": outcome.labelled.forces.tolist()}
+            line |= {"rescue": outcome.rescue} if outcome.rescue else {}
         self._append({**line, "seconds": outcome.seconds})
 
     def _append(self, *lines: dict[str, Any]) -> None:
@@ -85,4 +86,4 @@ def _outcome(line: dict[str, Any], frame: Frame) -> LabelOutcome:
     labelled = None
     if line["reason"] == LabelReason.OK:
         labelled = LabelledFrame(frame, line["energy"], np.reshape(line["forces"], (-1, 3)))
-    return LabelOutcome(LabelReason(line["reason"]), line["message"], labelled, line["seconds"])
+    return LabelOutcome(LabelReason(line["reason"]), line["message"], labelled, line["seconds"], line.get("rescue", ""))

@@ -185,7 +185,8 @@ class LabelPool:
         fault = screen_label(len(frame), energy, forces, max_force_ev_per_ang=self._max_force)
         if fault is not None:
             return LabelOutcome(*fault, None, seconds)
-        return LabelOutcome(LabelReason.OK, "", LabelledFrame(frame, energy, forces), seconds)
+        labelled = LabelledFrame(frame, energy, forces)
+        return LabelOutcome(LabelReason.OK, "", labelled, seconds, rescue=str(answer.get("rescue", "")))
 
     def _end_overdue(self, batch: "_Batch", time_limit_s: float) -> None:
         for worker in [worker for worker in self._workers if worker.overdue]:

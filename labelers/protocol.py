@@ -91,12 +91,14 @@ class LabelOutcome:
         message: The cause in words; empty for a label.
         labelled: The labelled frame; None unless `reason` is OK.
         seconds: Wall time spent on the frame; for the reader's information, part of no result.
+        rescue: The rung of the rescue ladder on which it converged; empty where none was needed.
     """
 
     reason: LabelReason
     message: str
     labelled: LabelledFrame | None
     seconds: float
+    rescue: str = ""
 
     @property
     def ok(self) -> bool:

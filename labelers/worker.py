@@ -18,6 +18,7 @@ from al_engine.errors import InputError
 from labelers import wire
 from labelers.blas import preload_openblas
 from labelers.protocol import Labeler, LabelError, LabelReason
+from labelers.rescue import label_or_rescue
 
 
 def _build(order: wire.Message) -> Labeler:
@@ -32,8 +33,8 @@ def _build(order: wire.Message) -> Labeler:
 def _answer(labeler: Labeler, request: wire.Message) -> wire.Message:
     start = time.perf_counter()
     try:
-        energy, forces = labeler.label(wire.frame_from_message(request))
-        answer = {"energy": float(energy), "forces": np.asarray(forces, dtype=np.float64).tolist()}
+        energy, forces, rung = label_or_rescue(labeler, wire.frame_from_message(request))
+        answer = {"energy": float(energy), "forces": np.asarray(forces, dtype=np.float64).tolist(), "rescue": rung}
     except LabelError as error:
         answer = {"reason": error.reason.value, "message": error.message}
     except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this frame only
