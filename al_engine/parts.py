@@ -152,9 +152,33 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
             )
         if seal is SealState.ABSENT and schema > 1:
             raise LedgerError(f"{path}: lacks its seal, so that it was cut off or written to; {fix}")
+        if verify:
+            refuse_tricks(root)
         if seal is SealState.ABSENT and not _is_as_written(root):
             raise LedgerError(f"{path}: its content is not what was written; {fix}")
         yield root
+
+
+def refuse_tricks(root: h5py.File) -> None:
+    """Refuse a file that reaches outside itself, or claims data that it does not have.
+
+    Files of ours hold neither links nor compressed data, so that all of their content is within their bytes.
+
+    Raises:
+        LedgerError: If it has a link to another file or name, data in another file, or data sets larger than itself.
+    """
+    path, size = Path(root.filename), Path(root.filename).stat().st_size
+
+    def look_at_link(name: str, link: Any) -> None:
+        if not isinstance(link, h5py.HardLink):
+            raise LedgerError(f"{path}:{name} is a link to somewhere else, which no part has; do not trust this file")
+
+    def look_at_object(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual or item.nbytes > size):
+            raise LedgerError(f"{path}:{name} claims data that the file does not hold; do not trust this file")
+
+    root.visititems_links(look_at_link)
+    root.visititems(look_at_object)
 
 
 def _seal_of(path: Path) -> SealState | None:

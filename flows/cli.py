@@ -72,6 +72,10 @@ Limit = Annotated[
         help="Stop after so long on the clock, such as 7h50m, and exit with 4, to be resumed: for queues that kill.",
     ),
 ]
+Retry = Annotated[
+    bool,
+    typer.Option("--retry-failed-labels", help="Compute labels again that failed in the newest iteration, first."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
@@ -142,26 +146,34 @@ def check(target: Target, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def run(target: Target, directory: RunDirectory = None, time_limit: Limit = None, as_json: AsJson = False) -> None:
+def run(
+    target: Target,
+    directory: RunDirectory = None,
+    time_limit: Limit = None,
+    retry_failed_labels: Retry = False,
+    as_json: AsJson = False,
+) -> None:
     """Start a campaign, or continue it, to its verdict."""
     from flows.launch import prepare
     from flows.time_limit import TimeLimit, parse_duration
 
     limit = TimeLimit(None if time_limit is None else parse_duration(time_limit))
-    _run(prepare(target, directory), limit, as_json=as_json)
+    _run(prepare(target, directory), limit, retry=retry_failed_labels, as_json=as_json)
 
 
 @app.command()
-def resume(directory: Directory, time_limit: Limit = None, as_json: AsJson = False) -> None:
+def resume(
+    directory: Directory, time_limit: Limit = None, retry_failed_labels: Retry = False, as_json: AsJson = False
+) -> None:
     """Continue a campaign from its directory."""
     from al_engine.ledger import Ledger
     from flows.time_limit import TimeLimit, parse_duration
 
     limit = TimeLimit(None if time_limit is None else parse_duration(time_limit))
-    _run(Ledger.open(directory), limit, as_json=as_json)
+    _run(Ledger.open(directory), limit, retry=retry_failed_labels, as_json=as_json)
 
 
-def _run(ledger: Any, limit: Any, *, as_json: bool) -> None:
+def _run(ledger: Any, limit: Any, *, retry: bool, as_json: bool) -> None:
     from al_engine.verdict import VerdictKind
     from flows.display import Display
     from flows.launch import run_campaign
@@ -170,7 +182,7 @@ def _run(ledger: Any, limit: Any, *, as_json: bool) -> None:
     directory = ledger.directory
     try:
         with limit:
-            verdict = run_campaign(ledger, Display(quiet=as_json))
+            verdict = run_campaign(ledger, Display(quiet=as_json), retry=retry)
     except KeyboardInterrupt:
         why = "the time limit is reached" if limit.reached else "interrupted"
         _error(f"{why}; nothing finished is lost. Go on with: al-engine resume {directory}")

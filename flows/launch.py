@@ -18,6 +18,7 @@ from al_engine.verdict import Verdict
 from flows import names
 from flows.context import Session, in_session
 from flows.display import Display
+from flows.retry import retry_failed_labels
 from flows.server import Server, ensure_server
 from flows.stages import Campaign
 from flows.workers import ComputePool
@@ -228,13 +229,15 @@ def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
 
 
 @contextmanager
-def opened(ledger: Ledger, display: Display) -> Iterator[Session]:
-    """Lock a campaign, check it, begin it, and start its workers."""
+def opened(ledger: Ledger, display: Display, *, retry: bool = False) -> Iterator[Session]:
+    """Lock a campaign, check it, begin it, and start its workers; `retry`: failed labels are tried again."""
     with campaign_lock(ledger.directory):
         if not ledger.part_path(names.INITIAL_FRAMES).exists():
             ledger.config = preflight(ledger.config, base_dir=ledger.directory).config
         else:
             ledger.config = with_backend(ledger.config)
+        for line in retry_failed_labels(ledger) if retry else ():
+            display.say(line)
         ledger.begin()
         ledger.write_config()
         config = ledger.config
@@ -251,14 +254,14 @@ def opened(ledger: Ledger, display: Display) -> Iterator[Session]:
             yield Session(campaign=campaign, display=display)
 
 
-def run_campaign(ledger: Ledger, display: Display) -> Verdict:
-    """Start or continue a campaign under Prefect, to its verdict.
+def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Verdict:
+    """Start or continue a campaign under Prefect, to its verdict; `retry`: the newest failed labels are tried again.
 
     Raises:
         AlEngineError: With a message for the user: wrong input, a lost worker, a full disk.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; everything finished is on disk.
     """
-    with opened(ledger, display) as current:
+    with opened(ledger, display, retry=retry) as current:
         server = ensure_server()
         _announce(server, ledger, display)
         from flows.runner import run_flow  # imports Prefect, which reads the settings that ensure_server made

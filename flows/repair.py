@@ -21,10 +21,8 @@ from al_engine.verdict import Verdict
 from al_engine.verification import Problem, Recorded, Verification
 from flows import names
 from flows.names import label_range
+from flows.set_aside import set_aside
 from labelers.protocol import LabelReason
-
-ASIDE = "set-aside"
-"""Folder in `parts/` for files that were damaged."""
 
 
 def repair(directory: Path, verification: Verification) -> Iterator[str]:
@@ -43,7 +41,7 @@ def repair(directory: Path, verification: Verification) -> Iterator[str]:
             if finding.file.startswith("parts/") and finding.problem in _REPAIRED:
                 path = directory / finding.file
                 if path.exists():
-                    yield _put_aside(path)
+                    yield f"{finding.file}: {set_aside(path)}"
                 rebuilt = _rebuild_labels(path, verification)
                 incomplete = incomplete or not rebuilt
                 yield (
@@ -76,19 +74,6 @@ def _write_config(directory: Path) -> str:
         _rename(path, path.with_name(f"{CONFIG_FILE}.damaged"))
     Ledger(directory, config).write_config()
     return f"{CONFIG_FILE}: written anew from {CAMPAIGN_FILE}"
-
-
-def _put_aside(path: Path) -> str:
-    """Move a damaged part out of the way, beside earlier ones of its name."""
-    folder = path.parent / ASIDE
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise disk_error(folder, error) from error
-    number = sum(1 for _ in folder.glob(f"{path.stem}*"))
-    target = folder / f"{path.stem}{f'-{number}' if number else ''}{path.suffix}"
-    _rename(path, target)
-    return f"parts/{path.name}: put aside as parts/{ASIDE}/{target.name}"
 
 
 def _rename(path: Path, target: Path) -> None:

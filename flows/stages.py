@@ -114,7 +114,8 @@ class Campaign:
             raise InputError(
                 f"{labels.failures} of {len(labels.reasons)} initial labels failed, most as `{worst}`: check charge, "
                 "unpaired electrons and the structure; the messages stand in "
-                f"{self.ledger.parts_directory}/initial-labels-*.h5"
+                f"{self.ledger.parts_directory}/initial-labels-*.h5. Once their cause is gone, "
+                f"`al-engine resume {self.ledger.directory} --retry-failed-labels` computes them again"
             )
 
     # -- an iteration -------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ from labelers.worker_process import START_LIMIT_S, WorkerOrder, WorkerProcess, W
 Record = Callable[[int, LabelOutcome], None]
 
 DEFAULT_FACTORY = "labelers.registry:create_labeler"
+_LABELS_PER_WORKER = 1000
+"""A worker is replaced after so many: should a backend leak, it leaks no further. Starting one takes half a second."""
 _MAX_FAILED_STARTS = 3
 _LONGEST_WAIT_S = 1.0
 _DYING_S = 10.0
@@ -166,7 +168,9 @@ class LabelPool:
             if task is None:
                 self._failed_start(cause)
             elif not batch.try_again(task):
+                limit = self._order.config.memory_limit_mib
                 words = f"two workers were lost on it, the last {cause}"
+                words += f" (labels.memory_limit_mib is {limit})" if limit is not None else ""
                 batch.finish(task, LabelOutcome(LabelReason.WORKER_DIED, words, None, seconds))
         elif "fatal" in message:
             self._remove(worker, grace_s=_DYING_S)
@@ -176,6 +180,9 @@ class LabelPool:
             worker.set_idle()
             if task is not None:
                 batch.finish(task, self._outcome(batch.frames[task], message))
+                worker.answered += 1
+                if worker.answered >= _LABELS_PER_WORKER:
+                    self._remove(worker)
 
     def _outcome(self, frame: Frame, answer: wire.Message) -> LabelOutcome:
         seconds = answer["seconds"]

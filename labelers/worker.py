@@ -5,6 +5,7 @@ Prefect, so it starts in half a second and stays small.
 """
 
 import importlib
+import resource
 import signal
 import sys
 import time
@@ -23,6 +24,9 @@ from labelers.rescue import label_or_rescue
 
 def _build(order: wire.Message) -> Labeler:
     config = LabelsConfig.model_validate(order["config"])
+    if config.memory_limit_mib is not None:
+        limit = config.memory_limit_mib * 2**20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if config.backend == "tblite":
         preload_openblas()
     module_name, _, function_name = order["factory"].partition(":")

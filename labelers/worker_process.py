@@ -68,6 +68,7 @@ class WorkerProcess:
         task: Index of the frame it has, while busy.
         deadline: When it is overdue, on `time.monotonic`'s clock; None while idle.
         sent_at: When the current frame was sent, on the same clock.
+        answered: How many frames it has answered.
     """
 
     def __init__(self, order: WorkerOrder, starter: Executor) -> None:
@@ -92,6 +93,7 @@ class WorkerProcess:
         self.state = WorkerState.STARTING
         self.task: int | None = None
         self.sent_at = 0.0
+        self.answered = 0
         self.deadline: float | None = time.monotonic() + START_LIMIT_S
         self._send({"config": order.config.model_dump(mode="json"), "factory": order.factory})
 

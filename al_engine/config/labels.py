@@ -29,6 +29,9 @@ class LabelsConfig(Section):
         100.0, description="A label with a larger force component is a recorded failure."
     )
     time_limit_s: PositiveFloat = Field(300.0, description="Time one label may take before its worker is killed.")
+    memory_limit_mib: PositiveInt | None = Field(
+        None, ge=512, description="Memory one labelling process may take, or its frame fails; null: no limit."
+    )
     chunk_frames: PositiveInt = Field(60, description="Labels per task; each finished chunk is safe on disk.")
     max_failed_share: Fraction = Field(
         0.2,

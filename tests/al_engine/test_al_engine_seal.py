@@ -74,3 +74,30 @@ def test_a_seal_fits_its_content_alone(content, tmp_path_factory):
     assert check_seal(path) is SealState.WHOLE
     path.write_bytes(content + b"x" + seal_of(content))
     assert check_seal(path) is SealState.BROKEN
+
+
+def resealed(path):
+    """Seal a file that was changed by hand, as somebody might who wants it to be believed."""
+    seal_file(path)
+
+
+def link_to(target):
+    return lambda root: root.__setitem__("link", target)
+
+
+TRICKS = {
+    "a link to another file": link_to(h5py.ExternalLink("/etc/passwd", "/")),
+    "a link to another name": link_to(h5py.SoftLink("/group/numbers")),
+    "data in another file": lambda root: root.create_dataset("x", (3,), "f8", external="/dev/zero"),
+    "data of which there is none": lambda root: root.create_dataset("x", (10**12,), "f8", chunks=(10**6,)),
+}
+
+
+@pytest.mark.parametrize("what", TRICKS)
+def test_a_part_that_reaches_outside_itself_is_refused(what, part):
+    with h5py.File(part, "r+") as root:
+        TRICKS[what](root)
+    resealed(part)
+    assert check_seal(part) is SealState.WHOLE
+    with pytest.raises(LedgerError, match="do not trust this file"), open_part(part, verify=True):
+        pass

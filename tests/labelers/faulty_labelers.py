@@ -25,6 +25,7 @@ class Fault(IntEnum):
     NOT_CONVERGED = 10
     REPORT = 11
     SLOW = 12
+    HUNGRY = 13
 
 
 def report():
@@ -57,6 +58,8 @@ def misbehave(fault):
                 time.sleep(3600.0)
         case Fault.SLOW:
             time.sleep(0.3)
+        case Fault.HUNGRY:
+            np.ones(2**28)
         case Fault.FLOOD:
             for _ in range(2000):
                 os.write(1, b"x" * 1000)

@@ -194,6 +194,26 @@ def test_a_worker_killed_between_two_calls_costs_no_frame(faulty):
         assert_right(pool.label([frame], time_limit_s=10.0)[0], frame)
 
 
+def test_workers_are_replaced_before_a_leak_grows_large(faulty, monkeypatch):
+    monkeypatch.setattr("labelers.pool._LABELS_PER_WORKER", 2)
+    frames, pids = [frame_with() for _ in range(5)], set()
+    with LabelPool(CONFIG, workers=1, factory=faulty) as pool:
+        outcomes = pool.label(frames, time_limit_s=10.0, record=lambda *_: pids.update(pool.worker_pids))
+    for outcome, frame in zip(outcomes, frames, strict=True):
+        assert_right(outcome, frame)
+    assert len(pids) == 3
+
+
+def test_a_frame_that_wants_more_memory_than_allowed_is_a_failure(faulty):
+    limited = CONFIG.model_copy(update={"memory_limit_mib": 1024})
+    hungry, frame = frame_with(Fault.HUNGRY), frame_with()
+    with LabelPool(limited, workers=1, factory=faulty) as pool:
+        failed, sound = pool.label([hungry, frame], time_limit_s=20.0)
+    assert not failed.ok
+    assert "MemoryError" in failed.message or "memory_limit_mib is 1024" in failed.message
+    assert_right(sound, frame)
+
+
 def test_a_worker_killed_from_outside_while_labelling_costs_no_frame(faulty):
     frame = frame_with(Fault.SLOW)
     with LabelPool(CONFIG, workers=1, factory=faulty) as pool:

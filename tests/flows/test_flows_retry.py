@@ -1,0 +1,48 @@
+"""Labels that failed for a reason that has gone away are tried again, and the campaign goes on as if nothing was."""
+
+from pathlib import Path
+
+import pytest
+from flow_runs import TINY, CommandLine
+
+HERE = Path(__file__).parent
+CONFIG = TINY.replace(
+    "labels: {backend: tblite, chunk_frames: 20}",
+    "labels: {backend: ase, ase_calculator: 'failing_calculator:FailingTBLite', "
+    "ase_parameters: {method: GFN2-xTB, verbosity: 0}, chunk_frames: 20}",
+).replace("max_iterations: 2", "max_iterations: 1")
+
+
+@pytest.fixture
+def command_line(prefect_server, tmp_path):
+    environment = {**prefect_server, "PYTHONPATH": str(HERE), "BROKEN": str(tmp_path / "broken")}
+    (tmp_path / "campaign.yaml").write_text(CONFIG)
+    return CommandLine(environment, tmp_path)
+
+
+def test_failed_initial_labels_are_tried_again(command_line):
+    broken = command_line.directory / "broken"
+    assert command_line("run", "campaign.yaml", "--dir", "sound").returncode in (0, 3)
+    broken.touch()
+    answer = command_line("run", "campaign.yaml", "--dir", "failed")
+    assert answer.returncode == 2
+    assert "initial labels failed, most as `backend_error`" in answer.stderr
+    assert "--retry-failed-labels` computes them again" in answer.stderr
+    failed = command_line.status("failed")["label_failures"]
+    assert failed > 0
+    broken.unlink()
+    assert command_line("resume", "failed").returncode == 2  # a recorded failure stays one until it is asked for
+    answer = command_line("resume", "failed", "--retry-failed-labels")
+    assert answer.returncode in (0, 3), answer.stderr
+    assert "failed labels of the initial set are tried again" in answer.stderr
+    sound, retried = command_line.status("sound"), command_line.status("failed")
+    assert retried["label_failures"] == 0
+    assert retried["dataset_digest"] == sound["dataset_digest"]
+    assert command_line("verify", "failed").returncode == 0
+
+
+def test_there_must_be_something_to_try_again(finished):
+    command_line, directory, _ = finished
+    answer = command_line("resume", directory, "--retry-failed-labels")
+    assert answer.returncode == 2
+    assert "the newest of this campaign, has failed" in answer.stderr
