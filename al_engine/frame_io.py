@@ -1,8 +1,8 @@
 """Frames in HDF5: ragged arrays concatenated over atoms, one row per frame for the rest.
 
 Layout of a group with M frames and T atoms in all: `n_atoms` (M,), `numbers` (T,), `positions` (T, 3) Å,
-`cell` (M, 3, 3) Å, `pbc` (M, 3), `charge` (M,), `unpaired_electrons` (M,); labelled frames add `energy` (M,) eV and
-`forces` (T, 3) eV/Å.
+`cell` (M, 3, 3) Å, `pbc` (M, 3), `charge` (M,), `unpaired_electrons` (M,); labelled frames add `energy` (M,) eV,
+`forces` (T, 3) eV/Å and `frame_hash` (M, 32), the SHA-256 of each frame's content.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ PER_FRAME: Columns = {
 }
 LABELS_PER_ATOM: Columns = {"forces": ((3,), "f8")}
 LABELS_PER_FRAME: Columns = {"energy": ((), "f8")}
+FRAME_HASH = "frame_hash"
 
 
 def write_frames(group: h5py.Group, frames: Sequence[Frame]) -> None:
@@ -45,6 +46,8 @@ def write_labelled(group: h5py.Group, labelled: Sequence[LabelledFrame]) -> None
     write_frames(group, [item.frame for item in labelled])
     _write(group, "energy", np.array([item.energy for item in labelled]), "f8")
     _write(group, "forces", np.concatenate([np.empty((0, 3)), *(item.forces for item in labelled)]), "f8")
+    hashes = b"".join(bytes.fromhex(item.content_hash()) for item in labelled)
+    _write(group, FRAME_HASH, np.frombuffer(hashes, dtype="u1").reshape(-1, 32), "u1")
 
 
 def _write(group: h5py.Group, name: str, array: np.ndarray, dtype: str) -> None:
@@ -88,6 +91,17 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
         LabelledFrame(frame=frame, energy=energy, forces=arrays["forces"][start:stop])
         for frame, energy, (start, stop) in zip(frames, arrays["energy"], bounds, strict=True)
     ]
+
+
+def read_frame_hashes(group: h5py.Group) -> bytes:
+    """The content hashes of a group's labelled frames, one after the other; 32 bytes each.
+
+    Raises:
+        LedgerError: As `read_frames`.
+    """
+    if FRAME_HASH in group:
+        return bytes(group[FRAME_HASH][()].tobytes())
+    return b"".join(bytes.fromhex(item.content_hash()) for item in read_labelled(group))  # an older file's
 
 
 def _read(group: h5py.Group, per_atom: Columns, per_frame: Columns) -> tuple[dict[str, Any], list[tuple[int, int]]]:

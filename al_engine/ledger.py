@@ -27,8 +27,16 @@ from al_engine.config_io import load_config, refuse_changes, validate_config
 from al_engine.config_text import config_text
 from al_engine.disk import disk_error, write_file
 from al_engine.errors import InputError, LedgerError
-from al_engine.frame_io import LABELS_PER_ATOM, LABELS_PER_FRAME, PER_ATOM, PER_FRAME, UNITS, read_labelled
-from al_engine.frames import LabelledFrame, dataset_digest
+from al_engine.frame_io import (
+    LABELS_PER_ATOM,
+    LABELS_PER_FRAME,
+    PER_ATOM,
+    PER_FRAME,
+    UNITS,
+    read_frame_hashes,
+    read_labelled,
+)
+from al_engine.frames import LabelledFrame, digest_of_hashes
 from al_engine.parts import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, part_key, write_part
 from al_engine.records import IterationRecord
 from al_engine.seal import SealState, check_seal
@@ -108,6 +116,7 @@ class Ledger:
         self.directory = directory
         self.config = config
         self._index_lock = threading.Lock()  # stages finish in several threads of the one writing process
+        self._read: dict[Path, tuple[tuple[int, int], Part]] = {}
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -184,7 +193,16 @@ class Ledger:
         Raises:
             LedgerError: If one can't be read.
         """
-        return [Part.load(path) for path in sorted(self.parts_directory.glob("*.h5"))]
+        return [self._load(path) for path in sorted(self.parts_directory.glob("*.h5"))]
+
+    def _load(self, path: Path) -> Part:
+        """A part that is not opened again as long as its file is the same."""
+        status = path.stat()
+        same = (status.st_mtime_ns, status.st_size)
+        known = self._read.get(path)
+        if known is None or known[0] != same:
+            known = self._read[path] = same, Part.load(path)
+        return known[1]
 
     def find(self, name: str, key: str) -> Part | None:
         """The finished part of that name, or None if the stage has to be computed.
@@ -259,9 +277,21 @@ class Ledger:
                 labelled += read_labelled(root["labelled"])
         return labelled
 
+    def dataset_size(self) -> int:
+        """Labelled frames, test set not counted."""
+        size = 0
+        for part in self.dataset_parts():
+            with open_part(part.path) as root:
+                size += len(root["labelled/n_atoms"])
+        return size
+
     def dataset_digest(self) -> str:
-        """SHA-256 over the labelled frames' content in order."""
-        return dataset_digest(self.dataset())
+        """SHA-256 over the labelled frames' content in order: `frames.dataset_digest` of `dataset()`."""
+        hashes = []
+        for part in self.dataset_parts():
+            with open_part(part.path) as root:
+                hashes.append(read_frame_hashes(root["labelled"]))
+        return digest_of_hashes(hashes)
 
     def label_parts(self, iteration: int | None) -> list[Path]:
         """Files with the labels of an iteration in order; None: of the initial set."""

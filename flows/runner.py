@@ -10,6 +10,7 @@ from prefect.states import Crashed
 from al_engine.ledger import Ledger
 from flows.campaign import campaign_flow
 from flows.context import session
+from flows.watchdog import watch_for_dead_runs
 
 
 def run_flow(ledger: Ledger) -> None:
@@ -20,6 +21,7 @@ def run_flow(ledger: Ledger) -> None:
         Exception: Whatever a task raised.
     """
     directory = str(ledger.directory.resolve())
+    watch_for_dead_runs()
     close_dead_runs(ledger.config.name, directory)
     try:
         with prefect.tags(f"campaign:{ledger.config.name}"):

@@ -26,6 +26,7 @@ QUIET_SETTINGS: Mapping[str, str] = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal has our own progress and errors
     "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s, the least Prefect takes; see flows.watchdog
 }
 """Settings of the server and of the client; what the user has set wins."""
 

@@ -29,7 +29,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
         "state": _state(directory, begun=bool(parts), finished=verdict is not None),
         "verdict": None if verdict is None else verdict.kind.value,
         "evidence": None if verdict is None else verdict.evidence,
-        "dataset_size": len(ledger.dataset()),
+        "dataset_size": ledger.dataset_size(),
         "dataset_digest": ledger.dataset_digest() if has_dataset else None,
         "label_failures": ledger.label_failures(),
         "last_part": max(parts, key=lambda part: part.path.stat().st_mtime).name if parts else None,

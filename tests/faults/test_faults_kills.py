@@ -3,22 +3,16 @@
 import random
 
 import pytest
-from flow_runs import CommandLine, prefect_server_at
+from flow_runs import CommandLine
 from kills import Trial, compare, strike_all, undisturbed
 
 BLOWS = 20
 SEED = 20
 
 
-@pytest.fixture(scope="module")
-def command_line(tmp_path_factory):
-    with prefect_server_at(tmp_path_factory.mktemp("prefect")) as environment:
-        yield CommandLine(environment, tmp_path_factory.mktemp("kills"))
-
-
-@pytest.mark.xdist_group("faults")
 @pytest.mark.timeout(900)
-def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(command_line):
+def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(prefect_server, tmp_path):
+    command_line = CommandLine(prefect_server, tmp_path)
     alone = undisturbed(command_line, command_line.directory / "alone")
     rng, struck = random.Random(SEED), []
     for number in range(3):  # a campaign may end before it has met all of its points

@@ -1,0 +1,206 @@
+"""The ledger of a campaign of a million sampled frames and a hundred thousand labels: what each operation takes.
+
+    python benchmarks/ledger.py --json
+    python benchmarks/ledger.py --shares 0.01 0.1
+
+Frames of 120 atoms are made up; files are written, linked, verified and read by the engine itself, as a campaign does,
+at several shares of the full size: what grows faster than linearly shows.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from al_engine.config import CampaignConfig
+from al_engine.config_io import validate_config
+from al_engine.frame_io import write_frames, write_labelled
+from al_engine.frames import Frame, LabelledFrame
+from al_engine.ledger import Ledger, Part
+from al_engine.parts import write_part
+from al_engine.presets import PRESETS, merged
+from al_engine.records import IterationRecord, TemperatureRecord
+from al_engine.selection import Counts, Fate
+from al_engine.streamed import append_rows, growing
+from machine import circumstances, versions
+from tables import number, table
+
+ATOMS, SAMPLED, LABELS, ITERATIONS = 120, 1_000_000, 100_000, 20
+SHARES = (0.01, 0.1, 1.0)
+KELVINS = (300.0, 500.0, 700.0, 900.0)
+BLOCK = 1000
+OPERATIONS = ("status", "verify", "load", "resume")
+
+
+def config() -> CampaignConfig:
+    """Any campaign's."""
+    return validate_config(merged({"name": "large", "system": {"smiles": "C"}}, PRESETS["quick"]), source="benchmark")
+
+
+def build(directory: Path, share: float, seed: int) -> dict[str, float]:
+    """A campaign directory of a share of the full size; returns seconds of what a campaign does at its end."""
+    rng = np.random.default_rng(seed)
+    ledger = Ledger(directory, config())
+    ledger.write_config()
+    ledger.begin()
+    per_iteration = round(share * LABELS / ITERATIONS)
+    _stage(ledger, "initial-dataset", lambda root: write_labelled(root.create_group("labelled"), _labelled(rng, 10)))
+    size, seconds = 10, 0.0
+    for iteration in range(ITERATIONS):
+        sampled = round(share * SAMPLED / ITERATIONS / len(KELVINS))
+        for kelvin in KELVINS:
+            _sample(ledger, f"iter{iteration:03d}-sample-{kelvin:g}K", sampled, rng)
+        labelled = _labelled(rng, per_iteration)
+        size += per_iteration
+        start = time.perf_counter()
+        _append(ledger, iteration, labelled, sampled=sampled * len(KELVINS), size=size)
+        seconds = time.perf_counter() - start
+    return {"append": seconds}
+
+
+def _stage(ledger: Ledger, name: str, fill: Callable[[Any], None]) -> Part:
+    return ledger.stage(name, inputs={}, parents=[], compute=ledger.write(name, fill))
+
+
+def _labelled(rng: np.random.Generator, count: int) -> list[LabelledFrame]:
+    numbers = np.full(ATOMS, 9)
+    return [
+        LabelledFrame(Frame(numbers, rng.normal(size=(ATOMS, 3))), rng.normal(), rng.normal(size=(ATOMS, 3)))
+        for _ in range(count)
+    ]
+
+
+def _sample(ledger: Ledger, name: str, count: int, rng: np.random.Generator) -> None:
+    def compute(path: Path, key: str) -> None:
+        with write_part(path, kind=name, key=key, streamed=True) as root:
+            group = root.create_group("frames")
+            write_frames(group, [])
+            del group["positions"]
+            positions = growing(group, "positions", row=(3,), dtype=np.dtype("<f8"), expected=count * ATOMS)
+            for first in range(0, count, BLOCK):
+                rows = min(BLOCK, count - first)
+                append_rows(positions, rng.normal(size=(rows * ATOMS, 3)))
+            root["deviation_norm"] = rng.random(count)
+            root["stop_reason"] = np.zeros(8, dtype=int)
+
+    ledger.stage(name, inputs={}, parents=[], compute=compute)
+
+
+def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, sampled: int, size: int) -> None:
+    fates = np.full(sampled, Fate.ACCURATE, dtype=np.int8)
+    fates[: len(labelled)] = Fate.LABELLED
+    counts = Counts(sampled, sampled - len(labelled), len(labelled), 0)
+    record = IterationRecord(
+        iteration=iteration,
+        temperatures=(TemperatureRecord(300.0, counts, float(sampled), 8, 0),),
+        labelled=len(labelled),
+        label_failures=0,
+        dataset_size=size,
+        error_before_training_mev_per_ang=1.0,
+        test_force_mae_mev_per_ang=1.0,
+        test_energy_mae_mev_per_atom=1.0,
+    )
+
+    def fill(root: Any) -> None:
+        write_labelled(root.create_group("labelled"), labelled)
+        root["fate"] = fates
+        root.attrs.update(record=record.to_json(), iteration_seconds=1.0)
+
+    _stage(ledger, f"iter{iteration:03d}-append", fill)
+
+
+def operate(directory: Path, operation: str) -> None:
+    """One operation, in a process of its own."""
+    if operation == "status":
+        from flows.status import campaign_status
+
+        campaign_status(directory)
+    elif operation == "verify":
+        from flows.verify import verify
+
+        answer, text = verify(directory, repaired=False)
+        if not answer["sound"]:
+            raise SystemExit(text)
+    elif operation == "load":
+        if not Ledger.open(directory).dataset():
+            raise SystemExit("no data set")
+    else:  # resume: what it takes to find out that all is done
+        ledger = Ledger.open(directory)
+        ledger.begin()
+        for part in ledger.parts():
+            ledger.find(part.name, part.key)
+
+
+def measured(directory: Path, operation: str) -> dict[str, float]:
+    """Seconds on the clock and peak memory in MiB of one operation."""
+    command = [sys.executable, __file__, "--operate", operation, "--directory", str(directory)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 (this file)
+    found: dict[str, float] = json.loads(answer.stdout)
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="shares of the full size")
+    parser.add_argument("--folder", type=Path, help="where 4 GB may be written; default: the system's temporary one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--operate", choices=OPERATIONS, help=argparse.SUPPRESS)
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.operate:
+        start = time.perf_counter()
+        operate(options.directory, options.operate)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": seconds, "peak_mib": peak}))
+        return
+    rows = []
+    about = {**circumstances(), "versions": versions(("al-engine", "h5py", "numpy"))}
+    for share in options.shares:
+        directory = Path(tempfile.mkdtemp(prefix="al-engine-ledger-", dir=options.folder))
+        try:
+            times = build(directory / "run", share, seed=0)
+            size = sum(path.stat().st_size for path in directory.rglob("*.h5"))
+            row = {
+                "sampled": round(share * SAMPLED),
+                "labels": round(share * LABELS),
+                "bytes": size,
+                "append": {"seconds": times["append"]},
+            }
+            rows.append(row | {name: measured(directory / "run", name) for name in OPERATIONS})
+        finally:
+            shutil.rmtree(directory)
+    result = {"ledger": rows, "about": about}
+    print(json.dumps(result, indent=1) if options.json else ledger_table(result))
+
+
+def ledger_table(result: Any) -> str:
+    """The operations by size."""
+    head = ["sampled frames", "labels", "GB", *(f"{name}, s (MiB)" for name in ("append", *OPERATIONS))]
+    rows = [
+        [
+            f"{row['sampled']:,}",
+            f"{row['labels']:,}",
+            number(row["bytes"] / 1e9),
+            *(
+                f"{row[name]['seconds']:.2f}" + (f" ({row[name]['peak_mib']:.0f})" if "peak_mib" in row[name] else "")
+                for name in ("append", *OPERATIONS)
+            ),
+        ]
+        for row in result["ledger"]
+    ]
+    return table(head, rows)
+
+
+if __name__ == "__main__":
+    main()
