@@ -14,6 +14,7 @@ from al_engine.frame_io import read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
+from labelers.cache import LabelCache
 from labelers.chunk import label_chunk
 from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
@@ -54,9 +55,14 @@ def write_label_part(
     min_distance_ang: float,
     min_contact_factor: float,
     progress: Progress,
+    cache: LabelCache | None = None,
 ) -> None:
-    """Label a chunk of frames and publish it as a part; labels finished before a kill are taken from its journal."""
+    """Label a chunk of frames and publish it as a part.
+
+    Labels finished before a kill are taken from its journal, those of the same frames and level from the cache.
+    """
     start = time.perf_counter()
+    cached = {} if cache is None else cache.find(frames)
     with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
         outcomes = label_chunk(
             pool,
@@ -64,10 +70,12 @@ def write_label_part(
             config,
             min_distance_ang=min_distance_ang,
             min_contact_factor=min_contact_factor,
-            done=journal.done,
+            done=cached | journal.done,
             record=journal.record,
             progress=progress,
         )
+        if cache is not None:
+            cache.keep(outcome for index, outcome in enumerate(outcomes) if index not in cached)
         with write_part(path, kind=path.stem, key=key) as root:
             write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
             root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")

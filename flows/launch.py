@@ -22,6 +22,7 @@ from flows.retry import retry_failed_labels
 from flows.server import Server, ensure_server
 from flows.stages import Campaign
 from flows.workers import ComputePool
+from labelers.cache import LabelCache
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
 from labelers.registry import level_of_theory, resolve_backend
@@ -32,6 +33,7 @@ from samplers.system import System, build_system, cluster_of
 
 RUNS = Path("runs")
 INPUTS = "inputs"
+LABEL_CACHE = "labels.sqlite"
 START = f"{INPUTS}/start.h5"
 """Copies of the members that training starts from."""
 
@@ -248,10 +250,17 @@ def opened(ledger: Ledger, display: Display, *, retry: bool = False) -> Iterator
         with (
             ComputePool(compute_workers) as compute,
             LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
+            LabelCache(label_cache_path(ledger), level) as cache,
         ):
-            campaign = Campaign(ledger, compute=compute, label_pool=label_pool, level=level, device=device)
+            campaign = Campaign(ledger, compute=compute, label_pool=label_pool, level=level, device=device, cache=cache)
             campaign.refuse_other_level()
             yield Session(campaign=campaign, display=display)
+
+
+def label_cache_path(ledger: Ledger) -> Path:
+    """Where labels are kept beside the parts: the campaign's own file, or one that it shares with others."""
+    shared = ledger.config.execution.label_cache
+    return ledger.directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
 
 
 def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Verdict:

@@ -28,6 +28,7 @@ from flows.labelling import Labels, chunks, read_labels, refuse_other_level, wri
 from flows.sampled import COMPLETED, temperature_records, trusted_mev_per_ang
 from flows.scoring import assess
 from flows.workers import ComputePool
+from labelers.cache import LabelCache
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
 from models.member_files import members_hash
@@ -42,15 +43,24 @@ class Campaign:
         label_pool: Workers that label.
         level: What the labels are.
         device: `cpu` or `cuda`.
+        cache: Labels there are already, of other campaigns too.
     """
 
     def __init__(
-        self, ledger: Ledger, *, compute: ComputePool, label_pool: LabelPool, level: LevelOfTheory, device: str
+        self,
+        ledger: Ledger,
+        *,
+        compute: ComputePool,
+        label_pool: LabelPool,
+        level: LevelOfTheory,
+        device: str,
+        cache: LabelCache | None = None,
     ) -> None:
         self.ledger = ledger
         self.config = ledger.config
         self.level = level
         self._compute, self._label_pool, self._device = compute, label_pool, device
+        self._cache = cache
 
     @property
     def workers(self) -> int:
@@ -280,6 +290,7 @@ class Campaign:
                 min_distance_ang=self.config.selection.min_distance_ang,
                 min_contact_factor=self.config.selection.min_contact_factor,
                 progress=progress,
+                cache=self._cache,
             )
 
         part = self.ledger.stage(name, inputs=inputs, parents=[self._part(source)], compute=compute)

@@ -26,3 +26,10 @@ class ExecutionConfig(Section):
             "in a minute. `auto`: kernels on a CPU, on a GPU the graph where a run is long enough. `off`: plain torch."
         ),
     )
+    label_cache: str | None = Field(
+        None,
+        description=(
+            "File of labels that campaigns share, such as `~/labels.sqlite`: a frame labelled once at some level of "
+            "theory is not labelled again. null: the campaign's own file, `labels.sqlite` in its directory."
+        ),
+    )

@@ -153,7 +153,9 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     if not _is_there(path, key):
         _, workers = worker_counts(config, subject.device)
         with LabelPool(config.labels, workers=workers, periodic=periodic) as pool, display.step("label") as progress:
-            write_label_part(path, key, pool, frames, config=config.labels, level=level, progress=progress, **gate)
+            write_label_part(
+                path, key, pool, frames, config=config.labels, level=level, progress=progress, cache=None, **gate
+            )
     return read_labels([path])
 
 
