@@ -8,7 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint types format benchmark benchmark-growth benchmark-iteration docs clean
+.PHONY: help install demo test faults fuzz lint types format benchmark benchmark-growth benchmark-iteration docs clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: install  ## Run the whole test suite, on two cores
 
 faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (40 minutes)
 	@$(BIN)/python tests/faults/many_kills.py --blows 200
+
+fuzz: install  ## Feed the readers with rubbish for ten minutes
+	@$(BIN)/python tests/faults/fuzz.py
 
 lint: install  ## Check style, and that imports point one way
 	@$(BIN)/ruff check
