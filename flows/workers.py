@@ -6,16 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from al_engine.child_process import die_with_parent
 from al_engine.errors import ResumableError
 from al_engine.protocols import Progress, silent
 
+RELAY_S = 5.0
+"""How long to wait for the last messages of workers that end."""
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -79,60 +81,32 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-class ComputePool:
-    """Runs jobs, functions that take keyword arguments and a `progress`, in worker processes.
+class _Crew:
+    """Workers that are started together, with a queue of their own: one that is killed may leave it locked."""
 
-    Args:
-        workers: How many at a time.
-    """
-
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, watchers: Mapping[int, Progress]) -> None:
         context = multiprocessing.get_context("spawn")
-        self.workers = workers
         self._messages = context.SimpleQueue()
-        self._watchers: dict[int, Progress] = {}
-        self._executor = ProcessPoolExecutor(
+        self._watchers = watchers
+        self.executor = ProcessPoolExecutor(
             workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), self._messages)
         )
-        self._next_id = iter(range(2**62))
-        self._relay = threading.Thread(target=self._relay_progress, name="progress", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Start the workers from this thread: the kernel kills them when the thread that started them ends."""
         with one_thread_each():
-            for _ in range(self.workers):
-                self._executor.submit(_warm_up)
+            for _ in range(workers):
+                self.executor.submit(_warm_up)
+        self._relay = threading.Thread(target=self._relay_progress, name="progress", daemon=True)
         self._relay.start()
-        return self
-
-    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
-        if exc_type is not None:  # an interrupt must not wait for jobs of many minutes
-            self.kill()
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        self._messages.put(None)
-        self._relay.join()
 
     def kill(self) -> None:
-        """Kill the workers; whoever waits for a job gets its `ResumableError`."""
-        for process in list((self._executor._processes or {}).values()):  # noqa: SLF001 (no public way before 3.14)
+        """Kill the workers."""
+        for process in list((self.executor._processes or {}).values()):  # noqa: SLF001 (no public way before 3.14)
             process.kill()
 
-    def run(self, job: Callable[..., Any], *, progress: Progress = silent, **arguments: Any) -> Any:
-        """Run one job and wait for it; call from several threads to use several workers.
-
-        Raises:
-            ResumableError: If the worker died (out of memory, killed).
-        """
-        job_id = next(self._next_id)
-        self._watchers[job_id] = progress
-        try:
-            return self._executor.submit(_run, job, job_id, arguments).result()
-        except BrokenProcessPool:
-            raise ResumableError(
-                "a worker process died (killed, or out of memory). Nothing finished is lost: `al-engine resume` goes on"
-            ) from None
-        finally:
-            del self._watchers[job_id]
+    def close(self) -> None:
+        """Wait for what runs, and end the workers."""
+        self.executor.shutdown(wait=True, cancel_futures=True)
+        self._messages.put(None)
+        self._relay.join(RELAY_S)
 
     def _relay_progress(self) -> None:
         while (message := self._messages.get()) is not None:
@@ -140,3 +114,68 @@ class ComputePool:
             watcher = self._watchers.get(job_id)
             if watcher is not None:  # a late message of a finished job
                 watcher(done, total, note)
+
+
+class ComputePool:
+    """Runs jobs, functions that take keyword arguments and a `progress`, in worker processes.
+
+    A job whose worker died is tried once more in new ones: jobs write their parts whole and go on from checkpoints, so
+    that what an operator or a full memory killed costs minutes and not the campaign.
+
+    Args:
+        workers: How many at a time.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._watchers: dict[int, Progress] = {}
+        # The kernel kills a worker with the thread that started it, so one thread of the pool's own starts them all.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute-pool-starter")
+        self._replacing = threading.Lock()
+        self._closed = False
+        self._next_id = iter(range(2**62))
+
+    def __enter__(self) -> Self:
+        self._crew = self._starter.submit(_Crew, self.workers, self._watchers).result()
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        if exc_type is not None:  # an interrupt must not wait for jobs of many minutes
+            self.kill()
+        self._closed = True
+        self._crew.close()
+        self._starter.shutdown()
+
+    def kill(self) -> None:
+        """Kill the workers; whoever waits for a job gets its `ResumableError`."""
+        self._closed = True
+        self._crew.kill()
+
+    def run(self, job: Callable[..., Any], *, progress: Progress = silent, **arguments: Any) -> Any:
+        """Run one job and wait for it; call from several threads to use several workers.
+
+        Raises:
+            ResumableError: If its worker died (out of memory, killed), and another one too.
+        """
+        job_id = next(self._next_id)
+        self._watchers[job_id] = progress
+        try:
+            for _ in range(2):
+                crew = self._crew
+                with suppress(BrokenProcessPool):
+                    return crew.executor.submit(_run, job, job_id, arguments).result()
+                if self._closed:
+                    break
+                self._replace(crew)
+        finally:
+            del self._watchers[job_id]
+        raise ResumableError(
+            "a worker process died (killed, or out of memory). Nothing finished is lost: `al-engine resume` goes on"
+        )
+
+    def _replace(self, broken: _Crew) -> None:
+        """Start new workers in place of broken ones, unless another job has."""
+        with self._replacing:
+            if self._crew is broken and not self._closed:
+                broken.close()
+                self._crew = self._starter.submit(_Crew, self.workers, self._watchers).result()

@@ -29,9 +29,9 @@ from samplers.structure_files import read_frames
 
 BATCH, LIMIT_S = 20, 120
 TOKENS = (
-    *(b"nan", b"inf", b"-1", b"1e999", b"null", b"{}", b"[]", b"''", b"\0", b"\xff", b"\n", b"\t", b": ", b"&a ", b"*a "),
-    *(b"!!python/object:os.system", b"99999999999999999999", b"0x10", b"true", b"- ", b"#", b'"', b"\xc3\xa5", b"Properties="),
-)  # fmt: skip
+    *b"nan inf -1 1e999 null {} [] '' true 0x10 99999999999999999999 # \" Properties= !!python/object:x".split(),
+    *(b"\0", b"\xff", b"\n", b"\t", b": ", b"&a ", b"*a ", b"- ", b"\xc3\xa5"),
+)
 
 
 def seeds(folder: Path) -> dict[str, list[bytes]]:

@@ -1,9 +1,17 @@
-"""What a worker's job reports goes to its parent, and so does what models log meanwhile."""
+"""Workers: what a job reports goes to the parent, and a worker that is killed costs no job."""
 
 import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
 from queue import SimpleQueue
 
-from flows.workers import _Channel, _run
+import pytest
+
+from al_engine.errors import ResumableError
+from flows.workers import ComputePool, _Channel, _run
 
 
 def noisy_job(*, progress, name):
@@ -23,3 +31,63 @@ def test_notes_come_from_progress_and_from_the_log(monkeypatch):
     expected = [(5, 0, 0, "compiling"), (5, 3, 7, "force error 40 meV/Å"), (5, 3, 7, "compiled in 42 s")]
     assert [messages.get() for _ in expected] == expected
     assert messages.empty()
+
+
+def fatal_job(*, progress, folder, deaths):
+    """Kill this worker as often as told, then return its process id."""
+    del progress
+    for number in range(deaths):
+        try:
+            (Path(folder) / f"death{number}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def slow_job(*, progress, seconds):
+    progress(1, 2)
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_a_job_whose_worker_is_killed_is_done_by_another(tmp_path):
+    with ComputePool(2) as pool:
+        first = pool.run(slow_job, seconds=0.0)
+        assert pool.run(fatal_job, folder=str(tmp_path), deaths=1) != first
+        assert pool.run(slow_job, seconds=0.0) > 0
+
+
+def test_a_job_that_kills_every_worker_ends_the_campaign_resumable(tmp_path):
+    with ComputePool(1) as pool, pytest.raises(ResumableError, match="a worker process died"):
+        pool.run(fatal_job, folder=str(tmp_path), deaths=10)
+
+
+def test_jobs_side_by_side_survive_the_death_of_one_s_worker(tmp_path):
+    """The executor kills all its workers when one dies."""
+    done, seen = {}, []
+    with ComputePool(2) as pool:
+
+        def work(name, job, **arguments):
+            done[name] = pool.run(job, progress=lambda *place: seen.append(place), **arguments)
+
+        threads = [
+            threading.Thread(target=work, args=("slow", slow_job), kwargs={"seconds": 2.0}),
+            threading.Thread(target=work, args=("fatal", fatal_job), kwargs={"folder": str(tmp_path), "deaths": 1}),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert set(done) == {"slow", "fatal"}
+    assert (1, 2, "") in seen
+
+
+def test_killed_on_purpose_nothing_is_started_again():
+    with ComputePool(1) as pool:
+        pool.run(slow_job, seconds=0.0)
+        threading.Timer(0.5, pool.kill).start()
+        start = time.monotonic()
+        with pytest.raises(ResumableError):
+            pool.run(slow_job, seconds=60.0)
+        assert time.monotonic() - start < 10.0
