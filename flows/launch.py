@@ -34,6 +34,8 @@ from samplers.system import System, build_system, cluster_of
 RUNS = Path("runs")
 INPUTS = "inputs"
 LABEL_CACHE = "labels.sqlite"
+SERVER_RESTARTS = 3
+"""How often a run goes on with a new Prefect server after the one it had is gone."""
 START = f"{INPUTS}/start.h5"
 """Copies of the members that training starts from."""
 
@@ -270,17 +272,26 @@ def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Ve
         AlEngineError: With a message for the user: wrong input, a lost worker, a full disk.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; everything finished is on disk.
     """
-    with opened(ledger, display, retry=retry) as current:
-        server = ensure_server()
-        _announce(server, ledger, display)
-        from flows.runner import run_flow  # imports Prefect, which reads the settings that ensure_server made
+    restarts = 0
+    while True:
+        with opened(ledger, display, retry=retry and restarts == 0) as current:
+            server = ensure_server()
+            _announce(server, ledger, display)
+            from flows.runner import ServerLostError, run_flow  # imports Prefect, which reads what ensure_server set
 
-        with in_session(current), display:
-            run_flow(ledger)
-        verdict = ledger.verdict()
-    if verdict is None:
-        raise RuntimeError(f"{ledger.directory}: the flow ended without a verdict")
-    return verdict
+            try:
+                with in_session(current), display:
+                    run_flow(ledger)
+            except ServerLostError as error:
+                restarts += 1
+                if restarts > SERVER_RESTARTS:
+                    raise
+                display.say(f"[yellow]{error}; starting it and going on")
+                continue
+            verdict = ledger.verdict()
+        if verdict is None:
+            raise RuntimeError(f"{ledger.directory}: the flow ended without a verdict")
+        return verdict
 
 
 def _announce(server: Server, ledger: Ledger, display: Display) -> None:

@@ -1,16 +1,25 @@
 """Running the campaign flow in this process, and tidying up what killed runs left in Prefect's database."""
 
+import os
+
+import httpx
 import prefect
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.states import Crashed
 
+from al_engine.errors import AlEngineError, ResumableError
 from al_engine.ledger import Ledger
 from flows.campaign import campaign_flow
 from flows.context import session
+from flows.server import server_answers
 from flows.watchdog import watch_for_dead_runs
+
+
+class ServerLostError(ResumableError):
+    """The Prefect server is gone, or answers with errors only."""
 
 
 def run_flow(ledger: Ledger) -> None:
@@ -18,8 +27,30 @@ def run_flow(ledger: Ledger) -> None:
 
     Raises:
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM.
+        ServerLostError: If the server was lost on the way; the campaign's stages are as they were.
         Exception: Whatever a task raised.
     """
+    try:
+        _run_flow(ledger)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+        raise _lost(error) from error
+    except AlEngineError:
+        raise
+    except Exception as error:
+        if not server_answers():
+            raise _lost(error) from error
+        raise
+
+
+def _lost(error: Exception) -> ServerLostError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ServerLostError(
+        f"the Prefect server at {os.environ['PREFECT_API_URL']} does not answer as it should ({reason}). Nothing "
+        "finished is lost: restart it, or let `al-engine resume` start one"
+    )
+
+
+def _run_flow(ledger: Ledger) -> None:
     directory = str(ledger.directory.resolve())
     watch_for_dead_runs()
     close_dead_runs(ledger.config.name, directory)

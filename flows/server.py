@@ -105,6 +105,11 @@ def _answers(api_url: str) -> bool:
         return False
 
 
+def server_answers() -> bool:
+    """Whether the server that `ensure_server` found or started still answers."""
+    return _answers(os.environ["PREFECT_API_URL"])
+
+
 def _in_use(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)
