@@ -167,18 +167,20 @@ def refuse_tricks(root: h5py.File) -> None:
     Raises:
         LedgerError: If it has a link to another file or name, data in another file, or data sets larger than itself.
     """
-    path, size = Path(root.filename), Path(root.filename).stat().st_size
+    size = Path(root.filename).stat().st_size
 
-    def look_at_link(name: str, link: Any) -> None:
-        if not isinstance(link, h5py.HardLink):
-            raise LedgerError(f"{path}:{name} is a link to somewhere else, which no part has; do not trust this file")
+    # What these return ends the visit; an exception must not pass through HDF5's own code.
+    def leaves(name: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else f"{name} is a link to somewhere else, which no part has"
 
-    def look_at_object(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    def claims(name: str, item: h5py.Group | h5py.Dataset) -> str | None:
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual or item.nbytes > size):
-            raise LedgerError(f"{path}:{name} claims data that the file does not hold; do not trust this file")
+            return f"{name} claims data that the file does not hold"
+        return None
 
-    root.visititems_links(look_at_link)
-    root.visititems(look_at_object)
+    trick = root.visititems_links(leaves) or root.visititems(claims)
+    if trick is not None:
+        raise LedgerError(f"{root.filename}:{trick}; do not trust this file")
 
 
 def _seal_of(path: Path) -> SealState | None:

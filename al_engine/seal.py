@@ -55,7 +55,7 @@ def check_seal(path: Path) -> SealState:
             digest.update(block)
             left -= len(block)
         seal = handle.read()
-    if not seal.startswith(MARK):
+    if len(seal) < SEAL_BYTES or not seal.startswith(MARK):
         return SealState.ABSENT
     return SealState.WHOLE if seal == _seal(digest) else SealState.BROKEN
 

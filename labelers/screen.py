@@ -21,6 +21,9 @@ LAST_ELEMENT = 118
 SEARCH_ANG = 3.0
 """Cells of the neighbour search are no smaller, or there are many more of them than atoms."""
 
+LARGEST_EXTENT_ANG, FARTHEST_ANG = 1e5, 1e8
+"""No frame is larger, or farther from the origin: neighbour searches fail, and digits are lost."""
+
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54)
 
 
@@ -94,6 +97,9 @@ def screen_system(
     if not np.isfinite(frame.positions).all():
         atom = int(np.argwhere(~np.isfinite(frame.positions))[0, 0])
         return f"atom {atom} has a position that is not finite"
+    extent, farthest = np.ptp(frame.positions, axis=0).max(), np.abs(frame.positions).max()
+    if extent > LARGEST_EXTENT_ANG or farthest > FARTHEST_ANG:
+        return f"atoms are up to {extent:.3g} Å apart and {farthest:.3g} Å from the origin"
     outside = np.flatnonzero((frame.numbers < 1) | (frame.numbers > max_atomic_number))
     if outside.size:
         atom = int(outside[0])

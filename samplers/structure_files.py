@@ -7,6 +7,9 @@ import numpy as np
 from al_engine.errors import InputError
 from al_engine.frames import Frame
 
+FARTHEST_ANG = 1e5
+"""A frame reaches no farther: neighbour searches fail at extents that no system has."""
+
 
 def read_frames(path: Path) -> list[Frame]:
     """All frames of a file in any format ASE reads; charge and unpaired_electrons from each frame's `info`, else 0.
@@ -36,6 +39,8 @@ def read_frames(path: Path) -> list[Frame]:
             raise InputError(f"{where} has no atoms")
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             raise InputError(f"{where} has positions or a cell that are not finite numbers")
+        if np.abs(atoms.positions).max() > FARTHEST_ANG:
+            raise InputError(f"{where} has atoms {np.abs(atoms.positions).max():.3g} Å from the origin; are they in Å?")
         if atoms.pbc.any() and atoms.cell.rank < 3:  # noqa: PLR2004 -- three dimensions
             raise InputError(f"{where} is periodic but has no full cell")
         try:

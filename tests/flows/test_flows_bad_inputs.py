@@ -140,6 +140,7 @@ STRUCTURES = {
     "words.xyz": b"1\n\nO zero zero zero\n",
     "nan.xyz": b"1\n\nO nan 0 0\n",
     "infinite.xyz": b"2\n\nO 0 0 0\nO inf 0 0\n",
+    "far.xyz": b"3\n\nO 0 0 0\nH 0.96 0 0\nH 1e300 0 0\n",
     "uranium.xyz": b"2\n\nU 0 0 0\nO 2 0 0\n",
     "clash.xyz": b"2\n\nO 0 0 0\nO 0.1 0 0\n",
     "same.xyz": b"2\n\nO 0 0 0\nO 0 0 0\n",

@@ -28,7 +28,7 @@ def test_every_rung_converges_to_the_same_label(backend, rung, name, molecules):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_too_few_cycles_are_rescued_by_more(backend, molecules):
-    few = labeler(backend, cycles=6)
+    few = labeler(backend, cycles=8)
     with pytest.raises(LabelError):
         few.label(molecules["ethanol"])
     energy, forces, rung = label_or_rescue(few, molecules["ethanol"])
@@ -65,7 +65,7 @@ def test_only_what_did_not_converge_is_tried_again(molecules):
 
 
 def test_the_rung_comes_back_from_the_workers(molecules):
-    config = LabelsConfig(backend="tblite", max_scf_iterations=6)
+    config = LabelsConfig(backend="tblite", max_scf_iterations=8)
     with LabelPool(config, workers=1) as pool:
         (outcome,) = label_chunk(pool, [molecules["ethanol"]], config, min_distance_ang=0.5)
     assert outcome.ok
