@@ -37,9 +37,9 @@ from al_engine.frame_io import (
     read_labelled,
 )
 from al_engine.frames import LabelledFrame, digest_of_hashes
-from al_engine.parts import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, part_key, write_part
+from al_engine.parts import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, part_key, seal_state, write_part
 from al_engine.records import IterationRecord
-from al_engine.seal import SealState, check_seal
+from al_engine.seal import SealState
 from al_engine.verdict import Verdict, VerdictKind
 
 CONFIG_FILE = "campaign.yaml"
@@ -361,7 +361,7 @@ def open_index(path: Path) -> Iterator[h5py.File]:
         LedgerError: If it is missing, damaged or none of ours.
     """
     fix = "delete it and resume: it is rebuilt from parts/"
-    if check_seal(path) is SealState.BROKEN:
+    if seal_state(path) is SealState.BROKEN:
         raise LedgerError(f"{path}: its bytes are not those that were written; {fix}")
     with open_hdf5(path, fix=fix) as root:
         if "config_json" not in root.attrs:

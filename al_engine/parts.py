@@ -139,7 +139,7 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
         LedgerError: If the file is missing, damaged, in use, or of a schema this version does not read.
     """
     fix = "move it away and resume to compute it again"
-    seal = _seal_of(path) if verify else None
+    seal = seal_state(path) if verify else None
     if seal is SealState.BROKEN:
         raise LedgerError(f"{path}: its bytes are not those that were written; {fix}")
     with open_hdf5(path, fix=fix) as root:
@@ -183,8 +183,8 @@ def refuse_tricks(root: h5py.File) -> None:
         raise LedgerError(f"{root.filename}:{trick}; do not trust this file")
 
 
-def _seal_of(path: Path) -> SealState | None:
-    """What a part's seal says; None if it can't be read, of which `open_hdf5` says more."""
+def seal_state(path: Path) -> SealState | None:
+    """What a file's seal says; None if the file can't be read, of which `open_hdf5` says more."""
     try:
         return check_seal(path)
     except OSError:

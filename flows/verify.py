@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.lock import is_locked
 from al_engine.protocols import Progress, silent
 from al_engine.verification import Finding, Problem, verify_files, worst_first
 from flows.repair import repair
-from flows.verify_counts import count_findings
+from flows.verify_counts import count_findings, gap_findings
 
 
 def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> tuple[dict[str, Any], str]:
@@ -52,6 +53,10 @@ def _look(directory: Path, progress: Progress) -> tuple[list[Finding], int, int]
     """Findings, the number of sound parts, their bytes."""
     found = verify_files(directory, progress=progress)
     findings = [*found.findings, *count_findings(found.parts)]
+    if not any(finding.file == CONFIG_FILE for finding in findings):
+        known = {finding.file for finding in findings}
+        gaps = gap_findings(found.parts, Ledger.open(directory).config)
+        findings += [finding for finding in gaps if finding.file not in known]
     if is_locked(directory):  # a part is there a moment before it is linked
         findings = [finding for finding in findings if finding.problem is not Problem.OUTDATED]
     return worst_first(findings), len(found.parts), sum(part.path.stat().st_size for part in found.parts.values())

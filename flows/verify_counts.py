@@ -1,9 +1,10 @@
-"""Whether the numbers of a campaign add up: frames sampled, fates, labels, records, the size of the data set."""
+"""Whether a campaign's parts are all there, and their numbers add up: frames sampled, fates, labels, records, sizes."""
 
 from collections.abc import Generator, Iterator, Mapping
 
 import numpy as np
 
+from al_engine.config import CampaignConfig
 from al_engine.ledger import Part
 from al_engine.parts import open_part
 from al_engine.records import IterationRecord
@@ -11,6 +12,44 @@ from al_engine.selection import Fate, count
 from al_engine.verification import Finding, Problem, stage_of
 from flows import names
 from flows.labelling import read_labels
+
+
+def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[Finding]:
+    """Parts that must have been there, because later ones are.
+
+    Args:
+        parts: The sound parts by name.
+        config: The campaign's config.
+    """
+    expected: set[str] = set()
+    iterations = sorted({part.iteration for part in parts.values() if part.iteration is not None})
+    if names.INITIAL_DATASET in parts or iterations:
+        expected.add(names.INITIAL_FRAMES)
+    for iteration in range(iterations[-1] + 1 if iterations else 0):
+        stages = _stages(iteration, config)
+        reached = max((k for k, stage in enumerate(stages) if any(name in parts for name in stage)), default=-1)
+        complete = len(stages) if iteration < iterations[-1] else reached
+        expected |= {name for stage in stages[:complete] for name in stage}
+        expected.add(names.INITIAL_DATASET)
+    for name in sorted(expected - parts.keys()):
+        yield Finding(
+            f"parts/{name}.h5",
+            stage_of(name),
+            Problem.MISSING,
+            "is not there, or not sound, though later parts are",
+            "resume: it is computed again",
+        )
+
+
+def _stages(iteration: int, config: CampaignConfig) -> list[list[str]]:
+    """Parts of an iteration in the order in which they come; labels, whose chunks the selection decides, left out."""
+    return [
+        [names.member(iteration, member) for member in range(config.training.members)],
+        [names.sample(iteration, kelvin) for kelvin in config.sampling.temperatures_kelvin],
+        [names.selection(iteration)],
+        [names.evaluation(iteration)],
+        [names.append(iteration)],
+    ]
 
 
 def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:

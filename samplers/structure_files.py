@@ -1,6 +1,7 @@
 """Structures and trajectories from files, checked before anything is computed with them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,15 @@ def read_frames(path: Path) -> list[Frame]:
         InputError: Naming the file (and frame), if it is missing, empty, unreadable, or has atoms on top of nothing:
             positions that are not finite, or no atoms.
     """
+    images = _images(path)
+    if not images:
+        raise InputError(f"{path} holds no structure")
+    return [
+        _frame(atoms, f"{path}, frame {index}" if len(images) > 1 else str(path)) for index, atoms in enumerate(images)
+    ]
+
+
+def _images(path: Path) -> list[Any]:
     import ase.io
 
     if not path.is_file():
@@ -25,26 +35,25 @@ def read_frames(path: Path) -> list[Frame]:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty")
     try:
-        images = ase.io.read(path, index=":")
+        images: list[Any] = ase.io.read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their parser stumbles over
         reason = str(error).strip().splitlines()
         detail = f": {reason[0]}" if reason else ""
         raise InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})") from error
-    if not images:
-        raise InputError(f"{path} holds no structure")
-    frames = []
-    for index, atoms in enumerate(images):
-        where = f"{path}, frame {index}" if len(images) > 1 else str(path)
-        if len(atoms) == 0:
-            raise InputError(f"{where} has no atoms")
-        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise InputError(f"{where} has positions or a cell that are not finite numbers")
-        if np.abs(atoms.positions).max() > FARTHEST_ANG:
-            raise InputError(f"{where} has atoms {np.abs(atoms.positions).max():.3g} Å from the origin; are they in Å?")
-        if atoms.pbc.any() and atoms.cell.rank < 3:  # noqa: PLR2004 -- three dimensions
-            raise InputError(f"{where} is periodic but has no full cell")
-        try:
-            frames.append(Frame.from_atoms(atoms))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{where}: charge and unpaired_electrons must be whole numbers ({error})") from error
-    return frames
+    return images
+
+
+def _frame(atoms: Any, where: str) -> Frame:
+    if len(atoms) == 0:
+        raise InputError(f"{where} has no atoms")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise InputError(f"{where} has positions or a cell that are not finite numbers")
+    farthest = np.abs(atoms.positions).max()
+    if farthest > FARTHEST_ANG:
+        raise InputError(f"{where} has atoms {farthest:.3g} Å from the origin; are they in Å?")
+    if atoms.pbc.any() and atoms.cell.rank < 3:  # noqa: PLR2004 -- three dimensions
+        raise InputError(f"{where} is periodic but has no full cell")
+    try:
+        return Frame.from_atoms(atoms)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: charge and unpaired_electrons must be whole numbers ({error})") from error
