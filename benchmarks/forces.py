@@ -10,6 +10,7 @@ of a fresh process's first evaluations. See benchmarks/README.md for the method.
 
 import argparse
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,9 @@ def measure(bench: Bench) -> dict[str, Any]:
             rates = workers["ours_plain"].ask("rates", dtype=bench.model.dtype)
             for system in SYSTEMS:
                 timings[system], measured[system] = timed(workers, system, bench)
+        add_memory(measured, everyone, structures, bench)
         for system in SYSTEMS:
             for name, row in measured[system].items():
-                note(f"memory of {name}, {system}")
-                row["peak_mib"] = memory(everyone[name], structures, system, bench)
                 if "flop" not in row and everyone[name].module == "ours":
                     fused = floor_of(ModelConfig.model_validate(everyone[name].setting["model"]), frames[system])
                     row |= {"flop": fused.flop, "bytes": fused.bytes}
@@ -110,13 +110,28 @@ def floors_ms(row: Mapping[str, float], rates: Mapping[str, float], device: str)
     }
 
 
-def memory(entry: Entry, structures: Path, system: str, bench: Bench) -> float | None:
-    """Peak memory in MiB; None, and a reason kept, if the process did not survive it."""
-    try:
-        return peak_memory(entry, structures, bench.conditions, task="forces", names=[system])
-    except WorkerError as error:
-        bench.lost(error)
-        return None
+def add_memory(
+    measured: Mapping[str, dict[str, dict[str, Any]]], everyone: Mapping[str, Entry], structures: Path, bench: Bench
+) -> None:
+    """Add the peak memory of all contestants and systems to what was measured, in MiB.
+
+    Each is a process of its own; on a CPU two at a time, as memory does not depend on who else computes. None, and a
+    reason kept, if the process did not survive it.
+    """
+
+    def peak(system: str, name: str) -> None:
+        note(f"memory of {name}, {system}")
+        try:
+            value = peak_memory(everyone[name], structures, bench.conditions, task="forces", names=[system])
+        except WorkerError as error:
+            bench.lost(error)
+            value = None
+        measured[system][name]["peak_mib"] = value
+
+    with ThreadPoolExecutor(1 if bench.conditions.device == "cuda" else 2) as pool:
+        jobs = [pool.submit(peak, system, name) for system in measured for name in measured[system]]
+    for job in jobs:
+        job.result()
 
 
 def summary(rows: dict[str, dict[str, Any]], timings: Mapping[str, Timing], bench: Bench) -> dict[str, Any]:
