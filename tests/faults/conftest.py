@@ -1,18 +1,7 @@
 """A Prefect server of the fault tests' own: they run beside those of the flows."""
 
-from pathlib import Path
-
 import pytest
 from flow_runs import prefect_server_at
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items):
-    """Where tests run on several cores, these stay together."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("faults"))
 
 
 @pytest.fixture(scope="session")

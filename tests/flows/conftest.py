@@ -2,19 +2,9 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from flow_runs import TINY, CommandLine, prefect_server_at
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items):
-    """Where tests run on several cores, these stay together: they share a server and a campaign, and time out."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("flows"))
 
 
 @pytest.fixture(scope="session", autouse=True)
