@@ -1,7 +1,16 @@
 """A Prefect server of the fault tests' own: they run beside those of the flows."""
 
+import signal
+
 import pytest
 from flow_runs import prefect_server_at
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """A shell's background jobs ignore SIGINT, and so would every process the tests start from one."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

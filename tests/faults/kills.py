@@ -23,8 +23,8 @@ from al_engine.lock import is_locked
 HERE = Path(__file__).parent
 WAYS = ("kill the group", "SIGTERM", "Ctrl-C", "kill a worker")
 MOMENTS = ("before", "after", "later")
-CLEAN_S = 20.0
-"""Seconds in which an interrupted campaign has to end."""
+CLEAN_S = 60.0
+"""Seconds in which an interrupted campaign has to end: three or four where nothing else runs, more under load."""
 LATEST_S = 0.6
 """Seconds after an event, at most, of a blow `later`."""
 

@@ -1,14 +1,12 @@
 """Workers: what a job reports goes to the parent, and a worker that is killed costs no job."""
 
 import logging
-import os
-import signal
 import threading
 import time
-from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from worker_jobs import fatal_job, slow_job
 
 from al_engine.errors import ResumableError
 from flows.workers import ComputePool, _Channel, _run
@@ -31,24 +29,6 @@ def test_notes_come_from_progress_and_from_the_log(monkeypatch):
     expected = [(5, 0, 0, "compiling"), (5, 3, 7, "force error 40 meV/Å"), (5, 3, 7, "compiled in 42 s")]
     assert [messages.get() for _ in expected] == expected
     assert messages.empty()
-
-
-def fatal_job(*, progress, folder, deaths):
-    """Kill this worker as often as told, then return its process id."""
-    del progress
-    for number in range(deaths):
-        try:
-            (Path(folder) / f"death{number}").touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
-
-
-def slow_job(*, progress, seconds):
-    progress(1, 2)
-    time.sleep(seconds)
-    return os.getpid()
 
 
 def test_a_job_whose_worker_is_killed_is_done_by_another(tmp_path):

@@ -6,26 +6,13 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from cache_writer import LEVEL, fill, frame, outcome
 
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError, ResumableError
-from al_engine.frames import Frame, LabelledFrame
 from labelers.cache import LabelCache
 from labelers.protocol import LabelOutcome, LabelReason
 from labelers.registry import level_of_theory
-
-LEVEL = level_of_theory(LabelsConfig(backend="tblite"))
-
-
-def frame(seed=0, **others):
-    rng = np.random.default_rng(seed)
-    return Frame(numbers=[8, 1, 1], positions=rng.normal(size=(3, 3)), **others)
-
-
-def outcome(of, seed=0, rescue=""):
-    rng = np.random.default_rng(seed)
-    label = LabelledFrame(of, rng.normal() * 1e3, rng.normal(size=(3, 3)))
-    return LabelOutcome(LabelReason.OK, "", label, 1.0, rescue=rescue)
 
 
 def test_a_label_comes_back_bit_for_bit(tmp_path):
@@ -94,12 +81,6 @@ def test_a_file_that_is_no_cache_is_named_with_what_to_do(tmp_path):
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     with pytest.raises(ResumableError, match="the label cache cannot be used"):
         LabelCache(tmp_path / "nowhere" / "labels.sqlite", LEVEL)
-
-
-def fill(path, first):
-    with LabelCache(path, LEVEL) as cache:
-        for seed in range(first, first + 30):
-            cache.keep([outcome(frame(seed), seed)])
 
 
 def test_two_processes_share_a_file(tmp_path):
