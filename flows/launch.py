@@ -19,7 +19,7 @@ from flows import names
 from flows.context import Session, in_session
 from flows.display import Display
 from flows.retry import retry_failed_labels
-from flows.server import Server, ensure_server
+from flows.server import Server, ensure_server, kept_alive
 from flows.stages import Campaign
 from flows.workers import ComputePool
 from labelers.cache import LabelCache
@@ -280,7 +280,7 @@ def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Ve
             from flows.runner import ServerLostError, run_flow  # imports Prefect, which reads what ensure_server set
 
             try:
-                with in_session(current), display:
+                with in_session(current), display, kept_alive(server, display.say):
                     run_flow(ledger)
             except ServerLostError as error:
                 restarts += 1

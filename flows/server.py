@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +20,8 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
 PORTS_TRIED = 10
 START_LIMIT_S = 120.0
+CHECK_S = 5.0
+"""Time between two looks at whether the server still answers."""
 
 QUIET_SETTINGS: Mapping[str, str] = {
     "DO_NOT_TRACK": "1",
@@ -25,6 +29,7 @@ QUIET_SETTINGS: Mapping[str, str] = {
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the v2 page asks an outside host for its analytics settings
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal has our own progress and errors
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # it tries again by itself
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s, the least Prefect takes; see flows.watchdog
 }
@@ -65,6 +70,37 @@ def ensure_server() -> Server:
     server = _server_at(configured) if configured else _local_server()
     os.environ["PREFECT_API_URL"] = server.api_url
     return server
+
+
+@contextmanager
+def kept_alive(server: Server, say: Callable[[str], None]) -> Iterator[None]:
+    """Start the server again, on its port and with its database, should it be gone while the block runs.
+
+    Prefect's client asks again for minutes, so that a campaign notices nothing but the wait. Servers elsewhere are
+    other people's.
+
+    Args:
+        server: As `ensure_server` gave it.
+        say: Told about every restart.
+    """
+    address = urlsplit(server.api_url)
+    if address.hostname not in (HOST, "localhost") or address.port is None:
+        yield
+        return
+    over, port = threading.Event(), address.port
+
+    def watch() -> None:
+        while not over.wait(CHECK_S):
+            if not _answers(server.api_url) and not _in_use(port):
+                with suppress(ResumableError):  # tried again at the next check
+                    _start(port)
+                    say("the Prefect server was gone and has been started again")
+
+    threading.Thread(target=watch, name="server-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _server_at(api_url: str) -> Server:
