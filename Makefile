@@ -10,7 +10,7 @@ ROUNDS ?= 3
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults fuzz lint types format benchmark benchmark-long benchmark-iteration docs clean
+.PHONY: help install demo test faults fuzz audit lint types format benchmark benchmark-long benchmark-iteration docs clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ faults: install  ## Kill campaigns 200 times at every commit point and inside ev
 
 fuzz: install  ## Feed the readers with rubbish for ten minutes
 	@$(BIN)/python tests/faults/fuzz.py
+
+audit:  ## Ask for known vulnerabilities of the pinned dependencies; needs pypi.org
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: install  ## Check style, and that imports point one way
 	@$(BIN)/ruff check

@@ -8,6 +8,8 @@ from pathlib import Path
 from al_engine.errors import ResumableError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO)
+"""What a system says of a disk or a network file system that fails, whatever is in the file."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -46,6 +48,14 @@ def publish(temporary: Path, path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def read_error(path: Path, error: OSError) -> ResumableError:
+    """The message for a read that the disk failed, not the file."""
+    return ResumableError(
+        f"{path}: cannot be read ({error.strerror or error}): the disk or its file system fails. Nothing finished is "
+        "lost: see to it, then `al-engine resume`"
+    )
 
 
 def disk_error(path: Path, error: OSError) -> ResumableError:

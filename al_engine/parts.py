@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from al_engine.disk import write_file
+from al_engine.disk import BROKEN, read_error, write_file
 from al_engine.errors import LedgerError
 from al_engine.seal import SealState, check_seal, seal_of
 from al_engine.streamed import streamed_hdf5
@@ -137,6 +138,7 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
 
     Raises:
         LedgerError: If the file is missing, damaged, in use, or of a schema this version does not read.
+        ResumableError: If the disk fails.
     """
     fix = "move it away and resume to compute it again"
     seal = seal_state(path) if verify else None
@@ -184,10 +186,16 @@ def refuse_tricks(root: h5py.File) -> None:
 
 
 def seal_state(path: Path) -> SealState | None:
-    """What a file's seal says; None if the file can't be read, of which `open_hdf5` says more."""
+    """What a file's seal says; None if the file can't be opened, of which `open_hdf5` says more.
+
+    Raises:
+        ResumableError: If the disk fails.
+    """
     try:
         return check_seal(path)
-    except OSError:
+    except OSError as error:
+        if error.errno in BROKEN:
+            raise read_error(path, error) from error
         return None
 
 
@@ -201,12 +209,15 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
 
     Raises:
         LedgerError: If the file is missing, damaged or in use.
+        ResumableError: If the disk fails.
     """
     try:
         root = h5py.File(path, "r")
     except FileNotFoundError:
         raise LedgerError(f"{path}: missing; restore it, or resume to compute it again") from None
     except OSError as error:
+        if error.errno in BROKEN:
+            raise read_error(path, OSError(error.errno, os.strerror(error.errno))) from error
         if error.errno is not None:  # the system's word, not HDF5's: the file itself may be sound
             reason = os.strerror(error.errno)
             raise LedgerError(f"{path}: cannot be opened ({reason}); does another program write to it?") from None
@@ -216,7 +227,19 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
             dict(root.attrs)
         except UNREADABLE as error:
             raise _damaged(path, error, fix) from None
-        yield root
+        try:
+            yield root
+        except UNREADABLE as error:  # HDF5 turns what the system says into errors of any kind
+            number = _system_error(path, error)
+            if number not in BROKEN:
+                raise
+            raise read_error(path, OSError(number, os.strerror(number))) from error
+
+
+def _system_error(path: Path, error: Exception) -> int | None:
+    """The system's error number behind one of HDF5's about a file."""
+    match = re.search(r"filename = '(.*?)',.* errno = (\d+)", str(error))
+    return int(match[2]) if match and match[1] == str(path) else None
 
 
 def _damaged(path: Path, error: Exception, fix: str) -> LedgerError:

@@ -29,8 +29,11 @@ from al_engine.ledger import Ledger, Part
 from al_engine.parts import write_part
 from al_engine.presets import PRESETS, merged
 from al_engine.records import IterationRecord, TemperatureRecord
-from al_engine.selection import Counts, Fate
+from al_engine.selection import Fate, count
 from al_engine.streamed import append_rows, growing
+from flows import names
+from flows.labelling import chunks
+from labelers.protocol import LabelReason
 from machine import circumstances, versions
 from tables import number, table
 
@@ -38,33 +41,71 @@ ATOMS, SAMPLED, LABELS, ITERATIONS = 120, 1_000_000, 100_000, 20
 SHARES = (0.01, 0.1, 1.0)
 KELVINS = (300.0, 500.0, 700.0, 900.0)
 BLOCK = 1000
+"""Frames written at a time."""
+CHUNK = 100
+"""Labels of a part."""
 OPERATIONS = ("status", "verify", "load", "resume")
 
 
 def config() -> CampaignConfig:
     """Any campaign's."""
-    return validate_config(merged({"name": "large", "system": {"smiles": "C"}}, PRESETS["quick"]), source="benchmark")
+    wanted = {"name": "large", "system": {"smiles": "C"}, "sampling": {"temperatures_kelvin": list(KELVINS)}}
+    return validate_config(merged(wanted, PRESETS["quick"]), source="benchmark")
 
 
-def build(directory: Path, share: float, seed: int) -> dict[str, float]:
-    """A campaign directory of a share of the full size; returns seconds of what a campaign does at its end."""
+def build(directory: Path, share: float, seed: int) -> float:
+    """A campaign directory of a share of the full size, with every kind of part; seconds of its last append."""
     rng = np.random.default_rng(seed)
     ledger = Ledger(directory, config())
     ledger.write_config()
     ledger.begin()
-    per_iteration = round(share * LABELS / ITERATIONS)
-    _stage(ledger, "initial-dataset", lambda root: write_labelled(root.create_group("labelled"), _labelled(rng, 10)))
+    _stage(ledger, names.INITIAL_FRAMES, _nothing)
+    _stage(
+        ledger, names.INITIAL_DATASET, lambda root: write_labelled(root.create_group("labelled"), _labelled(rng, 10))
+    )
+    per_iteration, sampled = round(share * LABELS / ITERATIONS), round(share * SAMPLED / ITERATIONS / len(KELVINS))
     size, seconds = 10, 0.0
     for iteration in range(ITERATIONS):
-        sampled = round(share * SAMPLED / ITERATIONS / len(KELVINS))
+        for member in range(ledger.config.training.members):
+            _stage(ledger, names.member(iteration, member), _nothing)
         for kelvin in KELVINS:
-            _sample(ledger, f"iter{iteration:03d}-sample-{kelvin:g}K", sampled, rng)
+            _sample(ledger, names.sample(iteration, kelvin), sampled, rng)
         labelled = _labelled(rng, per_iteration)
+        fates = np.full(sampled * len(KELVINS), Fate.ACCURATE, dtype=np.int8)
+        fates[: len(labelled)] = Fate.LABELLED
+        _select(ledger, iteration, fates)
+        for first, last in chunks(per_iteration, CHUNK):
+            _label(ledger, names.labels(iteration, first, last), labelled[first - 1 : last])
+        _stage(ledger, names.evaluation(iteration), _nothing)
         size += per_iteration
         start = time.perf_counter()
-        _append(ledger, iteration, labelled, sampled=sampled * len(KELVINS), size=size)
+        _append(ledger, iteration, labelled, fates=fates, size=size)
         seconds = time.perf_counter() - start
-    return {"append": seconds}
+    return seconds
+
+
+def _nothing(root: Any) -> None:
+    """Parts whose content no operation here looks at."""
+    root["nothing"] = np.zeros(1)
+
+
+def _select(ledger: Ledger, iteration: int, fates: np.ndarray) -> None:
+    def fill(root: Any) -> None:
+        root["fate"] = fates
+        root["chosen"] = np.flatnonzero(fates == Fate.LABELLED)
+
+    _stage(ledger, names.selection(iteration), fill)
+
+
+def _label(ledger: Ledger, name: str, labelled: list[LabelledFrame]) -> None:
+    def fill(root: Any) -> None:
+        write_labelled(root.create_group("labelled"), labelled)
+        root["reason"] = np.array([LabelReason.OK.value] * len(labelled), dtype="S")
+        root["message"] = np.array([b""] * len(labelled), dtype="S400")
+        root["rescue"] = np.array([b""] * len(labelled), dtype="S40")
+        root.attrs["level_of_theory"] = "{}"
+
+    _stage(ledger, name, fill)
 
 
 def _stage(ledger: Ledger, name: str, fill: Callable[[Any], None]) -> Part:
@@ -95,13 +136,11 @@ def _sample(ledger: Ledger, name: str, count: int, rng: np.random.Generator) -> 
     ledger.stage(name, inputs={}, parents=[], compute=compute)
 
 
-def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, sampled: int, size: int) -> None:
-    fates = np.full(sampled, Fate.ACCURATE, dtype=np.int8)
-    fates[: len(labelled)] = Fate.LABELLED
-    counts = Counts(sampled, sampled - len(labelled), len(labelled), 0)
+def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, fates: np.ndarray, size: int) -> None:
+    counts = count(fates)
     record = IterationRecord(
         iteration=iteration,
-        temperatures=(TemperatureRecord(300.0, counts, float(sampled), 8, 0),),
+        temperatures=(TemperatureRecord(300.0, counts, float(len(fates)), 8, 0),),
         labelled=len(labelled),
         label_failures=0,
         dataset_size=size,
@@ -115,7 +154,7 @@ def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, sa
         root["fate"] = fates
         root.attrs.update(record=record.to_json(), iteration_seconds=1.0)
 
-    _stage(ledger, f"iter{iteration:03d}-append", fill)
+    _stage(ledger, names.append(iteration), fill)
 
 
 def operate(directory: Path, operation: str) -> None:
@@ -152,7 +191,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="shares of the full size")
-    parser.add_argument("--folder", type=Path, help="where 4 GB may be written; default: the system's temporary one")
+    parser.add_argument("--folder", type=Path, help="where 5 GB may be written; default: the system's temporary one")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--operate", choices=OPERATIONS, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
@@ -169,13 +208,14 @@ def main() -> None:
     for share in options.shares:
         directory = Path(tempfile.mkdtemp(prefix="al-engine-ledger-", dir=options.folder))
         try:
-            times = build(directory / "run", share, seed=0)
+            seconds = build(directory / "run", share, seed=0)
             size = sum(path.stat().st_size for path in directory.rglob("*.h5"))
             row = {
                 "sampled": round(share * SAMPLED),
                 "labels": round(share * LABELS),
                 "bytes": size,
-                "append": {"seconds": times["append"]},
+                "parts": sum(1 for _ in directory.rglob("parts/*.h5")),
+                "append": {"seconds": seconds},
             }
             rows.append(row | {name: measured(directory / "run", name) for name in OPERATIONS})
         finally:
@@ -186,11 +226,12 @@ def main() -> None:
 
 def ledger_table(result: Any) -> str:
     """The operations by size."""
-    head = ["sampled frames", "labels", "GB", *(f"{name}, s (MiB)" for name in ("append", *OPERATIONS))]
+    head = ["sampled frames", "labels", "parts", "GB", *(f"{name}, s (MiB)" for name in ("append", *OPERATIONS))]
     rows = [
         [
             f"{row['sampled']:,}",
             f"{row['labels']:,}",
+            f"{row['parts']:,}",
             number(row["bytes"] / 1e9),
             *(
                 f"{row[name]['seconds']:.2f}" + (f" ({row[name]['peak_mib']:.0f})" if "peak_mib" in row[name] else "")

@@ -29,6 +29,7 @@ LOG_INTERVAL_S = 10.0  # between two lines of one task in the UI
 
 def _run_stage(name: str, stage: Stage) -> None:
     """Run a stage; its progress and its one-line summary go to the terminal and to the run's log in the UI."""
+    session().interrupts.check()
     logger = get_run_logger()
     last_line = time.monotonic()
     with session().display.step(name) as show:

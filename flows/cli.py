@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from al_engine.disk import BROKEN, DISK_FULL
 from al_engine.errors import AlEngineError, ExitStatus
 
 app = typer.Typer(
@@ -348,6 +349,8 @@ def ui(as_json: AsJson = False) -> None:
     from flows.server import ensure_server
 
     server = ensure_server()
+    if server.warning:
+        _error(f"warning: {server.warning}")
     _answer({"ui": server.ui_url, "started": server.started}, server.ui_url, as_json=as_json)
 
 
@@ -379,6 +382,11 @@ def main() -> None:
         sys.exit(ExitStatus.INTERRUPTED)
     except BrokenPipeError:
         sys.exit(ExitStatus.DONE)
+    except OSError as error:  # a disk that failed in the middle of a file, wherever that was
+        if error.errno not in (*BROKEN, *DISK_FULL):
+            raise
+        _error(f"error: {error}. Nothing finished is lost: see to the disk, then resume")
+        sys.exit(ExitStatus.INTERRUPTED)
 
 
 if __name__ == "__main__":

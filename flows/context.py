@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from flows.display import Display
+from flows.interrupts import Interrupts
 from flows.stages import Campaign
 
 
@@ -19,6 +20,7 @@ class Session:
 
     campaign: Campaign
     display: Display
+    interrupts: Interrupts
 
 
 _SESSION: ContextVar[Session] = ContextVar("session")

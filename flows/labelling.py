@@ -10,10 +10,12 @@ import numpy as np
 
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
-from al_engine.frame_io import read_labelled, write_labelled
+from al_engine.frame_io import read_frames, read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
+from al_engine.ledger import Ledger
 from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
+from flows import names
 from labelers.cache import LabelCache
 from labelers.chunk import label_chunk
 from labelers.journal import LabelJournal
@@ -42,6 +44,15 @@ class Labels:
 def chunks(total: int, size: int) -> list[tuple[int, int]]:
     """Ranges (first, last), counted from 1, that cover `total` frames."""
     return [(start + 1, min(start + size, total)) for start in range(0, total, size)]
+
+
+def frames_to_label(ledger: Ledger, iteration: int | None) -> list[Frame]:
+    """The frames that an iteration has labelled, in the order of its chunks; None: those of the initial set."""
+    if iteration is None:
+        with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+            return read_frames(root["train"]) + read_frames(root["test"])
+    with open_part(ledger.part_path(names.selection(iteration))) as root:
+        return read_frames(root["selected"])
 
 
 def write_label_part(

@@ -18,6 +18,7 @@ from al_engine.verdict import Verdict
 from flows import names
 from flows.context import Session, in_session
 from flows.display import Display
+from flows.interrupts import Interrupts
 from flows.retry import retry_failed_labels
 from flows.server import Server, ensure_server, kept_alive
 from flows.stages import Campaign
@@ -253,10 +254,11 @@ def opened(ledger: Ledger, display: Display, *, retry: bool = False) -> Iterator
             ComputePool(compute_workers) as compute,
             LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
             LabelCache(label_cache_path(ledger), level) as cache,
+            Interrupts() as interrupts,
         ):
             campaign = Campaign(ledger, compute=compute, label_pool=label_pool, level=level, device=device, cache=cache)
             campaign.refuse_other_level()
-            yield Session(campaign=campaign, display=display)
+            yield Session(campaign=campaign, display=display, interrupts=interrupts)
 
 
 def label_cache_path(ledger: Ledger) -> Path:
@@ -298,3 +300,5 @@ def _announce(server: Server, ledger: Ledger, display: Display) -> None:
     started = "started, and left running for you" if server.started else "found"
     display.say(f"campaign [bold]{ledger.config.name}[/] in {ledger.directory}")
     display.say(f"Prefect server {started}: [bold]{server.ui_url}[/]")
+    if server.warning:
+        display.say(f"[yellow]warning[/]: {server.warning}")

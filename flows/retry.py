@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from al_engine.errors import InputError
-from al_engine.frame_io import read_frames, read_labelled
-from al_engine.frames import Frame
+from al_engine.frame_io import read_labelled
 from al_engine.ledger import Ledger
 from al_engine.parts import open_part
 from flows import names
+from flows.labelling import frames_to_label
 from flows.set_aside import set_aside
 from labelers.journal import LabelJournal
 from labelers.protocol import LabelOutcome, LabelReason
@@ -71,21 +71,12 @@ def _keep_labels(ledger: Ledger, path: Path, iteration: int | None) -> None:
         reasons = [LabelReason(reason.decode()) for reason in root["reason"][()]]
         rescue = [rung.decode() for rung in root["rescue"][()]] if "rescue" in root else [""] * len(reasons)
         labelled = iter(read_labelled(root["labelled"]))
-    frames = _frames(ledger, iteration, path)
-    with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
-        for index, (reason, rung) in enumerate(zip(reasons, rescue, strict=True)):
-            if reason is LabelReason.OK:
-                journal.record(index, LabelOutcome(reason, "", next(labelled), 0.0, rescue=rung))
-
-
-def _frames(ledger: Ledger, iteration: int | None, path: Path) -> list[Frame]:
-    """The frames of a chunk."""
     chunk = names.label_range(path.stem)
     if chunk is None:
         raise InputError(f"{path}: no chunk of labels")
     _, first, last = chunk
-    if iteration is None:
-        with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
-            return (read_frames(root["train"]) + read_frames(root["test"]))[first - 1 : last]
-    with open_part(ledger.part_path(names.selection(iteration))) as root:
-        return read_frames(root["selected"])[first - 1 : last]
+    frames = frames_to_label(ledger, iteration)[first - 1 : last]
+    with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
+        for index, (reason, rung) in enumerate(zip(reasons, rescue, strict=True)):
+            if reason is LabelReason.OK:
+                journal.record(index, LabelOutcome(reason, "", next(labelled), 0.0, rescue=rung))

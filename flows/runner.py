@@ -7,37 +7,39 @@ import prefect
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
-from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
+from prefect.exceptions import CancelledRun, PrefectException, TerminationSignal
 from prefect.states import Crashed
 
 from al_engine.errors import AlEngineError, ResumableError
 from al_engine.ledger import Ledger
 from flows.campaign import campaign_flow
 from flows.context import session
-from flows.server import server_answers
+from flows.server import server_works
 from flows.watchdog import watch_for_dead_runs
 
 
 class ServerLostError(ResumableError):
-    """The Prefect server is gone, or answers with errors only."""
+    """The Prefect server is gone, answers with errors, or no longer knows the run."""
 
 
 def run_flow(ledger: Ledger) -> None:
     """Run the campaign flow to its end.
 
     Raises:
-        KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM.
+        KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM, or cancelled in the UI.
         ServerLostError: If the server was lost on the way; the campaign's stages are as they were.
         Exception: Whatever a task raised.
     """
     try:
         _run_flow(ledger)
-    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+    except CancelledRun:
+        raise KeyboardInterrupt from None
+    except (httpx.HTTPError, PrefectException) as error:
         raise _lost(error) from error
     except AlEngineError:
         raise
     except Exception as error:
-        if not server_answers():
+        if not server_works():
             raise _lost(error) from error
         raise
 
@@ -46,7 +48,7 @@ def _lost(error: Exception) -> ServerLostError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return ServerLostError(
         f"the Prefect server at {os.environ['PREFECT_API_URL']} does not answer as it should ({reason}). Nothing "
-        "finished is lost: restart it, or let `al-engine resume` start one"
+        "finished is lost: end it if it still runs, then `al-engine resume` starts one"
     )
 
 

@@ -11,12 +11,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from al_engine.errors import InputError, ResumableError
 
 HOST = "127.0.0.1"
+"""What the server listens on, unless PREFECT_SERVER_API_HOST says otherwise: nobody else's machine reaches it."""
+ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 (recognised, not chosen)
 DEFAULT_PORT = 4200
 PORTS_TRIED = 10
 START_LIMIT_S = 120.0
@@ -43,10 +46,12 @@ class Server:
     Attributes:
         api_url: Address of its API.
         started: Whether it was started just now.
+        warning: Who else can reach it, if it was started to listen to more than this machine; else empty.
     """
 
     api_url: str
     started: bool
+    warning: str = ""
 
     @property
     def ui_url(self) -> str:
@@ -84,7 +89,7 @@ def kept_alive(server: Server, say: Callable[[str], None]) -> Iterator[None]:
         say: Told about every restart.
     """
     address = urlsplit(server.api_url)
-    if address.hostname not in (HOST, "localhost") or address.port is None:
+    if not _is_ours(address.hostname) or address.port is None:
         yield
         return
     over, port = threading.Event(), address.port
@@ -107,7 +112,7 @@ def _server_at(api_url: str) -> Server:
     if _answers(api_url):
         return Server(api_url, started=False)
     address = urlsplit(api_url)
-    if address.hostname not in (HOST, "localhost") or address.port is None:
+    if not _is_ours(address.hostname) or address.port is None:
         raise InputError(
             f"PREFECT_API_URL is {api_url}, where no Prefect server answers: start it, or unset PREFECT_API_URL to "
             "use one on this machine"
@@ -128,8 +133,24 @@ def _local_server() -> Server:
     )
 
 
+def _listens_on() -> str:
+    """What a server that we start listens on."""
+    return os.environ.get("PREFECT_SERVER_API_HOST") or HOST
+
+
+def _reached_at() -> str:
+    """Where a server that we start is reached from this machine."""
+    return HOST if _listens_on() in ALL_ADDRESSES else _listens_on()
+
+
+def _is_ours(host: str | None) -> bool:
+    """Whether a server at an address is one that we may start."""
+    return host in (HOST, "localhost", _reached_at())
+
+
 def _api_url(port: int) -> str:
-    return f"http://{HOST}:{port}/api"
+    host = _reached_at()
+    return f"http://[{host}]:{port}/api" if ":" in host else f"http://{host}:{port}/api"
 
 
 def _answers(api_url: str) -> bool:
@@ -141,15 +162,24 @@ def _answers(api_url: str) -> bool:
         return False
 
 
-def server_answers() -> bool:
-    """Whether the server that `ensure_server` found or started still answers."""
-    return _answers(os.environ["PREFECT_API_URL"])
+def server_works() -> bool:
+    """Whether the server that `ensure_server` found or started answers what takes its database."""
+    question = urllib.request.Request(  # noqa: S310 (http, from the user)
+        f"{os.environ['PREFECT_API_URL']}/flow_runs/count",
+        data=b"{}",
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(question, timeout=30) as response:  # noqa: S310 (as above)
+            return bool(response.status == HTTPStatus.OK)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
 
 
 def _in_use(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((_reached_at(), port)) == 0
 
 
 def server_log() -> Path:
@@ -158,9 +188,19 @@ def server_log() -> Path:
     return (Path(home) if home else Path.home() / ".prefect") / "al-engine-server.log"
 
 
+def _exposed(port: int) -> str:
+    host = _listens_on()
+    if host in (HOST, "localhost", "::1"):
+        return ""
+    return (
+        f"the Prefect server listens on {host}:{port}, as PREFECT_SERVER_API_HOST says: whoever reaches this machine "
+        "can see and change its runs; unset it to keep them to yourself"
+    )
+
+
 def _start(port: int) -> Server:
     log = server_log()
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", _listens_on(), "--port", str(port)]
     environment = {**os.environ, "PREFECT_API_URL": _api_url(port), "PREFECT_SERVER_API_PORT": str(port)}
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +219,7 @@ def _start(port: int) -> Server:
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         if _answers(_api_url(port)):
-            return Server(_api_url(port), started=True)
+            return Server(_api_url(port), started=True, warning=_exposed(port))
         if process.poll() is not None:
             break
         time.sleep(0.25)

@@ -13,8 +13,7 @@ import numpy as np
 
 from al_engine.errors import InputError
 from al_engine.evidence import sampling_steps
-from al_engine.frame_io import read_frames, write_labelled
-from al_engine.frames import Frame
+from al_engine.frame_io import write_labelled
 from al_engine.ledger import Ledger, Part
 from al_engine.parts import open_part
 from al_engine.protocols import Progress, silent
@@ -24,7 +23,7 @@ from al_engine.selection import CANDIDATE_FATES, Fate, count, count_fates
 from al_engine.verdict import Verdict, judge
 from al_engine.window import Window
 from flows import jobs, names
-from flows.labelling import Labels, chunks, read_labels, refuse_other_level, write_label_part
+from flows.labelling import Labels, chunks, frames_to_label, read_labels, refuse_other_level, write_label_part
 from flows.sampled import COMPLETED, temperature_records, trusted_mev_per_ang
 from flows.scoring import assess
 from flows.workers import ComputePool
@@ -90,7 +89,7 @@ class Campaign:
 
     def initial_chunks(self) -> list[tuple[int, int]]:
         """Ranges of the initial and test frames that are labelled together, counted from 1."""
-        return chunks(len(self._frames_to_label(None)), self.config.labels.chunk_frames)
+        return chunks(len(frames_to_label(self.ledger, None)), self.config.labels.chunk_frames)
 
     def assemble(self) -> str:
         """Put the labelled initial frames together: the data set of iteration 0, and the test set.
@@ -263,11 +262,11 @@ class Campaign:
 
     def chunks(self, iteration: int) -> list[tuple[int, int]]:
         """Ranges of an iteration's chosen frames that are labelled together, counted from 1."""
-        return chunks(len(self._frames_to_label(iteration)), self.config.labels.chunk_frames)
+        return chunks(len(frames_to_label(self.ledger, iteration)), self.config.labels.chunk_frames)
 
     def label(self, iteration: int | None, first: int, last: int, progress: Progress = silent) -> str:
         """Label the frames `first` to `last` (counted from 1); iteration None: of the initial set."""
-        frames = self._frames_to_label(iteration)[first - 1 : last]
+        frames = frames_to_label(self.ledger, iteration)[first - 1 : last]
         source = names.INITIAL_FRAMES if iteration is None else names.selection(iteration)
         name = names.labels(iteration, first, last)
         settings = self.config.labels
@@ -402,13 +401,6 @@ class Campaign:
             InputError: Naming both levels of theory.
         """
         refuse_other_level(self.ledger.label_parts(None), self.level)
-
-    def _frames_to_label(self, iteration: int | None) -> list[Frame]:
-        if iteration is None:
-            with open_part(self.ledger.part_path(names.INITIAL_FRAMES)) as root:
-                return read_frames(root["train"]) + read_frames(root["test"])
-        with open_part(self.ledger.part_path(names.selection(iteration))) as root:
-            return read_frames(root["selected"])
 
     def _part(self, name: str) -> Part:
         return Part.load(self.ledger.part_path(name))

@@ -61,16 +61,15 @@ def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:
     if names.INITIAL_DATASET not in parts:
         return
     with open_part(parts[names.INITIAL_DATASET].path) as root:
-        size: int | None = len(root["labelled/n_atoms"])
+        size = len(root["labelled/n_atoms"])
     for iteration in sorted({part.iteration for part in parts.values() if part.iteration is not None}):
         if names.append(iteration) not in parts:
             return  # it, or one after it, is not finished, or lost: sizes can't be followed further
         size = yield from _iteration_findings(iteration, parts, size)
 
 
-def _iteration_findings(
-    iteration: int, parts: Mapping[str, Part], size_before: int | None
-) -> Generator[Finding, None, int | None]:
+def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: int) -> Generator[Finding, None, int]:
+    """What does not add up in an iteration; returns the size of the data set after it."""
     append = parts[names.append(iteration)]
     with open_part(append.path) as root:
         fates = root["fate"][()]
@@ -84,13 +83,13 @@ def _iteration_findings(
             file, stage_of(append.name), Problem.MISCOUNTED, f"{what} is {is_}, other parts say {should}", fix
         )
 
-    size = None if size_before is None else size_before + labelled
+    size = size_before + labelled
     expected = {
         "the counts of its record": (record.counts, count(fates)),
         "labels of its record": (record.labelled, labelled),
         "frames labelled by fate": (int(np.sum(fates == Fate.LABELLED)), labelled),
         "labels failed by fate": (int(np.sum(fates == Fate.LABEL_FAILED)), record.label_failures),
-        "the data set's size": (record.dataset_size, record.dataset_size if size is None else size),
+        "the data set's size": (record.dataset_size, size),
     }
     samples = [part for name, part in parts.items() if name.startswith(f"iter{iteration:03d}-sample-")]
     if len(samples) == len(record.temperatures):

@@ -1,4 +1,4 @@
-"""A Prefect server of the fault tests' own: they run beside those of the flows."""
+"""What tests of whole campaigns share: a real Prefect server, and processes that Ctrl-C can reach."""
 
 import signal
 
@@ -15,6 +15,6 @@ def _interruptible():
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory):
-    """The environment that points to a real server with a database of its own."""
+    """A real server with a database of its own; yields the environment that points to it."""
     with prefect_server_at(tmp_path_factory.mktemp("prefect")) as environment:
         yield environment

@@ -1,0 +1,213 @@
+"""What safety costs a healthy campaign: seals, hashes, flushes, journals, checkpoints and the gate, stage by stage.
+
+    python benchmarks/overhead.py
+    python benchmarks/overhead.py --quick
+
+Runs the ethanol example for some iterations in one process, without Prefect, with a watch around every function that
+is there for safety alone. A function's time is its own, without that of another guard it calls.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+import al_engine.parts
+import al_engine.streamed
+import labelers.chunk
+import models.training
+from al_engine.config_io import load_config
+from al_engine.frames import Frame, LabelledFrame
+from al_engine.ledger import Ledger
+from al_engine.presets import merged
+from flows.launch import with_backend
+from flows.stages import Campaign
+from flows.workers import ComputePool
+from labelers import create_labeler
+from labelers.cache import LabelCache
+from labelers.journal import LabelJournal
+from labelers.pool import LabelPool
+from labelers.registry import level_of_theory
+from machine import circumstances, versions
+from tables import table
+from trials.runs import InThisProcess
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ethanol.yaml"
+QUICK: Mapping[str, Any] = {
+    "initial": {"frames": 100},
+    "training": {"updates": 100, "validation_interval": 25},
+    "sampling": {"replicas": 4, "steps": 100},
+}
+LABELS = 100
+"""Labels that are computed with and without a worker process."""
+GUARDS: Mapping[str, Sequence[tuple[Any, str]]] = {
+    "seals": [(al_engine.parts, "seal_of"), (al_engine.parts, "check_seal"), (al_engine.streamed, "seal_file")],
+    "content hashes": [
+        (al_engine.parts, "content_hash"),
+        (Frame, "content_hash"),
+        (LabelledFrame, "content_hash"),
+    ],
+    "flushes to disk": [(os, "fsync")],
+    "index": [(Ledger, "write_index")],
+    "checkpoints": [(models.training, "write_checkpoint")],
+    "journal and cache of labels": [
+        (LabelJournal, "__init__"),
+        (LabelJournal, "record"),
+        (LabelCache, "find"),
+        (LabelCache, "keep"),
+    ],
+    "gate": [(labelers.chunk, "screen_frame")],
+}
+
+
+class Watch:
+    """Seconds in guarded functions, each without those of the guards it calls."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner = [0.0]
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        @wraps(function)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            self._inner.append(0.0)
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                took = time.perf_counter() - start
+                self.seconds[name] += took - self._inner.pop()
+                self._inner[-1] += took
+
+        return timed
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Time all guards while the block runs."""
+        before = [(owner, name, getattr(owner, name)) for guards in GUARDS.values() for owner, name in guards]
+        try:
+            for guard, functions in GUARDS.items():
+                for owner, name in functions:
+                    setattr(owner, name, self.around(guard, getattr(owner, name)))
+            yield
+        finally:
+            for owner, name, function in before:
+                setattr(owner, name, function)
+
+
+def measure(directory: Path, *, iterations: int, quick: bool) -> dict[str, Any]:
+    """Seconds by stage: all of them, and those in each guard."""
+    config = with_backend(load_config(EXAMPLE))
+    if quick:
+        config = type(config).model_validate(merged(config.model_dump(mode="json"), QUICK))
+    ledger, level = Ledger(directory, config), level_of_theory(config.labels)
+    ledger.write_config()
+    ledger.begin()
+    stages: dict[str, dict[str, Any]] = {}
+    watch = Watch()
+
+    def stage(name: str, work: Callable[[], object]) -> None:
+        watch.seconds.clear()
+        start = time.perf_counter()
+        work()
+        row = stages.setdefault(name, {"seconds": 0.0, "guards": dict.fromkeys(GUARDS, 0.0)})
+        row["seconds"] += time.perf_counter() - start
+        for guard, seconds in watch.seconds.items():
+            row["guards"][guard] += seconds
+
+    with (
+        LabelPool(config.labels, workers=1) as pool,
+        LabelCache(directory / "labels.sqlite", level) as cache,
+        watch.watching(),
+    ):
+        compute = cast("ComputePool", InThisProcess())  # all that a campaign asks of it is `run` and `workers`
+        campaign = Campaign(ledger, compute=compute, label_pool=pool, level=level, device="cpu", cache=cache)
+        stage("build and anneal", campaign.initial_frames)
+        for first, last in campaign.initial_chunks():
+            stage("label", partial(campaign.label, None, first, last))
+        stage("assemble, append", campaign.assemble)
+        for iteration in range(iterations):
+            for member in range(config.training.members):
+                stage("train", partial(campaign.train, iteration, [member]))
+            for index in range(len(config.sampling.temperatures_kelvin)):
+                stage("sample", partial(campaign.sample, iteration, index))
+            stage("select", partial(campaign.select, iteration))
+            for first, last in campaign.chunks(iteration):
+                stage("label", partial(campaign.label, iteration, first, last))
+            stage("evaluate", partial(campaign.evaluate, iteration))
+            stage("assemble, append", partial(campaign.append, iteration))
+        frames = [item.frame for item in ledger.dataset()[:LABELS]]
+    return {"stages": stages, "isolation": isolation(config.labels, frames)}
+
+
+def isolation(config: Any, frames: Sequence[Frame]) -> dict[str, float]:
+    """Milliseconds of a label in this process and by a worker process that may die of it: medians of five rounds."""
+    labeler = create_labeler(config)
+    here, there = [], []
+    with LabelPool(config, workers=1) as pool:
+        pool.label(frames[:5], time_limit_s=config.time_limit_s)
+        for _ in range(5):
+            start = time.perf_counter()
+            for frame in frames:
+                labeler.label(frame)
+            middle = time.perf_counter()
+            pool.label(frames, time_limit_s=config.time_limit_s)
+            here.append(middle - start)
+            there.append(time.perf_counter() - middle)
+    scale = 1000 / len(frames)
+    return {"in_process_ms": float(np.median(here)) * scale, "in_worker_ms": float(np.median(there)) * scale}
+
+
+def overhead_table(result: Any) -> str:
+    """The stages, and what each guard takes of them."""
+    rows = []
+    stages = result["stages"]
+    total = {
+        "seconds": sum(row["seconds"] for row in stages.values()),
+        "guards": {guard: sum(row["guards"][guard] for row in stages.values()) for guard in GUARDS},
+    }
+    for name, row in {**stages, "**all**": total}.items():
+        guarded = sum(row["guards"].values())
+        rows.append(
+            [
+                name,
+                f"{row['seconds']:.1f}",
+                *(f"{seconds:.3f}" for seconds in row["guards"].values()),
+                f"{guarded / row['seconds']:.2%}",
+            ]
+        )
+    labels = result["isolation"]
+    text = (
+        f"A label takes {labels['in_process_ms']:.2f} ms in the campaign's own process, "
+        f"{labels['in_worker_ms']:.2f} ms by a worker."
+    )
+    return table(["", "s", *(f"{guard}, s" for guard in GUARDS), "share"], rows) + "\n\n" + text
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--iterations", type=int, default=2, help="iterations (default: 2)")
+    parser.add_argument("--quick", action="store_true", help="a tiny campaign, to see that it runs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)  # as other benchmarks; a campaign is one round
+    options = parser.parse_args()
+    about = {**circumstances(), "versions": versions(("al-engine", "torch", "h5py", "numpy"))}
+    with tempfile.TemporaryDirectory(prefix="al-engine-overhead-") as folder:
+        result = measure(Path(folder) / "run", iterations=options.iterations, quick=options.quick) | {"about": about}
+    print(json.dumps(result, indent=1) if options.json else overhead_table(result))
+
+
+if __name__ == "__main__":
+    main()
