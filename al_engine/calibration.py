@@ -15,7 +15,6 @@ So the two are described apart, and taken together only for the error at a given
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr, theilslopes
 
 from al_engine.frames import BoolArray, FloatArray
 
@@ -152,6 +151,8 @@ def _spread(values: FloatArray) -> Spread:
 
 def agreement(frames: ScoredFrames) -> Agreement | None:
     """How deviation and true error go together; None with too few frames to tell."""
+    from scipy.stats import spearmanr  # takes most of a second
+
     frames = frames.where_finite()
     if len(frames) < LEAST_FRAMES:
         return None
@@ -166,6 +167,8 @@ def agreement(frames: ScoredFrames) -> Agreement | None:
 
 def error_line(frames: ScoredFrames) -> ErrorLine | None:
     """The Theil-Sen line, which a few odd frames do not bend; None with too few frames or one deviation only."""
+    from scipy.stats import theilslopes  # takes most of a second
+
     frames = frames.where_finite()
     if len(frames) < LEAST_FRAMES or np.ptp(frames.deviation) == 0.0:
         return None

@@ -50,6 +50,11 @@ PART_NAME = re.compile(r"(?P<group>initial|iter(?P<iteration>\d{3}))-(?P<stage>[
 DATASET_STAGES = ("dataset", "append")  # `initial-dataset`, then `iter000-append`, ...: in order of name
 
 
+def _iteration_of(name: str) -> int | None:
+    match = PART_NAME.fullmatch(name)
+    return int(match["iteration"]) if match and match["iteration"] else None
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A finished stage.
@@ -100,8 +105,7 @@ class Part:
     @property
     def iteration(self) -> int | None:
         """The iteration it belongs to; None for the initial set."""
-        match = PART_NAME.fullmatch(self.name)
-        return int(match["iteration"]) if match and match["iteration"] else None
+        return _iteration_of(self.name)
 
     @property
     def has_labels(self) -> bool:
@@ -308,8 +312,11 @@ class Ledger:
 
     def label_failures(self) -> int:
         """Failed labels so far, of the initial set and of all iterations."""
-        failures = 0
+        finished = {record.iteration: record.label_failures for record in self.history()}
+        failures = sum(finished.values())
         for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
+            if _iteration_of(path.stem) in finished:  # its record knows, and there may be hundreds
+                continue
             with open_part(path) as root:
                 failures += len(root["reason"]) - len(root["labelled/energy"])
         return failures

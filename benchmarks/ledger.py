@@ -35,7 +35,7 @@ from flows import names
 from flows.labelling import chunks
 from labelers.protocol import LabelReason
 from machine import circumstances, versions
-from tables import number, table
+from tables import ledger_table
 
 ATOMS, SAMPLED, LABELS, ITERATIONS = 120, 1_000_000, 100_000, 20
 SHARES = (0.01, 0.1, 1.0)
@@ -222,25 +222,6 @@ def main() -> None:
             shutil.rmtree(directory)
     result = {"ledger": rows, "about": about}
     print(json.dumps(result, indent=1) if options.json else ledger_table(result))
-
-
-def ledger_table(result: Any) -> str:
-    """The operations by size."""
-    head = ["sampled frames", "labels", "parts", "GB", *(f"{name}, s (MiB)" for name in ("append", *OPERATIONS))]
-    rows = [
-        [
-            f"{row['sampled']:,}",
-            f"{row['labels']:,}",
-            f"{row['parts']:,}",
-            number(row["bytes"] / 1e9),
-            *(
-                f"{row[name]['seconds']:.2f}" + (f" ({row[name]['peak_mib']:.0f})" if "peak_mib" in row[name] else "")
-                for name in ("append", *OPERATIONS)
-            ),
-        ]
-        for row in result["ledger"]
-    ]
-    return table(head, rows)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
 from labelers.registry import level_of_theory
 from machine import circumstances, versions
-from tables import table
+from tables import overhead_table
 from trials.runs import InThisProcess
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ethanol.yaml"
@@ -167,32 +167,6 @@ def isolation(config: Any, frames: Sequence[Frame]) -> dict[str, float]:
             there.append(time.perf_counter() - middle)
     scale = 1000 / len(frames)
     return {"in_process_ms": float(np.median(here)) * scale, "in_worker_ms": float(np.median(there)) * scale}
-
-
-def overhead_table(result: Any) -> str:
-    """The stages, and what each guard takes of them."""
-    rows = []
-    stages = result["stages"]
-    total = {
-        "seconds": sum(row["seconds"] for row in stages.values()),
-        "guards": {guard: sum(row["guards"][guard] for row in stages.values()) for guard in GUARDS},
-    }
-    for name, row in {**stages, "**all**": total}.items():
-        guarded = sum(row["guards"].values())
-        rows.append(
-            [
-                name,
-                f"{row['seconds']:.1f}",
-                *(f"{seconds:.3f}" for seconds in row["guards"].values()),
-                f"{guarded / row['seconds']:.2%}",
-            ]
-        )
-    labels = result["isolation"]
-    text = (
-        f"A label takes {labels['in_process_ms']:.2f} ms in the campaign's own process, "
-        f"{labels['in_worker_ms']:.2f} ms by a worker."
-    )
-    return table(["", "s", *(f"{guard}, s" for guard in GUARDS), "share"], rows) + "\n\n" + text
 
 
 def main() -> None:

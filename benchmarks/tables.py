@@ -174,6 +174,50 @@ def batch_split_table(result: Result) -> str:
     return f"{table(['', 'atoms in the batch', 'µs per atom', 'times the best'], cells)}\n\n{circumstances(result)}"
 
 
+def ledger_table(result: Result) -> str:
+    """What can be done with a ledger, against its size."""
+    operations = ("append", "status", "verify", "load", "resume")
+    rows = [
+        [
+            *(f"{row[key]:,}" for key in ("sampled", "labels", "parts")),
+            number(row["bytes"] / 1e9),
+            *(
+                f"{row[name]['seconds']:.2f}" + (f" ({row[name]['peak_mib']:.0f})" if "peak_mib" in row[name] else "")
+                for name in operations
+            ),
+        ]
+        for row in result["ledger"]
+    ]
+    head = ["sampled frames", "labels", "parts", "GB", *(f"{name}, s (MiB)" for name in operations)]
+    return f"{table(head, rows)}\n\n{made_by(result)}"
+
+
+def overhead_table(result: Result) -> str:
+    """What each guard takes of each stage."""
+    stages = result["stages"]
+    guards = list(next(iter(stages.values()))["guards"])
+    total = {
+        "seconds": sum(row["seconds"] for row in stages.values()),
+        "guards": {guard: sum(row["guards"][guard] for row in stages.values()) for guard in guards},
+    }
+    rows = [
+        [
+            name,
+            f"{row['seconds']:.1f}",
+            *(f"{row['guards'][guard]:.2f}" for guard in guards),
+            f"{sum(row['guards'].values()) / row['seconds']:.2%}",
+        ]
+        for name, row in {**stages, "**all**": total}.items()
+    ]
+    labels = result["isolation"]
+    isolation = (
+        f"A label takes {labels['in_process_ms']:.2f} ms in the campaign's own process, "
+        f"{labels['in_worker_ms']:.2f} ms by a worker."
+    )
+    head = ["stage", "s", *(f"{guard}, s" for guard in guards), "share"]
+    return f"{table(head, rows)}\n\n{isolation}\n\n{made_by(result)}"
+
+
 TABLES: Mapping[str, Callable[[Result], str]] = {
     "forces": forces_table,
     "training": training_table,
@@ -183,6 +227,8 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
     "md": md_table,
     "memory": memory_table,
     "batch_split": batch_split_table,
+    "ledger": ledger_table,
+    "overhead": overhead_table,
 }
 
 
@@ -199,6 +245,14 @@ def circumstances(result: Result, *, timed: bool = True) -> str:
     )
     missing = [f"Missing: {name} ({reason})." for name, reason in about["missing"].items()]
     return "\n".join([text, *missing])
+
+
+def made_by(result: Result) -> str:
+    """When, on what and with what a result was taken that compares with nobody."""
+    about = result["about"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    busy = about["load_average_before"]
+    return f"`{about['command']}`, {about['date']}; {about['machine']}, load average before {busy}; {versions}."
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

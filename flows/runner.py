@@ -14,7 +14,7 @@ from al_engine.errors import AlEngineError, ResumableError
 from al_engine.ledger import Ledger
 from flows.campaign import campaign_flow
 from flows.context import session
-from flows.server import server_works
+from flows.server import server_works, without_password
 from flows.watchdog import watch_for_dead_runs
 
 
@@ -45,11 +45,12 @@ def run_flow(ledger: Ledger) -> None:
 
 
 def _lost(error: Exception) -> ServerLostError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return ServerLostError(
+    reason = " ".join(str(error).split()).split(" - Response")[0][:200] or type(error).__name__
+    message = (
         f"the Prefect server at {os.environ['PREFECT_API_URL']} does not answer as it should ({reason}). Nothing "
-        "finished is lost: end it if it still runs, then `al-engine resume` starts one"
+        "finished is lost: start it anew, or unset PREFECT_API_URL, then `al-engine resume`"
     )
+    return ServerLostError(without_password(message))
 
 
 def _run_flow(ledger: Ledger) -> None:

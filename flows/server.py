@@ -1,6 +1,7 @@
 """The Prefect server on this machine: found, or started and left running for the user. Nothing leaves the machine."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,8 +56,13 @@ class Server:
 
     @property
     def ui_url(self) -> str:
-        """Address of its pages."""
-        return self.api_url.removesuffix("/api")
+        """Address of its pages, as it may be shown."""
+        return without_password(self.api_url).removesuffix("/api")
+
+
+def without_password(text: str) -> str:
+    """A text without the names and passwords in the addresses it holds: for messages and logs."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def ensure_server() -> Server:
@@ -114,8 +120,8 @@ def _server_at(api_url: str) -> Server:
     address = urlsplit(api_url)
     if not _is_ours(address.hostname) or address.port is None:
         raise InputError(
-            f"PREFECT_API_URL is {api_url}, where no Prefect server answers: start it, or unset PREFECT_API_URL to "
-            "use one on this machine"
+            f"PREFECT_API_URL is {without_password(api_url)}, where no Prefect server answers: start it, or unset "
+            "PREFECT_API_URL to use one on this machine"
         )
     return _start(address.port)
 
@@ -123,7 +129,7 @@ def _server_at(api_url: str) -> Server:
 def _local_server() -> Server:
     for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
         api_url = _api_url(port)
-        if _answers(api_url):
+        if _answers(api_url) and _works(api_url):  # one whose database is gone is left to whom it belongs
             return Server(api_url, started=False)
         if not _in_use(port):
             return _start(port)
@@ -164,10 +170,12 @@ def _answers(api_url: str) -> bool:
 
 def server_works() -> bool:
     """Whether the server that `ensure_server` found or started answers what takes its database."""
+    return _works(os.environ["PREFECT_API_URL"])
+
+
+def _works(api_url: str) -> bool:
     question = urllib.request.Request(  # noqa: S310 (http, from the user)
-        f"{os.environ['PREFECT_API_URL']}/flow_runs/count",
-        data=b"{}",
-        headers={"Content-Type": "application/json"},
+        f"{api_url}/flow_runs/count", data=b"{}", headers={"Content-Type": "application/json"}
     )
     try:
         with urllib.request.urlopen(question, timeout=30) as response:  # noqa: S310 (as above)

@@ -48,10 +48,11 @@ def test_one_message_exit_2_nothing_written(case, command_line):
 
 def test_another_machines_server_that_does_not_answer(command_line):
     (command_line.directory / "ok.yaml").write_text("name: x\nsystem: {smiles: C}\n")
-    command_line.environment["PREFECT_API_URL"] = "http://192.0.2.1:4200/api"
+    command_line.environment["PREFECT_API_URL"] = "http://me:secret@192.0.2.1:4200/api"
     answer = command_line("ui")
     assert answer.returncode == 2
-    assert "PREFECT_API_URL" in answer.stderr
+    assert "PREFECT_API_URL is http://192.0.2.1:4200/api" in answer.stderr
+    assert "secret" not in answer.stderr
 
 
 def test_help_is_light():

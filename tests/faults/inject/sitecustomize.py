@@ -18,7 +18,7 @@ TRANSIENT = (".lock", ".tmp")
 
 
 class Saboteur:
-    """Watches one process; `plan` is what `blows.Plan` writes."""
+    """Watches one process; `plan` is what `kills.Trial.launch` writes."""
 
     def __init__(self, plan):
         self.directory = plan["directory"]
