@@ -199,6 +199,7 @@ def members_of(group: int) -> list[int]:
 class Undisturbed:
     """What a campaign left alone comes to."""
 
+    directory: Path
     digest: str
     labels: Counter[str]
     events: Counter[str]
@@ -211,7 +212,7 @@ def undisturbed(command_line: CommandLine, directory: Path) -> Undisturbed:
     trial.launch()
     events = trial.events
     points = tuple((event, moment) for event in dict.fromkeys(events) for moment in MOMENTS)
-    return Undisturbed(Ledger.open(directory).dataset_digest(), trial.labels, Counter(events), points)
+    return Undisturbed(directory, Ledger.open(directory).dataset_digest(), trial.labels, Counter(events), points)
 
 
 def strike_all(trial: Trial, points: Sequence[Point], rng: random.Random) -> Iterator[Blow]:

@@ -108,6 +108,22 @@ def test_a_disk_that_fills_up_and_then_grows(trial, alone, tmp_path):
     assert compare(Trial(trial.command_line, tmp_path / "campaign"), alone, stops=1) == []
 
 
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"
+for verb in status verify resume; do "$PYTHON" -m flows.cli $verb "$1"; echo "$verb: $?"; done
+"""
+
+
+@pytest.mark.skipif(not in_a_namespace("true"), reason="needs user namespaces")
+def test_a_read_only_directory_is_read_and_not_resumed(alone, trial):
+    environment = trial.command_line.environment | trial.environment | {"PYTHON": sys.executable}
+    command = [*NAMESPACE, "sh", "-c", READ_ONLY, "sh", alone.directory]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    for end in ("status: 0", "verify: 0", "resume: 2"):
+        assert end in answer.stdout, answer.stderr
+    assert answer.stderr.strip() == f"error: {alone.directory}: cannot be written to: Read-only file system"
+
+
 @needs_compiler
 def test_a_clock_that_jumps_by_a_day_changes_nothing(trial, alone, faulty_libc):
     process = trial.start(LD_PRELOAD=str(faulty_libc), FAULT_CLOCK=str(DAY_S))
