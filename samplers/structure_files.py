@@ -10,6 +10,9 @@ from al_engine.frames import Frame
 
 FARTHEST_ANG = 1e5
 """A frame reaches no farther: neighbour searches fail at extents that no system has."""
+XYZ = (".xyz", ".extxyz")
+LONGEST_COUNT = 18
+"""Digits of a number of atoms."""
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -34,6 +37,8 @@ def _images(path: Path) -> list[Any]:
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty")
+    if path.suffix in XYZ:
+        _refuse_claims(path)
     try:
         images: list[Any] = ase.io.read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their parser stumbles over
@@ -41,6 +46,16 @@ def _images(path: Path) -> list[Any]:
         detail = f": {reason[0]}" if reason else ""
         raise InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})") from error
     return images
+
+
+def _refuse_claims(path: Path) -> None:
+    """Refuse an XYZ file that says it has more atoms than bytes: ASE would look for them all, one by one."""
+    size = path.stat().st_size
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            text = line.strip()
+            if text.isdecimal() and (len(text) > LONGEST_COUNT or int(text) > size):
+                raise InputError(f"{path}, line {number}: {text[:LONGEST_COUNT]} atoms cannot be in {size} bytes")
 
 
 def _frame(atoms: Any, where: str) -> Frame:

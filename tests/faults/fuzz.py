@@ -27,7 +27,7 @@ from al_engine.parts import open_part, write_part
 from al_engine.presets import PRESETS, merged
 from samplers.structure_files import read_frames
 
-BATCH, LIMIT_S = 20, 120
+BATCH, LIMIT_S = 20, 60
 TOKENS = (
     *b"nan inf -1 1e999 null {} [] '' true 0x10 99999999999999999999 # \" Properties= !!python/object:x".split(),
     *(b"\0", b"\xff", b"\n", b"\t", b": ", b"&a ", b"*a ", b"- ", b"\xc3\xa5"),
@@ -113,18 +113,28 @@ def batch(reader: str, sound: list[bytes], folder: Path, rng: random.Random) -> 
     counts: Counter[str] = Counter()
     wrong = []
     for some in [paths, *([path] for path in paths)]:
-        command = [sys.executable, __file__, "--read", reader, *map(str, some)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
-        if answer.returncode == 0:
-            counts.update(_parsed(answer.stdout))
+        answer, problem = _read_in_a_child(reader, some)
+        if problem is None:
+            counts.update(_parsed(answer))
             if some is paths:
                 return counts, []
         elif some is not paths:
             kept = Path.cwd() / f"fuzz-{reader}-{rng.randrange(10**9)}{READERS[reader][1]}"
             kept.write_bytes(some[0].read_bytes())
-            last = answer.stderr.strip().splitlines()[-1:] or [f"status {answer.returncode}"]
-            wrong.append(f"{kept.name}: {last[0]}")
+            wrong.append(f"{kept.name}: {problem}")
     return counts, wrong
+
+
+def _read_in_a_child(reader: str, paths: list[Path]) -> tuple[str, str | None]:
+    """What a child process that reads files prints, and what is wrong with it."""
+    command = [sys.executable, __file__, "--read", reader, *map(str, paths)]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return "", f"takes more than {LIMIT_S} s"
+    if answer.returncode == 0:
+        return answer.stdout, None
+    return "", (answer.stderr.strip().splitlines()[-1:] or [f"status {answer.returncode}"])[0]
 
 
 def _parsed(text: str) -> Counter[str]:

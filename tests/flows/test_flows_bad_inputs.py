@@ -140,6 +140,8 @@ STRUCTURES = {
     "count.xyz": b"five\n\nO 0 0 0\n",
     "short.xyz": b"5\n\nO 0 0 0\nH 1 0 0\n",
     "none.xyz": b"0\n\n",
+    "claims.xyz": b"99999999999999999999\n\nO 0 0 0\n",
+    "late.xyz": b"1\n\nO 0 0 0\n999999999\n",
     "negative.xyz": b"-3\n\nO 0 0 0\n",
     "element.xyz": b"1\n\nXy 0 0 0\n",
     "words.xyz": b"1\n\nO zero zero zero\n",
