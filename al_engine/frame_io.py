@@ -108,7 +108,7 @@ def _read(group: h5py.Group, per_atom: Columns, per_frame: Columns) -> tuple[dic
     """The arrays asked for, and the rows (start, stop) of each frame's atoms in those per atom."""
     columns = {**per_atom, **per_frame}
     where = f"{group.file.filename}:{group.name}"
-    missing = [name for name in columns if name not in group]
+    missing = [name for name in columns if not isinstance(group.get(name), h5py.Dataset)]
     if missing:
         raise LedgerError(f"{where} lacks {', '.join(missing)}: no frames of ours")
     arrays = {name: group[name][()] for name in columns}

@@ -28,7 +28,7 @@ VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds"}
 BLOCK_BYTES = 2**22
 """How much of a data set is hashed at a time."""
 
-UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError)
 """What h5py raises on damaged bytes, depending on what they were: data, a name, a type, an address."""
 
 
@@ -155,7 +155,10 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
         if seal is SealState.ABSENT and schema > 1:
             raise LedgerError(f"{path}: lacks its seal, so that it was cut off or written to; {fix}")
         if verify:
-            refuse_tricks(root)
+            try:
+                refuse_tricks(root)
+            except UNREADABLE as error:
+                raise _damaged(path, error, fix) from None
         if seal is SealState.ABSENT and not _is_as_written(root):
             raise LedgerError(f"{path}: its content is not what was written; {fix}")
         yield root

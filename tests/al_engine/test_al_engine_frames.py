@@ -230,3 +230,14 @@ def test_negative_counts_are_refused(random_labelled, tmp_path):
         root["n_atoms"][...] = root["n_atoms"][()] + [10, -10]
         with pytest.raises(LedgerError, match="negative"):
             read_labelled(root)
+
+
+def test_what_is_no_array_is_missing(tmp_path):
+    """A name in HDF5 may stand for a type or a group as well."""
+    with h5py.File(tmp_path / "frames.h5", "w") as file:
+        write_frames(file.create_group("frames"), [])
+        del file["frames/numbers"], file["frames/cell"]
+        file["frames/numbers"] = np.dtype("f8")
+        file.create_group("frames/cell")
+        with pytest.raises(LedgerError, match="lacks numbers, cell"):
+            read_frames(file["frames"])

@@ -25,6 +25,7 @@ from al_engine.frame_io import read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.parts import open_part, write_part
 from al_engine.presets import PRESETS, merged
+from al_engine.seal import SEAL_BYTES, seal_of
 from samplers.structure_files import read_frames
 
 BATCH, LIMIT_S = 20, 60
@@ -51,7 +52,13 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
     frame = Frame(numbers=[8, 1, 1], positions=np.eye(3))
     with write_part(part, kind="seed", key="0" * 64) as root:
         write_labelled(root.create_group("labelled"), [LabelledFrame(frame, -1.0, np.ones((3, 3)))] * 3)
-    return {"config": configs, "frames": [xyz, extended, xyz + extended], "part": [part.read_bytes()]}
+    sealed = part.read_bytes()
+    return {
+        "config": configs,
+        "frames": [xyz, extended, xyz + extended],
+        "part": [sealed],
+        "resealed": [sealed[:-SEAL_BYTES]],
+    }
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
@@ -86,7 +93,9 @@ READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "config": (load_config, ".yaml"),
     "frames": (read_frames, ".xyz"),
     "part": (read_part, ".h5"),
+    "resealed": (read_part, ".h5"),
 }
+"""`resealed` is what somebody has changed on purpose: the seal is right, so that HDF5 sees what is behind it."""
 
 
 def read_all(reader: str, paths: list[Path]) -> Counter[str]:
@@ -108,7 +117,8 @@ def batch(reader: str, sound: list[bytes], folder: Path, rng: random.Random) -> 
     paths = []
     for number in range(BATCH):
         path = folder / f"{reader}{number}{READERS[reader][1]}"
-        path.write_bytes(mutated(rng.choice(sound), rng))
+        content = mutated(rng.choice(sound), rng)
+        path.write_bytes(content + seal_of(content) if reader == "resealed" else content)
         paths.append(path)
     counts: Counter[str] = Counter()
     wrong = []
