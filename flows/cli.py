@@ -6,7 +6,7 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,6 +14,8 @@ from rich.console import Console
 from al_engine.disk import BROKEN, DISK_FULL
 from al_engine.errors import AlEngineError, ExitStatus
 
+TYPER_INTERRUPTED = 130
+"""Exit status that typer makes of a Ctrl-C."""
 app = typer.Typer(
     name="al-engine",
     help="From a molecule to a machine-learning force field, by active learning.",
@@ -368,6 +370,11 @@ def _terminate(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _interrupted() -> NoReturn:
+    _error("interrupted; nothing finished is lost. The same command goes on, or al-engine resume")
+    sys.exit(ExitStatus.INTERRUPTED)
+
+
 def main() -> None:
     """Run the command line; every foreseen error is one message and an exit status."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -378,8 +385,11 @@ def main() -> None:
         _error(f"error: {error}")
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        _error("interrupted")
-        sys.exit(ExitStatus.INTERRUPTED)
+        _interrupted()
+    except SystemExit as error:
+        if error.code == TYPER_INTERRUPTED:  # outside of what a command itself guards
+            _interrupted()
+        raise
     except BrokenPipeError:
         sys.exit(ExitStatus.DONE)
     except OSError as error:  # a disk that failed in the middle of a file, wherever that was

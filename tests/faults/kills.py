@@ -23,6 +23,7 @@ from al_engine.lock import is_locked
 
 HERE = Path(__file__).parent
 WAYS = ("kill the group", "SIGTERM", "Ctrl-C", "kill a worker")
+"""The last kills the main process where there is no worker, before the first is started."""
 MOMENTS = ("before", "after", "later")
 CLEAN_S = 60.0
 """Seconds in which an interrupted campaign has to end: three or four where nothing else runs, more under load."""
@@ -135,7 +136,9 @@ class Trial:
             self.ended = process.returncode in (0, 3)
             assert self.ended, errors
             return None
-        *point, _, since = json.loads(struck.read_text())
+        *point, victim, since = json.loads(struck.read_text())
+        if way == "kill a worker" and victim == process.pid:
+            way = "kill the main process"  # there was no worker yet, or no longer
         seconds = end - since
         self.ended = process.returncode in (0, 3)  # one lost worker need not end it
         blow = Blow(
@@ -149,7 +152,13 @@ class Trial:
         return blow
 
     def _wrong(self, group: int, status: int, seconds: float, way: str, errors: str) -> Iterator[str]:
-        expected = {"kill the group": (-signal.SIGKILL,), "SIGTERM": (4,), "Ctrl-C": (4,), "kill a worker": (0, 3, 4)}
+        expected = {
+            "kill the group": (-signal.SIGKILL,),
+            "kill the main process": (-signal.SIGKILL,),
+            "SIGTERM": (4,),
+            "Ctrl-C": (4,),
+            "kill a worker": (0, 3, 4),
+        }
         if status not in expected[way]:
             yield f"exit status {status}: {errors[-500:]}"
         if "Traceback" in errors:

@@ -3,7 +3,7 @@
     python tests/faults/many_kills.py --blows 200
 
 Every campaign is resumed after each blow and has to end with the data set of one that was left alone. Exit status 1 if
-anything is not as it should be.
+anything is not as it should be. Ctrl-C ends it with the table of what was done so far.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -34,20 +35,21 @@ def strike(command_line: CommandLine, alone: Undisturbed, *, blows: int, rng: ra
     done: list[Blow] = []
     wrong: list[str] = []
     campaigns = labels_twice = 0
-    while len(done) < blows:
-        least = min(counts.values())
-        points = [point for point in alone.points if counts[point] == least]
-        trial = Trial(command_line, command_line.directory / f"struck{campaigns:03d}")
-        for blow in strike_all(trial, rng.sample(points, min(len(points), blows - len(done))), rng):
-            done.append(blow)
-            counts[blow.point] += 1
-            note(f"{len(done)} of {blows}: {blow.way}, {blow.point[1]} `{blow.point[0]}`: exit {blow.exit_status}")
-            wrong += [f"{trial.directory.name}, {blow.way}, {blow.point}: {what}" for what in blow.wrong]
-        differs = compare(trial, alone)
-        wrong += [f"{trial.directory.name}: {what}" for what in differs]
-        campaigns += 1
-        labels_twice += sum(trial.labels.values()) - sum(alone.labels.values())
-        note(f"campaign {campaigns}: {len(trial.blows)} blows, {differs or 'as one left alone'}")
+    with suppress(KeyboardInterrupt):  # the table is of what there is
+        while len(done) < blows:
+            least = min(counts.values())
+            points = [point for point in alone.points if counts[point] == least]
+            trial = Trial(command_line, command_line.directory / f"struck{campaigns:03d}")
+            for blow in strike_all(trial, rng.sample(points, min(len(points), blows - len(done))), rng):
+                done.append(blow)
+                counts[blow.point] += 1
+                note(f"{len(done)} of {blows}: {blow.way}, {blow.point[1]} `{blow.point[0]}`: exit {blow.exit_status}")
+                wrong += [f"{trial.directory.name}, {blow.way}, {blow.point}: {what}" for what in blow.wrong]
+            differs = compare(trial, alone)
+            wrong += [f"{trial.directory.name}: {what}" for what in differs]
+            campaigns += 1
+            labels_twice += sum(trial.labels.values()) - sum(alone.labels.values())
+            note(f"campaign {campaigns}: {len(trial.blows)} blows, {differs or 'as one left alone'}")
     return {
         "blows": done,
         "campaigns": campaigns,
@@ -67,7 +69,7 @@ def table(result: dict) -> str:
         "| blow | moment | number | exit status | seconds to end, median (largest) | wrong |",
         "| --- | --- | ---: | --- | ---: | ---: |",
     ]
-    for way, moment in itertools.product(WAYS, MOMENTS):
+    for way, moment in itertools.product((*WAYS, "kill the main process"), MOMENTS):
         found = rows[way, moment]
         if found:
             statuses = sorted(Counter(blow.exit_status for blow in found).items())

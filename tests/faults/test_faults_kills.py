@@ -24,4 +24,4 @@ def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(prefect_server
             break
     assert [(blow.point, blow.way, blow.wrong) for blow in struck if blow.wrong] == []
     assert len(struck) >= BLOWS / 2
-    assert {blow.way for blow in struck} == {"kill the group", "SIGTERM", "Ctrl-C", "kill a worker"}
+    assert {blow.way for blow in struck} >= {"kill the group", "SIGTERM", "Ctrl-C", "kill a worker"}

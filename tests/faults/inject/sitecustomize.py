@@ -99,8 +99,9 @@ class Saboteur:
             return
         finally:
             self.busy.now = False
-        self.struck.write_text(json.dumps([*point, os.getpid(), time.monotonic()]), encoding="utf-8")
         main = os.getpgrp()  # every launch leads a group of its own
+        victim = self.worker(main) if self.way == "kill a worker" else main
+        self.struck.write_text(json.dumps([*point, victim, time.monotonic()]), encoding="utf-8")
         if self.way == "kill the group":
             os.killpg(main, signal.SIGKILL)
         elif self.way == "SIGTERM":
@@ -108,7 +109,7 @@ class Saboteur:
         elif self.way == "Ctrl-C":
             os.killpg(main, signal.SIGINT)
         else:
-            os.kill(self.worker(main), signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
 
     def worker(self, main):
         """This process if it is a worker, else the main process's youngest worker, or the main process itself."""
