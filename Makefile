@@ -35,7 +35,7 @@ demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol (10 to 
 test: install  ## Run the whole test suite, on two cores (three processes: some tests mostly wait)
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
-faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (40 minutes)
+faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (an hour)
 	@$(BIN)/python tests/faults/many_kills.py --blows 200
 
 fuzz: install  ## Feed the readers with rubbish for ten minutes
