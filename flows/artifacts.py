@@ -15,7 +15,7 @@ from al_engine.ledger import Ledger
 from al_engine.parts import open_part
 from al_engine.records import IterationRecord
 from al_engine.window import Window
-from flows import names, plots
+from flows import names
 from flows.display import duration_text, number_text
 from flows.scoring import GROUPS, read_scored
 
@@ -42,6 +42,8 @@ def _slug(name: str) -> str:
 
 def iteration_markdown(ledger: Ledger, iteration: int) -> str:
     """The iteration as Markdown; images stand inside as data URIs, so that the page needs nothing else."""
+    from flows import plots  # matplotlib takes half a second
+
     history = ledger.history()[: iteration + 1]
     record, config = history[-1], ledger.config
     kind = config.selection.deviation

@@ -12,6 +12,7 @@ import prefect
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import TagsContext
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -109,6 +110,15 @@ def _workers_end_with_us() -> Iterator[None]:
         raise
 
 
+def _untagged() -> TagsContext:
+    """A context in which tasks do not inherit their run's tags.
+
+    For each tag of a task the server looks up a limit before and after it, and while it writes events its SQLite often
+    refuses that at first: the client then waits for two seconds.
+    """
+    return TagsContext(current_tags=set())
+
+
 def _all(futures: list[PrefectFuture[None]]) -> None:
     """Wait for tasks that run side by side; the first failure is raised."""
     wait(futures)
@@ -120,7 +130,7 @@ def _all(futures: list[PrefectFuture[None]]) -> None:
 def initial_flow(campaign: str) -> None:
     """Make and label the initial set and the test set."""
     del campaign  # in the run's name
-    with _workers_end_with_us():
+    with _untagged(), _workers_end_with_us():
         initial_frames_task()
         for first, last in session().campaign.initial_chunks():
             label_task(None, first, last)
@@ -137,7 +147,7 @@ def iteration_flow(campaign: str, iteration: int) -> None:
     """One iteration: train, sample, select, label, evaluate, append."""
     stages, start = session().campaign, time.perf_counter()
     temperatures = stages.config.sampling.temperatures_kelvin
-    with _workers_end_with_us():
+    with _untagged(), _workers_end_with_us():
         _all([train_task.submit(_training(group), iteration, group) for group in stages.training_groups()])
         _all([sample_task.submit(iteration, index, kelvin) for index, kelvin in enumerate(temperatures)])
         select_task(iteration)

@@ -1,6 +1,5 @@
-"""Worker processes that train and sample: spawned once, one thread each on a CPU, killed with their parent."""
+"""Worker processes that train and sample: spawned with the first job, one thread each, killed with their parent."""
 
-import importlib
 import logging
 import multiprocessing
 import os
@@ -32,11 +31,6 @@ class _Channel:
     """A worker's way back to its parent; set once per process by `_start_worker`."""
 
     messages: Any = None
-
-
-def _warm_up() -> None:
-    """Load torch while the parent does other things."""
-    importlib.import_module("torch")
 
 
 class _Reporter(logging.Handler):
@@ -92,8 +86,8 @@ class _Crew:
             workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), self._messages)
         )
         with one_thread_each():
-            for _ in range(workers):
-                self.executor.submit(_warm_up)
+            for _ in range(workers):  # each starts a worker, here: one started by a job would end with its thread
+                self.executor.submit(os.getpid)
         self._relay = threading.Thread(target=self._relay_progress, name="progress", daemon=True)
         self._relay.start()
 
@@ -119,6 +113,8 @@ class _Crew:
 class ComputePool:
     """Runs jobs, functions that take keyword arguments and a `progress`, in worker processes.
 
+    They are started with the first job: a campaign that has nothing to train or sample needs none.
+
     A job whose worker died is tried once more in new ones: jobs write their parts whole and go on from checkpoints, so
     that what an operator or a full memory killed costs minutes and not the campaign.
 
@@ -131,25 +127,29 @@ class ComputePool:
         self._watchers: dict[int, Progress] = {}
         # The kernel kills a worker with the thread that started it, so one thread of the pool's own starts them all.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute-pool-starter")
-        self._replacing = threading.Lock()
+        self._crew: _Crew | None = None
+        self._changing = threading.Lock()
         self._closed = False
         self._next_id = iter(range(2**62))
 
     def __enter__(self) -> Self:
-        self._crew = self._starter.submit(_Crew, self.workers, self._watchers).result()
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is not None:  # an interrupt must not wait for jobs of many minutes
             self.kill()
-        self._closed = True
-        self._crew.close()
+        with self._changing:
+            self._closed = True
+            if self._crew is not None:
+                self._crew.close()
         self._starter.shutdown()
 
     def kill(self) -> None:
         """Kill the workers; whoever waits for a job gets its `ResumableError`."""
         self._closed = True
-        self._crew.kill()
+        with self._changing:  # workers that are just being started
+            if self._crew is not None:
+                self._crew.kill()
 
     def run(self, job: Callable[..., Any], *, progress: Progress = silent, **arguments: Any) -> Any:
         """Run one job and wait for it; call from several threads to use several workers.
@@ -160,22 +160,27 @@ class ComputePool:
         job_id = next(self._next_id)
         self._watchers[job_id] = progress
         try:
+            broken: _Crew | None = None
             for _ in range(2):
-                crew = self._crew
+                crew = self._other_than(broken)
+                if crew is None:
+                    break
                 with suppress(BrokenProcessPool):
                     return crew.executor.submit(_run, job, job_id, arguments).result()
-                if self._closed:
-                    break
-                self._replace(crew)
+                broken = crew
         finally:
             del self._watchers[job_id]
         raise ResumableError(
             "a worker process died (killed, or out of memory). Nothing finished is lost: `al-engine resume` goes on"
         )
 
-    def _replace(self, broken: _Crew) -> None:
-        """Start new workers in place of broken ones, unless another job has."""
-        with self._replacing:
-            if self._crew is broken and not self._closed:
-                broken.close()
+    def _other_than(self, broken: _Crew | None) -> _Crew | None:
+        """The workers, started if there are none yet or these broke; None once the pool is closed."""
+        with self._changing:
+            if self._closed:
+                return None
+            if self._crew is broken:
+                if broken is not None:
+                    broken.close()
                 self._crew = self._starter.submit(_Crew, self.workers, self._watchers).result()
+            return self._crew

@@ -1,9 +1,41 @@
-"""What tests of whole campaigns share: a real Prefect server, and processes that Ctrl-C can reach."""
+"""What tests of whole campaigns share: a Prefect server, processes that Ctrl-C can reach, what is made only once."""
 
+import os
+import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
-from flow_runs import prefect_server_at
+from flow_runs import CommandLine, end_server, start_server
+from kills import Undisturbed, undisturbed
+from shared import FOLDER, once
+
+SLOWEST = ("faults", "flows")
+"""Folders whose files are begun first, so that no process is left alone with one at the end."""
+
+
+def pytest_configure(config):
+    """A folder for what all processes of this run share."""
+    if not hasattr(config, "workerinput"):
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="al-engine-tests-")
+
+
+def pytest_unconfigure(config):
+    """End the server and remove the folder when the last process is done."""
+    if not hasattr(config, "workerinput"):
+        folder = Path(os.environ.pop(FOLDER))
+        end_server(folder / "prefect")
+        shutil.rmtree(folder)
+
+
+def pytest_collection_modifyitems(items):
+    """Whole campaigns first."""
+    here = Path(__file__).parent
+    folders = [item.path.relative_to(here).parts[0] for item in items]
+    rank = {folder: rank for rank, folder in enumerate(SLOWEST)}
+    order = sorted(range(len(items)), key=lambda index: rank.get(folders[index], len(SLOWEST)))
+    items[:] = [items[index] for index in order]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,7 +46,14 @@ def _interruptible():
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory):
-    """A real server with a database of its own; yields the environment that points to it."""
-    with prefect_server_at(tmp_path_factory.mktemp("prefect")) as environment:
-        yield environment
+def prefect_server():
+    """A real server with a database of its own; the environment that points to it."""
+    return once("prefect", start_server)
+
+
+@pytest.fixture(scope="session")
+def alone(prefect_server):
+    """What the campaign that is struck and starved comes to if it is left alone."""
+    return Undisturbed.from_json(
+        once("alone", lambda folder: undisturbed(CommandLine(prefect_server, folder), folder / "alone").as_json())
+    )

@@ -13,8 +13,9 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 from flow_runs import CommandLine
 
@@ -208,11 +209,26 @@ def members_of(group: int) -> list[int]:
 class Undisturbed:
     """What a campaign left alone comes to."""
 
-    directory: Path
     digest: str
     labels: Counter[str]
     events: Counter[str]
     points: tuple[Point, ...]
+    directory: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        """Back from JSON."""
+        return cls(
+            digest=found["digest"],
+            labels=Counter(found["labels"]),
+            events=Counter(found["events"]),
+            points=tuple((event, moment) for event, moment in found["points"]),
+            directory=found["directory"],
+        )
 
 
 def undisturbed(command_line: CommandLine, directory: Path) -> Undisturbed:
@@ -221,7 +237,8 @@ def undisturbed(command_line: CommandLine, directory: Path) -> Undisturbed:
     trial.launch()
     events = trial.events
     points = tuple((event, moment) for event in dict.fromkeys(events) for moment in MOMENTS)
-    return Undisturbed(directory, Ledger.open(directory).dataset_digest(), trial.labels, Counter(events), points)
+    digest = Ledger.open(directory).dataset_digest()
+    return Undisturbed(digest, trial.labels, Counter(events), points, str(directory))
 
 
 def strike_all(trial: Trial, points: Sequence[Point], rng: random.Random) -> Iterator[Blow]:

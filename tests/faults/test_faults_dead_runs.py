@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from flow_runs import TINY, CommandLine, api
+from flow_runs import SMALLER, CommandLine, api
 
 WITHIN_S = 120
 
@@ -14,7 +14,7 @@ WITHIN_S = 120
 def test_a_killed_run_is_shown_as_crashed_within_two_minutes(prefect_server, tmp_path):
     name = "killed-and-left"
     (tmp_path / "c.yaml").write_text(
-        TINY.replace("name: tiny", f"name: {name}").replace("updates: 100", "updates: 10000")
+        SMALLER.replace("name: tiny", f"name: {name}").replace("updates: 100", "updates: 10000")
     )
     process = CommandLine(prefect_server, tmp_path).start("run", "c.yaml", "--dir", "killed")
     asked = {"flow_runs": {"tags": {"all_": [f"campaign:{name}"]}}}

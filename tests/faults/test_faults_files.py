@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from flow_runs import CommandLine
-from kills import HERE, Trial, compare, left_of, undisturbed
+from kills import HERE, Trial, compare, left_of
 
 from al_engine.errors import ExitStatus
 
@@ -45,13 +45,6 @@ def faulty_libc(tmp_path_factory):
     source = HERE / "inject" / "faulty_libc.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return library
-
-
-@pytest.fixture(scope="module")
-def alone(prefect_server, tmp_path_factory):
-    """What the campaign comes to if nothing fails."""
-    directory = tmp_path_factory.mktemp("alone")
-    return undisturbed(CommandLine(prefect_server, directory), directory / "alone")
 
 
 @pytest.fixture

@@ -4,16 +4,15 @@ import random
 
 import pytest
 from flow_runs import CommandLine
-from kills import Trial, compare, strike_all, undisturbed
+from kills import Trial, compare, strike_all
 
 BLOWS = 20
 SEED = 20
 
 
 @pytest.mark.timeout(900)
-def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(prefect_server, tmp_path):
+def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(prefect_server, alone, tmp_path):
     command_line = CommandLine(prefect_server, tmp_path)
-    alone = undisturbed(command_line, command_line.directory / "alone")
     rng, struck = random.Random(SEED), []
     for number in range(3):  # a campaign may end before it has met all of its points
         trial = Trial(command_line, command_line.directory / f"struck{number}")

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from flow_runs import TINY, CommandLine, free_port
+from flow_runs import SMALLER, CommandLine, copy_database, free_port, own_server
 
 from al_engine.errors import ExitStatus
 
@@ -22,19 +22,13 @@ def servers(port):
 
 
 @pytest.fixture
-def command_line(tmp_path):
+def command_line(prefect_server, tmp_path):
     """A command line with a server of its own, which it starts itself."""
-    port = free_port()
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "NO_COLOR": "1",
-    }
-    (tmp_path / "tiny.yaml").write_text(TINY)
+    environment = own_server(tmp_path / "prefect")
+    copy_database(prefect_server, tmp_path / "prefect")
+    (tmp_path / "tiny.yaml").write_text(SMALLER)
     yield CommandLine(environment, tmp_path)
-    for pid in servers(port):
+    for pid in servers(environment["PREFECT_SERVER_API_PORT"]):
         os.kill(pid, signal.SIGKILL)
 
 

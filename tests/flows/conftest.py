@@ -1,9 +1,12 @@
 """The command line without a server, and a finished campaign."""
 
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from flow_runs import TINY, CommandLine
+from shared import once
 
 
 @pytest.fixture
@@ -14,10 +17,15 @@ def command_line(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def finished(prefect_server, tmp_path_factory):
-    """A finished tiny campaign: (command line, campaign directory, the run's result)."""
-    directory = tmp_path_factory.mktemp("campaign")
-    (directory / "tiny.yaml").write_text(TINY)
-    command_line = CommandLine(prefect_server, directory)
-    result = command_line("run", "tiny.yaml", "--dir", "tiny")
-    return command_line, directory / "tiny", result
+def finished(prefect_server):
+    """A finished tiny campaign: (command line, campaign directory, the run's result). Of all tests: change a copy."""
+
+    def run(folder):
+        (folder / "tiny.yaml").write_text(TINY)
+        result = CommandLine(prefect_server, folder)("run", "tiny.yaml", "--dir", "tiny")
+        return {"folder": str(folder), "status": result.returncode, "stdout": result.stdout, "stderr": result.stderr}
+
+    made = once("finished", run)
+    folder = Path(made["folder"])
+    result = subprocess.CompletedProcess([], made["status"], made["stdout"], made["stderr"])
+    return CommandLine(prefect_server, folder), folder / "tiny", result

@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ selection: {max_labels: 10}
 labels: {backend: tblite, chunk_frames: 20}
 stop: {max_iterations: 2}
 """
+SMALLER = TINY.replace("training: {", "training: {members: 2, ")
 
 
 def free_port():
@@ -35,36 +38,69 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@contextmanager
-def prefect_server_at(home):
-    """A real Prefect server with its database in `home`; yields the environment that points to it."""
+def own_server(home):
+    """The environment of a command line that starts a server of its own, with its database in `home`."""
     port = free_port()
-    api_url = f"http://127.0.0.1:{port}/api"
-    environment = {
+    return {
         **os.environ,
         "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": api_url,
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "NO_COLOR": "1",
     }
+
+
+def start_server(home):
+    """Start a real Prefect server with its database in `home`; the environment that points to it."""
+    environment = own_server(home)
+    port = environment["PREFECT_SERVER_API_PORT"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    (home / "server.pid").write_text(str(server.pid))
+    deadline = time.monotonic() + START_LIMIT_S
+    while not _answers(environment["PREFECT_API_URL"]):
+        assert server.poll() is None, "the Prefect server ended"
+        assert time.monotonic() < deadline, "the Prefect server does not answer"
+        time.sleep(0.2)
+    return environment
+
+
+def end_server(home):
+    """End the server that was started there, if one was, and wait until it is gone."""
+    if not (home / "server.pid").exists():
+        return
+    pid = int((home / "server.pid").read_text())
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)  # if it was this process that started it
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.1)
+
+
+@contextmanager
+def prefect_server_at(home):
+    """A real Prefect server with its database in `home`; yields the environment that points to it."""
+    home.mkdir(exist_ok=True)
     try:
-        deadline = time.monotonic() + START_LIMIT_S
-        while not _answers(api_url):
-            assert server.poll() is None, "the Prefect server ended"
-            assert time.monotonic() < deadline, "the Prefect server does not answer"
-            time.sleep(0.2)
-        yield environment
+        yield start_server(home)
     finally:
-        server.terminate()
-        server.wait(30)
+        end_server(home)
+
+
+def copy_database(environment, home):
+    """Give the server that will have `home` a copy of another's database: to make one takes it ten seconds."""
+    home.mkdir(exist_ok=True)
+    with (
+        closing(sqlite3.connect(Path(environment["PREFECT_HOME"]) / "prefect.db")) as original,
+        closing(sqlite3.connect(home / "prefect.db")) as copy,
+    ):
+        original.backup(copy)
 
 
 def _answers(api_url):

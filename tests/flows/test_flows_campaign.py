@@ -1,6 +1,7 @@
 """One whole campaign: real server, real xTB, real files."""
 
 import json
+import shutil
 
 import ase.io
 import h5py
@@ -81,8 +82,9 @@ def test_labels_are_what_xtb_python_says(finished):
         assert forces == pytest.approx(item.forces, abs=2e-3)
 
 
-def test_running_again_computes_nothing(finished):
-    command_line, directory, first = finished
+def test_running_again_computes_nothing(finished, tmp_path):
+    command_line, original, first = finished
+    directory = shutil.copytree(original, tmp_path / "copy")
     before = {path.name: path.stat().st_mtime_ns for path in (directory / "parts").iterdir()}
     again = command_line("resume", directory)
     assert again.returncode == first.returncode
@@ -129,8 +131,6 @@ def test_the_committee_is_an_ase_calculator(finished):
 
 
 def test_a_config_changed_by_hand_is_named_and_a_new_limit_goes_on(finished, tmp_path):
-    import shutil
-
     command_line, directory, _ = finished
     copy = tmp_path / "copy"
     shutil.copytree(directory, copy)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from flow_runs import TINY, CommandLine
+from flow_runs import SMALLER, CommandLine
 
 HERE = Path(__file__).parent
-CONFIG = TINY.replace(
+CONFIG = SMALLER.replace(
     "labels: {backend: tblite, chunk_frames: 20}",
     "labels: {backend: ase, ase_calculator: 'failing_calculator:FailingTBLite', "
     "ase_parameters: {method: GFN2-xTB, verbosity: 0}, chunk_frames: 20}",

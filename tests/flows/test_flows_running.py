@@ -4,14 +4,14 @@ import time
 from contextlib import ExitStack
 
 import h5py
-from flow_runs import TINY, CommandLine
+from flow_runs import SMALLER, CommandLine
 
 from al_engine.errors import ExitStatus
 
 
 def test_a_second_run_is_refused_and_readers_are_not(prefect_server, tmp_path):
     command_line, directory = CommandLine(prefect_server, tmp_path), tmp_path / "locked"
-    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "tiny.yaml").write_text(SMALLER)
     process = command_line.start("run", "tiny.yaml", "--dir", directory)
     deadline = time.monotonic() + 120
     while not (directory / "campaign.h5").exists():

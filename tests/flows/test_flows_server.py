@@ -7,7 +7,7 @@ import socket
 import subprocess
 
 import pytest
-from flow_runs import CommandLine, free_port
+from flow_runs import CommandLine, copy_database, own_server
 
 ELSEWHERE = "127.0.0.2"  # this machine too, but not the address that 127.0.0.1 is
 
@@ -15,9 +15,8 @@ ELSEWHERE = "127.0.0.2"  # this machine too, but not the address that 127.0.0.1 
 @pytest.fixture
 def command_line(tmp_path):
     """A command line whose server, which it leaves running for the user, ends with the test."""
-    port = free_port()
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "NO_COLOR": "1", "PREFECT_SERVER_API_PORT": str(port)}
-    environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    environment = own_server(tmp_path / "prefect")
+    port = environment["PREFECT_SERVER_API_PORT"]
     environment.pop("PREFECT_SERVER_API_HOST", None)
     yield CommandLine(environment, tmp_path)
     found = subprocess.run(["pgrep", "-f", f"server start.*{port}"], capture_output=True, text=True, check=False)
@@ -38,7 +37,8 @@ def test_it_answers_this_machine_alone(command_line):
     assert not reachable(command_line, ELSEWHERE)
 
 
-def test_told_to_answer_everyone_it_does_and_says_so(command_line):
+def test_told_to_answer_everyone_it_does_and_says_so(command_line, prefect_server):
+    copy_database(prefect_server, command_line.directory / "prefect")
     command_line.environment["PREFECT_SERVER_API_HOST"] = "0.0.0.0"  # noqa: S104 (what is tested)
     answer = command_line("ui", "--json")
     assert json.loads(answer.stdout)["started"], answer.stderr

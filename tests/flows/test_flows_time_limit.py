@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from flow_runs import TINY, CommandLine
+from flow_runs import SMALLER, CommandLine
 
 from al_engine.errors import InputError
 from flows.time_limit import TimeLimit, parse_duration
@@ -31,7 +31,7 @@ def test_a_block_that_ends_in_time_is_left_alone():
 
 
 def test_a_wrong_limit_is_refused_before_anything_is_written(command_line):
-    (command_line.directory / "tiny.yaml").write_text(TINY)
+    (command_line.directory / "tiny.yaml").write_text(SMALLER)
     answer = command_line("run", "tiny.yaml", "--dir", "tiny", "--time-limit", "soon")
     assert answer.returncode == 2
     assert "--time-limit soon: no duration" in answer.stderr
@@ -39,7 +39,7 @@ def test_a_wrong_limit_is_refused_before_anything_is_written(command_line):
 
 
 def test_a_campaign_stops_at_its_limit_and_can_be_resumed(prefect_server, tmp_path):
-    (tmp_path / "long.yaml").write_text(TINY.replace("updates: 100", "updates: 100000"))
+    (tmp_path / "long.yaml").write_text(SMALLER.replace("updates: 100", "updates: 100000"))
     command_line = CommandLine(prefect_server, tmp_path)
     start = time.monotonic()
     answer = command_line("run", "long.yaml", "--dir", "long", "--time-limit", "20s")
