@@ -6,7 +6,7 @@ from typing import Any
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.lock import is_locked
 from al_engine.protocols import Progress, silent
-from al_engine.verification import Finding, Problem, verify_files, worst_first
+from al_engine.verification import Finding, Problem, Verification, verify_files, worst_first
 from flows.repair import repair
 from flows.verify_counts import count_findings, gap_findings
 
@@ -26,12 +26,15 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
         InputError: If it is no campaign directory, or is to be repaired while it is being run.
         ResumableError: If the disk is full or can't be written to.
     """
-    findings, parts, size = _look(directory, progress)
+    found = verify_files(directory, progress=progress)
+    findings = _all_findings(directory, found)
     done: list[str] = []
     if repaired and findings:
-        done = list(repair(directory, verify_files(directory)))
-        findings, parts, size = _look(directory, progress)
-    sound = not findings
+        done = list(repair(directory, found))
+        found = verify_files(directory, progress=progress)
+        findings = _all_findings(directory, found)
+    sound, parts = not findings, len(found.parts)
+    size = sum(part.path.stat().st_size for part in found.parts.values())
     lines = [
         *done,
         *(f"{finding.problem.value}: {finding}" for finding in findings),
@@ -49,9 +52,8 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
     return answer, "\n".join(lines)
 
 
-def _look(directory: Path, progress: Progress) -> tuple[list[Finding], int, int]:
-    """Findings, the number of sound parts, their bytes."""
-    found = verify_files(directory, progress=progress)
+def _all_findings(directory: Path, found: Verification) -> list[Finding]:
+    """What is wrong with the files, their records and what should be there, worst first."""
     findings = [*found.findings, *count_findings(found.parts)]
     if not any(finding.file == CONFIG_FILE for finding in findings):
         known = {finding.file for finding in findings}
@@ -59,4 +61,4 @@ def _look(directory: Path, progress: Progress) -> tuple[list[Finding], int, int]
         findings += [finding for finding in gaps if finding.file not in known]
     if is_locked(directory):  # a part is there a moment before it is linked
         findings = [finding for finding in findings if finding.problem is not Problem.OUTDATED]
-    return worst_first(findings), len(found.parts), sum(part.path.stat().st_size for part in found.parts.values())
+    return worst_first(findings)

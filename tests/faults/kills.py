@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -217,7 +217,8 @@ class Undisturbed:
 
     def as_json(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self)
+        counts = {"labels": dict(self.labels), "events": dict(self.events)}
+        return {"digest": self.digest, "points": self.points, "directory": self.directory, **counts}
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:

@@ -173,9 +173,20 @@ def test_a_kernel_that_gives_something_else_is_not_used(model, random_cluster, e
     frame = random_cluster(12)
     expected = evaluate(model, frame)[1]
     monkeypatch.setattr("models.acceleration.TOLERANCES", {torch.float64: 0.0})
+    monkeypatch.setattr("models.acceleration.ROUNDINGS", 0.0)
     with pytest.warns(RuntimeWarning, match="differ"):
         assert not accelerate(model)
     assert np.array_equal(evaluate(model, frame)[1], expected)
+
+
+def test_a_kernel_may_differ_by_some_roundings(tiny_config, tiny_model, monkeypatch, recwarn):
+    """As of a random network whose forces are a thousand times those of molecules."""
+    monkeypatch.setattr("models.acceleration.TOLERANCES", {torch.float32: 0.0})
+    assert accelerate(tiny_model(tiny_config(dtype="float32")))
+    assert not recwarn
+    monkeypatch.setattr("models.acceleration.ROUNDINGS", 0.1)
+    with pytest.warns(RuntimeWarning, match="differ"):
+        assert not accelerate(tiny_model(tiny_config(dtype="float32")))
 
 
 def test_without_a_home_there_are_no_kernels(monkeypatch):
