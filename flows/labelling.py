@@ -110,6 +110,30 @@ def read_labels(paths: Sequence[Path]) -> Labels:
     return Labels(labelled=labelled, reasons=tuple(reasons))
 
 
+def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n_test: int) -> None:
+    """Refuse to go on with an initial set of which too little is labelled.
+
+    Args:
+        labels: The labels of initial and test frames.
+        ledger: The campaign.
+        n_train: Labelled initial frames.
+        n_test: Labelled test frames.
+
+    Raises:
+        InputError: If more than `labels.max_failed_share` of them failed, or there are not two frames to train with and
+            one to test.
+    """
+    allowed = ledger.config.labels.max_failed_share * len(labels.reasons)
+    if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
+        worst = max(set(labels.reasons) - {"ok"}, key=labels.reasons.count)
+        raise InputError(
+            f"{labels.failures} of {len(labels.reasons)} initial labels failed, most as `{worst}`: check charge, "
+            "unpaired electrons and the structure; the messages stand in "
+            f"{ledger.parts_directory}/initial-labels-*.h5. Once their cause is gone, "
+            f"`al-engine resume {ledger.directory} --retry-failed-labels` computes them again"
+        )
+
+
 def refuse_other_level(paths: Sequence[Path], level: LevelOfTheory) -> None:
     """Refuse to mix labels.
 

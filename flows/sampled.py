@@ -119,3 +119,9 @@ def temperature_records(paths: Sequence[Path], fates: np.ndarray, *, deviation: 
         )
         start += len(values)
     return tuple(records)
+
+
+def sampled_steps(path: Path) -> int:
+    """MD steps of each replica of a part of samples."""
+    with open_part(path) as root:
+        return int(root.attrs["steps"])

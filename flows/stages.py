@@ -17,15 +17,20 @@ from al_engine.frame_io import write_labelled
 from al_engine.ledger import Ledger, Part
 from al_engine.parts import open_part
 from al_engine.protocols import Progress, silent
-from al_engine.records import IterationRecord
 from al_engine.seeds import derived_seed
 from al_engine.selection import CANDIDATE_FATES, Fate, count, count_fates
 from al_engine.verdict import Verdict, judge
-from al_engine.window import Window
 from flows import jobs, names
-from flows.labelling import Labels, chunks, frames_to_label, read_labels, refuse_other_level, write_label_part
-from flows.sampled import COMPLETED, temperature_records, trusted_mev_per_ang
-from flows.scoring import assess
+from flows.iteration_record import iteration_record
+from flows.labelling import (
+    chunks,
+    frames_to_label,
+    read_labels,
+    refuse_failed_initial_set,
+    refuse_other_level,
+    write_label_part,
+)
+from flows.sampled import COMPLETED, sampled_steps, trusted_mev_per_ang
 from flows.workers import ComputePool
 from labelers.cache import LabelCache
 from labelers.pool import LabelPool
@@ -104,7 +109,7 @@ class Campaign:
             n_train, test_kelvin = len(root["train/n_atoms"]), root["test/temperature_kelvin"][()]
         train = [item for index, item in labels.labelled.items() if index < n_train]
         test = [item for index, item in labels.labelled.items() if index >= n_train]
-        self._refuse_failed_initial_set(labels, n_train=len(train), n_test=len(test))
+        refuse_failed_initial_set(labels, self.ledger, n_train=len(train), n_test=len(test))
 
         def fill(root: h5py.File) -> None:
             write_labelled(root.create_group("labelled"), train)
@@ -115,17 +120,6 @@ class Campaign:
         parents = [frames_part, *(self._part(path.stem) for path in label_paths)]
         self._here(names.INITIAL_DATASET, {}, parents, fill)
         return f"{len(train)} labelled initial frames, {len(test)} test frames, {labels.failures} failed labels"
-
-    def _refuse_failed_initial_set(self, labels: Labels, *, n_train: int, n_test: int) -> None:
-        allowed = self.config.labels.max_failed_share * len(labels.reasons)
-        if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
-            worst = max(set(labels.reasons) - {"ok"}, key=labels.reasons.count)
-            raise InputError(
-                f"{labels.failures} of {len(labels.reasons)} initial labels failed, most as `{worst}`: check charge, "
-                "unpaired electrons and the structure; the messages stand in "
-                f"{self.ledger.parts_directory}/initial-labels-*.h5. Once their cause is gone, "
-                f"`al-engine resume {self.ledger.directory} --retry-failed-labels` computes them again"
-            )
 
     # -- an iteration -------------------------------------------------------------------------------------------
 
@@ -229,7 +223,7 @@ class Campaign:
         """MD steps of each replica; of an iteration that has been sampled, those: the rules may have changed since."""
         for part in (self.ledger.part_path(names.sample(iteration, k)) for k in self._kelvins):
             if part.exists():
-                return _steps(part)
+                return sampled_steps(part)
         return sampling_steps(self.ledger.history()[:iteration], self.config.sampling, self.config.stop)
 
     def select(self, iteration: int, progress: Progress = silent) -> str:
@@ -332,7 +326,7 @@ class Campaign:
         for index, frame_index in enumerate(chosen):
             if index not in labels.labelled:
                 fates[frame_index] = Fate.LABEL_FAILED
-        record = self._record(iteration, fates, labels)
+        record = iteration_record(self.ledger, iteration, fates, labels)
 
         def fill(root: h5py.File) -> None:
             write_labelled(root.create_group("labelled"), list(labels.labelled.values()))
@@ -349,30 +343,6 @@ class Campaign:
         ]
         self._here(names.append(iteration), {}, parents, fill)
         return f"{record.labelled} new labels, {record.dataset_size} in all, acceptance {record.counts.acceptance:.2%}"
-
-    def _record(self, iteration: int, fates: np.ndarray, labels: Labels) -> IterationRecord:
-        samples = [part.path for part in self._samples(iteration)]
-        evaluation, deviation = self.ledger.part_path(names.evaluation(iteration)), self.config.selection.deviation
-        with open_part(evaluation) as root:
-            test, new = dict(root["test"].attrs), dict(root["new"].attrs)
-        with open_part(self.ledger.part_path(names.selection(iteration))) as root:
-            window = Window.from_attributes(root.attrs)
-        assessed = assess(evaluation, window=window, deviation=deviation)
-        return IterationRecord(
-            iteration=iteration,
-            temperatures=temperature_records(samples, fates, deviation=deviation),
-            labelled=len(labels.labelled),
-            label_failures=labels.failures,
-            dataset_size=len(self.ledger.dataset(before=iteration)) + len(labels.labelled),
-            error_before_training_mev_per_ang=new.get("force_mae_mev_per_ang"),
-            test_force_mae_mev_per_ang=test["force_mae_mev_per_ang"],
-            test_energy_mae_mev_per_atom=test["energy_mae_mev_per_atom"],
-            steps=_steps(samples[0]),
-            window=window,
-            calibration=assessed.calibration,
-            health=assessed.health,
-            warnings=assessed.warnings,
-        )
 
     def abandon(self) -> None:
         """Kill all workers at once: what they had in hand is lost, what is finished is on disk."""
@@ -436,11 +406,6 @@ class Campaign:
             )
 
         return self.ledger.stage(name, inputs=inputs, parents=parents, compute=compute)
-
-
-def _steps(sample_part: Path) -> int:
-    with open_part(sample_part) as root:
-        return int(root.attrs["steps"])
 
 
 def input_files(ledger: Ledger) -> list[str]:
