@@ -43,7 +43,13 @@ class SystemConfig(Section):
 class StretchConfig(Section):
     """Bond stretching of initial frames: a random bond's length times U(shortest, longest)."""
 
-    share: Fraction = Field(0.0, description="Share of the initial frames in which bonds are stretched; 0: none.")
+    share: Fraction = Field(
+        0.0,
+        description=(
+            "Share of the initial frames in which bonds are stretched; 0: none. With 0.3 errors along stretched bonds "
+            "fall to a third, and on ordinary frames grow at first (benchmarks/campaigns.md)."
+        ),
+    )
     shortest_factor: PositiveFloat = Field(0.85, le=1.0, description="Smallest factor on the bond length.")
     longest_factor: float = Field(2.0, ge=1.0, le=5.0, description="Largest factor on the bond length.")
     bonds: PositiveInt = Field(

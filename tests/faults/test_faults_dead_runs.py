@@ -18,7 +18,7 @@ A_BEAT_S = 35
 def test_a_killed_run_is_shown_as_crashed_within_two_minutes(prefect_server, tmp_path):
     name = "killed-and-left"
     labels = "labels: {backend: ase, ase_calculator: 'endless_calculator:Endless'}"
-    text = SMALLER.replace("name: tiny", f"name: {name}")
+    text = SMALLER.replace("name: smaller", f"name: {name}")
     (tmp_path / "c.yaml").write_text(text.replace("labels: {backend: tblite, chunk_frames: 20}", labels))
     environment = {**prefect_server, "PYTHONPATH": os.pathsep.join([str(FLOWS), os.environ.get("PYTHONPATH", "")])}
     process = CommandLine(environment, tmp_path).start("run", "c.yaml", "--dir", "killed")

@@ -29,7 +29,7 @@ selection: {max_labels: 10}
 labels: {backend: tblite, chunk_frames: 20}
 stop: {max_iterations: 2}
 """
-SMALLER = TINY.replace("training: {", "training: {members: 2, ")
+SMALLER = TINY.replace("name: tiny", "name: smaller").replace("training: {", "training: {members: 2, ")
 
 
 def free_port():
