@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,15 +57,21 @@ Point = tuple[str, str]
 
 @dataclass(frozen=True)
 class Blow:
-    """One launch that was struck, and what was found afterwards."""
+    """A blow to a launch, and what was found afterwards."""
 
     point: Point
     way: str
-    exit_status: int
-    seconds: float
-    """From the blow to the end of the process."""
+    exit_status: int | None
+    """None: the campaign went on without the worker it lost, until it was struck again."""
+    seconds: float | None
+    """From the blow to the end of the process, if that was its end."""
     wrong: tuple[str, ...]
     """What should not be; empty if all is well."""
+
+    @property
+    def outcome(self) -> str:
+        """What became of the process, in a word."""
+        return "went on" if self.exit_status is None else f"exit {self.exit_status}"
 
 
 @dataclass
@@ -119,38 +125,40 @@ class Trial:
         arguments = ("run", self.config, "--dir", self.directory)
         return self.command_line.start(*arguments, **self.environment, **environment)
 
-    def launch(self, targets: Sequence[Point] = (), way: str = WAYS[0], delay_s: float = 0.0) -> Blow | None:
-        """Start or resume the campaign; what became of it, or None if no target was met and it ran to its verdict."""
+    def launch(self, targets: Sequence[Point] = (), ways: Sequence[str] = WAYS[:1], delay_s: float = 0.0) -> list[Blow]:
+        """Start or resume the campaign, and strike it once in each of the ways, at the first targets it meets.
+
+        Returns:
+            What became of it: fewer blows than ways if it ran to its verdict before, or lost more than a worker.
+        """
         self.launches += 1
         stem = self.directory.with_name(f"{self.directory.name}-{self.launches:04d}")
         plan, log = stem.with_suffix(".plan"), stem.with_suffix(".events")
-        orders = {"directory": str(self.directory), "log": str(log), "targets": targets, "way": way, "delay_s": delay_s}
-        plan.write_text(json.dumps(orders))
+        orders = {"directory": str(self.directory), "log": str(log), "targets": targets, "ways": ways}
+        plan.write_text(json.dumps({**orders, "delay_s": delay_s}))
         process = self.start(FAULT_PLAN=str(plan))
         try:
             _, errors = process.communicate(timeout=300)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        end, struck = time.monotonic(), log.with_name(log.name + ".struck")
-        if not struck.exists():
-            self.ended = process.returncode in (0, 3)
-            assert self.ended, errors
-            return None
-        *point, victim, since = json.loads(struck.read_text())
-        if way == "kill a worker" and victim == process.pid:
-            way = "kill the main process"  # there was no worker yet, or no longer
-        seconds = end - since
+        end = time.monotonic()
         self.ended = process.returncode in (0, 3)  # one lost worker need not end it
-        blow = Blow(
-            (point[0], point[1]),
-            way,
-            process.returncode,
-            seconds,
-            tuple(self._wrong(process.pid, process.returncode, seconds, way, errors)),
-        )
-        self.blows.append(blow)
-        return blow
+        struck = [log.with_name(f"{log.name}.struck{number}") for number in range(len(ways))]
+        found = [json.loads(path.read_text()) for path in struck if path.exists()]
+        if not found:
+            assert self.ended, errors
+            return []
+        blows = []
+        for way, (event, moment, victim, _) in zip(ways, found, strict=False):
+            # There may be no worker yet, or none any longer.
+            name = "kill the main process" if way == "kill a worker" and victim == process.pid else way
+            blows.append(Blow((event, moment), name, None, None, ()))
+        seconds, last = end - found[-1][-1], blows[-1]
+        wrong = tuple(self._wrong(process.pid, process.returncode, seconds, last.way, errors))
+        blows[-1] = replace(last, exit_status=process.returncode, seconds=seconds, wrong=wrong)
+        self.blows += blows
+        return blows
 
     def _wrong(self, group: int, status: int, seconds: float, way: str, errors: str) -> Iterator[str]:
         expected = {
@@ -249,8 +257,10 @@ def strike_all(trial: Trial, points: Sequence[Point], rng: random.Random) -> Ite
     """
     left = list(points)
     while left and not trial.ended:
-        blow = trial.launch(left, rng.choice(WAYS), rng.uniform(0.0, LATEST_S))
-        if blow is not None:
+        ways = [rng.choice(WAYS)]
+        if ways == ["kill a worker"]:  # the campaign goes on
+            ways.append(rng.choice(WAYS[:-1]))
+        for blow in trial.launch(left, ways, rng.uniform(0.0, LATEST_S)):
             left.remove(blow.point)
             yield blow
     if not trial.ended:

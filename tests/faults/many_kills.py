@@ -43,7 +43,7 @@ def strike(command_line: CommandLine, alone: Undisturbed, *, blows: int, rng: ra
             for blow in strike_all(trial, rng.sample(points, min(len(points), blows - len(done))), rng):
                 done.append(blow)
                 counts[blow.point] += 1
-                note(f"{len(done)} of {blows}: {blow.way}, {blow.point[1]} `{blow.point[0]}`: exit {blow.exit_status}")
+                note(f"{len(done)} of {blows}: {blow.way}, {blow.point[1]} `{blow.point[0]}`: {blow.outcome}")
                 wrong += [f"{trial.directory.name}, {blow.way}, {blow.point}: {what}" for what in blow.wrong]
             differs = compare(trial, alone)
             wrong += [f"{trial.directory.name}: {what}" for what in differs]
@@ -66,14 +66,14 @@ def table(result: dict) -> str:
     for blow in result["blows"]:
         rows[blow.way, blow.point[1]].append(blow)
     lines = [
-        "| blow | moment | number | exit status | seconds to end, median (largest) | wrong |",
+        "| blow | moment | number | outcome | seconds to end, median (largest) | wrong |",
         "| --- | --- | ---: | --- | ---: | ---: |",
     ]
     for way, moment in itertools.product((*WAYS, "kill the main process"), MOMENTS):
         found = rows[way, moment]
         if found:
-            statuses = sorted(Counter(blow.exit_status for blow in found).items())
-            seconds = [blow.seconds for blow in found]
+            statuses = sorted(Counter(blow.outcome for blow in found).items())
+            seconds = [blow.seconds for blow in found if blow.seconds is not None] or [0.0]
             cells = [
                 *(way, moment, str(len(found)), ", ".join(f"{status} ({count})" for status, count in statuses)),
                 f"{statistics.median(seconds):.1f} ({max(seconds):.1f})",

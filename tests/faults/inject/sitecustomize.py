@@ -1,7 +1,8 @@
 """Makes every Python process of a campaign die at a chosen file event: found on PYTHONPATH, imported at start-up.
 
 An audit hook sees what Python is about to do to files in the campaign directory, before it is done. Events are
-counted in one log that all processes of a launch append to; the first that is a target delivers its blow.
+counted in one log that all processes of a launch append to; the first that is a target delivers the first blow, another
+the next.
 """
 
 import json
@@ -24,9 +25,9 @@ class Saboteur:
         self.directory = plan["directory"]
         self.log = plan["log"]
         self.targets = {tuple(target) for target in plan["targets"]}
-        self.way = plan["way"]
+        self.ways = plan["ways"]
         self.delay_s = plan["delay_s"]
-        self.struck = Path(plan["log"] + ".struck")
+        self.struck = plan["log"] + ".struck"
         self.last_part = "start"
         self.armed = None
         self.busy = threading.local()
@@ -91,25 +92,40 @@ class Saboteur:
         os.close(descriptor)
 
     def strike(self, point):
-        """Deliver the blow, once per launch."""
+        """Deliver the next blow, one for each point."""
         self.busy.now = True
         try:
-            os.close(os.open(self.struck, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
+            number = self.claim(point)
         finally:
             self.busy.now = False
+        if number is None:
+            return
+        way = self.ways[number]
         main = os.getpgrp()  # every launch leads a group of its own
-        victim = self.worker(main) if self.way == "kill a worker" else main
-        self.struck.write_text(json.dumps([*point, victim, time.monotonic()]), encoding="utf-8")
-        if self.way == "kill the group":
+        victim = self.worker(main) if way == "kill a worker" else main
+        with open(f"{self.struck}{number}", "w", encoding="utf-8") as handle:  # noqa: PTH123 (a Path is made of events)
+            json.dump([*point, victim, time.monotonic()], handle)
+        if way == "kill the group":
             os.killpg(main, signal.SIGKILL)
-        elif self.way == "SIGTERM":
+        elif way == "SIGTERM":
             os.kill(main, signal.SIGTERM)
-        elif self.way == "Ctrl-C":
+        elif way == "Ctrl-C":
             os.killpg(main, signal.SIGINT)
         else:
             os.kill(victim, signal.SIGKILL)
+
+    def claim(self, point):
+        """The number of the blow that this process may deliver at the point; None if others have delivered all."""
+        for number in range(len(self.ways)):
+            try:
+                os.close(os.open(f"{self.struck}{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                struck = Path(f"{self.struck}{number}").read_text(encoding="utf-8")
+                if not struck or tuple(json.loads(struck)[:2]) == point:  # it is just being delivered, or tried again
+                    return None
+            else:
+                return number
+        return None
 
     def worker(self, main):
         """This process if it is a worker, else the main process's youngest worker, or the main process itself."""
