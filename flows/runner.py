@@ -34,14 +34,23 @@ def run_flow(ledger: Ledger) -> None:
         _run_flow(ledger)
     except CancelledRun:
         raise KeyboardInterrupt from None
-    except (httpx.HTTPError, PrefectException) as error:
-        raise _lost(error) from error
     except AlEngineError:
         raise
     except Exception as error:
-        if not server_works():
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from None
+        if isinstance(error, httpx.HTTPError | PrefectException) or not server_works():
             raise _lost(error) from error
         raise
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error came of an interrupt: one that meets Prefect while it sets up a task makes it stumble."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt | TerminationSignal):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _lost(error: Exception) -> ServerLostError:

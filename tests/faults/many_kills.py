@@ -39,7 +39,7 @@ def strike(command_line: CommandLine, alone: Undisturbed, *, blows: int, rng: ra
         while len(done) < blows:
             least = min(counts.values())
             points = [point for point in alone.points if counts[point] == least]
-            trial = Trial(command_line, command_line.directory / f"struck{campaigns:03d}")
+            trial = Trial(command_line, command_line.directory / f"struck{campaigns:03d}", workers=2)
             for blow in strike_all(trial, rng.sample(points, min(len(points), blows - len(done))), rng):
                 done.append(blow)
                 counts[blow.point] += 1

@@ -19,7 +19,6 @@ DAY_S = 86400
 FAULTS = [
     ("write", errno.EIO, 20),
     ("fsync", errno.EIO, 10),
-    ("write", errno.ENOSPC, 30),
     ("read", errno.EIO, 200),
     ("read", errno.EIO, 600),
 ]

@@ -1,12 +1,16 @@
-"""Ctrl-C that somebody else's code drops is raised again."""
+"""Interrupts that somebody else's code drops, or stumbles over, are not lost."""
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from flows.interrupts import Interrupts
+from flows.runner import _was_interrupted
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +38,17 @@ def test_background_jobs_still_ignore_it():
         os.kill(os.getpid(), signal.SIGINT)
         interrupts.check()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_an_interrupt_that_prefect_stumbles_over_is_known_for_one(prefect_server):
+    """Its task engine then complains that there is no run yet, which would look like a bug."""
+    script = Path(__file__).parent / "stumbling_flow.py"
+    answer = subprocess.run(
+        [sys.executable, script], env=prefect_server, capture_output=True, text=True, timeout=120, check=False
+    )
+    expected = [f"{name}: ValueError, interrupted: True" for name in ("SIGTERM", "SIGINT")]
+    assert answer.stdout.splitlines() == expected, answer.stderr
+
+
+def test_other_errors_are_no_interrupts():
+    assert not _was_interrupted(ValueError("Task run is not set"))
