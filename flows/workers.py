@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
 from al_engine.child_process import die_with_parent
@@ -20,7 +21,19 @@ RELAY_S = 5.0
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def _start_worker(parent: int, messages: Any) -> None:
+class _Sender:
+    """A worker's end of its crew's pipe. A worker that is killed while it sends leaves the lock locked for ever."""
+
+    def __init__(self, connection: Connection, lock: Any) -> None:
+        self._connection, self._lock = connection, lock
+
+    def put(self, message: tuple[int, int, int, str]) -> None:
+        """Send a message."""
+        with self._lock:
+            self._connection.send(message)
+
+
+def _start_worker(parent: int, messages: _Sender) -> None:
     """Run first in every worker."""
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
@@ -76,14 +89,18 @@ def one_thread_each() -> Iterator[None]:
 
 
 class _Crew:
-    """Workers that are started together, with a queue of their own: one that is killed may leave it locked."""
+    """Workers that are started together, with a pipe of their own, to which the parent never writes."""
 
     def __init__(self, workers: int, watchers: Mapping[int, Progress]) -> None:
         context = multiprocessing.get_context("spawn")
-        self._messages = context.SimpleQueue()
+        self._messages, sender = context.Pipe(duplex=False)
+        self._end, self._ender = context.Pipe(duplex=False)
         self._watchers = watchers
         self.executor = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), self._messages)
+            workers,
+            mp_context=context,
+            initializer=_start_worker,
+            initargs=(os.getpid(), _Sender(sender, context.Lock())),
         )
         with one_thread_each():
             for _ in range(workers):  # each starts a worker, here: one started by a job would end with its thread
@@ -99,12 +116,12 @@ class _Crew:
     def close(self) -> None:
         """Wait for what runs, and end the workers."""
         self.executor.shutdown(wait=True, cancel_futures=True)
-        self._messages.put(None)
+        self._ender.close()
         self._relay.join(RELAY_S)
 
     def _relay_progress(self) -> None:
-        while (message := self._messages.get()) is not None:
-            job_id, done, total, note = message
+        while self._messages in wait([self._messages, self._end]):
+            job_id, done, total, note = self._messages.recv()
             watcher = self._watchers.get(job_id)
             if watcher is not None:  # a late message of a finished job
                 watcher(done, total, note)

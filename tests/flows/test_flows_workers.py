@@ -6,7 +6,7 @@ import time
 from queue import SimpleQueue
 
 import pytest
-from worker_jobs import fatal_job, slow_job
+from worker_jobs import chatty_job, fatal_job, slow_job
 
 from al_engine.errors import ResumableError
 from flows.workers import ComputePool, _Channel, _run
@@ -71,3 +71,15 @@ def test_killed_on_purpose_nothing_is_started_again():
         with pytest.raises(ResumableError):
             pool.run(slow_job, seconds=60.0)
         assert time.monotonic() - start < 10.0
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_killed_while_it_reports_holds_up_nobody():
+    """It may die with the lock of the pipe in its hands."""
+    for _ in range(5):
+        with ComputePool(1) as pool:
+            timer = threading.Timer(0.5, pool.kill)
+            timer.start()
+            with pytest.raises(ResumableError):
+                pool.run(chatty_job)
+            timer.join()

@@ -22,3 +22,9 @@ def slow_job(*, progress, seconds):
     progress(1, 2)
     time.sleep(seconds)
     return os.getpid()
+
+
+def chatty_job(*, progress):
+    """Report for ever."""
+    while True:
+        progress(1, 2, "still here")
