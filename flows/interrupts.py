@@ -1,41 +1,45 @@
-"""Ctrl-C that is never lost: Prefect drops one that comes while it winds up a run whose code has ended."""
+"""Ctrl-C and SIGTERM that are never lost: Prefect drops some while it winds up a run, and stumbles over others.
 
+It also puts a SIGTERM handler of its own around every flow. So it is not a handler that remembers them here, but what
+CPython writes for every signal that has any.
+"""
+
+import os
 import signal
-from types import FrameType, TracebackType
+from contextlib import suppress
+from types import TracebackType
 from typing import Self
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_MOST_BYTES = 65536  # a pipe holds no more
 
 
 class Interrupts:
-    """Remembers Ctrl-C while its block runs, so that a dropped one is raised again before the next stage.
-
-    Attributes:
-        seen: Whether there was one.
-    """
-
-    def __init__(self) -> None:
-        self.seen = False
+    """Remembers Ctrl-C and SIGTERM while its block runs, whoever handles them; to be entered by the main thread."""
 
     def __enter__(self) -> Self:
-        self._before = signal.getsignal(signal.SIGINT)
-        if self._before is not signal.SIG_IGN:  # as a shell's background jobs and nohup have it
-            signal.signal(signal.SIGINT, self._interrupt)
+        self._seen = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        signal.set_wakeup_fd(self._before)
+        os.close(self._reader)
+        os.close(self._writer)
 
     def check(self) -> None:
-        """Stop if it was asked for.
+        """Stop if it was asked for; from any thread.
 
         Raises:
-            KeyboardInterrupt: If there was a Ctrl-C.
+            KeyboardInterrupt: If there was a Ctrl-C or a SIGTERM.
         """
-        if self.seen:
+        with suppress(BlockingIOError):
+            arrived = os.read(self._reader, _MOST_BYTES)  # a byte for each signal, its number
+            self._seen = self._seen or any(number in arrived for number in INTERRUPTS)
+        if self._seen:
             raise KeyboardInterrupt
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self.seen = True
-        raise KeyboardInterrupt

@@ -37,20 +37,10 @@ def run_flow(ledger: Ledger) -> None:
     except AlEngineError:
         raise
     except Exception as error:
-        if _was_interrupted(error):
-            raise KeyboardInterrupt from None
+        session().interrupts.check()  # one that meets Prefect while it sets up a task makes it stumble
         if isinstance(error, httpx.HTTPError | PrefectException) or not server_works():
             raise _lost(error) from error
         raise
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an error came of an interrupt: one that meets Prefect while it sets up a task makes it stumble."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt | TerminationSignal):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _lost(error: Exception) -> ServerLostError:

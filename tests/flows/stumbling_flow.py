@@ -1,4 +1,4 @@
-"""A flow that is interrupted while Prefect sets up its task; prints what became of it, for both kinds of interrupt."""
+"""A flow that is interrupted while Prefect sets up its task; prints what Prefect made of it, if it is known."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import time
 import prefect.task_engine
 from prefect import flow, task
 
-from flows.runner import _was_interrupted
+from flows.interrupts import Interrupts
 
 create = prefect.task_engine._create_task_run_locally
 
@@ -36,7 +36,12 @@ for number in (signal.SIGTERM, signal.SIGINT):
         return create(*arguments, **options)
 
     prefect.task_engine._create_task_run_locally = interrupted
-    try:
-        outer(return_state=True).result()
-    except Exception as error:  # noqa: BLE001 (whatever Prefect makes of it)
-        sys.stdout.write(f"{number.name}: {type(error).__name__}, interrupted: {_was_interrupted(error)}\n")
+    with Interrupts() as interrupts:
+        try:
+            outer(return_state=True).result()
+        except Exception as error:  # noqa: BLE001 (whatever Prefect makes of it)
+            made = type(error).__name__
+        try:
+            interrupts.check()
+        except KeyboardInterrupt:
+            sys.stdout.write(f"{number.name}: {made}, known\n")
