@@ -23,8 +23,8 @@ from al_engine.ledger import Ledger
 from al_engine.lock import is_locked
 
 HERE = Path(__file__).parent
-WAYS = ("kill the group", "SIGTERM", "Ctrl-C", "kill a worker")
-"""The last kills the main process where there is no worker, before the first is started."""
+WAYS = ("kill a worker", "SIGTERM", "Ctrl-C", "kill the group", "kill the main process")
+"""A blow to a worker waits for the first target at which there is one; the campaign goes on after it."""
 MOMENTS = ("before", "after", "later")
 CLEAN_S = 60.0
 """Seconds in which an interrupted campaign has to end: three or four where nothing else runs, more under load."""
@@ -126,7 +126,7 @@ class Trial:
         arguments = ("run", self.config, "--dir", self.directory)
         return self.command_line.start(*arguments, **self.environment, **environment)
 
-    def launch(self, targets: Sequence[Point] = (), ways: Sequence[str] = WAYS[:1], delay_s: float = 0.0) -> list[Blow]:
+    def launch(self, targets: Sequence[Point] = (), ways: Sequence[str] = (), delay_s: float = 0.0) -> list[Blow]:
         """Start or resume the campaign, and strike it once in each of the ways, at the first targets it meets.
 
         Returns:
@@ -151,10 +151,8 @@ class Trial:
             assert self.ended, errors
             return []
         blows = []
-        for way, (event, moment, victim, _) in zip(ways, found, strict=False):
-            # There may be no worker yet, or none any longer.
-            name = "kill the main process" if way == "kill a worker" and victim == process.pid else way
-            blows.append(Blow((event, moment), name, None, None, ()))
+        for way, (event, moment, _) in zip(ways, found, strict=False):
+            blows.append(Blow((event, moment), way, None, None, ()))
         seconds, last = end - found[-1][-1], blows[-1]
         wrong = tuple(self._wrong(process.pid, process.returncode, seconds, last.way, errors))
         blows[-1] = replace(last, exit_status=process.returncode, seconds=seconds, wrong=wrong)
@@ -251,17 +249,17 @@ def undisturbed(command_line: CommandLine, directory: Path) -> Undisturbed:
     return Undisturbed(digest, trial.labels, Counter(events), points, str(directory))
 
 
-def strike_all(trial: Trial, points: Sequence[Point], rng: random.Random) -> Iterator[Blow]:
-    """Strike a campaign at points, each in some way, until it ends, then let it end; yields every blow.
+def strike_all(trial: Trial, points: Sequence[Point], ways: Iterator[str], rng: random.Random) -> Iterator[Blow]:
+    """Strike a campaign at points, each in the next way, until it ends, then let it end; yields every blow.
 
     Points it does not come by, because a blow was late or two of them fell together, are left over.
     """
     left = list(points)
     while left and not trial.ended:
-        ways = [rng.choice(WAYS)]
-        if ways == ["kill a worker"]:  # the campaign goes on
-            ways.append(rng.choice(WAYS[:-1]))
-        for blow in trial.launch(left, ways, rng.uniform(0.0, LATEST_S)):
+        orders = [next(ways)]
+        if orders == ["kill a worker"]:  # the campaign goes on
+            orders.append(next(ways))
+        for blow in trial.launch(left, orders, rng.uniform(0.0, LATEST_S)):
             left.remove(blow.point)
             yield blow
     if not trial.ended:

@@ -35,12 +35,13 @@ def strike(command_line: CommandLine, alone: Undisturbed, *, blows: int, rng: ra
     done: list[Blow] = []
     wrong: list[str] = []
     campaigns = labels_twice = 0
+    ways = itertools.cycle(WAYS)
     with suppress(KeyboardInterrupt):  # the table is of what there is
         while len(done) < blows:
             least = min(counts.values())
             points = [point for point in alone.points if counts[point] == least]
             trial = Trial(command_line, command_line.directory / f"struck{campaigns:03d}", workers=2)
-            for blow in strike_all(trial, rng.sample(points, min(len(points), blows - len(done))), rng):
+            for blow in strike_all(trial, rng.sample(points, min(len(points), blows - len(done))), ways, rng):
                 done.append(blow)
                 counts[blow.point] += 1
                 note(f"{len(done)} of {blows}: {blow.way}, {blow.point[1]} `{blow.point[0]}`: {blow.outcome}")
@@ -69,7 +70,7 @@ def table(result: dict) -> str:
         "| blow | moment | number | outcome | seconds to end, median (largest) | wrong |",
         "| --- | --- | ---: | --- | ---: | ---: |",
     ]
-    for way, moment in itertools.product((*WAYS, "kill the main process"), MOMENTS):
+    for way, moment in itertools.product(WAYS, MOMENTS):
         found = rows[way, moment]
         if found:
             statuses = sorted(Counter(blow.outcome for blow in found).items())

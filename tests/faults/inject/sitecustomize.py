@@ -103,8 +103,11 @@ class Saboteur:
         way = self.ways[number]
         main = os.getpgrp()  # every launch leads a group of its own
         victim = self.worker(main) if way == "kill a worker" else main
+        if victim is None:  # the blow is left to a later point
+            os.remove(f"{self.struck}{number}")  # noqa: PTH107 (a Path is made of events)
+            return
         with open(f"{self.struck}{number}", "w", encoding="utf-8") as handle:  # noqa: PTH123 (a Path is made of events)
-            json.dump([*point, victim, time.monotonic()], handle)
+            json.dump([*point, time.monotonic()], handle)
         if way == "kill the group":
             os.killpg(main, signal.SIGKILL)
         elif way == "SIGTERM":
@@ -120,7 +123,10 @@ class Saboteur:
             try:
                 os.close(os.open(f"{self.struck}{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             except FileExistsError:
-                struck = Path(f"{self.struck}{number}").read_text(encoding="utf-8")
+                try:
+                    struck = Path(f"{self.struck}{number}").read_text(encoding="utf-8")
+                except FileNotFoundError:  # just given up by another process, for want of a worker
+                    return None
                 if not struck or tuple(json.loads(struck)[:2]) == point:  # it is just being delivered, or tried again
                     return None
             else:
@@ -128,13 +134,13 @@ class Saboteur:
         return None
 
     def worker(self, main):
-        """This process if it is a worker, else the main process's youngest worker, or the main process itself."""
+        """This process if it is a worker, else the main process's youngest worker, or None before there is one."""
         if os.getpid() != main:
             return os.getpid()
         children = Path(f"/proc/{main}/task").glob("*/children")
         found = [int(child) for tids in children for child in tids.read_text().split()]
         workers = [pid for pid in found if b"worker" in command(pid) or b"spawn_main" in command(pid)]
-        return max(workers, default=main)
+        return max(workers, default=None)
 
 
 def command(pid):
