@@ -21,6 +21,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import pdist
 
 from al_engine.frames import BoolArray, FloatArray, Frame
+from al_engine.pairs import pairs_within
 
 TOLERANCE_ANG = 2e-3
 """Distances of two copies differ by no more. Coordinates rounded to three decimals stay within it; what differs less
@@ -89,17 +90,13 @@ def _cell_measures(frame: Frame) -> FloatArray:
 
 def _sorted_distances(frame: Frame) -> list[FloatArray]:
     """Distances in Å, ascending, one array for every pair of elements."""
-    from vesin import NeighborList  # loads torch and ASE where they are installed
-
     kinds, kind = np.unique(frame.numbers, return_inverse=True)
     if frame.is_periodic:
-        i, j, distances = NeighborList(cutoff=CUTOFF_ANG, full_list=False).compute(
-            points=frame.positions, box=frame.cell, periodic=frame.pbc, quantities="ijd"
-        )
-        first, second = kind[i], kind[j]
+        i, j, distances = pairs_within(frame, CUTOFF_ANG)
     else:
         i, j = np.triu_indices(len(frame), 1)
-        first, second, distances = kind[i], kind[j], pdist(frame.positions)
+        distances = pdist(frame.positions)
+    first, second = kind[i], kind[j]
     pair = np.minimum(first, second) * len(kinds) + np.maximum(first, second)
     order = np.lexsort((distances, pair))
     bounds = np.searchsorted(pair[order], np.arange(1, len(kinds) ** 2))

@@ -320,19 +320,18 @@ class Campaign:
         """
         selection = self._part(names.selection(iteration))
         label_paths = self.ledger.label_parts(iteration)
-        labels = read_labels(label_paths)
-        with open_part(selection.path) as root:
-            fates, chosen = root["fate"][()], root["chosen"][()]
-        for index, frame_index in enumerate(chosen):
-            if index not in labels.labelled:
-                fates[frame_index] = Fate.LABEL_FAILED
-        record = iteration_record(self.ledger, iteration, fates, labels)
 
         def fill(root: h5py.File) -> None:
+            labels = read_labels(label_paths)
+            with open_part(selection.path) as selected:
+                fates, chosen = selected["fate"][()], selected["chosen"][()]
+            for index, frame_index in enumerate(chosen):
+                if index not in labels.labelled:
+                    fates[frame_index] = Fate.LABEL_FAILED
             write_labelled(root.create_group("labelled"), list(labels.labelled.values()))
             root["fate"] = fates
             root.attrs["fates"] = [fate.name.lower() for fate in Fate]
-            root.attrs["record"] = record.to_json()
+            root.attrs["record"] = iteration_record(self.ledger, iteration, fates, labels).to_json()
             root.attrs["iteration_seconds"] = seconds
 
         parents = [
@@ -342,6 +341,7 @@ class Campaign:
             self._part(names.evaluation(iteration)),
         ]
         self._here(names.append(iteration), {}, parents, fill)
+        record = self.ledger.history()[iteration]
         return f"{record.labelled} new labels, {record.dataset_size} in all, acceptance {record.counts.acceptance:.2%}"
 
     def abandon(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from al_engine.frames import Frame, IntArray
+from al_engine.pairs import pairs_within
 from labelers.protocol import LabelReason
 
 GFN2_MAX_ATOMIC_NUMBER = 86
@@ -120,19 +121,16 @@ def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor
         The reason in words, of the two atoms furthest below their limit, or None.
     """
     from ase.data import covalent_radii
-    from vesin import NeighborList
 
     radii = min_contact_factor * covalent_radii[frame.numbers]
     reach = max(min_distance_ang, 2.0 * float(radii.max()), SEARCH_ANG)
-    first, second, distances = NeighborList(cutoff=reach, full_list=False).compute(
-        points=frame.positions, box=frame.cell, periodic=frame.is_periodic, quantities="ijd"
-    )
+    first, second, distances = pairs_within(frame, reach)
     limits = np.maximum(min_distance_ang, radii[first] + radii[second])
     if not (distances < limits).any():
         return None
     worst = int(np.argmin(distances / limits))
     return (
-        f"atoms {int(first[worst])} and {int(second[worst])} are {distances[worst]:.3f} Å apart, "
+        f"atoms {first[worst]} and {second[worst]} are {distances[worst]:.3f} Å apart, "
         f"closer than {limits[worst]:.3g} Å"
     )
 
