@@ -29,7 +29,11 @@ selection: {max_labels: 10}
 labels: {backend: tblite, chunk_frames: 20}
 stop: {max_iterations: 2}
 """
-SMALLER = TINY.replace("name: tiny", "name: smaller").replace("training: {", "training: {members: 2, ")
+SMALLER = TINY.replace("name: tiny", "name: smaller").replace(
+    "updates: 100, validation_interval: 25", "updates: 40, validation_interval: 20, members: 2"
+)
+SMALLER += "execution: {workers: 1}\n"
+"""For tests that are not about how a campaign is trained, or by how many workers."""
 
 
 def free_port():
