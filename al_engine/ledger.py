@@ -1,4 +1,4 @@
-"""The ledger: a campaign directory's parts, and `campaign.h5`, which links them and is rebuilt from them.
+"""The ledger: a campaign directory's parts, and `campaign.h5`, which is made from them (`al_engine.index`).
 
 ```
 campaign.yaml    the config as launched
@@ -6,111 +6,32 @@ campaign.h5      links every part, one virtual data set over all labelled frames
 parts/           iter003-member0.h5, ...: written once, by `parts.write_part`
 ```
 
-The parts are the truth. `campaign.h5` is replaced as a whole, so that a reader sees either the old or the new one.
+The parts are the truth.
 """
 
 import json
-import os
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from al_engine.config import CampaignConfig
 from al_engine.config_io import load_config, refuse_changes, validate_config
 from al_engine.config_text import config_text
 from al_engine.disk import disk_error, write_file
 from al_engine.errors import InputError, LedgerError
-from al_engine.frame_io import (
-    LABELS_PER_ATOM,
-    LABELS_PER_FRAME,
-    PER_ATOM,
-    PER_FRAME,
-    UNITS,
-    read_frame_hashes,
-    read_labelled,
-)
+from al_engine.frame_io import read_frame_hashes, read_labelled
 from al_engine.frames import LabelledFrame, digest_of_hashes
-from al_engine.parts import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, part_key, seal_state, write_part
+from al_engine.index import CAMPAIGN_FILE, open_index, write_index
+from al_engine.part import PARTS, Part, iteration_of
+from al_engine.parts import open_part, part_key, write_part
 from al_engine.records import IterationRecord
-from al_engine.seal import SealState
 from al_engine.verdict import Verdict, VerdictKind
 
 CONFIG_FILE = "campaign.yaml"
-CAMPAIGN_FILE = "campaign.h5"
-PARTS = "parts"
 HELPERS = ("*.journal", "*.checkpoint")  # progress inside a stage; removed when its part is published
-PART_NAME = re.compile(r"(?P<group>initial|iter(?P<iteration>\d{3}))-(?P<stage>[A-Za-z0-9.-]+)")
-DATASET_STAGES = ("dataset", "append")  # `initial-dataset`, then `iter000-append`, ...: in order of name
-
-
-def _iteration_of(name: str) -> int | None:
-    match = PART_NAME.fullmatch(name)
-    return int(match["iteration"]) if match and match["iteration"] else None
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A finished stage.
-
-    Attributes:
-        name: File name without its ending, such as `iter003-member0`.
-        path: The file.
-        key: Key of its inputs.
-        content_hash: Hash of its content.
-        seconds: How long the stage took.
-    """
-
-    name: str
-    path: Path
-    key: str
-    content_hash: str
-    seconds: float
-
-    @classmethod
-    def load(cls, path: Path, *, verify: bool = False) -> "Part":
-        """Read a part's attributes; `verify` compares all of its bytes with its seal.
-
-        Raises:
-            LedgerError: If it is missing, damaged or no part of a campaign.
-        """
-        with open_part(path, verify=verify) as root:
-            attributes = dict(root.attrs)
-        try:
-            return cls(
-                name=path.stem,
-                path=path,
-                key=str(attributes["key"]),
-                content_hash=str(attributes["content_hash"]),
-                seconds=float(attributes.get("seconds", 0.0)),
-            )
-        except KeyError as error:
-            raise LedgerError(f"{path}: lacks the attribute {error}; it is no part of a campaign") from None
-
-    @property
-    def link(self) -> str:
-        """Where the part stands in campaign.h5, such as `/iterations/003/member0`."""
-        match = PART_NAME.fullmatch(self.name)
-        if match is None:
-            raise LedgerError(f"{self.path}: no name that this version gives to a part")
-        group = "initial" if match["iteration"] is None else f"iterations/{match['iteration']}"
-        return f"/{group}/{match['stage']}"
-
-    @property
-    def iteration(self) -> int | None:
-        """The iteration it belongs to; None for the initial set."""
-        return _iteration_of(self.name)
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether its `labelled` group joins the data set."""
-        return self.link.rsplit("/", 1)[-1] in DATASET_STAGES
 
 
 class Ledger:
@@ -315,7 +236,7 @@ class Ledger:
         finished = {record.iteration: record.label_failures for record in self.history()}
         failures = sum(finished.values())
         for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
-            if _iteration_of(path.stem) in finished:  # its record knows, and there may be hundreds
+            if iteration_of(path.stem) in finished:  # its record knows, and there may be hundreds
                 continue
             with open_part(path) as root:
                 failures += len(root["reason"]) - len(root["labelled/energy"])
@@ -344,63 +265,5 @@ class Ledger:
         Raises:
             ResumableError: If the disk is full.
         """
-        with self._index_lock, in_memory_hdf5(self.directory / CAMPAIGN_FILE) as root:
-            parts = self.parts()
-            root.attrs.update(
-                schema_version=SCHEMA_VERSION,
-                campaign=self.config.name,
-                config_json=json.dumps(self.config.model_dump(mode="json"), sort_keys=True),
-                units=json.dumps(UNITS, sort_keys=True),
-            )
-            if verdict is not None:
-                root.attrs.update(verdict=verdict.kind.value, verdict_evidence=verdict.evidence)
-            for part in parts:
-                root[part.link] = h5py.ExternalLink(f"{PARTS}/{part.path.name}", "/")
-            _write_table(root.create_group("ledger"), parts)
-            _link_dataset(root.create_group("dataset"), [part for part in parts if part.has_labels])
-
-
-@contextmanager
-def open_index(path: Path) -> Iterator[h5py.File]:
-    """Open a `campaign.h5` for reading.
-
-    Raises:
-        LedgerError: If it is missing, damaged or none of ours.
-    """
-    fix = "delete it and resume: it is rebuilt from parts/"
-    if seal_state(path) is SealState.BROKEN:
-        raise LedgerError(f"{path}: its bytes are not those that were written; {fix}")
-    with open_hdf5(path, fix=fix) as root:
-        if "config_json" not in root.attrs:
-            raise LedgerError(f"{path}: no campaign file of ours; {fix}")
-        yield root
-
-
-def _write_table(group: h5py.Group, parts: Sequence[Part]) -> None:
-    for column in ("name", "key", "content_hash"):
-        values = [os.fsencode(getattr(part, column)) for part in parts]
-        group.create_dataset(column, data=np.array(values, dtype="S" if values else "S1"))
-    group.create_dataset("seconds", data=np.array([part.seconds for part in parts], dtype="f8"))
-
-
-def _link_dataset(group: h5py.Group, parts: Sequence[Part]) -> None:
-    """One virtual data set per array, over all parts with labelled frames: nothing is copied."""
-    columns = {**PER_ATOM, **PER_FRAME, **LABELS_PER_ATOM, **LABELS_PER_FRAME}
-    sources: dict[str, list[h5py.VirtualSource]] = {name: [] for name in columns}
-    for part in parts:
-        with open_part(part.path) as root:
-            for name in columns:
-                dataset = root["labelled"][name]
-                if len(dataset):
-                    file_name = f"{PARTS}/{part.path.name}"
-                    sources[name].append(h5py.VirtualSource(file_name, dataset.name, dataset.shape, dataset.dtype))
-    for name, (shape, dtype) in columns.items():
-        stored = np.dtype(dtype).newbyteorder("<")
-        layout = h5py.VirtualLayout((sum(s.shape[0] for s in sources[name]), *shape), stored)
-        start = 0
-        for source in sources[name]:
-            layout[start : start + source.shape[0]] = source
-            start += source.shape[0]
-        group.create_virtual_dataset(name, layout)
-        if name in UNITS:
-            group[name].attrs["unit"] = UNITS[name]
+        with self._index_lock:
+            write_index(self.directory, self.config, self.parts(), verdict)

@@ -13,7 +13,9 @@ import h5py
 
 from al_engine.config_io import differences, load_config
 from al_engine.errors import AlEngineError, LedgerError
-from al_engine.ledger import CAMPAIGN_FILE, CONFIG_FILE, PART_NAME, PARTS, Ledger, Part, open_index
+from al_engine.index import CAMPAIGN_FILE, open_index
+from al_engine.ledger import CONFIG_FILE, Ledger
+from al_engine.part import PART_NAME, PARTS, Part
 from al_engine.parts import UNREADABLE
 from al_engine.protocols import Progress, silent
 

@@ -28,7 +28,8 @@ from al_engine.config import CampaignConfig
 from al_engine.config_io import validate_config
 from al_engine.config_text import config_text
 from al_engine.errors import AlEngineError, ExitStatus
-from al_engine.ledger import Ledger, Part
+from al_engine.ledger import Ledger
+from al_engine.part import Part
 from al_engine.presets import PRESETS, merged
 from flows.server import ensure_server
 from machine import machine, versions

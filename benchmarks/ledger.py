@@ -25,7 +25,8 @@ from al_engine.config import CampaignConfig
 from al_engine.config_io import validate_config
 from al_engine.frame_io import write_frames, write_labelled
 from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger, Part
+from al_engine.ledger import Ledger
+from al_engine.part import Part
 from al_engine.parts import write_part
 from al_engine.presets import PRESETS, merged
 from al_engine.records import IterationRecord, TemperatureRecord

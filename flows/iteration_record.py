@@ -1,15 +1,40 @@
 """What happened in an iteration, from the parts its stages wrote."""
 
+import h5py
 import numpy as np
 
+from al_engine.frame_io import write_labelled
 from al_engine.ledger import Ledger
 from al_engine.parts import open_part
 from al_engine.records import IterationRecord
+from al_engine.selection import Fate
 from al_engine.window import Window
 from flows import names
-from flows.labelling import Labels
+from flows.labelling import Labels, read_labels
 from flows.sampled import sampled_steps, temperature_records
 from flows.scoring import assess
+
+
+def write_iteration(ledger: Ledger, iteration: int, seconds: float, root: h5py.File) -> None:
+    """Fill the part that ends an iteration: its new labels, the fate of every frame it sampled, its record.
+
+    Args:
+        ledger: The campaign.
+        iteration: The iteration; sampled, selected, labelled and evaluated.
+        seconds: Time on the clock since the iteration was started or resumed.
+        root: The part.
+    """
+    labels = read_labels(ledger.label_parts(iteration))
+    with open_part(ledger.part_path(names.selection(iteration))) as selected:
+        fates, chosen = selected["fate"][()], selected["chosen"][()]
+    for index, frame_index in enumerate(chosen):
+        if index not in labels.labelled:
+            fates[frame_index] = Fate.LABEL_FAILED
+    write_labelled(root.create_group("labelled"), list(labels.labelled.values()))
+    root["fate"] = fates
+    root.attrs["fates"] = [fate.name.lower() for fate in Fate]
+    root.attrs["record"] = iteration_record(ledger, iteration, fates, labels).to_json()
+    root.attrs["iteration_seconds"] = seconds
 
 
 def iteration_record(ledger: Ledger, iteration: int, fates: np.ndarray, labels: Labels) -> IterationRecord:

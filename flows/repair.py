@@ -14,8 +14,10 @@ from al_engine.disk import disk_error
 from al_engine.errors import AlEngineError
 from al_engine.frame_io import read_labelled, write_labelled
 from al_engine.frames import LabelledFrame
-from al_engine.ledger import CAMPAIGN_FILE, CONFIG_FILE, Ledger, Part, open_index
+from al_engine.index import CAMPAIGN_FILE, open_index
+from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.lock import campaign_lock
+from al_engine.part import Part
 from al_engine.parts import open_part, write_part
 from al_engine.verdict import Verdict
 from al_engine.verification import Problem, Recorded, Verification

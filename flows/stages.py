@@ -3,25 +3,26 @@
 Nothing here knows Prefect. Every stage is safe to run twice: a finished part is taken as it is.
 """
 
-import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from al_engine.errors import InputError
 from al_engine.evidence import sampling_steps
 from al_engine.frame_io import write_labelled
-from al_engine.ledger import Ledger, Part
+from al_engine.ledger import Ledger
+from al_engine.part import Part
 from al_engine.parts import open_part
 from al_engine.protocols import Progress, silent
 from al_engine.seeds import derived_seed
 from al_engine.selection import CANDIDATE_FATES, Fate, count, count_fates
 from al_engine.verdict import Verdict, judge
 from flows import jobs, names
-from flows.iteration_record import iteration_record
+from flows.input_files import input_file_hashes
+from flows.iteration_record import write_iteration
 from flows.labelling import (
     chunks,
     frames_to_label,
@@ -81,7 +82,7 @@ class Campaign:
             "initial": config.initial.model_dump(mode="json"),
             "cut_molecules": config.selection.cut_molecules,
             "temperatures": config.sampling.temperatures_kelvin,
-            "files": {name: _file_hash(self.ledger.directory / name) for name in input_files(self.ledger)},
+            "files": input_file_hashes(self.ledger),
             "seed": config.seed,
         }
         part = self._in_worker(names.INITIAL_FRAMES, jobs.initial_frames_job, inputs, [], progress)
@@ -318,28 +319,13 @@ class Campaign:
             iteration: The iteration.
             seconds: Time on the clock since the iteration was started or resumed; kept for the reader.
         """
-        selection = self._part(names.selection(iteration))
-        label_paths = self.ledger.label_parts(iteration)
-
-        def fill(root: h5py.File) -> None:
-            labels = read_labels(label_paths)
-            with open_part(selection.path) as selected:
-                fates, chosen = selected["fate"][()], selected["chosen"][()]
-            for index, frame_index in enumerate(chosen):
-                if index not in labels.labelled:
-                    fates[frame_index] = Fate.LABEL_FAILED
-            write_labelled(root.create_group("labelled"), list(labels.labelled.values()))
-            root["fate"] = fates
-            root.attrs["fates"] = [fate.name.lower() for fate in Fate]
-            root.attrs["record"] = iteration_record(self.ledger, iteration, fates, labels).to_json()
-            root.attrs["iteration_seconds"] = seconds
-
         parents = [
             *self._dataset_before(iteration),
-            selection,
-            *(self._part(path.stem) for path in label_paths),
+            self._part(names.selection(iteration)),
+            *(self._part(path.stem) for path in self.ledger.label_parts(iteration)),
             self._part(names.evaluation(iteration)),
         ]
+        fill = partial(write_iteration, self.ledger, iteration, seconds)
         self._here(names.append(iteration), {}, parents, fill)
         record = self.ledger.history()[iteration]
         return f"{record.labelled} new labels, {record.dataset_size} in all, acceptance {record.counts.acceptance:.2%}"
@@ -406,16 +392,3 @@ class Campaign:
             )
 
         return self.ledger.stage(name, inputs=inputs, parents=parents, compute=compute)
-
-
-def input_files(ledger: Ledger) -> list[str]:
-    """Files the config names, relative to the campaign directory."""
-    config = ledger.config
-    return [name for name in (config.system.structure, config.initial.file) if name is not None]
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None

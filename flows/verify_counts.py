@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Mapping
 import numpy as np
 
 from al_engine.config import CampaignConfig
-from al_engine.ledger import Part
+from al_engine.part import Part
 from al_engine.parts import open_part
 from al_engine.records import IterationRecord
 from al_engine.selection import Fate, count
