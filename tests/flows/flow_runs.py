@@ -45,8 +45,11 @@ def free_port():
 def own_server(home):
     """The environment of a command line that starts a server of its own, with its database in `home`."""
     port = free_port()
+    theirs = {
+        name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"
+    }  # nobody sets it for users
     return {
-        **os.environ,
+        **theirs,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_PORT": str(port),

@@ -12,6 +12,14 @@ from models.committee import GRAPH_PAYS_AFTER, Committee, wants_graph
 from models.compiled import CompiledForces, arguments, inductor, trace
 from models.ms_mace import MSMACE
 
+SMALL = {
+    "layers": 1,
+    "hidden_l_max": 0,
+    "correlation": 2,
+    "short": PathConfig(cutoff_ang=3.0, channels=2, l_max=1, radial_mlp=[]),
+}
+"""Options of a model that is traced in a second."""
+
 
 @pytest.mark.parametrize(
     ("kind", "kernels"), [("mace", False), ("mace", True), ("energy", False), ("zbl", True), ("ms-nequip", False)]
@@ -34,7 +42,7 @@ def test_a_traced_graph_fits_all_sizes_and_members(kind, kernels, *, tiny_config
 def test_a_traced_graph_fits_members_with_repulsions_of_other_strength(
     tiny_config, tiny_model, random_cluster, graph_of
 ):
-    plain = tiny_model(tiny_config("zbl"))
+    plain = tiny_model(tiny_config("zbl", **SMALL))
     scaled = MSMACE(plain.config, replace(plain.constants, repulsion_strength=0.3), seed=3).freeze()
     graph, positions = graph_of(plain, random_cluster())
     (energy, _), (expected, expected_forces) = (m.energy_and_forces(graph, positions) for m in (plain, scaled))
@@ -46,8 +54,7 @@ def test_a_traced_graph_fits_members_with_repulsions_of_other_strength(
 
 @pytest.fixture
 def small(tiny_config, tiny_model):
-    short = PathConfig(cutoff_ang=3.0, channels=2, l_max=1, radial_mlp=[])
-    return tiny_model(tiny_config("mace", layers=1, hidden_l_max=0, correlation=2, short=short))
+    return tiny_model(tiny_config("mace", **SMALL))
 
 
 def test_inductor_compiles_once_for_all_sizes(small, random_cluster, graph_of):
