@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flow_runs import with_one_worker
 
 from al_engine.ledger import Ledger
 from al_engine.parts import open_part
@@ -24,8 +25,7 @@ def campaign(finished, tmp_path_factory):
     command_line, directory, _ = finished
     copy = tmp_path_factory.mktemp("evaluated") / "tiny"
     shutil.copytree(directory, copy)
-    config = copy / "campaign.yaml"
-    config.write_text(re.sub("workers: .*", "workers: 1", config.read_text()))  # each takes seconds to start
+    with_one_worker(copy)
     return command_line, copy, files_of(copy)
 
 

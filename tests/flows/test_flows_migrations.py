@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from flow_runs import with_one_worker
 
 from al_engine.ledger import Ledger
 from al_engine.parts import READABLE_SCHEMAS, SCHEMA_VERSION
@@ -33,6 +34,7 @@ def test_a_campaign_of_an_earlier_schema_is_read_verified_and_continued(schema, 
     assert state["dataset_size"] > 0
     assert len(state["iterations"]) == 1
     assert command_line("verify", campaign).returncode == 0
+    with_one_worker(campaign)
     resumed = command_line("resume", campaign)
     assert resumed.returncode in (0, 3), resumed.stderr
     assert all(path.read_bytes() == content for path, content in before.items())

@@ -6,6 +6,7 @@ import shutil
 import h5py
 import pytest
 import yaml
+from flow_runs import with_one_worker
 
 from al_engine.errors import CampaignLockedError
 from al_engine.ledger import Ledger
@@ -164,6 +165,7 @@ def test_what_cannot_be_rebuilt_is_computed_again_to_the_same_content(finished, 
     assert answer.returncode == 2
     assert "parts/iter000-member1.h5: to be computed again when the campaign is resumed" in answer.stdout
     assert command_line.status(campaign)["state"] == "interrupted"
+    with_one_worker(campaign)
     resumed = command_line("resume", campaign)
     assert resumed.returncode in (0, 3), resumed.stderr
     assert {part.name: part.content_hash for part in Ledger.open(campaign).parts()} == before
