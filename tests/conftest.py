@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 
 import pytest
-from flow_runs import CommandLine, end_server, start_server
+from flow_runs import CommandLine, end_server, heed_interrupts, start_server
 from kills import Undisturbed, undisturbed
 from shared import FOLDER, once
 
@@ -40,9 +39,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible():
-    """A shell's background jobs ignore SIGINT, and so would every process the tests start from one."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_interrupts()
 
 
 @pytest.fixture(scope="session")

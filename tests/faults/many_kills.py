@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "flows")]
 
-from flow_runs import CommandLine, prefect_server_at  # noqa: E402
+from flow_runs import CommandLine, heed_interrupts, prefect_server_at  # noqa: E402
 from kills import MOMENTS, WAYS, Blow, Trial, Undisturbed, compare, strike_all, undisturbed  # noqa: E402
 
 
@@ -98,6 +98,7 @@ def main() -> int:
     parser.add_argument("--blows", type=int, default=200, help="how many (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of points and ways (default: 0)")
     options = parser.parse_args()
+    heed_interrupts()
     with (
         tempfile.TemporaryDirectory(prefix="al-engine-faults-") as folder,
         prefect_server_at(Path(folder) / "prefect") as environment,

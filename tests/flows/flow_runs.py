@@ -37,6 +37,12 @@ SMALLER += "execution: {workers: 1}\n"
 """For tests that are not about how a campaign is trained, or by how many workers."""
 
 
+def heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and so would every process that is started from one."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def with_one_worker(directory):
     """Let a campaign go on with one worker: each takes four seconds to start."""
     config = directory / "campaign.yaml"
