@@ -37,7 +37,7 @@ test: install  ## Run the whole test suite, on two cores (three processes: some 
 	@# wait for each other; campaigns are started without the limit, as a user starts them
 	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (an hour)
+faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (half an hour)
 	@$(BIN)/python tests/faults/many_kills.py --blows 200
 
 fuzz: install  ## Feed the readers with rubbish for ten minutes

@@ -74,10 +74,10 @@ def table(result: dict) -> str:
         found = rows[way, moment]
         if found:
             statuses = sorted(Counter(blow.outcome for blow in found).items())
-            seconds = [blow.seconds for blow in found if blow.seconds is not None] or [0.0]
+            seconds = [blow.seconds for blow in found if blow.seconds is not None]
             cells = [
                 *(way, moment, str(len(found)), ", ".join(f"{status} ({count})" for status, count in statuses)),
-                f"{statistics.median(seconds):.1f} ({max(seconds):.1f})",
+                f"{statistics.median(seconds):.1f} ({max(seconds):.1f})" if seconds else "-",
                 str(sum(bool(blow.wrong) for blow in found)),
             ]
             lines.append(f"| {' | '.join(cells)} |")
