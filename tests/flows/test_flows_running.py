@@ -11,7 +11,7 @@ from al_engine.errors import ExitStatus
 
 def test_a_second_run_is_refused_and_readers_are_not(prefect_server, tmp_path):
     command_line, directory = CommandLine(prefect_server, tmp_path), tmp_path / "locked"
-    (tmp_path / "tiny.yaml").write_text(SMALLER)
+    (tmp_path / "tiny.yaml").write_text(SMALLER.replace("max_iterations: 2", "max_iterations: 1"))
     process = command_line.start("run", "tiny.yaml", "--dir", directory)
     deadline = time.monotonic() + 120
     while not (directory / "campaign.h5").exists():
