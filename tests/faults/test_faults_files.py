@@ -22,7 +22,7 @@ FAULTS = [
     ("read", errno.EIO, 200),
     ("read", errno.EIO, 600),
 ]
-"""Call that fails, how, and after how many that don't. A whole campaign makes some 550 writes and 76 flushes."""
+"""Call that fails, how, and after how many that don't."""
 ON_A_SMALL_DISK = """
 mkdir disk && mount -t tmpfs -o size="$1" tmpfs disk && shift
 "$@"; echo "full: $?"
@@ -66,7 +66,7 @@ def test_a_failing_disk_stops_the_campaign_names_the_file_and_loses_nothing(tria
         assert "Traceback" not in errors, what
         last = errors.strip().splitlines()[-1]
         assert last.startswith(f"error: {trial.directory}/"), what
-        assert os.strerror(error) in last or "the disk is full" in last, what
+        assert os.strerror(error) in last, what
         assert "resume" in last, what
         assert left_of(process.pid) == []
     trial.launch()

@@ -58,11 +58,9 @@ def free_port():
 def own_server(home):
     """The environment of a command line that starts a server of its own, with its database in `home`."""
     port = free_port()
-    theirs = {
-        name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"
-    }  # nobody sets it for users
+    unlimited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # as users have it
     return {
-        **theirs,
+        **unlimited,
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_PORT": str(port),
