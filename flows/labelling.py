@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.frame_io import read_frames, read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
+from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
 from flows import names
@@ -21,6 +22,7 @@ from labelers.chunk import label_chunk
 from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
 from labelers.protocol import LabelReason, LevelOfTheory
+from labelers.registry import known_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +136,33 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
         )
 
 
-def refuse_other_level(paths: Sequence[Path], level: LevelOfTheory) -> None:
+def stored_level(ledger: Ledger) -> dict[str, Any] | None:
+    """The level of theory of a campaign's labels, as stored with the first of them; None before there are any."""
+    for path in ledger.label_parts(None)[:1]:  # one level per campaign, so the first speaks for all
+        with open_part(path) as root:
+            return dict(json.loads(str(root.attrs["level_of_theory"])))
+    return None
+
+
+def refuse_other_level(ledger: Ledger, level: LevelOfTheory) -> None:
     """Refuse to mix labels.
 
     Raises:
         InputError: If the campaign's labels were made with another backend, version or settings.
     """
-    for path in paths[:1]:  # one level per campaign, so the first speaks for all
-        with open_part(path) as root:
-            stored = json.loads(str(root.attrs["level_of_theory"]))
-        if stored != level.to_dict():
-            raise InputError(
-                f"{path}: this campaign was labelled with {_described(stored)}, this machine would label with "
-                f"{_described(level.to_dict())}; labels are never mixed: install the former, or start a new campaign"
-            )
+    stored = stored_level(ledger)
+    if stored is None or stored == level.to_dict():
+        return
+    start_over = f"`al-engine run {ledger.directory / CONFIG_FILE} --dir NEW` starts over with the same config"
+    fault = known_fault(stored)
+    if fault is not None:
+        raise InputError(
+            f"{ledger.directory}: {fault}. This version makes them otherwise and never mixes: {start_over}"
+        )
+    raise InputError(
+        f"{ledger.directory}: this campaign was labelled with {_described(stored)}, this machine would label with "
+        f"{_described(level.to_dict())}; labels are never mixed: install the former, or {start_over}"
+    )
 
 
 def _described(level: dict[str, object]) -> str:

@@ -356,7 +356,7 @@ class Campaign:
         Raises:
             InputError: Naming both levels of theory.
         """
-        refuse_other_level(self.ledger.label_parts(None), self.level)
+        refuse_other_level(self.ledger, self.level)
 
     def _part(self, name: str) -> Part:
         return Part.load(self.ledger.part_path(name))

@@ -7,7 +7,7 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 from al_engine.config.base import Section
 from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig
 from al_engine.config.execution import Acceleration, ExecutionConfig
-from al_engine.config.labels import LabelsConfig
+from al_engine.config.labels import LabelBackend, LabelsConfig
 from al_engine.config.model import (
     GATED_KINDS,
     ONE_PATH_KINDS,
@@ -31,6 +31,7 @@ __all__ = [
     "Dtype",
     "ExecutionConfig",
     "InitialConfig",
+    "LabelBackend",
     "LabelsConfig",
     "ModelConfig",
     "ModelKind",

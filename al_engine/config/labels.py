@@ -1,19 +1,22 @@
 """Reference energies and forces."""
 
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 from al_engine.config.base import Fraction, Section
 
+LabelBackend: TypeAlias = Literal["auto", "xtb", "tblite", "ase"]
+
 
 class LabelsConfig(Section):
     """Reference energies and forces: GFN2-xTB, or any ASE calculator."""
 
-    backend: Literal["auto", "xtb", "tblite", "ase"] = Field(
+    backend: LabelBackend = Field(
         "auto",
         description=(
-            "`xtb` (xtb-python), `tblite`, or `ase` (a calculator by name); `auto`: xtb where it installs, else tblite."
+            "`tblite` or `xtb` (xtb-python) for GFN2-xTB, or `ase` (a calculator by name); `auto`: tblite where it is "
+            "installed, else xtb."
         ),
     )
     accuracy: PositiveFloat = Field(1.0, le=1000.0, description="Numerical accuracy of GFN2-xTB; smaller is tighter.")

@@ -134,7 +134,7 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
     if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):
-        refuse_other_level(subject.ledger.label_parts(None), level)
+        refuse_other_level(subject.ledger, level)
     gate = {
         "min_distance_ang": config.selection.min_distance_ang,
         "min_contact_factor": config.selection.min_contact_factor,
