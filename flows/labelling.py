@@ -17,6 +17,7 @@ from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
 from flows import names
+from flows.label_checks import checked_forces
 from labelers.cache import LabelCache
 from labelers.chunk import label_chunk
 from labelers.journal import LabelJournal
@@ -69,10 +70,15 @@ def write_label_part(
     min_contact_factor: float,
     progress: Progress,
     cache: LabelCache | None = None,
+    checked_frames: int = 0,
 ) -> None:
     """Label a chunk of frames and publish it as a part.
 
-    Labels finished before a kill are taken from its journal, those of the same frames and level from the cache.
+    Labels finished before a kill are taken from its journal, those of the same frames and level from the cache. The
+    forces of `checked_frames` of them are compared with finite differences of energies before the part is published.
+
+    Raises:
+        InputError: If forces are not the derivative of the energies.
     """
     start = time.perf_counter()
     cached = {} if cache is None else cache.find(frames)
@@ -89,12 +95,15 @@ def write_label_part(
         )
         if cache is not None:
             cache.keep(outcome for index, outcome in enumerate(outcomes) if index not in cached)
+        check = checked_forces(pool, outcomes, config, level, count=checked_frames, progress=progress, cache=cache)
         with write_part(path, kind=path.stem, key=key) as root:
             write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
             root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
             root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
             root["rescue"] = np.array([o.rescue.encode() for o in outcomes], dtype="S40")
             root.attrs["level_of_theory"] = json.dumps(level.to_dict(), sort_keys=True)
+            if check is not None:
+                root.attrs["force_check"] = json.dumps(check)
             root.attrs["seconds"] = time.perf_counter() - start
     journal.path.unlink()
 
