@@ -21,6 +21,8 @@ _ROTATION_VECTORS = ((0.831, 1.577, 2.213), (-1.291, 0.487, 0.913), (0.379, -2.2
 """Axis times angle in rad of the orientations that are tried, in order. No symmetry maps any of them on an axis."""
 _TORQUE_EV = 1e-3
 """A larger net torque is a fault of the gradient: rounding gives 2e-4 eV at most, one missing term 2e-2 eV and more."""
+_LEVER_ANG = 10.0
+"""From this distance of an atom from the centre on, the rounding error of a torque grows with it."""
 
 
 class Gfn2XtbLabeler:
@@ -72,12 +74,13 @@ class Gfn2XtbLabeler:
                 LabelReason.BAD_INPUT, "xtb-python has no periodic GFN2-xTB; set labels.backend to tblite for boxes"
             )
         centred = frame.positions - frame.positions.mean(axis=0)
+        limit = self._torque_ev * max(1.0, float(np.abs(centred).max()) / _LEVER_ANG)
         torques = []
         for rotation in self._orientations:
             energy, turned = self._calculate(rung, frame, centred @ rotation.T)
             forces = turned @ rotation
             torques.append(float(np.linalg.norm(np.cross(centred, forces).sum(axis=0))))
-            if torques[-1] <= self._torque_ev:
+            if torques[-1] <= limit:
                 return energy, forces
         raise LabelError(
             LabelReason.BACKEND_ERROR,
