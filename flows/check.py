@@ -9,7 +9,8 @@ from al_engine.config import CampaignConfig
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.protocols import Progress, silent
 from flows import names
-from flows.launch import Preflight, choose_device, worker_counts
+from flows.launch import choose_device, worker_counts
+from flows.preflight import Preflight
 from flows.workers import ComputePool
 from labelers.chunk import label_chunk
 from labelers.pool import LabelPool

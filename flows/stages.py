@@ -48,6 +48,7 @@ class Campaign:
         ledger: The campaign directory, begun and locked by this process.
         compute: Workers that train and sample.
         label_pool: Workers that label.
+        label_workers: How many a job may start for labels of its own.
         level: What the labels are.
         device: `cpu` or `cuda`.
         cache: Labels there are already, of other campaigns too.
@@ -59,6 +60,7 @@ class Campaign:
         *,
         compute: ComputePool,
         label_pool: LabelPool,
+        label_workers: int = 1,
         level: LevelOfTheory,
         device: str,
         cache: LabelCache | None = None,
@@ -67,7 +69,7 @@ class Campaign:
         self.config = ledger.config
         self.level = level
         self._compute, self._label_pool, self._device = compute, label_pool, device
-        self._cache = cache
+        self._cache, self._label_workers = cache, label_workers
 
     @property
     def workers(self) -> int:
@@ -79,15 +81,19 @@ class Campaign:
     def initial_frames(self, progress: Progress = silent) -> str:
         """Build the system and make the initial and test frames."""
         config = self.config
-        inputs = {
-            "system": config.system.model_dump(mode="json"),
-            "initial": config.initial.model_dump(mode="json"),
+        inputs: dict[str, Any] = {
+            "system": config.system.key_values(),
+            "initial": config.initial.key_values(),
             "cut_molecules": config.selection.cut_molecules,
             "temperatures": config.sampling.temperatures_kelvin,
             "files": input_file_hashes(self.ledger),
             "seed": config.seed,
         }
-        part = self._in_worker(names.INITIAL_FRAMES, jobs.initial_frames_job, inputs, [], progress)
+        if config.initial.source == "reference":
+            inputs["level"] = self.level.fingerprint()
+        part = self._in_worker(
+            names.INITIAL_FRAMES, jobs.initial_frames_job, inputs, [], progress, label_workers=self._label_workers
+        )
         with open_part(part.path) as root:
             n_train, n_test = len(root["train/n_atoms"]), len(root["test/n_atoms"])
             field = root.attrs["force_field"]

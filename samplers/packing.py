@@ -22,7 +22,7 @@ _SPHERE_ATTEMPTS = 40
 _TIME_LIMIT_S = 600.0
 _PACKMOL_FOUND_NONE = 173
 """Exit status when molecules still overlap after all attempts (it leaves its best one behind)."""
-_AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
+AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
 
 
 def contact_radii(numbers: IntArray) -> FloatArray:
@@ -71,7 +71,7 @@ def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: 
         InputError: If the molecules do not fit at this density.
     """
     mass = count * float(atomic_masses(molecule.numbers).sum())
-    side = float((mass * _AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
+    side = float((mass * AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
     radii = contact_radii(molecule.numbers)
     spread = molecule.positions - molecule.positions.mean(axis=0)
     longest = 2.0 * float(np.linalg.norm(spread, axis=1).max())

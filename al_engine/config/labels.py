@@ -31,6 +31,22 @@ class ForceCheckConfig(Section):
     )
 
 
+class CellCheckConfig(Section):
+    """Whether periodic cells are large enough for GFN2-xTB, which has the Γ point alone: they are doubled to tell."""
+
+    max_height_ang: float = Field(
+        12.0,
+        ge=0.0,
+        le=100.0,
+        description=(
+            "Before a campaign begins, its cell is doubled along each axis along which its faces are no farther apart "
+            "than this; 0: never. Molecular liquids of 9 Å change by 1 to 4 meV/Å."
+        ),
+    )
+    energy_mev_per_atom: PositiveFloat = Field(10.0, description="Largest change of the energy per atom.")
+    force_mev_per_ang: PositiveFloat = Field(25.0, description="Largest change of a force component.")
+
+
 class LabelsConfig(Section):
     """Reference energies and forces: GFN2-xTB, or any ASE calculator."""
 
@@ -65,6 +81,10 @@ class LabelsConfig(Section):
 
     force_check: ForceCheckConfig = Field(
         default_factory=ForceCheckConfig, description="Forces against finite differences of the energies."
+    )
+
+    cell_check: CellCheckConfig = Field(
+        default_factory=CellCheckConfig, description="Whether periodic cells are large enough for GFN2-xTB."
     )
 
     @model_validator(mode="after")

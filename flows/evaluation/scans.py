@@ -17,7 +17,8 @@ from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
 from flows.labelling import Labels, read_labels, refuse_other_level, write_label_part
-from flows.launch import with_backend, worker_counts
+from flows.launch import worker_counts
+from flows.preflight import with_automatic_choices
 from flows.scoring import EVALUATION_BATCH
 from labelers.pool import LabelPool
 from labelers.registry import level_of_theory
@@ -130,7 +131,7 @@ def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
 
 def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
     """Labels of the frames: those of an earlier evaluation if it had the same frames, else new ones."""
-    config = with_backend(subject.ledger.config)
+    config = with_automatic_choices(subject.ledger.config)
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
     if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):

@@ -10,7 +10,7 @@ from docs_pages import PAGES, ROOT
 from al_engine.config import CampaignConfig
 from al_engine.config_io import differences, key_paths, load_config, validate_config
 from al_engine.presets import PRESETS, merged
-from flows.launch import preflight
+from flows.preflight import preflight
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")

@@ -17,7 +17,7 @@ from al_engine.parts import open_part
 from al_engine.selection import Fate
 from flows import names
 from flows.cutting import Cutting
-from flows.launch import preflight
+from flows.preflight import preflight
 from models import load_committee
 from samplers.barostat import volume
 from samplers.periodic import shortest_image
