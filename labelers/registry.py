@@ -64,7 +64,7 @@ def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
         return Gfn2TbliteLabeler(config)
     from labelers.ase_backend import AseLabeler
 
-    return AseLabeler(_calculator_name(config), config.ase_parameters)
+    return AseLabeler(config)
 
 
 def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfTheory:
@@ -81,7 +81,12 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
             method=name,
             backend="ase",
             backend_version=_version("ase"),
-            settings={"calculator_version": _version(package), "parameters": config.ase_parameters},
+            settings={
+                "calculator_version": _version(package),
+                "parameters": {key: value for key, value in config.ase_parameters.items() if key != "directory"},
+                "energy": "force-consistent",
+                "charge_and_spin": config.ase_charge_and_spin,
+            },
         )
     return LevelOfTheory(
         method="GFN2-xTB",

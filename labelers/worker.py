@@ -18,7 +18,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from labelers import wire
 from labelers.blas import preload_openblas
-from labelers.protocol import Labeler, LabelError, LabelReason
+from labelers.protocol import FrameChecker, Labeler, LabelError, LabelReason
 from labelers.rescue import label_or_rescue
 
 
@@ -31,6 +31,8 @@ def _build(order: wire.Message) -> Labeler:
         preload_openblas()
     module_name, _, function_name = order["factory"].partition(":")
     labeler: Labeler = getattr(importlib.import_module(module_name), function_name)(config)
+    if order["frame"] is not None and isinstance(labeler, FrameChecker):
+        labeler.check(wire.frame_from_message(order["frame"]))
     return labeler
 
 
