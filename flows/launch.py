@@ -83,15 +83,17 @@ def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
     cut = config.selection.cut_molecules
     labelled = system if cut is None else cluster_of(system, cut)
     level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
-    is_xtb = level.backend != "ase"
     reason = screen_frame(
         labelled.frame,
         min_distance_ang=config.selection.min_distance_ang,
         min_contact_factor=config.selection.min_contact_factor,
-        check_spin=is_xtb,
+        gfn2=level.backend != "ase",
     )
     if reason is not None:
         raise InputError(f"the system cannot be labelled: {reason}")
+    if level.backend == "ase":  # what a user's calculator takes, only it can tell
+        with LabelPool(config.labels, workers=1) as pool:
+            pool.check(labelled.frame)
     return Preflight(config, system, labelled, level)
 
 

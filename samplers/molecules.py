@@ -49,25 +49,21 @@ class Molecule:
 
 
 def check_elements(numbers: IntArray, source: str) -> None:
-    """Refuse elements that GFN2-xTB has no parameters for.
+    """Refuse atomic numbers that no element has: dummy and ghost atoms.
 
     Raises:
-        InputError: Naming the element and the source.
+        InputError: Naming the number and the source.
     """
-    from ase.data import chemical_symbols
-
     for number in sorted(set(np.asarray(numbers).tolist())):
         if not 1 <= number <= LAST_ELEMENT:
-            symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"number {number}"
-            raise InputError(f"{source} contains element {symbol}; GFN2-xTB covers H to Rn (Z = 1 to {LAST_ELEMENT})")
+            raise InputError(f"{source} has an atom with Z = {number}, which is no element (Z = 1 to {LAST_ELEMENT})")
 
 
 def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
     """A conformer of a SMILES string: ETKDG embedding (Riniker & Landrum 2015), relaxed with MMFF94, else UFF.
 
     Raises:
-        InputError: If the SMILES does not parse, has several parts, names an element beyond radon, or has no
-            embedding.
+        InputError: If the SMILES does not parse, has several parts, has an atom of no element, or has no embedding.
     """
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom
@@ -136,7 +132,7 @@ def molecule_from_file(path: Path, *, charge: int | None = None) -> Molecule:
     fails, bonds come from covalent radii and `rdkit` is None. A molecule cut by a periodic boundary is made whole.
 
     Raises:
-        InputError: If the file is missing, empty or unreadable, or holds an element beyond radon.
+        InputError: If the file is missing, empty or unreadable, or has an atom of no element.
     """
     frame = read_frames(path)[-1]
     charge = frame.charge if charge is None else charge
