@@ -1,7 +1,9 @@
 """Label parts: chunks of labelled frames and recorded failures, and what is read back from them."""
 
 import json
+import textwrap
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
 from labelers.protocol import LabelReason, LevelOfTheory
 
+LONGEST_WORDS = 300
+"""Characters of a failed label's message that are shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -30,15 +35,28 @@ class Labels:
     Attributes:
         labelled: The labelled frames by position in the list.
         reasons: One reason code per frame.
+        messages: The cause in words of each; empty for a label.
     """
 
     labelled: dict[int, LabelledFrame]
     reasons: tuple[str, ...]
+    messages: tuple[str, ...]
 
     @property
     def failures(self) -> int:
         """Frames without a label."""
         return len(self.reasons) - len(self.labelled)
+
+    def failure_words(self) -> str:
+        """The most frequent reason of the failures and what most of those say, in one line; empty if there are none."""
+        counts = Counter(reason for reason in self.reasons if reason != LabelReason.OK)
+        if not counts:
+            return ""
+        reason, count = counts.most_common(1)[0]
+        pairs = zip(self.reasons, self.messages, strict=True)
+        message, _ = Counter(message for code, message in pairs if code == reason).most_common(1)[0]
+        share = "" if count == self.failures else f"{count} of them "
+        return f"{share}`{reason}`: {textwrap.shorten(message, LONGEST_WORDS, placeholder=' ...')}"
 
 
 def chunks(total: int, size: int) -> list[tuple[int, int]]:
@@ -101,13 +119,15 @@ def read_labels(paths: Sequence[Path]) -> Labels:
     """Read label parts in order."""
     labelled: dict[int, LabelledFrame] = {}
     reasons: list[str] = []
+    messages: list[str] = []
     for path in paths:
         with open_part(path) as root:
             codes = [code.decode() for code in root["reason"][()]]
+            messages += [message.decode(errors="ignore") for message in root["message"][()]]  # one may be cut off
             found = iter(read_labelled(root["labelled"]))
         labelled |= {len(reasons) + i: next(found) for i, code in enumerate(codes) if code == LabelReason.OK}
         reasons += codes
-    return Labels(labelled=labelled, reasons=tuple(reasons))
+    return Labels(labelled=labelled, reasons=tuple(reasons), messages=tuple(messages))
 
 
 def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n_test: int) -> None:
@@ -125,12 +145,11 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
     """
     allowed = ledger.config.labels.max_failed_share * len(labels.reasons)
     if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
-        worst = max(set(labels.reasons) - {"ok"}, key=labels.reasons.count)
         raise InputError(
-            f"{labels.failures} of {len(labels.reasons)} initial labels failed, most as `{worst}`: check charge, "
-            "unpaired electrons and the structure; the messages stand in "
-            f"{ledger.parts_directory}/initial-labels-*.h5. Once their cause is gone, "
-            f"`al-engine resume {ledger.directory} --retry-failed-labels` computes them again"
+            f"{labels.failures} of {len(labels.reasons)} initial labels failed, {labels.failure_words()}. Once their "
+            f"cause is gone, `al-engine resume {ledger.directory} --retry-failed-labels` computes them again; if it is "
+            f"in the config, copy {ledger.directory}/campaign.yaml beside itself, change the copy, and start over: "
+            "`al-engine run COPY --dir NEW`"
         )
 
 

@@ -120,7 +120,8 @@ class Campaign:
 
         parents = [frames_part, *(self._part(path.stem) for path in label_paths)]
         self._here(names.INITIAL_DATASET, {}, parents, fill)
-        return f"{len(train)} labelled initial frames, {len(test)} test frames, {labels.failures} failed labels"
+        words = f" ({labels.failure_words()})" if labels.failures else ""
+        return f"{len(train)} labelled initial frames, {len(test)} test frames, {labels.failures} failed labels{words}"
 
     # -- an iteration -------------------------------------------------------------------------------------------
 
@@ -290,7 +291,8 @@ class Campaign:
         part = self.ledger.stage(name, inputs=inputs, parents=[self._part(source)], compute=compute)
         labels = read_labels([part.path])
         rate = f", {60 * len(frames) / part.seconds:.0f}/min" if part.seconds > 0 else ""
-        return f"{len(labels.labelled)} labels, {labels.failures} failed{rate}"
+        words = f" ({labels.failure_words()})" if labels.failures else ""
+        return f"{len(labels.labelled)} labels, {labels.failures} failed{words}{rate}"
 
     def evaluate(self, iteration: int, progress: Progress = silent) -> str:
         """Score the committee on the test set and on the new labels it chose."""

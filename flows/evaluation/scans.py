@@ -116,6 +116,7 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
         "colliding": len(frames) - len(there),
         "labelled": len(labelled),
         "label_failures": labels.failures,
+        "label_failure_words": labels.failure_words(),
         "all": _errors([point for point in points if point is not None]),
         "ranges": _by_range([row for scan in scans for row in scan.points], options.factors),
         "bonds": [_described(scan, options.factors) for scan in scans],
@@ -229,6 +230,7 @@ def bond_length_text(answer: dict[str, Any]) -> str:
     if answer["colliding"] or answer["label_failures"]:
         lines += [
             "",
-            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label",
+            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label"
+            + (f" ({answer['label_failure_words']})" if answer["label_failures"] else ""),
         ]
     return "\n".join([*lines, "", answer["plot"]])

@@ -49,7 +49,10 @@ def test_sound_frames_pass(frame):
         (Frame(numbers=[], positions=np.zeros((0, 3))), "no atoms"),
         (moved(1, [np.nan, 0, 0]), "atom 1 .* not finite"),
         (moved(2, [np.inf, 0, 0]), "atom 2 .* not finite"),
-        (variant(numbers=[92, 1, 1]), r"atom 0 is U \(Z = 92\); GFN2-xTB has parameters .* 86 alone.*labels.backend: ase"),
+        (
+            variant(numbers=[92, 1, 1]),
+            r"atom 0 is U \(Z = 92\); GFN2-xTB has parameters .* 86 alone.*labels.backend: ase",
+        ),
         (variant(numbers=[8, 0, 1]), "atom 1 has Z = 0, which is no element"),
         (variant(numbers=[8, -1, 1]), "Z = -1, which is no element"),
         (moved(2, [0.96, 0, 0]), "atoms 1 and 2 are 0.000"),
