@@ -20,6 +20,7 @@ from al_engine.protocols import Progress
 from flows import names
 from labelers.cache import LabelCache
 from labelers.chunk import label_chunk
+from labelers.earlier_levels import changes_since
 from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
 from labelers.protocol import LabelReason, LevelOfTheory
@@ -153,20 +154,49 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
         )
 
 
-def refuse_other_level(paths: Sequence[Path], level: LevelOfTheory) -> None:
-    """Refuse to mix labels.
+def level_to_go_on_with(ledger: Ledger, level: LevelOfTheory) -> LevelOfTheory:
+    """The level of theory of a campaign's labels, if labels made now would be of it; refuses to mix labels otherwise.
+
+    Args:
+        ledger: The campaign.
+        level: What a label would be now.
+
+    Returns:
+        `level`; or the campaign's own, if an earlier version wrote it in another form.
 
     Raises:
         InputError: If the campaign's labels were made with another backend, version or settings.
     """
+    paths = ledger.label_parts(None)
     for path in paths[:1]:  # one level per campaign, so the first speaks for all
         with open_part(path) as root:
             stored = json.loads(str(root.attrs["level_of_theory"]))
-        if stored != level.to_dict():
+        if stored == level.to_dict():
+            continue
+        changes = changes_since(stored, level, closed_shells=_are_closed_shells(paths))
+        if changes == []:
+            return LevelOfTheory(**stored)
+        if changes is not None:
             raise InputError(
-                f"{path}: this campaign was labelled with {_described(stored)}, this machine would label with "
-                f"{_described(level.to_dict())}; labels are never mixed: install the former, or start a new campaign"
+                f"{path}: labels of an earlier version, and new ones would differ: {'; '.join(changes)}. Labels are "
+                f"never mixed: start over with the same config, `al-engine run {ledger.directory}/campaign.yaml --dir "
+                "NEW`"
             )
+        raise InputError(
+            f"{path}: this campaign was labelled with {_described(stored)}, this machine would label with "
+            f"{_described(level.to_dict())}; labels are never mixed: install the former, or start a new campaign"
+        )
+    return level
+
+
+def _are_closed_shells(paths: Sequence[Path]) -> bool:
+    """Whether all labelled frames of some parts are neutral and without unpaired electrons."""
+    for path in paths:
+        with open_part(path) as root:
+            frames = root["labelled"]
+            if np.any(frames["charge"][()]) or np.any(frames["unpaired_electrons"][()]):
+                return False
+    return True
 
 
 def _described(level: dict[str, object]) -> str:

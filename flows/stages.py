@@ -26,9 +26,9 @@ from flows.iteration_record import write_iteration
 from flows.labelling import (
     chunks,
     frames_to_label,
+    level_to_go_on_with,
     read_labels,
     refuse_failed_initial_set,
-    refuse_other_level,
     write_label_part,
 )
 from flows.sampled import COMPLETED, sampled_steps, trusted_mev_per_ang
@@ -353,12 +353,12 @@ class Campaign:
     # -- parts --------------------------------------------------------------------------------------------------
 
     def refuse_other_level(self) -> None:
-        """Refuse to go on with labels that would not match the campaign's.
+        """Refuse to go on with labels that would not match the campaign's; take over its level in an earlier form.
 
         Raises:
             InputError: Naming both levels of theory.
         """
-        refuse_other_level(self.ledger.label_parts(None), self.level)
+        self.level = level_to_go_on_with(self.ledger, self.level)
 
     def _part(self, name: str) -> Part:
         return Part.load(self.ledger.part_path(name))

@@ -16,7 +16,7 @@ from flows.display import Display
 from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
-from flows.labelling import Labels, read_labels, refuse_other_level, write_label_part
+from flows.labelling import Labels, level_to_go_on_with, read_labels, write_label_part
 from flows.launch import with_backend, worker_counts
 from flows.scoring import EVALUATION_BATCH
 from labelers.pool import LabelPool
@@ -135,7 +135,7 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
     if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):
-        refuse_other_level(subject.ledger.label_parts(None), level)
+        level = level_to_go_on_with(subject.ledger, level)
     gate = {
         "min_distance_ang": config.selection.min_distance_ang,
         "min_contact_factor": config.selection.min_contact_factor,
