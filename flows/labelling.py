@@ -154,6 +154,22 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
         )
 
 
+def refuse_mixed_charges(frames: Sequence[Frame], config: LabelsConfig) -> None:
+    """Refuse frames of several charges or spins where one set of parameters says both for all of them.
+
+    Raises:
+        InputError: If `labels.ase_charge_and_spin` is `parameters` and not all frames are alike.
+    """
+    kinds = sorted({(frame.charge, frame.unpaired_electrons) for frame in frames})
+    if config.backend == "ase" and config.ase_charge_and_spin == "parameters" and len(kinds) > 1:
+        listed = ", ".join(f"charge {charge:+d} with {unpaired} unpaired electrons" for charge, unpaired in kinds)
+        raise InputError(
+            "labels.ase_charge_and_spin is `parameters`, which say the same for all frames, but the system and "
+            f"initial.file have several ({listed}); leave frames out of the file or set it to `auto` or `atoms` in a "
+            "copy of the config, and start over with another --dir"
+        )
+
+
 def level_to_go_on_with(ledger: Ledger, level: LevelOfTheory) -> LevelOfTheory:
     """The level of theory of a campaign's labels, if labels made now would be of it; refuses to mix labels otherwise.
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from al_engine.evidence import sampling_steps
-from al_engine.frame_io import write_labelled
+from al_engine.frame_io import read_frames, write_labelled
 from al_engine.ledger import Ledger
 from al_engine.part import Part
 from al_engine.parts import open_part
@@ -29,6 +29,7 @@ from flows.labelling import (
     level_to_go_on_with,
     read_labels,
     refuse_failed_initial_set,
+    refuse_mixed_charges,
     write_label_part,
 )
 from flows.sampled import COMPLETED, sampled_steps, trusted_mev_per_ang
@@ -91,6 +92,8 @@ class Campaign:
             field = root.attrs["force_field"]
             atoms = int(root["system/n_atoms"][0])
             cut = f", cut to clusters of {root['cluster/n_atoms'][0]}" if "cluster" in root else ""
+            system = read_frames(root["cluster" if cut else "system"])
+        refuse_mixed_charges(system + frames_to_label(self.ledger, None), config.labels)
         return f"{n_train} initial and {n_test} test frames of {atoms} atoms by {field}{cut}"
 
     def initial_chunks(self) -> list[tuple[int, int]]:
