@@ -175,7 +175,8 @@ def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mappin
     """Make the calculator once, and look for its program.
 
     Raises:
-        InputError: If its class does not take the parameters, it is not configured, or its program is not there.
+        InputError: If its class does not take the parameters, it computes no forces, it is not configured, or its
+            program is not there.
     """
     from ase.calculators import calculator as ase_calculator
 
@@ -193,6 +194,9 @@ def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mappin
             f"{PARAMETERS}: calculator '{name}' does not start with them ({one_line(error)}); "
             "give the keyword arguments its class takes, and the `command` of its program if it has one"
         ) from error
+    properties = getattr(fresh, "implemented_properties", None)
+    if properties is not None and "forces" not in properties:
+        raise InputError(f"labels.ase_calculator: '{name}' computes no forces (it names {', '.join(properties)})")
     command = getattr(getattr(fresh, "profile", None), "command", None)
     word = _first_word(command)
     if word is None:

@@ -7,6 +7,7 @@ Prefect, so it starts in half a second and stays small.
 import importlib
 import resource
 import signal
+import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -48,10 +49,21 @@ def _answer(labeler: Labeler, request: wire.Message) -> wire.Message:
     return {**answer, "seconds": time.perf_counter() - start}
 
 
+def _guard() -> "subprocess.Popen[bytes]":
+    """A shell that waits for this process's end, however it comes, and then ends the programs that it has started.
+
+    They are of its process group, which `labelers.worker_process` gives every worker. The kernel ends a worker with the
+    pool, but not a worker's programs with the worker.
+    """
+    return subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=subprocess.PIPE)  # the pipe ends with us
+
+
 def serve(connection: Connection) -> None:
     """Build the labeler that the first message orders, then label frame after frame until the pool hangs up."""
     try:
-        labeler = _build(wire.receive(connection))
+        order = wire.receive(connection)
+        guard = _guard() if order["config"]["backend"] == "ase" else None
+        labeler = _build(order)
     except InputError as error:
         wire.send(connection, {"fatal": str(error)})
         return
@@ -59,7 +71,7 @@ def serve(connection: Connection) -> None:
         wire.send(connection, {"fatal": f"the labeler can't be built: {type(error).__name__}: {error}"})
         return
     wire.send(connection, {"ready": True})
-    while True:
+    while guard is None or guard.poll() is None:
         wire.send(connection, _answer(labeler, wire.receive(connection)))
 
 

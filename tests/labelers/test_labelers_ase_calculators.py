@@ -1,5 +1,6 @@
 """ASE calculators of every kind: a folder of their own, the energy that the forces belong to, keys without effect."""
 
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -126,6 +127,15 @@ def test_exciting_gets_a_runner_in_its_folder(tmp_path):
     parameters = {"runner": runner, "ground_state_input": {}, "species_path": "/species"}
     fresh = made(calculator_class("exciting"), FACTS["exciting"], parameters, tmp_path)
     assert (fresh.profile.directory, fresh.directory) == (tmp_path, tmp_path)
+
+
+def test_a_calculator_without_forces_is_refused():
+    class Energies(Calculator):
+        implemented_properties: ClassVar = ["energy"]
+
+    sys.modules[__name__].Energies = Energies
+    with pytest.raises(InputError, match=r"computes no forces \(it names energy\)"):
+        labeler(Energies)
 
 
 # -- the energy ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
 """Programs behind ASE's calculators: what they are given, where they run, what comes back; stand-ins record it."""
 
+import os
 import re
+import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -154,6 +158,13 @@ def is_running(pid):
         return False
 
 
+def wait_for(condition, *, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_program_that_takes_too_long_ends_with_its_worker_and_its_files(record, tmp_path, monkeypatch):
     monkeypatch.setenv("SLOW", "1")
     with LabelPool(config("orca", tmp_path), workers=1) as pool:
@@ -161,11 +172,31 @@ def test_a_program_that_takes_too_long_ends_with_its_worker_and_its_files(record
     assert outcome.reason is LabelReason.TIME_LIMIT
     (pid,) = [int(folder.name) for folder in record.iterdir()]
     ((_, folder),) = calls(record)
-    deadline = time.monotonic() + 5.0
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(pid)
+    wait_for(lambda: not is_running(pid), seconds=10.0)
     assert not folder.exists()
+
+
+PARENT = """
+    import sys
+    sys.path.insert(0, {here!r})
+    from pathlib import Path
+    from ase_programs import config, frame
+    from labelers import LabelPool
+
+    with LabelPool(config("orca", Path({folder!r})), workers=1) as pool:
+        pool.label([frame("H2O")], time_limit_s=600.0)
+"""
+
+
+def test_a_program_ends_with_al_engine_even_if_that_is_killed(record, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(PARENT).format(here=str(Path(__file__).parent), folder=str(tmp_path)))
+    with subprocess.Popen([sys.executable, str(script)], env={**os.environ, "SLOW": "1"}) as parent:
+        wait_for(lambda: list(record.glob("*/ran-in")), seconds=60.0)
+        (pid,) = [int(folder.name) for folder in record.iterdir()]
+        assert is_running(pid)
+        parent.kill()
+    wait_for(lambda: not is_running(pid), seconds=10.0)
 
 
 # -- how a program is named ------------------------------------------------------------------------------------------
