@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -49,20 +51,30 @@ def _answer(labeler: Labeler, request: wire.Message) -> wire.Message:
     return {**answer, "seconds": time.perf_counter() - start}
 
 
-def _guard() -> "subprocess.Popen[bytes]":
-    """A shell that waits for this process's end, however it comes, and then ends the programs that it has started.
+@contextmanager
+def _programs_end_with_us() -> Iterator[None]:
+    """Let a shell wait for this process's end, however that comes, and then end the programs that it has started.
 
     They are of its process group, which `labelers.worker_process` gives every worker. The kernel ends a worker with the
     pool, but not a worker's programs with the worker.
     """
-    return subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=subprocess.PIPE)  # the pipe ends with us
+    # The other end of the shell's input is this process's alone, and closes with it.
+    with subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=subprocess.PIPE) as guard:
+        try:
+            yield
+        finally:
+            guard.kill()
 
 
 def serve(connection: Connection) -> None:
     """Build the labeler that the first message orders, then label frame after frame until the pool hangs up."""
+    order = wire.receive(connection)
+    with _programs_end_with_us() if order["config"]["backend"] == "ase" else nullcontext():
+        _serve(connection, order)
+
+
+def _serve(connection: Connection, order: wire.Message) -> None:
     try:
-        order = wire.receive(connection)
-        guard = _guard() if order["config"]["backend"] == "ase" else None
         labeler = _build(order)
     except InputError as error:
         wire.send(connection, {"fatal": str(error)})
@@ -71,7 +83,7 @@ def serve(connection: Connection) -> None:
         wire.send(connection, {"fatal": f"the labeler can't be built: {type(error).__name__}: {error}"})
         return
     wire.send(connection, {"ready": True})
-    while guard is None or guard.poll() is None:
+    while True:
         wire.send(connection, _answer(labeler, wire.receive(connection)))
 
 
