@@ -90,7 +90,7 @@ def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
         gfn2=level.backend != "ase",
     )
     if reason is not None:
-        raise InputError(f"the system cannot be labelled: {reason}")
+        raise InputError(f"the system ({system.molecule.source}) cannot be labelled: {reason}")
     if level.backend == "ase":  # what a user's calculator takes, only it can tell
         with LabelPool(config.labels, workers=1) as pool:
             pool.check(labelled.frame)

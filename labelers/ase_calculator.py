@@ -42,14 +42,16 @@ def calculator_class(name: str) -> Any:
                 f"labels.ase_calculator: '{name}' can't be imported ({error}); "
                 "give `package.module:Class` of an installed package"
             ) from error
-    from ase.calculators.calculator import get_calculator_class
+    from ase.calculators.calculator import get_calculator_class, names
 
     try:
         return get_calculator_class(name)
     except (ImportError, AttributeError) as error:
+        close = difflib.get_close_matches(name.lower(), names, n=1)
         raise InputError(
             f"labels.ase_calculator: ASE knows no calculator '{name}' here ({error}); "
-            "`ase info --calculators` lists names, or give `package.module:Class`"
+            + (f"did you mean '{close[0]}'? " if close and close[0] != name else "")
+            + "`ase info --calculators` lists names, or give `package.module:Class`"
         ) from error
 
 
@@ -89,15 +91,17 @@ def refuse_typos(calculator: Any, facts: Facts, parameters: Mapping[str, Any]) -
     """
     from ase.calculators.calculator import Calculator, FileIOCalculator
 
-    known = facts.keys
-    if known is None:
-        if not _is_subclass(calculator, Calculator) or _is_subclass(calculator, FileIOCalculator):
-            return
+    all_known = facts.keys is not None and calculator.__module__.startswith("ase.calculators.")
+    if all_known:
+        known = facts.keys or frozenset()
+    elif _is_subclass(calculator, Calculator) and not _is_subclass(calculator, FileIOCalculator):
         known = frozenset(calculator.default_parameters)
+    else:
+        return
     accepted = known | _COMMON_KEYS | _named_arguments(calculator)
     for key in parameters:
         close = difflib.get_close_matches(key, known, n=1, cutoff=_LIKELY_TYPO)
-        if key in accepted or not (close or facts.keys is not None):
+        if key in accepted or (not all_known and (not close or _is_mentioned(calculator, key))):
             continue
         meant = f"did you mean `{close[0]}`?" if close else f"it takes {', '.join(sorted(known))}"
         raise InputError(f"{PARAMETERS}: the calculator takes no notice of `{key}`; {meant}")
@@ -116,6 +120,20 @@ def _named_arguments(calculator: Any) -> frozenset[str]:
         except (TypeError, ValueError):  # built-in classes have none to look at
             continue
     return frozenset(names)
+
+
+def _is_mentioned(calculator: Any, key: str) -> bool:
+    """Whether the source of a class, or of one above it, has the key as a word; also if there is none."""
+    for base in calculator.__mro__:
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):  # compiled, or `object`
+            if base is not object:
+                return True
+            continue
+        if re.search(rf"\b{re.escape(key)}\b", source):
+            return True
+    return False
 
 
 def made(calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> Any:

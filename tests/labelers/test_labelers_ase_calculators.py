@@ -224,6 +224,26 @@ def test_keys_that_are_handed_on_to_a_program_are_nobody_s_business(program, tmp
     create_labeler(config(program, tmp_path, any_key_of_the_program=1, metod="X"))
 
 
+def test_keys_that_a_derived_class_reads_pass():
+    from ase.calculators.lj import LennardJones
+    from ase.calculators.orca import ORCA
+
+    from labelers.ase_calculator import refuse_typos
+
+    class Scaled(LennardJones):
+        def calculate(self, *arguments):
+            super().calculate(*arguments)
+            self.results["energy"] *= self.parameters["sigma2"]
+
+    class Mine(ORCA):
+        pass
+
+    refuse_typos(Scaled, FACTS["lj"], {"sigma2": 2.0, "anything": 1})
+    refuse_typos(Mine, FACTS["orca"], {"mine": 1})
+    with pytest.raises(InputError, match="`sigma`"):
+        refuse_typos(Scaled, FACTS["lj"], {"sigmaa": 2.0})
+
+
 def test_keys_that_a_class_names_or_that_are_like_none_pass():
     class Named(Calculator):
         default_parameters: ClassVar = {"cutoff": 1.0}
