@@ -198,7 +198,7 @@ def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mappin
     """
     from ase.calculators import calculator as ase_calculator
 
-    how = f"{PARAMETERS}.profile: {{command: /path/to/program}}, or a section in {_CONFIG_FILE}"
+    how = _how_to_name_the_program(calculator)
     try:
         fresh = made(calculator, facts, parameters, folder)
     except (ase_calculator.BadConfiguration, ase_calculator.EnvironmentError) as error:
@@ -215,8 +215,12 @@ def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mappin
     properties = getattr(fresh, "implemented_properties", None)
     if properties is not None and "forces" not in properties:
         raise InputError(f"labels.ase_calculator: '{name}' computes no forces (it names {', '.join(properties)})")
-    command = getattr(getattr(fresh, "profile", None), "command", None)
-    word = _first_word(command)
+    try:
+        word = _first_word(_command(fresh))
+    except ase_calculator.CalculatorSetupError as error:
+        raise InputError(
+            f"calculator '{name}' does not know its program ({one_line(error)}); say it in {how}"
+        ) from error
     if word is None:
         return
     if "/" in word and not Path(word).is_absolute():
@@ -226,6 +230,22 @@ def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mappin
         )
     if not _is_there(word):
         raise InputError(f"the program of calculator '{name}', '{word}', is not there; install it, or name it in {how}")
+
+
+def _how_to_name_the_program(calculator: Any) -> str:
+    from ase.calculators.genericfileio import GenericFileIOCalculator
+
+    key = "profile: {command: /path/to/program}"
+    if not _is_subclass(calculator, GenericFileIOCalculator):
+        key = "command: /path/to/program ..."
+    return f"{PARAMETERS}.{key}, or in a section of {_CONFIG_FILE}"
+
+
+def _command(fresh: Any) -> object:
+    """What a calculator starts its program with, or None if there is no telling."""
+    if hasattr(fresh, "make_command"):  # Vasp's
+        return fresh.make_command(fresh.command)
+    return getattr(getattr(fresh, "profile", None), "command", None)
 
 
 def one_line(error: BaseException) -> str:

@@ -232,6 +232,14 @@ def test_ase_s_configuration_file_names_it(record, tmp_path, monkeypatch):
             LabelsConfig(backend="ase", ase_calculator="gaussian", ase_parameters={"command": "nowhere < PREFIX.com"}),
             "'nowhere', is not there",
         ),
+        (
+            LabelsConfig(backend="ase", ase_calculator="vasp", ase_parameters={"xc": "PBE"}),
+            r"'vasp' does not know its program .* labels.ase_parameters.command: /path/to/program",
+        ),
+        (
+            LabelsConfig(backend="ase", ase_calculator="vasp", ase_parameters={"command": "srun vasp_std"}),
+            "'srun', is not there",
+        ),
         (LabelsConfig(backend="ase", ase_calculator="psi4"), "needs a package that is not installed"),
         (LabelsConfig(backend="ase", ase_calculator="turbomole"), "current folder"),
     ],
