@@ -38,18 +38,14 @@ class AseLabeler:
     it as `labels.ase_charge_and_spin` has it (`labelers.ase_charge_spin`).
 
     Args:
-        config: Settings of the labels; `ase_calculator` is set.
+        name: A name ASE knows (`emt`, `lj`), or `package.module:Class`.
+        config: Settings of the labels.
 
     Raises:
         InputError: If there is no such calculator, it does not take these parameters, or its program is not there.
     """
 
-    def __init__(self, config: LabelsConfig) -> None:
-        name = config.ase_calculator
-        if name is None:
-            raise InputError(
-                "labels.backend 'ase' needs labels.ase_calculator: a name ASE knows, or `package.module:Class`"
-            )
+    def __init__(self, name: str, config: LabelsConfig) -> None:
         self._name, self._class = name, calculator_class(name)
         known = facts_of(name, self._class)
         self._facts = known or UNKNOWN

@@ -64,7 +64,7 @@ def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
         return Gfn2TbliteLabeler(config)
     from labelers.ase_backend import AseLabeler
 
-    return AseLabeler(config)
+    return AseLabeler(_calculator_name(config), config)
 
 
 def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfTheory:
