@@ -16,6 +16,7 @@ from prefect.context import TagsContext
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from rich.markup import escape
 
 from al_engine.protocols import Progress
 from al_engine.verdict import Verdict
@@ -44,7 +45,7 @@ def _run_stage(name: str, stage: Stage) -> None:
 
         summary = stage(progress)
     logger.info(summary)
-    session().display.say(f"  [green]✓[/] {name}: {summary}")
+    session().display.say(f"  [green]✓[/] {name}: {escape(summary)}")
 
 
 @task(name="build and anneal", task_run_name="build and anneal", cache_policy=NO_CACHE)
@@ -184,7 +185,7 @@ def campaign_flow(campaign: str, directory: str) -> State[str]:
                 f"{duration_text(seconds)}"
             )
             for warning in record.warnings:
-                display.say(f"  [yellow]warning[/]: {warning}")
+                display.say(f"  [yellow]warning[/]: {escape(warning)}")
             iteration += 1
             verdict = stages.judge(iteration)
     get_run_logger().info("%s: %s", verdict.kind.value, verdict.evidence)

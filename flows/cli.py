@@ -276,9 +276,9 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     console = Console()
     console.print(status_table(state))
     for remark in remarks(state):
-        console.print(remark, highlight=False)
+        console.print(remark, highlight=False, markup=False)
     if state["verdict"] is not None:
-        console.print(f"{state['verdict']}: {state['evidence']}", highlight=False)
+        console.print(f"{state['verdict']}: {state['evidence']}", highlight=False, markup=False)
     elif state["state"] == "running":
         console.print(f"last finished: {state['last_part']}", highlight=False)
     else:

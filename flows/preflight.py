@@ -67,8 +67,6 @@ def preflight(
         InputError: If something can't work.
     """
     system = build_system(config.system, base_dir=base_dir, seed=derived_seed(config.seed, "system"))
-    if len(system.frame) == 1:
-        raise InputError(f"{system.molecule.source} is a single atom, which has no forces to learn; take more of them")
     if config.training.start is not None:
         from models.start import check_start
 
@@ -82,10 +80,12 @@ def preflight(
         labelled.frame,
         min_distance_ang=config.selection.min_distance_ang,
         min_contact_factor=config.selection.min_contact_factor,
-        check_spin=level.backend != "ase",
+        gfn2=level.backend != "ase",
     )
     if reason is not None:
-        raise InputError(f"the system cannot be labelled: {reason}")
+        raise InputError(f"the system ({system.molecule.source}) cannot be labelled: {reason}")
+    if len(system.frame) == 1:
+        raise InputError(f"{system.molecule.source} is a single atom, which has no forces to learn; take more of them")
     notes = [*system.molecule.notes, *_remarks(system, labelled, config)]
     typical = labelled.frame
     if config.initial.source == "file":
@@ -97,7 +97,9 @@ def preflight(
     with ReferenceMethod(
         config.labels, periodic=typical.is_periodic, cache=cache, remember=True, progress=progress
     ) as reference:
-        if level.backend != "ase":
+        if level.backend == "ase":
+            reference.check(labelled.frame)
+        else:
             _refuse_unlabelled(typical, reference)
             _refuse_small_cell(typical, config.labels, reference)
         config, note = _with_initial_source(config, system, reference)
@@ -142,6 +144,14 @@ class ReferenceMethod:
 
     def __exit__(self, *_: object) -> None:
         self._pool.close()
+
+    def check(self, frame: Frame) -> None:
+        """Let a worker look at the labeler and a frame without labelling it: what a user's calculator takes.
+
+        Raises:
+            InputError: If the labeler can't be built, or can't label such frames.
+        """
+        self._pool.check(frame)
 
     def __call__(self, frames: Sequence[Frame]) -> list[tuple[float, np.ndarray] | None]:
         """Energy in eV and forces in eV/Å, shape (N, 3), of each frame, or None."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, IntArray
-from samplers.elements import atomic_masses
+from samplers.elements import LAST_ELEMENT, atomic_masses
 from samplers.molecules import Molecule
 
 _VDW_SHARE = 0.75
@@ -29,7 +29,9 @@ def contact_radii(numbers: IntArray) -> FloatArray:
     """Radii in Å, shape (n,); atoms of different molecules keep the sum of theirs."""
     from ase.data.vdw_alvarez import vdw_radii
 
-    padded = np.where(np.isfinite(vdw_radii), vdw_radii, _UNKNOWN_VDW_ANG)
+    padded = np.full(LAST_ELEMENT + 1, _UNKNOWN_VDW_ANG)
+    known = np.flatnonzero(np.isfinite(vdw_radii))
+    padded[known] = vdw_radii[known]
     radii: FloatArray = np.maximum(_SMALLEST_RADIUS_ANG, _VDW_SHARE * padded[np.asarray(numbers)])
     return radii
 

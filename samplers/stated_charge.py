@@ -66,7 +66,7 @@ def stated_charge_and_spin(
     for key, value in said["multiplicity"].items():
         unpaired[key] = _unpaired_of(key, value, electrons, where)
     if not unpaired and magnetic_moments is not None:
-        unpaired = _sum_of_moments(magnetic_moments, where)
+        unpaired = _sum_of_moments(magnetic_moments, electrons, where)
     return Stated(charge, _one(unpaired, where))
 
 
@@ -104,12 +104,17 @@ def _sums_of(columns: Mapping[str, Any], where: str, *, always: bool) -> dict[st
     return sums
 
 
-def _sum_of_moments(moments: Any, where: str) -> dict[str, int]:
+def _sum_of_moments(moments: Any, electrons: int, where: str) -> dict[str, int]:
     total = abs(float(np.sum(np.asarray(moments, dtype=np.float64))))
     if abs(total - round(total)) > WHOLE:
         raise InputError(
             f"{where}: its magnetic moments add up to {total:.3f}, no whole number of unpaired electrons; mend or "
             "remove them"
+        )
+    if (electrons - round(total)) % 2 and round(total):
+        raise InputError(
+            f"{where}: its magnetic moments add up to {total:g}, which does not fit its {electrons} electrons; write "
+            "unpaired_electrons=NUMBER, or mend its charge or the moments"
         )
     return {"sum of magnetic moments": round(total)} if round(total) else {}
 

@@ -82,7 +82,7 @@ def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
         seed: Seed of conformer and packing.
 
     Raises:
-        InputError: If the molecule can't be read, has elements beyond radon, impossible charge or spin, or can't be
+        InputError: If the molecule can't be read, has atoms of no element, impossible charge or spin, or can't be
             packed.
     """
     molecule = load_molecule(config, base_dir=base_dir, seed=seed)

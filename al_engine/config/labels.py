@@ -64,7 +64,19 @@ class LabelsConfig(Section):
         None, description="For `backend: ase`: a name ASE knows (`emt`) or `package.module:Class`."
     )
     ase_parameters: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Keyword arguments of the ASE calculator."
+        default_factory=dict,
+        description=(
+            "Keyword arguments of the ASE calculator. `profile: {command: ...}` names its program; `directory` keeps "
+            "its files, one folder per label."
+        ),
+    )
+    ase_charge_and_spin: Literal["auto", "atoms", "parameters"] = Field(
+        "auto",
+        description=(
+            "How the ASE calculator is told charge and unpaired electrons. `auto`: as is known of it, else refused; "
+            "`atoms`: it reads ASE's initial charges and magnetic moments; `parameters`: they stand in "
+            "`ase_parameters`, the same for all frames, or mean nothing to it."
+        ),
     )
     max_force_ev_per_ang: PositiveFloat = Field(
         100.0, description="A label with a larger force component is a recorded failure."

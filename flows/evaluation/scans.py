@@ -16,7 +16,7 @@ from flows.display import Display
 from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
-from flows.labelling import Labels, read_labels, refuse_other_level, write_label_part
+from flows.labelling import Labels, level_to_go_on_with, read_labels, write_label_part
 from flows.launch import worker_counts
 from flows.preflight import with_automatic_choices
 from flows.scoring import EVALUATION_BATCH
@@ -117,6 +117,7 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
         "colliding": len(frames) - len(there),
         "labelled": len(labelled),
         "label_failures": labels.failures,
+        "label_failure_words": labels.failure_words(),
         "all": _errors([point for point in points if point is not None]),
         "ranges": _by_range([row for scan in scans for row in scan.points], options.factors),
         "bonds": [_described(scan, options.factors) for scan in scans],
@@ -135,7 +136,7 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
     if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):
-        refuse_other_level(subject.ledger, level)
+        level = level_to_go_on_with(subject.ledger, level)
     closest, contact = config.selection.min_distance_ang, config.selection.min_contact_factor
     key = part_key(
         WHAT,
@@ -236,6 +237,7 @@ def bond_length_text(answer: dict[str, Any]) -> str:
     if answer["colliding"] or answer["label_failures"]:
         lines += [
             "",
-            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label",
+            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label"
+            + (f" ({answer['label_failure_words']})" if answer["label_failures"] else ""),
         ]
     return "\n".join([*lines, "", answer["plot"]])

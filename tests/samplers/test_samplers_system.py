@@ -54,6 +54,12 @@ def test_packed_molecules_do_not_overlap_and_keep_their_shape(tmp_path, smiles, 
     np.testing.assert_allclose(system.bonds.lengths, np.tile(one, molecules), atol=1e-4)
 
 
+def test_every_element_has_a_contact_radius():
+    radii = contact_radii(np.arange(1, 119))
+    assert (radii >= 1.0).all()
+    assert (radii < 3.0).all()
+
+
 def test_a_cluster_is_compact(tmp_path):
     """Every molecule touches the rest: no gap wider than 1.5 contact distances."""
     system = build(tmp_path, smiles="CCO", molecules=8)
