@@ -49,7 +49,7 @@ class Relaxed:
 
 
 def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int = RELAX_STEPS) -> Relaxed | None:
-    """Relax a frame by the reference method (L-BFGS); where that can't begin, its atoms are spread out first.
+    """Relax a frame by the reference method (BFGS); where that can't begin, its atoms are spread out first.
 
     Args:
         frame: The frame.
@@ -80,9 +80,12 @@ def _largest(forces: FloatArray) -> float:
 
 
 def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame, float]:
-    """The frame after some steps of L-BFGS, and its energy in eV; earlier where the reference method fails."""
+    """The frame of lowest energy on the way of some steps of BFGS, and that energy in eV.
+
+    The steps end early where the reference method fails.
+    """
     from ase.calculators.calculator import Calculator, CalculatorError, all_changes
-    from ase.optimize import LBFGS
+    from ase.optimize import BFGS
 
     class ReferenceCalculator(Calculator):
         implemented_properties = ("energy", "forces")
@@ -93,13 +96,15 @@ def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame
             if label is None:
                 raise CalculatorError("the reference method fails")
             self.results = {"energy": label[0], "forces": label[1]}
-            self.best = (frame.with_positions(self.atoms.positions), label[0])
+            passed.append((label[0], frame.with_positions(self.atoms.positions)))
 
-    atoms, calculator = frame.to_atoms(), ReferenceCalculator()
-    atoms.calc = calculator
+    passed: list[tuple[float, Frame]] = []
+    atoms = frame.to_atoms()
+    atoms.calc = ReferenceCalculator()
     with suppress(CalculatorError):  # what was reached before is good enough
-        LBFGS(atoms, logfile=None, maxstep=_LONGEST_MOVE_ANG).run(fmax=RELAXED_EV_PER_ANG, steps=steps)
-    return calculator.best
+        BFGS(atoms, logfile=None, maxstep=_LONGEST_MOVE_ANG).run(fmax=RELAXED_EV_PER_ANG, steps=steps)
+    energy, best = min(passed, key=lambda pair: pair[0])
+    return best, energy
 
 
 def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:

@@ -107,7 +107,14 @@ def reference_frames(
                 progress, strides_before=len(state.kept), strides=planned.strides, replicas=len(frames), config=config
             ),
         )
-        kept = _grid(rows, sampled.slot, strides=strides, stride_steps=config.reference_stride_steps, places=planned)
+        kept = _grid(
+            rows,
+            sampled.slot,
+            strides=strides,
+            stride_steps=config.reference_stride_steps,
+            places=planned,
+            n_atoms=len(system.frame),
+        )
         last = {int(slot): frame for slot, frame in zip(sampled.slot, sampled.final, strict=True)}
         state = _state(
             state.segments + 1, [last[place] for place in range(len(last))], np.concatenate([state.kept, kept])
@@ -138,9 +145,8 @@ def _split(positions: FloatArray, frame: Frame) -> list[Frame]:
     return [frame.with_positions(own) for own in positions.reshape(-1, len(frame), 3)]
 
 
-def _grid(rows: Rows, slots: np.ndarray, *, strides: int, stride_steps: int, places: Plan) -> FloatArray:
+def _grid(rows: Rows, slots: np.ndarray, *, strides: int, stride_steps: int, places: Plan, n_atoms: int) -> FloatArray:
     """Positions of the sound frames by stride, those of all replicas in a row; NaN where there is none."""
-    n_atoms = len(rows.frames[0]) if rows.frames else 0
     grid = np.full((strides, len(places.kelvins), n_atoms, 3), np.nan)
     arrays = rows.arrays()
     for frame, replica, step, sound in zip(
