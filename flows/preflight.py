@@ -86,6 +86,7 @@ def preflight(
         raise InputError(f"the system ({system.molecule.source}) cannot be labelled: {reason}")
     if len(system.frame) == 1:
         raise InputError(f"{system.molecule.source} is a single atom, which has no forces to learn; take more of them")
+    _refuse_charged_barostat(labelled, config)
     notes = [*system.molecule.notes, *_remarks(system, labelled, config)]
     typical = labelled.frame
     if config.initial.source == "file":
@@ -210,6 +211,15 @@ def _refuse_crystals(system: System, config: CampaignConfig) -> None:
         )
 
 
+def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
+    """Refuse to change the volume of a charged cell: its energy has no meaning as a function of it."""
+    if labelled.frame.is_periodic and labelled.frame.charge and config.sampling.pressure_bar is not None:
+        raise InputError(
+            f"sampling.pressure_bar: the periodic cell has a net charge of {labelled.frame.charge:+d} e, whose energy "
+            "against a uniform background depends on the volume; add counter-ions, or set it to null"
+        )
+
+
 def _remarks(system: System, labelled: System, config: CampaignConfig) -> list[str]:
     """What is allowed, and perhaps not what is meant."""
     said, formal = config.system.charge, system.molecule.formal_charge
@@ -221,8 +231,8 @@ def _remarks(system: System, labelled: System, config: CampaignConfig) -> list[s
         )
     if labelled.frame.is_periodic and labelled.frame.charge:
         notes.append(
-            f"the periodic cell has a net charge of {labelled.frame.charge:+d} e, against a uniform background: "
-            "energies depend on the size of the cell, and not only on its atoms"
+            f"the periodic cell has a net charge of {labelled.frame.charge:+d} e, against a uniform background: forces "
+            "are sound, energies depend on the size and shape of the cell and can't be compared with other cells'"
         )
     return notes
 

@@ -83,11 +83,15 @@ def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: 
 
 
 def too_small(changes: Sequence[AxisChange], frame: Frame, config: CellCheckConfig) -> str:
-    """Why a cell is too small, with the numbers and what to do, in words; empty if it is not."""
+    """Why a cell is too small, with the numbers and what to do, in words; empty if it is not.
+
+    Of a charged cell forces alone are compared: against tblite's uniform background, its energy depends on the shape of
+    the cell that the same crystal is written in.
+    """
     bad = [
         change
         for change in changes
-        if 1e3 * abs(change.energy_ev_per_atom) > config.energy_mev_per_atom
+        if (1e3 * abs(change.energy_ev_per_atom) > config.energy_mev_per_atom and not frame.charge)
         or 1e3 * change.force_ev_per_ang > config.force_mev_per_ang
     ]
     if not bad:

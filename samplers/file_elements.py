@@ -69,6 +69,7 @@ def xyz_with_elements(
             a charge that is not named, or a count can't be right.
     """
     expecting, count, left, column = _COUNT, 0, 0, 0
+    unknown: dict[str, int] = {}
     written: list[str] | None = [] if elements else None
     for number, line in enumerate(lines, start=1):
         text = line.rstrip("\n")
@@ -77,9 +78,11 @@ def xyz_with_elements(
             words = text.split()
             if len(words) > column:
                 label = words[column]
-                replaced = _xyz_label(label, elements, f"{source}, line {number}")
-                if written is not None and replaced != label:
-                    words[column] = replaced
+                symbol = _xyz_symbol(label, elements, f"{source}, line {number}")
+                if symbol is None:
+                    unknown.setdefault(label, number)
+                elif written is not None and symbol != label:
+                    words[column] = symbol
                     text = " ".join(words)
         elif expecting == _COMMENT:
             expecting, left = _COUNT, count
@@ -92,6 +95,8 @@ def xyz_with_elements(
             expecting, count = _COMMENT, int(word)
         if written is not None:
             written.append(text)
+    if unknown:
+        raise _asked(unknown, f"{source}, line {min(unknown.values())}", "names atoms")
     return None if written is None else "\n".join(written) + "\n"
 
 
@@ -108,7 +113,8 @@ def _species_column(comment: str) -> int:
     return 10**6
 
 
-def _xyz_label(label: str, elements: Mapping[str, str], where: str) -> str:
+def _xyz_symbol(label: str, elements: Mapping[str, str], where: str) -> str | None:
+    """The symbol to be read for a label, itself where the parser will do; None if nobody says what it is."""
     from ase.data import chemical_symbols
 
     number = element_of(label, elements)
@@ -123,7 +129,7 @@ def _xyz_label(label: str, elements: Mapping[str, str], where: str) -> str:
         raise InputError(f"{where}: '{label}' is a ghost or dummy atom; leave it out")
     if re.fullmatch(r"[+-]?\d*\.?\d*([eE][+-]?\d+)?", label) and not label.isdecimal():
         return label  # a number where an element should be: the parser says what is wrong with the line
-    raise _asked([label], where, "names atoms")
+    return None
 
 
 def _refuse_bare_numbers(comment: str, where: str) -> None:

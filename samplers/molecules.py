@@ -223,7 +223,7 @@ def molecule_from_file(
     endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
     if not endless:
         read = _read(one, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
-        if "," in read.fragments or read.charge:
+        if read.rdkit is not None and ("," in read.fragments or read.charge):
             notes.append(f"{where} is read as {read.fragments}")
     return Molecule(
         numbers=frame.numbers,
