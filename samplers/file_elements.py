@@ -1,7 +1,7 @@
 """Elements in formats that name atoms otherwise, or number their types: told by the file or the user, never guessed."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ GHOSTS = ("BQ", "GH", "GHOST", "XX", "X")
 MASS_SHARE = 0.005
 """A mass is an element's if it is no farther from it than this share."""
 _GRO_PRECISION_FIELDS = 3
-_COUNT, _COMMENT = 0, 1
 
 
 def element_of(label: str, elements: Mapping[str, str]) -> int | None:
@@ -68,36 +67,41 @@ def xyz_with_elements(
         InputError: Naming the line, if a label is no element, an isotope or a ghost atom, if the comment line may hold
             a charge that is not named, or a count can't be right.
     """
-    expecting, count, left, column = _COUNT, 0, 0, 0
     unknown: dict[str, int] = {}
-    written: list[str] | None = [] if elements else None
+    written: list[str] = []
+    for number, text, column in _xyz_rows(lines, source, size):
+        words = text.split()
+        if column is not None and len(words) > column:
+            symbol = _xyz_symbol(words[column], elements, f"{source}, line {number}")
+            if symbol is None:
+                unknown.setdefault(words[column], number)
+            elif symbol != words[column]:
+                written.append(" ".join([*words[:column], symbol, *words[column + 1 :]]))
+                continue
+        if elements:
+            written.append(text)
+    if unknown:
+        raise _asked(unknown, f"{source}, line {min(unknown.values())}", "names atoms")
+    return "\n".join(written) + "\n" if elements else None
+
+
+def _xyz_rows(lines: Iterable[str], source: str, size: int | None) -> Iterator[tuple[int, str, int | None]]:
+    """Every line with its number from 1; those of atoms with the column of the element, others with None."""
+    count = left = column = 0
+    expecting_comment = False
     for number, line in enumerate(lines, start=1):
-        text = line.rstrip("\n")
+        text, atom = line.rstrip("\n"), None
         if left:
-            left -= 1
-            words = text.split()
-            if len(words) > column:
-                label = words[column]
-                symbol = _xyz_symbol(label, elements, f"{source}, line {number}")
-                if symbol is None:
-                    unknown.setdefault(label, number)
-                elif written is not None and symbol != label:
-                    words[column] = symbol
-                    text = " ".join(words)
-        elif expecting == _COMMENT:
-            expecting, left = _COUNT, count
-            column = _species_column(text)
+            left, atom = left - 1, column
+        elif expecting_comment:
+            expecting_comment, left, column = False, count, _species_column(text)
             _refuse_bare_numbers(text, f"{source}, line {number}")
         elif text.strip().isdecimal():
             word = text.strip()
             if len(word) > LONGEST_COUNT or (size is not None and int(word) > size):
                 raise InputError(f"{source}, line {number}: {word[:LONGEST_COUNT]} atoms cannot be in {size} bytes")
-            expecting, count = _COMMENT, int(word)
-        if written is not None:
-            written.append(text)
-    if unknown:
-        raise _asked(unknown, f"{source}, line {min(unknown.values())}", "names atoms")
-    return None if written is None else "\n".join(written) + "\n"
+            expecting_comment, count = True, int(word)
+        yield number, text, atom
 
 
 def _species_column(comment: str) -> int:
