@@ -169,7 +169,8 @@ def _recorded(directory: Path) -> tuple[dict[str, Recorded], list[Finding]]:
     path = directory / CAMPAIGN_FILE
     fix = "`verify --repair` builds it anew from the parts, and so does resuming"
     if not path.exists():
-        return {}, [Finding(CAMPAIGN_FILE, "the index", Problem.MISSING, "is gone", fix)]
+        begun = any((directory / PARTS).glob("*.h5"))
+        return {}, [Finding(CAMPAIGN_FILE, "the index", Problem.MISSING, "is gone", fix)] if begun else []
     try:
         with open_index(path) as root:
             table = root["ledger"]

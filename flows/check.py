@@ -14,6 +14,7 @@ from flows.preflight import Preflight
 from flows.workers import ComputePool
 from labelers.chunk import label_chunk
 from labelers.pool import LabelPool
+from samplers.reference_plan import single_points
 
 TRIAL_UPDATES = 12
 TRIAL_STEPS = 40
@@ -29,6 +30,8 @@ class Cost:
         device: `cpu` or `cuda`.
         workers: Processes that train and sample.
         label_s: One label.
+        initial_frames_s: MD by the reference method that makes the initial frames; 0 where the classical force field or
+            a file does.
         initial_labels_s: All labels of the initial and test set.
         training_s: Training the committee in iteration 0; on a GPU, which trains all members together, an upper limit.
         sampling_s: Sampling all temperatures once.
@@ -40,6 +43,7 @@ class Cost:
     device: str
     workers: int
     label_s: float
+    initial_frames_s: float
     initial_labels_s: float
     training_s: float
     sampling_s: float
@@ -47,8 +51,8 @@ class Cost:
 
     @property
     def first_iteration_s(self) -> float:
-        """Initial labels and iteration 0."""
-        return self.initial_labels_s + self.training_s + self.sampling_s + self.labelling_s
+        """The initial set and iteration 0."""
+        return self.initial_frames_s + self.initial_labels_s + self.training_s + self.sampling_s + self.labelling_s
 
     @property
     def iteration_s(self) -> float:
@@ -94,12 +98,15 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     rounds_train = -(-config.training.members // workers)
     rounds_sample = -(-len(sampling.temperatures_kelvin) // workers)
     per_label = outcome.seconds / label_workers
+    by_reference = config.initial.source == "reference"
+    reference_labels = single_points(config.initial, sampling.temperatures_kelvin) if by_reference else 0
     return Cost(
         atoms=len(checked.system.frame),
         labelled_atoms=len(frame),
         device=device,
         workers=workers,
         label_s=outcome.seconds,
+        initial_frames_s=per_label * reference_labels,
         initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
         training_s=rounds_train * update_s * names.updates(config.training, 0),
         sampling_s=rounds_sample * step_s * sampling.steps,

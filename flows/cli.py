@@ -181,6 +181,8 @@ def check(target: Target, as_json: AsJson = False) -> None:
             cost = measure_cost(checked, progress)
     frame, level = checked.system.frame, checked.level
     cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
+    reference_md = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
+    initial = reference_md if cost.initial_frames_s else ""
     text = [
         f"{target} is valid",
         *(f"note: {note}" for note in checked.notes),
@@ -191,7 +193,7 @@ def check(target: Target, as_json: AsJson = False) -> None:
         f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each{cut}",
         f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
         (
-            f"initial labels about {duration_text(cost.initial_labels_s)}; an iteration about "
+            f"{initial}initial labels about {duration_text(cost.initial_labels_s)}; an iteration about "
             f"{duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, sampling "
             f"{duration_text(cost.sampling_s)}, labels at most {duration_text(cost.labelling_s)}), "
             f"at most {config.stop.max_iterations} of them"
@@ -201,6 +203,7 @@ def check(target: Target, as_json: AsJson = False) -> None:
         "target": str(target),
         "campaign": config.name,
         "level_of_theory": level.to_dict(),
+        "initial_source": checked.config.initial.source,
         "notes": list(checked.notes),
         **cost.to_dict(),
     }

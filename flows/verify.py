@@ -38,8 +38,8 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
     lines = [
         *done,
         *(f"{finding.problem.value}: {finding}" for finding in findings),
-        f"{directory}: {'sound' if sound else 'NOT sound'}: {parts} parts, {size / 1e6:.1f} MB"
-        + (", all hashes, links and counts" if sound else f", {len(findings)} findings"),
+        f"{directory}: {_state(len(findings), parts)}: {parts} parts, {size / 1e6:.1f} MB"
+        + (f", {len(findings)} findings" if findings else ", all hashes, links and counts" if parts else ""),
     ]
     answer = {
         "directory": str(directory),
@@ -50,6 +50,12 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
         "repaired": done,
     }
     return answer, "\n".join(lines)
+
+
+def _state(findings: int, parts: int) -> str:
+    if findings:
+        return "NOT sound"
+    return "sound" if parts else "sound, and not begun"
 
 
 def _all_findings(directory: Path, found: Verification) -> list[Finding]:

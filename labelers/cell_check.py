@@ -97,8 +97,9 @@ def too_small(changes: Sequence[AxisChange], frame: Frame, config: CellCheckConf
     if not bad:
         return ""
     text = ", ".join(
-        f"along {'abc'[one.axis]} ({one.height_ang:.1f} Å) the energy changes by {1e3 * one.energy_ev_per_atom:+.1f} "
-        f"meV/atom and forces by up to {1e3 * one.force_ev_per_ang:.0f} meV/Å"
+        f"along {'abc'[one.axis]} ({one.height_ang:.1f} Å) "
+        + ("" if frame.charge else f"the energy changes by {1e3 * one.energy_ev_per_atom:+.1f} meV/atom and ")
+        + f"forces change by up to {1e3 * one.force_ev_per_ang:.0f} meV/Å"
         for one in bad
     )
     repeats = " x ".join(str(int(np.ceil(config.max_height_ang / height))) for height in heights(frame.cell))

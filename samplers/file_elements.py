@@ -41,7 +41,7 @@ def _asked(labels: Iterable[str], source: str, what: str) -> InputError:
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")  # noqa: PLR2004 -- a line
     example = ", ".join(f"{name}: ?" for name in names[:4])
     return InputError(
-        f"{source}: {what} {shown}, which are no elements; say what they are by system.elements: {{{example}}} "
+        f"{source}: gives no elements for the {what} {shown}; say them by system.elements: {{{example}}} "
         f"(`al-engine init --elements {names[0]}=?,...`)"
     )
 
@@ -81,7 +81,7 @@ def xyz_with_elements(
         if elements:
             written.append(text)
     if unknown:
-        raise _asked(unknown, f"{source}, line {min(unknown.values())}", "names atoms")
+        raise _asked(unknown, f"{source}, line {min(unknown.values())}", "atoms named")
     return "\n".join(written) + "\n" if elements else None
 
 
@@ -188,7 +188,7 @@ def elements_of_pdb(lines: Iterable[str], elements: Mapping[str, str], *, source
         numbers.append(number or 0)
         charges.append(_pdb_charge(line[78:80].strip(), where))
     if unknown:
-        raise _asked(unknown, source, "has no elements in columns 77-78, and names atoms")
+        raise _asked(unknown, source, "atoms named")
     return np.array(numbers, dtype=np.int64), np.array(charges, dtype=np.float64)
 
 
@@ -237,7 +237,7 @@ def _gro_frame(rows: list[str], box: str, elements: Mapping[str, str], *, source
     numbers = [_named(name, elements) for name in names]
     unknown = [name for name, number in zip(names, numbers, strict=True) if number is None]
     if unknown:
-        raise _asked(unknown, source, "has no elements, and names atoms")
+        raise _asked(unknown, source, "atoms named")
     positions = [_gro_position(row, f"{source}, line {first_line + k}") for k, row in enumerate(rows)]
     edges = [_number(word, f"{source}, line {first_line + len(rows)}") for word in box.split()]
     cell = np.diag([*edges, 0.0, 0.0, 0.0][:3])
@@ -289,7 +289,7 @@ def lammps_with_elements(
 def _refuse_unknown(numbers: Mapping[str, int | None], source: str) -> None:
     unknown = sorted((name for name, number in numbers.items() if number is None), key=lambda name: (len(name), name))
     if unknown:
-        raise _asked(unknown, source, "has no elements, and types")
+        raise _asked(unknown, source, "types")
 
 
 def _dump_with_elements(

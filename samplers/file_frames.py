@@ -70,16 +70,14 @@ def _of_system(frame: Frame, stated: Stated, systems: Sequence[System], where: s
     check_elements(frame.numbers, where)
     for system in systems:
         if np.array_equal(frame.numbers, system.frame.numbers):
-            for name, own, wanted in (
-                ("charge", stated.charge, system.frame.charge),
-                ("unpaired_electrons", stated.unpaired_electrons, system.frame.unpaired_electrons),
-            ):
-                if own is not None and own != wanted:
-                    raise InputError(
-                        f"{where} states {name} {own:+d}, the system has {wanted:+d}; a campaign is about one charge "
-                        "and spin, which its models do not see: leave such frames out, or say system.charge and "
-                        "system.unpaired_electrons"
-                    )
+            own, wanted = stated.charge, system.frame.charge
+            if own is not None and own != wanted:
+                raise _other_electrons(f"{where} states charge {own:+d}, the system has {wanted:+d}")
+            own, wanted = stated.unpaired_electrons, system.frame.unpaired_electrons
+            if own is not None and own != wanted:
+                raise _other_electrons(
+                    f"{where} states {own} unpaired electrons (multiplicity {own + 1}), the system has {wanted}"
+                )
             _refuse_other_unit(frame, system, where)
             return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
     if (frame.n_electrons - frame.unpaired_electrons) % 2:
@@ -88,6 +86,13 @@ def _of_system(frame: Frame, stated: Stated, systems: Sequence[System], where: s
             f"{frame.unpaired_electrons} unpaired; write charge and unpaired_electrons into the frame's info"
         )
     return frame
+
+
+def _other_electrons(difference: str) -> InputError:
+    return InputError(
+        f"{difference}; a campaign is about one charge and spin, which its models do not see: leave such frames out, "
+        "or say system.charge and system.unpaired_electrons"
+    )
 
 
 def _refuse_other_charge(frame: Frame, stated: Stated, molecule: Molecule, where: str) -> None:

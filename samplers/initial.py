@@ -262,7 +262,7 @@ def checked_file_frames(
     wanted = config.frames + config.test_frames
     if len(found.frames) < wanted:
         raise InputError(
-            f"{path} has {len(found.frames)} frames; initial.frames ({config.frames}) and initial.test_frames "
+            f"{path} has too few frames, {len(found.frames)}; initial.frames ({config.frames}) and initial.test_frames "
             f"({config.test_frames}) ask for {wanted}: lower them"
         )
     train, _ = split_evenly(len(found.frames), config.frames, config.test_frames)

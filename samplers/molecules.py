@@ -18,6 +18,10 @@ from samplers.valences import NOBLE_GASES
 
 _EMBED_ATTEMPTS = 20
 _EMBED_LIMIT_S = 60
+_LARGE = 300
+"""Molecules of more atoms are embedded from random coordinates, as RDKit's guess from distances fails for them."""
+_LONGEST_BOND_FACTOR = 1.5
+"""No bond in Å is so many times as long as the sum of its atoms' covalent radii; ionic crystals reach 1.3."""
 """Time that one search for a conformer may take; a minute finds those of a few hundred atoms."""
 _RELAX_ITERATIONS = 5000
 _LONGEST_NAME = 60
@@ -103,12 +107,16 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
         parameters.randomSeed = seed % (2**31 - 1)
         parameters.maxIterations = _EMBED_ATTEMPTS
         parameters.timeout = _EMBED_LIMIT_S
+        parameters.useRandomCoords = len(numbers) > _LARGE
         embedded = rdDistGeom.EmbedMolecule(mol, parameters)
-        if embedded < 0:
+        if embedded < 0 and not parameters.useRandomCoords:
             parameters.useRandomCoords = True
             embedded = rdDistGeom.EmbedMolecule(mol, parameters)
         if embedded < 0:
-            raise InputError(f"RDKit finds no conformer of {name}; give a structure file as `system.structure` instead")
+            raise InputError(
+                f"RDKit finds no conformer of {name} ({len(numbers)} atoms) within {_EMBED_LIMIT_S} s; give a "
+                "structure file as `system.structure` instead"
+            )
         _relax(mol)
     charge = Chem.GetFormalCharge(mol)
     return Molecule(
@@ -217,7 +225,7 @@ def molecule_from_file(
             notes=tuple(notes),
         )
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
-    _refuse_bohr(one, bonds)
+    _refuse_bohr(one)
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
     read: Perceived | None = None
     endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
@@ -269,11 +277,12 @@ def _said(user: int | None, stated: int | None, where: str, name: str) -> int | 
     return stated if user is None else user
 
 
-def _refuse_bohr(one: FileStructure, bonds: IntArray) -> None:
+def _refuse_bohr(one: FileStructure) -> None:
     """Refuse a structure in which nothing is bonded, but would be were its positions in bohr."""
     frame = one.frame
     bonding = ~np.isin(frame.numbers, list(NOBLE_GASES))
-    if len(bonds) or bonding.sum() < 2:  # noqa: PLR2004 -- a bond
+    near = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=_LONGEST_BOND_FACTOR)
+    if len(near) or bonding.sum() < 2:  # noqa: PLR2004 -- a bond
         return
     scaled = bonds_from_radii(frame.numbers, _BOHR_ANG * frame.positions, _BOHR_ANG * frame.cell, frame.pbc)
     if len(np.intersect1d(scaled, np.flatnonzero(bonding))) > bonding.sum() // 2:
@@ -305,9 +314,9 @@ def _read(
             )
     if read.doubt and (unpaired_electrons is None or charge is None):
         raise InputError(
-            f"{where}, at charge {charge or 0:+d}: {read.doubt}. Are hydrogens missing, or is it charged or a radical? "
-            f"{f'At another charge {suggestion}. ' if suggestion else ''}Else add what is missing, or say both "
-            "system.charge and system.unpaired_electrons (0 if there are none) to take it as it is"
+            f"{where}, at charge {charge or 0:+d}: {read.doubt}. Add hydrogens that are missing. "
+            f"{f'At another charge {suggestion}. ' if suggestion else ''}To take it as it is, say both system.charge "
+            "and system.unpaired_electrons (0 if there are none)"
         )
     if suggestion:
         raise InputError(f"{where} states no charge, and {suggestion}; or 0, if it has none")

@@ -261,6 +261,13 @@ def _refuse_what_is_not_simulated(atoms: Any, where: str) -> None:
 
 
 def _checked(structure: FileStructure) -> FileStructure:
+    pbc = structure.frame.pbc
+    if pbc.any() and not pbc.all():
+        axes = " and ".join(axis for axis, periodic in zip("abc", pbc, strict=True) if periodic)
+        raise InputError(
+            f"{structure.where} is periodic along {axes} alone; systems are periodic in three directions or in none. "
+            'Give a slab a cell with vacuum and pbc="T T T" if its images above and below may be there'
+        )
     farthest = np.abs(structure.frame.positions).max()
     if farthest > FARTHEST_ANG:
         raise InputError(f"{structure.where} has atoms {farthest:.3g} Å from the origin; are they in Å?")

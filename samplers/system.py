@@ -107,6 +107,8 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         molecule_unpaired_electrons=molecule.unpaired_electrons,
         source=molecule.source,
     )
+    if charge % count == 0:
+        molecule = replace(molecule, charge=charge // count)
     _refuse_lost_cell(molecule, config, count)
     pack_seed = derived_seed(seed, "packing")
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
@@ -134,7 +136,7 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
 
 
 def _refuse_lost_cell(molecule: Molecule, config: SystemConfig, count: int) -> None:
-    """Refuse to drop the cell of a structure file, or to take a structure for periodic where it is not.
+    """Refuse to drop the cell of a structure file.
 
     Raises:
         InputError: Saying which option decides.
@@ -142,12 +144,6 @@ def _refuse_lost_cell(molecule: Molecule, config: SystemConfig, count: int) -> N
     if not molecule.pbc.any():
         return
     where = molecule.source
-    if not molecule.pbc.all():
-        axes = " and ".join(axis for axis, periodic in zip("abc", molecule.pbc, strict=True) if periodic)
-        raise InputError(
-            f"{where} is periodic along {axes} alone; systems are periodic in three directions or in none. Give a slab "
-            'a cell with vacuum and pbc="T T T" if its images above and below may be there'
-        )
     if config.shape is None:
         raise InputError(
             f"{where} has a periodic cell: say system.shape: box to simulate that cell (`--shape box`), or cluster to "
