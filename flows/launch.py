@@ -1,6 +1,5 @@
 """From a target on the command line to a campaign's verdict: prepare the directory, lock it, start what is needed."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from al_engine.config import CampaignConfig
 from al_engine.config_io import load_config, refuse_changes
+from al_engine.cores import usable_cores
 from al_engine.disk import disk_error
 from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
@@ -228,7 +228,7 @@ def choose_device(config: CampaignConfig) -> str:
 
 def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
     """Worker processes that compute, and that label."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     wanted = config.execution.workers
     return wanted or (1 if device == "cuda" else cores), wanted or cores
 

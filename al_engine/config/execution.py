@@ -16,7 +16,7 @@ class ExecutionConfig(Section):
         "auto", description="Where models train and run; auto: a GPU if there is one."
     )
     workers: PositiveInt | None = Field(
-        None, le=1024, description="Worker processes; null: one per core (one on a GPU)."
+        None, le=1024, description="Worker processes; null: one per core that may be used (one on a GPU)."
     )
     acceleration: Acceleration = Field(
         "auto",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from al_engine.cores import usable_cores
 from al_engine.disk import disk_error, write_file
 from al_engine.errors import CampaignLockedError, InputError
 from al_engine.ledger import Ledger
@@ -39,6 +40,10 @@ class Subject:
 
     def committee(self, *, evaluations: int = 0) -> "Committee":
         """Load the committee; `evaluations` are how many are planned."""
+        import torch
+
+        # torch counts the cores of the machine, not those that a container's quota pays for
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         return load_committee(self.ledger, self.iteration, self.device, evaluations=evaluations)
 
     def file(self, what: str, ending: str) -> Path:
