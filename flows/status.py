@@ -32,6 +32,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
         "dataset_size": ledger.dataset_size(),
         "dataset_digest": ledger.dataset_digest() if has_dataset else None,
         "label_failures": ledger.label_failures(),
+        "missing_parts": ledger.missing_parts(),
         "last_part": max(parts, key=lambda part: part.path.stat().st_mtime).name if parts else None,
         "iterations": [
             {**record.summary(), "seconds": ledger.iteration_seconds(record.iteration)} for record in history
@@ -81,12 +82,18 @@ def status_table(status: Mapping[str, Any]) -> Table:
 
 
 def remarks(status: Mapping[str, Any]) -> list[str]:
-    """What the last iteration's labels say of its deviations and committee, a line each."""
+    """What the last iteration's labels say of its deviations and committee, and which parts are gone, a line each."""
+    gone = status["missing_parts"]
+    lines = []
+    if gone:
+        those = (
+            f"parts/{gone[0]}.h5 is missing" if len(gone) == 1 else f"{len(gone)} parts, such as {gone[0]}, are missing"
+        )
+        lines.append(f"warning: {those}; `al-engine verify {status['directory']}` says what to do")
     if not status["iterations"]:
-        return []
+        return lines
     last = status["iterations"][-1]
     meant = (last["calibration"] or {}).get("lower_means")
-    lines = []
     if meant is not None and last["window"] is not None:
         lines.append(
             f"a deviation of {last['window']['lower_mev_per_ang']:.0f} meV/Å meant a true error of {meant['low']:.0f}-"
