@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from al_engine.errors import CampaignLockedError, InputError
+from al_engine.errors import CampaignLockedError, InputError, typed
 
 LOCK_FILE = ".lock"
 PATIENCE_S = 1.0  # a reader that asks `is_locked` holds the lock for microseconds
@@ -33,7 +33,7 @@ def campaign_lock(directory: Path) -> Iterator[None]:
                 handle.seek(0)
                 owner = handle.read().strip() or "unknown"
                 raise CampaignLockedError(
-                    f"{directory}: is being run by process {owner}; watch it with `al-engine status {directory}`"
+                    f"{directory}: is being run by process {owner}; watch it with `al-engine status {typed(directory)}`"
                 )
             time.sleep(0.05)
         handle.truncate(0)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -9,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
-from al_engine.disk import BROKEN, DISK_FULL
-from al_engine.errors import AlEngineError, ExitStatus
+from al_engine.disk import BROKEN, DISK_FULL, REFUSED
+from al_engine.errors import AlEngineError, ExitStatus, typed
+from flows.terminal import in_utf8, plain_console, write_readably
 
 TYPER_INTERRUPTED = 130
 """Exit status that typer makes of a Ctrl-C."""
@@ -91,6 +92,7 @@ def init(
     charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES.")] = None,
     unpaired_electrons: Annotated[int | None, typer.Option("--unpaired-electrons", help="Unpaired electrons.")] = None,
     preset: Annotated[Preset, typer.Option(help="Starting point.")] = Preset.STANDARD,
+    name: Annotated[str | None, typer.Option(help="Name of the campaign; default: made from DIR's name.")] = None,
     start: Annotated[
         Path | None, typer.Option(help="Campaign or file of models to start training from; sets `model` to theirs.")
     ] = None,
@@ -107,11 +109,13 @@ def init(
         charge=charge,
         unpaired_electrons=unpaired_electrons,
         preset=preset.value,
+        name=name,
         start=start,
     )
+    shown = typed(directory)
     _answer(
         {"campaign": config.name, "directory": str(directory), "config": str(directory / "campaign.yaml")},
-        f"wrote {directory}/campaign.yaml\nnext: `al-engine check {directory}`, `al-engine run {directory}`",
+        f"wrote {directory}/campaign.yaml\nnext: `al-engine check {shown}`, `al-engine run {shown}`",
         as_json=as_json,
     )
 
@@ -188,11 +192,11 @@ def _run(ledger: Any, limit: Any, *, retry: bool, as_json: bool) -> None:
             verdict = run_campaign(ledger, Display(quiet=as_json), retry=retry)
     except KeyboardInterrupt:
         why = "the time limit is reached" if limit.reached else "interrupted"
-        _error(f"{why}; nothing finished is lost. Go on with: al-engine resume {directory}")
+        _error(f"{why}; nothing finished is lost. Go on with: al-engine resume {typed(directory)}")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     text = [
         f"{verdict.kind.value}: {verdict.evidence}",
-        f"data and models: {directory}/campaign.h5    iterations: al-engine status {directory}",
+        f"data and models: {directory}/campaign.h5    iterations: al-engine status {typed(directory)}",
         f"in Python: from models import load_committee; atoms.calc = load_committee({str(directory)!r})",
     ]
     _answer(campaign_status(directory) if as_json else {}, "\n".join(text), as_json=as_json)
@@ -208,16 +212,15 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     if as_json:
         _answer(state, "", as_json=True)
         return
-    console = Console()
-    console.print(status_table(state))
-    for remark in remarks(state):
-        console.print(remark, highlight=False)
+    plain_console().print(status_table(state))
+    lines = remarks(state)
     if state["verdict"] is not None:
-        console.print(f"{state['verdict']}: {state['evidence']}", highlight=False)
+        lines.append(f"{state['verdict']}: {state['evidence']}")
     elif state["state"] == "running":
-        console.print(f"last finished: {state['last_part']}", highlight=False)
+        lines.append(f"last finished: {state['last_part']}")
     else:
-        console.print(f"go on with: al-engine resume {directory}", highlight=False)
+        lines.append(f"go on with: al-engine resume {typed(directory)}")
+    plain_console(soft_wrap=True).print("\n".join(lines))
 
 
 BOND_LENGTH, STABILITY = "Options of --what bond-length", "Options of --what stability"
@@ -361,7 +364,7 @@ def _answer(data: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def _error(text: str) -> None:
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+    plain_console(stderr=True, soft_wrap=True).print(text)
 
 
 def _terminate(signal_number: int, frame: object) -> None:
@@ -377,6 +380,8 @@ def _interrupted() -> NoReturn:
 
 def main() -> None:
     """Run the command line; every foreseen error is one message and an exit status."""
+    in_utf8()
+    write_readably()
     signal.signal(signal.SIGTERM, _terminate)
     logging.captureWarnings(capture=True)
     try:
@@ -392,11 +397,14 @@ def main() -> None:
         raise
     except BrokenPipeError:
         sys.exit(ExitStatus.DONE)
-    except OSError as error:  # a disk that failed in the middle of a file, wherever that was
-        if error.errno not in (*BROKEN, *DISK_FULL):
-            raise
-        _error(f"error: {error}. Nothing finished is lost: see to the disk, then resume")
-        sys.exit(ExitStatus.INTERRUPTED)
+    except OSError as error:
+        if error.errno in (*BROKEN, *DISK_FULL):  # a disk that failed in the middle of a file, wherever that was
+            _error(f"error: {error}. Nothing finished is lost: see to the disk, then resume")
+            sys.exit(ExitStatus.INTERRUPTED)
+        if error.errno in REFUSED and isinstance(error.filename, str | bytes):
+            _error(f"error: {os.fsdecode(error.filename)}: {error.strerror}; name another path, or change this one")
+            sys.exit(ExitStatus.BAD_INPUT)
+        raise
 
 
 if __name__ == "__main__":

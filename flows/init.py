@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, name_from
 from al_engine.config_io import validate_config
 from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
@@ -20,6 +20,7 @@ def init_campaign(
     charge: int | None,
     unpaired_electrons: int | None,
     preset: str,
+    name: str | None = None,
     start: Path | None = None,
 ) -> CampaignConfig:
     """Write a new campaign's config.
@@ -32,6 +33,7 @@ def init_campaign(
         charge: Total charge in e; None: from the SMILES.
         unpaired_electrons: None: 0.
         preset: Starting point, one of `PRESETS`.
+        name: Name of the campaign; None: made from the directory's.
         start: Campaign or file of members to start training from; the config's `model` will be theirs.
 
     Raises:
@@ -48,7 +50,8 @@ def init_campaign(
         "charge": charge,
         "unpaired_electrons": unpaired_electrons,
     }
-    data = merged(PRESETS[preset], {"name": directory.resolve().name, "system": system})
+    name = name_from(directory.resolve().name) if name is None else name
+    data = merged(PRESETS[preset], {"name": name, "system": system})
     if start is not None:
         from models.start import start_config
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from al_engine.config import LabelsConfig
-from al_engine.errors import InputError
+from al_engine.errors import InputError, typed
 from al_engine.frame_io import read_frames, read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.ledger import Ledger
@@ -130,7 +130,7 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
             f"{labels.failures} of {len(labels.reasons)} initial labels failed, most as `{worst}`: check charge, "
             "unpaired electrons and the structure; the messages stand in "
             f"{ledger.parts_directory}/initial-labels-*.h5. Once their cause is gone, "
-            f"`al-engine resume {ledger.directory} --retry-failed-labels` computes them again"
+            f"`al-engine resume {typed(ledger.directory)} --retry-failed-labels` computes them again"
         )
 
 

@@ -10,7 +10,7 @@ from al_engine.config import CampaignConfig
 from al_engine.config_io import load_config, refuse_changes
 from al_engine.cores import usable_cores
 from al_engine.disk import disk_error
-from al_engine.errors import InputError
+from al_engine.errors import InputError, typed
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.lock import campaign_lock
 from al_engine.seeds import derived_seed
@@ -180,7 +180,8 @@ def _refuse_other_start(config: CampaignConfig, *, source: Path, directory: Path
     if members_hash(source / start) != members_hash(directory / START):
         raise InputError(
             f"training.start: {source / start} holds other models than the campaign began with, which are in "
-            f"{directory / START}; go on with `al-engine resume {directory}`, or start a campaign in another directory"
+            f"{directory / START}; go on with `al-engine resume {typed(directory)}`, or start a campaign "
+            "in another directory"
         )
 
 
@@ -288,7 +289,7 @@ def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Ve
                 restarts += 1
                 if restarts > SERVER_RESTARTS:
                     raise
-                display.say(f"[yellow]{error}; starting it and going on")
+                display.say((f"{error}; starting it and going on", "yellow"))
                 continue
             verdict = ledger.verdict()
         if verdict is None:
@@ -298,7 +299,7 @@ def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Ve
 
 def _announce(server: Server, ledger: Ledger, display: Display) -> None:
     started = "started, and left running for you" if server.started else "found"
-    display.say(f"campaign [bold]{ledger.config.name}[/] in {ledger.directory}")
-    display.say(f"Prefect server {started}: [bold]{server.ui_url}[/]")
+    display.say("campaign ", (ledger.config.name, "bold"), f" in {ledger.directory}")
+    display.say(f"Prefect server {started}: ", (server.ui_url, "bold"))
     if server.warning:
-        display.say(f"[yellow]warning[/]: {server.warning}")
+        display.say(("warning", "yellow"), f": {server.warning}")

@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
+from al_engine.errors import typed
 from al_engine.ledger import Ledger
 from al_engine.lock import is_locked
 from flows.display import duration_text, number_text
@@ -50,7 +52,7 @@ def _state(directory: Path, *, begun: bool, finished: bool) -> str:
 
 def status_table(status: Mapping[str, Any]) -> Table:
     """The iterations as a table for the terminal; fits 80 columns."""
-    table = Table(title=f"{status['campaign']}: {status['state']}", title_justify="left", box=SIMPLE, padding=0)
+    table = Table(title=Text(f"{status['campaign']}: {status['state']}"), title_justify="left", box=SIMPLE, padding=0)
     for header in (
         "iter",
         "sampled",
@@ -89,7 +91,7 @@ def remarks(status: Mapping[str, Any]) -> list[str]:
         those = (
             f"parts/{gone[0]}.h5 is missing" if len(gone) == 1 else f"{len(gone)} parts, such as {gone[0]}, are missing"
         )
-        lines.append(f"warning: {those}; `al-engine verify {status['directory']}` says what to do")
+        lines.append(f"warning: {those}; `al-engine verify {typed(Path(status['directory']))}` says what to do")
     if not status["iterations"]:
         return lines
     last = status["iterations"][-1]

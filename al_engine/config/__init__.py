@@ -5,7 +5,7 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 """
 
 from al_engine.config.base import Section
-from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig
+from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, name_from
 from al_engine.config.execution import Acceleration, ExecutionConfig
 from al_engine.config.labels import LabelsConfig
 from al_engine.config.model import (
@@ -42,4 +42,5 @@ __all__ = [
     "StretchConfig",
     "SystemConfig",
     "TrainingConfig",
+    "name_from",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from al_engine.cores import usable_cores
 from al_engine.disk import disk_error, write_file
-from al_engine.errors import CampaignLockedError, InputError
+from al_engine.errors import CampaignLockedError, InputError, typed
 from al_engine.ledger import Ledger
 from al_engine.lock import campaign_lock
 from flows import names
@@ -81,7 +81,7 @@ def newest_iteration(ledger: Ledger) -> int:
     if not finished:
         raise InputError(
             f"{ledger.directory}: has no finished iteration, so there is nothing to evaluate yet; "
-            f"`al-engine run {ledger.directory}` goes on, `al-engine status {ledger.directory}` says where it stands"
+            f"`al-engine run {typed(ledger.directory)}` goes on, `al-engine status` says where it stands"
         )
     return finished if _is_complete(ledger, finished) else finished - 1
 
