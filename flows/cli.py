@@ -354,8 +354,8 @@ def ui(as_json: AsJson = False) -> None:
     from flows.server import ensure_server
 
     server = ensure_server()
-    if server.warning:
-        _error(f"warning: {server.warning}")
+    for remark in server.remarks:
+        _error(f"warning: {remark}")
     _answer({"ui": server.ui_url, "started": server.started}, server.ui_url, as_json=as_json)
 
 

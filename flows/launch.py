@@ -275,10 +275,10 @@ def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Ve
         AlEngineError: With a message for the user: wrong input, a lost worker, a full disk.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; everything finished is on disk.
     """
-    restarts = 0
+    restarts, server = 0, None
     while True:
         with opened(ledger, display, retry=retry and restarts == 0) as current:
-            server = ensure_server()
+            server = ensure_server(lost=server)
             _announce(server, ledger, display)
             from flows.runner import ServerLostError, run_flow  # imports Prefect, which reads what ensure_server set
 
@@ -301,5 +301,5 @@ def _announce(server: Server, ledger: Ledger, display: Display) -> None:
     started = "started, and left running for you" if server.started else "found"
     display.say("campaign ", (ledger.config.name, "bold"), f" in {ledger.directory}")
     display.say(f"Prefect server {started}: ", (server.ui_url, "bold"))
-    if server.warning:
-        display.say(("warning", "yellow"), f": {server.warning}")
+    for remark in server.remarks:
+        display.say(("warning", "yellow"), f": {remark}")

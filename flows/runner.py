@@ -14,7 +14,8 @@ from al_engine.errors import AlEngineError, ResumableError
 from al_engine.ledger import Ledger
 from flows.campaign import campaign_flow
 from flows.context import session
-from flows.server import server_works, without_password
+from flows.loopback import without_password
+from flows.server import server_works
 from flows.watchdog import watch_for_dead_runs
 
 
