@@ -237,7 +237,7 @@ def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
 @contextmanager
 def opened(ledger: Ledger, display: Display, *, retry: bool = False) -> Iterator[Session]:
     """Lock a campaign, check it, begin it, and start its workers; `retry`: failed labels are tried again."""
-    with campaign_lock(ledger.directory):
+    with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
         if not ledger.part_path(names.INITIAL_FRAMES).exists():
             ledger.config = preflight(ledger.config, base_dir=ledger.directory).config
         else:
@@ -254,7 +254,7 @@ def opened(ledger: Ledger, display: Display, *, retry: bool = False) -> Iterator
         with (
             ComputePool(compute_workers) as compute,
             LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
-            LabelCache(label_cache_path(ledger), level) as cache,
+            LabelCache(label_cache_path(ledger), level, shared=config.execution.label_cache is not None) as cache,
             Interrupts() as interrupts,
         ):
             campaign = Campaign(ledger, compute=compute, label_pool=label_pool, level=level, device=device, cache=cache)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from al_engine.errors import InputError, ResumableError
+from al_engine.lock import has_record_locks
 from flows.loopback import (
     HOST,
     client_of,
@@ -333,4 +334,9 @@ def _start(listening: str, port: int, *, named: bool = False) -> Server:
                 raise _PortTakenError
             break
         time.sleep(0.25)
-    raise ResumableError(f"the Prefect server did not start on port {port}; its log {log} says why")
+    told = f"its log {log} says why"
+    if not has_record_locks(home):
+        told = (
+            f"the file system of {home} has no locks, which its database needs: set PREFECT_HOME to a folder elsewhere"
+        )
+    raise ResumableError(f"the Prefect server did not start on port {port}; {told}")

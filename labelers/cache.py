@@ -14,6 +14,7 @@ import numpy as np
 
 from al_engine.errors import InputError, ResumableError
 from al_engine.frames import Frame, LabelledFrame
+from al_engine.lock import has_record_locks
 from labelers.protocol import LabelOutcome, LabelReason, LevelOfTheory
 
 CODE_VERSION = 1
@@ -34,18 +35,26 @@ class LabelCache:
     Args:
         path: The file; made if it is not there.
         level: What the labels are.
+        shared: Whether other processes may use the file too: then its file system must have locks.
 
     Raises:
-        InputError: If the file is no cache of ours.
+        InputError: If the file is no cache of ours, or is to be shared where there are no locks.
         ResumableError: If it can't be written to.
     """
 
-    def __init__(self, path: Path, level: LevelOfTheory) -> None:
+    def __init__(self, path: Path, level: LevelOfTheory, *, shared: bool = True) -> None:
         self.path = path
         self._level = f"{CODE_VERSION}:{level.fingerprint()}"
         self._turn = threading.Lock()
+        locks = has_record_locks(path.parent)
+        if shared and not locks:
+            raise InputError(
+                f"{path}: its file system has no locks, which a label cache that campaigns share needs; name a file on "
+                "another one in `execution.label_cache`, or set that to null"
+            )
+        address = f"{path.absolute().as_uri()}?nolock={0 if locks else 1}"
         try:
-            self._database = sqlite3.connect(path, timeout=PATIENCE_S, check_same_thread=False)
+            self._database = sqlite3.connect(address, uri=True, timeout=PATIENCE_S, check_same_thread=False)
             self._database.execute(TABLE)
         except sqlite3.Error as error:
             raise self._error(error) from None

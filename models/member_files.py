@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 
 from al_engine.errors import InputError
-from al_engine.parts import UNREADABLE, content_hash, in_memory_hdf5
+from al_engine.parts import UNREADABLE, content_hash, hdf5_for_reading, in_memory_hdf5
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def open_members(path: Path, *, iteration: int | None = None) -> Iterator[list[h
     if not file_path.is_file():
         raise InputError(f"{file_path} does not exist; give a campaign directory or a file of trained members")
     try:
-        file = h5py.File(file_path, "r")
+        file = hdf5_for_reading(file_path)
     except OSError as error:
         raise InputError(
             f"{file_path} can't be opened as HDF5 ({error}); restore it or run the campaign again"

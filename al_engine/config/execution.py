@@ -26,6 +26,14 @@ class ExecutionConfig(Section):
             "in a minute. `auto`: kernels on a CPU, on a GPU the graph where a run is long enough. `off`: plain torch."
         ),
     )
+    lock: Literal["auto", "file", "none"] = Field(
+        "auto",
+        description=(
+            "What keeps a second run of the campaign out. `auto`: a lock of the file system, which ends with its "
+            "process. `file`: a file that is renewed, for file systems without locks; that of a killed run ends at "
+            "once on its own machine, after 90 s on others. `none`: nothing: never run a campaign twice at a time."
+        ),
+    )
     label_cache: str | None = Field(
         None,
         description=(

@@ -118,7 +118,7 @@ def opened(directory: Path, *, iteration: int | None, output: Path | None) -> It
         raise disk_error(folder, error) from error
     with ExitStack() as stack:
         try:
-            stack.enter_context(campaign_lock(folder))
+            stack.enter_context(campaign_lock(folder, ledger.config.execution.lock))
         except CampaignLockedError:
             message = f"{folder}: another `al-engine evaluate` writes there; wait for it, or name another with --output"
             raise InputError(message) from None
