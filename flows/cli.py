@@ -206,14 +206,14 @@ def _run(ledger: Any, limit: Any, *, retry: bool, as_json: bool) -> None:
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
     """Where a campaign stands, iteration by iteration; also while it runs."""
-    from flows.status import campaign_status, remarks, status_table
+    from flows.status import campaign_status, missing_remarks, remarks, status_table
 
     state = campaign_status(directory)
     if as_json:
         _answer(state, "", as_json=True)
         return
     plain_console().print(status_table(state))
-    lines = remarks(state)
+    lines = [*missing_remarks(state), *remarks(state)]
     if state["verdict"] is not None:
         lines.append(f"{state['verdict']}: {state['evidence']}")
     elif state["state"] == "running":

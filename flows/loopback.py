@@ -4,6 +4,8 @@ import ipaddress
 import os
 import re
 import socket
+import ssl
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx
@@ -13,6 +15,8 @@ from al_engine.errors import InputError
 HOST = "127.0.0.1"
 """What a server of ours listens on, unless PREFECT_SERVER_API_HOST says otherwise: nobody else's machine reaches it."""
 NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+UNTRUSTING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For what is not encrypted: without the certificates that others read, which takes longer than the question."""
 NO_PROXY = ("no_proxy", "NO_PROXY")
 
 
@@ -52,16 +56,16 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
 
 
-def client_of(host: str | None, *, timeout_s: float) -> httpx.Client:
+def client_of(api_url: str, *, timeout_s: float) -> httpx.Client:
     """A client that asks a server as Prefect's will: by the environment's proxies, unless it is on this machine.
 
     Raises:
         InputError: If the server is elsewhere, and the environment's proxies are none that the client takes.
     """
-    if is_here(host):
-        return httpx.Client(trust_env=False, timeout=timeout_s)
+    address = urlsplit(api_url)
+    context = ssl.create_default_context() if address.scheme == "https" else UNTRUSTING
     try:
-        return httpx.Client(timeout=timeout_s)
+        return httpx.Client(trust_env=not is_here(address.hostname), timeout=timeout_s, verify=context)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         named = [name for name in os.environ if name.lower().endswith("_proxy")]
         raise InputError(
@@ -88,7 +92,7 @@ def pass_by_proxies(host: str) -> None:
         there = [entry.strip() for entry in value.split(",") if entry.strip()]
         os.environ[name] = ",".join([*there, *(host for host in hosts if host not in there)])
     try:
-        httpx.Client().close()
+        httpx.Client(verify=UNTRUSTING).close()
     except (ValueError, ImportError, httpx.InvalidURL):
         # A proxy that httpx, Prefect's client, does not take stops it even where it would not be used: SOCKS, or a name
         # without a scheme it knows. A star among others turns all proxies off for httpx; for curl, requests and urllib

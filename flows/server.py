@@ -217,7 +217,7 @@ def _left_alone(ports: list[Port], chosen: int) -> tuple[str, ...]:
     if not taken:
         return ()
     each = "; ".join(f"port {port.number} belongs to {port.who}" for port in taken)
-    return (f"{each}: left alone. PREFECT_API_URL names a Prefect server that is to be used all the same",)
+    return (f"{each}: left alone; to use a server there all the same, name it by PREFECT_API_URL",)
 
 
 def _server_again(lost: Server) -> Server:
@@ -259,7 +259,7 @@ def _asked(api_url: str, path: str, *, body: Any = None, limit_s: float) -> Any:
     elif settings.key is not None:
         headers["Authorization"] = f"Bearer {settings.key.get_secret_value()}"
     try:
-        with client_of(_place(api_url)[0], timeout_s=limit_s) as client:
+        with client_of(api_url, timeout_s=limit_s) as client:
             answer = client.request("GET" if body is None else "POST", f"{api_url}{path}", json=body, headers=headers)
             return answer.json() if answer.is_success else None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):

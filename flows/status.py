@@ -83,19 +83,22 @@ def status_table(status: Mapping[str, Any]) -> Table:
     return table
 
 
-def remarks(status: Mapping[str, Any]) -> list[str]:
-    """What the last iteration's labels say of its deviations and committee, and which parts are gone, a line each."""
+def missing_remarks(status: Mapping[str, Any]) -> list[str]:
+    """Which parts are gone, in a line; none if they are all there."""
     gone = status["missing_parts"]
-    lines = []
-    if gone:
-        those = (
-            f"parts/{gone[0]}.h5 is missing" if len(gone) == 1 else f"{len(gone)} parts, such as {gone[0]}, are missing"
-        )
-        lines.append(f"warning: {those}; `al-engine verify {typed(Path(status['directory']))}` says what to do")
+    if not gone:
+        return []
+    those = f"parts/{gone[0]}.h5 is" if len(gone) == 1 else f"{len(gone)} parts, such as {gone[0]}, are"
+    return [f"warning: {those} missing; `al-engine verify {typed(Path(status['directory']))}` says what to do"]
+
+
+def remarks(status: Mapping[str, Any]) -> list[str]:
+    """What the last iteration's labels say of its deviations and committee, a line each."""
     if not status["iterations"]:
-        return lines
+        return []
     last = status["iterations"][-1]
     meant = (last["calibration"] or {}).get("lower_means")
+    lines = []
     if meant is not None and last["window"] is not None:
         lines.append(
             f"a deviation of {last['window']['lower_mev_per_ang']:.0f} meV/Å meant a true error of {meant['low']:.0f}-"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,7 @@ from urllib.request import proxy_bypass
 
 import httpx
 import pytest
-from flow_runs import SMALLER, CommandLine
+from flow_runs import CommandLine
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
@@ -97,9 +98,16 @@ def test_an_environment_without_proxies_stays_as_it_is(proxies):
 def test_proxies_that_cannot_be_used_for_a_server_elsewhere_are_named(proxies):
     proxies({"ALL_PROXY": "socks://me:secret@127.0.0.1:9/"})
     with pytest.raises(InputError, match="ALL_PROXY: Prefect's client cannot use these proxies") as caught:
-        client_of("prefect.org", timeout_s=1.0)
+        client_of("http://prefect.org/api", timeout_s=1.0)
     assert "secret" not in str(caught.value)
-    client_of("127.0.0.1", timeout_s=1.0).close()
+    client_of("http://127.0.0.1:4200/api", timeout_s=1.0).close()
+
+
+def test_a_certificate_file_that_is_not_there_does_not_matter_to_a_server_without_encryption(proxies):
+    proxies({"http_proxy": REFUSING, "SSL_CERT_FILE": "/nowhere/ca.pem"})
+    pass_by_proxies("127.0.0.1")
+    client_of("http://127.0.0.1:4200/api", timeout_s=1.0).close()
+    client_of("https://prefect.org/api", timeout_s=1.0).close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.7", "127.1", "LocalHost", "a.localhost", "::1", *EVERYWHERE])
@@ -142,12 +150,14 @@ def proxy_that_answers(body):
         server.shutdown()
 
 
-def test_a_campaign_beside_a_proxy_that_answers_rubbish(prefect_server, tmp_path):
-    (tmp_path / "tiny.yaml").write_text(SMALLER.replace("max_iterations: 2", "max_iterations: 1"))
+def test_a_campaign_beside_a_proxy_that_answers_rubbish(finished, prefect_server, tmp_path):
+    """All of its flows and tasks; what they compute is there."""
+    _, directory, _ = finished
+    shutil.copytree(directory, tmp_path / "tiny")
     with proxy_that_answers(b"<html>") as (proxy, asked):
         environment = {**without_proxies(prefect_server), "http_proxy": proxy, "ALL_PROXY": "socks://127.0.0.1:9/"}
         commands = CommandLine(environment, tmp_path)
-        answer = commands("run", "tiny.yaml", "--dir", "tiny", timeout=120)
+        answer = commands("resume", "tiny", timeout=120)
     assert answer.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED), answer.stderr
     assert asked == []
 

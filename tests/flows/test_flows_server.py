@@ -131,7 +131,7 @@ def test_ones_server_of_another_folder_is_left_alone_unless_it_is_named(usual_po
         assert started
         assert port > other
         assert f"port {other} belongs to your Prefect server of another PREFECT_HOME (process " in errors
-        assert "PREFECT_API_URL names" in errors
+        assert "name it by PREFECT_API_URL" in errors
     finally:
         end_servers(home)
     (home / "profiles.toml").write_text(

@@ -19,8 +19,8 @@ TERMINALS = {
     "strict ascii": {"PYTHONIOENCODING": "ascii:strict"},
 }
 LIGHT = {"status --help": "Where a campaign stands", "status": "meV/A", "verify": "sound", "status --json": "evidence"}
-HEAVY = {"check": "atoms", "evaluate --what errors": "forces / meV/A"}
-"""Those that load torch, tried on one terminal."""
+HEAVY = {"evaluate --what errors": "forces / meV/A"}
+"""What loads torch, tried on one terminal."""
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from flow_runs import with_one_worker
 from al_engine.errors import CampaignLockedError
 from al_engine.ledger import Ledger
 from al_engine.lock import campaign_lock
-from flows.status import campaign_status, remarks
+from flows.status import campaign_status, missing_remarks
 from flows.verify import verify
 
 LABELS = "initial-labels-00001-00020"
@@ -129,7 +129,7 @@ def test_status_and_verify_name_the_parts_that_are_gone(gone, said, campaign):
         path.unlink()
     state = campaign_status(campaign)
     assert sorted(state["missing_parts"]) == [path.stem for path in paths]
-    assert re.match(rf"warning: {said}.*`al-engine verify {campaign}` says what to do", remarks(state)[0])
+    assert re.match(rf"warning: {said}.*`al-engine verify {campaign}` says what to do", missing_remarks(state)[0])
     answer, _ = verify(campaign, repaired=False)
     missing = {finding["file"] for finding in answer["findings"] if finding["problem"] == "missing"}
     assert missing == {f"parts/{path.name}" for path in paths}
