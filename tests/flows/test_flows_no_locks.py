@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from flow_runs import SMALLER, CommandLine
+from flow_runs import SMALLER, CommandLine, own_server
 from shared import once
 
 from al_engine.errors import ExitStatus
@@ -100,3 +100,10 @@ def test_what_hdf5_is_told_about_locks_goes_first_and_is_named(campaign, without
         [sys.executable, "-c", code, campaign], env=environment, capture_output=True, text=True, check=False
     )
     assert "cannot be opened (No locks available); unset HDF5_USE_FILE_LOCKING" in answer.stderr
+
+
+def test_a_prefect_server_that_cannot_have_its_database_there_says_so(without_locks, tmp_path):
+    commands = CommandLine({**own_server(tmp_path / "prefect"), **without_locks(37)}, tmp_path)
+    answer = commands("ui")
+    assert answer.returncode == ExitStatus.INTERRUPTED
+    assert f"the file system of {tmp_path / 'prefect'} has no locks, which its database needs" in answer.stderr
