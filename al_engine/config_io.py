@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from al_engine.config import MUTABLE_SECTIONS, CampaignConfig
+from al_engine.config import MUTABLE_SECTIONS, CampaignConfig, is_mutable
 from al_engine.errors import InputError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -136,6 +136,10 @@ def key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
                 yield from key_paths(section, f"{prefix}{name}.")
 
 
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def differences(old: CampaignConfig, new: CampaignConfig) -> dict[str, tuple[Any, Any]]:
     """Keys whose values differ, as dotted path -> (old, new)."""
 
@@ -160,11 +164,11 @@ def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str) -> 
     Raises:
         InputError: Naming each changed key with both values; the sections of `MUTABLE_SECTIONS` may change.
     """
-    changed = {key: pair for key, pair in differences(old, new).items() if key.split(".")[0] not in MUTABLE_SECTIONS}
+    changed = {key: pair for key, pair in differences(old, new).items() if not is_mutable(key)}
     if changed:
         lines = [
             f"{source}: `{key}` was {_shown(a)} when the campaign began, now {_shown(b)}"
             for key, (a, b) in changed.items()
         ]
         fix = "put the old values back, or start a new campaign in another directory"
-        raise InputError("\n".join(lines) + f"\n{fix} (only {' and '.join(MUTABLE_SECTIONS)} may change)")
+        raise InputError("\n".join(lines) + f"\n{fix} (only {_listed(MUTABLE_SECTIONS)} may change)")

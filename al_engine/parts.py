@@ -22,7 +22,7 @@ SCHEMA_VERSION = 2
 READABLE_SCHEMAS = (1, 2)
 KEY_VERSION = 1
 """Of what keys are made of. Raised, it would make all parts there are foreign to their campaigns."""
-VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds"})
+VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds", "force_check"})
 """Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
 
 BLOCK_BYTES = 2**22

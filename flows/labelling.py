@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +13,17 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError, typed
 from al_engine.frame_io import read_frames, read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
+from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.parts import open_part, write_part
 from al_engine.protocols import Progress
 from flows import names
+from flows.label_checks import checked_forces
 from labelers.cache import LabelCache
 from labelers.chunk import label_chunk
 from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
 from labelers.protocol import LabelReason, LevelOfTheory
+from labelers.registry import known_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,15 @@ def write_label_part(
     min_contact_factor: float,
     progress: Progress,
     cache: LabelCache | None = None,
+    checked_frames: int = 0,
 ) -> None:
     """Label a chunk of frames and publish it as a part.
 
-    Labels finished before a kill are taken from its journal, those of the same frames and level from the cache.
+    Labels finished before a kill are taken from its journal, those of the same frames and level from the cache. The
+    forces of `checked_frames` of them are compared with finite differences of energies before the part is published.
+
+    Raises:
+        InputError: If forces are not the derivative of the energies.
     """
     start = time.perf_counter()
     cached = {} if cache is None else cache.find(frames)
@@ -87,12 +95,15 @@ def write_label_part(
         )
         if cache is not None:
             cache.keep(outcome for index, outcome in enumerate(outcomes) if index not in cached)
+        check = checked_forces(pool, outcomes, config, level, count=checked_frames, progress=progress, cache=cache)
         with write_part(path, kind=path.stem, key=key) as root:
             write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
             root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
             root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
             root["rescue"] = np.array([o.rescue.encode() for o in outcomes], dtype="S40")
             root.attrs["level_of_theory"] = json.dumps(level.to_dict(), sort_keys=True)
+            if check is not None:
+                root.attrs["force_check"] = json.dumps(check)
             root.attrs["seconds"] = time.perf_counter() - start
     journal.path.unlink()
 
@@ -134,20 +145,33 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
         )
 
 
-def refuse_other_level(paths: Sequence[Path], level: LevelOfTheory) -> None:
+def stored_level(ledger: Ledger) -> dict[str, Any] | None:
+    """The level of theory of a campaign's labels, as stored with the first of them; None before there are any."""
+    for path in ledger.label_parts(None)[:1]:  # one level per campaign, so the first speaks for all
+        with open_part(path) as root:
+            return dict(json.loads(str(root.attrs["level_of_theory"])))
+    return None
+
+
+def refuse_other_level(ledger: Ledger, level: LevelOfTheory) -> None:
     """Refuse to mix labels.
 
     Raises:
         InputError: If the campaign's labels were made with another backend, version or settings.
     """
-    for path in paths[:1]:  # one level per campaign, so the first speaks for all
-        with open_part(path) as root:
-            stored = json.loads(str(root.attrs["level_of_theory"]))
-        if stored != level.to_dict():
-            raise InputError(
-                f"{path}: this campaign was labelled with {_described(stored)}, this machine would label with "
-                f"{_described(level.to_dict())}; labels are never mixed: install the former, or start a new campaign"
-            )
+    stored = stored_level(ledger)
+    if stored is None or stored == level.to_dict():
+        return
+    start_over = f"`al-engine run {typed(ledger.directory / CONFIG_FILE)} --dir NEW` starts over with the same config"
+    fault = known_fault(stored)
+    if fault is not None:
+        raise InputError(
+            f"{ledger.directory}: {fault}. This version makes them otherwise and never mixes: {start_over}"
+        )
+    raise InputError(
+        f"{ledger.directory}: this campaign was labelled with {_described(stored)}, this machine would label with "
+        f"{_described(level.to_dict())}; labels are never mixed: install the former, or {start_over}"
+    )
 
 
 def _described(level: dict[str, object]) -> str:

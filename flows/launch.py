@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, LabelBackend
 from al_engine.config_io import load_config, refuse_changes
 from al_engine.cores import usable_cores
 from al_engine.disk import disk_error
@@ -110,11 +110,12 @@ def _refuse_crystals(system: System, config: CampaignConfig) -> None:
         )
 
 
-def with_backend(config: CampaignConfig) -> CampaignConfig:
-    """The config with `labels.backend: auto` decided."""
-    backend = resolve_backend(config.labels, periodic=config.labels_boxes)
+def with_backend(config: CampaignConfig, *, auto: LabelBackend = "auto") -> CampaignConfig:
+    """The config with `labels.backend: auto` decided: as it was when the campaign began, if `auto` says that."""
+    backend = auto if config.labels.backend == "auto" else config.labels.backend
     labels = config.labels.model_copy(update={"backend": backend})
-    return config.model_copy(update={"labels": labels})
+    backend = resolve_backend(labels, periodic=config.labels_boxes)
+    return config.model_copy(update={"labels": labels.model_copy(update={"backend": backend})})
 
 
 def load_target(target: Path) -> tuple[CampaignConfig, Path]:
@@ -147,9 +148,11 @@ def prepare(target: Path, directory: Path | None = None) -> Ledger:
     stored = directory / CONFIG_FILE
     moved = with_inputs_inside(config)
     if stored.exists():
-        refuse_changes(with_backend(load_config(stored)), with_backend(moved), source=str(target))
+        begun = with_backend(load_config(stored))
+        moved = with_backend(moved, auto=begun.labels.backend)  # what `auto` chooses may differ from version to version
+        refuse_changes(begun, moved, source=str(target))
         _refuse_other_start(config, source=target.parent, directory=directory)
-        return Ledger(directory, with_backend(moved))
+        return Ledger(directory, moved)
     checked = preflight(config, base_dir=target.parent)
     ledger = Ledger(directory, with_inputs_inside(checked.config))
     ledger.write_config()

@@ -3,6 +3,7 @@
 Nothing here knows Prefect. Every stage is safe to run twice: a finished part is taken as it is.
 """
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from al_engine.verdict import Verdict, judge
 from flows import jobs, names
 from flows.input_files import input_file_hashes
 from flows.iteration_record import write_iteration
+from flows.label_checks import force_check_text
 from flows.labelling import (
     chunks,
     frames_to_label,
@@ -272,6 +274,9 @@ class Campaign:
             "min_contact_factor": self.config.selection.min_contact_factor,
             "range": [first, last],
         }
+        checked = settings.force_check.frames if first == 1 else 0
+        if iteration is not None:
+            checked = min(checked, 1)
 
         def compute(path: Path, key: str) -> None:
             write_label_part(
@@ -285,12 +290,15 @@ class Campaign:
                 min_contact_factor=self.config.selection.min_contact_factor,
                 progress=progress,
                 cache=self._cache,
+                checked_frames=checked,
             )
 
         part = self.ledger.stage(name, inputs=inputs, parents=[self._part(source)], compute=compute)
         labels = read_labels([part.path])
+        with open_part(part.path) as root:
+            check = force_check_text(json.loads(root.attrs.get("force_check", "null")))
         rate = f", {60 * len(frames) / part.seconds:.0f}/min" if part.seconds > 0 else ""
-        return f"{len(labels.labelled)} labels, {labels.failures} failed{rate}"
+        return f"{len(labels.labelled)} labels, {labels.failures} failed{rate}{check}"
 
     def evaluate(self, iteration: int, progress: Progress = silent) -> str:
         """Score the committee on the test set and on the new labels it chose."""
@@ -356,7 +364,7 @@ class Campaign:
         Raises:
             InputError: Naming both levels of theory.
         """
-        refuse_other_level(self.ledger.label_parts(None), self.level)
+        refuse_other_level(self.ledger, self.level)
 
     def _part(self, name: str) -> Part:
         return Part.load(self.ledger.part_path(name))

@@ -12,6 +12,8 @@ from al_engine.errors import typed
 from al_engine.ledger import Ledger
 from al_engine.lock import is_locked
 from flows.display import duration_text, number_text
+from flows.labelling import stored_level
+from labelers.registry import known_fault
 
 
 def campaign_status(directory: Path) -> dict[str, Any]:
@@ -25,6 +27,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
     verdict = ledger.verdict()
     has_dataset = bool(ledger.dataset_parts())
     parts = ledger.parts()
+    level = stored_level(ledger)
     return {
         "campaign": ledger.config.name,
         "directory": str(directory),
@@ -35,6 +38,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
         "dataset_digest": ledger.dataset_digest() if has_dataset else None,
         "label_failures": ledger.label_failures(),
         "missing_parts": ledger.missing_parts(),
+        "label_fault": None if level is None else known_fault(level),
         "last_part": max(parts, key=lambda part: part.path.stat().st_mtime).name if parts else None,
         "iterations": [
             {**record.summary(), "seconds": ledger.iteration_seconds(record.iteration)} for record in history
@@ -93,12 +97,13 @@ def missing_remarks(status: Mapping[str, Any]) -> list[str]:
 
 
 def remarks(status: Mapping[str, Any]) -> list[str]:
-    """What the last iteration's labels say of its deviations and committee, a line each."""
+    """What is to be said of the labels, and by the last iteration's of its deviations and committee, a line each."""
+    fault = status["label_fault"]
+    lines = [] if fault is None else [f"warning: {fault}; `resume` refuses and says how to start over"]
     if not status["iterations"]:
-        return []
+        return lines
     last = status["iterations"][-1]
     meant = (last["calibration"] or {}).get("lower_means")
-    lines = []
     if meant is not None and last["window"] is not None:
         lines.append(
             f"a deviation of {last['window']['lower_mev_per_ang']:.0f} meV/Å meant a true error of {meant['low']:.0f}-"

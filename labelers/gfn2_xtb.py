@@ -1,13 +1,28 @@
 """GFN2-xTB through xtb-python (`xtb.interface`), for molecules and clusters.
 
 Method: C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019).
+
+libxtb up to 6.7.1 drops a term of the gradient wherever an overlap integral vanishes (grimme-lab/xtb issue 986). That
+happens to near atoms that share a Cartesian coordinate, which idealised geometries and files of two or three decimals
+are full of: forces are then wrong by up to 9 eV/Å, energies are right. Frames are therefore turned before libxtb sees
+them, and their forces turned back. A term that is missing all the same gives the frame a net torque, which no isolated
+frame has: then another orientation is tried.
 """
+
+import numpy as np
 
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, Frame
 from labelers.protocol import LabelError, LabelReason
 from labelers.rescue import HOT, MORE_CYCLES, PLAIN, WARM, Rung
+
+_ROTATION_VECTORS = ((0.831, 1.577, 2.213), (-1.291, 0.487, 0.913), (0.379, -2.203, 1.117), (1.733, 0.611, -0.829))
+"""Axis times angle in rad of the orientations that are tried, in order. No symmetry maps any of them on an axis."""
+_TORQUE_EV = 1e-3
+"""A larger net torque is a fault of the gradient: rounding gives 2e-4 eV at most, one missing term 2e-2 eV and more."""
+_LEVER_ANG = 10.0
+"""From this distance of an atom from the centre on, the rounding error of a torque grows with it."""
 
 
 class Gfn2XtbLabeler:
@@ -28,6 +43,7 @@ class Gfn2XtbLabeler:
     def __init__(self, config: LabelsConfig) -> None:
         try:
             from ase.units import Bohr, Hartree
+            from scipy.spatial.transform import Rotation
             from xtb import interface
             from xtb.libxtb import VERBOSITY_MUTED
         except (ImportError, OSError) as error:
@@ -39,12 +55,15 @@ class Gfn2XtbLabeler:
         self._interface = interface
         self._muted = VERBOSITY_MUTED
         self._bohr, self._hartree = Bohr, Hartree
+        self._orientations = [Rotation.from_rotvec(vector).as_matrix() for vector in _ROTATION_VECTORS]
+        self._torque_ev = _TORQUE_EV * max(1.0, config.accuracy) ** 0.5
 
     def label(self, frame: Frame) -> tuple[float, FloatArray]:
         """Energy in eV and forces in eV/Å, shape (N, 3).
 
         Raises:
-            LabelError: If the frame is periodic, the SCF does not converge, or libxtb reports an error.
+            LabelError: If the frame is periodic, the SCF does not converge, libxtb reports an error, or the forces have
+                a net torque in every orientation.
         """
         return self.label_on(PLAIN, frame)
 
@@ -54,11 +73,28 @@ class Gfn2XtbLabeler:
             raise LabelError(
                 LabelReason.BAD_INPUT, "xtb-python has no periodic GFN2-xTB; set labels.backend to tblite for boxes"
             )
+        centred = frame.positions - frame.positions.mean(axis=0)
+        limit = self._torque_ev * max(1.0, float(np.abs(centred).max()) / _LEVER_ANG)
+        torques = []
+        for rotation in self._orientations:
+            energy, turned = self._calculate(rung, frame, centred @ rotation.T)
+            forces = turned @ rotation
+            torques.append(float(np.linalg.norm(np.cross(centred, forces).sum(axis=0))))
+            if torques[-1] <= limit:
+                return energy, forces
+        raise LabelError(
+            LabelReason.BACKEND_ERROR,
+            f"xtb: the forces have a net torque of {min(torques):.2g} eV or more in {len(torques)} orientations, which "
+            "no isolated frame has",
+        )
+
+    def _calculate(self, rung: Rung, frame: Frame, positions: FloatArray) -> tuple[float, FloatArray]:
+        """Energy in eV and forces in eV/Å, shape (N, 3), of a frame at other positions in Å, shape (N, 3)."""
         try:
             calculator = self._interface.Calculator(
                 self._interface.Param.GFN2xTB,
                 frame.numbers,
-                frame.positions / self._bohr,
+                positions / self._bohr,
                 charge=frame.charge,
                 uhf=frame.unpaired_electrons,
             )

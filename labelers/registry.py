@@ -2,13 +2,18 @@
 
 import importlib.metadata
 import importlib.util
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from labelers.protocol import Labeler, LevelOfTheory
 
 Backend = Literal["xtb", "tblite", "ase"]
+
+XTB_TURNED = "frames_turned"
+"""Setting in the level of theory of xtb's labels since frames are turned (`labelers.gfn2_xtb`); labels without it may
+have wrong forces."""
 
 _PIP = {"xtb": "pip install xtb typing_extensions", "tblite": "pip install tblite"}
 _MODULES = {"xtb": ("xtb", "typing_extensions"), "tblite": ("tblite",)}  # xtb needs the second and does not say so
@@ -20,7 +25,7 @@ def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
     Only looks whether packages are there; nothing is imported.
 
     Args:
-        config: Settings of the labels; `auto` is xtb where it is installed and frames are not periodic, else tblite.
+        config: Settings of the labels; `auto` is tblite where it is installed, else, for frames without a cell, xtb.
         periodic: Whether the frames are periodic.
 
     Raises:
@@ -28,10 +33,10 @@ def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
     """
     backend = config.backend
     if backend == "auto":
+        if _installed("tblite"):  # with xtb's OpenBLAS (`labelers.blas`) it is the faster one on systems of any size
+            return "tblite"
         if not periodic and _installed("xtb"):
             return "xtb"
-        if _installed("tblite"):
-            return "tblite"
         raise InputError(
             f"no GFN2-xTB is installed {'that labels periodic frames ' if periodic else ''}(labels.backend: auto); "
             f"`{_PIP['tblite']}`" + ("" if periodic else f", or on Python 3.11 `{_PIP['xtb']}`")
@@ -83,16 +88,32 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
             backend_version=_version("ase"),
             settings={"calculator_version": _version(package), "parameters": config.ase_parameters},
         )
-    return LevelOfTheory(
-        method="GFN2-xTB",
-        backend=backend,
-        backend_version=_version(backend),
-        settings={
-            "accuracy": config.accuracy,
-            "electronic_temperature_kelvin": config.electronic_temperature_kelvin,
-            "max_scf_iterations": config.max_scf_iterations,
-        },
-    )
+    settings: dict[str, Any] = {
+        "accuracy": config.accuracy,
+        "electronic_temperature_kelvin": config.electronic_temperature_kelvin,
+        "max_scf_iterations": config.max_scf_iterations,
+    }
+    if backend == "xtb":
+        settings[XTB_TURNED] = True
+    return LevelOfTheory(method="GFN2-xTB", backend=backend, backend_version=_version(backend), settings=settings)
+
+
+def known_fault(level: Mapping[str, Any]) -> str | None:
+    """What is known to be wrong with labels that an earlier version made.
+
+    Args:
+        level: A level of theory as it was stored with labels (`LevelOfTheory.to_dict`).
+
+    Returns:
+        The fault in words, or None.
+    """
+    if level["backend"] == "xtb" and XTB_TURNED not in level["settings"]:
+        return (
+            f"its labels were made by xtb {level['backend_version']} from frames as they stand, which gives wrong "
+            "forces (by up to several eV/Å) where two near atoms share a Cartesian coordinate, as in files of two or "
+            "three decimals"
+        )
+    return None
 
 
 def _calculator_name(config: LabelsConfig) -> str:

@@ -5,9 +5,9 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 """
 
 from al_engine.config.base import Section
-from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, name_from
+from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, is_mutable, name_from
 from al_engine.config.execution import Acceleration, ExecutionConfig
-from al_engine.config.labels import LabelsConfig
+from al_engine.config.labels import ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
     GATED_KINDS,
     ONE_PATH_KINDS,
@@ -30,7 +30,9 @@ __all__ = [
     "CampaignConfig",
     "Dtype",
     "ExecutionConfig",
+    "ForceCheckConfig",
     "InitialConfig",
+    "LabelBackend",
     "LabelsConfig",
     "ModelConfig",
     "ModelKind",
@@ -42,5 +44,6 @@ __all__ = [
     "StretchConfig",
     "SystemConfig",
     "TrainingConfig",
+    "is_mutable",
     "name_from",
 ]

@@ -82,5 +82,10 @@ class CampaignConfig(Section):
         return self
 
 
-MUTABLE_SECTIONS = ("stop", "execution")
+MUTABLE_SECTIONS = ("stop", "execution", "labels.force_check")
 """Sections that may change in a campaign that has begun: they do not touch what was computed."""
+
+
+def is_mutable(key: str) -> bool:
+    """Whether the value at a dotted key may change in a campaign that has begun."""
+    return any(key == section or key.startswith(f"{section}.") for section in MUTABLE_SECTIONS)

@@ -1,19 +1,44 @@
 """Reference energies and forces."""
 
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
 from al_engine.config.base import Fraction, Section
 
+LabelBackend: TypeAlias = Literal["auto", "xtb", "tblite", "ase"]
+
+
+class ForceCheckConfig(Section):
+    """Forces of labels against finite differences of their energies. May be changed later: it touches no label."""
+
+    frames: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description=(
+            "Frames of the initial set on which the labels' forces are compared with finite differences of the same "
+            "method's energies; in each later iteration one more. 12 single points each; 0: none, for methods so dear "
+            "that these count."
+        ),
+    )
+    tolerance_mev_per_ang: PositiveFloat = Field(
+        10.0,
+        description=(
+            "A force component that is off by more, and by 1 % of it, stops the campaign. Noise that is spread over "
+            "all atoms, as of a coarse grid, does not."
+        ),
+    )
+
 
 class LabelsConfig(Section):
     """Reference energies and forces: GFN2-xTB, or any ASE calculator."""
 
-    backend: Literal["auto", "xtb", "tblite", "ase"] = Field(
+    backend: LabelBackend = Field(
         "auto",
         description=(
-            "`xtb` (xtb-python), `tblite`, or `ase` (a calculator by name); `auto`: xtb where it installs, else tblite."
+            "`tblite` or `xtb` (xtb-python) for GFN2-xTB, or `ase` (a calculator by name); `auto`: tblite where it is "
+            "installed, else xtb."
         ),
     )
     accuracy: PositiveFloat = Field(1.0, le=1000.0, description="Numerical accuracy of GFN2-xTB; smaller is tighter.")
@@ -36,6 +61,10 @@ class LabelsConfig(Section):
     max_failed_share: Fraction = Field(
         0.2,
         description="Share of failed labels in one iteration beyond which the campaign stops as `failed`.",
+    )
+
+    force_check: ForceCheckConfig = Field(
+        default_factory=ForceCheckConfig, description="Forces against finite differences of the energies."
     )
 
     @model_validator(mode="after")

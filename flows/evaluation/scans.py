@@ -134,18 +134,16 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
     if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):
-        refuse_other_level(subject.ledger.label_parts(None), level)
-    gate = {
-        "min_distance_ang": config.selection.min_distance_ang,
-        "min_contact_factor": config.selection.min_contact_factor,
-    }
+        refuse_other_level(subject.ledger, level)
+    closest, contact = config.selection.min_distance_ang, config.selection.min_contact_factor
     key = part_key(
         WHAT,
         {
             "level": level.fingerprint(),
             "max_force_ev_per_ang": config.labels.max_force_ev_per_ang,
             "frames": [frame.content_hash() for frame in frames],
-            **gate,
+            "min_distance_ang": closest,
+            "min_contact_factor": contact,
         },
         [],
     )
@@ -154,7 +152,15 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
         _, workers = worker_counts(config, subject.device)
         with LabelPool(config.labels, workers=workers, periodic=periodic) as pool, display.step("label") as progress:
             write_label_part(
-                path, key, pool, frames, config=config.labels, level=level, progress=progress, cache=None, **gate
+                path,
+                key,
+                pool,
+                frames,
+                config=config.labels,
+                level=level,
+                min_distance_ang=closest,
+                min_contact_factor=contact,
+                progress=progress,
             )
     return read_labels([path])
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from al_engine.config import MUTABLE_SECTIONS, CampaignConfig, Section
+from al_engine.config import CampaignConfig, Section, is_mutable
 from al_engine.config_io import (
     differences,
     key_paths,
@@ -387,7 +387,7 @@ def test_a_change_to_any_one_key_is_seen(key, make_config):
     old = make_config()
     new = _with_value(old, key.split("."), "changed")
     assert set(differences(old, new)) == {key}
-    if key.split(".")[0] in MUTABLE_SECTIONS:
+    if is_mutable(key):
         refuse_changes(old, new, source="x")
     else:
         with pytest.raises(InputError, match=rf"^x: `{key}` was .* now 'changed'\n"):

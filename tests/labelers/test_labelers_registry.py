@@ -19,14 +19,16 @@ def only(*modules):
     return lambda backend: backend in modules
 
 
-def test_auto_is_xtb_for_molecules_and_tblite_for_boxes():
+@pytest.mark.parametrize("periodic", [False, True])
+def test_auto_is_tblite(periodic):
+    assert resolve_backend(LabelsConfig(), periodic=periodic) == "tblite"
+
+
+def test_auto_is_xtb_for_molecules_where_tblite_is_missing(monkeypatch):
+    monkeypatch.setattr(registry, "_installed", only("xtb"))
     assert resolve_backend(LabelsConfig()) == "xtb"
-    assert resolve_backend(LabelsConfig(), periodic=True) == "tblite"
-
-
-def test_auto_is_tblite_where_xtb_is_missing(monkeypatch):
-    monkeypatch.setattr(registry, "_installed", only("tblite"))
-    assert resolve_backend(LabelsConfig()) == "tblite"
+    with pytest.raises(InputError, match="pip install tblite"):
+        resolve_backend(LabelsConfig(), periodic=True)
 
 
 def test_a_missing_backend_is_bad_input_with_the_command_to_type(monkeypatch):
@@ -58,9 +60,9 @@ def test_fingerprint_changes_with_backend_and_every_setting_that_matters():
 
 def test_fingerprint_ignores_what_changes_no_label_and_how_auto_was_written():
     same = [
-        LabelsConfig(backend="xtb"),
+        LabelsConfig(backend="tblite"),
         LabelsConfig(backend="auto"),
-        LabelsConfig(backend="xtb", chunk_frames=3, time_limit_s=1.0),
+        LabelsConfig(backend="tblite", chunk_frames=3, time_limit_s=1.0),
     ]
     assert len({level_of_theory(config).fingerprint() for config in same}) == 1
     assert level_of_theory(same[0]).method == "GFN2-xTB"

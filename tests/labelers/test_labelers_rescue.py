@@ -57,7 +57,7 @@ def test_a_frame_that_one_program_cannot_do_is_rescued_to_what_the_other_says():
         config = LabelsConfig(backend=backend)
         with LabelPool(config, workers=1) as pool:
             (outcomes[backend],) = label_chunk(pool, [SALT], config, min_distance_ang=0.5)
-    assert outcomes["xtb"].rescue.startswith("started at")
+    assert outcomes["xtb"].rescue != ""
     assert outcomes["tblite"].rescue == ""
     rescued, expected = outcomes["xtb"].labelled, outcomes["tblite"].labelled
     assert rescued.energy == pytest.approx(expected.energy, abs=1e-5)
