@@ -15,7 +15,7 @@ from al_engine.errors import InputError
 HOST = "127.0.0.1"
 """What a server of ours listens on, unless PREFECT_SERVER_API_HOST says otherwise: nobody else's machine reaches it."""
 NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
-UNTRUSTING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For what is not encrypted: without the certificates that others read, which takes longer than the question."""
 NO_PROXY = ("no_proxy", "NO_PROXY")
 
@@ -63,7 +63,7 @@ def client_of(api_url: str, *, timeout_s: float) -> httpx.Client:
         InputError: If the server is elsewhere, and the environment's proxies are none that the client takes.
     """
     address = urlsplit(api_url)
-    context = ssl.create_default_context() if address.scheme == "https" else UNTRUSTING
+    context = ssl.create_default_context() if address.scheme == "https" else NO_CERTIFICATES
     try:
         return httpx.Client(trust_env=not is_here(address.hostname), timeout=timeout_s, verify=context)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
@@ -92,7 +92,7 @@ def pass_by_proxies(host: str) -> None:
         there = [entry.strip() for entry in value.split(",") if entry.strip()]
         os.environ[name] = ",".join([*there, *(host for host in hosts if host not in there)])
     try:
-        httpx.Client(verify=UNTRUSTING).close()
+        httpx.Client(verify=NO_CERTIFICATES).close()
     except (ValueError, ImportError, httpx.InvalidURL):
         # A proxy that httpx, Prefect's client, does not take stops it even where it would not be used: SOCKS, or a name
         # without a scheme it knows. A star among others turns all proxies off for httpx; for curl, requests and urllib

@@ -4,6 +4,8 @@ A campaign has one of its own, so that no label is computed twice even if its pa
 names one that campaigns share. It may be deleted at any time: the parts are the truth.
 """
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -19,6 +21,8 @@ from labelers.protocol import LabelOutcome, LabelReason, LevelOfTheory
 
 CODE_VERSION = 1
 """Of this package's way to a label. To be raised when a label of the same level comes out otherwise."""
+PRIMARY_CODE = 0xFF
+"""The part of SQLite's error codes that says what kind of error it is."""
 PATIENCE_S = 60.0
 """How long to wait for another campaign that is writing."""
 TABLE = """
@@ -111,7 +115,11 @@ class LabelCache:
 
     def _error(self, error: sqlite3.Error) -> InputError | ResumableError:
         if isinstance(error, sqlite3.OperationalError):
-            return ResumableError(f"{self.path}: the label cache cannot be used ({error}); fix that, then resume")
+            broken = (
+                error.sqlite_errorcode or 0
+            ) & PRIMARY_CODE == sqlite3.SQLITE_IOERR  # what the system said is lost
+            reason = os.strerror(errno.EIO) if broken else error
+            return ResumableError(f"{self.path}: the label cache cannot be used ({reason}); fix that, then resume")
         return InputError(f"{self.path}: no label cache, or a damaged one ({error}); delete it: it is only a copy")
 
 

@@ -104,3 +104,10 @@ def test_a_file_system_without_locks_is_enough_for_a_campaigns_own_file_alone(na
     with LabelCache(tmp_path / name, LEVEL, shared=False) as cache:
         cache.keep([])
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_failing_disk_is_named_in_the_systems_words(tmp_path):
+    with LabelCache(tmp_path / "labels.sqlite", LEVEL) as cache:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        assert "labels.sqlite: the label cache cannot be used (Input/output error); " in str(cache._error(error))
