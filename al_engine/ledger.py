@@ -85,10 +85,14 @@ class Ledger:
             *(path for path in helpers if path.with_suffix(".h5").exists()),
         ]
 
+    def has_begun(self) -> bool:
+        """Whether anything is computed: a campaign begins with its first part."""
+        return any(self.parts_directory.glob("*.h5"))
+
     def launched_config(self) -> CampaignConfig | None:
-        """The config the campaign began with; None before its first launch."""
+        """The config the campaign began with; None before its first part."""
         path = self.directory / CAMPAIGN_FILE
-        if not path.exists():
+        if not (path.exists() and self.has_begun()):
             return None
         with open_index(path) as root:
             return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json")

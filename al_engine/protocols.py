@@ -4,10 +4,10 @@ Samplers are given a committee and never learn which model it is. The array type
 for MS-MACE, float64, on the committee's device), so that nothing leaves the device between strides.
 """
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
-from al_engine.frames import Frame
+from al_engine.frames import FloatArray, Frame
 
 Array = TypeVar("Array")
 
@@ -34,6 +34,10 @@ class Committee(Protocol[Array]):
 
     def bind(self, frames: Sequence[Frame]) -> BoundCommittee[Array]:
         """Bind to the atoms, cells and periodicity of frames; positions are given later, call by call."""
+
+
+Reference: TypeAlias = Callable[[Sequence[Frame]], Sequence[tuple[float, FloatArray] | None]]
+"""The reference method: energy in eV and forces in eV/Å, shape (N, 3), of each frame; None where it fails."""
 
 
 class Progress(Protocol):

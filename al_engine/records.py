@@ -73,7 +73,8 @@ class IterationRecord:
         window: The window in force.
         calibration: What true error a deviation meant; None with too few labels to tell.
         health: How the members stand to each other; None with too few labels to tell.
-        warnings: What is wrong with committee or thresholds, a sentence each.
+        failure_words: What most of the failed labels said; empty if none failed, or none was asked in an older version.
+        warnings: What is wrong with labels, committee or thresholds, a sentence each.
     """
 
     iteration: int
@@ -88,6 +89,7 @@ class IterationRecord:
     window: Window | None = None
     calibration: Calibration | None = None
     health: CommitteeHealth | None = None
+    failure_words: str = ""
     warnings: tuple[str, ...] = ()
 
     @property

@@ -73,8 +73,8 @@ def _failed(record: IterationRecord, max_failed_share: float) -> Verdict | None:
     return Verdict(
         VerdictKind.FAILED,
         f"{record.label_failures} of {attempts} labels failed in iteration {record.iteration}, more than the "
-        f"{max_failed_share:.0%} allowed; the reasons stand in its label parts; once their cause is gone, "
-        "`al-engine resume DIR --retry-failed-labels` computes them again and goes on",
+        f"{max_failed_share:.0%} allowed, {record.failure_words or 'for reasons that stand in its label parts'}; once "
+        "their cause is gone, `al-engine resume DIR --retry-failed-labels` computes them again and goes on",
     )
 
 

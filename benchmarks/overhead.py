@@ -29,7 +29,7 @@ from al_engine.config_io import load_config
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.ledger import Ledger
 from al_engine.presets import merged
-from flows.launch import with_backend
+from flows.preflight import with_automatic_choices
 from flows.stages import Campaign
 from flows.workers import ComputePool
 from labelers import create_labeler
@@ -108,7 +108,7 @@ class Watch:
 
 def measure(directory: Path, *, iterations: int, quick: bool) -> dict[str, Any]:
     """Seconds by stage: all of them, and those in each guard."""
-    config = with_backend(load_config(EXAMPLE))
+    config = with_automatic_choices(load_config(EXAMPLE))
     if quick:
         config = type(config).model_validate(merged(config.model_dump(mode="json"), QUICK))
     ledger, level = Ledger(directory, config), level_of_theory(config.labels)

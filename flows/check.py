@@ -9,7 +9,8 @@ from al_engine.config import CampaignConfig
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.protocols import Progress, silent
 from flows import names
-from flows.launch import Preflight, choose_device, worker_counts
+from flows.launch import choose_device, worker_counts
+from flows.preflight import Preflight
 from flows.workers import ComputePool
 from labelers.chunk import label_chunk
 from labelers.pool import LabelPool
@@ -70,7 +71,9 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     config, frame = checked.config, checked.labelled.frame
     device = choose_device(config)
     workers, label_workers = worker_counts(config, device)
-    with LabelPool(config.labels, workers=1, periodic=frame.is_periodic) as pool:
+    parameters = {key: value for key, value in config.labels.ase_parameters.items() if key != "directory"}
+    labels = config.labels.model_copy(update={"ase_parameters": parameters})  # no file is left behind
+    with LabelPool(labels, workers=1, periodic=frame.is_periodic) as pool:
         closest = config.selection.min_distance_ang
         outcomes = label_chunk(pool, [frame, frame], config.labels, min_distance_ang=closest)
     progress(1, 2, "label")

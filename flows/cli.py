@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from al_engine.disk import BROKEN, DISK_FULL, REFUSED
-from al_engine.errors import AlEngineError, ExitStatus, typed
+from al_engine.errors import AlEngineError, ExitStatus, InputError, typed
 from flows.terminal import in_utf8, plain_console, write_readably
 
 TYPER_INTERRUPTED = 130
@@ -33,6 +33,13 @@ class Preset(StrEnum):
     QUICK = "quick"
     STANDARD = "standard"
     PAPER = "paper"
+
+
+class Shape(StrEnum):
+    """What `init` makes of the molecules."""
+
+    CLUSTER = "cluster"
+    BOX = "box"
 
 
 class Evaluation(StrEnum):
@@ -89,8 +96,20 @@ def init(
     smiles: Annotated[str | None, typer.Option(help="SMILES of one molecule.")] = None,
     structure: Annotated[Path | None, typer.Option(help="Structure file that ASE reads.")] = None,
     molecules: Annotated[int, typer.Option(help="Copies of the molecule.")] = 1,
-    charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES.")] = None,
+    charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES or the file.")] = None,
     unpaired_electrons: Annotated[int | None, typer.Option("--unpaired-electrons", help="Unpaired electrons.")] = None,
+    shape: Annotated[Shape | None, typer.Option(help="cluster, or a periodic box; default: cluster.")] = None,
+    density: Annotated[float | None, typer.Option(help="Density of a box, g/cm³.")] = None,
+    elements: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=ELEMENT,...",
+            help="Elements by the file's names or types of atoms, such as OW=O,HW1=H or 1=O,2=H.",
+        ),
+    ] = None,
+    structure_frame: Annotated[
+        int | None, typer.Option("--structure-frame", help="Which structure of a file of several; -1: the last.")
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="Starting point.")] = Preset.STANDARD,
     name: Annotated[str | None, typer.Option(help="Name of the campaign; default: made from DIR's name.")] = None,
     start: Annotated[
@@ -99,25 +118,60 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write DIR/campaign.yaml, every option with its description."""
+    from flows.display import Display
     from flows.init import init_campaign
 
-    config = init_campaign(
-        directory,
-        smiles=smiles,
-        structure=structure,
-        molecules=molecules,
-        charge=charge,
-        unpaired_electrons=unpaired_electrons,
-        preset=preset.value,
-        name=name,
-        start=start,
-    )
+    system = {
+        "smiles": smiles,
+        "molecules": molecules,
+        "charge": charge,
+        "unpaired_electrons": unpaired_electrons,
+        "shape": None if shape is None else shape.value,
+        "density_g_per_cm3": density,
+        "elements": _pairs(elements),
+        "structure_frame": structure_frame,
+    }
+    with Display(quiet=as_json) as display, display.step("checking") as progress:
+        made = init_campaign(
+            directory,
+            system=system,
+            structure=structure,
+            preset=preset.value,
+            name=name,
+            start=start,
+            progress=progress,
+        )
     shown = typed(directory)
     _answer(
-        {"campaign": config.name, "directory": str(directory), "config": str(directory / "campaign.yaml")},
-        f"wrote {directory}/campaign.yaml\nnext: `al-engine check {shown}`, `al-engine run {shown}`",
+        {
+            "campaign": made.config.name,
+            "directory": str(directory),
+            "config": str(directory / "campaign.yaml"),
+            "notes": list(made.notes),
+        },
+        "\n".join(
+            [
+                *(f"note: {note}" for note in made.notes),
+                f"wrote {directory}/campaign.yaml",
+                f"next: `al-engine check {shown}`, `al-engine run {shown}`",
+            ]
+        ),
         as_json=as_json,
     )
+
+
+def _pairs(text: str | None) -> dict[str, str] | None:
+    """`OW=O,HW1=H` as a mapping.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(name.strip() and sign and element.strip() for name, sign, element in pairs):
+        raise InputError(f"--elements: got {text!r}; it takes NAME=ELEMENT,NAME=ELEMENT,... such as OW=O,HW1=H")
+    return {name.strip(): element.strip() for name, _, element in pairs}
 
 
 @app.command()
@@ -125,16 +179,20 @@ def check(target: Target, as_json: AsJson = False) -> None:
     """Validate, look at the machine, say what the campaign will cost; changes nothing."""
     from flows.check import measure_cost
     from flows.display import Display, duration_text
-    from flows.launch import load_target, preflight
+    from flows.launch import load_target
+    from flows.preflight import preflight
 
     config, base_dir = load_target(target)
-    checked = preflight(config, base_dir=base_dir)
-    with Display(quiet=as_json) as display, display.step("measuring") as progress:
-        cost = measure_cost(checked, progress)
+    with Display(quiet=as_json) as display:
+        with display.step("checking") as progress:
+            checked = preflight(config, base_dir=base_dir, progress=progress)
+        with display.step("measuring") as progress:
+            cost = measure_cost(checked, progress)
     frame, level = checked.system.frame, checked.level
     cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
     text = [
         f"{target} is valid",
+        *(f"note: {note}" for note in checked.notes),
         (
             f"system: {frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
             f"{frame.unpaired_electrons} unpaired electrons"
@@ -148,7 +206,13 @@ def check(target: Target, as_json: AsJson = False) -> None:
             f"at most {config.stop.max_iterations} of them"
         ),
     ]
-    answer = {"target": str(target), "campaign": config.name, "level_of_theory": level.to_dict(), **cost.to_dict()}
+    answer = {
+        "target": str(target),
+        "campaign": config.name,
+        "level_of_theory": level.to_dict(),
+        "notes": list(checked.notes),
+        **cost.to_dict(),
+    }
     _answer(answer, "\n".join(text), as_json=as_json)
 
 
@@ -161,11 +225,15 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Start a campaign, or continue it, to its verdict."""
+    from flows.display import Display
     from flows.launch import prepare
     from flows.time_limit import TimeLimit, parse_duration
 
     limit = TimeLimit(None if time_limit is None else parse_duration(time_limit))
-    _run(prepare(target, directory), limit, retry=retry_failed_labels, as_json=as_json)
+    display = Display(quiet=as_json)
+    with display, display.step("checking") as progress:
+        prepared = prepare(target, directory, progress=progress)
+    _run(prepared, display, limit, retry=retry_failed_labels, as_json=as_json)
 
 
 @app.command()
@@ -174,22 +242,24 @@ def resume(
 ) -> None:
     """Continue a campaign from its directory."""
     from al_engine.ledger import Ledger
+    from flows.display import Display
+    from flows.launch import Prepared
     from flows.time_limit import TimeLimit, parse_duration
 
     limit = TimeLimit(None if time_limit is None else parse_duration(time_limit))
-    _run(Ledger.open(directory), limit, retry=retry_failed_labels, as_json=as_json)
+    prepared = Prepared(Ledger.open(directory))
+    _run(prepared, Display(quiet=as_json), limit, retry=retry_failed_labels, as_json=as_json)
 
 
-def _run(ledger: Any, limit: Any, *, retry: bool, as_json: bool) -> None:
+def _run(prepared: Any, display: Any, limit: Any, *, retry: bool, as_json: bool) -> None:
     from al_engine.verdict import VerdictKind
-    from flows.display import Display
     from flows.launch import run_campaign
     from flows.status import campaign_status
 
-    directory = ledger.directory
+    directory = prepared.ledger.directory
     try:
         with limit:
-            verdict = run_campaign(ledger, Display(quiet=as_json), retry=retry)
+            verdict = run_campaign(prepared, display, retry=retry)
     except KeyboardInterrupt:
         why = "the time limit is reached" if limit.reached else "interrupted"
         _error(f"{why}; nothing finished is lost. Go on with: al-engine resume {typed(directory)}")

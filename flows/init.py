@@ -1,5 +1,7 @@
 """Making a campaign directory from a molecule and a preset."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,60 +10,62 @@ from al_engine.config_io import validate_config
 from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.presets import PRESETS, merged
-from flows.launch import copy_inputs, preflight, with_inputs_inside
+from al_engine.protocols import Progress, silent
+from flows.input_files import copy_inputs, with_inputs_inside
+from flows.launch import made_or_nothing
+from flows.preflight import preflight
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new campaign's config, and what its owner should know, a sentence each."""
+
+    config: CampaignConfig
+    notes: tuple[str, ...]
 
 
 def init_campaign(
     directory: Path,
     *,
-    smiles: str | None,
+    system: Mapping[str, Any],
     structure: Path | None,
-    molecules: int,
-    charge: int | None,
-    unpaired_electrons: int | None,
     preset: str,
     name: str | None = None,
     start: Path | None = None,
-) -> CampaignConfig:
+    progress: Progress = silent,
+) -> Made:
     """Write a new campaign's config.
 
     Args:
         directory: The new campaign directory.
-        smiles: SMILES of one molecule; or
-        structure: a structure file.
-        molecules: How many copies of it.
-        charge: Total charge in e; None: from the SMILES.
-        unpaired_electrons: None: 0.
+        system: What the `system` section says, but for `structure`; null where it is the default.
+        structure: A structure file, or None.
         preset: Starting point, one of `PRESETS`.
         name: Name of the campaign; None: made from the directory's.
         start: Campaign or file of members to start training from; the config's `model` will be theirs.
+        progress: Told what is found out.
 
     Raises:
-        InputError: If the directory is a campaign already, or the molecule can't work.
+        InputError: If the directory is a campaign already, or the campaign can't work.
     """
     if (directory / CONFIG_FILE).exists():
         raise InputError(f"{directory}: is a campaign already; edit its {CONFIG_FILE}, or name another directory")
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory}: is a file; name a directory")
-    system: dict[str, Any] = {
-        "smiles": smiles,
-        "structure": None if structure is None else structure.name,
-        "molecules": molecules,
-        "charge": charge,
-        "unpaired_electrons": unpaired_electrons,
-    }
     name = name_from(directory.resolve().name) if name is None else name
-    data = merged(PRESETS[preset], {"name": name, "system": system})
+    said = {key: value for key, value in system.items() if value is not None}
+    named = {} if structure is None else {"structure": structure.name}
+    data = merged(PRESETS[preset], {"name": name, "system": {**said, **named}})
     if start is not None:
         from models.start import start_config
 
         model = start_config(start).model_dump(mode="json")
         data = merged(data, {"model": model, "training": {"start": str(start.resolve())}})
-    source = f"init {directory}"
-    config = validate_config(data, source=source)
+    config = validate_config(data, source=f"init {directory}")
     base = Path() if structure is None else structure.parent
-    preflight(config, base_dir=base)
+    checked = preflight(config, base_dir=base, progress=progress)
     stored = with_inputs_inside(config)
-    Ledger(directory, stored).write_config()
-    copy_inputs(config, source=base, directory=directory)
-    return stored
+    with made_or_nothing(directory):
+        copy_inputs(config, source=base, directory=directory)
+        Ledger(directory, stored).write_config()
+    return Made(stored, checked.notes)

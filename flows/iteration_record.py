@@ -67,5 +67,13 @@ def iteration_record(ledger: Ledger, iteration: int, fates: np.ndarray, labels: 
         window=window,
         calibration=assessed.calibration,
         health=assessed.health,
-        warnings=assessed.warnings,
+        failure_words=labels.failure_words(),
+        warnings=(*_label_warning(labels), *assessed.warnings),
     )
+
+
+def _label_warning(labels: Labels) -> tuple[str, ...]:
+    """What became of labels that failed, if any did."""
+    if not labels.failures:
+        return ()
+    return (f"{labels.failures} of {len(labels.reasons)} labels failed, {labels.failure_words()}",)

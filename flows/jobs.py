@@ -5,6 +5,7 @@ They import torch, RDKit or OpenMM inside, so that this module can be named with
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,28 +26,40 @@ if TYPE_CHECKING:
     from models.weights import TrainedMember
 
 
-def initial_frames_job(*, directory: str, path: str, key: str, progress: Progress) -> None:
-    """Build the system, run the anneal and the test runs, going on from their checkpoint, or read the user's frames."""
+def initial_frames_job(*, directory: str, label_workers: int, path: str, key: str, progress: Progress) -> None:
+    """Build the system and run the anneal or MD, going on from its checkpoint, or read the user's frames."""
+    from flows.preflight import ReferenceMethod
     from samplers.initial import initial_frames
+    from samplers.reference_md import at_rest_by
     from samplers.system import build_system, cluster_of
 
     start = time.perf_counter()
     config = Ledger.open(Path(directory)).config
     base, checkpoint = Path(directory), Path(path).with_suffix(".checkpoint")
-    system = build_system(config.system, base_dir=base, seed=derived_seed(config.seed, "system"))
-    count = config.selection.cut_molecules
-    cluster = None if count is None else cluster_of(system, count)
-    initial = initial_frames(
-        system,
-        config.initial,
-        config.sampling.temperatures_kelvin,
-        base_dir=base,
-        seed=derived_seed(config.seed, "initial"),
-        cluster=cluster,
-        checkpoint=checkpoint,
-        key=key,
-        progress=progress,
-    )
+    seed = derived_seed(config.seed, "system")
+    system = build_system(config.system, base_dir=base, seed=seed)
+    with ExitStack() as stack:
+        reference = None
+        if config.initial.source == "reference":
+            reference = stack.enter_context(
+                ReferenceMethod(config.labels, periodic=system.frame.is_periodic, workers=label_workers)
+            )
+            system = at_rest_by(reference, system, config.system, seed=seed)
+        count = config.selection.cut_molecules
+        cluster = None if count is None else cluster_of(system, count)
+        initial = initial_frames(
+            system,
+            config.initial,
+            config.sampling.temperatures_kelvin,
+            base_dir=base,
+            seed=derived_seed(config.seed, "initial"),
+            cluster=cluster,
+            elements=config.system.elements,
+            reference=reference,
+            checkpoint=checkpoint,
+            key=key,
+            progress=progress,
+        )
     with write_part(Path(path), kind=names.INITIAL_FRAMES, key=key) as root:
         write_frames(root.create_group("system"), [system.frame])
         if cluster is not None:

@@ -1,7 +1,9 @@
 """Label parts: chunks of labelled frames and recorded failures, and what is read back from them."""
 
 import json
+import textwrap
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,13 @@ from flows import names
 from flows.label_checks import checked_forces
 from labelers.cache import LabelCache
 from labelers.chunk import label_chunk
+from labelers.earlier_levels import changes_since
 from labelers.journal import LabelJournal
 from labelers.pool import LabelPool
 from labelers.protocol import LabelReason, LevelOfTheory
-from labelers.registry import known_fault
+
+LONGEST_WORDS = 300
+"""Characters of a failed label's message that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +38,28 @@ class Labels:
     Attributes:
         labelled: The labelled frames by position in the list.
         reasons: One reason code per frame.
+        messages: The cause in words of each; empty for a label.
     """
 
     labelled: dict[int, LabelledFrame]
     reasons: tuple[str, ...]
+    messages: tuple[str, ...]
 
     @property
     def failures(self) -> int:
         """Frames without a label."""
         return len(self.reasons) - len(self.labelled)
+
+    def failure_words(self) -> str:
+        """The most frequent reason of the failures and what most of those say, in one line; empty if there are none."""
+        counts = Counter(reason for reason in self.reasons if reason != LabelReason.OK)
+        if not counts:
+            return ""
+        reason, count = counts.most_common(1)[0]
+        pairs = zip(self.reasons, self.messages, strict=True)
+        message, _ = Counter(message for code, message in pairs if code == reason).most_common(1)[0]
+        share = "" if count == self.failures else f"{count} of them "
+        return f"{share}`{reason}`: {textwrap.shorten(message, LONGEST_WORDS, placeholder=' ...')}"
 
 
 def chunks(total: int, size: int) -> list[tuple[int, int]]:
@@ -112,13 +130,15 @@ def read_labels(paths: Sequence[Path]) -> Labels:
     """Read label parts in order."""
     labelled: dict[int, LabelledFrame] = {}
     reasons: list[str] = []
+    messages: list[str] = []
     for path in paths:
         with open_part(path) as root:
             codes = [code.decode() for code in root["reason"][()]]
+            messages += [message.decode(errors="ignore") for message in root["message"][()]]  # one may be cut off
             found = iter(read_labelled(root["labelled"]))
         labelled |= {len(reasons) + i: next(found) for i, code in enumerate(codes) if code == LabelReason.OK}
         reasons += codes
-    return Labels(labelled=labelled, reasons=tuple(reasons))
+    return Labels(labelled=labelled, reasons=tuple(reasons), messages=tuple(messages))
 
 
 def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n_test: int) -> None:
@@ -136,12 +156,11 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
     """
     allowed = ledger.config.labels.max_failed_share * len(labels.reasons)
     if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
-        worst = max(set(labels.reasons) - {"ok"}, key=labels.reasons.count)
         raise InputError(
-            f"{labels.failures} of {len(labels.reasons)} initial labels failed, most as `{worst}`: check charge, "
-            "unpaired electrons and the structure; the messages stand in "
-            f"{ledger.parts_directory}/initial-labels-*.h5. Once their cause is gone, "
-            f"`al-engine resume {typed(ledger.directory)} --retry-failed-labels` computes them again"
+            f"{labels.failures} of {len(labels.reasons)} initial labels failed, {labels.failure_words()}. Once their "
+            f"cause is gone, `al-engine resume {typed(ledger.directory)} --retry-failed-labels` computes them again; "
+            f"if it is in the config, copy {ledger.directory}/campaign.yaml beside itself, change the copy, and start "
+            "over: `al-engine run COPY --dir NEW`"
         )
 
 
@@ -153,25 +172,61 @@ def stored_level(ledger: Ledger) -> dict[str, Any] | None:
     return None
 
 
-def refuse_other_level(ledger: Ledger, level: LevelOfTheory) -> None:
-    """Refuse to mix labels.
+def refuse_mixed_charges(frames: Sequence[Frame], config: LabelsConfig) -> None:
+    """Refuse frames of several charges or spins where one set of parameters says both for all of them.
+
+    Raises:
+        InputError: If `labels.ase_charge_and_spin` is `parameters` and not all frames are alike.
+    """
+    kinds = sorted({(frame.charge, frame.unpaired_electrons) for frame in frames})
+    if config.backend == "ase" and config.ase_charge_and_spin == "parameters" and len(kinds) > 1:
+        listed = ", ".join(f"charge {charge:+d} with {unpaired} unpaired electrons" for charge, unpaired in kinds)
+        raise InputError(
+            "labels.ase_charge_and_spin is `parameters`, which say the same for all frames, but the system and "
+            f"initial.file have several ({listed}); leave frames out of the file or set it to `auto` or `atoms` in a "
+            "copy of the config, and start over with another --dir"
+        )
+
+
+def level_to_go_on_with(ledger: Ledger, level: LevelOfTheory) -> LevelOfTheory:
+    """The level of theory of a campaign's labels, if labels made now would be of it; refuses to mix labels otherwise.
+
+    Args:
+        ledger: The campaign.
+        level: What a label would be now.
+
+    Returns:
+        `level`; or the campaign's own, if an earlier version wrote it in another form.
 
     Raises:
         InputError: If the campaign's labels were made with another backend, version or settings.
     """
     stored = stored_level(ledger)
     if stored is None or stored == level.to_dict():
-        return
+        return level
+    changes = changes_since(stored, level, closed_shells=_are_closed_shells(ledger.label_parts(None)))
+    if changes == []:
+        return LevelOfTheory(**stored)
     start_over = f"`al-engine run {typed(ledger.directory / CONFIG_FILE)} --dir NEW` starts over with the same config"
-    fault = known_fault(stored)
-    if fault is not None:
+    if changes is not None:
         raise InputError(
-            f"{ledger.directory}: {fault}. This version makes them otherwise and never mixes: {start_over}"
+            f"{ledger.directory}: its labels were made by an earlier version, and new ones would differ: "
+            f"{'; '.join(changes)}. Labels are never mixed: {start_over}"
         )
     raise InputError(
         f"{ledger.directory}: this campaign was labelled with {_described(stored)}, this machine would label with "
         f"{_described(level.to_dict())}; labels are never mixed: install the former, or {start_over}"
     )
+
+
+def _are_closed_shells(paths: Sequence[Path]) -> bool:
+    """Whether all labelled frames of some parts are neutral and without unpaired electrons."""
+    for path in paths:
+        with open_part(path) as root:
+            frames = root["labelled"]
+            if np.any(frames["charge"][()]) or np.any(frames["unpaired_electrons"][()]):
+                return False
+    return True
 
 
 def _described(level: dict[str, object]) -> str:

@@ -6,19 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from al_engine.config import CampaignConfig, LabelBackend
+from al_engine.config import CampaignConfig
 from al_engine.config_io import load_config, refuse_changes
 from al_engine.cores import usable_cores
-from al_engine.disk import disk_error
-from al_engine.errors import InputError, typed
+from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.lock import campaign_lock
-from al_engine.seeds import derived_seed
+from al_engine.protocols import Progress, silent
 from al_engine.verdict import Verdict
 from flows import names
 from flows.context import Session, in_session
 from flows.display import Display
+from flows.input_files import copy_inputs, refuse_other_inputs, with_inputs_inside
 from flows.interrupts import Interrupts
+from flows.preflight import Preflight, preflight, with_automatic_choices
 from flows.retry import retry_failed_labels
 from flows.server import Server, ensure_server, kept_alive
 from flows.stages import Campaign
@@ -26,96 +27,20 @@ from flows.workers import ComputePool
 from labelers.cache import LabelCache
 from labelers.pool import LabelPool
 from labelers.protocol import LevelOfTheory
-from labelers.registry import level_of_theory, resolve_backend
-from labelers.screen import screen_frame
-from models.member_files import copy_members, members_hash
-from samplers.periodic import bonded_to_itself
-from samplers.system import System, build_system, cluster_of
+from labelers.registry import level_of_theory
 
 RUNS = Path("runs")
-INPUTS = "inputs"
 LABEL_CACHE = "labels.sqlite"
 SERVER_RESTARTS = 3
 """How often a run goes on with a new Prefect server after the one it had is gone."""
-START = f"{INPUTS}/start.h5"
-"""Copies of the members that training starts from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Preflight:
-    """What is known of a campaign before anything is computed.
+class Prepared:
+    """A campaign that may be run: its ledger, and what was found out of it if it has not begun."""
 
-    Attributes:
-        config: The config with its automatic choices made.
-        system: What is simulated.
-        labelled: What is labelled: the system, or a cluster cut from it.
-        level: What its labels will be.
-    """
-
-    config: CampaignConfig
-    system: System
-    labelled: System
-    level: LevelOfTheory
-
-
-def preflight(config: CampaignConfig, *, base_dir: Path) -> Preflight:
-    """Check all that can be checked in seconds: the structure, charge and spin, elements, the labels' backend.
-
-    Args:
-        config: The config.
-        base_dir: Where the files it names are relative to.
-
-    Returns:
-        What is known then.
-
-    Raises:
-        InputError: If something can't work.
-    """
-    system = build_system(config.system, base_dir=base_dir, seed=derived_seed(config.seed, "system"))
-    if config.initial.file is not None and not (base_dir / config.initial.file).is_file():
-        raise InputError(f"initial.file: {base_dir / config.initial.file}: no such file")
-    if config.training.start is not None:
-        from models.start import check_start
-
-        check_start(base_dir / config.training.start, config.model, elements=sorted(set(system.frame.numbers.tolist())))
-    config = with_backend(config)
-    _refuse_crystals(system, config)
-    cut = config.selection.cut_molecules
-    labelled = system if cut is None else cluster_of(system, cut)
-    level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
-    is_xtb = level.backend != "ase"
-    reason = screen_frame(
-        labelled.frame,
-        min_distance_ang=config.selection.min_distance_ang,
-        min_contact_factor=config.selection.min_contact_factor,
-        check_spin=is_xtb,
-    )
-    if reason is not None:
-        raise InputError(f"the system cannot be labelled: {reason}")
-    return Preflight(config, system, labelled, level)
-
-
-def _refuse_crystals(system: System, config: CampaignConfig) -> None:
-    """Refuse to move or cut molecules that go on in the next cell."""
-    options = {
-        "sampling.pressure_bar": config.sampling.pressure_bar,
-        "selection.cut_molecules": config.selection.cut_molecules,
-    }
-    frame = system.frame
-    used = [name for name, value in options.items() if value is not None]
-    if used and bonded_to_itself(frame.positions, system.bonds.pairs, frame.cell, frame.pbc):
-        raise InputError(
-            f"{used[0]}: {system.molecule.source} is bonded to its own periodic images, so that it is no molecule that "
-            f"could be moved or cut out whole; set {' and '.join(used)} to null"
-        )
-
-
-def with_backend(config: CampaignConfig, *, auto: LabelBackend = "auto") -> CampaignConfig:
-    """The config with `labels.backend: auto` decided: as it was when the campaign began, if `auto` says that."""
-    backend = auto if config.labels.backend == "auto" else config.labels.backend
-    labels = config.labels.model_copy(update={"backend": backend})
-    backend = resolve_backend(labels, periodic=config.labels_boxes)
-    return config.model_copy(update={"labels": labels.model_copy(update={"backend": backend})})
+    ledger: Ledger
+    checked: Preflight | None = None
 
 
 def load_target(target: Path) -> tuple[CampaignConfig, Path]:
@@ -129,12 +54,15 @@ def load_target(target: Path) -> tuple[CampaignConfig, Path]:
     return load_config(target), target.parent
 
 
-def prepare(target: Path, directory: Path | None = None) -> Ledger:
-    """The ledger of a target, which is a campaign directory or a config file; for a file, its directory is made.
+def prepare(target: Path, directory: Path | None = None, *, progress: Progress = silent) -> Prepared:
+    """A campaign from a target: a campaign directory, or a config file, for which a directory is made.
+
+    A directory in which nothing is computed yet takes the config file's config and inputs as they are now.
 
     Args:
         target: Campaign directory, or config file.
         directory: Where the campaign of a config file lives; by default `runs/<name>`.
+        progress: Told what is found out of a new campaign.
 
     Raises:
         InputError: If the target is neither, or differs from the campaign that has begun there.
@@ -142,74 +70,35 @@ def prepare(target: Path, directory: Path | None = None) -> Ledger:
     if target.is_dir():
         if directory is not None and directory.resolve() != target.resolve():
             raise InputError(f"--dir {directory} contradicts {target}, which is a campaign directory itself")
-        return Ledger.open(target)
+        return Prepared(Ledger.open(target))
     config = load_config(target)
     directory = directory or RUNS / config.name
-    stored = directory / CONFIG_FILE
-    moved = with_inputs_inside(config)
-    if stored.exists():
-        begun = with_backend(load_config(stored))
-        moved = with_backend(moved, auto=begun.labels.backend)  # what `auto` chooses may differ from version to version
-        refuse_changes(begun, moved, source=str(target))
-        _refuse_other_start(config, source=target.parent, directory=directory)
-        return Ledger(directory, moved)
-    checked = preflight(config, base_dir=target.parent)
+    if (directory / CONFIG_FILE).exists():
+        before = Ledger.open(directory)
+        if before.has_begun():
+            begun = with_automatic_choices(before.config)
+            now = with_automatic_choices(with_inputs_inside(config), begun=begun)
+            refuse_changes(begun, now, source=str(target))
+            refuse_other_inputs(config, source=target.parent, directory=directory)
+            return Prepared(Ledger(directory, now))
+    checked = preflight(config, base_dir=target.parent, progress=progress)
     ledger = Ledger(directory, with_inputs_inside(checked.config))
-    ledger.write_config()
-    copy_inputs(config, source=target.parent, directory=directory)
-    return ledger
+    with made_or_nothing(directory):
+        copy_inputs(config, source=target.parent, directory=directory)
+        ledger.write_config()
+    return Prepared(ledger, checked)
 
 
-def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
-    """The config with the files it names in the campaign directory, where they are copied: it can be moved."""
-
-    def inside(name: str | None) -> str | None:
-        return None if name is None else f"{INPUTS}/{Path(name).name}"
-
-    return config.model_copy(
-        update={
-            "system": config.system.model_copy(update={"structure": inside(config.system.structure)}),
-            "initial": config.initial.model_copy(update={"file": inside(config.initial.file)}),
-            "training": config.training.model_copy(update={"start": START if config.training.start else None}),
-        }
-    )
-
-
-def _refuse_other_start(config: CampaignConfig, *, source: Path, directory: Path) -> None:
-    """Refuse a config that names other models to start from than those the campaign began with, if they are there."""
-    start = config.training.start
-    if start is None or not (source / start).exists() or not (directory / START).exists():
-        return
-    if members_hash(source / start) != members_hash(directory / START):
-        raise InputError(
-            f"training.start: {source / start} holds other models than the campaign began with, which are in "
-            f"{directory / START}; go on with `al-engine resume {typed(directory)}`, or start a campaign "
-            "in another directory"
-        )
-
-
-def copy_inputs(config: CampaignConfig, *, source: Path, directory: Path) -> None:
-    """Copy the files a config names, relative to `source`, into a campaign directory.
-
-    Raises:
-        InputError: If one is missing.
-        ResumableError: If the disk is full.
-    """
-    start = config.training.start
-    files = [source / name for name in (config.system.structure, config.initial.file) if name is not None]
-    if not files and start is None:
-        return
-    for path in files:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
+@contextmanager
+def made_or_nothing(directory: Path) -> Iterator[None]:
+    """Remove a directory that was not there before, if the block that fills it fails."""
+    there = directory.exists()
     try:
-        (directory / INPUTS).mkdir(parents=True, exist_ok=True)
-        for path in files:
-            shutil.copyfile(path, directory / INPUTS / path.name)
-    except OSError as error:
-        raise disk_error(directory / INPUTS, error) from error
-    if start is not None:
-        copy_members(source / start, directory / START)
+        yield
+    except BaseException:
+        if not there:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def choose_device(config: CampaignConfig) -> str:
@@ -238,13 +127,11 @@ def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
 
 
 @contextmanager
-def opened(ledger: Ledger, display: Display, *, retry: bool = False) -> Iterator[Session]:
+def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iterator[Session]:
     """Lock a campaign, check it, begin it, and start its workers; `retry`: failed labels are tried again."""
+    ledger = prepared.ledger
     with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
-        if not ledger.part_path(names.INITIAL_FRAMES).exists():
-            ledger.config = preflight(ledger.config, base_dir=ledger.directory).config
-        else:
-            ledger.config = with_backend(ledger.config)
+        _check(prepared, display)
         for line in retry_failed_labels(ledger) if retry else ():
             display.say(line)
         ledger.begin()
@@ -257,30 +144,59 @@ def opened(ledger: Ledger, display: Display, *, retry: bool = False) -> Iterator
         with (
             ComputePool(compute_workers) as compute,
             LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
-            LabelCache(label_cache_path(ledger), level, shared=config.execution.label_cache is not None) as cache,
+            label_cache(ledger, level) as cache,
             Interrupts() as interrupts,
         ):
-            campaign = Campaign(ledger, compute=compute, label_pool=label_pool, level=level, device=device, cache=cache)
+            if prepared.checked is not None:
+                cache.keep(prepared.checked.labels)
+            campaign = Campaign(
+                ledger,
+                compute=compute,
+                label_pool=label_pool,
+                label_workers=label_workers,
+                level=level,
+                device=device,
+                cache=cache,
+            )
             campaign.refuse_other_level()
             yield Session(campaign=campaign, display=display, interrupts=interrupts)
 
 
-def label_cache_path(ledger: Ledger) -> Path:
-    """Where labels are kept beside the parts: the campaign's own file, or one that it shares with others."""
+def _check(prepared: Prepared, display: Display) -> None:
+    """Make a campaign's automatic choices; of one whose frames are not there yet, find out all that can be."""
+    ledger, checked = prepared.ledger, prepared.checked
+    if ledger.part_path(names.INITIAL_FRAMES).exists():
+        ledger.config = with_automatic_choices(ledger.config)
+        return
+    if checked is None:
+        level = level_of_theory(with_automatic_choices(ledger.config).labels, periodic=ledger.config.labels_boxes)
+        with (
+            label_cache(ledger, level) as cache,
+            display.step("checking") as progress,
+        ):
+            checked = preflight(ledger.config, base_dir=ledger.directory, cache=cache, progress=progress)
+        ledger.config = checked.config
+    for note in checked.notes:
+        display.say(("note", "yellow"), f": {note}")
+
+
+def label_cache(ledger: Ledger, level: LevelOfTheory) -> LabelCache:
+    """Where labels are kept beside the parts: in the campaign's own file, or in one that it shares with others."""
     shared = ledger.config.execution.label_cache
-    return ledger.directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    path = ledger.directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    return LabelCache(path, level, shared=shared is not None)
 
 
-def run_campaign(ledger: Ledger, display: Display, *, retry: bool = False) -> Verdict:
+def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -> Verdict:
     """Start or continue a campaign under Prefect, to its verdict; `retry`: the newest failed labels are tried again.
 
     Raises:
         AlEngineError: With a message for the user: wrong input, a lost worker, a full disk.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; everything finished is on disk.
     """
-    restarts, server = 0, None
+    restarts, ledger, server = 0, prepared.ledger, None
     while True:
-        with opened(ledger, display, retry=retry and restarts == 0) as current:
+        with opened(prepared, display, retry=retry and restarts == 0) as current:
             server = ensure_server(lost=server)
             _announce(server, ledger, display)
             from flows.runner import ServerLostError, run_flow  # imports Prefect, which reads what ensure_server set

@@ -22,7 +22,7 @@ from al_engine.window import Window, window_of
 from flows import names
 from flows.cutting import Cutting, ForLabel
 from flows.sampled import SampledFrames, read_sampled
-from labelers.screen import GFN2_MAX_ATOMIC_NUMBER, LAST_ELEMENT, screen_contacts, screen_system
+from labelers.screen import screen_contacts, screen_system
 from samplers.explosion import Bonds
 from samplers.fragments import longest_bonds
 
@@ -150,11 +150,7 @@ def gate_fates(frames: Sequence[Frame], bonds: Bonds, *, config: CampaignConfig)
     fates = np.full(len(frames), Fate.OVER_CAP, dtype=np.int8)
     fates[longest_bonds(frames, bonds) > selection.max_bond_factor] = Fate.FRAGMENTED
     for index, frame in enumerate(frames):
-        if screen_system(
-            frame,
-            max_atomic_number=GFN2_MAX_ATOMIC_NUMBER if gfn2 else LAST_ELEMENT,
-            check_spin=gfn2,
-        ):
+        if screen_system(frame, gfn2=gfn2):
             fates[index] = Fate.REFUSED
         elif screen_contacts(
             frame, min_distance_ang=selection.min_distance_ang, min_contact_factor=selection.min_contact_factor

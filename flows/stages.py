@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from al_engine.evidence import sampling_steps
-from al_engine.frame_io import write_labelled
+from al_engine.frame_io import read_frames, write_labelled
 from al_engine.ledger import Ledger
 from al_engine.part import Part
 from al_engine.parts import open_part
@@ -28,9 +28,10 @@ from flows.label_checks import force_check_text
 from flows.labelling import (
     chunks,
     frames_to_label,
+    level_to_go_on_with,
     read_labels,
     refuse_failed_initial_set,
-    refuse_other_level,
+    refuse_mixed_charges,
     write_label_part,
 )
 from flows.sampled import COMPLETED, sampled_steps, trusted_mev_per_ang
@@ -48,6 +49,7 @@ class Campaign:
         ledger: The campaign directory, begun and locked by this process.
         compute: Workers that train and sample.
         label_pool: Workers that label.
+        label_workers: How many a job may start for labels of its own.
         level: What the labels are.
         device: `cpu` or `cuda`.
         cache: Labels there are already, of other campaigns too.
@@ -59,6 +61,7 @@ class Campaign:
         *,
         compute: ComputePool,
         label_pool: LabelPool,
+        label_workers: int = 1,
         level: LevelOfTheory,
         device: str,
         cache: LabelCache | None = None,
@@ -67,7 +70,7 @@ class Campaign:
         self.config = ledger.config
         self.level = level
         self._compute, self._label_pool, self._device = compute, label_pool, device
-        self._cache = cache
+        self._cache, self._label_workers = cache, label_workers
 
     @property
     def workers(self) -> int:
@@ -79,20 +82,26 @@ class Campaign:
     def initial_frames(self, progress: Progress = silent) -> str:
         """Build the system and make the initial and test frames."""
         config = self.config
-        inputs = {
-            "system": config.system.model_dump(mode="json"),
-            "initial": config.initial.model_dump(mode="json"),
+        inputs: dict[str, Any] = {
+            "system": config.system.key_values(),
+            "initial": config.initial.key_values(),
             "cut_molecules": config.selection.cut_molecules,
             "temperatures": config.sampling.temperatures_kelvin,
             "files": input_file_hashes(self.ledger),
             "seed": config.seed,
         }
-        part = self._in_worker(names.INITIAL_FRAMES, jobs.initial_frames_job, inputs, [], progress)
+        if config.initial.source == "reference":
+            inputs["level"] = self.level.fingerprint()
+        part = self._in_worker(
+            names.INITIAL_FRAMES, jobs.initial_frames_job, inputs, [], progress, label_workers=self._label_workers
+        )
         with open_part(part.path) as root:
             n_train, n_test = len(root["train/n_atoms"]), len(root["test/n_atoms"])
             field = root.attrs["force_field"]
             atoms = int(root["system/n_atoms"][0])
             cut = f", cut to clusters of {root['cluster/n_atoms'][0]}" if "cluster" in root else ""
+            system = read_frames(root["cluster" if cut else "system"])
+        refuse_mixed_charges(system + frames_to_label(self.ledger, None), config.labels)
         return f"{n_train} initial and {n_test} test frames of {atoms} atoms by {field}{cut}"
 
     def initial_chunks(self) -> list[tuple[int, int]]:
@@ -122,7 +131,8 @@ class Campaign:
 
         parents = [frames_part, *(self._part(path.stem) for path in label_paths)]
         self._here(names.INITIAL_DATASET, {}, parents, fill)
-        return f"{len(train)} labelled initial frames, {len(test)} test frames, {labels.failures} failed labels"
+        words = f" ({labels.failure_words()})" if labels.failures else ""
+        return f"{len(train)} labelled initial frames, {len(test)} test frames, {labels.failures} failed labels{words}"
 
     # -- an iteration -------------------------------------------------------------------------------------------
 
@@ -298,7 +308,8 @@ class Campaign:
         with open_part(part.path) as root:
             check = force_check_text(json.loads(root.attrs.get("force_check", "null")))
         rate = f", {60 * len(frames) / part.seconds:.0f}/min" if part.seconds > 0 else ""
-        return f"{len(labels.labelled)} labels, {labels.failures} failed{rate}{check}"
+        words = f" ({labels.failure_words()})" if labels.failures else ""
+        return f"{len(labels.labelled)} labels, {labels.failures} failed{words}{rate}{check}"
 
     def evaluate(self, iteration: int, progress: Progress = silent) -> str:
         """Score the committee on the test set and on the new labels it chose."""
@@ -359,12 +370,12 @@ class Campaign:
     # -- parts --------------------------------------------------------------------------------------------------
 
     def refuse_other_level(self) -> None:
-        """Refuse to go on with labels that would not match the campaign's.
+        """Refuse to go on with labels that would not match the campaign's; take over its level in an earlier form.
 
         Raises:
             InputError: Naming both levels of theory.
         """
-        refuse_other_level(self.ledger, self.level)
+        self.level = level_to_go_on_with(self.ledger, self.level)
 
     def _part(self, name: str) -> Part:
         return Part.load(self.ledger.part_path(name))

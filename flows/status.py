@@ -1,6 +1,6 @@
 """Where a campaign stands: read from its directory, while it runs or after; blocks nobody."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from rich.text import Text
 from al_engine.errors import typed
 from al_engine.ledger import Ledger
 from al_engine.lock import is_locked
+from al_engine.records import IterationRecord
 from flows.display import duration_text, number_text
-from flows.labelling import stored_level
-from labelers.registry import known_fault
+from flows.labelling import read_labels, stored_level
+from labelers.earlier_levels import known_fault
 
 
 def campaign_status(directory: Path) -> dict[str, Any]:
@@ -39,11 +40,17 @@ def campaign_status(directory: Path) -> dict[str, Any]:
         "label_failures": ledger.label_failures(),
         "missing_parts": ledger.missing_parts(),
         "label_fault": None if level is None else known_fault(level),
+        "label_failure_words": _failure_words(ledger, history),
         "last_part": max(parts, key=lambda part: part.path.stat().st_mtime).name if parts else None,
         "iterations": [
             {**record.summary(), "seconds": ledger.iteration_seconds(record.iteration)} for record in history
         ],
     }
+
+
+def _failure_words(ledger: Ledger, history: Sequence[IterationRecord]) -> str:
+    """What most failed labels of the last iteration said; before the first iteration, those of the initial set."""
+    return history[-1].failure_words if history else read_labels(ledger.label_parts(None)).failure_words()
 
 
 def _state(directory: Path, *, begun: bool, finished: bool) -> str:
@@ -99,9 +106,10 @@ def missing_remarks(status: Mapping[str, Any]) -> list[str]:
 def remarks(status: Mapping[str, Any]) -> list[str]:
     """What is to be said of the labels, and by the last iteration's of its deviations and committee, a line each."""
     fault = status["label_fault"]
-    lines = [] if fault is None else [f"warning: {fault}; `resume` refuses and says how to start over"]
+    lines = [] if fault is None else [f"warning: of its labels: {fault}; `resume` refuses and says how to start over"]
     if not status["iterations"]:
-        return lines
+        words = status["label_failure_words"]
+        return [*lines, f"warning: labels of the initial set failed, {words}"] if words else lines
     last = status["iterations"][-1]
     meant = (last["calibration"] or {}).get("lower_means")
     if meant is not None and last["window"] is not None:

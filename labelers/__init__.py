@@ -6,7 +6,7 @@ Importing this package loads no quantum-chemistry code: the backends are importe
 from labelers.chunk import label_chunk
 from labelers.pool import LabelPool
 from labelers.protocol import Labeler, LabelError, LabelOutcome, LabelReason, LevelOfTheory
-from labelers.registry import create_labeler, known_fault, level_of_theory, resolve_backend
+from labelers.registry import create_labeler, level_of_theory, resolve_backend
 from labelers.screen import screen_frame, screen_label
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Labeler",
     "LevelOfTheory",
     "create_labeler",
-    "known_fault",
     "label_chunk",
     "level_of_theory",
     "resolve_backend",

@@ -7,7 +7,7 @@ from al_engine.frames import Frame
 from al_engine.protocols import Progress, silent
 from labelers.pool import LabelPool, Record, forget
 from labelers.protocol import LabelOutcome, LabelReason
-from labelers.screen import GFN2_MAX_ATOMIC_NUMBER, LAST_ELEMENT, screen_frame
+from labelers.screen import screen_frame
 
 
 def label_chunk(
@@ -39,14 +39,12 @@ def label_chunk(
     Raises:
         InputError: If the workers can't build the labeler.
     """
-    gfn2 = config.backend != "ase"
     refusals = [
         screen_frame(
             frame,
             min_distance_ang=min_distance_ang,
             min_contact_factor=min_contact_factor,
-            max_atomic_number=GFN2_MAX_ATOMIC_NUMBER if gfn2 else LAST_ELEMENT,
-            check_spin=gfn2,
+            gfn2=config.backend != "ase",
         )
         for frame in frames
     ]

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Self
 
@@ -93,6 +94,29 @@ class LabelPool:
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that are running."""
         return [worker.pid for worker in self._workers if worker.alive]
+
+    def check(self, frame: Frame) -> None:
+        """Build the labeler in a worker and let it look at a frame: what can't work is said before the first label.
+
+        Args:
+            frame: One that stands for all that are to be labelled.
+
+        Raises:
+            InputError: If the labeler can't be built, or refuses the frame.
+            ResumableError: If the worker dies or takes too long.
+        """
+        worker = WorkerProcess(replace(self._order, frame=frame), self._starter)
+        message, grace_s = None, 0.0
+        try:
+            if worker.connection.poll(START_LIMIT_S):
+                message = worker.receive()
+                grace_s = _DYING_S if message is None else 0.0
+        finally:
+            cause = worker.kill(grace_s=grace_s)
+        if message is None:
+            raise ResumableError(f"a labelling process was not ready in {START_LIMIT_S:.0f} s, or died: {cause}")
+        if "fatal" in message:
+            raise InputError(message["fatal"])
 
     def label(
         self,

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from al_engine.frames import FloatArray, Frame, LabelledFrame
 
@@ -54,6 +54,23 @@ class Labeler(Protocol):
         Raises:
             LabelError: If the frame can't be labelled.
         """
+
+
+@runtime_checkable
+class FrameChecker(Protocol):
+    """A labeler that can tell before the first label that it can't label a system."""
+
+    def check(self, frame: Frame) -> None:
+        """Refuse a frame that stands for all that is to be labelled.
+
+        Raises:
+            InputError: Saying why, and what to change.
+        """
+
+
+FRAMES_TURNED = "frames_turned"
+"""Setting in the level of theory of xtb's labels since frames are turned (`labelers.gfn2_xtb`); labels without it may
+have wrong forces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,13 @@
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
-from labelers.protocol import Labeler, LevelOfTheory
+from labelers.protocol import FRAMES_TURNED, Labeler, LevelOfTheory
 
 Backend = Literal["xtb", "tblite", "ase"]
-
-XTB_TURNED = "frames_turned"
-"""Setting in the level of theory of xtb's labels since frames are turned (`labelers.gfn2_xtb`); labels without it may
-have wrong forces."""
 
 _PIP = {"xtb": "pip install xtb typing_extensions", "tblite": "pip install tblite"}
 _MODULES = {"xtb": ("xtb", "typing_extensions"), "tblite": ("tblite",)}  # xtb needs the second and does not say so
@@ -69,7 +64,7 @@ def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
         return Gfn2TbliteLabeler(config)
     from labelers.ase_backend import AseLabeler
 
-    return AseLabeler(_calculator_name(config), config.ase_parameters)
+    return AseLabeler(_calculator_name(config), config)
 
 
 def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfTheory:
@@ -86,7 +81,12 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
             method=name,
             backend="ase",
             backend_version=_version("ase"),
-            settings={"calculator_version": _version(package), "parameters": config.ase_parameters},
+            settings={
+                "calculator_version": _version(package),
+                "parameters": {key: value for key, value in config.ase_parameters.items() if key != "directory"},
+                "energy": "force-consistent",
+                "charge_and_spin": config.ase_charge_and_spin,
+            },
         )
     settings: dict[str, Any] = {
         "accuracy": config.accuracy,
@@ -94,26 +94,8 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
         "max_scf_iterations": config.max_scf_iterations,
     }
     if backend == "xtb":
-        settings[XTB_TURNED] = True
+        settings[FRAMES_TURNED] = True
     return LevelOfTheory(method="GFN2-xTB", backend=backend, backend_version=_version(backend), settings=settings)
-
-
-def known_fault(level: Mapping[str, Any]) -> str | None:
-    """What is known to be wrong with labels that an earlier version made.
-
-    Args:
-        level: A level of theory as it was stored with labels (`LevelOfTheory.to_dict`).
-
-    Returns:
-        The fault in words, or None.
-    """
-    if level["backend"] == "xtb" and XTB_TURNED not in level["settings"]:
-        return (
-            f"its labels were made by xtb {level['backend_version']} from frames as they stand, which gives wrong "
-            "forces (by up to several eV/Å) where two near atoms share a Cartesian coordinate, as in files of two or "
-            "three decimals"
-        )
-    return None
 
 
 def _calculator_name(config: LabelsConfig) -> str:

@@ -59,8 +59,7 @@ def screen_frame(
     *,
     min_distance_ang: float,
     min_contact_factor: float = 0.0,
-    max_atomic_number: int = GFN2_MAX_ATOMIC_NUMBER,
-    check_spin: bool = True,
+    gfn2: bool = True,
 ) -> str | None:
     """Why a frame must not be labelled: `screen_system`, then `screen_contacts`.
 
@@ -68,27 +67,23 @@ def screen_frame(
         frame: The frame.
         min_distance_ang: As in `screen_contacts`.
         min_contact_factor: As in `screen_contacts`.
-        max_atomic_number: As in `screen_system`.
-        check_spin: As in `screen_system`.
+        gfn2: As in `screen_system`.
 
     Returns:
         The reason in words, or None if the frame is fit to be labelled.
     """
-    return screen_system(frame, max_atomic_number=max_atomic_number, check_spin=check_spin) or screen_contacts(
+    return screen_system(frame, gfn2=gfn2) or screen_contacts(
         frame, min_distance_ang=min_distance_ang, min_contact_factor=min_contact_factor
     )
 
 
-def screen_system(
-    frame: Frame, *, max_atomic_number: int = GFN2_MAX_ATOMIC_NUMBER, check_spin: bool = True
-) -> str | None:
-    """Why no backend takes a frame: no atoms, elements, cell, electrons, or positions that are not finite.
+def screen_system(frame: Frame, *, gfn2: bool = True) -> str | None:
+    """Why the backend can't take a frame: no atoms, elements, cell, electrons, or positions that are not finite.
 
     Args:
         frame: The frame.
-        max_atomic_number: Heaviest element that the backend knows.
-        check_spin: Whether charge and unpaired electrons must fit a GFN2-xTB calculation; classical potentials know
-            neither.
+        gfn2: Whether GFN2-xTB labels it: elements must be its own, and charge and unpaired electrons must fit. Of other
+            methods neither is known.
 
     Returns:
         The reason in words, or None.
@@ -101,11 +96,7 @@ def screen_system(
     extent, farthest = np.ptp(frame.positions, axis=0).max(), np.abs(frame.positions).max()
     if extent > LARGEST_EXTENT_ANG or farthest > FARTHEST_ANG:
         return f"atoms are up to {extent:.3g} Å apart and {farthest:.3g} Å from the origin"
-    outside = np.flatnonzero((frame.numbers < 1) | (frame.numbers > max_atomic_number))
-    if outside.size:
-        atom = int(outside[0])
-        return f"atom {atom} has Z = {frame.numbers[atom]}; the backend knows 1 to {max_atomic_number}"
-    return _screen_cell(frame) or (_screen_electrons(frame) if check_spin else None)
+    return _screen_elements(frame, gfn2=gfn2) or _screen_cell(frame) or (_screen_electrons(frame) if gfn2 else None)
 
 
 def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor: float = 0.0) -> str | None:
@@ -132,6 +123,23 @@ def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor
     return (
         f"atoms {first[worst]} and {second[worst]} are {distances[worst]:.3f} Å apart, "
         f"closer than {limits[worst]:.3g} Å"
+    )
+
+
+def _screen_elements(frame: Frame, *, gfn2: bool) -> str | None:
+    last = GFN2_MAX_ATOMIC_NUMBER if gfn2 else LAST_ELEMENT
+    outside = np.flatnonzero((frame.numbers < 1) | (frame.numbers > last))
+    if not outside.size:
+        return None
+    atom = int(outside[0])
+    number = int(frame.numbers[atom])
+    if not 1 <= number <= LAST_ELEMENT:
+        return f"atom {atom} has Z = {number}, which is no element"
+    from ase.data import chemical_symbols
+
+    return (
+        f"atom {atom} is {chemical_symbols[number]} (Z = {number}); GFN2-xTB has parameters for Z = 1 to {last} alone, "
+        "another method can label it (labels.backend: ase)"
     )
 
 

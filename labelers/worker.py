@@ -7,8 +7,11 @@ Prefect, so it starts in half a second and stays small.
 import importlib
 import resource
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -18,7 +21,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from labelers import wire
 from labelers.blas import preload_openblas
-from labelers.protocol import Labeler, LabelError, LabelReason
+from labelers.protocol import FrameChecker, Labeler, LabelError, LabelReason
 from labelers.rescue import label_or_rescue
 
 
@@ -31,6 +34,8 @@ def _build(order: wire.Message) -> Labeler:
         preload_openblas()
     module_name, _, function_name = order["factory"].partition(":")
     labeler: Labeler = getattr(importlib.import_module(module_name), function_name)(config)
+    if order["frame"] is not None and isinstance(labeler, FrameChecker):
+        labeler.check(wire.frame_from_message(order["frame"]))
     return labeler
 
 
@@ -46,10 +51,31 @@ def _answer(labeler: Labeler, request: wire.Message) -> wire.Message:
     return {**answer, "seconds": time.perf_counter() - start}
 
 
+@contextmanager
+def _programs_end_with_us() -> Iterator[None]:
+    """Let a shell wait for this process's end, however that comes, and then end the programs that it has started.
+
+    They are of its process group, which `labelers.worker_process` gives every worker. The kernel ends a worker with the
+    pool, but not a worker's programs with the worker.
+    """
+    # The other end of the shell's input is this process's alone, and closes with it.
+    with subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=subprocess.PIPE) as guard:
+        try:
+            yield
+        finally:
+            guard.kill()
+
+
 def serve(connection: Connection) -> None:
     """Build the labeler that the first message orders, then label frame after frame until the pool hangs up."""
+    order = wire.receive(connection)
+    with _programs_end_with_us() if order["config"]["backend"] == "ase" else nullcontext():
+        _serve(connection, order)
+
+
+def _serve(connection: Connection, order: wire.Message) -> None:
     try:
-        labeler = _build(wire.receive(connection))
+        labeler = _build(order)
     except InputError as error:
         wire.send(connection, {"fatal": str(error)})
         return

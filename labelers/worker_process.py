@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from multiprocessing import Pipe
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from al_engine.config import LabelsConfig
 from al_engine.frames import Frame
@@ -38,18 +40,22 @@ class WorkerOrder:
     Attributes:
         config: Settings of the labels, backend resolved.
         factory: `module:function` that makes a `Labeler` from a `LabelsConfig`, importable in the worker.
+        frame: One that stands for all to be labelled: the worker refuses it before the first label if it can tell then
+            that it can't label it. None: there is nothing to look at.
     """
 
     config: LabelsConfig
     factory: str
+    frame: Frame | None = None
 
 
-def _worker_environment() -> dict[str, str]:
+def _worker_environment(scratch: str) -> dict[str, str]:
     # Thread counts must stand in the environment before Python starts: OpenBLAS reads them when it is loaded. One
     # thread makes labels bitwise repeatable, and one process per core is faster than threads. PYTHONPATH gives the
-    # worker the parent's import path, as multiprocessing's spawn would.
+    # worker the parent's import path, as multiprocessing's spawn would. TMPDIR is the worker's own and removed with it:
+    # a worker that is killed removes nothing itself.
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return {**os.environ, **_SINGLE_THREADED, "PYTHONPATH": path}
+    return {**os.environ, **_SINGLE_THREADED, "PYTHONPATH": path, "TMPDIR": scratch}
 
 
 class WorkerProcess:
@@ -73,6 +79,7 @@ class WorkerProcess:
 
     def __init__(self, order: WorkerOrder, starter: Executor) -> None:
         self.connection, theirs = Pipe()
+        self._scratch = TemporaryDirectory(prefix="al-engine-label-", ignore_cleanup_errors=True)
         # -P: a folder `labelers` that happens to stand in the working directory must not be taken for this package.
         command = [sys.executable, "-P", "-m", "labelers.worker", str(theirs.fileno()), str(os.getpid())]
         try:
@@ -83,10 +90,12 @@ class WorkerProcess:
                 stdout=subprocess.DEVNULL,  # Fortran prints as it likes
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env=_worker_environment(),
+                env=_worker_environment(self._scratch.name),
+                start_new_session=True,  # so that the programs it starts can be ended with it
             ).result()
         except BaseException:
             self.connection.close()
+            self._scratch.cleanup()
             raise
         finally:
             theirs.close()  # so that the worker's death is an end of file here
@@ -95,7 +104,13 @@ class WorkerProcess:
         self.sent_at = 0.0
         self.answered = 0
         self.deadline: float | None = time.monotonic() + START_LIMIT_S
-        self._send({"config": order.config.model_dump(mode="json"), "factory": order.factory})
+        self._send(
+            {
+                "config": order.config.model_dump(mode="json"),
+                "factory": order.factory,
+                "frame": None if order.frame is None else wire.frame_to_message(order.frame),
+            }
+        )
 
     @property
     def pid(self) -> int:
@@ -139,7 +154,7 @@ class WorkerProcess:
             return None
 
     def kill(self, *, grace_s: float = 0.0) -> str:
-        """End the process, whatever it is doing.
+        """End the process and every program that it has started, whatever they are doing.
 
         Args:
             grace_s: Time it gets to end by itself, for one that is known to be dying and whose exit status tells why.
@@ -147,10 +162,11 @@ class WorkerProcess:
         Returns:
             How it ended, in words.
         """
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=grace_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # a backend in compiled code hears nothing softer
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # a backend in compiled code hears nothing softer
         status = self._process.wait()
         self.connection.close()
+        self._scratch.cleanup()
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"

@@ -11,7 +11,9 @@ def resolve_charge_and_spin(
     charge: int | None,
     unpaired_electrons: int | None,
     molecule_charge: int = 0,
+    molecule_formal_charge: int | None = None,
     molecule_radical_electrons: int = 0,
+    molecule_unpaired_electrons: int | None = None,
     source: str = "the system",
 ) -> tuple[int, int]:
     """Total charge (e) and number of unpaired electrons of a system of equal molecules.
@@ -21,13 +23,22 @@ def resolve_charge_and_spin(
         molecules: Copies of the molecule in it.
         charge: Total charge the user gave, or None: the molecule's formal charge times the copies.
         unpaired_electrons: What the user gave, or None: 0, if that is possible and nothing speaks against it.
-        molecule_charge: Formal charge of one molecule, e.
-        molecule_radical_electrons: Radical electrons its SMILES or file names.
+        molecule_charge: Charge of one molecule, e.
+        molecule_formal_charge: Sum of the formal charges of its SMILES or bond orders, e, where there are any.
+        molecule_radical_electrons: Radical electrons of its SMILES or bond orders.
+        molecule_unpaired_electrons: Unpaired electrons of one molecule that its file states, or None.
         source: How a message names the molecule.
 
     Raises:
-        InputError: If electrons and spin do not fit, or the spin of a radical is not said.
+        InputError: If electrons and spin do not fit, the charge contradicts formal charges, or the spin of a radical is
+            not said.
     """
+    named = f"{source} x {molecules}" if molecules > 1 else source
+    if charge is not None and molecule_formal_charge and charge != molecules * molecule_formal_charge:
+        raise InputError(
+            f"system.charge: {charge:+d} e contradicts the formal charges of {named}, "
+            f"{molecules * molecule_formal_charge:+d} e in all; leave it out, or write the molecule as it is meant"
+        )
     total_charge = molecules * molecule_charge if charge is None else charge
     electrons = int(sum(int(n) for n in numbers)) - total_charge
     if electrons < 0:
@@ -35,18 +46,20 @@ def resolve_charge_and_spin(
             f"system.charge: {total_charge:+d} e is more than the {electrons + total_charge} protons there are"
         )
     odd = electrons % 2
-    named = f"{source} x {molecules}" if molecules > 1 else source
+    if unpaired_electrons is None and molecules == 1:
+        unpaired_electrons = molecule_unpaired_electrons
     if unpaired_electrons is None:
         radicals = molecules * molecule_radical_electrons
         if odd:
             raise InputError(
-                f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number: "
-                f"say system.unpaired_electrons, e.g. {max(1, radicals if radicals % 2 else 1)}"
+                f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number: say system.charge if "
+                "it is an ion, or system.unpaired_electrons if it is a radical, e.g. "
+                f"{max(1, radicals if radicals % 2 else 1)}"
             )
         if radicals:
             raise InputError(
-                f"{named} has {radicals} radical electrons: "
-                f"say system.unpaired_electrons: {radicals} (high spin) or 0 (all paired)"
+                f"{named} has {radicals} radical electrons: say system.unpaired_electrons: {radicals} (high spin) or "
+                "0 (all paired)"
             )
         return total_charge, 0
     if unpaired_electrons > electrons:

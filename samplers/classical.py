@@ -7,10 +7,14 @@ import numpy as np
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray
 from samplers.mmff import typed
+from samplers.molecules import Molecule
 from samplers.system import System
 from samplers.walls import SphericalWall, extent
 
 _WALL_MARGIN_ANG = 2.0
+_RELAX_ITERATIONS = 5000
+_MOST_NEIGHBOURS = 4
+"""RDKit's UFF has no angles between more: two fluorine atoms of PF6- may lie on each other."""
 
 
 class ClassicalMD(Protocol):
@@ -41,31 +45,55 @@ class ClassicalMD(Protocol):
         """
 
 
-def force_field_of(system: System) -> str:
+def force_field_of(system: System, *, boxed: bool = False) -> str:
     """The force field the system can be annealed with: MMFF94 or UFF.
 
+    Args:
+        system: The system.
+        boxed: Whether it is annealed in a periodic box, to be cut out of it.
+
     Raises:
-        InputError: If there is none: bond orders unknown, elements without parameters, a box that only UFF could do.
+        InputError: If there is none: bond orders unknown, elements without parameters, a box that only UFF could do, a
+            cell that is not orthorhombic.
     """
     from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
 
-    molecule = system.molecule
-    advice = "bring your own frames (initial.source: file)"
+    molecule, frame = system.molecule, system.frame
     if molecule.rdkit is None:
         raise InputError(
-            f"no bond orders fit {molecule.source} at charge {molecule.charge:+d}, so it has no classical force field: "
-            f"{advice}, or say it as system.smiles"
+            f"no bond orders fit {molecule.source} at charge {molecule.charge:+d}, so it has no classical force field"
         )
     if typed(molecule) is not None:
+        if frame.is_periodic and not np.allclose(frame.cell, np.diag(np.diag(frame.cell))):
+            raise InputError(f"{molecule.source}: classical MD takes orthorhombic boxes along x, y and z alone")
         return "MMFF94"
     with rdBase.BlockLogs():
         has_uff = rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule.rdkit)
     if not has_uff:
-        raise InputError(f"neither MMFF94 nor UFF has parameters for {molecule.source}: {advice}")
-    if system.frame.is_periodic:
-        raise InputError(f"MMFF94 has no parameters for {molecule.source}, and UFF knows no periodic box: {advice}")
+        raise InputError(f"neither MMFF94 nor UFF has parameters for {molecule.source}")
+    if any(atom.GetDegree() > _MOST_NEIGHBOURS for atom in molecule.rdkit.GetAtoms()):
+        raise InputError(
+            f"UFF squeezes atoms with more than {_MOST_NEIGHBOURS} neighbours, as {molecule.source} has them"
+        )
+    if frame.is_periodic or boxed:
+        raise InputError(f"MMFF94 has no parameters for {molecule.source}, and UFF knows no periodic box")
     return "UFF"
+
+
+def at_rest(molecule: Molecule) -> FloatArray:
+    """Positions in Å, shape (n, 3), of a molecule at a minimum of MMFF94, else of UFF, that is near its own."""
+    from rdkit import Chem, rdBase
+    from rdkit.Chem import rdForceFieldHelpers
+
+    mol = Chem.Mol(molecule.rdkit)
+    with rdBase.BlockLogs():
+        if typed(molecule) is not None:
+            rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=_RELAX_ITERATIONS)
+        else:
+            rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=_RELAX_ITERATIONS)
+    positions: FloatArray = mol.GetConformer().GetPositions()
+    return positions
 
 
 def open_classical_md(system: System, *, seed: int, timestep_fs: float, friction_per_ps: float = 5.0) -> ClassicalMD:
@@ -78,7 +106,7 @@ def open_classical_md(system: System, *, seed: int, timestep_fs: float, friction
         friction_per_ps: Langevin friction, 1/ps.
 
     Raises:
-        InputError: As `force_field_of`, or if a periodic cell is not orthorhombic.
+        InputError: As `force_field_of`.
     """
     frame = system.frame
     wall = None if frame.is_periodic else SphericalWall(radius_ang=extent(frame) + _WALL_MARGIN_ANG)
@@ -88,9 +116,4 @@ def open_classical_md(system: System, *, seed: int, timestep_fs: float, friction
         return UffMD(system, seed=seed, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps, wall=wall)
     from samplers.openmm_md import OpenmmMD
 
-    if frame.is_periodic and not (frame.pbc.all() and np.allclose(frame.cell, np.diag(np.diag(frame.cell)))):
-        raise InputError(
-            f"{system.molecule.source}: the classical anneal takes orthorhombic boxes that are periodic in x, y and z; "
-            "bring your own frames (initial.source: file)"
-        )
     return OpenmmMD(system, seed=seed, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps, wall=wall)

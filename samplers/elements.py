@@ -4,8 +4,8 @@ import numpy as np
 
 from al_engine.frames import FloatArray, IntArray
 
-LAST_ELEMENT = 86
-"""Radon: the last element GFN2-xTB has parameters for."""
+LAST_ELEMENT = 118
+"""Oganesson. Which elements can be labelled, the backend of the labels says."""
 
 EV_IN_AMU_ANG2_PER_FS2 = 1.6021766208e-2 / 1.66053904
 """Acceleration of 1 amu under 1 eV/Å, in Å/fs²; equally 1 eV in amu Å²/fs² (CODATA 2014, as in ASE)."""
@@ -13,7 +13,7 @@ EV_IN_AMU_ANG2_PER_FS2 = 1.6021766208e-2 / 1.66053904
 BOLTZMANN_EV_PER_KELVIN = 1.38064852e-4 / 1.6021766208
 """Boltzmann constant in eV/K (CODATA 2014, as ASE has it)."""
 
-# Standard atomic weights (IUPAC 2016, as in ASE) of H to Rn in amu; of radioactive elements the longest-lived one's.
+# Standard atomic weights (IUPAC 2016, as in ASE) of H to Og in amu; of radioactive elements the longest-lived one's.
 # fmt: off
 _MASSES = np.array([
     1.008, 4.002602, 6.94, 9.0121831, 10.81, 12.011, 14.007, 15.999, 18.998403163, 20.1797,
@@ -24,12 +24,15 @@ _MASSES = np.array([
     121.76, 127.6, 126.90447, 131.293, 132.90545196, 137.327, 138.90547, 140.116, 140.90766, 144.242,
     144.91276, 150.36, 151.964, 157.25, 158.92535, 162.5, 164.93033, 167.259, 168.93422, 173.054,
     174.9668, 178.49, 180.94788, 183.84, 186.207, 190.23, 192.217, 195.084, 196.966569, 200.592,
-    204.38, 207.2, 208.9804, 208.98243, 209.98715, 222.01758,
+    204.38, 207.2, 208.9804, 208.98243, 209.98715, 222.01758, 223.01974, 226.02541, 227.02775, 232.0377,
+    231.03588, 238.02891, 237.04817, 244.06421, 243.06138, 247.07035, 247.07031, 251.07959, 252.083, 257.09511,
+    258.09843, 259.101, 262.11, 267.122, 268.126, 271.134, 270.133, 269.1338, 278.156, 281.165,
+    281.166, 285.177, 286.182, 289.19, 289.194, 293.204, 293.208, 294.214,
 ])
 # fmt: on
 
 
 def atomic_masses(numbers: IntArray) -> FloatArray:
-    """Masses in amu, shape (N,), of atomic numbers between 1 and 86, shape (N,)."""
+    """Masses in amu, shape (N,), of atomic numbers between 1 and 118, shape (N,)."""
     masses: FloatArray = _MASSES[np.asarray(numbers) - 1]
     return masses

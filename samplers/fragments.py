@@ -33,11 +33,16 @@ def longest_bonds(frames: Sequence[Frame], bonds: Bonds) -> FloatArray:
     Returns:
         Shape (F,); 0 where there are no bonds.
     """
-    if not len(bonds.pairs):
-        return np.zeros(len(frames))
-    i, j = bonds.pairs.T
-    stretch = np.empty(len(frames))
-    for index, frame in enumerate(frames):
-        vectors = nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
-        stretch[index] = (np.linalg.norm(vectors, axis=1) / bonds.lengths).max()
-    return stretch
+    return np.array([_stretches(frame, bonds).max(initial=0.0) for frame in frames])
+
+
+def shortest_bonds(frames: Sequence[Frame], bonds: Bonds) -> FloatArray:
+    """How many times its equilibrium length the least stretched bond of each frame is; as `longest_bonds`."""
+    return np.array([_stretches(frame, bonds).min(initial=np.inf) for frame in frames])
+
+
+def _stretches(frame: Frame, bonds: Bonds) -> FloatArray:
+    i, j = bonds.pairs.reshape(-1, 2).T
+    vectors = nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
+    stretches: FloatArray = np.linalg.norm(vectors, axis=1) / bonds.lengths
+    return stretches

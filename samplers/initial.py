@@ -1,6 +1,6 @@
 """The initial training set and the test set that is put aside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,16 +9,15 @@ import numpy as np
 from al_engine.config import InitialConfig
 from al_engine.errors import InputError
 from al_engine.frames import BoolArray, FloatArray, Frame, IntArray
-from al_engine.protocols import Progress, silent
+from al_engine.protocols import Progress, Reference, silent
 from al_engine.seeds import derived_rng, derived_seed
 from samplers.anneal import ClassicalFrames, anneal, constant_temperature_frames
 from samplers.anneal_checkpoint import AnnealCheckpoint
 from samplers.classical import force_field_of
 from samplers.crop import ClusterCut, nearest_molecules
-from samplers.file_frames import in_system_order
-from samplers.molecules import check_elements
+from samplers.file_frames import FileFrames, frames_of_file
+from samplers.reference_plan import plan
 from samplers.stretch import movable_fragments, stretch_random_bonds
-from samplers.structure_files import read_frames
 from samplers.system import System, boxed, repacked
 
 
@@ -34,7 +33,7 @@ class InitialFrames:
         test_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(test),).
         starts: Frames of the system, as it is simulated, that MD may start from: none of them stretched or cut.
         starts_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(starts),).
-        force_field: What drew them: `MMFF94`, `UFF`, or `file`.
+        force_field: What drew them: `MMFF94`, `UFF`, `reference`, or `file`.
     """
 
     train: tuple[Frame, ...]
@@ -55,14 +54,16 @@ def initial_frames(
     base_dir: Path,
     seed: int,
     cluster: System | None = None,
+    elements: Mapping[str, str] | None = None,
+    reference: Reference | None = None,
     checkpoint: Path | None = None,
     key: str = "",
     progress: Progress = silent,
 ) -> InitialFrames:
-    """The initial set (an anneal, or a file's frames) and a test set independent of it.
+    """The initial set (an anneal, MD by the reference method, or a file's frames) and a test set independent of it.
 
-    The test set of an anneal comes from separate runs at each sampling temperature, from other packings; that of a
-    file is spread evenly over it. Only training frames are ever stretched, after they were cut.
+    The test set of an anneal or of MD comes from separate runs at each sampling temperature, from other packings; that
+    of a file is spread evenly over it. Only training frames are ever stretched, after they were cut.
 
     Args:
         system: The packed system.
@@ -72,8 +73,10 @@ def initial_frames(
         seed: Seed of all randomness here.
         cluster: What is cut from boxes to be labelled (`samplers.system.cluster_of`), around a molecule drawn by lot;
             None: the frames are labelled as they are.
-        checkpoint: File in which an anneal keeps its progress and from which it goes on, with the frames of one that
-            was never cut off; None: it keeps none.
+        elements: Elements by the file's names or types of atoms, for `source: file`.
+        reference: The reference method, for `source: reference`.
+        checkpoint: File in which an anneal or MD keeps its progress and from which it goes on, with the frames of one
+            that was never cut off; None: it keeps none.
         key: Key of all of the above: a checkpoint with another one is not taken.
         progress: Told how many of all frames are done.
 
@@ -82,7 +85,18 @@ def initial_frames(
             holds nothing that MD can start from.
     """
     if config.source == "file":
-        found = _from_file(system, cluster or system, config, base_dir=base_dir)
+        found = _from_file(system, cluster or system, config, base_dir=base_dir, elements=elements)
+    elif config.source == "reference":
+        found = _from_reference(
+            system,
+            config,
+            temperatures_kelvin,
+            reference=reference,
+            seed=seed,
+            checkpoint=checkpoint,
+            key=key,
+            progress=progress,
+        )
     else:
         found = _from_anneal(
             system, config, temperatures_kelvin, seed=seed, checkpoint=checkpoint, key=key, progress=progress
@@ -161,6 +175,43 @@ def _from_anneal(
     )
 
 
+def _from_reference(
+    system: System,
+    config: InitialConfig,
+    temperatures_kelvin: Sequence[float],
+    *,
+    reference: Reference | None,
+    seed: int,
+    checkpoint: Path | None,
+    key: str,
+    progress: Progress,
+) -> InitialFrames:
+    from samplers.reference_md import reference_frames
+
+    if reference is None:
+        raise ValueError("`source: reference` needs the reference method")
+    n_atoms = len(plan(config, temperatures_kelvin).kelvins) * len(system.frame)
+    found = reference_frames(
+        system,
+        config,
+        temperatures_kelvin,
+        reference=reference,
+        seed=derived_seed(seed, "reference"),
+        checkpoint=AnnealCheckpoint(checkpoint, key=key, n_atoms=n_atoms),
+        progress=progress,
+    )
+    return InitialFrames(
+        train=found.train,
+        train_temperature_kelvin=found.train_kelvin,
+        train_stretched=np.zeros(config.frames, dtype=bool),
+        test=found.test,
+        test_temperature_kelvin=found.test_kelvin,
+        starts=found.train,
+        starts_temperature_kelvin=found.train_kelvin,
+        force_field="reference",
+    )
+
+
 def _as_system(frames: Sequence[Frame], source: System, system: System) -> tuple[Frame, ...]:
     """Frames of the annealed source as frames of the system: cut from the box if the source is one."""
     if source is system:
@@ -178,31 +229,17 @@ def _as_system(frames: Sequence[Frame], source: System, system: System) -> tuple
     )
 
 
-def _from_file(system: System, labelled: System, config: InitialConfig, *, base_dir: Path) -> InitialFrames:
-    if config.file is None:
-        raise InputError("initial.file: `source: file` needs it")
-    path = base_dir / config.file
-    frames = in_system_order(read_frames(path), system, str(path))
-    wanted = config.frames + config.test_frames
-    if len(frames) < wanted:
-        raise InputError(
-            f"{path} has {len(frames)} frames; initial.frames ({config.frames}) and initial.test_frames "
-            f"({config.test_frames}) ask for {wanted}: lower them"
-        )
-    checked = [_of_system(frame, (system, labelled), f"{path}, frame {index}") for index, frame in enumerate(frames)]
+def _from_file(
+    system: System, labelled: System, config: InitialConfig, *, base_dir: Path, elements: Mapping[str, str] | None
+) -> InitialFrames:
+    frames = checked_file_frames(system, labelled, config, base_dir=base_dir, elements=elements).frames
     train, test = split_evenly(len(frames), config.frames, config.test_frames)
-    starts = tuple(checked[i] for i in train if _is_of(checked[i], system))
-    if not starts:
-        raise InputError(
-            f"{path}: none of the frames of the initial set is of the system, {len(system.frame)} atoms "
-            f"{'in' if system.frame.is_periodic else 'without'} a periodic cell in the order that `system` gives them: "
-            "MD has nothing to start from; add such frames, or describe in `system` what the file holds"
-        )
+    starts = tuple(frames[i] for i in train if _is_of(frames[i], system))
     return InitialFrames(
-        train=tuple(checked[i] for i in train),
+        train=tuple(frames[i] for i in train),
         train_temperature_kelvin=np.full(len(train), np.nan),
         train_stretched=np.zeros(config.frames, dtype=bool),
-        test=tuple(checked[i] for i in test),
+        test=tuple(frames[i] for i in test),
         test_temperature_kelvin=np.full(len(test), np.nan),
         starts=starts,
         starts_temperature_kelvin=np.full(len(starts), np.nan),
@@ -210,23 +247,37 @@ def _from_file(system: System, labelled: System, config: InitialConfig, *, base_
     )
 
 
+def checked_file_frames(
+    system: System, labelled: System, config: InitialConfig, *, base_dir: Path, elements: Mapping[str, str] | None
+) -> FileFrames:
+    """The user's frames, enough of them, some of which MD can start from.
+
+    Raises:
+        InputError: If the file is unusable, too short or holds nothing that MD can start from.
+    """
+    if config.file is None:
+        raise InputError("initial.file: `source: file` needs it")
+    path = base_dir / config.file
+    found = frames_of_file(path, system, labelled, elements=elements)
+    wanted = config.frames + config.test_frames
+    if len(found.frames) < wanted:
+        raise InputError(
+            f"{path} has {len(found.frames)} frames; initial.frames ({config.frames}) and initial.test_frames "
+            f"({config.test_frames}) ask for {wanted}: lower them"
+        )
+    train, _ = split_evenly(len(found.frames), config.frames, config.test_frames)
+    if not any(_is_of(found.frames[i], system) for i in train):
+        raise InputError(
+            f"{path}: none of the frames of the initial set is of the system, {len(system.frame)} atoms "
+            f"{'in' if system.frame.is_periodic else 'without'} a periodic cell in the order that `system` gives them: "
+            "MD has nothing to start from; add such frames, or describe in `system` what the file holds"
+        )
+    return found
+
+
 def _is_of(frame: Frame, system: System) -> bool:
     """Whether a frame has the atoms of a system, in a cell where the system has one."""
     return frame.is_periodic == system.frame.is_periodic and np.array_equal(frame.numbers, system.frame.numbers)
-
-
-def _of_system(frame: Frame, systems: Sequence[System], where: str) -> Frame:
-    """A file's frame with the charge and spin of the first system whose atoms it has, else with its own."""
-    check_elements(frame.numbers, where)
-    for system in systems:
-        if np.array_equal(frame.numbers, system.frame.numbers):
-            return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
-    if (frame.n_electrons - frame.unpaired_electrons) % 2:
-        raise InputError(
-            f"{where} has other atoms than the system, and {frame.n_electrons} electrons can't have "
-            f"{frame.unpaired_electrons} unpaired; write charge and unpaired_electrons into the frame's info"
-        )
-    return frame
 
 
 def spread_evenly(total: int, places: int) -> list[int]:

@@ -1,5 +1,6 @@
-"""One molecule: from a SMILES string or from any file ASE reads."""
+"""One molecule, or a cluster of several that is copied as a whole: from a SMILES string or from a structure file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,20 @@ from typing import Any
 import numpy as np
 
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray, IntArray
+from al_engine.frames import BoolArray, FloatArray, IntArray
+from samplers.bonds_by_distance import bonds_from_radii, is_endless
 from samplers.elements import LAST_ELEMENT
+from samplers.perception import Perceived, perceived
 from samplers.periodic import made_whole
-from samplers.structure_files import read_frames
+from samplers.structure_files import FileStructure, read_structures
+from samplers.valences import NOBLE_GASES
 
 _EMBED_ATTEMPTS = 20
+_EMBED_LIMIT_S = 60
+"""Time that one search for a conformer may take; a minute finds those of a few hundred atoms."""
 _RELAX_ITERATIONS = 5000
-_LARGEST_PERCEIVED = 300  # atoms; bond orders of larger structures are not worth the search
+_LONGEST_NAME = 60
+_BOHR_ANG = 0.529177
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,13 +32,17 @@ class Molecule:
         numbers: Atomic numbers, shape (n,).
         positions: One conformer in Å, shape (n, 3).
         bonds: Bonded pairs of atom indices, i < j, sorted, shape (n_bonds, 2).
-        charge: Formal charge in e.
-        radical_electrons: Radical electrons that the SMILES (or the file) names.
+        charge: Charge in e: what was said, else the sum of formal charges.
+        formal_charge: Sum of formal charges of the SMILES or the bond orders, e; None where there are no bond orders.
+        radical_electrons: Radical electrons that the SMILES or the bond orders have.
+        unpaired_electrons: What a file says of one copy; None where nothing does.
         source: How to name it in a message: the SMILES or the path.
         cell: Cell vectors of a periodic structure file in Å, shape (3, 3); zeros where there is none.
         pbc: Its periodicity, shape (3,).
+        endless: Whether it is bonded to its own periodic images.
         rdkit: The RDKit molecule (hydrogens explicit, same atom order) for force-field typing; None where bond orders
             could not be told from the coordinates.
+        notes: What its reader should know of how it was read, a sentence each.
     """
 
     numbers: IntArray
@@ -40,51 +51,58 @@ class Molecule:
     charge: int
     radical_electrons: int
     source: str
+    formal_charge: int | None = None
+    unpaired_electrons: int | None = None
     cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
-    pbc: np.ndarray = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    pbc: BoolArray = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    endless: bool = False
     rdkit: Any = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
 
 
 def check_elements(numbers: IntArray, source: str) -> None:
-    """Refuse elements that GFN2-xTB has no parameters for.
+    """Refuse atomic numbers that no element has: dummy and ghost atoms.
 
     Raises:
-        InputError: Naming the element and the source.
+        InputError: Naming the number and the source.
     """
-    from ase.data import chemical_symbols
-
     for number in sorted(set(np.asarray(numbers).tolist())):
         if not 1 <= number <= LAST_ELEMENT:
-            symbol = chemical_symbols[number] if 0 < number < len(chemical_symbols) else f"number {number}"
-            raise InputError(f"{source} contains element {symbol}; GFN2-xTB covers H to Rn (Z = 1 to {LAST_ELEMENT})")
+            raise InputError(f"{source} has an atom with Z = {number}, which is no element (Z = 1 to {LAST_ELEMENT})")
+
+
+# -- SMILES -----------------------------------------------------------------------------------------------------
 
 
 def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
     """A conformer of a SMILES string: ETKDG embedding (Riniker & Landrum 2015), relaxed with MMFF94, else UFF.
 
     Raises:
-        InputError: If the SMILES does not parse, has several parts, names an element beyond radon, or has no
+        InputError: If the SMILES does not parse, has several parts, isotopes or an atom of no element, or has no
             embedding.
     """
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom
 
-    name = f"SMILES '{smiles}'"
+    name = f"SMILES '{shortened(smiles)}'"
     with rdBase.BlockLogs():
         mol = Chem.AddHs(_parsed(smiles))
         numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
         check_elements(numbers, name)
+        _refuse_isotopes(mol, name)
         parts = len(Chem.GetMolFrags(mol))
         if parts > 1:
             raise InputError(
-                f"{name} has {parts} parts ('.'); give one molecule, or all of them in a file as `system.structure`"
+                f"{name} has {parts} parts ('.'); give one molecule, or all of them in one file as `system.structure`, "
+                "where ions and molecules are told apart"
             )
         parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed % (2**31 - 1)
         parameters.maxIterations = _EMBED_ATTEMPTS
+        parameters.timeout = _EMBED_LIMIT_S
         embedded = rdDistGeom.EmbedMolecule(mol, parameters)
         if embedded < 0:
             parameters.useRandomCoords = True
@@ -92,15 +110,22 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
         if embedded < 0:
             raise InputError(f"RDKit finds no conformer of {name}; give a structure file as `system.structure` instead")
         _relax(mol)
+    charge = Chem.GetFormalCharge(mol)
     return Molecule(
         numbers=numbers,
         positions=np.array(mol.GetConformer().GetPositions(), dtype=np.float64),
         bonds=_bonds_of(mol),
-        charge=Chem.GetFormalCharge(mol),
-        radical_electrons=sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
+        charge=charge,
+        formal_charge=charge,
+        radical_electrons=_radicals_of(mol),
         source=name,
         rdkit=mol,
     )
+
+
+def shortened(text: str) -> str:
+    """A text that fits a message."""
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
 
 
 def _parsed(smiles: str) -> Any:
@@ -112,7 +137,16 @@ def _parsed(smiles: str) -> Any:
     unsanitised = Chem.MolFromSmiles(smiles, sanitize=False)
     problems = [] if unsanitised is None else [p.Message() for p in Chem.DetectChemistryProblems(unsanitised)]
     reason = problems[0] if problems else "no atoms" if unsanitised is not None else "not valid SMILES syntax"
-    raise InputError(f"system.smiles: '{smiles}' can't be read: {reason}")
+    raise InputError(f"system.smiles: '{shortened(smiles)}' can't be read: {reason}")
+
+
+def _refuse_isotopes(mol: Any, name: str) -> None:
+    for atom in mol.GetAtoms():
+        if atom.GetIsotope():
+            raise InputError(
+                f"{name} names the isotope {atom.GetIsotope()}{atom.GetSymbol()}; isotopes are not simulated, and a "
+                "force field does not depend on them: write the element"
+            )
 
 
 def _relax(mol: Any) -> None:
@@ -124,76 +158,157 @@ def _relax(mol: Any) -> None:
         rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=_RELAX_ITERATIONS)
 
 
+def _radicals_of(mol: Any) -> int:
+    return int(sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()))
+
+
 def _bonds_of(mol: Any) -> IntArray:
     pairs = sorted(tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds())
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def molecule_from_file(path: Path, *, charge: int | None = None) -> Molecule:
-    """The structure in a file: of a trajectory the last frame. `atoms.info` may hold charge and unpaired_electrons.
+# -- files ------------------------------------------------------------------------------------------------------
 
-    A given charge goes before the file's. Bond orders are perceived by RDKit from coordinates and charge; where it
-    fails, bonds come from covalent radii and `rdkit` is None. A molecule cut by a periodic boundary is made whole.
+
+def molecule_from_file(
+    path: Path,
+    *,
+    charge: int | None = None,
+    unpaired_electrons: int | None = None,
+    elements: Mapping[str, str] | None = None,
+    index: int | None = None,
+) -> Molecule:
+    """The structure in a file, with its bond orders: the file's where it has them, else perceived fragment by fragment.
+
+    A molecule cut by a periodic boundary is made whole.
+
+    Args:
+        path: The file.
+        charge: Charge of the structure that the user says, e; None: what the file states, else 0.
+        unpaired_electrons: Unpaired electrons of it that the user says.
+        elements: Elements by the file's names or types of atoms.
+        index: Which structure of a file of several, from the end if negative.
 
     Raises:
-        InputError: If the file is missing, empty or unreadable, or holds an element beyond radon.
+        InputError: As `read_structures`; if the file has several structures and none is named; if the user and the file
+            contradict each other; or if hydrogens, a charge or a spin seem to be missing.
     """
-    frame = read_frames(path)[-1]
-    charge = frame.charge if charge is None else charge
-    check_elements(frame.numbers, str(path))
+    structures = read_structures(path, elements=elements)
+    one = _chosen(structures, index, path)
+    frame, where = one.frame, one.where
+    check_elements(frame.numbers, where)
+    charge = _said(charge, one.stated.charge, where, "charge")
+    unpaired_electrons = _said(unpaired_electrons, one.stated.unpaired_electrons, where, "unpaired_electrons")
+    notes = [f"{where}: {', '.join(one.unused)} in it {'is' if len(one.unused) == 1 else 'are'} not used"] * bool(
+        one.unused
+    )
+    if one.rdkit is not None:
+        formal = one.stated.charge or 0
+        return Molecule(
+            numbers=frame.numbers,
+            positions=frame.positions,
+            bonds=_bonds_of(one.rdkit),
+            charge=formal if charge is None else charge,
+            formal_charge=formal,
+            radical_electrons=_radicals_of(one.rdkit),
+            unpaired_electrons=unpaired_electrons,
+            source=where,
+            rdkit=one.rdkit,
+            notes=tuple(notes),
+        )
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
+    _refuse_bohr(one, bonds)
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
-    mol = _perceived(frame.numbers, positions, charge, len(bonds))
+    read: Perceived | None = None
+    endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
+    if not endless:
+        read = _read(one, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
+        if read.rdkit is not None and ("," in read.fragments or read.charge):
+            notes.append(f"{where} is read as {read.fragments}")
     return Molecule(
         numbers=frame.numbers,
         positions=positions,
-        bonds=bonds if mol is None else _bonds_of(mol),
-        charge=charge,
-        radical_electrons=frame.unpaired_electrons,
-        source=str(path),
+        bonds=bonds,
+        charge=charge or 0,
+        formal_charge=None if read is None or read.rdkit is None else read.charge,
+        radical_electrons=0 if read is None else read.radicals,
+        unpaired_electrons=unpaired_electrons,
+        source=where,
         cell=frame.cell,
         pbc=frame.pbc,
-        rdkit=mol,
+        endless=endless,
+        rdkit=None if read is None or read.doubt else read.rdkit,
+        notes=tuple(notes),
     )
 
 
-def bonds_from_radii(
-    numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: np.ndarray, *, factor: float = 1.1
-) -> IntArray:
-    """Pairs closer than a factor times the sum of their covalent radii (ASE's natural cut-offs), shape (n_bonds, 2)."""
-    from ase import Atoms
-    from ase.neighborlist import natural_cutoffs, neighbor_list
+def _chosen(structures: list[FileStructure], index: int | None, path: Path) -> FileStructure:
+    count = len(structures)
+    if index is None:
+        if count > 1:
+            raise InputError(
+                f"{path} holds {count} structures; say which by system.structure_frame: 0 to {count - 1}, or -1 for "
+                "the last (`al-engine init --structure-frame`)"
+            )
+        return structures[0]
+    if not -count <= index < count:
+        raise InputError(f"system.structure_frame: {path} holds {count} structures, no number {index}")
+    return structures[index]
 
-    atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=pbc)
-    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=factor))
-    pairs = np.stack([first, second], axis=1)[first < second]
-    return np.unique(pairs, axis=0).astype(np.int64).reshape(-1, 2)
+
+def _said(user: int | None, stated: int | None, where: str, name: str) -> int | None:
+    """What the user says, else what the file states.
+
+    Raises:
+        InputError: If they differ.
+    """
+    if user is not None and stated is not None and user != stated:
+        raise InputError(
+            f"{where} states {name} {stated:+d}, system.{name} makes it {user:+d} for this structure; mend one of them"
+        )
+    return stated if user is None else user
 
 
-def _perceived(numbers: IntArray, positions: FloatArray, charge: int, n_bonds: int) -> Any:
-    """The RDKit molecule of a structure, or None if no assignment of bond orders fits its charge."""
-    from rdkit import Chem, rdBase
-    from rdkit.Chem import rdDetermineBonds
-    from rdkit.Geometry import Point3D
+def _refuse_bohr(one: FileStructure, bonds: IntArray) -> None:
+    """Refuse a structure in which nothing is bonded, but would be were its positions in bohr."""
+    frame = one.frame
+    bonding = ~np.isin(frame.numbers, list(NOBLE_GASES))
+    if len(bonds) or bonding.sum() < 2:  # noqa: PLR2004 -- a bond
+        return
+    scaled = bonds_from_radii(frame.numbers, _BOHR_ANG * frame.positions, _BOHR_ANG * frame.cell, frame.pbc)
+    if len(np.intersect1d(scaled, np.flatnonzero(bonding))) > bonding.sum() // 2:
+        raise InputError(
+            f"{one.where}: no two atoms are near enough to be bonded, as if positions were in bohr; they must be in Å"
+        )
 
-    if len(numbers) > _LARGEST_PERCEIVED:
-        return None
-    editable = Chem.RWMol()
-    conformer = Chem.Conformer(len(numbers))
-    for index, (number, position) in enumerate(zip(numbers.tolist(), positions.tolist(), strict=True)):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)  # noqa: FBT003 -- RDKit's signature
-        editable.AddAtom(atom)
-        conformer.SetAtomPosition(index, Point3D(*position))
-    editable.AddConformer(conformer)
-    with rdBase.BlockLogs():
-        for charged_fragments in (True, False):  # False allows radicals
-            mol = Chem.Mol(editable)
-            try:
-                rdDetermineBonds.DetermineBonds(mol, charge=charge, allowChargedFragments=charged_fragments)
-                Chem.SanitizeMol(mol)
-            except (ValueError, RuntimeError):
-                continue
-            if mol.GetNumBonds() == n_bonds:  # the two ways to tell bonds agree
-                return mol
-    return None
+
+def _read(
+    one: FileStructure, positions: FloatArray, bonds: IntArray, *, charge: int | None, unpaired_electrons: int | None
+) -> Perceived:
+    """The structure with bond orders at its charge; nothing is made up that nobody said.
+
+    Raises:
+        InputError: If its ions have a charge in sum that nobody said, or valences are not satisfied.
+    """
+    numbers, where = one.frame.numbers, one.where
+    allowed = bool(unpaired_electrons)
+    read = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=allowed)
+    if read.rdkit is not None and not read.doubt:
+        return read
+    suggestion = ""
+    if charge is None:
+        free = perceived(numbers, positions, bonds, charge=None, radicals_allowed=allowed)
+        if free.rdkit is not None and not free.doubt and free.charge:
+            suggestion = (
+                f"its bonds fit {free.fragments}: if that is meant, say system.charge: {free.charge} for each copy "
+                f"(--charge {free.charge})"
+            )
+    if read.doubt and (unpaired_electrons is None or charge is None):
+        raise InputError(
+            f"{where}, at charge {charge or 0:+d}: {read.doubt}. Are hydrogens missing, or is it charged or a radical? "
+            f"{f'At another charge {suggestion}. ' if suggestion else ''}Else add what is missing, or say both "
+            "system.charge and system.unpaired_electrons (0 if there are none) to take it as it is"
+        )
+    if suggestion:
+        raise InputError(f"{where} states no charge, and {suggestion}; or 0, if it has none")
+    return read

@@ -9,7 +9,7 @@ import numpy as np
 
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, IntArray
-from samplers.elements import atomic_masses
+from samplers.elements import LAST_ELEMENT, atomic_masses
 from samplers.molecules import Molecule
 
 _VDW_SHARE = 0.75
@@ -22,14 +22,16 @@ _SPHERE_ATTEMPTS = 40
 _TIME_LIMIT_S = 600.0
 _PACKMOL_FOUND_NONE = 173
 """Exit status when molecules still overlap after all attempts (it leaves its best one behind)."""
-_AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
+AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
 
 
 def contact_radii(numbers: IntArray) -> FloatArray:
     """Radii in Å, shape (n,); atoms of different molecules keep the sum of theirs."""
     from ase.data.vdw_alvarez import vdw_radii
 
-    padded = np.where(np.isfinite(vdw_radii), vdw_radii, _UNKNOWN_VDW_ANG)
+    padded = np.full(LAST_ELEMENT + 1, _UNKNOWN_VDW_ANG)
+    known = np.flatnonzero(np.isfinite(vdw_radii))
+    padded[known] = vdw_radii[known]
     radii: FloatArray = np.maximum(_SMALLEST_RADIUS_ANG, _VDW_SHARE * padded[np.asarray(numbers)])
     return radii
 
@@ -71,7 +73,7 @@ def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: 
         InputError: If the molecules do not fit at this density.
     """
     mass = count * float(atomic_masses(molecule.numbers).sum())
-    side = float((mass * _AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
+    side = float((mass * AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
     radii = contact_radii(molecule.numbers)
     spread = molecule.positions - molecule.positions.mean(axis=0)
     longest = 2.0 * float(np.linalg.norm(spread, axis=1).max())

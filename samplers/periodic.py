@@ -95,12 +95,3 @@ def made_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: Bo
                     stack.append(other)
     whole: FloatArray = positions + shifts @ cell
     return whole
-
-
-def bonded_to_itself(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: BoolArray) -> bool:
-    """Whether a fragment is bonded to its own periodic image, as in a crystal of covalent bonds: never in one piece."""
-    if not np.any(pbc) or not len(bonds):
-        return False
-    i, j = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).T
-    whole = made_whole(positions, bonds, cell, pbc)
-    return bool(image_shifts(whole[j] - whole[i], cell, pbc).any())

@@ -1,74 +1,272 @@
-"""Structures and trajectories from files, checked before anything is computed with them."""
+"""Structures and trajectories from files: what a file says is taken or refused, what it does not say is not guessed."""
 
+import bz2
+import gzip
+import io
+import lzma
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from al_engine.errors import InputError
 from al_engine.frames import Frame
+from samplers.file_elements import elements_of_gro, elements_of_pdb, lammps_with_elements, xyz_with_elements
+from samplers.sdf_files import read_sdf
+from samplers.stated_charge import Stated, stated_charge_and_spin
 
 FARTHEST_ANG = 1e5
 """A frame reaches no farther: neighbour searches fail at extents that no system has."""
-XYZ = (".xyz", ".extxyz")
-LONGEST_COUNT = 18
-"""Digits of a number of atoms."""
+ISOTOPE_AMU = 0.5
+"""A mass so far from the element's is an isotope's, or a united atom's."""
+FULL_OCCUPANCY = 1e-3
+PLACEHOLDER_ANG = 1.01
+"""Edges of the cell that PDB files without one have."""
+LAMMPS_DATA = (r"(?m)^\s*\d+\s+atoms\s*(#.*)?$", r"(?m)^\s*\d+\s+atom types\s*(#.*)?$")
+_HEAD = 4000
+LABEL_NAMES = re.compile(r"energy|forces?$|stress|virial", re.IGNORECASE)
+UNRELIABLE = {
+    "gromos": "the elements of atoms",
+    "dlp4": "the elements of atoms",
+    "dlp-history": "the elements of atoms",
+    "lammps-dump-binary": "the elements of atoms",
+    "netcdftrajectory": "the elements of atoms",
+}
+"""Formats that do not have what is needed, in words; ASE guesses it."""
+OUTPUT_CHARGES = {
+    "gaussian-out": (r"Charge\s*=\s*(-?\d+)\s+Multiplicity\s*=\s*(\d+)",),
+    "gaussian-in": (r"(?m)^\s*(-?\d+)[ ,\t]+(\d+)\s*$",),
+    "orca-output": (r"Total Charge\s+Charge\s+\.+\s+(-?\d+)", r"Multiplicity\s+Mult\s+\.+\s+(\d+)"),
+    "nwchem-out": (r"(?m)^\s*Charge\s*:\s*(-?\d+)\s*$", r"(?m)^\s*Spin multiplicity\s*:\s*(\d+)\s*$"),
+}
+"""Where input and output files of programs say charge and multiplicity: one expression for both, or one for each."""
 
 
-def read_frames(path: Path) -> list[Frame]:
-    """All frames of a file in any format ASE reads; charge and unpaired_electrons from each frame's `info`, else 0.
+@dataclass(frozen=True, slots=True, eq=False)
+class FileStructure:
+    """One structure of a file.
+
+    Attributes:
+        frame: Elements, positions, cell and periodicity; charge and spin as stated, else 0.
+        stated: What the file states of charge and spin.
+        where: How a message names it.
+        unused: What stands with it and is not used, such as energies and forces.
+        rdkit: The RDKit molecule, atoms in the same order, where the file has bond orders; else None.
+    """
+
+    frame: Frame
+    stated: Stated
+    where: str
+    unused: tuple[str, ...] = ()
+    rdkit: Any = None
+
+
+def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) -> list[FileStructure]:
+    """All structures of a file in any format ASE reads, or an SDF or MOL file.
+
+    Args:
+        path: The file; `.gz`, `.bz2` and `.xz` are unpacked.
+        elements: Elements by the name or type that the file has for an atom, for files that have no elements.
 
     Raises:
-        InputError: Naming the file (and frame), if it is missing, empty, unreadable, or has atoms on top of nothing:
-            positions that are not finite, or no atoms.
+        InputError: Naming file, structure and line, if it is missing, empty or unreadable, or says something that is
+            not taken: partial occupancy, alternative positions, isotopes, fractional charges; or says no elements.
     """
-    images = _images(path)
-    if not images:
-        raise InputError(f"{path} holds no structure")
-    return [
-        _frame(atoms, f"{path}, frame {index}" if len(images) > 1 else str(path)) for index, atoms in enumerate(images)
-    ]
-
-
-def _images(path: Path) -> list[Any]:
-    import ase.io
-
     if not path.is_file():
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty")
-    if path.suffix in XYZ:
-        _refuse_claims(path)
+    kind = _format(path)
+    if kind in UNRELIABLE:
+        raise InputError(
+            f"{path}: its format ({kind}) does not say {UNRELIABLE[kind]}; convert it to extended XYZ with elements"
+        )
+    if kind in ("sdf", "mol"):
+        with open_text(path) as handle:
+            records = read_sdf(handle.read(), source=str(path))
+        if not records:
+            raise InputError(f"{path} holds no structure")
+        return [
+            _checked(FileStructure(frame, Stated(frame.charge or None), where, rdkit=mol))
+            for frame, mol, where in records
+        ]
+    images = _images(path, kind, elements or {})
+    if not images:
+        raise InputError(f"{path} holds no structure")
+    stated = _stated_by_text(path, kind)
+    return [
+        _structure(atoms, f"{path}, frame {index}" if len(images) > 1 else str(path), stated)
+        for index, atoms in enumerate(images)
+    ]
+
+
+def _format(path: Path) -> str:
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    with open_text(path) as handle:
+        head = handle.read(_HEAD)
+    if all(re.search(pattern, head) for pattern in LAMMPS_DATA):  # which ASE tells by no name and takes for others'
+        return "lammps-data"
     try:
-        images: list[Any] = ase.io.read(path, index=":")
-    except Exception as error:  # ASE's readers raise whatever their parser stumbles over
-        reason = str(error).strip().splitlines()
-        detail = f": {reason[0]}" if reason else ""
-        raise InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})") from error
+        return str(filetype(str(path)))
+    except (UnknownFileTypeError, OSError, UnicodeDecodeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """What ASE's parsers stumble over: any exception, whose words may be worth as much as a key."""
+    reason = str(error).strip().splitlines()
+    detail = f": {reason[0]}" if reason else ""
+    return InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})")
+
+
+def open_text(path: Path) -> IO[str]:
+    """A text file, unpacked where its name says that it is packed; bytes that are no UTF-8 are replaced."""
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)
+    handle: IO[str] = opener(path, "rt", encoding="utf-8", errors="replace")
+    return handle
+
+
+def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
+    """The structures as `ase.Atoms`, with elements that the file or the user says."""
+    import ase.io
+
+    try:
+        if kind in ("xyz", "extxyz"):
+            with open_text(path) as lines:
+                text = xyz_with_elements(lines, elements, source=str(path), size=_unpacked_size(path))
+            return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind))
+        if kind == "gromacs":
+            with open_text(path) as lines:
+                return elements_of_gro(lines, elements, source=str(path))
+        if kind == "proteindatabank":
+            return _pdb_images(path, elements)
+        if kind in ("lammps-dump-text", "lammps-data"):
+            with open_text(path) as lines:
+                text, options = lammps_with_elements(lines, kind, elements, source=str(path))
+            return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind, **options))
+        return list(ase.io.read(path, index=":"))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unpacked_size(path: Path) -> int | None:
+    """Bytes of a file that is not packed."""
+    return path.stat().st_size if path.suffix not in (".gz", ".bz2", ".xz") else None
+
+
+def _pdb_images(path: Path, elements: Mapping[str, str]) -> list[Any]:
+    """Structures of a PDB file: ASE's, with the elements that the file says, and one cell for all of its models."""
+    import ase.io
+
+    with open_text(path) as lines:
+        numbers, charges = elements_of_pdb(lines, elements, source=str(path))
+    images = [atoms for atoms in ase.io.read(path, index=":", format="proteindatabank") if len(atoms)]
+    first = next((atoms for atoms in images if atoms.pbc.any()), None)
+    start = 0
+    for atoms in images:
+        stop = start + len(atoms)
+        atoms.numbers = numbers[start:stop]
+        if np.any(charges[start:stop]):
+            atoms.set_initial_charges(charges[start:stop])
+        start = stop
+        if first is not None and not atoms.pbc.any():  # CRYST1 stands once, before all models
+            atoms.set_cell(first.cell)
+            atoms.pbc = first.pbc
+        if atoms.pbc.any() and (atoms.cell.lengths() < PLACEHOLDER_ANG).all():
+            atoms.set_cell(None)
+            atoms.pbc = False
     return images
 
 
-def _refuse_claims(path: Path) -> None:
-    """Refuse an XYZ file that says it has more atoms than bytes: ASE would look for them all, one by one."""
-    size = path.stat().st_size
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            text = line.strip()
-            if text.isdecimal() and (len(text) > LONGEST_COUNT or int(text) > size):
-                raise InputError(f"{path}, line {number}: {text[:LONGEST_COUNT]} atoms cannot be in {size} bytes")
+def _stated_by_text(path: Path, kind: str) -> Mapping[str, int]:
+    """Charge and multiplicity that a program's input or output has, which ASE's readers leave out."""
+    if kind not in OUTPUT_CHARGES:
+        return {}
+    with open_text(path) as handle:
+        text = handle.read()
+    values: list[str] = []
+    for pattern in OUTPUT_CHARGES[kind]:
+        match = re.search(pattern, text)
+        values += match.groups() if match else ()
+    return dict(zip(("charge", "multiplicity"), map(int, values), strict=False))
 
 
-def _frame(atoms: Any, where: str) -> Frame:
+def _structure(atoms: Any, where: str, by_text: Mapping[str, int]) -> FileStructure:
+    _refuse_nonsense(atoms, where)
+    _refuse_what_is_not_simulated(atoms, where)
+    parameters = {
+        name: value
+        for name, value in dict(getattr(atoms.calc, "parameters", None) or {}).items()
+        if name in ("charge", "mult", "multiplicity")
+    }
+    results = getattr(atoms.calc, "results", None) or {}
+    columns = {name: values for name, values in atoms.arrays.items() if "charge" in name.lower() and values.ndim == 1}
+    columns |= {name: results[name] for name in ("charges",) if name in results}
+    moments = atoms.arrays.get("initial_magmoms")
+    stated = stated_charge_and_spin(
+        {**by_text, **parameters, **atoms.info}, columns, moments, numbers=atoms.numbers, where=where
+    )
+    frame = Frame(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        pbc=atoms.pbc,
+        charge=stated.charge or 0,
+        unpaired_electrons=stated.unpaired_electrons or 0,
+    )
+    names = [*atoms.info, *atoms.arrays, *results]
+    unused = [str(name) for name in names if LABEL_NAMES.search(str(name))]
+    if atoms.constraints:
+        unused.append("constraints (fixed atoms)")
+    return _checked(FileStructure(frame, stated, where, tuple(dict.fromkeys(unused))))
+
+
+def _refuse_nonsense(atoms: Any, where: str) -> None:
     if len(atoms) == 0:
         raise InputError(f"{where} has no atoms")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise InputError(f"{where} has positions or a cell that are not finite numbers")
-    farthest = np.abs(atoms.positions).max()
-    if farthest > FARTHEST_ANG:
-        raise InputError(f"{where} has atoms {farthest:.3g} Å from the origin; are they in Å?")
     if atoms.pbc.any() and atoms.cell.rank < 3:  # noqa: PLR2004 -- three dimensions
         raise InputError(f"{where} is periodic but has no full cell")
-    try:
-        return Frame.from_atoms(atoms)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: charge and unpaired_electrons must be whole numbers ({error})") from error
+
+
+def _refuse_what_is_not_simulated(atoms: Any, where: str) -> None:
+    """Refuse sites that are only partly there, and masses that are not the elements'."""
+    from ase.data import atomic_masses
+
+    sites = atoms.info.get("occupancy")
+    if isinstance(sites, Mapping):
+        for kinds in sites.values():
+            if len(kinds) != 1 or abs(sum(kinds.values()) - 1.0) > FULL_OCCUPANCY:
+                text = ", ".join(f"{element} {share:g}" for element, share in kinds.items())
+                raise InputError(
+                    f"{where}: a site is only partly occupied ({text}); give one ordered structure, with every atom "
+                    "there or not there"
+                )
+    if atoms.has("masses"):
+        off = np.abs(atoms.get_masses() - atomic_masses[atoms.numbers]) > ISOTOPE_AMU
+        if off.any():
+            atom = int(np.argmax(off))
+            raise InputError(
+                f"{where}: atom {atom} ({atoms[atom].symbol}) has a mass of {atoms.get_masses()[atom]:.3f} amu: "
+                "isotopes and united atoms are not simulated; a force field does not depend on the isotope: leave it "
+                "out"
+            )
+
+
+def _checked(structure: FileStructure) -> FileStructure:
+    farthest = np.abs(structure.frame.positions).max()
+    if farthest > FARTHEST_ANG:
+        raise InputError(f"{structure.where} has atoms {farthest:.3g} Å from the origin; are they in Å?")
+    return structure
+
+
+def unused_in(structures: Sequence[FileStructure]) -> tuple[str, ...]:
+    """Names of all that stands in a file and is not used, each once."""
+    return tuple(dict.fromkeys(name for one in structures for name in one.unused))

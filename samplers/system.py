@@ -11,10 +11,14 @@ from al_engine.frames import Frame, IntArray
 from al_engine.seeds import derived_seed
 from samplers.charge_spin import resolve_charge_and_spin
 from samplers.crop import nearest_molecules
+from samplers.elements import atomic_masses
 from samplers.explosion import Bonds
 from samplers.fragments import fragment_of_atom
 from samplers.molecules import Molecule, molecule_from_file, molecule_from_smiles
-from samplers.packing import pack_box, pack_cluster
+from samplers.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
+
+_SAME_DENSITY = 0.02
+"""Densities that differ by less, relatively, are the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +60,21 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
     if config.structure is None:
         raise InputError("give exactly one of system.smiles and system.structure")
     per_molecule, remainder = divmod(config.charge or 0, config.molecules)
-    said = config.charge is not None and not remainder  # else the file's own charge decides how its bonds are read
-    return molecule_from_file(base_dir / config.structure, charge=per_molecule if said else None)
+    said = config.charge is not None and not remainder  # else the file alone says how the bonds of one copy are read
+    return molecule_from_file(
+        base_dir / config.structure,
+        charge=per_molecule if said else None,
+        unpaired_electrons=config.unpaired_electrons if config.molecules == 1 else None,
+        elements=config.elements,
+        index=config.structure_frame,
+    )
 
 
 def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
     """Build the molecule, resolve charge and spin, and pack the copies.
 
     A periodic structure file with `shape: box` and one molecule keeps its own cell; otherwise a box is cubic at the
-    density. As a cluster, a periodic structure is made whole and loses its cell.
+    density. As a cluster, which must be said, a periodic structure is made whole and loses its cell.
 
     Args:
         config: The `system` section.
@@ -72,7 +82,7 @@ def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
         seed: Seed of conformer and packing.
 
     Raises:
-        InputError: If the molecule can't be read, has elements beyond radon, impossible charge or spin, or can't be
+        InputError: If the molecule can't be read, has atoms of no element, impossible charge or spin, or can't be
             packed.
     """
     molecule = load_molecule(config, base_dir=base_dir, seed=seed)
@@ -92,17 +102,23 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         charge=config.charge,
         unpaired_electrons=config.unpaired_electrons,
         molecule_charge=molecule.charge,
+        molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,
+        molecule_unpaired_electrons=molecule.unpaired_electrons,
         source=molecule.source,
     )
+    _refuse_lost_cell(molecule, config, count)
     pack_seed = derived_seed(seed, "packing")
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
-    if config.shape == "cluster":
+    if config.shape != "box":
         positions = pack_cluster(molecule, count, seed=pack_seed)
     elif molecule.pbc.all() and count == 1:
         positions, cell, pbc = molecule.positions, molecule.cell, molecule.pbc
     elif config.density_g_per_cm3 is None:
-        raise InputError("`shape: box` needs `density_g_per_cm3`")
+        raise InputError(
+            f"system.density_g_per_cm3: needed for a box of {count} x {molecule.source}, which "
+            f"{'is not periodic itself' if count == 1 else 'are packed into a cell of their own'}"
+        )
     else:
         positions, cell = pack_box(molecule, count, density_g_per_cm3=config.density_g_per_cm3, seed=pack_seed)
         pbc = np.ones(3, dtype=bool)
@@ -115,6 +131,61 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         molecule_of_atom=np.repeat(np.arange(count), len(molecule)),
         density_g_per_cm3=config.density_g_per_cm3,
     )
+
+
+def _refuse_lost_cell(molecule: Molecule, config: SystemConfig, count: int) -> None:
+    """Refuse to drop the cell of a structure file, or to take a structure for periodic where it is not.
+
+    Raises:
+        InputError: Saying which option decides.
+    """
+    if not molecule.pbc.any():
+        return
+    where = molecule.source
+    if not molecule.pbc.all():
+        axes = " and ".join(axis for axis, periodic in zip("abc", molecule.pbc, strict=True) if periodic)
+        raise InputError(
+            f"{where} is periodic along {axes} alone; systems are periodic in three directions or in none. Give a slab "
+            'a cell with vacuum and pbc="T T T" if its images above and below may be there'
+        )
+    if config.shape is None:
+        raise InputError(
+            f"{where} has a periodic cell: say system.shape: box to simulate that cell (`--shape box`), or cluster to "
+            "take what is in it without the cell"
+        )
+    if molecule.endless and (config.shape == "cluster" or count > 1):
+        raise InputError(
+            f"{where} is bonded to its own periodic images: it has no molecules that could be taken out of its cell or "
+            "copied; use system.shape: box and system.molecules: 1"
+        )
+    if config.shape == "box" and count == 1 and config.density_g_per_cm3 is not None:
+        own = _density(molecule)
+        if abs(own / config.density_g_per_cm3 - 1.0) > _SAME_DENSITY:
+            raise InputError(
+                f"system.density_g_per_cm3: {config.density_g_per_cm3:g} contradicts the cell of {where}, which is "
+                f"simulated as it is and has {own:.4g}; leave it out"
+            )
+
+
+def _density(molecule: Molecule) -> float:
+    """Density of a periodic structure, g/cm³."""
+    mass = float(atomic_masses(molecule.numbers).sum())
+    return mass * AMU_PER_ANG3_IN_G_PER_CM3 / abs(float(np.linalg.det(molecule.cell)))
+
+
+def unpaired_of_copy(system: System) -> int:
+    """Unpaired electrons of one copy of a system's molecule, as few as it can have where nothing says."""
+    if system.n_molecules == 1:
+        return system.frame.unpaired_electrons
+    return unpaired_of(system.molecule)
+
+
+def unpaired_of(molecule: Molecule) -> int:
+    """Unpaired electrons of a molecule by itself: what its file says, else its radical electrons, else 0 or 1."""
+    stated = molecule.unpaired_electrons
+    unpaired = molecule.radical_electrons if stated is None else stated
+    electrons = int(molecule.numbers.sum()) - molecule.charge
+    return unpaired if (electrons - unpaired) % 2 == 0 else electrons % 2
 
 
 def repacked(system: System, *, seed: int) -> System:

@@ -7,7 +7,7 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 from al_engine.config.base import Section
 from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, is_mutable, name_from
 from al_engine.config.execution import Acceleration, ExecutionConfig
-from al_engine.config.labels import ForceCheckConfig, LabelBackend, LabelsConfig
+from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
     GATED_KINDS,
     ONE_PATH_KINDS,
@@ -19,7 +19,7 @@ from al_engine.config.model import (
 )
 from al_engine.config.sampling import AdaptiveConfig, SamplingConfig, SelectionConfig
 from al_engine.config.stop import StopConfig
-from al_engine.config.system import InitialConfig, StretchConfig, SystemConfig
+from al_engine.config.system import InitialConfig, InitialSource, StretchConfig, SystemConfig
 
 __all__ = [
     "GATED_KINDS",
@@ -28,10 +28,12 @@ __all__ = [
     "Acceleration",
     "AdaptiveConfig",
     "CampaignConfig",
+    "CellCheckConfig",
     "Dtype",
     "ExecutionConfig",
     "ForceCheckConfig",
     "InitialConfig",
+    "InitialSource",
     "LabelBackend",
     "LabelsConfig",
     "ModelConfig",

@@ -1,6 +1,6 @@
 """What every section of the config shares: strictness, and a few types."""
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,3 +13,14 @@ class Section(BaseModel):
     """A part of the config: no unknown keys, no silent conversions, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    added_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that campaigns may have begun without: in the keys of parts they count only where they are not default."""
+
+    def key_values(self) -> dict[str, Any]:
+        """The values that a part's key hashes."""
+        values = self.model_dump(mode="json")
+        for name in self.added_fields:
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                del values[name]
+        return values

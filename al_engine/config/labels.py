@@ -31,6 +31,22 @@ class ForceCheckConfig(Section):
     )
 
 
+class CellCheckConfig(Section):
+    """Whether periodic cells are large enough for GFN2-xTB, which has the Γ point alone: they are doubled to tell."""
+
+    max_height_ang: float = Field(
+        12.0,
+        ge=0.0,
+        le=100.0,
+        description=(
+            "Before a campaign begins, its cell is doubled along each axis along which its faces are no farther apart "
+            "than this; 0: never. Molecular liquids of 9 Å change by 1 to 4 meV/Å."
+        ),
+    )
+    energy_mev_per_atom: PositiveFloat = Field(10.0, description="Largest change of the energy per atom.")
+    force_mev_per_ang: PositiveFloat = Field(25.0, description="Largest change of a force component.")
+
+
 class LabelsConfig(Section):
     """Reference energies and forces: GFN2-xTB, or any ASE calculator."""
 
@@ -48,7 +64,19 @@ class LabelsConfig(Section):
         None, description="For `backend: ase`: a name ASE knows (`emt`) or `package.module:Class`."
     )
     ase_parameters: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Keyword arguments of the ASE calculator."
+        default_factory=dict,
+        description=(
+            "Keyword arguments of the ASE calculator. `profile: {command: ...}` names its program; `directory` keeps "
+            "its files, one folder per label."
+        ),
+    )
+    ase_charge_and_spin: Literal["auto", "atoms", "parameters"] = Field(
+        "auto",
+        description=(
+            "How the ASE calculator is told charge and unpaired electrons. `auto`: as is known of it, else refused; "
+            "`atoms`: it reads ASE's initial charges and magnetic moments; `parameters`: they stand in "
+            "`ase_parameters`, the same for all frames, or mean nothing to it."
+        ),
     )
     max_force_ev_per_ang: PositiveFloat = Field(
         100.0, description="A label with a larger force component is a recorded failure."
@@ -65,6 +93,10 @@ class LabelsConfig(Section):
 
     force_check: ForceCheckConfig = Field(
         default_factory=ForceCheckConfig, description="Forces against finite differences of the energies."
+    )
+
+    cell_check: CellCheckConfig = Field(
+        default_factory=CellCheckConfig, description="Whether periodic cells are large enough for GFN2-xTB."
     )
 
     @model_validator(mode="after")

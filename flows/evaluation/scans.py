@@ -16,8 +16,9 @@ from flows.display import Display
 from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
-from flows.labelling import Labels, read_labels, refuse_other_level, write_label_part
-from flows.launch import with_backend, worker_counts
+from flows.labelling import Labels, level_to_go_on_with, read_labels, write_label_part
+from flows.launch import worker_counts
+from flows.preflight import with_automatic_choices
 from flows.scoring import EVALUATION_BATCH
 from labelers.pool import LabelPool
 from labelers.registry import level_of_theory
@@ -116,6 +117,7 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
         "colliding": len(frames) - len(there),
         "labelled": len(labelled),
         "label_failures": labels.failures,
+        "label_failure_words": labels.failure_words(),
         "all": _errors([point for point in points if point is not None]),
         "ranges": _by_range([row for scan in scans for row in scan.points], options.factors),
         "bonds": [_described(scan, options.factors) for scan in scans],
@@ -130,11 +132,11 @@ def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
 
 def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
     """Labels of the frames: those of an earlier evaluation if it had the same frames, else new ones."""
-    config = with_backend(subject.ledger.config)
+    config = with_automatic_choices(subject.ledger.config)
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
     if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):
-        refuse_other_level(subject.ledger, level)
+        level = level_to_go_on_with(subject.ledger, level)
     closest, contact = config.selection.min_distance_ang, config.selection.min_contact_factor
     key = part_key(
         WHAT,
@@ -235,6 +237,7 @@ def bond_length_text(answer: dict[str, Any]) -> str:
     if answer["colliding"] or answer["label_failures"]:
         lines += [
             "",
-            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label",
+            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label"
+            + (f" ({answer['label_failure_words']})" if answer["label_failures"] else ""),
         ]
     return "\n".join([*lines, "", answer["plot"]])

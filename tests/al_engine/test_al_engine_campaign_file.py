@@ -185,8 +185,9 @@ def test_campaign_file_is_rebuilt_from_the_parts(loss, open_ledger, add_labels):
 
 
 @pytest.mark.parametrize("wrong", [b"", b"no HDF5", None])
-def test_a_damaged_campaign_file_says_that_it_may_be_deleted(wrong, open_ledger):
+def test_a_damaged_campaign_file_says_that_it_may_be_deleted(wrong, open_ledger, add_labels):
     ledger = open_ledger()
+    add_labels(ledger, None)
     path = ledger.directory / "campaign.h5"
     if wrong is None:
         h5py.File(path, "w").close()

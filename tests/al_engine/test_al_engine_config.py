@@ -367,7 +367,7 @@ def test_changed_keys_are_named_with_both_values(make_config):
         in message
     )
     assert "`model.long.cutoff_ang` was 8.0" in message
-    assert "stop and execution may change" in message
+    assert "(only stop, execution and labels.force_check may change)" in message
 
 
 def test_stop_and_execution_may_change(make_config):

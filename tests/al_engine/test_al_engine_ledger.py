@@ -24,7 +24,8 @@ def test_a_new_campaign_has_a_config_and_an_empty_campaign_file(open_ledger):
     assert {path.name for path in ledger.directory.iterdir()} == {"campaign.yaml", "campaign.h5", "parts"}
     assert (ledger.parts(), ledger.dataset(), ledger.history(), ledger.verdict()) == ([], [], [], None)
     assert ledger.dataset_digest() == dataset_digest([])
-    assert ledger.launched_config() == ledger.config
+    assert not ledger.has_begun()
+    assert ledger.launched_config() is None
     again = Ledger.open(ledger.directory)
     assert (again.directory, again.config) == (ledger.directory, ledger.config)
     with h5py.File(ledger.directory / "campaign.h5") as root:
@@ -52,8 +53,17 @@ def test_a_place_that_cannot_be_written_to(tmp_path, make_config):
             write()
 
 
-def test_a_changed_config_is_named(open_ledger, make_config):
+def test_what_has_no_part_yet_has_not_begun_and_takes_any_config(open_ledger, make_config):
     ledger = open_ledger()
+    changed = Ledger(ledger.directory, make_config(training={"members": 5}))
+    changed.begin()
+    with h5py.File(ledger.directory / "campaign.h5") as root:
+        assert json.loads(root.attrs["config_json"])["training"]["members"] == 5
+
+
+def test_a_changed_config_is_named(open_ledger, make_config, add_labels):
+    ledger = open_ledger()
+    add_labels(ledger, None)
     before = (ledger.directory / "campaign.h5").read_bytes()
     changed = Ledger(ledger.directory, make_config(training={"members": 5}))
     with pytest.raises(InputError, match=r"`training\.members` was 4 when the campaign began, now 5"):
@@ -70,8 +80,9 @@ def test_the_rules_of_stopping_may_change(open_ledger, make_config, add_labels):
     assert later.parts() == [part]
 
 
-def test_names_and_paths_of_any_language_survive(open_ledger):
+def test_names_and_paths_of_any_language_survive(open_ledger, add_labels):
     ledger = open_ledger(system={"smiles": None, "structure": "Äthanol 😀\u2028.xyz"})
+    add_labels(ledger, None)
     assert ledger.launched_config() == ledger.config
     Ledger.open(ledger.directory).begin()
 

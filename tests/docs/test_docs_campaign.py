@@ -12,7 +12,7 @@ from al_engine.config_io import parse_config
 from al_engine.ledger import Ledger
 from al_engine.selection import Fate
 from flows.display import Display
-from flows.launch import opened
+from flows.launch import Prepared, opened
 
 SMALLEST = """
 name: mine
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     ledger = Ledger(folder / "runs" / "mine", parse_config(SMALLEST, source="test"))
     ledger.write_config()
-    with opened(ledger, Display(quiet=True)) as session:
+    with opened(Prepared(ledger), Display(quiet=True)) as session:
         stages = session.campaign
         stages.initial_frames()
         for first, last in stages.initial_chunks():

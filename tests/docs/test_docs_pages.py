@@ -10,7 +10,7 @@ from docs_pages import PAGES, ROOT
 from al_engine.config import CampaignConfig
 from al_engine.config_io import differences, key_paths, load_config, validate_config
 from al_engine.presets import PRESETS, merged
-from flows.launch import preflight
+from flows.preflight import preflight
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -81,3 +81,19 @@ def test_a_picture_is_well_formed_has_a_description_and_fetches_nothing(path):
     assert {"title", "desc"} <= names
     assert not names & {"script", "image", "foreignObject"}
     assert re.findall(r"https?://[^\"]+", text) == ["http://www.w3.org/2000/svg"]
+
+
+def test_the_calculators_page_lists_what_is_known_of_charge_and_spin():
+    from labelers.ase_facts import FACTS
+
+    def row(facts):
+        if facts.charges and facts.moments:
+            return "both on ASE's atoms"
+        by_parameters = any(not quantity.is_charge for quantity in facts.given.values())
+        if facts.takes_charge and facts.takes_spin:
+            return "charge and spin" if by_parameters else "charge; spin by magnetic moments"
+        return "charge alone" if facts.takes_charge else "spin alone" if facts.takes_spin else None
+
+    rows = re.findall(r"^\| ([^|]+?) \| (`.*`) \|$", PAGES["docs/calculators.md"].text, re.MULTILINE)
+    listed = {name.split(":")[0]: what for what, names in rows for name in re.findall("`([^`]+)`", names)}
+    assert listed == {name: row(facts) for name, facts in FACTS.items() if row(facts) is not None}

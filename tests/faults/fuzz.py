@@ -26,7 +26,7 @@ from al_engine.frames import Frame, LabelledFrame
 from al_engine.parts import open_part, write_part
 from al_engine.presets import PRESETS, merged
 from al_engine.seal import SEAL_BYTES, seal_of
-from samplers.structure_files import read_frames
+from samplers.structure_files import read_structures
 
 BATCH, LIMIT_S = 20, 60
 TOKENS = (
@@ -91,7 +91,7 @@ def read_part(path: Path) -> None:
 
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "config": (load_config, ".yaml"),
-    "frames": (read_frames, ".xyz"),
+    "frames": (read_structures, ".xyz"),
     "part": (read_part, ".h5"),
     "resealed": (read_part, ".h5"),
 }

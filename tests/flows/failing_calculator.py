@@ -9,5 +9,5 @@ from tblite.ase import TBLite
 class FailingTBLite(TBLite):
     def calculate(self, atoms=None, properties=None, system_changes=None):
         if Path(os.environ["BROKEN"]).exists() and int(1e6 * abs((atoms or self.atoms).positions[0, 0])) % 2:
-            raise RuntimeError("a licence server does not answer")
+            raise RuntimeError("a licence server does not answer\n[/etc/licence]")
         super().calculate(atoms, properties or ["energy"], system_changes or ["positions"])

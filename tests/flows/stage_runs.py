@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from al_engine.config_io import parse_config
 from al_engine.ledger import Ledger
 from al_engine.protocols import silent
-from flows.launch import preflight
+from flows.preflight import preflight
 from flows.stages import Campaign
 from labelers.pool import LabelPool
 from labelers.registry import level_of_theory

@@ -27,8 +27,7 @@ FOLDERS = {
 
 
 def init(directory, **options):
-    arguments = {"structure": None, "molecules": 1, "charge": None, "unpaired_electrons": None, "preset": "quick"}
-    return init_campaign(directory, smiles="C", **{**arguments, **options})
+    return init_campaign(directory, system={"smiles": "C"}, structure=None, preset="quick", **options).config
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

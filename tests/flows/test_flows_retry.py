@@ -24,10 +24,15 @@ def test_failed_initial_labels_are_tried_again(command_line, alone):
     broken.touch()
     answer = command_line("run", "campaign.yaml", "--dir", "failed")
     assert answer.returncode == 2
-    assert "initial labels failed, most as `backend_error`" in answer.stderr
+    cause = "RuntimeError: a licence server does not answer [/etc/licence]"
+    words = f"`backend_error`: failing_calculator:FailingTBLite: {cause}"
+    assert f"initial labels failed, {words}. Once their cause is gone" in answer.stderr
+    assert f"failed ({words})" in answer.stderr  # of the first chunk, as soon as it is done
     assert "--retry-failed-labels` computes them again" in answer.stderr
-    failed = command_line.status("failed")["label_failures"]
-    assert failed > 0
+    status = command_line.status("failed")
+    assert status["label_failures"] > 0
+    assert status["label_failure_words"] == words
+    assert f"labels of the initial set failed, {words}" in " ".join(command_line("status", "failed").stdout.split())
     broken.unlink()
     assert command_line("resume", "failed").returncode == 2  # a recorded failure stays one until it is asked for
     answer = command_line("resume", "failed", "--retry-failed-labels")

@@ -15,7 +15,8 @@ from al_engine.ledger import Ledger
 from al_engine.parts import open_part, write_part
 from flows import names
 from flows.init import init_campaign
-from flows.launch import START, prepare
+from flows.input_files import START
+from flows.launch import prepare
 from flows.stages import Campaign
 from models.interop.convert_mace import convert_mace
 from models.interop.mace_file import read_mace_group

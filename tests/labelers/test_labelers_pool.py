@@ -138,6 +138,22 @@ def test_a_labeler_that_cannot_be_built_is_bad_input(faulty):
         pool.label([frame_with()], time_limit_s=10.0)
 
 
+def test_a_check_says_before_the_first_label_what_can_t_be_built(faulty):
+    with LabelPool(CONFIG, workers=1, factory=faulty) as pool:
+        pool.check(frame_with())  # a labeler that checks nothing
+        assert pool.worker_pids == []
+    with (
+        LabelPool(CONFIG, workers=1, factory=faulty.replace("create", "unbuildable")) as pool,
+        pytest.raises(InputError, match="no xtb today"),
+    ):
+        pool.check(frame_with())
+    with (
+        LabelPool(CONFIG, workers=1, factory=faulty.replace("create", "dies_at_start")) as pool,
+        pytest.raises(ResumableError, match="SIGSEGV"),
+    ):
+        pool.check(frame_with())
+
+
 def test_an_unknown_ase_calculator_is_bad_input():
     config = LabelsConfig(backend="ase", ase_calculator="no_such_code")
     with LabelPool(config, workers=1) as pool, pytest.raises(InputError, match="no_such_code"):

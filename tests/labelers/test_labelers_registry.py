@@ -113,6 +113,12 @@ def test_an_unknown_calculator_is_bad_input(name):
         create_labeler(LabelsConfig(backend="ase", ase_calculator=name))
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("ORCA", "orca"), ("espreso", "espresso"), ("FHI-aims", "aims")])
+def test_the_nearest_calculator_is_suggested(typed, meant):
+    with pytest.raises(InputError, match=f"did you mean '{meant}'"):
+        create_labeler(LabelsConfig(backend="ase", ase_calculator=typed))
+
+
 def test_parameters_a_calculator_does_not_take_are_bad_input():
     mixing = "ase.calculators.mixing:SumCalculator"
     config = LabelsConfig(backend="ase", ase_calculator=mixing, ase_parameters={"no_such_option": 1})

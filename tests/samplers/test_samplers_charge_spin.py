@@ -43,7 +43,13 @@ def test_resolved(numbers, molecules, given, implied, expected):
 @pytest.mark.parametrize(
     ("numbers", "molecules", "given", "radicals", "says"),
     [
-        (METHYL, 1, (None, None), 1, "odd number: say system.unpaired_electrons, e.g. 1"),
+        (
+            METHYL,
+            1,
+            (None, None),
+            1,
+            "odd number: say system.charge .* or system.unpaired_electrons if it is a radical, e.g. 1",
+        ),
         (WATER, 1, (1, None), 0, "9 electrons, an odd number"),
         (
             np.tile(METHYL, 2),

@@ -172,7 +172,7 @@ def trajectory(path, count):
     for index in range(count):
         atoms = base.copy()
         atoms.positions += 0.05 * rng.normal(size=(3, 3))
-        atoms.positions[0] = [index, 0, 0]  # marks the frame
+        atoms.positions += [index, 0, 0] - atoms.positions[0]  # marks the frame
         images.append(atoms)
     write(path, images, format="extxyz")
 

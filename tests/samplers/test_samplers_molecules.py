@@ -8,7 +8,7 @@ from ase.io import write
 
 from al_engine.errors import InputError
 from samplers.molecules import molecule_from_file, molecule_from_smiles
-from samplers.structure_files import read_frames
+from samplers.structure_files import read_structures
 
 
 def test_smiles_gives_atoms_bonds_charge_and_radicals():
@@ -29,6 +29,16 @@ def test_seed_decides_the_conformer():
     assert np.abs(first - other).max() > 0.1
 
 
+def test_elements_beyond_radon_are_built_too():
+    molecule = molecule_from_smiles("F[U](F)(F)(F)(F)F", seed=0)
+    lengths = np.linalg.norm(
+        molecule.positions[molecule.bonds[:, 0]] - molecule.positions[molecule.bonds[:, 1]], axis=1
+    )
+    assert len(lengths) == 6
+    assert (lengths > 1.7).all()
+    assert (lengths < 2.4).all()  # 2.00 Å in the gas
+
+
 @pytest.mark.parametrize(
     ("smiles", "says"),
     [
@@ -36,8 +46,7 @@ def test_seed_decides_the_conformer():
         ("C(C)(C)(C)(C)C", "Explicit valence for atom # 0 C, 5"),
         ("", "no atoms"),
         ("[Na+].[Cl-]", "2 parts"),
-        ("[U]", "element U; GFN2-xTB covers H to Rn"),
-        ("C*", "GFN2-xTB covers"),
+        ("C*", "has an atom with Z = 0, which is no element"),
     ],
 )
 def test_bad_smiles(smiles, says, capfd):
@@ -64,12 +73,14 @@ def test_file_round_trip_with_charge_and_bond_orders(tmp_path):
     assert read.rdkit is not None
 
 
-def test_last_frame_of_a_trajectory_is_the_structure(tmp_path):
+def test_which_frame_of_a_trajectory_is_the_structure_must_be_said(tmp_path):
     images = [ase_molecule("CH3OH") for _ in range(3)]
     images[-1].positions += 0.25
     write(tmp_path / "path.traj", images)
-    np.testing.assert_allclose(molecule_from_file(tmp_path / "path.traj").positions, images[-1].positions)
-    assert len(read_frames(tmp_path / "path.traj")) == 3
+    with pytest.raises(InputError, match=r"holds 3 structures; say which by system\.structure_frame"):
+        molecule_from_file(tmp_path / "path.traj")
+    np.testing.assert_allclose(molecule_from_file(tmp_path / "path.traj", index=-1).positions, images[-1].positions)
+    assert len(read_structures(tmp_path / "path.traj")) == 3
 
 
 def test_a_molecule_across_a_boundary_is_made_whole(tmp_path):
@@ -94,7 +105,7 @@ def test_a_molecule_across_a_boundary_is_made_whole(tmp_path):
         ("what.ever", "neither is this\n", "what.ever: ASE can't read it"),
         ("nan.xyz", "1\n\nH nan 0 0\n", "not finite"),
         ("none.xyz", "0\n\n", "none.xyz"),
-        ("uranium.xyz", "1\n\nU 0 0 0\n", "uranium.xyz contains element U"),
+        ("ghost.xyz", "2\n\nO 0 0 0\nX 0 0 2\n", "ghost.xyz, line 4: 'X' is a ghost or dummy atom"),
     ],
 )
 def test_bad_files(tmp_path, name, content, says):

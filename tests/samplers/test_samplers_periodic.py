@@ -7,7 +7,7 @@ import pytest
 from ase.cell import Cell
 from ase.geometry import find_mic
 
-from samplers.periodic import bonded_to_itself, cell_heights, made_whole, nearest_image, shortest_image
+from samplers.periodic import cell_heights, made_whole, nearest_image, shortest_image
 
 SKEWED = np.array([[5.0, 0.0, 0.0], [6.5, 3.0, 0.0], [-2.0, 7.0, 4.0]])
 PERIODICITIES = [p for p in itertools.product([True, False], repeat=3) if any(p)]
@@ -68,11 +68,3 @@ def test_whole_molecules_stay_bit_for_bit(rng):
     positions = rng.uniform(0, 1, (6, 3)) * 1.5 + [20.0, -7.0, 3.0]
     bonds = np.array([[0, 1], [1, 2], [3, 4], [4, 5]])
     np.testing.assert_array_equal(made_whole(positions, bonds, 4 * SKEWED, np.ones(3, bool)), positions)
-
-
-def test_a_chain_through_the_cell_is_bonded_to_itself():
-    cell, pbc = np.diag([3.0, 8.0, 8.0]), np.ones(3, bool)
-    positions = np.array([[0.0, 0, 0], [1.2, 0.5, 0], [4.7, 0.2, 0]])  # the last one an image of x = 1.7
-    assert not bonded_to_itself(positions, np.array([[0, 1], [1, 2]]), cell, pbc)
-    assert bonded_to_itself(positions, np.array([[0, 1], [1, 2], [2, 0]]), cell, pbc)
-    assert not bonded_to_itself(positions, np.array([[0, 1], [1, 2], [2, 0]]), cell, np.zeros(3, bool))

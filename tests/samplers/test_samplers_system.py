@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.build import molecule as ase_molecule
 from ase.geometry import get_distances
 from ase.io import write
@@ -51,6 +52,12 @@ def test_packed_molecules_do_not_overlap_and_keep_their_shape(tmp_path, smiles, 
     assert hydrogens == pytest.approx(2.0)
     one = bond_lengths(system.molecule.positions, system.molecule.bonds)
     np.testing.assert_allclose(system.bonds.lengths, np.tile(one, molecules), atol=1e-4)
+
+
+def test_every_element_has_a_contact_radius():
+    radii = contact_radii(np.arange(1, 119))
+    assert (radii >= 1.0).all()
+    assert (radii < 3.0).all()
 
 
 def test_a_cluster_is_compact(tmp_path):
@@ -125,19 +132,58 @@ def test_the_configs_charge_tells_a_files_bonds(tmp_path):
     assert neutral.molecule.charge == 0
 
 
-def test_bonds_that_fit_no_charge_say_what_to_do(tmp_path):
-    write(tmp_path / "cluster.xyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 1.9]]))
-    system = build(tmp_path, structure="cluster.xyz")
-    with pytest.raises(InputError, match=r"initial\.source: file"):
+def test_what_has_no_bond_orders_has_no_force_field(tmp_path):
+    complex_ = Atoms("PtCl2N2H6", [[0, 0, 0], [2.3, 0, 0], [0, 2.3, 0], [-2.05, 0, 0], [0, -2.05, 0], *_hydrogens()])
+    write(tmp_path / "cisplatin.xyz", complex_)
+    system = build(tmp_path, structure="cisplatin.xyz")
+    assert len(system.bonds.pairs) == 10
+    with pytest.raises(InputError, match=r"no bond orders fit .*cisplatin"):
         force_field_of(system)
 
 
-def test_a_periodic_file_keeps_its_cell_as_a_box_and_loses_it_as_a_cluster(tmp_path):
-    atoms = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[7, 8, 9], pbc=True)
-    write(tmp_path / "box.xyz", atoms)
-    box = build(tmp_path, structure="box.xyz", shape="box", density_g_per_cm3=1.0)
+def _hydrogens():
+    turns = np.radians([90, 210, 330])
+    around = np.array([[-2.4, 0.95 * np.cos(a), 0.95 * np.sin(a)] for a in turns])
+    return [*around.tolist(), *around[:, [1, 0, 2]].tolist()]
+
+
+WATER = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[7, 8, 9], pbc=True)
+
+
+def test_a_periodic_file_keeps_its_cell_as_a_box_and_loses_it_as_a_cluster_which_must_be_said(tmp_path):
+    write(tmp_path / "box.xyz", WATER)
+    box = build(tmp_path, structure="box.xyz", shape="box")
     np.testing.assert_allclose(box.frame.cell, np.diag([7, 8, 9]))
-    assert not build(tmp_path, structure="box.xyz").frame.is_periodic
+    assert not build(tmp_path, structure="box.xyz", shape="cluster").frame.is_periodic
+    with pytest.raises(InputError, match=r"box\.xyz has a periodic cell: say system\.shape: box .* or cluster"):
+        build(tmp_path, structure="box.xyz")
+
+
+@pytest.mark.parametrize(
+    ("pbc", "more", "says"),
+    [
+        ([True, True, False], {}, "periodic along a and b alone"),
+        ([True, True, False], {"shape": "box"}, "periodic along a and b alone"),
+        ([True, False, False], {"shape": "cluster"}, "periodic along a alone"),
+        ([True] * 3, {"shape": "box", "density_g_per_cm3": 1.0}, r"contradicts the cell of .* has 0\.05935"),
+        ([True] * 3, {"shape": "box", "molecules": 4}, "density_g_per_cm3: needed for a box of 4"),
+        ([False] * 3, {"shape": "box"}, "density_g_per_cm3: needed for a box of 1 .* not periodic itself"),
+    ],
+)
+def test_no_periodicity_is_made_up_or_dropped(tmp_path, pbc, more, says):
+    atoms = WATER.copy()
+    atoms.pbc = pbc
+    write(tmp_path / "box.xyz", atoms)
+    with pytest.raises(InputError, match=says):
+        build(tmp_path, structure="box.xyz", **more)
+
+
+@pytest.mark.parametrize("more", [{"shape": "cluster"}, {"shape": "box", "molecules": 2, "density_g_per_cm3": 2.0}])
+def test_a_crystal_is_neither_cut_out_nor_copied(tmp_path, more):
+    write(tmp_path / "si.xyz", bulk("Si"))
+    with pytest.raises(InputError, match="bonded to its own periodic images"):
+        build(tmp_path, structure="si.xyz", **more)
+    assert build(tmp_path, structure="si.xyz", shape="box").frame.is_periodic
 
 
 def test_repacking_moves_molecules_only(tmp_path):
