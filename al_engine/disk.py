@@ -10,6 +10,8 @@ from al_engine.errors import ResumableError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO)
 """What a system says of a disk or a network file system that fails, whatever is in the file."""
+REFUSED = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""What a system says of a path that it does not take."""
 
 
 def write_file(path: Path, content: bytes) -> None:

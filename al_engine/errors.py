@@ -1,6 +1,14 @@
 """Errors a user can act on. Everything else that escapes is a bug and keeps its traceback."""
 
+import shlex
 from enum import IntEnum
+from pathlib import Path
+
+
+def typed(path: Path) -> str:
+    """A path as it is typed in a shell: quoted where it has to be, and no option where it begins with a dash."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 class ExitStatus(IntEnum):

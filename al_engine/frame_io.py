@@ -29,6 +29,8 @@ PER_FRAME: Columns = {
 LABELS_PER_ATOM: Columns = {"forces": ((3,), "f8")}
 LABELS_PER_FRAME: Columns = {"energy": ((), "f8")}
 FRAME_HASH = "frame_hash"
+MISSING = -(2**63)
+"""What an integer reads as that `campaign.h5` links from a part that is not there; a float is NaN then."""
 
 
 def write_frames(group: h5py.Group, frames: Sequence[Frame]) -> None:
@@ -112,6 +114,8 @@ def _read(group: h5py.Group, per_atom: Columns, per_frame: Columns) -> tuple[dic
     if missing:
         raise LedgerError(f"{where} lacks {', '.join(missing)}: no frames of ours")
     arrays = {name: group[name][()] for name in columns}
+    if any((arrays[name] == MISSING).any() for name in arrays.keys() & {"numbers", "charge"}):
+        raise LedgerError(f"{where}: a part that it links is missing; `al-engine verify` names it")
     n_atoms = arrays["n_atoms"]
     if (n_atoms < 0).any():
         raise LedgerError(f"{where}/n_atoms has negative counts")

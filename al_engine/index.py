@@ -1,6 +1,9 @@
 """`campaign.h5`: links every part, one virtual data set over all labelled frames, the config, the verdict.
 
 It is made from the parts alone, and replaced as a whole: a reader sees either the old or the new one.
+
+HDF5 does not say that a file of a virtual data set is missing: it gives the fill value, which is zero unless another is
+set. Zero would pass for data, so that numbers of a missing part are NaN, or `MISSING` where they are integers.
 """
 
 import json
@@ -14,13 +17,16 @@ import numpy as np
 
 from al_engine.config import CampaignConfig
 from al_engine.errors import LedgerError
-from al_engine.frame_io import LABELS_PER_ATOM, LABELS_PER_FRAME, PER_ATOM, PER_FRAME, UNITS
+from al_engine.frame_io import LABELS_PER_ATOM, LABELS_PER_FRAME, MISSING, PER_ATOM, PER_FRAME, UNITS
 from al_engine.part import PARTS, Part
 from al_engine.parts import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, seal_state
 from al_engine.seal import SealState
 from al_engine.verdict import Verdict
 
 CAMPAIGN_FILE = "campaign.h5"
+STORED = ("n_atoms", "pbc")
+"""What `campaign.h5` holds itself. The rows of every frame follow from `n_atoms`: were it unknown for the frames of one
+part, those of all later frames would be wrong. `pbc` has no value to spare for what is missing."""
 
 
 def write_index(directory: Path, config: CampaignConfig, parts: Sequence[Part], verdict: Verdict | None) -> None:
@@ -74,23 +80,29 @@ def _write_table(group: h5py.Group, parts: Sequence[Part]) -> None:
 
 
 def _link_dataset(group: h5py.Group, parts: Sequence[Part]) -> None:
-    """One virtual data set per array, over all parts with labelled frames: nothing is copied."""
+    """One virtual data set per array, over all parts with labelled frames: nothing is copied but what is `STORED`."""
     columns = {**PER_ATOM, **PER_FRAME, **LABELS_PER_ATOM, **LABELS_PER_FRAME}
     sources: dict[str, list[h5py.VirtualSource]] = {name: [] for name in columns}
+    stored: dict[str, list[np.ndarray]] = {name: [] for name in STORED}
     for part in parts:
         with open_part(part.path) as root:
             for name in columns:
                 dataset = root["labelled"][name]
-                if len(dataset):
+                if name in STORED:
+                    stored[name].append(dataset[()])
+                elif len(dataset):
                     file_name = f"{PARTS}/{part.path.name}"
                     sources[name].append(h5py.VirtualSource(file_name, dataset.name, dataset.shape, dataset.dtype))
-    for name, (shape, dtype) in columns.items():
-        stored = np.dtype(dtype).newbyteorder("<")
-        layout = h5py.VirtualLayout((sum(s.shape[0] for s in sources[name]), *shape), stored)
-        start = 0
-        for source in sources[name]:
-            layout[start : start + source.shape[0]] = source
-            start += source.shape[0]
-        group.create_virtual_dataset(name, layout)
+    for name, (shape, kind) in columns.items():
+        dtype = np.dtype(kind).newbyteorder("<")
+        if name in STORED:
+            group[name] = np.concatenate([np.empty((0, *shape), dtype), *stored[name]])
+        else:
+            layout = h5py.VirtualLayout((sum(s.shape[0] for s in sources[name]), *shape), dtype)
+            start = 0
+            for source in sources[name]:
+                layout[start : start + source.shape[0]] = source
+                start += source.shape[0]
+            group.create_virtual_dataset(name, layout, fillvalue=np.nan if dtype.kind == "f" else MISSING)
         if name in UNITS:
             group[name].attrs["unit"] = UNITS[name]

@@ -251,6 +251,19 @@ class Ledger:
         with open_part(self.part_path(f"iter{iteration:03d}-append")) as root:
             return float(root.attrs["iteration_seconds"])
 
+    def missing_parts(self) -> list[str]:
+        """Names of the parts that `campaign.h5` links and whose files are gone.
+
+        Raises:
+            LedgerError: If `campaign.h5` is damaged.
+        """
+        path = self.directory / CAMPAIGN_FILE
+        if not path.exists():
+            return []
+        with open_index(path) as root:
+            names = [name.decode() for name in root["ledger/name"][()].tolist()]
+        return [name for name in names if not self.part_path(name).exists()]
+
     def verdict(self) -> Verdict | None:
         """Why the campaign stopped; None while it has not."""
         path = self.directory / CAMPAIGN_FILE

@@ -202,6 +202,25 @@ def seal_state(path: Path) -> SealState | None:
         return None
 
 
+def hdf5_for_reading(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading, without HDF5's lock on it.
+
+    A file of ours is never written to once it has its name, so that its readers need no lock: one that a dead process
+    has left, or a file system without locks, must not keep them from it.
+
+    Raises:
+        OSError: If it can't be opened.
+    """
+    for locking in (False, None, True, "best-effort"):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as error:
+            if "flag values don't match" not in str(error):
+                raise
+            refused = error  # this process has it open, with another word on locks: HDF5 asks for the same
+    raise refused
+
+
 @contextmanager
 def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
     """Open an HDF5 file whose attributes can be read.
@@ -215,15 +234,16 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
         ResumableError: If the disk fails.
     """
     try:
-        root = h5py.File(path, "r")
+        root = hdf5_for_reading(path)
     except FileNotFoundError:
         raise LedgerError(f"{path}: missing; restore it, or resume to compute it again") from None
     except OSError as error:
         if error.errno in BROKEN:
             raise read_error(path, OSError(error.errno, os.strerror(error.errno))) from error
         if error.errno is not None:  # the system's word, not HDF5's: the file itself may be sound
-            reason = os.strerror(error.errno)
-            raise LedgerError(f"{path}: cannot be opened ({reason}); does another program write to it?") from None
+            told = "HDF5_USE_FILE_LOCKING"  # what it says goes before what we ask for
+            fix = f"unset {told}" if "lock" in str(error) and told in os.environ else "see to it, then try again"
+            raise LedgerError(f"{path}: cannot be opened ({os.strerror(error.errno)}); {fix}") from None
         raise _damaged(path, error, fix) from None
     with root:
         try:

@@ -16,7 +16,7 @@ from al_engine.errors import AlEngineError, LedgerError
 from al_engine.index import CAMPAIGN_FILE, open_index
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.part import PART_NAME, PARTS, Part
-from al_engine.parts import UNREADABLE
+from al_engine.parts import UNREADABLE, hdf5_for_reading
 from al_engine.protocols import Progress, silent
 
 
@@ -234,7 +234,7 @@ def _link(root: h5py.File, name: str) -> str | None:
 
 
 def _frames(part: Part) -> int:
-    with h5py.File(part.path) as root:
+    with hdf5_for_reading(part.path) as root:
         return len(root["labelled/n_atoms"])
 
 

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from al_engine.cores import usable_cores
+
 
 def machine() -> str:
     """CPU, cores and memory."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return f"{names[0] if names else platform.machine()}, {cores} cores, {memory:.0f} GiB of memory"
 
 

@@ -18,6 +18,7 @@ from al_engine.window import Window
 from flows import names
 from flows.display import duration_text, number_text
 from flows.scoring import GROUPS, read_scored
+from flows.terminal import in_ascii
 
 
 def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
@@ -37,7 +38,7 @@ def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
 
 def _slug(name: str) -> str:
     """Prefect's artifact keys take lower-case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", "".join(map(in_ascii, name)).lower()).strip("-")
 
 
 def iteration_markdown(ledger: Ledger, iteration: int) -> str:

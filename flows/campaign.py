@@ -16,7 +16,6 @@ from prefect.context import TagsContext
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from rich.markup import escape
 
 from al_engine.protocols import Progress
 from al_engine.verdict import Verdict
@@ -45,7 +44,7 @@ def _run_stage(name: str, stage: Stage) -> None:
 
         summary = stage(progress)
     logger.info(summary)
-    session().display.say(f"  [green]✓[/] {name}: {escape(summary)}")
+    session().display.say("  ", ("✓", "green"), f" {name}: {summary}")
 
 
 @task(name="build and anneal", task_run_name="build and anneal", cache_policy=NO_CACHE)
@@ -169,23 +168,25 @@ def campaign_flow(campaign: str, directory: str) -> State[str]:
     runner = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=stages.workers))
     side_by_side = iteration_flow.with_options(task_runner=runner)
     with prefect.tags(f"campaign:{campaign}"):
-        display.say("[bold]initial set")
+        display.say(("initial set", "bold"))
         initial_flow(campaign)
         iteration = 0
         verdict: Verdict | None = None
         while verdict is None:
-            display.say(f"[bold]iteration {iteration}")
+            display.say((f"iteration {iteration}", "bold"))
             with prefect.tags(f"iteration:{iteration}"):
                 side_by_side(campaign, iteration)
             seconds = stages.ledger.iteration_seconds(iteration)
             record = stages.ledger.history()[iteration]
             display.say(
-                f"  [bold]iteration {iteration}[/]: acceptance {record.counts.acceptance:.2%}, test forces "
+                "  ",
+                (f"iteration {iteration}", "bold"),
+                f": acceptance {record.counts.acceptance:.2%}, test forces "
                 f"{number_text(record.test_force_mae_mev_per_ang)} meV/Å, {record.dataset_size} frames, "
-                f"{duration_text(seconds)}"
+                f"{duration_text(seconds)}",
             )
             for warning in record.warnings:
-                display.say(f"  [yellow]warning[/]: {escape(warning)}")
+                display.say("  ", ("warning", "yellow"), f": {warning}")
             iteration += 1
             verdict = stages.judge(iteration)
     get_run_logger().info("%s: %s", verdict.kind.value, verdict.evidence)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -9,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
-from al_engine.disk import BROKEN, DISK_FULL
-from al_engine.errors import AlEngineError, ExitStatus, InputError
+from al_engine.disk import BROKEN, DISK_FULL, REFUSED
+from al_engine.errors import AlEngineError, ExitStatus, InputError, typed
+from flows.terminal import in_utf8, plain_console, write_readably
 
 TYPER_INTERRUPTED = 130
 """Exit status that typer makes of a Ctrl-C."""
@@ -110,6 +111,7 @@ def init(
         int | None, typer.Option("--structure-frame", help="Which structure of a file of several; -1: the last.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="Starting point.")] = Preset.STANDARD,
+    name: Annotated[str | None, typer.Option(help="Name of the campaign; default: made from DIR's name.")] = None,
     start: Annotated[
         Path | None, typer.Option(help="Campaign or file of models to start training from; sets `model` to theirs.")
     ] = None,
@@ -131,8 +133,15 @@ def init(
     }
     with Display(quiet=as_json) as display, display.step("checking") as progress:
         made = init_campaign(
-            directory, system=system, structure=structure, preset=preset.value, start=start, progress=progress
+            directory,
+            system=system,
+            structure=structure,
+            preset=preset.value,
+            name=name,
+            start=start,
+            progress=progress,
         )
+    shown = typed(directory)
     _answer(
         {
             "campaign": made.config.name,
@@ -144,7 +153,7 @@ def init(
             [
                 *(f"note: {note}" for note in made.notes),
                 f"wrote {directory}/campaign.yaml",
-                f"next: `al-engine check {directory}`, `al-engine run {directory}`",
+                f"next: `al-engine check {shown}`, `al-engine run {shown}`",
             ]
         ),
         as_json=as_json,
@@ -256,11 +265,11 @@ def _run(prepared: Any, display: Any, limit: Any, *, retry: bool, as_json: bool)
             verdict = run_campaign(prepared, display, retry=retry)
     except KeyboardInterrupt:
         why = "the time limit is reached" if limit.reached else "interrupted"
-        _error(f"{why}; nothing finished is lost. Go on with: al-engine resume {directory}")
+        _error(f"{why}; nothing finished is lost. Go on with: al-engine resume {typed(directory)}")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     text = [
         f"{verdict.kind.value}: {verdict.evidence}",
-        f"data and models: {directory}/campaign.h5    iterations: al-engine status {directory}",
+        f"data and models: {directory}/campaign.h5    iterations: al-engine status {typed(directory)}",
         f"in Python: from models import load_committee; atoms.calc = load_committee({str(directory)!r})",
     ]
     _answer(campaign_status(directory) if as_json else {}, "\n".join(text), as_json=as_json)
@@ -270,22 +279,21 @@ def _run(prepared: Any, display: Any, limit: Any, *, retry: bool, as_json: bool)
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
     """Where a campaign stands, iteration by iteration; also while it runs."""
-    from flows.status import campaign_status, remarks, status_table
+    from flows.status import campaign_status, missing_remarks, remarks, status_table
 
     state = campaign_status(directory)
     if as_json:
         _answer(state, "", as_json=True)
         return
-    console = Console()
-    console.print(status_table(state))
-    for remark in remarks(state):
-        console.print(remark, highlight=False, markup=False)
+    plain_console().print(status_table(state))
+    lines = [*missing_remarks(state), *remarks(state)]
     if state["verdict"] is not None:
-        console.print(f"{state['verdict']}: {state['evidence']}", highlight=False, markup=False)
+        lines.append(f"{state['verdict']}: {state['evidence']}")
     elif state["state"] == "running":
-        console.print(f"last finished: {state['last_part']}", highlight=False)
+        lines.append(f"last finished: {state['last_part']}")
     else:
-        console.print(f"go on with: al-engine resume {directory}", highlight=False)
+        lines.append(f"go on with: al-engine resume {typed(directory)}")
+    plain_console(soft_wrap=True).print("\n".join(lines))
 
 
 BOND_LENGTH, STABILITY = "Options of --what bond-length", "Options of --what stability"
@@ -419,8 +427,8 @@ def ui(as_json: AsJson = False) -> None:
     from flows.server import ensure_server
 
     server = ensure_server()
-    if server.warning:
-        _error(f"warning: {server.warning}")
+    for remark in server.remarks:
+        _error(f"warning: {remark}")
     _answer({"ui": server.ui_url, "started": server.started}, server.ui_url, as_json=as_json)
 
 
@@ -429,7 +437,7 @@ def _answer(data: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def _error(text: str) -> None:
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+    plain_console(stderr=True, soft_wrap=True).print(text)
 
 
 def _terminate(signal_number: int, frame: object) -> None:
@@ -445,6 +453,8 @@ def _interrupted() -> NoReturn:
 
 def main() -> None:
     """Run the command line; every foreseen error is one message and an exit status."""
+    in_utf8()
+    write_readably()
     signal.signal(signal.SIGTERM, _terminate)
     logging.captureWarnings(capture=True)
     try:
@@ -460,11 +470,14 @@ def main() -> None:
         raise
     except BrokenPipeError:
         sys.exit(ExitStatus.DONE)
-    except OSError as error:  # a disk that failed in the middle of a file, wherever that was
-        if error.errno not in (*BROKEN, *DISK_FULL):
-            raise
-        _error(f"error: {error}. Nothing finished is lost: see to the disk, then resume")
-        sys.exit(ExitStatus.INTERRUPTED)
+    except OSError as error:
+        if error.errno in (*BROKEN, *DISK_FULL):  # a disk that failed in the middle of a file, wherever that was
+            _error(f"error: {error}. Nothing finished is lost: see to the disk, then resume")
+            sys.exit(ExitStatus.INTERRUPTED)
+        if error.errno in REFUSED and isinstance(error.filename, str | bytes):
+            _error(f"error: {os.fsdecode(error.filename)}: {error.strerror}; name another path, or change this one")
+            sys.exit(ExitStatus.BAD_INPUT)
+        raise
 
 
 if __name__ == "__main__":

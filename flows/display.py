@@ -4,9 +4,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self, TypeAlias
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,8 +20,11 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from al_engine.protocols import Progress
+from flows.terminal import plain_console
 
 LINE_INTERVAL_S = 15.0
+Piece: TypeAlias = str | tuple[str, str]
+"""Text, or text and its style."""
 
 
 class RateColumn(ProgressColumn):
@@ -56,17 +58,17 @@ class Display:
     """Shows the steps of a campaign on stderr; silent when told so."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = plain_console(stderr=True, quiet=quiet)
         self._bars = Bars(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             RateColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -80,9 +82,9 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def say(self, text: str, **style: Any) -> None:
-        """Print a line above the bars."""
-        self.console.print(text, soft_wrap=True, **style)
+    def say(self, *pieces: Piece) -> None:
+        """Print a line above the bars, of pieces of text, some with their style."""
+        self.console.print(Text.assemble(*pieces), soft_wrap=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Progress]:

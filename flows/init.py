@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, name_from
 from al_engine.config_io import validate_config
 from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
@@ -30,6 +30,7 @@ def init_campaign(
     system: Mapping[str, Any],
     structure: Path | None,
     preset: str,
+    name: str | None = None,
     start: Path | None = None,
     progress: Progress = silent,
 ) -> Made:
@@ -40,6 +41,7 @@ def init_campaign(
         system: What the `system` section says, but for `structure`; null where it is the default.
         structure: A structure file, or None.
         preset: Starting point, one of `PRESETS`.
+        name: Name of the campaign; None: made from the directory's.
         start: Campaign or file of members to start training from; the config's `model` will be theirs.
         progress: Told what is found out.
 
@@ -50,9 +52,10 @@ def init_campaign(
         raise InputError(f"{directory}: is a campaign already; edit its {CONFIG_FILE}, or name another directory")
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory}: is a file; name a directory")
+    name = name_from(directory.resolve().name) if name is None else name
     said = {key: value for key, value in system.items() if value is not None}
     named = {} if structure is None else {"structure": structure.name}
-    data = merged(PRESETS[preset], {"name": directory.resolve().name, "system": {**said, **named}})
+    data = merged(PRESETS[preset], {"name": name, "system": {**said, **named}})
     if start is not None:
         from models.start import start_config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from al_engine.config import CampaignConfig
 from al_engine.disk import disk_error
-from al_engine.errors import InputError
+from al_engine.errors import InputError, typed
 from al_engine.ledger import Ledger
 from models.member_files import copy_members, members_hash
 
@@ -79,7 +79,7 @@ def refuse_other_inputs(config: CampaignConfig, *, source: Path, directory: Path
     Raises:
         InputError: Naming the option, the file and the copy.
     """
-    go_on = f"go on with `al-engine resume {directory}`, or start a campaign in another directory"
+    go_on = f"go on with `al-engine resume {typed(directory)}`, or start a campaign in another directory"
     for option, name in _named(config).items():
         path, copy = source / name, directory / _copies(config)[option]
         if path.is_file() and copy.is_file() and _hash(path) != _hash(copy):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from al_engine.config import LabelsConfig
-from al_engine.errors import InputError
+from al_engine.errors import InputError, typed
 from al_engine.frame_io import read_frames, read_labelled, write_labelled
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.ledger import CONFIG_FILE, Ledger
@@ -158,9 +158,9 @@ def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n
     if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
         raise InputError(
             f"{labels.failures} of {len(labels.reasons)} initial labels failed, {labels.failure_words()}. Once their "
-            f"cause is gone, `al-engine resume {ledger.directory} --retry-failed-labels` computes them again; if it is "
-            f"in the config, copy {ledger.directory}/campaign.yaml beside itself, change the copy, and start over: "
-            "`al-engine run COPY --dir NEW`"
+            f"cause is gone, `al-engine resume {typed(ledger.directory)} --retry-failed-labels` computes them again; "
+            f"if it is in the config, copy {ledger.directory}/campaign.yaml beside itself, change the copy, and start "
+            "over: `al-engine run COPY --dir NEW`"
         )
 
 
@@ -207,7 +207,7 @@ def level_to_go_on_with(ledger: Ledger, level: LevelOfTheory) -> LevelOfTheory:
     changes = changes_since(stored, level, closed_shells=_are_closed_shells(ledger.label_parts(None)))
     if changes == []:
         return LevelOfTheory(**stored)
-    start_over = f"`al-engine run {ledger.directory / CONFIG_FILE} --dir NEW` starts over with the same config"
+    start_over = f"`al-engine run {typed(ledger.directory / CONFIG_FILE)} --dir NEW` starts over with the same config"
     if changes is not None:
         raise InputError(
             f"{ledger.directory}: its labels were made by an earlier version, and new ones would differ: "

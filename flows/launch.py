@@ -1,6 +1,5 @@
 """From a target on the command line to a campaign's verdict: prepare the directory, lock it, start what is needed."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from al_engine.config import CampaignConfig
 from al_engine.config_io import load_config, refuse_changes
+from al_engine.cores import usable_cores
 from al_engine.errors import InputError
 from al_engine.ledger import CONFIG_FILE, Ledger
 from al_engine.lock import campaign_lock
@@ -26,6 +26,7 @@ from flows.stages import Campaign
 from flows.workers import ComputePool
 from labelers.cache import LabelCache
 from labelers.pool import LabelPool
+from labelers.protocol import LevelOfTheory
 from labelers.registry import level_of_theory
 
 RUNS = Path("runs")
@@ -120,7 +121,7 @@ def choose_device(config: CampaignConfig) -> str:
 
 def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
     """Worker processes that compute, and that label."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     wanted = config.execution.workers
     return wanted or (1 if device == "cuda" else cores), wanted or cores
 
@@ -129,7 +130,7 @@ def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
 def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iterator[Session]:
     """Lock a campaign, check it, begin it, and start its workers; `retry`: failed labels are tried again."""
     ledger = prepared.ledger
-    with campaign_lock(ledger.directory):
+    with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
         _check(prepared, display)
         for line in retry_failed_labels(ledger) if retry else ():
             display.say(line)
@@ -143,7 +144,7 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
         with (
             ComputePool(compute_workers) as compute,
             LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
-            LabelCache(label_cache_path(ledger), level) as cache,
+            label_cache(ledger, level) as cache,
             Interrupts() as interrupts,
         ):
             if prepared.checked is not None:
@@ -170,19 +171,20 @@ def _check(prepared: Prepared, display: Display) -> None:
     if checked is None:
         level = level_of_theory(with_automatic_choices(ledger.config).labels, periodic=ledger.config.labels_boxes)
         with (
-            LabelCache(label_cache_path(ledger), level) as cache,
+            label_cache(ledger, level) as cache,
             display.step("checking") as progress,
         ):
             checked = preflight(ledger.config, base_dir=ledger.directory, cache=cache, progress=progress)
         ledger.config = checked.config
     for note in checked.notes:
-        display.say(f"[yellow]note[/]: {note}")
+        display.say(("note", "yellow"), f": {note}")
 
 
-def label_cache_path(ledger: Ledger) -> Path:
-    """Where labels are kept beside the parts: the campaign's own file, or one that it shares with others."""
+def label_cache(ledger: Ledger, level: LevelOfTheory) -> LabelCache:
+    """Where labels are kept beside the parts: in the campaign's own file, or in one that it shares with others."""
     shared = ledger.config.execution.label_cache
-    return ledger.directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    path = ledger.directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    return LabelCache(path, level, shared=shared is not None)
 
 
 def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -> Verdict:
@@ -192,10 +194,10 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
         AlEngineError: With a message for the user: wrong input, a lost worker, a full disk.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; everything finished is on disk.
     """
-    restarts, ledger = 0, prepared.ledger
+    restarts, ledger, server = 0, prepared.ledger, None
     while True:
         with opened(prepared, display, retry=retry and restarts == 0) as current:
-            server = ensure_server()
+            server = ensure_server(lost=server)
             _announce(server, ledger, display)
             from flows.runner import ServerLostError, run_flow  # imports Prefect, which reads what ensure_server set
 
@@ -206,7 +208,7 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
                 restarts += 1
                 if restarts > SERVER_RESTARTS:
                     raise
-                display.say(f"[yellow]{error}; starting it and going on")
+                display.say((f"{error}; starting it and going on", "yellow"))
                 continue
             verdict = ledger.verdict()
         if verdict is None:
@@ -216,7 +218,7 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
 
 def _announce(server: Server, ledger: Ledger, display: Display) -> None:
     started = "started, and left running for you" if server.started else "found"
-    display.say(f"campaign [bold]{ledger.config.name}[/] in {ledger.directory}")
-    display.say(f"Prefect server {started}: [bold]{server.ui_url}[/]")
-    if server.warning:
-        display.say(f"[yellow]warning[/]: {server.warning}")
+    display.say("campaign ", (ledger.config.name, "bold"), f" in {ledger.directory}")
+    display.say(f"Prefect server {started}: ", (server.ui_url, "bold"))
+    for remark in server.remarks:
+        display.say(("warning", "yellow"), f": {remark}")

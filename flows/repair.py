@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from al_engine.config_io import validate_config
+from al_engine.config import CampaignConfig
+from al_engine.config_io import load_config, validate_config
 from al_engine.disk import disk_error
 from al_engine.errors import AlEngineError
 from al_engine.frame_io import read_labelled, write_labelled
 from al_engine.frames import LabelledFrame
 from al_engine.index import CAMPAIGN_FILE, open_index
 from al_engine.ledger import CONFIG_FILE, Ledger
-from al_engine.lock import campaign_lock
+from al_engine.lock import LockKind, campaign_lock
 from al_engine.part import Part
 from al_engine.parts import open_part, write_part
 from al_engine.verdict import Verdict
@@ -34,7 +35,7 @@ def repair(directory: Path, verification: Verification) -> Iterator[str]:
         CampaignLockedError: If a process is running the campaign.
         ResumableError: If the disk is full or can't be written to.
     """
-    with campaign_lock(directory):
+    with campaign_lock(directory, _lock_kind(directory)):
         if any(f.file == CONFIG_FILE and f.problem is Problem.DAMAGED for f in verification.findings):
             yield _write_config(directory)
         ledger = Ledger.open(directory)
@@ -60,6 +61,22 @@ def repair(directory: Path, verification: Verification) -> Iterator[str]:
 _REPAIRED = (Problem.DAMAGED, Problem.REPLACED, Problem.MISSING)
 
 
+def _lock_kind(directory: Path) -> LockKind:
+    """What `execution.lock` says, in whichever of the two files it can be read."""
+    try:
+        return load_config(directory / CONFIG_FILE).execution.lock
+    except AlEngineError:
+        try:
+            return _launched_config(directory).execution.lock
+        except AlEngineError:
+            return "auto"
+
+
+def _launched_config(directory: Path) -> CampaignConfig:
+    with open_index(directory / CAMPAIGN_FILE) as root:
+        return validate_config(json.loads(str(root.attrs["config_json"])), source=CAMPAIGN_FILE)
+
+
 def _verdict(ledger: Ledger) -> Verdict | None:
     try:
         return ledger.verdict()
@@ -69,8 +86,7 @@ def _verdict(ledger: Ledger) -> Verdict | None:
 
 def _write_config(directory: Path) -> str:
     """Write `campaign.yaml` from what campaign.h5 remembers."""
-    with open_index(directory / CAMPAIGN_FILE) as root:
-        config = validate_config(json.loads(str(root.attrs["config_json"])), source=CAMPAIGN_FILE)
+    config = _launched_config(directory)
     path = directory / CONFIG_FILE
     if path.exists():
         _rename(path, path.with_name(f"{CONFIG_FILE}.damaged"))

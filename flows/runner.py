@@ -14,7 +14,8 @@ from al_engine.errors import AlEngineError, ResumableError
 from al_engine.ledger import Ledger
 from flows.campaign import campaign_flow
 from flows.context import session
-from flows.server import server_works, without_password
+from flows.loopback import without_password
+from flows.server import server_works
 from flows.watchdog import watch_for_dead_runs
 
 
@@ -53,7 +54,8 @@ def _lost(error: Exception) -> ServerLostError:
 
 
 def _run_flow(ledger: Ledger) -> None:
-    directory = str(ledger.directory.resolve())
+    # Prefect takes text alone, which a path need not be
+    directory = os.fsencode(ledger.directory.resolve()).decode("utf-8", "backslashreplace")
     watch_for_dead_runs()
     close_dead_runs(ledger.config.name, directory)
     try:
@@ -80,4 +82,4 @@ def close_dead_runs(campaign: str, directory: str) -> None:
         )
         for run_id in dead | {run.id for run in children}:
             client.set_flow_run_state(run_id, Crashed(message="its process died; a later run goes on"), force=True)
-    session().display.say("[dim]an earlier run was cut off; going on from where it stood")
+    session().display.say(("an earlier run was cut off; going on from where it stood", "dim"))

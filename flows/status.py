@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
+from al_engine.errors import typed
 from al_engine.ledger import Ledger
 from al_engine.lock import is_locked
 from al_engine.records import IterationRecord
@@ -36,6 +38,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
         "dataset_size": ledger.dataset_size(),
         "dataset_digest": ledger.dataset_digest() if has_dataset else None,
         "label_failures": ledger.label_failures(),
+        "missing_parts": ledger.missing_parts(),
         "label_fault": None if level is None else known_fault(level),
         "label_failure_words": _failure_words(ledger, history),
         "last_part": max(parts, key=lambda part: part.path.stat().st_mtime).name if parts else None,
@@ -60,7 +63,7 @@ def _state(directory: Path, *, begun: bool, finished: bool) -> str:
 
 def status_table(status: Mapping[str, Any]) -> Table:
     """The iterations as a table for the terminal; fits 80 columns."""
-    table = Table(title=f"{status['campaign']}: {status['state']}", title_justify="left", box=SIMPLE, padding=0)
+    table = Table(title=Text(f"{status['campaign']}: {status['state']}"), title_justify="left", box=SIMPLE, padding=0)
     for header in (
         "iter",
         "sampled",
@@ -89,6 +92,15 @@ def status_table(status: Mapping[str, Any]) -> Table:
     table.caption = "* force MAE in meV/Å: on new labels before training on them, and on the test set"
     table.caption_justify = "left"
     return table
+
+
+def missing_remarks(status: Mapping[str, Any]) -> list[str]:
+    """Which parts are gone, in a line; none if they are all there."""
+    gone = status["missing_parts"]
+    if not gone:
+        return []
+    those = f"parts/{gone[0]}.h5 is" if len(gone) == 1 else f"{len(gone)} parts, such as {gone[0]}, are"
+    return [f"warning: {those} missing; `al-engine verify {typed(Path(status['directory']))}` says what to do"]
 
 
 def remarks(status: Mapping[str, Any]) -> list[str]:

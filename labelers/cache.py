@@ -4,6 +4,8 @@ A campaign has one of its own, so that no label is computed twice even if its pa
 names one that campaigns share. It may be deleted at any time: the parts are the truth.
 """
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -14,10 +16,13 @@ import numpy as np
 
 from al_engine.errors import InputError, ResumableError
 from al_engine.frames import Frame, LabelledFrame
+from al_engine.lock import has_record_locks
 from labelers.protocol import LabelOutcome, LabelReason, LevelOfTheory
 
 CODE_VERSION = 1
 """Of this package's way to a label. To be raised when a label of the same level comes out otherwise."""
+PRIMARY_CODE = 0xFF
+"""The part of SQLite's error codes that says what kind of error it is."""
 PATIENCE_S = 60.0
 """How long to wait for another campaign that is writing."""
 TABLE = """
@@ -34,18 +39,26 @@ class LabelCache:
     Args:
         path: The file; made if it is not there.
         level: What the labels are.
+        shared: Whether other processes may use the file too: then its file system must have locks.
 
     Raises:
-        InputError: If the file is no cache of ours.
+        InputError: If the file is no cache of ours, or is to be shared where there are no locks.
         ResumableError: If it can't be written to.
     """
 
-    def __init__(self, path: Path, level: LevelOfTheory) -> None:
+    def __init__(self, path: Path, level: LevelOfTheory, *, shared: bool = True) -> None:
         self.path = path
         self._level = f"{CODE_VERSION}:{level.fingerprint()}"
         self._turn = threading.Lock()
+        locks = has_record_locks(path.parent)
+        if shared and not locks:
+            raise InputError(
+                f"{path}: its file system has no locks, which a label cache that campaigns share needs; name a file on "
+                "another one in `execution.label_cache`, or set that to null"
+            )
+        address = f"{path.absolute().as_uri()}?nolock={0 if locks else 1}"
         try:
-            self._database = sqlite3.connect(path, timeout=PATIENCE_S, check_same_thread=False)
+            self._database = sqlite3.connect(address, uri=True, timeout=PATIENCE_S, check_same_thread=False)
             self._database.execute(TABLE)
         except sqlite3.Error as error:
             raise self._error(error) from None
@@ -102,7 +115,11 @@ class LabelCache:
 
     def _error(self, error: sqlite3.Error) -> InputError | ResumableError:
         if isinstance(error, sqlite3.OperationalError):
-            return ResumableError(f"{self.path}: the label cache cannot be used ({error}); fix that, then resume")
+            broken = (
+                error.sqlite_errorcode or 0
+            ) & PRIMARY_CODE == sqlite3.SQLITE_IOERR  # what the system said is lost
+            reason = os.strerror(errno.EIO) if broken else error
+            return ResumableError(f"{self.path}: the label cache cannot be used ({reason}); fix that, then resume")
         return InputError(f"{self.path}: no label cache, or a damaged one ({error}); delete it: it is only a copy")
 
 

@@ -8,7 +8,6 @@ had; nothing is shared between workers that a dying one could leave locked. The 
 it hands out frames, waits, and replaces what it had to kill.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from multiprocessing.connection import wait
 from typing import Self
 
 from al_engine.config import LabelsConfig
+from al_engine.cores import usable_cores
 from al_engine.errors import InputError, ResumableError
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.protocols import Progress, silent
@@ -36,11 +36,6 @@ _LABELS_PER_WORKER = 1000
 _MAX_FAILED_STARTS = 3
 _LONGEST_WAIT_S = 1.0
 _DYING_S = 10.0
-
-
-def _n_cores() -> int:
-    """Cores this process may use, which on shared machines are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def forget(index: int, outcome: LabelOutcome) -> None:
@@ -74,7 +69,7 @@ class LabelPool:
         backend = resolve_backend(config, periodic=periodic)
         self._order = WorkerOrder(config=config.model_copy(update={"backend": backend}), factory=factory)
         self._max_force = config.max_force_ev_per_ang
-        self._n_workers = workers or _n_cores()
+        self._n_workers = workers or usable_cores()
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
         self._turn = threading.Lock()

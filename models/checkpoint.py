@@ -3,12 +3,11 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from al_engine.parts import in_memory_hdf5
+from al_engine.parts import hdf5_for_reading, in_memory_hdf5
 from al_engine.seal import SealState, check_seal
 from models.weights import TrainingHistory
 
@@ -65,7 +64,7 @@ def read_checkpoint(path: Path, *, key: str, n_weights: int, device: torch.devic
     if not path.is_file() or check_seal(path) is not SealState.WHOLE:
         return None
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5_for_reading(path) as file:
             attrs = dict(file.attrs)
             if attrs.get("schema") != SCHEMA or attrs.get("key") != key or file["weights"].shape != (n_weights,):
                 return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 
 from al_engine.errors import InputError
-from al_engine.parts import UNREADABLE, content_hash, in_memory_hdf5
+from al_engine.parts import UNREADABLE, content_hash, hdf5_for_reading, in_memory_hdf5
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def open_members(path: Path, *, iteration: int | None = None) -> Iterator[list[h
     if not file_path.is_file():
         raise InputError(f"{file_path} does not exist; give a campaign directory or a file of trained members")
     try:
-        file = h5py.File(file_path, "r")
+        file = hdf5_for_reading(file_path)
     except OSError as error:
         raise InputError(
             f"{file_path} can't be opened as HDF5 ({error}); restore it or run the campaign again"
@@ -68,17 +68,35 @@ def copy_members(source: Path, target: Path) -> None:
 
 def _campaign_members(file: h5py.File, iteration: int | None) -> list[h5py.Group]:
     """Members `/iterations/<nnn>/member<k>/member` of one iteration; all iterations have the same number of members."""
-    found = {int(name): _members(file["iterations"][name]) for name in file["iterations"] if name.isdigit()}
-    if iteration is not None:
-        return found.get(iteration, [])
-    size = max((len(members) for members in found.values()), default=0)
-    complete = [number for number, members in found.items() if len(members) == size]
-    return found[max(complete)] if complete else []
+    iterations = {int(name): group for name, group in file["iterations"].items() if name.isdigit()}
+    if iteration is None:
+        counts = {number: len(_member_names(group)) for number, group in iterations.items()}
+        size = max(counts.values(), default=0)
+        iteration = max((number for number, count in counts.items() if count == size), default=-1)
+    return _members(iterations[iteration]) if iteration in iterations else []
+
+
+def _member_names(group: h5py.Group) -> list[str]:
+    """Names of the members of a group, by number."""
+    return sorted((name for name in group if re.fullmatch(r"member\d*", name)), key=lambda name: int(name[6:] or 0))
 
 
 def _members(group: h5py.Group) -> list[h5py.Group]:
-    """Members of a group by number; a link to a part that is not there yet does not count."""
-    numbered = sorted((int(name[6:] or 0), name) for name in group if re.fullmatch(r"member\d*", name))
-    parts = [group.get(name) for _, name in numbered]
-    members = [part.get("member", part) for part in parts if isinstance(part, h5py.Group)]
-    return [member for member in members if "weights" in member]
+    """Members of a group by number.
+
+    Raises:
+        InputError: If one is a link to a file that is missing: another iteration's committee is not what was asked for.
+    """
+    members = []
+    for name in _member_names(group):
+        part = group.get(name)
+        if part is None:
+            link = group.get(name, getlink=True)
+            raise InputError(
+                f"{group.file.filename}: {getattr(link, 'filename', name)} is missing beside it; copy the whole "
+                "campaign directory, not the file alone, or see what `al-engine verify` says of it"
+            )
+        member = part.get("member", part) if isinstance(part, h5py.Group) else {}
+        if "weights" in member:
+            members.append(member)
+    return members

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from al_engine.parts import UNREADABLE, in_memory_hdf5
+from al_engine.parts import UNREADABLE, hdf5_for_reading, in_memory_hdf5
 from al_engine.seal import SealState, check_seal
 from samplers.anneal import RunState, Save
 
@@ -57,7 +56,7 @@ def _read(path: Path, *, key: str, n_atoms: int) -> dict[str, RunState]:
     if not path.is_file() or check_seal(path) is not SealState.WHOLE:
         return {}
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5_for_reading(path) as file:
             if file.attrs.get("schema") != SCHEMA or file.attrs.get("key") != key:
                 return {}
             runs = {

@@ -5,7 +5,7 @@ commented YAML from those, `config_io` reads it back, `presets` has the starting
 """
 
 from al_engine.config.base import Section
-from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, is_mutable
+from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, is_mutable, name_from
 from al_engine.config.execution import Acceleration, ExecutionConfig
 from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
@@ -47,4 +47,5 @@ __all__ = [
     "SystemConfig",
     "TrainingConfig",
     "is_mutable",
+    "name_from",
 ]

@@ -1,6 +1,7 @@
 """All sections together."""
 
 import re
+import unicodedata
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,17 +14,31 @@ from al_engine.config.sampling import SamplingConfig, SelectionConfig
 from al_engine.config.stop import StopConfig
 from al_engine.config.system import InitialConfig, SystemConfig
 
+MARKS = "._,+=@() -"
+"""What a name may have beside letters and digits: it is the name of a folder, a tag in the UI, a word in a sentence."""
+NAME = re.compile(rf"[^\W_][\w{re.escape(MARKS)}]{{0,63}}(?<! )")
 
-def _safe_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise ValueError("use 1-64 letters, digits, '.', '_' or '-', starting with a letter or digit")
+
+def _checked_name(value: str) -> str:
+    value = unicodedata.normalize("NFC", value)
+    if not NAME.fullmatch(value):
+        raise ValueError(
+            "use 1-64 letters, digits, spaces or any of '._,+=@()-', starting with a letter or digit and not ending "
+            "with a space"
+        )
     return value
+
+
+def name_from(folder: str) -> str:
+    """The name of a campaign that is made from its folder's: what a name may not have becomes a dash."""
+    text = re.sub(rf"[^\w{re.escape(MARKS)}]+", "-", unicodedata.normalize("NFC", folder))
+    return re.sub(r"^[\W_]+", "", text)[:64].rstrip(" -") or "campaign"
 
 
 class CampaignConfig(Section):
     """A campaign: everything about one force field."""
 
-    name: Annotated[str, AfterValidator(_safe_name)] = Field(description="Name of the campaign: its tag in the UI.")
+    name: Annotated[str, AfterValidator(_checked_name)] = Field(description="Name of the campaign: its tag in the UI.")
     seed: Seed = Field(0, description="Seed of all randomness.")
     system: SystemConfig = Field(description="What the force field is for.")
     initial: InitialConfig = Field(default_factory=InitialConfig, description="The initial set and the test set.")

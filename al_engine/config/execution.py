@@ -16,7 +16,7 @@ class ExecutionConfig(Section):
         "auto", description="Where models train and run; auto: a GPU if there is one."
     )
     workers: PositiveInt | None = Field(
-        None, le=1024, description="Worker processes; null: one per core (one on a GPU)."
+        None, le=1024, description="Worker processes; null: one per core that may be used (one on a GPU)."
     )
     acceleration: Acceleration = Field(
         "auto",
@@ -24,6 +24,14 @@ class ExecutionConfig(Section):
             "What makes models fast. `kernels`: C++ on a CPU, compiled for it in seconds (by g++ or clang++; if there "
             "is neither, a warning says so). `graph`: kernels, and energies and forces compiled as a whole by torch, "
             "in a minute. `auto`: kernels on a CPU, on a GPU the graph where a run is long enough. `off`: plain torch."
+        ),
+    )
+    lock: Literal["auto", "file", "none"] = Field(
+        "auto",
+        description=(
+            "What keeps a second run of the campaign out. `auto`: a lock of the file system, which ends with its "
+            "process. `file`: a file that is renewed, for file systems without locks; that of a killed run ends at "
+            "once on its own machine, after 90 s on others. `none`: nothing: never run a campaign twice at a time."
         ),
     )
     label_cache: str | None = Field(

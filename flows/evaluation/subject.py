@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from al_engine.cores import usable_cores
 from al_engine.disk import disk_error, write_file
-from al_engine.errors import CampaignLockedError, InputError
+from al_engine.errors import CampaignLockedError, InputError, typed
 from al_engine.ledger import Ledger
 from al_engine.lock import campaign_lock
 from flows import names
@@ -39,6 +40,10 @@ class Subject:
 
     def committee(self, *, evaluations: int = 0) -> "Committee":
         """Load the committee; `evaluations` are how many are planned."""
+        import torch
+
+        # torch counts the cores of the machine, not those that a container's quota pays for
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         return load_committee(self.ledger, self.iteration, self.device, evaluations=evaluations)
 
     def file(self, what: str, ending: str) -> Path:
@@ -76,7 +81,7 @@ def newest_iteration(ledger: Ledger) -> int:
     if not finished:
         raise InputError(
             f"{ledger.directory}: has no finished iteration, so there is nothing to evaluate yet; "
-            f"`al-engine run {ledger.directory}` goes on, `al-engine status {ledger.directory}` says where it stands"
+            f"`al-engine run {typed(ledger.directory)}` goes on, `al-engine status` says where it stands"
         )
     return finished if _is_complete(ledger, finished) else finished - 1
 
@@ -113,7 +118,7 @@ def opened(directory: Path, *, iteration: int | None, output: Path | None) -> It
         raise disk_error(folder, error) from error
     with ExitStack() as stack:
         try:
-            stack.enter_context(campaign_lock(folder))
+            stack.enter_context(campaign_lock(folder, ledger.config.execution.lock))
         except CampaignLockedError:
             message = f"{folder}: another `al-engine evaluate` writes there; wait for it, or name another with --output"
             raise InputError(message) from None

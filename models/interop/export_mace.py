@@ -149,7 +149,7 @@ def main() -> None:
             f"{arguments.model} holds a {type(model).__name__}, not a mace-torch model: give the file that "
             "mace_run_train writes as NAME.model, not a checkpoint or NAME_compiled.model"
         )
-    with h5py.File(arguments.output, "w") as file:
+    with h5py.File(arguments.output, "w", locking=False) as file:
         export_model(model, file)
 
 

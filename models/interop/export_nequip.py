@@ -141,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_global_state()
     model = load_saved_model(arguments.model)
-    with h5py.File(arguments.output, "w") as file:
+    with h5py.File(arguments.output, "w", locking=False) as file:
         export_model(model, file)
 
 

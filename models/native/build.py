@@ -64,7 +64,7 @@ def load_library(source: str, header: str) -> ctypes.CDLL:
     Raises:
         KernelError: If it can't be compiled or loaded.
     """
-    text = header + (Path(__file__).parent / source).read_text()
+    text = header + (Path(__file__).parent / source).read_text(encoding="utf-8")
     command = find_compiler()
     if command is None:
         raise KernelError("there is no C++ compiler; install g++ (or set CXX) to have the fast CPU kernels")
@@ -84,12 +84,13 @@ def _compile(command: str, text: str, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         source, result = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
-        source.write_text(text)
+        source.write_text(text, encoding="utf-8")
         try:
             done = subprocess.run(  # noqa: S603  # the compiler, without a shell
                 [command, *FLAGS, str(source), "-o", str(result)],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=TIME_LIMIT_S,
                 check=False,
             )
@@ -102,7 +103,7 @@ def _compile(command: str, text: str, library: Path) -> None:
 
 @cache
 def _version(command: str) -> str:
-    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     return done.stdout
 
 
@@ -110,7 +111,7 @@ def _version(command: str) -> str:
 def _machine() -> str:
     """The processor and what it can do: a cache directory may be shared by machines of several kinds."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()} {platform.node()}"
     return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))

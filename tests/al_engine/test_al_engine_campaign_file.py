@@ -1,5 +1,6 @@
 """campaign.h5: one file that links every part, rebuilt from them, and whole whenever it is read."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from al_engine.errors import ExitStatus, LedgerError, ResumableError
-from al_engine.frame_io import read_labelled
+from al_engine.frame_io import MISSING, read_labelled
 from al_engine.frames import dataset_digest
 from al_engine.ledger import Ledger
 from al_engine.verdict import Verdict, VerdictKind
@@ -89,6 +90,67 @@ def test_an_iteration_without_labels_is_part_of_the_data_set(open_ledger, add_la
     with h5py.File(ledger.directory / "campaign.h5") as root:
         assert dataset_digest(read_labelled(root["dataset"])) == ledger.dataset_digest()
         assert root["dataset/energy"].shape == (6,)
+
+
+def no_data(dataset, rows=slice(None)) -> bool:
+    """Whether a data set reads as nothing that could be data."""
+    values = dataset[()][rows]
+    return bool(np.isnan(values).all() if values.dtype.kind == "f" else (values == MISSING).all())
+
+
+def test_a_campaign_file_without_its_parts_reads_as_no_data(open_ledger, add_labels, tmp_path):
+    ledger = open_ledger()
+    for iteration in (None, 0):
+        add_labels(ledger, iteration)
+    labelled = ledger.dataset()
+    alone = tmp_path / "alone" / "campaign.h5"
+    alone.parent.mkdir()
+    shutil.copy(ledger.directory / "campaign.h5", alone)
+    with h5py.File(alone) as root:
+        data = root["dataset"]
+        assert {name for name in data if not no_data(data[name])} == {"n_atoms", "pbc"}
+        assert data["n_atoms"][()].tolist() == [len(item.frame) for item in labelled]
+        np.testing.assert_array_equal(data["pbc"], [item.frame.pbc for item in labelled])
+        with pytest.raises(LedgerError, match=r"alone/campaign\.h5:/dataset: a part that it links is missing"):
+            read_labelled(data)
+        with pytest.raises(KeyError):
+            _ = root["iterations/000/append"]
+
+
+def test_one_part_gone_leaves_the_other_frames_where_they_are(open_ledger, add_labels):
+    """The rows of every frame are counted as the page on the layout says."""
+    ledger = open_ledger()
+    parts = [add_labels(ledger, iteration) for iteration in (None, 0, 1)]
+    labelled = ledger.dataset()
+    parts[1].path.unlink()
+    with h5py.File(ledger.directory / "campaign.h5") as root:
+        data = root["dataset"]
+        ends = np.cumsum(data["n_atoms"])
+        for index, item in enumerate(labelled):
+            rows = slice(ends[index] - len(item.frame), ends[index])
+            if index in (3, 4, 5):
+                assert all(no_data(data[name], rows) for name in ("numbers", "positions", "forces"))
+                assert all(no_data(data[name], index) for name in ("energy", "cell", "charge", "unpaired_electrons"))
+            else:
+                assert data["energy"][index] == item.energy
+                np.testing.assert_array_equal(data["numbers"][rows], item.frame.numbers)
+                np.testing.assert_array_equal(data["forces"][rows], item.forces)
+    assert ledger.missing_parts() == [parts[1].name]
+
+
+def test_a_campaign_file_of_an_earlier_version_is_replaced_when_the_campaign_goes_on(open_ledger, add_labels):
+    ledger = open_ledger()
+    part = add_labels(ledger, None)
+    path = ledger.directory / "campaign.h5"
+    with h5py.File(path, "r+") as root:
+        del root["dataset/energy"]
+        layout = h5py.VirtualLayout((3,), "f8")
+        layout[:] = h5py.VirtualSource(f"parts/{part.path.name}", "/labelled/energy", (3,), "f8")
+        root["dataset"].create_virtual_dataset("energy", layout)
+    Ledger.open(ledger.directory).begin()
+    part.path.unlink()
+    with h5py.File(path) as root:
+        assert np.isnan(root["dataset/energy"][()]).all()
 
 
 def test_dataset_is_in_order_of_iterations_beyond_nine(open_ledger, add_labels):

@@ -191,7 +191,10 @@ def test_unknown_keys_are_named_with_the_nearest_right_one(unknown, meant):
 
 BAD_VALUES = [
     # override, key as the message names it, what else it says
-    ({"name": "a b"}, "`name`: got 'a b'", "letters, digits"),
+    ({"name": "a/b"}, "`name`: got 'a/b'", "letters, digits"),
+    ({"name": "a[b]"}, "`name`: got 'a[b]'", "letters, digits"),
+    ({"name": "a "}, "`name`: got 'a '", "not ending with a space"),
+    ({"name": "a\nb"}, "`name`:", "letters, digits"),
     ({"name": "../up"}, "`name`: got '../up'", "starting with a letter"),
     ({"name": "x" * 65}, "`name`: got", "1-64"),
     ({"name": 3}, "`name`: got 3", "valid string"),

@@ -1,6 +1,7 @@
 """Damage of every kind is found and named, what other parts still have is rebuilt, and the rest is computed again."""
 
 import json
+import re
 import shutil
 
 import h5py
@@ -11,6 +12,7 @@ from flow_runs import with_one_worker
 from al_engine.errors import CampaignLockedError
 from al_engine.ledger import Ledger
 from al_engine.lock import campaign_lock
+from flows.status import campaign_status, missing_remarks
 from flows.verify import verify
 
 LABELS = "initial-labels-00001-00020"
@@ -112,6 +114,25 @@ def test_damage_is_found_and_named(what, campaign):
     assert found["fix"]
     assert f"{problem}: {file} ({stage}): " in text
     assert {path: path.read_bytes() for path in campaign.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("iter000-append.h5", "parts/iter000-append.h5 is missing; "),
+        ("*.h5", r"\d+ parts, such as initial-\S+, are missing; "),
+    ],
+)
+def test_status_and_verify_name_the_parts_that_are_gone(gone, said, campaign):
+    paths = sorted((campaign / "parts").glob(gone))
+    for path in paths:
+        path.unlink()
+    state = campaign_status(campaign)
+    assert sorted(state["missing_parts"]) == [path.stem for path in paths]
+    assert re.match(rf"warning: {said}.*`al-engine verify {campaign}` says what to do", missing_remarks(state)[0])
+    answer, _ = verify(campaign, repaired=False)
+    missing = {finding["file"] for finding in answer["findings"] if finding["problem"] == "missing"}
+    assert missing == {f"parts/{path.name}" for path in paths}
 
 
 def test_a_sound_campaign_is_sound(campaign):

@@ -94,3 +94,20 @@ def test_two_processes_share_a_file(tmp_path):
         assert process.exitcode == 0
     with LabelCache(path, LEVEL) as cache:
         assert len(cache.find([frame(seed) for seed in range(60)])) == 60
+
+
+@pytest.mark.parametrize("name", ["labels.sqlite", "la bels?#%20.sqlite"])
+def test_a_file_system_without_locks_is_enough_for_a_campaigns_own_file_alone(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("labelers.cache.has_record_locks", lambda _: False)
+    with pytest.raises(InputError, match=r"its file system has no locks, .*`execution\.label_cache`"):
+        LabelCache(tmp_path / name, LEVEL)
+    with LabelCache(tmp_path / name, LEVEL, shared=False) as cache:
+        cache.keep([])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_failing_disk_is_named_in_the_systems_words(tmp_path):
+    with LabelCache(tmp_path / "labels.sqlite", LEVEL) as cache:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        assert "labels.sqlite: the label cache cannot be used (Input/output error); " in str(cache._error(error))

@@ -23,10 +23,10 @@ def campaign(tmp_path, tiny_config, tiny_model):
     with h5py.File(tmp_path / "campaign.h5", "w") as ledger:
         for iteration in range(3):
             for k in range(3):
-                name = f"iter{iteration:03d}-member{k}.h5"
-                ledger[f"iterations/{iteration:03d}/member{k}"] = h5py.ExternalLink(f"parts/{name}", "/")
                 if (iteration, k) == (2, 2):
                     continue
+                name = f"iter{iteration:03d}-member{k}.h5"
+                ledger[f"iterations/{iteration:03d}/member{k}"] = h5py.ExternalLink(f"parts/{name}", "/")
                 with h5py.File(parts / name, "w") as part:
                     write_member(
                         part.create_group("member"), TrainedMember(tiny_model(tiny_config(), seed=10 * iteration + k))
@@ -105,6 +105,13 @@ def test_latest_complete_iteration_is_loaded(campaign, random_cluster):
     assert atoms.get_potential_energy() == latest
     atoms.calc = load_committee(campaign, iteration=0, device="cpu")
     assert atoms.get_potential_energy() != latest
+
+
+def test_a_member_that_is_gone_is_named_and_no_older_committee_taken_instead(campaign):
+    (campaign / "parts" / "iter001-member1.h5").unlink()
+    with pytest.raises(InputError, match=r"campaign\.h5: parts/iter001-member1\.h5 is missing beside it"):
+        load_committee(campaign)
+    assert load_committee(campaign, iteration=0).committee.n_members == 3
 
 
 @pytest.mark.parametrize("name", ["nothing", "campaign.txt", "empty.h5"])
