@@ -115,9 +115,8 @@ class LabelCache:
 
     def _error(self, error: sqlite3.Error) -> InputError | ResumableError:
         if isinstance(error, sqlite3.OperationalError):
-            broken = (
-                error.sqlite_errorcode or 0
-            ) & PRIMARY_CODE == sqlite3.SQLITE_IOERR  # what the system said is lost
+            code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE  # what the system said is lost
+            broken = code == sqlite3.SQLITE_IOERR
             reason = os.strerror(errno.EIO) if broken else error
             return ResumableError(f"{self.path}: the label cache cannot be used ({reason}); fix that, then resume")
         return InputError(f"{self.path}: no label cache, or a damaged one ({error}); delete it: it is only a copy")

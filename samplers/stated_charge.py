@@ -15,8 +15,11 @@ from al_engine.errors import InputError
 from al_engine.frames import IntArray
 
 CHARGE_NAMES = frozenset(
-    {"charge", "total_charge", "totalcharge", "net_charge", "netcharge", "tot_charge", "system_charge", "charge_total"}
-)
+    {
+        "charge", "total_charge", "totalcharge", "net_charge", "netcharge", "tot_charge", "system_charge",
+        "charge_total", "excesscharge", "cellcharge", "scf.system.charge",
+    }
+)  # fmt: skip
 MULTIPLICITY_NAMES = frozenset(
     {"multiplicity", "mult", "spin_multiplicity", "spinmultiplicity", "spin", "total_spin", "totalspin"}
 )
@@ -77,7 +80,7 @@ def _by_name(info: Mapping[str, Any], where: str) -> dict[str, dict[str, int]]:
     """What is stated by name: for each of `NAMES`, the values by the name that the file has."""
     said: dict[str, dict[str, int]] = {what: {} for what in NAMES}
     for key, value in info.items():
-        name = str(key).strip().rstrip(":").lower().replace("-", "_").replace(" ", "_")
+        name = str(key).strip().partition(":")[0].lower().replace("-", "_").replace(" ", "_")
         what = next((what for what, names in NAMES.items() if name in names), None)
         if what is not None:
             said[what][str(key)] = _whole(key, value, where, name=what)

@@ -15,6 +15,7 @@ import numpy as np
 from al_engine.errors import InputError
 from al_engine.frames import Frame
 from samplers.file_elements import elements_of_gro, elements_of_pdb, lammps_with_elements, xyz_with_elements
+from samplers.program_charges import charge_in_text, has_charge_in_text
 from samplers.sdf_files import read_sdf
 from samplers.stated_charge import Stated, stated_charge_and_spin
 
@@ -36,13 +37,6 @@ UNRELIABLE = {
     "netcdftrajectory": "the elements of atoms",
 }
 """Formats that do not have what is needed, in words; ASE guesses it."""
-OUTPUT_CHARGES = {
-    "gaussian-out": (r"Charge\s*=\s*(-?\d+)\s+Multiplicity\s*=\s*(\d+)",),
-    "gaussian-in": (r"(?m)^\s*(-?\d+)[ ,\t]+(\d+)\s*$",),
-    "orca-output": (r"Total Charge\s+Charge\s+\.+\s+(-?\d+)", r"Multiplicity\s+Mult\s+\.+\s+(\d+)"),
-    "nwchem-out": (r"(?m)^\s*Charge\s*:\s*(-?\d+)\s*$", r"(?m)^\s*Spin multiplicity\s*:\s*(\d+)\s*$"),
-}
-"""Where input and output files of programs say charge and multiplicity: one expression for both, or one for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +90,8 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
     images = _images(path, kind, elements or {})
     if not images:
         raise InputError(f"{path} holds no structure")
-    stated = _stated_by_text(path, kind)
+    with open_text(path) as handle:
+        stated = charge_in_text(handle.read(), kind) if has_charge_in_text(kind) else {}
     return [
         _structure(atoms, f"{path}, frame {index}" if len(images) > 1 else str(path), stated)
         for index, atoms in enumerate(images)
@@ -148,11 +143,26 @@ def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
             with open_text(path) as lines:
                 text, options = lammps_with_elements(lines, kind, elements, source=str(path))
             return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind, **options))
+        if kind in ("db", "json"):
+            return _database_images(path)
         return list(ase.io.read(path, index=":"))
     except InputError:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _database_images(path: Path) -> list[Any]:
+    """Rows of an ASE database, with their key-value pairs as `atoms.info`."""
+    from ase.db import connect
+
+    images = []
+    for row in connect(path).select():
+        atoms = row.toatoms()
+        # `charge` is ASE's own sum of the column of charges, which is looked at by itself.
+        atoms.info.update({key: value for key, value in row.key_value_pairs.items() if key != "charge"})
+        images.append(atoms)
+    return images
 
 
 def _unpacked_size(path: Path) -> int | None:
@@ -184,20 +194,7 @@ def _pdb_images(path: Path, elements: Mapping[str, str]) -> list[Any]:
     return images
 
 
-def _stated_by_text(path: Path, kind: str) -> Mapping[str, int]:
-    """Charge and multiplicity that a program's input or output has, which ASE's readers leave out."""
-    if kind not in OUTPUT_CHARGES:
-        return {}
-    with open_text(path) as handle:
-        text = handle.read()
-    values: list[str] = []
-    for pattern in OUTPUT_CHARGES[kind]:
-        match = re.search(pattern, text)
-        values += match.groups() if match else ()
-    return dict(zip(("charge", "multiplicity"), map(int, values), strict=False))
-
-
-def _structure(atoms: Any, where: str, by_text: Mapping[str, int]) -> FileStructure:
+def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStructure:
     _refuse_nonsense(atoms, where)
     _refuse_what_is_not_simulated(atoms, where)
     parameters = {

@@ -24,7 +24,7 @@ from models.member_files import members_hash
 from models.weights import read_member, write_member
 
 REFERENCE = Path(__file__).parents[1] / "models" / "data" / "mace_one_layer.h5"
-OPTIONS = {"smiles": "CO", "structure": None, "molecules": 1, "charge": None, "unpaired_electrons": None}
+OPTIONS = {"system": {"smiles": "CO"}, "structure": None}
 
 
 class InThisProcess:
@@ -51,6 +51,13 @@ def committee(tmp_path):
     return path
 
 
+def begun(ledger):
+    """A campaign with its first part."""
+    ledger.begin()
+    with write_part(ledger.part_path("initial-frames"), kind="initial-frames", key="a"):
+        pass
+
+
 @pytest.fixture
 def campaign(committee, tmp_path):
     """A campaign that starts from the committee, up to its first training."""
@@ -74,7 +81,7 @@ def campaign(committee, tmp_path):
 
 
 def test_init_copies_the_models_and_takes_their_architecture(committee, tmp_path):
-    config = init_campaign(tmp_path / "new", **OPTIONS, preset="quick", start=committee)
+    config = init_campaign(tmp_path / "new", **OPTIONS, preset="quick", start=committee).config
     assert config.training.start == START
     assert (config.model.kind, config.model.long, config.model.layers) == ("mace", None, 1)
     assert members_hash(tmp_path / "new" / START) == members_hash(committee)
@@ -99,16 +106,18 @@ def test_members_start_from_the_models_and_a_changed_file_is_noticed(campaign):
 
 
 def test_a_config_file_names_models_relative_to_itself(committee, tmp_path):
-    architecture = init_campaign(tmp_path / "scratch", **OPTIONS, preset="quick", start=committee).model
+    architecture = init_campaign(tmp_path / "scratch", **OPTIONS, preset="quick", start=committee).config.model
     file = tmp_path / "mine" / "config.yaml"
     file.write_text(
         "name: x\nsystem: {smiles: CO}\nlabels: {backend: tblite}\ntraining: {start: committee.h5}\n"
         f"model: {architecture.model_dump_json()}\n"
     )
     directory = tmp_path / "runs"
-    assert prepare(file, directory).config.training.start == START
+    ledger = prepare(file, directory).ledger
+    assert ledger.config.training.start == START
     assert members_hash(directory / START) == members_hash(committee)
-    assert prepare(file, directory).config.training.start == START
+    begun(ledger)
+    assert prepare(file, directory).ledger.config.training.start == START
     with h5py.File(committee, "a") as other:
         other["member1/weights/towers.0.embedding"][0, 0] += 0.1
     with pytest.raises(InputError, match=r"training.start: .*committee.h5 holds other models"):

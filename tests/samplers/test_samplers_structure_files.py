@@ -175,7 +175,7 @@ def test_an_ion_without_a_charge_is_asked_about(tmp_path):
     ids=["ethanol", "benzene", "hydrazine", "formic acid", "methyl"],
 )
 def test_missing_hydrogens_and_radicals_are_asked_about(tmp_path, rows):
-    with pytest.raises(InputError, match="Add hydrogens that are missing.* system.unpaired_electrons"):
+    with pytest.raises(InputError, match=r"Add hydrogens that are missing.* system\.unpaired_electrons"):
         molecule_from_file(written(tmp_path, xyz(rows)))
 
 
