@@ -30,7 +30,7 @@ def initial_frames_job(*, directory: str, label_workers: int, path: str, key: st
     """Build the system and run the anneal or MD, going on from its checkpoint, or read the user's frames."""
     from flows.preflight import ReferenceMethod
     from samplers.initial import initial_frames
-    from samplers.reference_md import at_rest_by
+    from samplers.reference_geometry import at_rest_by
     from samplers.system import build_system, cluster_of
 
     start = time.perf_counter()

@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from al_engine.config import CampaignConfig, LabelsConfig
+from al_engine.config import CampaignConfig, LabelsConfig, SelectionConfig
 from al_engine.errors import InputError
 from al_engine.frames import Frame
 from al_engine.protocols import Progress, Reference, silent
@@ -23,7 +23,7 @@ from labelers.registry import level_of_theory, resolve_backend
 from labelers.screen import screen_frame
 from samplers.classical import at_rest, force_field_of
 from samplers.initial import checked_file_frames
-from samplers.reference_geometry import covalent_kinds, disagreement
+from samplers.reference_geometry import at_rest_by, covalent_kinds, disagreement
 from samplers.reference_plan import single_points
 from samplers.system import System, build_system, cluster_of, unpaired_of, unpaired_of_copy
 
@@ -66,7 +66,8 @@ def preflight(
     Raises:
         InputError: If something can't work.
     """
-    system = build_system(config.system, base_dir=base_dir, seed=derived_seed(config.seed, "system"))
+    seed = derived_seed(config.seed, "system")
+    system = build_system(config.system, base_dir=base_dir, seed=seed)
     if config.training.start is not None:
         from models.start import check_start
 
@@ -76,14 +77,8 @@ def preflight(
     cut = config.selection.cut_molecules
     labelled = system if cut is None else cluster_of(system, cut)
     level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
-    reason = screen_frame(
-        labelled.frame,
-        min_distance_ang=config.selection.min_distance_ang,
-        min_contact_factor=config.selection.min_contact_factor,
-        gfn2=level.backend != "ase",
-    )
-    if reason is not None:
-        raise InputError(f"the system ({system.molecule.source}) cannot be labelled: {reason}")
+    built = config.system.smiles is not None
+    _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
     if len(system.frame) == 1:
         raise InputError(f"{system.molecule.source} is a single atom, which has no forces to learn; take more of them")
     _refuse_charged_barostat(labelled, config)
@@ -100,10 +95,17 @@ def preflight(
     ) as reference:
         if level.backend == "ase":
             reference.check(labelled.frame)
-        else:
+        elif not built:  # what a file holds is labelled as it is; what a force field built may be mended first
             _refuse_unlabelled(typical, reference)
             _refuse_small_cell(typical, config.labels, reference)
         config, note = _with_initial_source(config, system, reference)
+        if level.backend != "ase" and config.initial.source == "reference":
+            labelled = system = at_rest_by(reference, system, config.system, seed=seed)
+        if level.backend != "ase" and built:
+            typical = typical if config.initial.source == "file" else labelled.frame
+            _refuse_unfit(labelled, config.selection, gfn2=True)
+            _refuse_unlabelled(typical, reference)
+            _refuse_small_cell(typical, config.labels, reference)
         labels = tuple(reference.made)
     return Preflight(config, system, labelled, level, (*notes, *note), labels)
 
@@ -195,6 +197,18 @@ def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | No
 
 
 # -- what would go wrong ----------------------------------------------------------------------------------------
+
+
+def _refuse_unfit(labelled: System, selection: SelectionConfig, *, gfn2: bool, distances: bool = True) -> None:
+    """Refuse a system that cannot be labelled; `distances`: also because atoms are too close."""
+    reason = screen_frame(
+        labelled.frame,
+        min_distance_ang=selection.min_distance_ang if distances else 0.0,
+        min_contact_factor=selection.min_contact_factor if distances else 0.0,
+        gfn2=gfn2,
+    )
+    if reason is not None:
+        raise InputError(f"the system ({labelled.molecule.source}) cannot be labelled: {reason}")
 
 
 def _refuse_crystals(system: System, config: CampaignConfig) -> None:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from al_engine.calibration import Calibration, ScoredFrames, calibrate, calibration_warnings
-from al_engine.frame_io import read_labelled
+from al_engine.frame_io import has_dataset, read_labelled
 from al_engine.frames import FloatArray, LabelledFrame
 from al_engine.health import CommitteeHealth, MemberForces, committee_health
 from al_engine.ledger import Ledger
@@ -38,8 +38,8 @@ def read_test(ledger: Ledger) -> Labelled:
     """The test set."""
     with open_part(ledger.part_path(names.INITIAL_DATASET)) as root:
         frames = read_labelled(root["test"])
-        stored = root["test"].get("temperature_kelvin")
-        kelvins = np.full(len(frames), np.nan) if stored is None else stored[()]
+        there = has_dataset(root["test"], "temperature_kelvin")
+        kelvins = root["test/temperature_kelvin"][()] if there else np.full(len(frames), np.nan)
     return Labelled(frames, kelvins)
 
 

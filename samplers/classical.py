@@ -7,12 +7,11 @@ import numpy as np
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray
 from samplers.mmff import typed
-from samplers.molecules import Molecule
+from samplers.molecules import Molecule, minimise
 from samplers.system import System
 from samplers.walls import SphericalWall, extent
 
 _WALL_MARGIN_ANG = 2.0
-_RELAX_ITERATIONS = 5000
 _MOST_NEIGHBOURS = 4
 """RDKit's UFF has no angles between more: two fluorine atoms of PF6- may lie on each other."""
 
@@ -84,14 +83,10 @@ def force_field_of(system: System, *, boxed: bool = False) -> str:
 def at_rest(molecule: Molecule) -> FloatArray:
     """Positions in Å, shape (n, 3), of a molecule at a minimum of MMFF94, else of UFF, that is near its own."""
     from rdkit import Chem, rdBase
-    from rdkit.Chem import rdForceFieldHelpers
 
     mol = Chem.Mol(molecule.rdkit)
     with rdBase.BlockLogs():
-        if typed(molecule) is not None:
-            rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=_RELAX_ITERATIONS)
-        else:
-            rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=_RELAX_ITERATIONS)
+        minimise(mol, mmff=typed(molecule) is not None)
     positions: FloatArray = mol.GetConformer().GetPositions()
     return positions
 

@@ -1,6 +1,7 @@
 """One molecule, or a cluster of several that is copied as a whole: from a SMILES string or from a structure file."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from samplers.valences import NOBLE_GASES
 
 _EMBED_ATTEMPTS = 20
 _EMBED_LIMIT_S = 60
+"""Time that one search for a conformer may take; a minute finds those of a few hundred atoms."""
 _LARGE = 300
 """Molecules of more atoms are embedded from random coordinates, as RDKit's guess from distances fails for them."""
 _LONGEST_BOND_FACTOR = 1.5
 """No bond in Å is so many times as long as the sum of its atoms' covalent radii; ionic crystals reach 1.3."""
-"""Time that one search for a conformer may take; a minute finds those of a few hundred atoms."""
 _RELAX_ITERATIONS = 5000
 _LONGEST_NAME = 60
 _BOHR_ANG = 0.529177
@@ -114,7 +115,7 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
             embedded = rdDistGeom.EmbedMolecule(mol, parameters)
         if embedded < 0:
             raise InputError(
-                f"RDKit finds no conformer of {name} ({len(numbers)} atoms) within {_EMBED_LIMIT_S} s; give a "
+                f"RDKit finds no conformer of {name} ({len(numbers)} atoms); give a "
                 "structure file as `system.structure` instead"
             )
         _relax(mol)
@@ -161,9 +162,22 @@ def _relax(mol: Any) -> None:
     from rdkit.Chem import rdForceFieldHelpers
 
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-        rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=_RELAX_ITERATIONS)
+        minimise(mol, mmff=True)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
-        rdForceFieldHelpers.UFFOptimizeMolecule(mol, maxIters=_RELAX_ITERATIONS)
+        minimise(mol, mmff=False)
+
+
+def minimise(mol: Any, *, mmff: bool) -> None:
+    """Move an RDKit molecule to a minimum of MMFF94 or UFF that is near its own positions.
+
+    RDKit's line search gives up with an exception where it can't improve, as on H2 at its minimum: the molecule stays
+    where it is then.
+    """
+    from rdkit.Chem import rdForceFieldHelpers
+
+    optimise = rdForceFieldHelpers.MMFFOptimizeMolecule if mmff else rdForceFieldHelpers.UFFOptimizeMolecule
+    with suppress(RuntimeError):
+        optimise(mol, maxIters=_RELAX_ITERATIONS)
 
 
 def _radicals_of(mol: Any) -> int:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, Frame, IntArray
 from al_engine.protocols import Reference
 from samplers.fragments import fragment_of_atom
 from samplers.molecules import Molecule, shortened
+from samplers.system import System, packed_system, unpaired_of_copy
 
 CALM_EV_PER_ANG = 2.0
 """Where no force is larger at the classical minimum, the two agree: ordinary organic molecules have 0.1 to 2."""
@@ -145,18 +147,21 @@ def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
     return positions
 
 
-def with_reference_geometry(molecule: Molecule, unpaired_electrons: int, reference: Reference) -> Molecule:
-    """The molecule relaxed by the reference method.
+def at_rest_by(reference: Reference, system: System, config: SystemConfig, *, seed: int) -> System:
+    """The system with its molecules relaxed by the reference method, packed anew.
 
     Raises:
-        InputError: If the reference method fails on it.
+        InputError: If the reference method fails on the molecule, or it can't be packed.
     """
-    found = relaxed(_frame(molecule, unpaired_electrons), molecule.bonds, reference)
+    molecule = system.molecule
+    found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
     if found is None:
         raise InputError(
             f"the reference method fails on {molecule.source}; check its structure, charge and unpaired electrons"
         )
-    return replace(molecule, positions=found.frame.positions)
+    return packed_system(
+        replace(molecule, positions=found.frame.positions), config, count=system.n_molecules, seed=seed
+    )
 
 
 def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:

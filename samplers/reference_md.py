@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from al_engine.config import InitialConfig, SystemConfig
+from al_engine.config import InitialConfig
 from al_engine.errors import InputError
 from al_engine.frames import FloatArray, Frame
 from al_engine.protocols import Progress, Reference, silent
@@ -18,10 +18,9 @@ from al_engine.seeds import derived_seed
 from samplers.anneal import RunState, Save, forget
 from samplers.anneal_checkpoint import AnnealCheckpoint
 from samplers.langevin import run_langevin
-from samplers.reference_geometry import with_reference_geometry
 from samplers.reference_plan import SETTLING_STRIDES, Plan, plan
 from samplers.sampled import Rows
-from samplers.system import System, packed_system, repacked, unpaired_of_copy
+from samplers.system import System, repacked
 from samplers.walls import SphericalWall, extent
 
 ROUND_STRIDES = 4
@@ -38,16 +37,6 @@ class ReferenceFrames:
     train_kelvin: FloatArray
     test: tuple[Frame, ...]
     test_kelvin: FloatArray
-
-
-def at_rest_by(reference: Reference, system: System, config: SystemConfig, *, seed: int) -> System:
-    """The system with its molecules relaxed by the reference method, packed anew.
-
-    Raises:
-        InputError: If the reference method fails on the molecule, or it can't be packed.
-    """
-    molecule = with_reference_geometry(system.molecule, unpaired_of_copy(system), reference)
-    return packed_system(molecule, config, count=system.n_molecules, seed=seed)
 
 
 def reference_frames(

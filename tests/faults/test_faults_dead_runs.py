@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from ase.build import molecule
+from ase.io import write
 from flow_runs import SMALLER, CommandLine, api
 
 FLOWS = Path(__file__).parent.parent / "flows"
@@ -18,7 +20,10 @@ A_BEAT_S = 35
 def test_a_killed_run_is_shown_as_crashed_within_two_minutes(prefect_server, tmp_path):
     name = "killed-and-left"
     labels = "labels: {backend: ase, ase_calculator: 'endless_calculator:Endless'}"
-    text = SMALLER.replace("name: smaller", f"name: {name}")
+    write(tmp_path / "frames.xyz", [molecule("CH3OH") for _ in range(32)])  # no geometry is compared before the run
+    text = SMALLER.replace("name: smaller", f"name: {name}").replace(
+        "duration_ps: 1.0", "source: file, file: frames.xyz"
+    )
     (tmp_path / "c.yaml").write_text(text.replace("labels: {backend: tblite, chunk_frames: 20}", labels))
     environment = {**prefect_server, "PYTHONPATH": os.pathsep.join([str(FLOWS), os.environ.get("PYTHONPATH", "")])}
     process = CommandLine(environment, tmp_path).start("run", "c.yaml", "--dir", "killed")

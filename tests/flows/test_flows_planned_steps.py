@@ -9,8 +9,6 @@ from flows import names
 from flows.init import init_campaign
 from flows.stages import Campaign
 
-SYSTEM = {"smiles": "CO", "structure": None, "molecules": 1, "charge": None, "unpaired_electrons": None}
-
 
 def record(iteration):
     """Below the limit, with few frames to prove it."""
@@ -19,7 +17,7 @@ def record(iteration):
 
 
 def test_what_was_sampled_stays_when_the_stop_rules_change(tmp_path):
-    init_campaign(tmp_path / "run", **SYSTEM, preset="quick", start=None)
+    init_campaign(tmp_path / "run", system={"smiles": "CO"}, structure=None, preset="quick")
     ledger = Ledger.open(tmp_path / "run")
     ledger.begin()
     campaign = Campaign(ledger, compute=None, label_pool=None, level=None, device="cpu")

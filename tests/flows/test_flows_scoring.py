@@ -141,7 +141,12 @@ def test_the_calibration_plot_is_a_picture_whatever_there_is_to_show(spoilt):
 
 
 def status_of(record):
-    return {"campaign": "x", "state": "running", "iterations": [{**record.summary(), "seconds": 5.0}]}
+    return {
+        "campaign": "x",
+        "state": "running",
+        "label_fault": None,
+        "iterations": [{**record.summary(), "seconds": 5.0}],
+    }
 
 
 def text_of(table):

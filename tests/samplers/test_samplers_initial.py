@@ -212,7 +212,7 @@ def test_clusters_from_a_trajectory_of_a_box(tmp_path, rng):
 
 def test_too_few_frames_in_the_file(tmp_path):
     trajectory(tmp_path / "mine.xyz", 10)
-    with pytest.raises(InputError, match=r"mine\.xyz has 10 frames; .* ask for 20"):
+    with pytest.raises(InputError, match=r"mine\.xyz has too few frames, 10; .* ask for 20"):
         initial(system_of("O"), base_dir=tmp_path, source="file", file="mine.xyz")
 
 

@@ -13,8 +13,8 @@ from labelers import LabelError, create_labeler
 from samplers.anneal_checkpoint import AnnealCheckpoint
 from samplers.classical import at_rest, force_field_of
 from samplers.initial import initial_frames
-from samplers.reference_geometry import covalent_kinds, disagreement, relaxed, spread_out
-from samplers.reference_md import at_rest_by, reference_frames
+from samplers.reference_geometry import at_rest_by, covalent_kinds, disagreement, relaxed, spread_out
+from samplers.reference_md import reference_frames
 from samplers.reference_plan import plan, single_points
 from samplers.system import build_system
 
