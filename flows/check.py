@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from al_engine.config import CampaignConfig
+from al_engine.errors import InputError
 from al_engine.frames import Frame, LabelledFrame
 from al_engine.protocols import Progress, silent
 from flows import names
+from flows.display import duration_text
 from flows.launch import choose_device, worker_counts
 from flows.preflight import Preflight
 from flows.workers import ComputePool
@@ -70,8 +72,6 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     Raises:
         InputError: If the system cannot be labelled.
     """
-    from al_engine.errors import InputError
-
     config, frame = checked.config, checked.labelled.frame
     device = choose_device(config)
     workers, label_workers = worker_counts(config, device)
@@ -112,6 +112,31 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         sampling_s=rounds_sample * step_s * sampling.steps,
         labelling_s=per_label * config.selection.max_labels,
     )
+
+
+def check_text(checked: Preflight, cost: Cost) -> str:
+    """What was found out of a campaign, and what it will cost, in lines for the terminal."""
+    frame, level = checked.system.frame, checked.level
+    cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
+    initial = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
+    iteration = (
+        f"an iteration about {duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, sampling "
+        f"{duration_text(cost.sampling_s)}, labels at most {duration_text(cost.labelling_s)}), at most "
+        f"{checked.config.stop.max_iterations} of them"
+    )
+    system = (
+        f"{frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
+        f"{frame.unpaired_electrons} unpaired electrons"
+    )
+    lines = [
+        *(f"note: {note}" for note in checked.notes),
+        f"system: {system}",
+        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each{cut}",
+        f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
+        (initial if cost.initial_frames_s else "")
+        + f"initial labels about {duration_text(cost.initial_labels_s)}; {iteration}",
+    ]
+    return "\n".join(lines)
 
 
 def trial_job(

@@ -177,8 +177,8 @@ def _pairs(text: str | None) -> dict[str, str] | None:
 @app.command()
 def check(target: Target, as_json: AsJson = False) -> None:
     """Validate, look at the machine, say what the campaign will cost; changes nothing."""
-    from flows.check import measure_cost
-    from flows.display import Display, duration_text
+    from flows.check import check_text, measure_cost
+    from flows.display import Display
     from flows.launch import load_target
     from flows.preflight import preflight
 
@@ -188,35 +188,15 @@ def check(target: Target, as_json: AsJson = False) -> None:
             checked = preflight(config, base_dir=base_dir, progress=progress)
         with display.step("measuring") as progress:
             cost = measure_cost(checked, progress)
-    frame, level = checked.system.frame, checked.level
-    cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
-    reference_md = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
-    initial = reference_md if cost.initial_frames_s else ""
-    text = [
-        f"{target} is valid",
-        *(f"note: {note}" for note in checked.notes),
-        (
-            f"system: {frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
-            f"{frame.unpaired_electrons} unpaired electrons"
-        ),
-        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each{cut}",
-        f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
-        (
-            f"{initial}initial labels about {duration_text(cost.initial_labels_s)}; an iteration about "
-            f"{duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, sampling "
-            f"{duration_text(cost.sampling_s)}, labels at most {duration_text(cost.labelling_s)}), "
-            f"at most {config.stop.max_iterations} of them"
-        ),
-    ]
     answer = {
         "target": str(target),
         "campaign": config.name,
-        "level_of_theory": level.to_dict(),
+        "level_of_theory": checked.level.to_dict(),
         "initial_source": checked.config.initial.source,
         "notes": list(checked.notes),
         **cost.to_dict(),
     }
-    _answer(answer, "\n".join(text), as_json=as_json)
+    _answer(answer, f"{target} is valid\n{check_text(checked, cost)}", as_json=as_json)
 
 
 @app.command()

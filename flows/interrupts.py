@@ -1,17 +1,38 @@
 """Ctrl-C and SIGTERM that are never lost: Prefect drops some while it winds up a run, and stumbles over others.
 
 It also puts a SIGTERM handler of its own around every flow. So it is not a handler that remembers them here, but what
-CPython writes for every signal that has any.
+CPython writes for every signal that has any. While Prefect is imported, they wait.
 """
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _MOST_BYTES = 65536  # a pipe holds no more
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM take effect when the block ends, for imports; to be entered by the main thread.
+
+    Prefect's import takes seconds. Pydantic, which builds its models then, makes an error of its own of an interrupt.
+    """
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in INTERRUPTS}
+    heeded = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in heeded:
+        signal.signal(number, lambda seen, _: arrived.append(seen))
+    try:
+        yield
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+    if arrived:
+        signal.raise_signal(arrived[0])
 
 
 class Interrupts:

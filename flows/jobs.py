@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def initial_frames_job(*, directory: str, label_workers: int, path: str, key: str, progress: Progress) -> None:
     """Build the system and run the anneal or MD, going on from its checkpoint, or read the user's frames."""
-    from flows.preflight import ReferenceMethod
+    from labelers.reference import ReferenceMethod
     from samplers.initial import initial_frames
     from samplers.reference_geometry import at_rest_by
     from samplers.system import build_system, cluster_of

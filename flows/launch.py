@@ -18,7 +18,7 @@ from flows import names
 from flows.context import Session, in_session
 from flows.display import Display
 from flows.input_files import copy_inputs, refuse_other_inputs, with_inputs_inside
-from flows.interrupts import Interrupts
+from flows.interrupts import Interrupts, interrupts_wait
 from flows.preflight import Preflight, preflight, with_automatic_choices
 from flows.retry import retry_failed_labels
 from flows.server import Server, ensure_server, kept_alive
@@ -199,7 +199,8 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
         with opened(prepared, display, retry=retry and restarts == 0) as current:
             server = ensure_server(lost=server)
             _announce(server, ledger, display)
-            from flows.runner import ServerLostError, run_flow  # imports Prefect, which reads what ensure_server set
+            with interrupts_wait():  # this imports Prefect, which reads what ensure_server has set
+                from flows.runner import ServerLostError, run_flow
 
             try:
                 with in_session(current), display, kept_alive(server, display.say):

@@ -3,12 +3,8 @@
 `init`, `check` and the first `run` all come through here, so that they refuse the same inputs with the same words.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
-
-import numpy as np
 
 from al_engine.config import CampaignConfig, LabelsConfig, SelectionConfig
 from al_engine.errors import InputError
@@ -17,8 +13,8 @@ from al_engine.protocols import Progress, Reference, silent
 from al_engine.seeds import derived_seed
 from labelers.cache import LabelCache
 from labelers.cell_check import changes_when_doubled, too_small
-from labelers.pool import LabelPool
 from labelers.protocol import LabelOutcome, LevelOfTheory
+from labelers.reference import ReferenceMethod
 from labelers.registry import level_of_theory, resolve_backend
 from labelers.screen import screen_frame
 from samplers.classical import at_rest, force_field_of
@@ -108,71 +104,6 @@ def preflight(
             _refuse_small_cell(typical, config.labels, reference)
         labels = tuple(reference.made)
     return Preflight(config, system, labelled, level, (*notes, *note), labels)
-
-
-class ReferenceMethod:
-    """The labels' method as a function of frames (`al_engine.protocols.Reference`); a context manager.
-
-    Args:
-        config: Settings of the labels.
-        periodic: Whether the frames are periodic.
-        workers: Processes; None: one per core.
-        cache: Labels that are there already, or None; new ones are kept in it.
-        remember: Whether what was labelled is kept in `made`.
-        progress: Told how many labels were made.
-
-    Attributes:
-        made: What was labelled, if it is remembered.
-        failure: Why the last frame without a label has none, in words.
-    """
-
-    def __init__(
-        self,
-        config: LabelsConfig,
-        *,
-        periodic: bool,
-        workers: int | None = None,
-        cache: LabelCache | None = None,
-        remember: bool = False,
-        progress: Progress = silent,
-    ) -> None:
-        self._pool = LabelPool(config, periodic=periodic, workers=workers)
-        self._limit_s, self._cache, self._progress = config.time_limit_s, cache, progress
-        self._remember, self._count = remember, 0
-        self.made: list[LabelOutcome] = []
-        self.failure = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.close()
-
-    def check(self, frame: Frame) -> None:
-        """Let a worker look at the labeler and a frame without labelling it: what a user's calculator takes.
-
-        Raises:
-            InputError: If the labeler can't be built, or can't label such frames.
-        """
-        self._pool.check(frame)
-
-    def __call__(self, frames: Sequence[Frame]) -> list[tuple[float, np.ndarray] | None]:
-        """Energy in eV and forces in eV/Å, shape (N, 3), of each frame, or None."""
-        found = {} if self._cache is None else self._cache.find(frames)
-        missing = [index for index in range(len(frames)) if index not in found]
-        new = self._pool.label([frames[index] for index in missing], time_limit_s=self._limit_s)
-        if self._cache is not None:
-            self._cache.keep(new)
-        if self._remember:
-            self.made += new
-        self._count += len(new)
-        self._progress(self._count, 0, "labels")
-        found |= dict(zip(missing, new, strict=True))
-        failed = [outcome for outcome in found.values() if outcome.labelled is None]
-        if failed:
-            self.failure = f"{failed[-1].reason.value}: {failed[-1].message}"
-        labels = [found[index].labelled for index in range(len(frames))]
-        return [None if label is None else (label.energy, label.forces) for label in labels]
 
 
 def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | None = None) -> CampaignConfig:

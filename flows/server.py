@@ -17,6 +17,7 @@ import httpx
 
 from al_engine.errors import InputError, ResumableError
 from al_engine.lock import has_record_locks
+from flows.interrupts import interrupts_wait
 from flows.loopback import (
     HOST,
     client_of,
@@ -95,11 +96,11 @@ def ensure_server(lost: Server | None = None) -> Server:
         os.environ.setdefault(name, value)
     if lost is not None:
         return _server_again(lost)
+    with interrupts_wait():
+        from prefect.context import refresh_global_settings_context
     named = _named_server()
     server = _server_at(named) if named else _local_server()
     os.environ["PREFECT_API_URL"] = server.api_url
-    from prefect.context import refresh_global_settings_context
-
     refresh_global_settings_context()
     return server
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.interrupts import INTERRUPTS, Interrupts
+from flows.interrupts import INTERRUPTS, Interrupts, interrupts_wait
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,22 @@ def test_a_dropped_interrupt_is_raised_at_every_check(number):
                 interrupts.check()
 
 
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_an_interrupt_during_an_import_takes_effect_after_it(number):
+    signal.signal(number, signal.default_int_handler)
+    done = []
+
+    def imported():
+        with interrupts_wait():
+            os.kill(os.getpid(), number)
+            done.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        imported()
+    assert done == [number]
+    assert signal.getsignal(number) is signal.default_int_handler
+
+
 def test_other_signals_are_no_interrupts():
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     with Interrupts() as interrupts:
@@ -43,7 +59,7 @@ def test_other_signals_are_no_interrupts():
 
 def test_background_jobs_still_ignore_it():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, interrupts_wait():
         os.kill(os.getpid(), signal.SIGINT)
         interrupts.check()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
