@@ -96,11 +96,12 @@ def ensure_server(lost: Server | None = None) -> Server:
         os.environ.setdefault(name, value)
     if lost is not None:
         return _server_again(lost)
-    with interrupts_wait():
-        from prefect.context import refresh_global_settings_context
     named = _named_server()
     server = _server_at(named) if named else _local_server()
     os.environ["PREFECT_API_URL"] = server.api_url
+    with interrupts_wait():
+        from prefect.context import refresh_global_settings_context
+
     refresh_global_settings_context()
     return server
 
@@ -155,8 +156,8 @@ def _named_server() -> str:
 
 def _settings() -> Any:
     """Prefect's settings: from the environment, its profile, and the files that it reads beside them."""
-    from prefect.settings import get_current_settings
-
+    with interrupts_wait():
+        from prefect.settings import get_current_settings
     return get_current_settings()
 
 
@@ -297,6 +298,16 @@ def _exposed(listening: str, port: int) -> tuple[str, ...]:
     return (remark,)
 
 
+def _refuse_home_without_locks(home: Path) -> None:
+    """Refuse to start a server whose database could not be locked, in seconds and not when it gives up."""
+    url = _settings().server.database.connection_url
+    if (url is None or url.get_secret_value().startswith("sqlite")) and not has_record_locks(home):
+        raise ResumableError(
+            f"the Prefect server was not started: the file system of {home} has no locks, which its database needs; "
+            "set PREFECT_HOME to a folder elsewhere"
+        )
+
+
 def _start(listening: str, port: int, *, named: bool = False) -> Server:
     """Start a server and wait until it answers.
 
@@ -312,6 +323,7 @@ def _start(listening: str, port: int, *, named: bool = False) -> Server:
     environment = {**os.environ, **TEXT_SETTINGS, "PREFECT_API_URL": api_url, "PREFECT_SERVER_API_PORT": str(port)}
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_home_without_locks(home)
         with log.open("ab") as output:
             # A session of its own: neither Ctrl-C nor a kill of the campaign's process group ends it.
             process = subprocess.Popen(  # noqa: S603 (our own interpreter)
@@ -335,9 +347,4 @@ def _start(listening: str, port: int, *, named: bool = False) -> Server:
                 raise _PortTakenError
             break
         time.sleep(0.25)
-    told = f"its log {log} says why"
-    if not has_record_locks(home):
-        told = (
-            f"the file system of {home} has no locks, which its database needs: set PREFECT_HOME to a folder elsewhere"
-        )
-    raise ResumableError(f"the Prefect server did not start on port {port}; {told}")
+    raise ResumableError(f"the Prefect server did not start on port {port}; its log {log} says why")

@@ -52,7 +52,8 @@ def test_reading_works_and_running_says_what_to_set(name, finished, campaign, wi
     assert commands.status(campaign)["state"] == "finished"
     answer = commands("verify", campaign)
     assert answer.returncode == 0, answer.stderr
-    for verb, *options in (["resume"], ["run"], ["evaluate", "--what", "errors"]):
+    verbs = (["resume"], ["run"], ["evaluate", "--what", "errors"])  # the other numbers fail at the same calls
+    for verb, *options in verbs if name == "ENOLCK" else verbs[:1]:
         answer = commands(verb, campaign, *options)
         assert answer.returncode == 2, answer.stderr
         assert re.match(
@@ -60,7 +61,7 @@ def test_reading_works_and_running_says_what_to_set(name, finished, campaign, wi
         )
         assert "set `execution.lock: file` in the config" in answer.stderr
     set_lock(campaign / "campaign.yaml", "file")
-    if name == "ENOLCK":  # to its end; the others fail at the same calls
+    if name == "ENOLCK":
         answer = commands("resume", campaign)
         assert answer.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED), answer.stderr
         (campaign / "campaign.yaml").write_text("{")  # the lock is known from campaign.h5

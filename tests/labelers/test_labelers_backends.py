@@ -155,7 +155,7 @@ def test_periodic_forces_are_minus_the_energy_gradient(diamond):
     tight = labeler("tblite", accuracy=0.01)
     _, forces = tight.label(diamond)
     assert np.abs(forces).max() > 0.5
-    for atom, axis in [(0, 0), (1, 1), (1, 2)]:
+    for atom, axis in [(0, 0), (1, 2)]:
         assert forces[atom, axis] == pytest.approx(
             central_difference(tight.label, diamond, atom, axis, step=2e-3), abs=5e-4
         )
