@@ -6,6 +6,7 @@ CPython writes for every signal that has any. While Prefect is imported, they wa
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -17,10 +18,13 @@ _MOST_BYTES = 65536  # a pipe holds no more
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect when the block ends, for imports; to be entered by the main thread.
+    """Let Ctrl-C and SIGTERM take effect when the block ends, for imports; other threads are never interrupted by them.
 
     Prefect's import takes seconds. Pydantic, which builds its models then, makes an error of its own of an interrupt.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     arrived: list[int] = []
     before = {number: signal.getsignal(number) for number in INTERRUPTS}
     heeded = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,3 +73,14 @@ def test_an_interrupt_that_prefect_stumbles_over_is_known(prefect_server):
         [sys.executable, script], env=prefect_server, capture_output=True, text=True, timeout=120, check=False
     )
     assert answer.stdout.splitlines() == ["SIGTERM: ValueError, known", "SIGINT: ValueError, known"], answer.stderr
+
+
+def test_a_thread_that_is_not_the_main_one_imports_without_touching_signals():
+    before = [signal.getsignal(number) for number in INTERRUPTS]
+
+    def handlers_within():
+        with interrupts_wait():
+            return [signal.getsignal(number) for number in INTERRUPTS]
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(handlers_within).result() == before
