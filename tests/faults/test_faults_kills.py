@@ -7,7 +7,7 @@ import pytest
 from flow_runs import CommandLine
 from kills import WAYS, Trial, compare, strike_all
 
-BLOWS = 20
+BLOWS = 12
 SEED = 20
 
 

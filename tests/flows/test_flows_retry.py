@@ -9,6 +9,7 @@ from kills import CAMPAIGN
 
 HERE = Path(__file__).parent
 CONFIG = CAMPAIGN.replace("counting_calculator:CountingTBLite", "failing_calculator:FailingTBLite")
+CONFIG += "execution: {workers: 1}\n"
 
 
 @pytest.fixture
