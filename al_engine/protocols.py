@@ -7,7 +7,7 @@ for MS-MACE, float64, on the committee's device), so that nothing leaves the dev
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
-from al_engine.frames import FloatArray, Frame
+from al_engine.structures.frames import FloatArray, Frame
 
 Array = TypeVar("Array")
 

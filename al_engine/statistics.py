@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from al_engine.frames import BoolArray, FloatArray
+from al_engine.structures.frames import BoolArray, FloatArray
 
 WINDOW = 5.0  # Sokal's self-consistent window: sum until the lag exceeds five correlation times
 MOST_FRAMES = 2**40  # nobody samples more

@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 from al_engine.config import ModelConfig
-from al_engine.frames import Frame
+from al_engine.structures.frames import Frame
 from contestants.structures import Structure
 from lineup import gated, read_model, single_scale
-from models.gated import GatedLayer
-from models.geometry import path_configs
-from models.graph import AtomBatch, neighbour_graph
-from models.interaction import InteractionLayer
-from models.linear import DegreeLinear, SpeciesLinear
-from models.message import PathMessage
+from models.graph.graph import AtomBatch, neighbour_graph
+from models.layers.gated import GatedLayer
+from models.layers.geometry import path_configs
+from models.layers.interaction import InteractionLayer
+from models.layers.linear import DegreeLinear, SpeciesLinear
+from models.layers.message import PathMessage
+from models.layers.product import ProductBasis
 from models.ms_mace import MSMACE, ModelConstants
 from models.native.product import terms_and_coefficients
-from models.product import ProductBasis
 from systems import benchmark_structures
 from tables import number, table
 

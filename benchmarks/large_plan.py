@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from al_engine.frames import Frame
+from al_engine.structures.frames import Frame
 from command import HERE, RESULTS
 from contestants.counting import count_operations
 from large import as_frame, benchmark_model, predict_whole, repeated
 from lineup import read_model
-from models.chunked import LARGEST_DOMAIN, DomainPlan, evaluate_chunked, plan_domains
-from models.domains import DomainDecomposition
+from models.graph.domains import DomainDecomposition
+from models.inference.chunked import LARGEST_DOMAIN, DomainPlan, evaluate_chunked, plan_domains
 from models.ms_mace import MSMACE
 from systems import benchmark_structures
 from tables import table

@@ -21,20 +21,20 @@ from typing import Any
 
 import numpy as np
 
+from al_engine.campaign import names
+from al_engine.campaign.labels import LabelReason
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part import Part
 from al_engine.config import CampaignConfig
-from al_engine.config_io import validate_config
-from al_engine.frame_io import write_frames, write_labelled
-from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
-from al_engine.part import Part
-from al_engine.parts import write_part
-from al_engine.presets import PRESETS, merged
-from al_engine.records import IterationRecord, TemperatureRecord
-from al_engine.selection import Fate, count
-from al_engine.streamed import append_rows, growing
-from flows import names
-from flows.labelling import chunks
-from labelers.protocol import LabelReason
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import validate_config
+from al_engine.files.frames_hdf5 import write_frames, write_labelled
+from al_engine.files.hdf5 import append_rows, growing
+from al_engine.files.part_file import write_part
+from al_engine.selection.fates import Fate, count
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.verdict.records import IterationRecord, TemperatureRecord
+from flows.stages.labelling import chunks
 from machine import circumstances, versions
 from tables import ledger_table
 
@@ -161,11 +161,11 @@ def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, fa
 def operate(directory: Path, operation: str) -> None:
     """One operation, in a process of its own."""
     if operation == "status":
-        from flows.status import campaign_status
+        from flows.pages.status import campaign_status
 
         campaign_status(directory)
     elif operation == "verify":
-        from flows.verify import verify
+        from al_engine.campaign.audit.verify import verify
 
         answer, text = verify(directory, repaired=False)
         if not answer["sound"]:

@@ -21,22 +21,22 @@ from typing import Any, cast
 
 import numpy as np
 
-import al_engine.parts
-import al_engine.streamed
-import labelers.chunk
-import models.training
-from al_engine.config_io import load_config
-from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
-from al_engine.presets import merged
-from flows.preflight import with_automatic_choices
-from flows.stages import Campaign
-from flows.workers import ComputePool
+import al_engine.files.hdf5
+import al_engine.files.part_file
+import labelers.pool.chunk
+import models.training.training
+from al_engine.campaign.ledger import Ledger
+from al_engine.config.presets import merged
+from al_engine.config.reader import load_config
+from al_engine.structures.frames import Frame, LabelledFrame
+from flows.compute.local import ComputePool
+from flows.session.preflight import with_automatic_choices
+from flows.stages.campaign import Campaign
 from labelers import create_labeler
-from labelers.cache import LabelCache
-from labelers.journal import LabelJournal
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
+from labelers.backends.registry import level_of_theory
+from labelers.pool.cache import LabelCache
+from labelers.pool.journal import LabelJournal
+from labelers.pool.pool import LabelPool
 from machine import circumstances, versions
 from tables import overhead_table
 from trials.runs import InThisProcess
@@ -50,22 +50,26 @@ QUICK: Mapping[str, Any] = {
 LABELS = 100
 """Labels that are computed with and without a worker process."""
 GUARDS: Mapping[str, Sequence[tuple[Any, str]]] = {
-    "seals": [(al_engine.parts, "seal_of"), (al_engine.parts, "check_seal"), (al_engine.streamed, "seal_file")],
+    "seals": [
+        (al_engine.files.part_file, "seal_of"),
+        (al_engine.files.part_file, "check_seal"),
+        (al_engine.files.hdf5, "seal_file"),
+    ],
     "content hashes": [
-        (al_engine.parts, "content_hash"),
+        (al_engine.files.part_file, "content_hash"),
         (Frame, "content_hash"),
         (LabelledFrame, "content_hash"),
     ],
     "flushes to disk": [(os, "fsync")],
     "index": [(Ledger, "write_index")],
-    "checkpoints": [(models.training, "write_checkpoint")],
+    "checkpoints": [(models.training.training, "write_checkpoint")],
     "journal and cache of labels": [
         (LabelJournal, "__init__"),
         (LabelJournal, "record"),
         (LabelCache, "find"),
         (LabelCache, "keep"),
     ],
-    "gate": [(labelers.chunk, "screen_frame")],
+    "gate": [(labelers.pool.chunk, "screen_frame")],
 }
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from al_engine.config import SystemConfig
-from al_engine.frames import FloatArray, Frame
 from al_engine.seeds import derived_seed
+from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.frames import FloatArray, Frame
 from contestants.structures import Structure
-from samplers.crop import nearest_molecules
-from samplers.system import System, boxed, build_system
+from samplers.building.system import System, boxed, build_system
 
 C12F27N = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)N(C(F)(F)C(F)(F)C(F)(F)C(F)(F)F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
 NC3F9 = "FC(F)(F)N(C(F)(F)F)C(F)(F)F"

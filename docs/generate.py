@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 (a script, not a package)
-"""Write docs/config.md, the reference of every config option, from `al_engine.config` and `al_engine.presets` alone.
+"""Write docs/config.md, the reference of every config option, from `al_engine.config` alone.
 
 Types and ranges are those of pydantic's JSON schema, defaults those of the models: what validates a config is what
 documents it.
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from al_engine.config import MUTABLE_SECTIONS, CampaignConfig
-from al_engine.presets import PRESETS
+from al_engine.config.presets import PRESETS
 
 OUTPUT = Path(__file__).with_name("config.md")
 BOUNDS = (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤"))

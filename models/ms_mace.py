@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from al_engine.config import ModelConfig
-from models.geometry import EdgeFeatures, PathGeometry, path_configs
-from models.graph import NeighbourGraph, NodeSpecies, narrow
-from models.parameters import Initializer, Modules
-from models.repulsion import ZBLRepulsion
-from models.tower import Tower
+from models.graph.graph import NeighbourGraph, NodeSpecies, narrow
+from models.layers.geometry import EdgeFeatures, PathGeometry, path_configs
+from models.layers.parameters import Initializer, Modules
+from models.layers.repulsion import ZBLRepulsion
+from models.layers.tower import Tower
 
 
 @dataclass(frozen=True, slots=True)

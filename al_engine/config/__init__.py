@@ -1,7 +1,7 @@
 """The campaign config: one typed tree, the single source of defaults, validation and documentation.
 
-Every field bears its unit in its name and its description in `Field(description=...)`; `config_text` writes the
-commented YAML from those, `config_io` reads it back, `presets` has the starting points.
+Every field bears its unit in its name and its description in `Field(description=...)`; `writer` writes the
+commented YAML from those, `reader` reads it back, `presets` has the starting points.
 """
 
 from al_engine.config.base import Section
@@ -17,7 +17,8 @@ from al_engine.config.model import (
     PathConfig,
     TrainingConfig,
 )
-from al_engine.config.sampling import AdaptiveConfig, SamplingConfig, SelectionConfig
+from al_engine.config.sampling import SamplingConfig
+from al_engine.config.selection import AdaptiveConfig, SelectionConfig
 from al_engine.config.stop import StopConfig
 from al_engine.config.system import InitialConfig, InitialSource, StretchConfig, SystemConfig
 

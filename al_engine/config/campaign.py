@@ -10,7 +10,8 @@ from al_engine.config.base import Section, Seed
 from al_engine.config.execution import ExecutionConfig
 from al_engine.config.labels import LabelsConfig
 from al_engine.config.model import ModelConfig, TrainingConfig
-from al_engine.config.sampling import SamplingConfig, SelectionConfig
+from al_engine.config.sampling import SamplingConfig
+from al_engine.config.selection import SelectionConfig
 from al_engine.config.stop import StopConfig
 from al_engine.config.system import InitialConfig, SystemConfig
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from al_engine.config import ModelConfig, TrainingConfig
-from al_engine.presets import merged
+from al_engine.config.presets import merged
 
 SHORT_ANG, MIDDLE_ANG, LONG_ANG = 4.5, 6.0, 10.0
 _SHORT: Mapping[str, Any] = {"cutoff_ang": SHORT_ANG, "channels": 24, "l_max": 2, "radial_mlp": []}

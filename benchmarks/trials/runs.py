@@ -14,22 +14,22 @@ from typing import Any, cast
 
 import numpy as np
 
-from al_engine.calibration import ScoredFrames, agreement
-from al_engine.disk import write_file
-from al_engine.ledger import Ledger
-from al_engine.lock import campaign_lock
-from al_engine.parts import part_key
+from al_engine.campaign.ledger import Ledger
+from al_engine.committee.calibration import ScoredFrames, agreement
+from al_engine.committee.predictions import score_frames
+from al_engine.files.atomic import write_file
+from al_engine.files.lock import campaign_lock
+from al_engine.files.part_file import part_key
 from al_engine.protocols import Progress, silent
-from al_engine.records import IterationRecord
-from al_engine.scores import score_frames
-from flows.display import Display
+from al_engine.verdict.records import IterationRecord
+from flows.compute.local import ComputePool
 from flows.evaluation.verb import evaluate
-from flows.jobs import load_committee
-from flows.stages import Campaign
-from flows.workers import ComputePool
+from flows.pages.display import Display
+from flows.stages.campaign import Campaign
+from flows.stages.jobs import load_committee
 from jobs import log
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
 from learning.curves import errors
 from learning.data import MOLECULES, DataSource, FrameSet, rows_by_temperature
 from trials.variants import SECTIONS, STRETCHING, VARIANTS, Plan, config

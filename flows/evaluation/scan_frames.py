@@ -5,14 +5,14 @@ from typing import Literal
 
 import numpy as np
 
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError
-from al_engine.frame_io import read_frames
-from al_engine.frames import FloatArray, Frame, IntArray
-from al_engine.ledger import Ledger
-from al_engine.parts import open_part
-from flows import names
-from samplers.crop import nearest_molecules
-from samplers.periodic import made_whole
+from al_engine.files.frames_hdf5 import read_frames
+from al_engine.files.part_file import open_part
+from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.structures.periodic import made_whole
 
 Of = Literal["system", "molecule"]
 

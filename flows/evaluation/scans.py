@@ -7,23 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from al_engine.accuracy import accuracy
-from al_engine.bond_curves import BondCurve, ScanPoint, bond_curve
+from al_engine.campaign.labels import Labels, read_labels
+from al_engine.committee.bond_curves import BondCurve, ScanPoint, bond_curve
+from al_engine.committee.predictions import accuracy
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray, Frame
-from al_engine.parts import open_part, part_key
-from flows.display import Display
+from al_engine.files.part_file import open_part, part_key
+from al_engine.structures.frames import FloatArray, Frame
+from flows.compute.devices import worker_counts
 from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
-from flows.labelling import Labels, level_to_go_on_with, read_labels, write_label_part
-from flows.launch import worker_counts
-from flows.preflight import with_automatic_choices
-from flows.scoring import EVALUATION_BATCH
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
-from samplers.bond_kinds import BondKind, bond_kinds
-from samplers.bond_scan import bond_scan
+from flows.pages.display import Display
+from flows.session.preflight import with_automatic_choices
+from flows.stages.labelling import level_to_go_on_with, write_label_part
+from flows.stages.scoring import EVALUATION_BATCH
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
+from samplers.probes.bond_kinds import BondKind, bond_kinds
+from samplers.probes.bond_scan import bond_scan
 
 WHAT = "bond-length"
 SHORTEST_FACTOR, LONGEST_FACTOR = 0.85, 2.0
@@ -122,7 +123,15 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
         "ranges": _by_range([row for scan in scans for row in scan.points], options.factors),
         "bonds": [_described(scan, options.factors) for scan in scans],
     }
-    return subject.result(WHAT, values, plots.scans_plot(scans, options.factors))
+    panels = [
+        plots.ScanPanel(
+            title=f"{scan.kind.name} ({scan.kind.count} alike)",
+            lengths_ang=options.factors * scan.equilibrium_ang,
+            curve=scan.curve,
+        )
+        for scan in scans
+    ]
+    return subject.result(WHAT, values, plots.scans_plot(panels))
 
 
 def _equilibrium(kind: BondKind, found: ScanSubject) -> float:

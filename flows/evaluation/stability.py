@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from al_engine.frames import FloatArray, Frame, IntArray
-from al_engine.ledger import Ledger
-from al_engine.parts import open_part, part_key, write_part
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.starts import near_initial_frames
+from al_engine.files.part_file import open_part, part_key, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_rng, derived_seed
-from flows import names
-from flows.display import Display
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.units import FS_PER_PS, MEV_PER_EV
+from flows.compute.devices import worker_counts
+from flows.compute.local import ComputePool
 from flows.evaluation import plots
 from flows.evaluation.subject import Subject
-from flows.jobs import load_committee
-from flows.launch import worker_counts
-from flows.starts import near_initial_frames
-from flows.workers import ComputePool
+from flows.pages.display import Display
+from flows.stages.jobs import load_committee
 
 if TYPE_CHECKING:
-    from samplers.stability import StabilityRun
+    from samplers.probes.stability import StabilityRun
 
 WHAT = "stability"
 STRIDE_STEPS = 50
@@ -73,8 +74,8 @@ def stability_job(
     progress: Progress,
 ) -> None:
     """Run some replicas in a worker and write what was seen of them."""
-    from flows.sampling import Surroundings
-    from samplers.stability import run_stability
+    from flows.stages.sampling import Surroundings
+    from samplers.probes.stability import run_stability
 
     ledger = Ledger.open(Path(directory))
     sampling, around = ledger.config.sampling, Surroundings.of(ledger)
@@ -116,7 +117,7 @@ def _write(path: Path, key: str, run: "StabilityRun", replicas: Sequence[int]) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectories:
-    """All B replicas of a stability test at S strides, as `samplers.stability.StabilityRun` has them."""
+    """All B replicas of a stability test at S strides, as `samplers.probes.stability.StabilityRun` has them."""
 
     step: IntArray
     stretch_ang: FloatArray
@@ -217,6 +218,9 @@ def _is_there(group: _Group) -> bool:
 
 
 def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> dict[str, Any]:
+    from samplers.dynamics.limits import LONGEST_STRETCH_ANG
+    from samplers.probes.stability import surviving
+
     timestep_fs = subject.ledger.config.sampling.timestep_fs
     members = subject.ledger.config.training.members
     reasons = Counter(seen.stop_reason)
@@ -224,7 +228,7 @@ def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> 
     values = {
         **asdict(options),
         "timestep_fs": timestep_fs,
-        "picoseconds": options.steps * timestep_fs * 1e-3,
+        "picoseconds": options.steps * timestep_fs / FS_PER_PS,
         "survived": reasons[COMPLETED],
         "surviving_share": reasons[COMPLETED] / options.replicas,
         "collapsed": reasons[COLLAPSED],
@@ -239,13 +243,21 @@ def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> 
                 "largest_stretch_ang": _largest(seen.stretch_ang[:, replica]),
                 "hottest_kelvin": _largest(seen.kinetic_kelvin[:, replica]),
                 "mean_kelvin": _mean(seen.kinetic_kelvin[:, replica]),
-                "largest_deviation_mev_per_ang": _largest(1e3 * seen.deviation[:, replica]),
+                "largest_deviation_mev_per_ang": _largest(MEV_PER_EV * seen.deviation[:, replica]),
             }
             for replica in range(options.replicas)
         ],
         "data": [str(subject.file(f"{WHAT}-{k}", ".h5")) for k in range(min(members, options.replicas))],
     }
-    return subject.result(WHAT, values, plots.stability_plot(seen, kelvin=options.kelvin, timestep_fs=timestep_fs))
+    plot = plots.stability_plot(
+        time_ps=seen.step * timestep_fs / FS_PER_PS,
+        surviving=surviving(seen.stop_reason, seen.stop_step, seen.step),
+        stretch_ang=seen.stretch_ang,
+        kinetic_kelvin=seen.kinetic_kelvin,
+        kelvin=options.kelvin,
+        collapse_ang=LONGEST_STRETCH_ANG,
+    )
+    return subject.result(WHAT, values, plot)
 
 
 def _largest(values: FloatArray) -> float | None:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
 from al_engine.cores import usable_cores
-from al_engine.disk import disk_error, write_file
 from al_engine.errors import CampaignLockedError, InputError, typed
-from al_engine.ledger import Ledger
-from al_engine.lock import campaign_lock
-from flows import names
-from flows.jobs import load_committee
-from flows.launch import choose_device
+from al_engine.files.atomic import disk_error, write_file
+from al_engine.files.lock import campaign_lock
+from flows.compute.devices import choose_device
+from flows.stages.jobs import load_committee
 
 if TYPE_CHECKING:
-    from models.committee import Committee
+    from models.inference.committee import Committee
 
 FOLDER = "evaluation"
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from al_engine.errors import InputError
-from flows.display import Display
-from flows.evaluation import errors, scans, stability
+from flows.evaluation import scans, stability
+from flows.evaluation import test_set as errors
 from flows.evaluation.subject import opened
+from flows.pages.display import Display
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     errors.WHAT: {},

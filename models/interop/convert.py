@@ -14,14 +14,14 @@ from typing import get_args
 
 from al_engine.config import Dtype
 from al_engine.errors import AlEngineError, ExitStatus, InputError
-from al_engine.parts import in_memory_hdf5
+from al_engine.files.part_file import in_memory_hdf5
 from models.interop.convert_mace import convert_mace
 from models.interop.convert_nequip import convert_nequip
 from models.interop.export_file import open_export, package_of
 from models.interop.mace_file import PACKAGE as MACE
 from models.interop.mace_file import read_mace_group
 from models.interop.nequip_file import read_nequip_group
-from models.weights import TrainedMember, write_member
+from models.storage.weights import TrainedMember, write_member
 
 
 def convert(source: Path, *, head: str | None = None, dtype: Dtype | None = None) -> TrainedMember:

@@ -21,13 +21,13 @@ import torch
 
 from al_engine.config import Dtype, ModelConfig, PathConfig
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray
-from models.couplings import monomials, symmetric_couplings
+from al_engine.structures.frames import FloatArray
+from models.graph.couplings import monomials, symmetric_couplings
 from models.interop.export_file import degrees
 from models.interop.mace_file import SPECIES_BLOCK, MaceExport, MaceLayer, check_supported
+from models.layers.repulsion import SCREENING, SCREENING_EXPONENT, SCREENING_LENGTH_ANG
 from models.ms_mace import MSMACE, ModelConstants
-from models.repulsion import SCREENING, SCREENING_EXPONENT, SCREENING_LENGTH_ANG
-from models.weights import TrainedMember
+from models.storage.weights import TrainedMember
 
 BASIS_TOLERANCE = 1e-5
 """Largest relative part of a coupling outside our basis: rounding of a float32 file."""

@@ -23,11 +23,11 @@ import torch
 from ase.data import atomic_numbers
 
 from al_engine.config import Dtype, ModelConfig, PathConfig
-from al_engine.frames import FloatArray
+from al_engine.structures.frames import FloatArray
 from models.interop.export_file import degrees
 from models.interop.nequip_file import NequipExport, check_supported
 from models.ms_mace import MSMACE, ModelConstants
-from models.weights import TrainedMember
+from models.storage.weights import TrainedMember
 
 
 def convert_nequip(export: NequipExport, *, dtype: Dtype | None = None) -> TrainedMember:

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray
-from al_engine.parts import UNREADABLE
+from al_engine.files.part_file import UNREADABLE
+from al_engine.structures.frames import FloatArray
 from models.interop.export_file import damaged, degrees, name_of, open_export, read_hyper_parameters
 
 PACKAGE = "mace-torch"

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from models.graph.spherical import SphericalHarmonics
 from models.native.build import WIDEST_LANES_BYTES, real_type
 from models.native.kernel import Kernel, save_tensors
-from models.spherical import SphericalHarmonics
 
 Polynomial: TypeAlias = dict[tuple[int, int, int], float]
 """Coefficients by the powers of x, y and z."""
@@ -89,7 +89,7 @@ class GeometryKernel(Kernel):
 
 
 def harmonic_polynomials(l_max: int) -> list[Polynomial]:
-    """The harmonics of `models.spherical.SphericalHarmonics` as polynomials in the components of the unit vector."""
+    """The harmonics of `SphericalHarmonics` as polynomials in the components of the unit vector."""
     recursion = SphericalHarmonics(l_max, dtype=torch.float64)
     degree_0: list[Polynomial] = [{(0, 0, 0): 1.0}]
     degree_1: list[Polynomial] = [{(1, 0, 0): 3**0.5}, {(0, 1, 0): 3**0.5}, {(0, 0, 1): 3**0.5}]

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from models.graph.spherical import Coupling, clebsch_gordan, couplings_of
 from models.native.build import lanes, real_type, table
 from models.native.kernel import Kernel, save_tensors
-from models.spherical import Coupling, clebsch_gordan, couplings_of
 
 SMALLEST_COEFFICIENT = 1e-12
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.couplings import monomials, symmetric_couplings
+from models.graph.couplings import monomials, symmetric_couplings
 from models.native.build import lanes, real_type, table
 from models.native.kernel import Kernel, save_tensors
 

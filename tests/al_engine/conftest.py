@@ -5,15 +5,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part import Part
 from al_engine.config import CampaignConfig
-from al_engine.config_io import validate_config
-from al_engine.frame_io import write_labelled
-from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
-from al_engine.part import Part
-from al_engine.presets import PRESETS, merged
-from al_engine.records import IterationRecord, TemperatureRecord
-from al_engine.selection import Counts
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import validate_config
+from al_engine.files.frames_hdf5 import write_labelled
+from al_engine.selection.fates import Counts
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.verdict.records import IterationRecord, TemperatureRecord
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from contextlib import contextmanager
 
-from al_engine.config_io import parse_config
-from al_engine.ledger import Ledger
+from al_engine.campaign.ledger import Ledger
+from al_engine.config.reader import parse_config
 from al_engine.protocols import silent
-from flows.preflight import preflight
-from flows.stages import Campaign
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
+from flows.session.preflight import preflight
+from flows.stages.campaign import Campaign
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
 
 
 class InThisProcess:

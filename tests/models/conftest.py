@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from al_engine.config import ModelConfig, PathConfig
-from al_engine.frames import Frame
-from models.graph import AtomBatch, neighbour_graph
+from al_engine.structures.frames import Frame
+from models.graph.graph import AtomBatch, neighbour_graph
 from models.ms_mace import MSMACE, ModelConstants
 
 KINDS = {

@@ -1,0 +1,38 @@
+"""Handing a campaign's labelled frames to other programs."""
+
+from io import StringIO
+from pathlib import Path
+
+from al_engine.campaign.ledger import Ledger
+from al_engine.errors import InputError
+from al_engine.files.atomic import write_file
+
+
+def export_extxyz(directory: Path, output: Path) -> int:
+    """Write the labelled frames as extended XYZ, which ASE, MACE, NequIP and others read.
+
+    Energies (eV) and forces (eV/Å) stand where ASE puts a calculator's; charge and unpaired electrons in the comment.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        InputError: If there are no labelled frames yet, or the file exists.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    labelled = Ledger.open(directory).dataset()
+    if not labelled:
+        raise InputError(f"{directory}: has no labelled frames yet")
+    if output.exists():
+        raise InputError(f"{output}: exists already; name another file or remove it")
+    images = []
+    for item in labelled:
+        atoms = item.frame.to_atoms()
+        atoms.calc = SinglePointCalculator(atoms, energy=item.energy, forces=item.forces)
+        images.append(atoms)
+    text = StringIO()
+    write(text, images, format="extxyz")
+    write_file(output, text.getvalue().encode())
+    return len(images)

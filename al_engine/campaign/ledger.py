@@ -1,0 +1,286 @@
+"""The ledger: the parts of a campaign directory, and `campaign.h5`, which `campaign_file` makes from them.
+
+```
+campaign.yaml    the config as launched
+campaign.h5      links every part, one virtual data set over all labelled frames, the verdict
+parts/           iter003-member0.h5, ...: written once, by `part_file.write_part`
+```
+
+The parts are the truth.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index, write_index
+from al_engine.campaign.part import PARTS, Part, iteration_of
+from al_engine.config import CampaignConfig
+from al_engine.config.reader import load_config, refuse_changes, validate_config
+from al_engine.config.writer import config_text
+from al_engine.errors import InputError, LedgerError
+from al_engine.files.atomic import disk_error, write_file
+from al_engine.files.frames_hdf5 import read_frame_hashes, read_labelled
+from al_engine.files.part_file import open_part, part_key, write_part
+from al_engine.structures.frames import LabelledFrame, digest_of_hashes
+from al_engine.verdict.records import IterationRecord
+from al_engine.verdict.verdict import Verdict, VerdictKind
+
+CONFIG_FILE = "campaign.yaml"
+HELPERS = ("*.journal", "*.checkpoint")  # progress inside a stage; removed when its part is published
+
+
+class Ledger:
+    """One campaign directory. Writing needs `al_engine.files.lock.campaign_lock`, reading nothing."""
+
+    def __init__(self, directory: Path, config: CampaignConfig) -> None:
+        self.directory = directory
+        self.config = config
+        self._index_lock = threading.Lock()  # stages finish in several threads of the one writing process
+        self._read: dict[Path, tuple[tuple[int, int], Part]] = {}
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, directory: Path) -> "Ledger":
+        """Open a campaign directory for reading, or to go on.
+
+        Raises:
+            InputError: If it is no campaign directory, or its config is wrong.
+        """
+        path = directory / CONFIG_FILE
+        if not path.is_file():
+            raise InputError(
+                f"{directory}: no campaign directory (it has no {CONFIG_FILE}); `al-engine init` makes one"
+            )
+        return cls(directory, load_config(path))
+
+    def begin(self) -> None:
+        """Write what a new campaign starts with, or check that an old one's config has not changed.
+
+        Raises:
+            InputError: If the config differs from the one the campaign began with; names the keys.
+            ResumableError: If the disk is full.
+        """
+        launched = self.launched_config()
+        if launched is not None:
+            refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE))
+        try:
+            self.parts_directory.mkdir(parents=True, exist_ok=True)
+            for leftover in self._leftovers():
+                leftover.unlink()
+        except OSError as error:
+            raise disk_error(self.parts_directory, error) from error
+        self.write_index(verdict=None)
+
+    def _leftovers(self) -> list[Path]:
+        """What a kill may leave: half-written files, and the helpers of stages that are published."""
+        helpers = (path for pattern in HELPERS for path in self.parts_directory.glob(pattern))
+        return [
+            *self.parts_directory.glob("*.tmp"),
+            *(path for path in helpers if path.with_suffix(".h5").exists()),
+        ]
+
+    def has_begun(self) -> bool:
+        """Whether anything is computed: a campaign begins with its first part."""
+        return any(self.parts_directory.glob("*.h5"))
+
+    def launched_config(self) -> CampaignConfig | None:
+        """The config the campaign began with; None before its first part."""
+        path = self.directory / CAMPAIGN_FILE
+        if not (path.exists() and self.has_begun()):
+            return None
+        with open_index(path) as root:
+            return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json")
+
+    def write_config(self) -> None:
+        """Write `campaign.yaml`, commented and normalised."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(self.directory, error) from error
+        write_file(self.directory / CONFIG_FILE, config_text(self.config).encode())
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    @property
+    def parts_directory(self) -> Path:
+        """Where the parts are."""
+        return self.directory / PARTS
+
+    def part_path(self, name: str) -> Path:
+        """The file of a part."""
+        return self.parts_directory / f"{name}.h5"
+
+    def parts(self) -> list[Part]:
+        """All finished parts by name.
+
+        Raises:
+            LedgerError: If one can't be read.
+        """
+        return [self._load(path) for path in sorted(self.parts_directory.glob("*.h5"))]
+
+    def _load(self, path: Path) -> Part:
+        """A part that is not opened again as long as its file is the same."""
+        status = path.stat()
+        same = (status.st_mtime_ns, status.st_size)
+        known = self._read.get(path)
+        if known is None or known[0] != same:
+            known = self._read[path] = same, Part.load(path)
+        return known[1]
+
+    def find(self, name: str, key: str) -> Part | None:
+        """The finished part of that name, or None if the stage has to be computed.
+
+        Raises:
+            LedgerError: If it is damaged, or was made from other inputs.
+        """
+        path = self.part_path(name)
+        if not path.exists():
+            return None
+        part = Part.load(path, verify=True)
+        if part.key != key:
+            raise LedgerError(
+                f"{path}: was made from other inputs than this campaign's now; move it away to compute it again"
+            )
+        return part
+
+    @staticmethod
+    def key(name: str, *, inputs: Mapping[str, Any], parents: Sequence[Part]) -> str:
+        """The key of a stage's part; see `stage`."""
+        return part_key(name, inputs, [parent.content_hash for parent in parents])
+
+    def stage(
+        self,
+        name: str,
+        *,
+        inputs: Mapping[str, Any],
+        parents: Sequence[Part],
+        compute: Callable[[Path, str], None],
+    ) -> Part:
+        """Run a stage, or take its finished part: safe to call twice.
+
+        Args:
+            name: Name of the part.
+            inputs: JSON-able inputs that decide its content.
+            parents: Parts it reads.
+            compute: Writes the part at a path with a key, through `write_part`.
+
+        Returns:
+            The finished part, linked in `campaign.h5`.
+        """
+        key = self.key(name, inputs=inputs, parents=parents)
+        part = self.find(name, key)
+        if part is None:
+            compute(self.part_path(name), key)
+            part = Part.load(self.part_path(name))
+            self.write_index(verdict=None)
+        return part
+
+    def write(self, name: str, fill: Callable[[h5py.File], None]) -> Callable[[Path, str], None]:
+        """A `compute` for `stage` that lets `fill` write the part's content in this process."""
+
+        def compute(path: Path, key: str) -> None:
+            with write_part(path, kind=name, key=key) as root:
+                fill(root)
+
+        return compute
+
+    # -- what the parts say -------------------------------------------------------------------------------------
+
+    def dataset_parts(self) -> list[Part]:
+        """Parts whose labelled frames make the data set, in order."""
+        return [part for part in self.parts() if part.has_labels]
+
+    def dataset(self, *, before: int | None = None) -> list[LabelledFrame]:
+        """The labelled frames in order, test set not included; only those before an iteration if one is given."""
+        labelled: list[LabelledFrame] = []
+        for part in self.dataset_parts():
+            if before is not None and part.iteration is not None and part.iteration >= before:
+                continue
+            with open_part(part.path) as root:
+                labelled += read_labelled(root["labelled"])
+        return labelled
+
+    def dataset_size(self) -> int:
+        """Labelled frames, test set not counted."""
+        size = 0
+        for part in self.dataset_parts():
+            with open_part(part.path) as root:
+                size += len(root["labelled/n_atoms"])
+        return size
+
+    def dataset_digest(self) -> str:
+        """SHA-256 over the labelled frames' content in order: `frames.dataset_digest` of `dataset()`."""
+        hashes = []
+        for part in self.dataset_parts():
+            with open_part(part.path) as root:
+                hashes.append(read_frame_hashes(root["labelled"]))
+        return digest_of_hashes(hashes)
+
+    def label_parts(self, iteration: int | None) -> list[Path]:
+        """Files with the labels of an iteration in order; None: of the initial set."""
+        group = "initial" if iteration is None else f"iter{iteration:03d}"
+        return sorted(self.parts_directory.glob(f"{group}-labels-*.h5"))
+
+    def history(self) -> list[IterationRecord]:
+        """Records of the finished iterations, oldest first."""
+        records = []
+        for path in sorted(self.parts_directory.glob("iter*-append.h5")):
+            with open_part(path) as root:
+                records.append(IterationRecord.from_json(str(root.attrs["record"])))
+        return records
+
+    def label_failures(self) -> int:
+        """Failed labels so far, of the initial set and of all iterations."""
+        finished = {record.iteration: record.label_failures for record in self.history()}
+        failures = sum(finished.values())
+        for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
+            if iteration_of(path.stem) in finished:  # its record knows, and there may be hundreds
+                continue
+            with open_part(path) as root:
+                failures += len(root["reason"]) - len(root["labelled/energy"])
+        return failures
+
+    def iteration_seconds(self, iteration: int) -> float:
+        """Time on the clock of a finished iteration in seconds, since it was started or last resumed."""
+        with open_part(self.part_path(f"iter{iteration:03d}-append")) as root:
+            return float(root.attrs["iteration_seconds"])
+
+    def missing_parts(self) -> list[str]:
+        """Names of the parts that `campaign.h5` links and whose files are gone.
+
+        Raises:
+            LedgerError: If `campaign.h5` is damaged.
+        """
+        path = self.directory / CAMPAIGN_FILE
+        if not path.exists():
+            return []
+        with open_index(path) as root:
+            names = [name.decode() for name in root["ledger/name"][()].tolist()]
+        return [name for name in names if not self.part_path(name).exists()]
+
+    def verdict(self) -> Verdict | None:
+        """Why the campaign stopped; None while it has not."""
+        path = self.directory / CAMPAIGN_FILE
+        if not path.exists():
+            return None
+        with open_index(path) as root:
+            if "verdict" not in root.attrs:
+                return None
+            return Verdict(VerdictKind(str(root.attrs["verdict"])), str(root.attrs["verdict_evidence"]))
+
+    # -- campaign.h5 --------------------------------------------------------------------------------------------
+
+    def write_index(self, verdict: Verdict | None) -> None:
+        """Replace `campaign.h5`: links to all parts, the ledger table, the data set, the verdict.
+
+        Raises:
+            ResumableError: If the disk is full.
+        """
+        with self._index_lock:
+            write_index(self.directory, self.config, self.parts(), verdict)

@@ -1,0 +1,58 @@
+"""Force deviation: how far a committee disagrees on a frame (design of the selection, both published readings).
+
+`norm` is DP-GEN's model deviation, sigma_i = sqrt(mean_m |F_i^m - mean_m F_i^m|^2) (Zhang et al., Phys. Rev. Mater. 3,
+023804 (2019)); `component` is the population standard deviation of one Cartesian component, as in the code published
+with arXiv:2312.09490. Both use the population (ddof 0) standard deviation over members.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_engine.structures.frames import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class ForceDeviation:
+    """Deviation of each atom's force over the members of a committee.
+
+    Attributes:
+        norm: Standard deviation of the force vector, eV/Å, shape (..., N).
+        component: Largest standard deviation of a Cartesian component, eV/Å, shape (..., N).
+    """
+
+    norm: FloatArray
+    component: FloatArray
+
+
+def force_deviation(member_forces: FloatArray) -> ForceDeviation:
+    """Deviation per atom.
+
+    Args:
+        member_forces: Forces of M members in eV/Å, shape (M, ..., N, 3).
+
+    Returns:
+        Both definitions, shape (..., N). A member with a NaN makes the atom's deviation NaN.
+    """
+    centred = member_forces - member_forces.mean(axis=0)
+    variance = np.mean(centred**2, axis=0)
+    return ForceDeviation(norm=np.sqrt(variance.sum(axis=-1)), component=np.sqrt(variance.max(axis=-1)))
+
+
+def net_force_deviation(member_forces: FloatArray, molecule_of_atom: IntArray) -> FloatArray:
+    """Deviation of the net force on each molecule, by the formula of `norm`.
+
+    The forces within a molecule cancel in its net force, so that what is left is disagreement on how molecules act on
+    each other. Of a molecule alone in a vacuum it is zero up to rounding.
+
+    Args:
+        member_forces: Forces of M members in eV/Å, shape (M, ..., N, 3).
+        molecule_of_atom: Which molecule each atom belongs to, counted from 0 without gaps, shape (N,).
+
+    Returns:
+        Standard deviation of each molecule's net force in eV/Å, shape (..., K) for K molecules. A member with a NaN on
+        an atom makes its molecule's deviation NaN.
+    """
+    order = np.argsort(molecule_of_atom, kind="stable")
+    first = np.searchsorted(molecule_of_atom[order], np.arange(int(molecule_of_atom.max()) + 1))
+    return force_deviation(np.add.reduceat(member_forces[..., order, :], first, axis=-2)).norm

@@ -1,0 +1,1 @@
+"""From the force deviations of sampled frames to their fates: window, thinning in time, diversity."""

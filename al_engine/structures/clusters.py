@@ -1,0 +1,98 @@
+"""Clusters cut from a periodic box, molecule by molecule."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_engine.structures.elements import atomic_masses
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.structures.periodic import made_whole, shortest_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterCut:
+    """What clusters are cut from the boxes of one system.
+
+    Attributes:
+        molecules: How many molecules a cluster has.
+        charge: Its charge, e.
+        unpaired_electrons: Its unpaired electrons.
+        molecule_of_atom: Index of the molecule each atom of the box belongs to, shape (N,).
+        bonds: Bonded pairs of the box, shape (n_bonds, 2).
+    """
+
+    molecules: int
+    charge: int
+    unpaired_electrons: int
+    molecule_of_atom: IntArray
+    bonds: IntArray
+
+    def around(self, frame: Frame, molecule: int) -> tuple[Frame, IntArray]:
+        """The cluster around the centre of mass of one molecule of a box, as `nearest_molecules` gives it."""
+        whole = made_whole(frame.positions, self.bonds, frame.cell, frame.pbc)
+        own = self.molecule_of_atom == molecule
+        return nearest_molecules(
+            frame,
+            self.molecule_of_atom,
+            self.bonds,
+            self.molecules,
+            charge=self.charge,
+            unpaired_electrons=self.unpaired_electrons,
+            centre=np.average(whole[own], axis=0, weights=atomic_masses(frame.numbers[own])),
+        )
+
+
+def nearest_molecules(
+    frame: Frame,
+    molecule_of_atom: IntArray,
+    bonds: IntArray,
+    count: int,
+    *,
+    charge: int = 0,
+    unpaired_electrons: int = 0,
+    centre: FloatArray | None = None,
+) -> tuple[Frame, IntArray]:
+    """The molecules whose centres of mass are nearest a point, as a cluster; no molecule is cut through.
+
+    Every molecule is made whole and shifted to the image nearest the point. It is taken once, even where a small cell
+    would have two of its images nearer than another molecule.
+
+    Args:
+        frame: A periodic (or already non-periodic) frame.
+        molecule_of_atom: Index of the molecule each atom belongs to, shape (N,).
+        bonds: Bonded pairs, shape (n_bonds, 2).
+        count: How many molecules to keep.
+        charge: Charge of the cluster, e.
+        unpaired_electrons: Unpaired electrons of the cluster.
+        centre: The point in Å, shape (3,); by default the centre of the cell (of mass where there is no cell).
+
+    Returns:
+        The cluster, non-periodic, its molecules in the order they stand in the frame, relative to the point; and the
+        atoms' indices in the frame, shape (n,).
+
+    Raises:
+        ValueError: If there are fewer molecules than `count`.
+    """
+    labels = np.unique(molecule_of_atom)
+    if len(labels) < count:
+        raise ValueError(f"{count} molecules wanted, the frame has {len(labels)}")
+    masses = atomic_masses(frame.numbers)
+    if centre is None:
+        centre = (
+            0.5 * frame.cell.sum(axis=0) if frame.is_periodic else np.average(frame.positions, axis=0, weights=masses)
+        )
+    positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
+    members = [np.flatnonzero(molecule_of_atom == label) for label in labels]
+    centres = np.array([np.average(positions[atoms], axis=0, weights=masses[atoms]) for atoms in members])
+    from_centre = shortest_image(centres - centre, frame.cell, frame.pbc)
+    order = np.argsort(np.linalg.norm(from_centre, axis=1), kind="stable")[:count]
+    chosen = np.sort(order)
+    shifted = [positions[members[m]] - centres[m] + from_centre[m] for m in chosen]
+    atoms = np.concatenate([members[m] for m in chosen])
+    cluster = Frame(
+        numbers=frame.numbers[atoms],
+        positions=np.concatenate(shifted),
+        charge=charge,
+        unpaired_electrons=unpaired_electrons,
+    )
+    return cluster, atoms

@@ -1,0 +1,158 @@
+"""From a target on the command line to a campaign's verdict: prepare the directory, lock it, start what is needed."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from al_engine.campaign import names
+from al_engine.campaign.labels import LevelOfTheory
+from al_engine.campaign.ledger import CONFIG_FILE, Ledger
+from al_engine.config import CampaignConfig
+from al_engine.config.reader import load_config, refuse_changes
+from al_engine.errors import InputError
+from al_engine.files.lock import campaign_lock
+from al_engine.protocols import Progress, silent
+from flows.compute.devices import choose_device, worker_counts
+from flows.compute.local import ComputePool
+from flows.pages.display import Display
+from flows.session.interrupts import Interrupts
+from flows.session.preflight import Preflight, preflight, with_automatic_choices
+from flows.session.retry_labels import retry_failed_labels
+from flows.session.session import Session
+from flows.stages.campaign import Campaign
+from flows.stages.input_files import copy_inputs, refuse_other_inputs, with_inputs_inside
+from labelers.backends.registry import level_of_theory
+from labelers.pool.cache import LabelCache
+from labelers.pool.pool import LabelPool
+
+RUNS = Path("runs")
+LABEL_CACHE = "labels.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A campaign that may be run: its ledger, and what was found out of it if it has not begun."""
+
+    ledger: Ledger
+    checked: Preflight | None = None
+
+
+def load_target(target: Path) -> tuple[CampaignConfig, Path]:
+    """The config of a campaign directory or config file, and what its paths are relative to.
+
+    Raises:
+        InputError: If the target is neither.
+    """
+    if target.is_dir():
+        return Ledger.open(target).config, target
+    return load_config(target), target.parent
+
+
+def prepare(target: Path, directory: Path | None = None, *, progress: Progress = silent) -> Prepared:
+    """A campaign from a target: a campaign directory, or a config file, for which a directory is made.
+
+    A directory in which nothing is computed yet takes the config file's config and inputs as they are now.
+
+    Args:
+        target: Campaign directory, or config file.
+        directory: Where the campaign of a config file lives; by default `runs/<name>`.
+        progress: Told what is found out of a new campaign.
+
+    Raises:
+        InputError: If the target is neither, or differs from the campaign that has begun there.
+    """
+    if target.is_dir():
+        if directory is not None and directory.resolve() != target.resolve():
+            raise InputError(f"--dir {directory} contradicts {target}, which is a campaign directory itself")
+        return Prepared(Ledger.open(target))
+    config = load_config(target)
+    directory = directory or RUNS / config.name
+    if (directory / CONFIG_FILE).exists():
+        before = Ledger.open(directory)
+        if before.has_begun():
+            begun = with_automatic_choices(before.config)
+            now = with_automatic_choices(with_inputs_inside(config), begun=begun)
+            refuse_changes(begun, now, source=str(target))
+            refuse_other_inputs(config, source=target.parent, directory=directory)
+            return Prepared(Ledger(directory, now))
+    checked = preflight(config, base_dir=target.parent, progress=progress)
+    ledger = Ledger(directory, with_inputs_inside(checked.config))
+    with made_or_nothing(directory):
+        copy_inputs(config, source=target.parent, directory=directory)
+        ledger.write_config()
+    return Prepared(ledger, checked)
+
+
+@contextmanager
+def made_or_nothing(directory: Path) -> Iterator[None]:
+    """Remove a directory that was not there before, if the block that fills it fails."""
+    there = directory.exists()
+    try:
+        yield
+    except BaseException:
+        if not there:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iterator[Session]:
+    """Lock a campaign, check it, begin it, and start its workers; `retry`: failed labels are tried again."""
+    ledger = prepared.ledger
+    with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
+        _check(prepared, display)
+        for line in retry_failed_labels(ledger) if retry else ():
+            display.say(line)
+        ledger.begin()
+        ledger.write_config()
+        config = ledger.config
+        periodic = config.labels_boxes
+        level = level_of_theory(config.labels, periodic=periodic)
+        device = choose_device(config)
+        compute_workers, label_workers = worker_counts(config, device)
+        with (
+            ComputePool(compute_workers) as compute,
+            LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
+            label_cache(ledger, level) as cache,
+            Interrupts() as interrupts,
+        ):
+            if prepared.checked is not None:
+                cache.keep(prepared.checked.labels)
+            campaign = Campaign(
+                ledger,
+                compute=compute,
+                label_pool=label_pool,
+                label_workers=label_workers,
+                level=level,
+                device=device,
+                cache=cache,
+            )
+            campaign.refuse_other_level()
+            yield Session(campaign=campaign, display=display, interrupts=interrupts)
+
+
+def _check(prepared: Prepared, display: Display) -> None:
+    """Make a campaign's automatic choices; of one whose frames are not there yet, find out all that can be."""
+    ledger, checked = prepared.ledger, prepared.checked
+    if ledger.part_path(names.INITIAL_FRAMES).exists():
+        ledger.config = with_automatic_choices(ledger.config)
+        return
+    if checked is None:
+        level = level_of_theory(with_automatic_choices(ledger.config).labels, periodic=ledger.config.labels_boxes)
+        with (
+            label_cache(ledger, level) as cache,
+            display.step("checking") as progress,
+        ):
+            checked = preflight(ledger.config, base_dir=ledger.directory, cache=cache, progress=progress)
+        ledger.config = checked.config
+    for note in checked.notes:
+        display.say(("note", "yellow"), f": {note}")
+
+
+def label_cache(ledger: Ledger, level: LevelOfTheory) -> LabelCache:
+    """Where labels are kept beside the parts: in the campaign's own file, or in one that it shares with others."""
+    shared = ledger.config.execution.label_cache
+    path = ledger.directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    return LabelCache(path, level, shared=shared is not None)

@@ -1,0 +1,112 @@
+"""What is labelled of a sampled frame: the frame itself, or a cluster that is cut from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.files.frames_hdf5 import read_frames
+from al_engine.files.part_file import open_part
+from al_engine.seeds import derived_rng
+from al_engine.structures.bonds import Bonds
+from al_engine.structures.clusters import ClusterCut
+from al_engine.structures.frames import BoolArray, Frame, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForLabel:
+    """What would be labelled of one sampled frame.
+
+    Attributes:
+        frame: What the labeler is given.
+        focus: The atom of it that it is labelled for.
+        molecule: Molecule of the sampled frame that it is cut around; -1 where nothing is cut.
+        atoms: Which atoms of the sampled frame it has, shape (n,).
+    """
+
+    frame: Frame
+    focus: int
+    molecule: int
+    atoms: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cutting:
+    """How sampled frames become what is labelled.
+
+    Attributes:
+        bonds: Bonds of what is labelled.
+        cut: Cuts clusters from boxes; None: frames are labelled as they are.
+        centre: `selection.cut_centre`.
+        seed: Seed of centres drawn by lot.
+    """
+
+    bonds: Bonds
+    cut: ClusterCut | None
+    centre: Literal["least_sure", "random"]
+    seed: int
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """A campaign's."""
+        config = ledger.config
+        with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+            bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
+            cut = None
+            if config.selection.cut_molecules is not None:
+                cluster = read_frames(root["cluster"])[0]
+                cut = ClusterCut(
+                    molecules=config.selection.cut_molecules,
+                    charge=cluster.charge,
+                    unpaired_electrons=cluster.unpaired_electrons,
+                    molecule_of_atom=root["molecule_of_atom"][()],
+                    bonds=bonds.pairs,
+                )
+                inside = bonds.pairs.max(axis=1, initial=0) < len(cluster)  # molecules are alike: the first ones' bonds
+                bonds = Bonds(pairs=bonds.pairs[inside], lengths=bonds.lengths[inside])
+        return cls(bonds=bonds, cut=cut, centre=config.selection.cut_centre, seed=config.seed)
+
+    def apply(
+        self,
+        frames: Sequence[Frame],
+        indices: IntArray,
+        *,
+        iteration: int,
+        worst_atom: IntArray,
+        worst_molecule: IntArray,
+        by_net_force: BoolArray,
+    ) -> list[ForLabel]:
+        """What would be labelled of F candidates.
+
+        A cluster is cut around the molecule of the worst atom, or the molecule with the worst net force where that is
+        what made the frame a candidate, or around a molecule drawn by lot. It is labelled for its worst atom if it
+        has it, else for the first atom of the molecule in its centre.
+
+        Args:
+            frames: The frames.
+            indices: Their numbers among all frames of the iteration, which seed the lots, shape (F,).
+            iteration: The iteration.
+            worst_atom: Atom of each with the largest deviation, shape (F,).
+            worst_molecule: Molecule of each with the largest deviation of its net force, shape (F,).
+            by_net_force: Whether it is a candidate by its net forces more than by its forces, shape (F,).
+        """
+        if self.cut is None:
+            return [
+                ForLabel(frame, int(atom), -1, np.arange(len(frame)))
+                for frame, atom in zip(frames, worst_atom, strict=True)
+            ]
+        owner = self.cut.molecule_of_atom
+        if self.centre == "random":
+            molecules = int(owner.max()) + 1
+            centres = [int(derived_rng(self.seed, "cut", iteration, i).integers(molecules)) for i in indices.tolist()]
+        else:
+            centres = np.where(by_net_force, worst_molecule, owner[worst_atom]).tolist()
+        found = []
+        for frame, centre, worst in zip(frames, centres, worst_atom.tolist(), strict=True):
+            cluster, atoms = self.cut.around(frame, centre)
+            wanted = worst if worst in atoms else int(np.argmax(owner == centre))
+            found.append(ForLabel(cluster, int(np.argmax(atoms == wanted)), centre, atoms))
+        return found

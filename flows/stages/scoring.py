@@ -1,0 +1,47 @@
+"""Scoring a committee on labelled frames."""
+
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from al_engine.campaign.scores import Labelled
+from al_engine.committee.predictions import score_frames
+from al_engine.units import MEV_PER_EV
+
+if TYPE_CHECKING:
+    from models.inference.committee import Committee
+
+
+EVALUATION_BATCH = 16  # frames at a time: bounds memory, a 120-atom batch still fits a laptop
+
+
+def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) -> None:
+    """Write labels and all members' predictions side by side, what each frame's deviation and error are, and the MAEs.
+
+    Args:
+        group: An empty group.
+        committee: The committee.
+        labelled: The labels.
+    """
+    frames = labelled.frames
+    energies, forces = committee.predict([item.frame for item in frames], batch_size=EVALUATION_BATCH)
+    references = [item.forces for item in frames]
+    group["n_atoms"] = np.array([len(item) for item in frames], dtype="<i8")
+    group["temperature_kelvin"] = labelled.temperature_kelvin
+    group["energy_reference"] = np.array([item.energy for item in frames], dtype="<f8")
+    group["energy_members"] = energies
+    group["energy_predicted"] = energies.mean(axis=0)
+    none = np.empty((committee.n_members, 0, 3))
+    members = np.concatenate([none, *forces], axis=1)
+    group["forces_reference"] = np.concatenate([np.empty((0, 3)), *references])
+    group["forces_members"] = members.astype("<f4")  # for comparisons in meV/Å
+    group["forces_predicted"] = members.mean(axis=0)
+    scores = score_frames(forces, references, members=committee.n_members)
+    for name in scores.__slots__:
+        group[name] = getattr(scores, name)
+    if frames:
+        per_atom = np.abs(group["energy_predicted"][()] - group["energy_reference"][()]) / group["n_atoms"][()]
+        group.attrs["energy_mae_mev_per_atom"] = MEV_PER_EV * float(per_atom.mean())
+        force_errors = np.abs(group["forces_predicted"][()] - group["forces_reference"][()])
+        group.attrs["force_mae_mev_per_ang"] = MEV_PER_EV * float(force_errors.mean())

@@ -1,0 +1,78 @@
+"""The labels' method as a function of frames, for whoever needs energies and forces and not the record of a label."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from al_engine.campaign.labels import LabelOutcome
+from al_engine.config import LabelsConfig
+from al_engine.protocols import Progress, silent
+from al_engine.structures.frames import Frame
+from labelers.pool.cache import LabelCache
+from labelers.pool.pool import LabelPool
+
+
+class ReferenceMethod:
+    """The labels' method as a function of frames (`al_engine.protocols.Reference`); a context manager.
+
+    Args:
+        config: Settings of the labels.
+        periodic: Whether the frames are periodic.
+        workers: Processes; None: one per core.
+        cache: Labels that are there already, or None; new ones are kept in it.
+        remember: Whether what was labelled is kept in `made`.
+        progress: Told how many labels were made.
+
+    Attributes:
+        made: What was labelled, if it is remembered.
+        failure: Why the last frame without a label has none, in words.
+    """
+
+    def __init__(
+        self,
+        config: LabelsConfig,
+        *,
+        periodic: bool,
+        workers: int | None = None,
+        cache: LabelCache | None = None,
+        remember: bool = False,
+        progress: Progress = silent,
+    ) -> None:
+        self._pool = LabelPool(config, periodic=periodic, workers=workers)
+        self._limit_s, self._cache, self._progress = config.time_limit_s, cache, progress
+        self._remember, self._count = remember, 0
+        self.made: list[LabelOutcome] = []
+        self.failure = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def check(self, frame: Frame) -> None:
+        """Let a worker look at the labeler and a frame without labelling it: what a user's calculator takes.
+
+        Raises:
+            InputError: If the labeler can't be built, or can't label such frames.
+        """
+        self._pool.check(frame)
+
+    def __call__(self, frames: Sequence[Frame]) -> list[tuple[float, np.ndarray] | None]:
+        """Energy in eV and forces in eV/Å, shape (N, 3), of each frame, or None."""
+        found = {} if self._cache is None else self._cache.find(frames)
+        missing = [index for index in range(len(frames)) if index not in found]
+        new = self._pool.label([frames[index] for index in missing], time_limit_s=self._limit_s)
+        if self._cache is not None:
+            self._cache.keep(new)
+        if self._remember:
+            self.made += new
+        self._count += len(new)
+        self._progress(self._count, 0, "labels")
+        found |= dict(zip(missing, new, strict=True))
+        failed = [outcome for outcome in found.values() if outcome.labelled is None]
+        if failed:
+            self.failure = f"{failed[-1].reason.value}: {failed[-1].message}"
+        labels = [found[index].labelled for index in range(len(frames))]
+        return [None if label is None else (label.energy, label.forces) for label in labels]

@@ -1,0 +1,1 @@
+"""Atoms, their neighbours, and the functions of distance and direction on them."""

@@ -1,0 +1,269 @@
+"""Neighbour graphs of a batch of frames: padded lists, short cut-off first, atoms sorted by species.
+
+Inside the network atoms are *nodes*: the atoms of all frames, concatenated, then sorted by species so that
+species-dependent weights act on contiguous blocks. `NeighbourGraph.order` leads from nodes to atoms and `inverse`
+back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from al_engine.errors import InputError
+from al_engine.structures.frames import BoolArray, FloatArray, Frame
+from models.graph.neighbours import Pieces, neighbour_table
+
+DENSE_LIMIT = 1000
+"""Largest cluster whose neighbours are found from all pairs; a k-d tree takes over beyond."""
+PADDING = -1
+"""Stands for a neighbour where there is none, until all lists are put together."""
+
+
+def narrow(table: Tensor, columns: Sequence[int]) -> list[Tensor]:
+    """The leading columns of a table (T, K, ...), once for each of the numbers given."""
+    return [table if k == table.shape[1] else table[:, :k] for k in columns]
+
+
+class NodeSpecies(NamedTuple):
+    """Species of the nodes, as the layers of a model want them.
+
+    Attributes:
+        kinds: Species of each node, ascending, shape (T,).
+        one_hot: The same as rows of an identity, shape (T, S).
+        counts: Number of nodes of each species, S of them.
+    """
+
+    kinds: Tensor
+    one_hot: Tensor
+    counts: list[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AtomBatch:
+    """What does not change while atoms move: T atoms in B frames, S species.
+
+    Attributes:
+        sizes: Atoms of each frame.
+        order: Atom of each node, shape (T,).
+        inverse: Node of each atom, shape (T,).
+        species: Species of each node, ascending, shape (T,).
+        species_counts: Number of nodes of each species, S of them.
+        frame_index: Frame of each node, shape (T,).
+        cells: Cell vectors in Å, shape (B, 3, 3), on the CPU.
+        pbc: Periodicity, shape (B, 3), on the CPU.
+    """
+
+    sizes: tuple[int, ...]
+    order: Tensor
+    inverse: Tensor
+    species: Tensor
+    species_counts: list[int]
+    frame_index: Tensor
+    cells: FloatArray
+    pbc: BoolArray
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames B."""
+        return len(self.sizes)
+
+    @classmethod
+    def of(cls, frames: Sequence[Frame], elements: Sequence[int], *, device: torch.device | str = "cpu") -> "AtomBatch":
+        """The atoms of frames.
+
+        Args:
+            frames: The frames, at least one.
+            elements: Atomic numbers the model knows, ascending.
+            device: Where the tensors go.
+
+        Raises:
+            InputError: If a frame has an element the model does not know.
+        """
+        numbers = np.concatenate([frame.numbers for frame in frames])
+        species = np.searchsorted(elements, numbers)
+        known = np.asarray(elements)[np.minimum(species, len(elements) - 1)] == numbers
+        if not known.all():
+            atom = int(np.argmin(known))
+            raise InputError(
+                f"atom {atom} has atomic number {numbers[atom]}, which the model was not trained on "
+                f"(it knows {list(elements)}); retrain with frames that contain it"
+            )
+        order = np.argsort(species, kind="stable")
+        frame_index = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+        return cls(
+            sizes=tuple(len(frame) for frame in frames),
+            order=torch.from_numpy(order).to(device),
+            inverse=torch.from_numpy(np.argsort(order)).to(device),
+            species=torch.from_numpy(species[order]).to(device),
+            species_counts=np.bincount(species, minlength=len(elements)).tolist(),
+            frame_index=torch.from_numpy(frame_index[order]).to(device),
+            cells=np.stack([frame.cell for frame in frames]),
+            pbc=np.stack([frame.pbc for frame in frames]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeighbourGraph:
+    """Padded neighbour lists of a batch, short cut-off first, valid for every path of a model.
+
+    A padded entry is the atom itself, shifted out of every cut-off: envelopes make its contribution exactly zero, so
+    no mask is needed. For the same reason a list may hold more than the neighbours within the cut-off.
+
+    Attributes:
+        atoms: The batch.
+        neighbours: Node of each neighbour, shape (T, K).
+        offsets: Shift of each neighbour in Å: periodic image or padding, shape (T, K, 3), float64; None if all are
+            zero.
+        columns: For each path, ascending cut-offs, how many leading columns hold all of its neighbours.
+    """
+
+    atoms: AtomBatch
+    neighbours: Tensor
+    offsets: Tensor | None
+    columns: tuple[int, ...]
+
+    def vectors(self, positions: Tensor) -> Tensor:
+        """Vectors from nodes to neighbours, shape (T, K, 3), from node positions (T, 3), both in Å."""
+        heads = positions.index_select(0, self.neighbours.flatten()).view(*self.neighbours.shape, 3)
+        vectors = heads - positions.unsqueeze(1)
+        return vectors if self.offsets is None else vectors + self.offsets
+
+    def forces(self, gradients: Tensor) -> Tensor:
+        """Forces on nodes (T, 3) from dE/d(vectors), given for the leading columns, (T, k <= K, 3)."""
+        (heads,) = narrow(self.neighbours, gradients.shape[1:2])
+        reaction = torch.zeros_like(gradients[:, 0]).index_add(0, heads.flatten(), gradients.flatten(0, 1))
+        return gradients.sum(1) - reaction
+
+    def mean_neighbours(self, positions: Tensor, cutoffs: Sequence[float]) -> tuple[float, ...]:
+        """Mean number of neighbours of an atom within each cut-off."""
+        lengths = torch.linalg.vector_norm(self.vectors(positions), dim=-1)
+        return tuple(float((lengths < cutoff).sum(1).double().mean()) for cutoff in cutoffs)
+
+
+def neighbour_graph(
+    atoms: AtomBatch, positions: Tensor, *, cutoffs: Sequence[float], skin: float = 0.0
+) -> NeighbourGraph:
+    """Find all neighbours within cut-off + skin.
+
+    Args:
+        atoms: The batch.
+        positions: Atom positions (not node positions) in Å, shape (T, 3), float64.
+        cutoffs: Cut-off of each path in Å, ascending.
+        skin: Extra distance in Å; the list stays valid until an atom has moved by half of it.
+    """
+    reaches = [cutoff + skin for cutoff in cutoffs]
+    lists: list[_Lists] = []
+    starts = np.concatenate([[0], np.cumsum(atoms.sizes)[:-1]])
+    for dense, members in _group_by_kind(atoms):
+        if dense:
+            index = torch.from_numpy(np.add.outer(starts[members], np.arange(atoms.sizes[members[0]])))
+            lists.append(_dense_neighbours(index.to(positions.device), positions, reaches=reaches))
+        else:
+            lists.extend(_tree_neighbours(atoms, f, int(starts[f]), positions, reaches=reaches) for f in members)
+    columns = tuple(max(widths) for widths in zip(*(found.columns for found in lists), strict=True))
+    width = columns[-1]
+
+    centres = torch.cat([found.centres for found in lists])
+    heads = torch.cat([_fit(found.heads, width, fill=PADDING) for found in lists])
+    padded = heads == PADDING
+    heads = torch.where(padded, centres.unsqueeze(1), heads)
+    offsets: Tensor | None = None
+    if any(found.offsets is not None for found in lists) or bool(padded.any()):
+        offsets = torch.cat(
+            [
+                _fit(positions.new_zeros(*found.heads.shape, 3) if found.offsets is None else found.offsets, width)
+                for found in lists
+            ]
+        )
+        outside = offsets.new_tensor([2.0 * reaches[-1], 0.0, 0.0])
+        offsets = torch.where(padded.unsqueeze(-1), outside, offsets)
+    row = torch.empty_like(centres).scatter_(0, centres, torch.arange(len(centres), device=centres.device))
+    row = row.index_select(0, atoms.order)  # rows of the lists above, in node order
+    neighbours = atoms.inverse[heads.index_select(0, row)]
+    return NeighbourGraph(
+        atoms=atoms,
+        neighbours=neighbours,
+        offsets=None if offsets is None else offsets.index_select(0, row),
+        columns=columns,
+    )
+
+
+def _group_by_kind(atoms: AtomBatch) -> list[tuple[bool, list[int]]]:
+    """Frames that are treated alike: clusters of one size together, everything else one by one."""
+    clusters: dict[int, list[int]] = {}
+    others: list[int] = []
+    for k, size in enumerate(atoms.sizes):
+        if atoms.pbc[k].any() or size > DENSE_LIMIT:
+            others.append(k)
+        else:
+            clusters.setdefault(size, []).append(k)
+    groups = [(True, members) for members in clusters.values()]
+    return [*groups, (False, others)] if others else groups
+
+
+class _Lists(NamedTuple):
+    """Neighbours of n atoms.
+
+    Attributes:
+        centres: The atoms, shape (n,).
+        heads: Their neighbours, shape (n, k), those within the shortest cut-off first; `PADDING` where there are none.
+        offsets: Shifts of periodic images in Å, shape (n, k, 3), float64; None if all are zero.
+        columns: For each cut-off, how many leading columns hold all neighbours within it; the last is k.
+    """
+
+    centres: Tensor
+    heads: Tensor
+    offsets: Tensor | None
+    columns: tuple[int, ...]
+
+
+def _dense_neighbours(index: Tensor, positions: Tensor, *, reaches: Sequence[float]) -> _Lists:
+    """Neighbours within clusters of one size, from all pairs: atoms index (B, n)."""
+    n = index.shape[1]
+    x = positions[index]  # (B, n, 3)
+    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")  # (B, n, n)
+    distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    counts = torch.stack([(distances < reach).sum(2).max() for reach in reaches]).tolist()
+    columns = tuple(max(1, count) for count in counts)  # at least one keeps shapes non-empty
+    nearest, which = torch.sort(distances, dim=2, stable=True)
+    nearest, which = nearest[:, :, : columns[-1]], which[:, :, : columns[-1]]
+    heads = torch.gather(index.unsqueeze(1).expand(-1, n, -1), 2, which)
+    heads = torch.where(nearest < reaches[-1], heads, PADDING)
+    return _Lists(index.flatten(), heads.flatten(0, 1), None, columns)
+
+
+def _tree_neighbours(
+    atoms: AtomBatch, frame: int, start: int, positions: Tensor, *, reaches: Sequence[float]
+) -> _Lists:
+    """Neighbours of one frame, periodic along any of its axes; an atom whose position is not finite has none."""
+    n = atoms.sizes[frame]
+    x = positions[start : start + n].detach().cpu().numpy()
+    own = np.flatnonzero(np.isfinite(x).all(1))
+    centres = torch.arange(start, start + n, device=positions.device)
+    if not len(own):
+        return _Lists(centres, torch.full_like(centres, PADDING)[:, None], None, (1,) * len(reaches))
+    pieces = Pieces(x[own], atoms.cells[frame], atoms.pbc[frame], size=n)
+    images, surroundings = pieces.surroundings(0, reaches[-1])
+    points = np.concatenate([pieces.positions, surroundings])
+    atom = own[np.concatenate([np.arange(len(own)), images])]
+    found, columns = neighbour_table(points, len(own), reaches, padding=len(points))
+    table = torch.full((n, columns[-1]), len(points))
+    table[own] = torch.from_numpy(found)
+    shifts = torch.from_numpy(np.append(points - x[atom], np.zeros((1, 3)), axis=0))  # of each point from its atom
+    first = torch.full((n,), len(points)).index_copy_(0, torch.from_numpy(own), torch.arange(len(own)))
+    offsets = shifts.index_select(0, table.flatten()).view(*table.shape, 3) - shifts.index_select(0, first)[:, None]
+    heads = torch.from_numpy(np.append(start + atom, PADDING))[table]
+    return _Lists(centres, heads.to(positions.device), offsets.to(positions.device), columns)
+
+
+def _fit(table: Tensor, width: int, *, fill: int = 0) -> Tensor:
+    """Cut or pad the columns of a table (n, k, ...) to a width."""
+    missing = width - table.shape[1]
+    if missing <= 0:
+        return table[:, :width]
+    pad = table.new_full((table.shape[0], missing, *table.shape[2:]), fill)
+    return torch.cat([table, pad], dim=1)

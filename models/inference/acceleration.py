@@ -1,0 +1,85 @@
+"""Switch a model to the CPU kernels, after seeing that they give what the plain path gives."""
+
+import warnings
+
+import numpy as np
+import torch
+
+from al_engine.structures.frames import FloatArray, Frame
+from models.graph.graph import AtomBatch, neighbour_graph
+from models.layers.geometry import PathGeometry
+from models.layers.message import PathMessage
+from models.layers.product import ProductBasis
+from models.ms_mace import MSMACE
+from models.native.build import KernelError
+
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
+"""Largest difference of probe forces, relative to the largest force."""
+ROUNDINGS = 10.0
+"""Or relative to the plain path's own rounding: random networks may have huge forces, whose digits cancel."""
+PROBE_SPACING_ANG = 1.5
+
+
+def accelerate(model: MSMACE) -> bool:
+    """Use the kernels of `models.native` if they can be had and agree with the plain path; say why if not.
+
+    Args:
+        model: A model; one that is not on a CPU is left alone.
+
+    Returns:
+        Whether the model uses kernels now.
+    """
+    if any(weight.device.type != "cpu" for weight in model.parameters()):
+        return False
+    expected = _probe_forces(model)
+    problem = use_kernels(model)
+    if problem is None:
+        largest = max(np.abs(expected).max(), 1e-12)
+        difference = np.abs(_probe_forces(model) - expected).max() / largest
+        if not (
+            difference <= TOLERANCES[model.dtype] or difference <= ROUNDINGS * _rounding(model, expected) / largest
+        ):
+            problem = f"their forces differ from the plain path's by {difference:.1e} of the largest"
+    if problem is not None:
+        warnings.warn(f"the fast CPU kernels are not used: {problem}", RuntimeWarning, stacklevel=2)  # shown once
+        for module in _modules(model):
+            module.kernel = None
+    return problem is None
+
+
+def _modules(model: MSMACE) -> list[PathGeometry | PathMessage | ProductBasis]:
+    return [module for module in model.modules() if isinstance(module, PathGeometry | PathMessage | ProductBasis)]
+
+
+def use_kernels(model: MSMACE) -> str | None:
+    """Switch all modules over; why that was not possible, if so."""
+    try:
+        for module in _modules(model):
+            module.use_kernel()
+    except KernelError as error:
+        return str(error)
+    return None
+
+
+def _rounding(model: MSMACE, forces: FloatArray) -> float:
+    """How far the plain path's probe forces are from those in double precision, at most, in their units."""
+    twin = MSMACE(model.config.model_copy(update={"dtype": "float64"}), model.constants, seed=0)
+    twin.load_state_dict(model.state_dict())
+    return float(np.abs(_probe_forces(twin) - forces).max())
+
+
+def _probe_forces(model: MSMACE) -> FloatArray:
+    """Forces of the network on a small cluster of all elements: a grid with noise."""
+    elements = model.constants.elements
+    rng = np.random.default_rng(0)
+    side = np.arange(int(np.ceil(max(8, 2 * len(elements)) ** (1 / 3))))
+    grid = PROBE_SPACING_ANG * np.stack(np.meshgrid(side, side, side), axis=-1).reshape(-1, 3)
+    frame = Frame(numbers=np.resize(elements, len(grid)), positions=grid + rng.uniform(-0.2, 0.2, grid.shape))
+    positions = torch.tensor(frame.positions)
+    graph = neighbour_graph(AtomBatch.of([frame], elements), positions, cutoffs=model.cutoffs)
+    vectors = graph.vectors(positions.index_select(0, graph.atoms.order)).requires_grad_()
+    with torch.enable_grad():
+        energies = model.network_energies(graph, model.edge_features(vectors, graph.columns))
+        (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+    forces: FloatArray = graph.forces(gradients).numpy()
+    return forces

@@ -1,0 +1,213 @@
+"""Energies and forces as one compiled graph, shared by all models of one architecture and by frames of all sizes.
+
+The derivative is taken while tracing (make_fx), so that the compiler sees forward and backward pass as one graph; a
+model's weights are inputs of it. All sizes are symbols from the first trace to the compiled code, which is made once:
+`torch.compile` would trace again, guard sizes of 0 and 1 and sizes that happen to be equal, and compile for each.
+Inductor keeps what it compiled on disk, for the next process.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.nn.utils.stateless import _reparametrize_module
+
+from models.graph.graph import NeighbourGraph
+from models.inference.acceleration import use_kernels
+from models.ms_mace import MSMACE
+
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
+"""Largest difference of forces from the uncompiled model's, relative to the largest force."""
+TRACE_SIZES = range(101, 1000)
+"""Hints for the symbols that sizes are while tracing."""
+Compiled: TypeAlias = Callable[..., Sequence[Tensor]]
+"""Energies and forces from `arguments`."""
+
+_log = logging.getLogger(__name__)
+
+
+def inductor(graph: torch.fx.GraphModule) -> Compiled:
+    """A traced graph compiled for its device, for any sizes.
+
+    Raises:
+        Exception: Of whatever kind, if that fails; torch before 2.8 can't.
+    """
+    example = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+    compiled: Compiled = torch._inductor.standalone_compile(graph, example)  # noqa: SLF001  # as torch documents it
+    return compiled
+
+
+class CompiledForces:
+    """`MSMACE.energy_and_forces`, compiled for an architecture at its first call.
+
+    What it gives is compared with the uncompiled model for the first graph, and for the first of each kind that the
+    trace did not see: with a size of 0 or 1, such as an element that is missing or there once. If compilation fails, or
+    a result differs, a warning says so and the uncompiled model is used from then on.
+    """
+
+    def __init__(self, *, compiler: Callable[[torch.fx.GraphModule], Compiled] = inductor) -> None:
+        """Nothing is compiled yet.
+
+        Args:
+            compiler: What makes a traced graph fast.
+        """
+        self.compiler = compiler
+        self._compiled: Compiled | None = None
+        self._checked: set[tuple[int, ...]] = set()
+        self._failed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the compiled graph is in use."""
+        return self._compiled is not None and not self._failed
+
+    def __call__(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
+        if self._failed:
+            return model.energy_and_forces(graph, positions)
+        if self._compiled is None or _kind(graph) not in self._checked:
+            return self._check(model, graph, positions)
+        with torch.no_grad():  # derivatives are in the graph
+            energies, forces = self._compiled(*arguments(model, graph, positions))
+        return energies, forces
+
+    def _check(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Compile if that has not been done, compare on a real graph, and return what the uncompiled model gives."""
+        energies, expected = model.energy_and_forces(graph, positions)
+        try:
+            if self._compiled is None:
+                started = time.perf_counter()
+                _log.info("compiling energies and forces, which takes about a minute")
+                self._compiled = self.compiler(trace(model, positions.device))
+                _log.info("energies and forces were compiled in %.0f s", time.perf_counter() - started)
+            with torch.no_grad():
+                _, forces = self._compiled(*arguments(model, graph, positions))
+        except Exception as error:  # noqa: BLE001  # compilers fail in many ways, and none may stop a campaign
+            self._give_up(f"their compilation failed: {str(error).strip()}".split("\n")[0])
+            return energies, expected
+        difference = float((forces - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+        if not difference <= TOLERANCES[model.dtype]:
+            self._give_up(f"compiled forces differ by {difference:.1e} of the largest")
+        self._checked.add(_kind(graph))
+        return energies, expected
+
+    def _give_up(self, reason: str) -> None:
+        self._failed = True
+        warnings.warn(f"models run uncompiled: {reason}", RuntimeWarning, stacklevel=4)
+
+
+def _kind(graph: NeighbourGraph) -> tuple[int, ...]:
+    """Which of a graph's sizes are 0 or 1."""
+    return tuple(min(size, 2) for size in (graph.atoms.n_frames, *graph.neighbours.shape, *_numbers(graph)))
+
+
+def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
+    """The graph of energies and forces of an architecture, for frames of any size; its inputs are `arguments`."""
+    twin = MSMACE(model.config, model.constants, seed=0).to(device)  # never frozen: weights are inputs
+    if any(geometry.kernel for geometry in model.geometries):
+        use_kernels(twin)
+    names = [name for name, _ in _weights(model)]
+    shape_env = ShapeEnv(duck_shape=False, specialize_zero_one=False)
+    mode = FakeTensorMode(shape_env=shape_env, allow_non_fake_inputs=True)
+    numbers = _symbolic_sizes(model, mode, device)
+    with mode:
+        example = _example(model, numbers, device)
+        graph = make_fx(partial(_energy_and_forces, twin, names), _allow_non_fake_inputs=True)(*example)
+    symbols = [number.shape[0].node.expr for number in numbers]  # type: ignore[attr-defined]
+    _refuse_constants(shape_env, {symbol: 10 * hint for symbol, hint in zip(symbols, TRACE_SIZES, strict=False)})
+    return graph
+
+
+def _refuse_constants(shape_env: ShapeEnv, others: Mapping[Any, int]) -> None:
+    """Raise if what was assumed of sizes does not hold for others: `len` of a tensor makes its size a constant."""
+    assumed = [guard.expr for guard in shape_env.guards]
+    if broken := [str(expression) for expression in assumed if not expression.subs(others)]:
+        raise RuntimeError(f"sizes have become constants: {', '.join(broken)}")
+
+
+def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
+    """All that differs between models of one architecture, but for their scale."""
+    named = [(name, weight.detach()) for name, weight in model.named_parameters()]
+    named.append(("reference_energies", model.reference_energies))
+    if model.repulsion is not None:  # of a strength of its own in each model
+        named.append(("repulsion.charges", model.repulsion.get_buffer("charges")))
+    return named
+
+
+def _energy_and_forces(twin: MSMACE, names: list[str], *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """`MSMACE.energy_and_forces` as a function of `arguments` alone; the lengths of the last stand for numbers."""
+    weights, inputs = inputs[: len(names)], inputs[len(names) :]
+    scale, positions, neighbours, offsets, order, inverse, species, frame_index, *sizes = inputs
+    n_frames, *numbers = (size.shape[0] for size in sizes)
+    n_columns = len(twin.cutoffs) - 1
+    atoms: Any = SimpleNamespace(  # as much of an AtomBatch as a model asks for, with symbols for numbers
+        n_frames=n_frames,
+        order=order,
+        inverse=inverse,
+        species=species,
+        species_counts=numbers[n_columns:],
+        frame_index=frame_index,
+    )
+    columns = (*numbers[:n_columns], neighbours.shape[1])
+    graph = NeighbourGraph(atoms=atoms, neighbours=neighbours, offsets=offsets, columns=columns)
+    twin.constants = replace(twin.constants, scale=scale)  # type: ignore[arg-type]  # a number as far as it matters
+    with _reparametrize_module(twin, dict(zip(names, weights, strict=True))):
+        return twin.energy_and_forces(graph, positions)
+
+
+def _numbers(graph: NeighbourGraph) -> tuple[int, ...]:
+    """Columns of every path but the last, and atoms of every species."""
+    return (*graph.columns[:-1], *graph.atoms.species_counts)
+
+
+def arguments(model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> list[Tensor]:
+    """What the compiled graph is called with."""
+    atoms = graph.atoms
+    offsets = graph.offsets
+    if offsets is None:
+        offsets = positions.new_zeros(()).expand(*graph.neighbours.shape, 3).contiguous()
+    return [
+        *(weight for _, weight in _weights(model)),
+        positions.new_tensor(model.constants.scale),
+        positions,
+        graph.neighbours,
+        offsets,
+        *(atoms.order, atoms.inverse, atoms.species, atoms.frame_index),
+        *(positions.new_empty(number) for number in (atoms.n_frames, *_numbers(graph))),
+    ]
+
+
+def _symbolic_sizes(model: MSMACE, mode: FakeTensorMode, device: torch.device) -> list[Tensor]:
+    """Tensors whose lengths are symbols: for the number of frames, columns of every path, atoms of every species."""
+    context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+    hints = TRACE_SIZES[: 1 + len(model.cutoffs) + len(model.constants.elements)]
+    return [
+        mode.from_tensor(torch.empty(hint, dtype=torch.float64, device=device), symbolic_context=context)
+        for hint in hints
+    ]
+
+
+def _example(model: MSMACE, numbers: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Inputs whose sizes are symbols, except for those of weights."""
+    n_columns = len(model.cutoffs)
+    frames, columns, counts = numbers[0], numbers[1 : 1 + n_columns], numbers[1 + n_columns :]
+    T, K = sum(count.shape[0] for count in counts), columns[-1].shape[0]
+    return [
+        *(torch.empty_like(weight) for _, weight in _weights(model)),
+        torch.empty((), dtype=torch.float64, device=device),
+        torch.empty(T, 3, dtype=torch.float64, device=device),
+        torch.empty(T, K, dtype=torch.int64, device=device),
+        torch.empty(T, K, 3, dtype=torch.float64, device=device),
+        *(torch.empty(T, dtype=torch.int64, device=device) for _ in range(4)),
+        *(frames, *columns[:-1], *counts),
+    ]

@@ -1,0 +1,59 @@
+"""Descriptors of atoms: what a trained model already knows of their environments."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from al_engine.protocols import Progress, silent
+from al_engine.structures.frames import FloatArray, Frame
+from models.graph.graph import AtomBatch, neighbour_graph
+from models.ms_mace import MSMACE
+
+BATCH_ATOMS = 2000
+"""At a time, to bound memory; a larger frame is a batch of its own."""
+
+
+def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progress = silent) -> Iterator[FloatArray]:
+    """The scalar features of every atom after each of the model's layers.
+
+    They are what the model makes energies of: two atoms alike in them have alike energies. They are invariant under
+    translation, rotation and reflection of the frame, permutation of its atoms permutes their rows, and they reach as
+    far as the layers do, up to `layers` times the longest cut-off.
+
+    Args:
+        model: The model, on any device.
+        frames: F frames.
+        progress: Told how many frames are done.
+
+    Yields:
+        One array (N, D) per frame, no unit; D is the number of channels times the number of layers (of both towers,
+        for `fusion: energy`).
+
+    Raises:
+        InputError: If a frame has an element the model does not know.
+    """
+    done = 0
+    for batch in _batches(frames):
+        atoms = AtomBatch.of(batch, model.constants.elements, device=model.identity.device)
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(model.identity.device)
+        with torch.no_grad():
+            graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
+            vectors = graph.vectors(positions.index_select(0, atoms.order))
+            features = model.invariant_features(graph, model.edge_features(vectors, graph.columns))
+        by_atom = features.index_select(0, atoms.inverse).double().cpu().numpy()
+        yield from np.split(by_atom, np.cumsum(atoms.sizes)[:-1])
+        done += len(batch)
+        progress(done, len(frames))
+
+
+def _batches(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """The frames in order, so many at a time that their atoms are at most `BATCH_ATOMS`, but one at least."""
+    batch: list[Frame] = []
+    for frame in frames:
+        if batch and sum(map(len, batch)) + len(frame) > BATCH_ATOMS:
+            yield batch
+            batch = []
+        batch.append(frame)
+    if batch:
+        yield batch

@@ -1,0 +1,145 @@
+"""One layer of MS-MACE: messages of every path fused before the product basis, and the update of the atoms."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from al_engine.config import PathConfig
+from models.graph.graph import NodeSpecies
+from models.graph.operations import concatenate
+from models.layers.geometry import EdgeFeatures
+from models.layers.linear import DegreeLinear, SpeciesLinear
+from models.layers.message import PathMessage, leading_atoms, leading_degrees
+from models.layers.parameters import Initializer, Modules
+from models.layers.product import ProductBasis
+from models.layers.recursive import RecursiveProduct
+
+
+class FusedPaths(nn.Module):
+    """The messages of all paths as one: A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2, a matrix W per path and degree.
+
+    The factors 1 / N and 1 / 2 are constants in front of weights that are learned: they are part of W_S and W_L, whose
+    initial size they set (with sqrt(N) for N: the terms of a sum over neighbours start with random signs).
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[PathConfig],
+        *,
+        l_hidden: int,
+        l_message: int,
+        c_out: int | Sequence[int],
+        n_basis: int,
+        mean_neighbours: Sequence[float],
+        init: Initializer,
+    ) -> None:
+        super().__init__()
+        self.messages: Modules[PathMessage] = Modules(
+            PathMessage(
+                path,
+                l_hidden=l_hidden,
+                hidden_channels=paths[0].channels,
+                l_message=l_message,
+                n_basis=n_basis,
+                init=init,
+            )
+            for path in paths
+        )
+        # W_S on top of W_L, one matrix per degree
+        widths, std = [], []
+        for degree in range(l_message + 1):
+            parts = [message.widths[degree] if degree < len(message.widths) else 0 for message in self.messages]
+            norms = [len(paths) * (n * width) ** 0.5 for n, width in zip(mean_neighbours, parts, strict=True)]
+            widths.append(sum(parts))
+            std.append(
+                torch.cat([torch.full((width, 1), 1 / norm) for width, norm in zip(parts, norms, strict=True) if width])
+            )
+        self.fuse = DegreeLinear(l_message, widths, c_out, init=init, std=std)
+
+    def fused(self, h: Tensor, neighbours: Sequence[Tensor], edges: Sequence[EdgeFeatures]) -> list[Tensor]:
+        """A of T atoms from features h ((l_hidden+1)², N, C), degree by degree: (2l + 1, T, c_out[l]) each."""
+        degrees: list[list[Tensor]] = [[] for _ in self.fuse.sizes]
+        for message, heads, features in zip(self.messages, neighbours, edges, strict=True):
+            for parts, part in zip(
+                degrees, message(h, heads, features), strict=False
+            ):  # long may end at a lower degree
+                parts.append(part)
+        return self.fuse.map_degrees([concatenate(parts, dim=2) for parts in degrees])
+
+
+class InteractionLayer(FusedPaths):
+    """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i), A_i as in `FusedPaths`.
+
+    The paths are fused before the product basis, so terms of mixed range exist at every body order. A layer that is not
+    residual has no skip connection and knows its atom's species by a map of the message instead (mace-torch's
+    RealAgnosticInteractionBlock, for first layers): h_i' = ProductBasis_ν(FullyConnected(A_i, Z_i); Z_i).
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[PathConfig],
+        *,
+        l_hidden: int,
+        l_out: int,
+        product: Literal["symmetric", "recursive"],
+        residual: bool,
+        correlation: int,
+        n_basis: int,
+        n_species: int,
+        mean_neighbours: Sequence[float],
+        init: Initializer,
+    ) -> None:
+        channels, l_message = paths[0].channels, paths[0].l_max
+        super().__init__(
+            paths,
+            l_hidden=l_hidden,
+            l_message=l_message,
+            c_out=channels,
+            n_basis=n_basis,
+            mean_neighbours=mean_neighbours,
+            init=init,
+        )
+        basis = RecursiveProduct if product == "recursive" else ProductBasis
+        self.product = basis(
+            l_max=l_message,
+            l_out=l_out,
+            correlation=correlation,
+            channels=channels,
+            n_species=n_species,
+            init=init,
+        )
+        self.l_skip = min(l_hidden, l_out)
+        self.missing = (l_out + 1) ** 2 - (self.l_skip + 1) ** 2
+        self.residual = residual
+        if residual:
+            self.skip = SpeciesLinear(self.l_skip, channels, channels, n_species, init=init)
+        else:
+            self.species_map = SpeciesLinear(l_message, channels, channels, n_species, init=init)
+
+    def forward(
+        self,
+        h: Tensor,
+        species: NodeSpecies,
+        neighbours: Sequence[Tensor],
+        edges: Sequence[EdgeFeatures],
+    ) -> Tensor:
+        """Features h ((l_hidden+1)², N, C) of N atoms to h' ((l_out+1)², T, C) of the first T: all, or some."""
+        A = concatenate(self.fused(h, neighbours, edges))  # ((l_message+1)², T, C)
+        if not self.residual:
+            return self.product(self.species_map.forward_species(A, species.one_hot), species)
+        return self.product(A, species) + self.without_neighbours(leading_atoms(h, A.shape[1]), species.one_hot)
+
+    def without_neighbours(self, h: Tensor, one_hot: Tensor) -> Tensor:
+        """What the layer makes of an atom alone: the skip connection, if any, shape ((l_out+1)², T, C)."""
+        if not self.residual:
+            return h.new_zeros((self.l_skip + 1) ** 2 + self.missing, *h.shape[1:])
+        skip = self.skip.forward_species(leading_degrees(h, self.l_skip), one_hot)
+        if not self.missing:
+            return skip
+        return concatenate([skip, skip.new_zeros(self.missing, *skip.shape[1:])])  # `pad` makes a constant of T, traced
+
+    def freeze(self) -> None:
+        """The weights will not change any more."""
+        self.product.freeze()

@@ -1,0 +1,103 @@
+"""Short-range repulsion of nuclei, after Ziegler, Biersack and Littmark: what no training set can teach."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from al_engine.errors import InputError
+from models.graph.graph import NeighbourGraph, narrow
+from models.graph.radial import polynomial_cutoff
+from models.layers.geometry import SMALLEST_LENGTH
+
+COULOMB_EV_ANG = 14.3996
+"""e² / (4 π ε0) in eV Å."""
+SCREENING_LENGTH_ANG, SCREENING_EXPONENT = 0.4543 * 0.529, 0.300
+SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
+"""Coefficients and decay constants of the screening function φ."""
+
+
+class ZBLRepulsion(nn.Module):
+    """E = Σ_{i<j} k Z_i Z_j / r φ(r / a) u(r / (R_i + R_j)), in eV; holds no weights.
+
+    φ(x) = Σ_n c_n exp(-d_n x) is the universal screening function of J. F. Ziegler, J. P. Biersack and U. Littmark, The
+    Stopping and Range of Ions in Matter (1985). The screening length a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3) and the
+    envelope u, which ends at the sum of the covalent radii R, are those of mace-torch's `pair_repulsion`, so that its
+    models can be converted; the book has 0.8854 and 0.23 for 0.4543 and 0.3, which screens less.
+
+    Everything is computed in float64, whatever the precision of the network.
+    """
+
+    def __init__(
+        self, elements: Sequence[int], *, cutoffs: Sequence[float], envelope_power: int, strength: float = 1.0
+    ) -> None:
+        """The repulsion between elements, given by atomic number.
+
+        Args:
+            elements: Atomic numbers, in the order of the species.
+            cutoffs: Cut-off of each path in Å, ascending; neighbours are taken from the first list that is long enough.
+            envelope_power: Power p of the polynomial envelope.
+            strength: Factor on the formula above.
+
+        Raises:
+            InputError: If two covalent radii reach beyond the longest cut-off.
+        """
+        from ase.data import covalent_radii
+
+        super().__init__()
+        numbers = torch.tensor(elements, dtype=torch.float64)
+        radii = torch.from_numpy(np.asarray(covalent_radii, dtype=np.float64)[list(elements)])
+        reach = 2.0 * float(radii.max())
+        if reach > cutoffs[-1]:
+            raise InputError(
+                f"model.zbl reaches {reach:.2f} Å (twice the largest covalent radius), beyond the cut-off of "
+                f"{cutoffs[-1]:g} Å; raise the cut-off or set `zbl: false`"
+            )
+        self.path = next(k for k, cutoff in enumerate(cutoffs) if cutoff >= reach)
+        self.envelope_power, self.n_species = envelope_power, len(elements)
+        powers = numbers**SCREENING_EXPONENT
+        tables = {
+            "charges": strength * COULOMB_EV_ANG * torch.outer(numbers, numbers),
+            "inverse_lengths": (powers[:, None] + powers) / SCREENING_LENGTH_ANG,
+            "inverse_reaches": 1.0 / (radii[:, None] + radii),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table.flatten(), persistent=False)  # by species of i, then of j
+
+    def forward(self, graph: NeighbourGraph, vectors: Tensor) -> Tensor:
+        """Energies of frames in eV, shape (B,), from neighbour vectors (T, K, 3) in Å."""
+        columns = [graph.columns[self.path]]
+        energies = self.atomic_energies(graph.atoms.species, graph.neighbours, *narrow(vectors, columns))
+        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=energies.device)
+        return totals.index_add(0, graph.atoms.frame_index, energies)
+
+    def atomic_energies(self, species: Tensor, neighbours: Tensor, vectors: Tensor) -> Tensor:
+        """Half the energy of every pair, for the first of its atoms, in eV.
+
+        Args:
+            species: Species of N atoms, shape (N,).
+            neighbours: Which of the N are near the first T, shape (T, K).
+            vectors: To neighbours of the leading columns in Å, shape (T, k <= K, 3).
+
+        Returns:
+            Energies of the T atoms, shape (T,), float64.
+        """
+        (neighbours,) = narrow(neighbours, vectors.shape[1:2])
+        pair = self.n_species * species[: neighbours.shape[0], None] + species[neighbours]  # (T, K)
+        charge, inverse_length, inverse_reach = (
+            self.get_buffer(name)[pair] for name in ("charges", "inverse_lengths", "inverse_reaches")
+        )
+        r = torch.linalg.vector_norm(vectors.double(), dim=-1).clamp_min(SMALLEST_LENGTH)
+        x = r * inverse_length
+        screening = sum((c * torch.exp(-d * x) for c, d in SCREENING), start=torch.zeros_like(x))
+        envelope = polynomial_cutoff(r * inverse_reach, self.envelope_power)
+        return 0.5 * (charge / r * screening * envelope).sum(1)  # every pair is listed from both of its atoms
+
+    def energies_and_gradients(self, graph: NeighbourGraph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (B,) in eV and dE/d(vectors) (T, K, 3) in eV/Å at vectors (T, K, 3) in Å."""
+        with torch.enable_grad():
+            vectors = vectors.detach().requires_grad_()
+            energies = self(graph, vectors)
+            (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+        return energies.detach(), gradients

@@ -1,0 +1,177 @@
+"""A training set laid out for speed: neighbour lists and geometry computed once, batches put together by indexing.
+
+Positions never change in training, so harmonics, radial basis and their derivatives with respect to the neighbour
+vectors are constants: forces follow from dE/d(features) by the chain rule, and the double backward pass skips the
+geometry. The plain path keeps these constants, kernels compute them again: that is as fast and needs no memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from al_engine.structures.frames import FloatArray, IntArray, LabelledFrame
+from models.graph.graph import AtomBatch, NeighbourGraph, narrow, neighbour_graph
+from models.layers.geometry import EdgeFeatures
+from models.ms_mace import MSMACE
+
+CACHE_BYTES = 2 * 1024**3
+"""Features and derivatives of the whole set are kept if they fit; else they are computed batch by batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingBatch:
+    """Some labelled frames, in the network's units: energies without E0s and forces, both divided by the scale.
+
+    Attributes:
+        graph: Neighbours of B frames with T nodes.
+        edges: Features of every path.
+        vectors: Neighbour vectors of every path in Å, (T, K, 3) each.
+        jacobians: d(features) / d(vectors) of every path, (T, K, n_features, 3) each, or None: not kept.
+        energies: Targets (B,), float64.
+        forces: Targets of nodes (T, 3).
+        inverse_sizes: One over the atoms of each frame, (B,), float64.
+    """
+
+    graph: NeighbourGraph
+    edges: list[EdgeFeatures]
+    vectors: list[Tensor]
+    jacobians: Sequence[Tensor | None]
+    energies: Tensor
+    forces: Tensor
+    inverse_sizes: Tensor
+
+    def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
+        """Energies (B,) and node forces (T, 3) in the network's units, perhaps to be differentiated once more."""
+        edges = [EdgeFeatures(*(part.detach().requires_grad_() for part in features)) for features in self.edges]
+        energies = model.network_energies(self.graph, edges)
+        gradients = torch.autograd.grad(
+            energies.sum(), [part for features in edges for part in features], create_graph=differentiable
+        )
+        per_vector = [
+            geometry.pull_back(vectors, EdgeFeatures(*gradients[2 * k : 2 * k + 2]), jacobian)  # (T, K, 3)
+            for k, (geometry, vectors, jacobian) in enumerate(
+                zip(model.geometries, self.vectors, self.jacobians, strict=True)
+            )
+        ]
+        if len(set(self.graph.columns)) == 1:  # the usual case for small molecules: one sum instead of two
+            return energies, self.graph.forces(sum(per_vector[1:], start=per_vector[0]))
+        return energies, sum((self.graph.forces(part) for part in per_vector), start=torch.zeros_like(self.forces))
+
+
+class TrainingSet:
+    """Labelled frames, ready to be cut into batches for one model, or for several of one architecture side by side.
+
+    The geometry of F frames with N atoms is kept once, targets for each model. A frame is asked for by f + F m: as
+    model m sees it, which is f where there is one model.
+    """
+
+    def __init__(self, frames: Sequence[LabelledFrame], *models: MSMACE, device: torch.device) -> None:
+        self.models = models
+        model = models[0]
+        structures = [item.frame for item in frames]
+        atoms = AtomBatch.of(structures, model.constants.elements, device=device)
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in structures])).to(device)
+        self.graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
+        vectors = self.graph.vectors(positions.index_select(0, atoms.order))
+        self.vectors = vectors.to(model.dtype)
+
+        energies = torch.tensor([item.energy for item in frames], dtype=torch.float64, device=device)
+        forces = torch.from_numpy(np.concatenate([item.forces for item in frames])).to(device)
+        targets = [self._targets(each, energies, forces.index_select(0, atoms.order), vectors) for each in models]
+        self.energies = torch.cat([energies for energies, _ in targets])  # (M F,)
+        self.forces = torch.cat([forces for _, forces in targets])  # (M N, 3)
+
+        self.nodes_of_frame = np.split(atoms.inverse.cpu().numpy(), np.cumsum(atoms.sizes)[:-1])
+        species = atoms.species.cpu().numpy()
+        self.species_counts = np.stack(
+            [np.bincount(species[nodes], minlength=len(atoms.species_counts)) for nodes in self.nodes_of_frame]
+        )
+        self.sizes = np.array(atoms.sizes)
+        self.position_of_node = torch.zeros(len(self.forces), dtype=torch.int64, device=device)
+        width = sum(
+            columns * geometry.n_features
+            for columns, geometry in zip(self.graph.columns, model.geometries, strict=True)
+        )
+        size = len(species) * width * 4 * self.vectors.element_size()
+        kept = size <= CACHE_BYTES and not any(geometry.kernel for geometry in model.geometries)  # kernels are as fast
+        self.cache = self._geometry(self.vectors) if kept else None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def _targets(self, model: MSMACE, energies: Tensor, forces: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """What a model's network has to learn of energies (F,) in eV and node forces (N, 3) in eV/Å."""
+        energies = energies - model.frame_references(self.graph)
+        if model.repulsion is not None:  # the network learns what it leaves
+            repulsion, gradients = model.repulsion.energies_and_gradients(self.graph, vectors)
+            energies, forces = energies - repulsion, forces - self.graph.forces(gradients)
+        return energies / model.constants.scale, (forces / model.constants.scale).to(model.dtype)
+
+    def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
+        with torch.no_grad():
+            model = self.models[0]
+            parts = narrow(vectors, self.graph.columns)
+            jacobians = [g.jacobian(part) for g, part in zip(model.geometries, parts, strict=True)]
+            return model.edge_features(vectors, self.graph.columns), jacobians
+
+    def follow_reference_energies(self, correction: FloatArray, *, member: int = 0) -> None:
+        """What a model has to learn after its E0s have risen by this much, in eV, shape (S,)."""
+        shift = torch.from_numpy(self.species_counts @ correction / self.models[member].constants.scale)
+        own = slice(member * len(self), (member + 1) * len(self))
+        self.energies[own] -= shift.to(self.energies.device)
+
+    def batch(self, frames: IntArray) -> TrainingBatch:
+        """The frames of the given indices as one batch.
+
+        Nodes are sorted by model, then by species; with several models, each must have as many of a species.
+        """
+        device, first = self.vectors.device, self.models[0]
+        members, which = np.divmod(frames, len(self))
+        n_nodes = len(self.vectors)
+        unsorted = np.concatenate([self.nodes_of_frame[k] + m * n_nodes for m, k in zip(members, which, strict=True)])
+        order = np.argsort(unsorted, kind="stable")  # nodes ascend, so species do
+        frame_index = np.repeat(np.arange(len(frames)), self.sizes[which])[order]
+        seen = torch.from_numpy(unsorted[order]).to(device)  # nodes as their models see them
+        nodes = seen % n_nodes
+        self.position_of_node[seen] = torch.arange(len(seen), device=device)
+        full = self.graph.atoms
+        atoms = AtomBatch(
+            sizes=tuple(self.sizes[which].tolist()),
+            order=torch.from_numpy(order).to(device),
+            inverse=torch.from_numpy(np.argsort(order)).to(device),
+            species=full.species.index_select(0, nodes),
+            species_counts=(self.species_counts[which].sum(0) // len(np.unique(members))).tolist(),
+            frame_index=torch.from_numpy(frame_index).to(device),
+            cells=full.cells[which],
+            pbc=full.pbc[which],
+        )
+        graph = NeighbourGraph(
+            atoms=atoms,
+            neighbours=self.position_of_node[self.graph.neighbours.index_select(0, nodes) + (seen - nodes)[:, None]],
+            offsets=None if self.graph.offsets is None else self.graph.offsets.index_select(0, nodes),
+            columns=self.graph.columns,
+        )
+        vectors = self.vectors.index_select(0, nodes)
+        jacobians: Sequence[Tensor | None] = [None] * len(first.geometries)
+        if self.cache is None:
+            edges = first.edge_features(vectors, self.graph.columns)
+        else:
+            edges = [EdgeFeatures(*(part.index_select(0, nodes) for part in features)) for features in self.cache[0]]
+            jacobians = [jacobian.index_select(0, nodes) for jacobian in self.cache[1]]
+        return TrainingBatch(
+            graph=graph,
+            edges=edges,
+            vectors=narrow(vectors, self.graph.columns),
+            jacobians=jacobians,
+            energies=self.energies.index_select(0, torch.from_numpy(np.asarray(frames)).to(device)),
+            forces=self.forces.index_select(0, seen),
+            inverse_sizes=torch.from_numpy(1.0 / self.sizes[which]).to(device),
+        )
+
+
+def chunks(frames: IntArray, size: int) -> list[IntArray]:
+    """Frames, at most `size` at a time."""
+    return [frames[first : first + size] for first in range(0, len(frames), size)]

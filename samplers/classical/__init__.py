@@ -1,0 +1,1 @@
+"""Classical force fields, and the anneals by them that give initial frames."""

@@ -1,0 +1,144 @@
+"""Constant pressure by Monte Carlo moves of the volume, between steps of molecular dynamics.
+
+The barostat of Chow & Ferguson (Comput. Phys. Commun. 91, 283 (1995)) and Åqvist et al. (Chem. Phys. Lett. 384, 288
+(2004)), as OpenMM's MonteCarloBarostat has it: a change of the volume is drawn, all cell vectors are scaled alike,
+molecules are moved rigidly with their centres of mass, and the move is accepted with probability
+min(1, exp(-w / kT)), where
+
+    w = U' - U + P (V' - V) - N kT ln(V' / V)
+
+for N molecules. It needs energies and no virial, so that any model will do. Velocities stay as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.units import BOLTZMANN_EV_PER_KELVIN
+
+BAR_IN_EV_PER_ANG3 = 1e-6 / 1.6021766208
+"""1 bar in eV/Å³ (CODATA 2014)."""
+INTERVAL_STEPS = 25
+"""MD steps between two moves (OpenMM's default): one more evaluation in 25."""
+_FIRST_CHANGE = 0.01
+"""Largest change of the volume at first, as a share of it."""
+_LARGEST_CHANGE = 0.3
+_ACCEPTED_SHARE = 0.5
+_SLOWING = 0.6
+"""The k-th move changes the logarithm of the step by at most k to minus this power."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Barostat:
+    """What all boxes of a run have in common.
+
+    Attributes:
+        pressure_bar: The pressure.
+        molecule_of_atom: Molecule of each atom of a box, counted from 0 without gaps, shape (n,).
+        interval_steps: MD steps between two moves.
+        smallest_ang3: No volume below this is accepted, Å³.
+        largest_ang3: Nor one above this: a liquid above its boiling point stays a dense fluid.
+    """
+
+    pressure_bar: float
+    molecule_of_atom: IntArray
+    interval_steps: int = INTERVAL_STEPS
+    smallest_ang3: float = 0.0
+    largest_ang3: float = np.inf
+
+    def allows(self, volume_ang3: float) -> bool:
+        """Whether a volume is within the limits."""
+        return volume_ang3 > 0.0 and self.smallest_ang3 <= volume_ang3 <= self.largest_ang3
+
+
+def volume(frame: Frame) -> float:
+    """Volume of a frame's cell, Å³."""
+    return float(abs(np.linalg.det(frame.cell)))
+
+
+def scaled(frame: Frame, factor: float, *, masses: FloatArray, molecule_of_atom: IntArray) -> Frame:
+    """A frame whose cell vectors are scaled, its molecules moved rigidly with their centres of mass.
+
+    The centre of mass of all atoms stays where it is.
+
+    Args:
+        frame: A frame whose molecules are whole.
+        factor: Factor on all lengths.
+        masses: Masses in amu, shape (N,).
+        molecule_of_atom: Molecule of each atom, counted from 0 without gaps, shape (N,).
+    """
+    of_molecules = np.bincount(molecule_of_atom, weights=masses)[:, None]
+    weighted = masses[:, None] * frame.positions
+    centres = np.stack([np.bincount(molecule_of_atom, weights=axis) for axis in weighted.T], axis=1) / of_molecules
+    from_middle = centres - weighted.sum(axis=0) / masses.sum()
+    positions = frame.positions + ((factor - 1.0) * from_middle)[molecule_of_atom]
+    return replace(frame, positions=positions, cell=factor * frame.cell)
+
+
+class VolumeMoves:
+    """The moves of one trajectory: its random numbers, and a step that adapts itself.
+
+    The step, the largest change of the volume that is proposed, follows the probability of acceptance towards a half
+    by ever smaller corrections (Robbins & Monro): a chain that adapts less and less has the right averages (Roberts &
+    Rosenthal, J. Appl. Probab. 44, 458 (2007)), and one that counts nothing but its own moves is reproducible.
+
+    Args:
+        barostat: Pressure and limits.
+        start: Where the trajectory starts.
+        target_kelvin: Temperature of its thermostat.
+        masses: Masses in amu, shape (n,).
+        seed: Seed of its random numbers.
+
+    Attributes:
+        step_ang3: Largest change of the volume that is proposed, Å³.
+        attempts: Moves so far.
+    """
+
+    def __init__(
+        self,
+        barostat: Barostat,
+        start: Frame,
+        *,
+        target_kelvin: float,
+        masses: FloatArray,
+        seed: int | Sequence[int],
+    ) -> None:
+        self._barostat, self._masses = barostat, masses
+        self._kt = BOLTZMANN_EV_PER_KELVIN * target_kelvin
+        self._molecules = int(barostat.molecule_of_atom.max()) + 1
+        self._rng = np.random.default_rng(seed)
+        self._largest_step = _LARGEST_CHANGE * volume(start)
+        self.step_ang3 = _FIRST_CHANGE * volume(start)
+        self.attempts = 0
+
+    def propose(self, frame: Frame) -> Frame | None:
+        """The frame at another volume; None where the one drawn is not allowed, which counts as a move not accepted."""
+        before = volume(frame)
+        after = before + self.step_ang3 * self._rng.uniform(-1.0, 1.0)
+        if not self._barostat.allows(after):
+            self._adapt(0.0)
+            return None
+        factor = (after / before) ** (1.0 / 3.0)
+        return scaled(frame, factor, masses=self._masses, molecule_of_atom=self._barostat.molecule_of_atom)
+
+    def accept(self, before: Frame, after: Frame, *, energy_change: float) -> bool:
+        """Decide on what was proposed, and adapt the step.
+
+        Args:
+            before: The frame as it was.
+            after: The frame proposed.
+            energy_change: Potential energy of `after` minus that of `before`, eV; NaN is never accepted.
+        """
+        old, new = volume(before), volume(after)
+        work = energy_change + self._barostat.pressure_bar * BAR_IN_EV_PER_ANG3 * (new - old)
+        exponent = self._molecules * np.log(new / old) - work / self._kt
+        probability = 0.0 if np.isnan(exponent) else float(np.exp(min(0.0, exponent)))
+        self._adapt(probability)
+        return bool(self._rng.random() < probability)
+
+    def _adapt(self, probability: float) -> None:
+        self.attempts += 1
+        correction = (probability - _ACCEPTED_SHARE) * self.attempts**-_SLOWING
+        self.step_ang3 = min(self.step_ang3 * float(np.exp(correction)), self._largest_step)

@@ -1,0 +1,137 @@
+"""Bond stretching (arXiv:2312.09490): a random bond's length times U(shortest, longest), one fragment moved rigidly."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.periodic import nearest_image
+
+_ATTEMPTS = 20  # draws of a bond and a factor before a frame is left with what it has
+
+
+def movable_fragments(n_atoms: int, bonds: IntArray) -> dict[int, IntArray]:
+    """What is moved when a bond is stretched: the atoms on the side of it that has fewer of them.
+
+    On a tie it is the side of the bond's second atom. A bond in a ring has no two sides and is left out.
+
+    Args:
+        n_atoms: Number of atoms.
+        bonds: Bonded pairs, shape (n_bonds, 2).
+
+    Returns:
+        Sorted atom indices by the bond's index.
+    """
+    pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).tolist()
+    neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
+    for i, j in pairs:
+        neighbours[i].append(j)
+        neighbours[j].append(i)
+
+    def side(root: int, across: int) -> set[int]:
+        """The atoms reached from `root` without going over the bond to `across`."""
+        seen, stack = {root}, [root]
+        while stack:
+            atom = stack.pop()
+            for other in neighbours[atom]:
+                if other not in seen and (atom, other) != (root, across):
+                    seen.add(other)
+                    stack.append(other)
+        return seen
+
+    fragments = {}
+    for bond, (first, second) in enumerate(pairs):
+        from_first = side(first, second)
+        if second in from_first:
+            continue
+        from_second = side(second, first)
+        smaller = from_first if len(from_first) < len(from_second) else from_second
+        fragments[bond] = np.array(sorted(smaller), dtype=np.int64)
+    return fragments
+
+
+def stretched_bond(frame: Frame, pair: IntArray, moving: IntArray, factor: float) -> Frame:
+    """The frame with one bond's length times a factor: a fragment is moved rigidly along the bond.
+
+    Args:
+        frame: The frame; the bond must not cross a periodic boundary (molecules are whole).
+        pair: The bond's two atoms, shape (2,).
+        moving: The atoms that are moved, one of the two among them.
+        factor: New length over old.
+    """
+    first, second = (int(atom) for atom in pair)
+    towards, away = (first, second) if second in moving else (second, first)
+    positions = frame.positions.copy()
+    positions[moving] += (factor - 1.0) * (frame.positions[away] - frame.positions[towards])
+    return frame.with_positions(positions)
+
+
+def collides(before: Frame, after: Frame, pair: IntArray, moving: IntArray) -> bool:
+    """Whether moving a fragment brought one of its atoms on top of an atom that stayed.
+
+    That is: closer than the sum of their covalent radii (Cordero et al., Dalton Trans. 2832 (2008)), a bond's length,
+    and closer than before. The bond that is stretched does not count. Minimum images where the frame is periodic.
+
+    Args:
+        before: The frame before.
+        after: The frame after.
+        pair: The stretched bond's two atoms, shape (2,).
+        moving: The atoms that were moved.
+    """
+    from ase.data import covalent_radii
+
+    staying = np.setdiff1d(np.arange(len(before)), moving)
+    contact = covalent_radii[before.numbers[moving]][:, None] + covalent_radii[before.numbers[staying]][None, :]
+
+    def distances(frame: Frame) -> np.ndarray:
+        vectors = frame.positions[moving][:, None, :] - frame.positions[staying][None, :, :]
+        squares: np.ndarray = np.square(nearest_image(vectors, frame.cell, frame.pbc)).sum(axis=-1)
+        return np.sqrt(squares)
+
+    now = distances(after)
+    on_top = (now < contact) & (now < distances(before))
+    on_top &= ~(np.isin(moving, pair)[:, None] & np.isin(staying, pair)[None, :])
+    return bool(on_top.any())
+
+
+def stretch_random_bonds(
+    frame: Frame,
+    bonds: IntArray,
+    fragments: Mapping[int, IntArray],
+    *,
+    count: int,
+    shortest_factor: float,
+    longest_factor: float,
+    rng: np.random.Generator,
+) -> tuple[Frame, tuple[int, ...]]:
+    """Stretch some bonds one after another, each drawn evenly from those in no ring, by U(shortest, longest).
+
+    No bond is stretched twice. A draw that would put atoms on top of each other (`collides`) is drawn anew, bond and
+    factor, up to 20 times; then the frame is left with the bonds stretched so far.
+
+    Args:
+        frame: The frame; its molecules are whole.
+        bonds: Bonded pairs, shape (n_bonds, 2).
+        fragments: From `movable_fragments` of the same bonds.
+        count: How many bonds to stretch; all that can be where there are fewer.
+        shortest_factor: Smallest factor on a bond's length.
+        longest_factor: Largest factor.
+        rng: Where the draws come from.
+
+    Returns:
+        The frame, and the indices of the bonds that were stretched, in order.
+    """
+    stretched: list[int] = []
+    for _ in range(min(count, len(fragments))):
+        candidates = [bond for bond in fragments if bond not in stretched]
+        for _ in range(_ATTEMPTS):
+            bond = candidates[int(rng.integers(len(candidates)))]
+            factor = float(rng.uniform(shortest_factor, longest_factor))
+            moved = stretched_bond(frame, bonds[bond], fragments[bond], factor)
+            if not collides(frame, moved, bonds[bond], fragments[bond]):
+                break
+        else:
+            break
+        frame = moved
+        stretched.append(bond)
+    return frame, tuple(stretched)

@@ -1,0 +1,1 @@
+"""Structure files, and what they say: elements, charges, spins, cells."""
