@@ -4,7 +4,7 @@ import hashlib
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -110,6 +110,15 @@ class Labels:
     reasons: tuple[str, ...]
     messages: tuple[str, ...]
 
+    @classmethod
+    def of(cls, outcomes: Sequence[LabelOutcome]) -> "Labels":
+        """From the outcome of each frame."""
+        return cls(
+            labelled={index: o.labelled for index, o in enumerate(outcomes) if o.labelled is not None},
+            reasons=tuple(o.reason.value for o in outcomes),
+            messages=tuple(o.message for o in outcomes),
+        )
+
     @property
     def failures(self) -> int:
         """Frames without a label."""
@@ -127,7 +136,7 @@ class Labels:
         return f"{share}`{reason}`: {textwrap.shorten(message, LONGEST_WORDS, placeholder=' ...')}"
 
 
-def read_labels(paths: Sequence[Path]) -> Labels:
+def read_labels(paths: Iterable[Path]) -> Labels:
     """Read label parts in order."""
     labelled: dict[int, LabelledFrame] = {}
     reasons: list[str] = []

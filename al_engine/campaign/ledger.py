@@ -11,21 +11,20 @@ The parts are the truth.
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index, write_index
 from al_engine.campaign.part import PARTS, Part, iteration_of
+from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, refuse_changes, validate_config
 from al_engine.config.writer import config_text
 from al_engine.errors import InputError, LedgerError
 from al_engine.files.atomic import disk_error, write_file
-from al_engine.files.frames_hdf5 import read_frame_hashes, read_labelled
-from al_engine.files.part_file import open_part, part_key, write_part
+from al_engine.files.frames_hdf5 import read_frame_hashes
+from al_engine.files.part_file import open_part, part_key
 from al_engine.structures.frames import LabelledFrame, digest_of_hashes
 from al_engine.verdict.records import IterationRecord
 from al_engine.verdict.verdict import Verdict, VerdictKind
@@ -42,6 +41,7 @@ class Ledger:
         self.config = config
         self._index_lock = threading.Lock()  # stages finish in several threads of the one writing process
         self._read: dict[Path, tuple[tuple[int, int], Part]] = {}
+        self._sound: dict[str, tuple[tuple[int, int] | None, Part]] = {}
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -126,8 +126,7 @@ class Ledger:
 
     def _load(self, path: Path) -> Part:
         """A part that is not opened again as long as its file is the same."""
-        status = path.stat()
-        same = (status.st_mtime_ns, status.st_size)
+        same = _stamp(path)
         known = self._read.get(path)
         if known is None or known[0] != same:
             known = self._read[path] = same, Part.load(path)
@@ -154,71 +153,47 @@ class Ledger:
         """The key of a stage's part; see `stage`."""
         return part_key(name, inputs, [parent.content_hash for parent in parents])
 
-    def stage(
-        self,
-        name: str,
-        *,
-        inputs: Mapping[str, Any],
-        parents: Sequence[Part],
-        compute: Callable[[Path, str], None],
-    ) -> Part:
-        """Run a stage, or take its finished part: safe to call twice.
+    def sound_part(self, name: str) -> Part:
+        """A finished part whose bytes are as they were written; they are compared once per process and version.
 
-        Args:
-            name: Name of the part.
-            inputs: JSON-able inputs that decide its content.
-            parents: Parts it reads.
-            compute: Writes the part at a path with a key, through `write_part`.
-
-        Returns:
-            The finished part, linked in `campaign.h5`.
+        Raises:
+            LedgerError: If it is missing or damaged.
         """
-        key = self.key(name, inputs=inputs, parents=parents)
-        part = self.find(name, key)
-        if part is None:
-            compute(self.part_path(name), key)
-            part = Part.load(self.part_path(name))
-            self.write_index(verdict=None)
+        path = self.part_path(name)
+        same = _stamp(path) if path.exists() else None
+        if same is None or self._sound.get(name, (None,))[0] != same:
+            self._sound[name] = same, Part.load(path, verify=True)
+        return self._sound[name][1]
+
+    def finish(self, name: str) -> Part:
+        """Take a part that has been written into `campaign.h5`.
+
+        Raises:
+            LedgerError: If it is missing or damaged.
+        """
+        part = Part.load(self.part_path(name))
+        self.write_index(verdict=None)
         return part
 
-    def write(self, name: str, fill: Callable[[h5py.File], None]) -> Callable[[Path, str], None]:
-        """A `compute` for `stage` that lets `fill` write the part's content in this process."""
-
-        def compute(path: Path, key: str) -> None:
-            with write_part(path, kind=name, key=key) as root:
-                fill(root)
-
-        return compute
+    def reader(self) -> PartReader:
+        """A reader of all finished parts."""
+        return PartReader(self.directory, (path.stem for path in sorted(self.parts_directory.glob("*.h5"))))
 
     # -- what the parts say -------------------------------------------------------------------------------------
 
-    def dataset_parts(self) -> list[Part]:
-        """Parts whose labelled frames make the data set, in order."""
-        return [part for part in self.parts() if part.has_labels]
-
     def dataset(self, *, before: int | None = None) -> list[LabelledFrame]:
         """The labelled frames in order, test set not included; only those before an iteration if one is given."""
-        labelled: list[LabelledFrame] = []
-        for part in self.dataset_parts():
-            if before is not None and part.iteration is not None and part.iteration >= before:
-                continue
-            with open_part(part.path) as root:
-                labelled += read_labelled(root["labelled"])
-        return labelled
+        return self.reader().dataset(before=before)
 
     def dataset_size(self) -> int:
         """Labelled frames, test set not counted."""
-        size = 0
-        for part in self.dataset_parts():
-            with open_part(part.path) as root:
-                size += len(root["labelled/n_atoms"])
-        return size
+        return self.reader().dataset_size()
 
     def dataset_digest(self) -> str:
         """SHA-256 over the labelled frames' content in order: `frames.dataset_digest` of `dataset()`."""
-        hashes = []
-        for part in self.dataset_parts():
-            with open_part(part.path) as root:
+        parts, hashes = self.reader(), []
+        for name in parts.dataset_parts():
+            with parts.open(name) as root:
                 hashes.append(read_frame_hashes(root["labelled"]))
         return digest_of_hashes(hashes)
 
@@ -284,3 +259,9 @@ class Ledger:
         """
         with self._index_lock:
             write_index(self.directory, self.config, self.parts(), verdict)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Time of the last change and size of a file: equal for a file that has not changed."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size

@@ -1,8 +1,9 @@
-"""Names of the parts, and the few numbers that follow from an iteration's index alone."""
+"""Names of the parts."""
 
 import re
+from collections.abc import Sequence
 
-from al_engine.config import TrainingConfig
+from al_engine.config import CampaignConfig
 
 INITIAL_FRAMES = "initial-frames"
 INITIAL_DATASET = "initial-dataset"
@@ -13,9 +14,36 @@ def member(iteration: int, index: int) -> str:
     return f"iter{iteration:03d}-member{index}"
 
 
+def members(iteration: int, count: int) -> list[str]:
+    """Weights of all members of a committee."""
+    return [member(iteration, index) for index in range(count)]
+
+
+def member_index(name: str) -> int:
+    """The member whose part has this name; the inverse of `member`.
+
+    Raises:
+        ValueError: If it is another part's name.
+    """
+    match = re.fullmatch(r"iter\d{3,}-member(\d+)", name)
+    if match is None:
+        raise ValueError(f"{name}: not the name of a member's part")
+    return int(match[1])
+
+
+def dataset_before(iteration: int) -> list[str]:
+    """The parts with the data set before an iteration, in order."""
+    return [INITIAL_DATASET, *(append(k) for k in range(iteration))]
+
+
 def sample(iteration: int, temperature_kelvin: float) -> str:
     """Frames sampled at one temperature."""
     return f"iter{iteration:03d}-sample-{temperature_kelvin:g}K"
+
+
+def samples(iteration: int, temperatures_kelvin: Sequence[float]) -> list[str]:
+    """Frames sampled at all temperatures, in order."""
+    return [sample(iteration, kelvin) for kelvin in temperatures_kelvin]
 
 
 def selection(iteration: int) -> str:
@@ -45,11 +73,15 @@ def append(iteration: int) -> str:
     return f"iter{iteration:03d}-append"
 
 
-def updates(training: TrainingConfig, iteration: int) -> int:
-    """Gradient updates per member in an iteration."""
-    return round(training.updates * (1.0 + training.updates_growth * iteration))
+def of_iteration(iteration: int, config: CampaignConfig) -> list[list[str]]:
+    """The parts of a finished iteration, a list per step in the order of the steps.
 
-
-def driver(iteration: int, temperature_index: int, n_members: int) -> int:
-    """The member that drives a temperature: rotates, so that no member's errors go unseen."""
-    return (iteration + temperature_index) % n_members
+    The parts with labels are not among them: how many there are, the selection decides.
+    """
+    return [
+        members(iteration, config.training.members),
+        samples(iteration, config.sampling.temperatures_kelvin),
+        [selection(iteration)],
+        [evaluation(iteration)],
+        [append(iteration)],
+    ]

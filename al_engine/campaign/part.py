@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from al_engine.errors import LedgerError
-from al_engine.files.part_file import open_part
+from al_engine.files.part_file import MADE_BY, SUMMARY, open_part
 
 PARTS = "parts"
 """The folder of a campaign directory that holds them."""
@@ -29,7 +29,9 @@ class Part:
         path: The file.
         key: Key of its inputs.
         content_hash: Hash of its content.
-        seconds: How long the stage took.
+        seconds: Time that the stage took, s.
+        summary: One line for the reader; empty in parts of schema 1 and 2.
+        made_by: Versions, device and host that made the part, as JSON; empty in parts of schema 1 and 2.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Part:
     key: str
     content_hash: str
     seconds: float
+    summary: str = ""
+    made_by: str = ""
 
     @classmethod
     def load(cls, path: Path, *, verify: bool = False) -> "Part":
@@ -54,6 +58,8 @@ class Part:
                 key=str(attributes["key"]),
                 content_hash=str(attributes["content_hash"]),
                 seconds=float(attributes.get("seconds", 0.0)),
+                summary=str(attributes.get(SUMMARY, "")),
+                made_by=str(attributes.get(MADE_BY, "")),
             )
         except KeyError as error:
             raise LedgerError(f"{path}: lacks the attribute {error}; it is no part of a campaign") from None

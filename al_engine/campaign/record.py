@@ -5,27 +5,33 @@ import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.labels import Labels, read_labels
-from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import sampled_steps, temperature_records
 from al_engine.campaign.scores import assess
+from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import write_labelled
-from al_engine.files.part_file import open_part
 from al_engine.selection.fates import Fate
 from al_engine.selection.window import Window
 from al_engine.verdict.records import IterationRecord
 
 
-def write_iteration(ledger: Ledger, iteration: int, seconds: float, root: h5py.File) -> None:
+def write_iteration(
+    root: h5py.File, parts: PartReader, config: CampaignConfig, *, iteration: int, seconds: float
+) -> IterationRecord:
     """Fill the part that ends an iteration: its new labels, the fate of every frame it sampled, its record.
 
     Args:
-        ledger: The campaign.
-        iteration: The iteration; sampled, selected, labelled and evaluated.
+        root: The empty part.
+        parts: The parts of the iteration, and the data set before it.
+        config: The campaign's config.
+        iteration: The iteration; sampled, selected, labelled and scored.
         seconds: Time on the clock since the iteration was started or resumed.
-        root: The part.
+
+    Returns:
+        The record, which is also in the part.
     """
-    labels = read_labels(ledger.label_parts(iteration))
-    with open_part(ledger.part_path(names.selection(iteration))) as selected:
+    labels = read_labels(parts.path(name) for name in parts.label_chunks(iteration))
+    with parts.open(names.selection(iteration)) as selected:
         fates, chosen = selected["fate"][()], selected["chosen"][()]
     for index, frame_index in enumerate(chosen):
         if index not in labels.labelled:
@@ -33,37 +39,41 @@ def write_iteration(ledger: Ledger, iteration: int, seconds: float, root: h5py.F
     write_labelled(root.create_group("labelled"), list(labels.labelled.values()))
     root["fate"] = fates
     root.attrs["fates"] = [fate.name.lower() for fate in Fate]
-    root.attrs["record"] = iteration_record(ledger, iteration, fates, labels).to_json()
+    record = iteration_record(parts, config, iteration, fates=fates, labels=labels)
+    root.attrs["record"] = record.to_json()
     root.attrs["iteration_seconds"] = seconds
+    return record
 
 
-def iteration_record(ledger: Ledger, iteration: int, fates: np.ndarray, labels: Labels) -> IterationRecord:
+def iteration_record(
+    parts: PartReader, config: CampaignConfig, iteration: int, *, fates: np.ndarray, labels: Labels
+) -> IterationRecord:
     """The record of an iteration that is about to be appended.
 
     Args:
-        ledger: The campaign.
-        iteration: The iteration; sampled, selected and evaluated.
+        parts: The parts of the iteration, and the data set before it.
+        config: The campaign's config.
+        iteration: The iteration; sampled, selected and scored.
         fates: Fate of every sampled frame, failed labels among them.
         labels: The labels of the chosen frames.
     """
-    config = ledger.config
-    samples = [ledger.part_path(names.sample(iteration, kelvin)) for kelvin in config.sampling.temperatures_kelvin]
-    evaluation, deviation = ledger.part_path(names.evaluation(iteration)), config.selection.deviation
-    with open_part(evaluation) as root:
-        test, new = dict(root["test"].attrs), dict(root["new"].attrs)
-    with open_part(ledger.part_path(names.selection(iteration))) as root:
+    samples = names.samples(iteration, config.sampling.temperatures_kelvin)
+    deviation = config.selection.deviation
+    with parts.open(names.selection(iteration)) as root:
         window = Window.from_attributes(root.attrs)
-    assessed = assess(evaluation, window=window, deviation=deviation)
+    with parts.open(names.evaluation(iteration)) as root:
+        test, new = dict(root["test"].attrs), dict(root["new"].attrs)
+        assessed = assess(root, window=window, deviation=deviation)
     return IterationRecord(
         iteration=iteration,
-        temperatures=temperature_records(samples, fates, deviation=deviation),
+        temperatures=temperature_records(parts, samples, fates, deviation=deviation),
         labelled=len(labels.labelled),
         label_failures=labels.failures,
-        dataset_size=len(ledger.dataset(before=iteration)) + len(labels.labelled),
+        dataset_size=parts.dataset_size(before=iteration) + len(labels.labelled),
         error_before_training_mev_per_ang=new.get("force_mae_mev_per_ang"),
         test_force_mae_mev_per_ang=test["force_mae_mev_per_ang"],
         test_energy_mae_mev_per_atom=test["energy_mae_mev_per_atom"],
-        steps=sampled_steps(samples[0]),
+        steps=sampled_steps(parts, samples[0]),
         window=window,
         calibration=assessed.calibration,
         health=assessed.health,

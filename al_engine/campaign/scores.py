@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.labels import read_labels
-from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
 from al_engine.committee.calibration import Calibration, ScoredFrames, calibrate, calibration_warnings
 from al_engine.committee.health import CommitteeHealth, MemberForces, committee_health
+from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import has_dataset, read_labelled
-from al_engine.files.part_file import open_part
 from al_engine.selection.window import Window
 from al_engine.structures.frames import FloatArray, LabelledFrame
 
@@ -28,21 +27,21 @@ class Labelled:
     temperature_kelvin: FloatArray
 
 
-def read_test(ledger: Ledger) -> Labelled:
+def read_test(parts: PartReader) -> Labelled:
     """The test set."""
-    with open_part(ledger.part_path(names.INITIAL_DATASET)) as root:
+    with parts.open(names.INITIAL_DATASET) as root:
         frames = read_labelled(root["test"])
         there = has_dataset(root["test"], "temperature_kelvin")
         kelvins = root["test/temperature_kelvin"][()] if there else np.full(len(frames), np.nan)
     return Labelled(frames, kelvins)
 
 
-def read_new(ledger: Ledger, iteration: int) -> Labelled:
+def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Labelled:
     """The new labels of an iteration."""
-    labelled = read_labels(ledger.label_parts(iteration)).labelled
-    with open_part(ledger.part_path(names.selection(iteration))) as root:
+    labelled = read_labels(parts.path(name) for name in parts.label_chunks(iteration)).labelled
+    with parts.open(names.selection(iteration)) as root:
         part = root["source"][()][root["chosen"][()], 0]
-    kelvins = np.asarray(ledger.config.sampling.temperatures_kelvin)[part[list(labelled)]]
+    kelvins = np.asarray(config.sampling.temperatures_kelvin)[part[list(labelled)]]
     return Labelled(list(labelled.values()), kelvins.astype(np.float64))
 
 
@@ -81,17 +80,16 @@ class Assessment:
     warnings: tuple[str, ...]
 
 
-def assess(path: Path, *, window: Window, deviation: str) -> Assessment:
+def assess(root: h5py.Group, *, window: Window, deviation: str) -> Assessment:
     """Read calibration and committee health out of an evaluation part.
 
     Args:
-        path: The part.
+        root: The root of the part.
         window: The window in force.
         deviation: Which deviation it is on: `norm` or `component`.
     """
-    with open_part(path) as root:
-        test, new = (read_scored(root[name], deviation) for name in GROUPS)
-        health = committee_health(*(read_member_forces(root[name]) for name in GROUPS))
+    test, new = (read_scored(root[name], deviation) for name in GROUPS)
+    health = committee_health(*(read_member_forces(root[name]) for name in GROUPS))
     lower = window.lower_mev_per_ang
     calibration = calibrate(test, new, lower_mev_per_ang=lower, upper_mev_per_ang=window.upper_mev_per_ang)
     warnings: Sequence[str] = [] if health is None else health.warnings()

@@ -3,16 +3,18 @@
 import numpy as np
 
 from al_engine.campaign import names
-from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import COMPLETED
+from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
-from al_engine.files.part_file import open_part
 from al_engine.seeds import derived_rng
 from al_engine.selection.fates import Fate
 from al_engine.structures.frames import Frame
 
 
-def starting_frames(ledger: Ledger, *, iteration: int, temperature_kelvin: float) -> list[Frame]:
+def starting_frames(
+    parts: PartReader, config: CampaignConfig, *, iteration: int, temperature_kelvin: float
+) -> list[Frame]:
     """One frame per replica.
 
     In the first iteration these are initial frames, drawn from the half whose anneal temperature is nearest. Later,
@@ -21,49 +23,49 @@ def starting_frames(ledger: Ledger, *, iteration: int, temperature_kelvin: float
     iteration before, those of their own temperature first, then of the nearest ones; where there are too few, the
     others continue.
     """
-    sampling = ledger.config.sampling
-    rng = derived_rng(ledger.config.seed, "start", iteration, round(1000 * temperature_kelvin))
-    fresh = near_initial_frames(ledger, temperature_kelvin)
+    sampling = config.sampling
+    rng = derived_rng(config.seed, "start", iteration, round(1000 * temperature_kelvin))
+    fresh = near_initial_frames(parts, temperature_kelvin)
     drawn = [fresh[i] for i in rng.choice(len(fresh), size=sampling.replicas, replace=len(fresh) < sampling.replicas)]
     if iteration == 0:
         return drawn
-    starts = _last_sound_frames(ledger, iteration - 1, temperature_kelvin, instead=drawn)
+    starts = _last_sound_frames(parts, iteration - 1, temperature_kelvin, instead=drawn)
     if sampling.start == "labelled":
-        labelled = _labelled_frames(ledger, iteration - 1, temperature_kelvin, most=sampling.replicas, rng=rng)
+        labelled = _labelled_frames(parts, config, iteration - 1, temperature_kelvin, most=sampling.replicas, rng=rng)
         starts[: len(labelled)] = labelled
     return starts
 
 
-def _last_sound_frames(ledger: Ledger, iteration: int, kelvin: float, *, instead: list[Frame]) -> list[Frame]:
+def _last_sound_frames(parts: PartReader, iteration: int, kelvin: float, *, instead: list[Frame]) -> list[Frame]:
     """Where the last trajectory in each replica's place ended, or another frame if it was stopped."""
-    with open_part(ledger.part_path(names.sample(iteration, kelvin))) as root:
+    with parts.open(names.sample(iteration, kelvin)) as root:
         final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
     last = {int(slot): index for index, slot in enumerate(slots)}  # in order of time: the last one stays
     return [final[last[slot]] if reasons[last[slot]] == COMPLETED else new for slot, new in enumerate(instead)]
 
 
 def _labelled_frames(
-    ledger: Ledger, iteration: int, kelvin: float, *, most: int, rng: np.random.Generator
+    parts: PartReader, config: CampaignConfig, iteration: int, kelvin: float, *, most: int, rng: np.random.Generator
 ) -> list[Frame]:
     """Sampled frames that were labelled, not the clusters cut from them: of this temperature, then of the nearest."""
-    with open_part(ledger.part_path(names.append(iteration))) as root:
+    with parts.open(names.append(iteration)) as root:
         labelled = np.flatnonzero(root["fate"][()] == Fate.LABELLED)
-    with open_part(ledger.part_path(names.selection(iteration))) as root:
+    with parts.open(names.selection(iteration)) as root:
         source = root["source"][()][labelled]
-    temperatures = np.array(ledger.config.sampling.temperatures_kelvin)
+    temperatures = np.array(config.sampling.temperatures_kelvin)
     frames: list[Frame] = []
     for part in np.argsort(np.abs(temperatures - kelvin), kind="stable"):
         rows = source[source[:, 0] == part, 1]
         taken = rng.permutation(rows)[: most - len(frames)]
         if len(taken):
-            with open_part(ledger.part_path(names.sample(iteration, float(temperatures[part])))) as root:
+            with parts.open(names.sample(iteration, float(temperatures[part]))) as root:
                 frames += read_frames(root["frames"], rows=taken)
     return frames
 
 
-def near_initial_frames(ledger: Ledger, temperature_kelvin: float) -> list[Frame]:
+def near_initial_frames(parts: PartReader, temperature_kelvin: float) -> list[Frame]:
     """Initial frames to start trajectories from: the half annealed nearest to a temperature."""
-    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+    with parts.open(names.INITIAL_FRAMES) as root:
         frames = read_frames(root["starts"])
         temperatures = root["starts"]["temperature_kelvin"][()]
     distance = np.where(np.isfinite(temperatures), np.abs(temperatures - temperature_kelvin), 0.0)

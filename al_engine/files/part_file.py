@@ -17,12 +17,17 @@ from al_engine.files.atomic import BROKEN, read_error, write_file
 from al_engine.files.hdf5 import streamed_hdf5
 from al_engine.files.seal import SealState, check_seal, seal_of
 
-SCHEMA_VERSION = 2
-"""Of the parts that are written: 2 since they are sealed."""
-READABLE_SCHEMAS = (1, 2)
+SCHEMA_VERSION = 3
+"""Schema of the parts that are written. 2: parts are sealed. 3: parts have a summary and say what made them."""
+READABLE_SCHEMAS = (1, 2, 3)
+CONTENT_SCHEMA = 2
+"""The newest schema that changed what the content hash covers. A part of a later schema is hashed as if it were of this
+one, so that a part that is computed again for an older campaign has the same hash as before."""
 KEY_VERSION = 1
-"""Of what keys are made of. Raised, it would make all parts there are foreign to their campaigns."""
-VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds", "force_check"})
+"""Version of the payload of keys. If it were raised, the parts of all existing campaigns would be foreign to them."""
+SUMMARY, MADE_BY = "summary", "made_by"
+"""Attributes of a part's root: one line for the reader; versions, device and host that made the part, as JSON."""
+VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds", "force_check", SUMMARY, MADE_BY})
 """Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
 
 BLOCK_BYTES = 2**22
@@ -52,9 +57,11 @@ def content_hash(root: h5py.Group) -> str:
     digest = hashlib.sha256()
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        attributes = {
-            key: value for key, value in item.attrs.items() if not (name == "" and key in VOLATILE_ATTRIBUTES)
-        }
+        attributes = dict(item.attrs)
+        if name == "":
+            attributes = {key: value for key, value in attributes.items() if key not in VOLATILE_ATTRIBUTES}
+            if "schema_version" in attributes:
+                attributes["schema_version"] = min(attributes["schema_version"], CONTENT_SCHEMA)
         digest.update(_json([name, attributes]))
         if isinstance(item, h5py.Dataset):
             for number, array in enumerate(_blocks(item)):

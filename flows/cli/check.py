@@ -5,7 +5,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from al_engine.campaign import names
 from al_engine.config import CampaignConfig
 from al_engine.errors import InputError
 from al_engine.protocols import Progress, silent
@@ -14,6 +13,7 @@ from flows.compute.devices import choose_device, worker_counts
 from flows.compute.local import ComputePool
 from flows.pages.display import duration_text
 from flows.session.preflight import Preflight
+from flows.stages import training
 from labelers.pool.chunk import label_chunk
 from labelers.pool.pool import LabelPool
 from samplers.initial.reference_plan import single_points
@@ -108,7 +108,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         label_s=outcome.seconds,
         initial_frames_s=per_label * reference_labels,
         initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
-        training_s=rounds_train * update_s * names.updates(config.training, 0),
+        training_s=rounds_train * update_s * training.updates(config.training, 0),
         sampling_s=rounds_sample * step_s * sampling.steps,
         labelling_s=per_label * config.selection.max_labels,
     )

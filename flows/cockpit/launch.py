@@ -6,7 +6,6 @@ from flows.cockpit.server import Server, ensure_server, kept_alive
 from flows.pages.display import Display
 from flows.session.interrupts import interrupts_wait
 from flows.session.prepare import Prepared, opened
-from flows.session.session import in_session
 
 SERVER_RESTARTS = 3
 """How often a run goes on with a new Prefect server after the one it had is gone."""
@@ -28,8 +27,8 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
                 from flows.cockpit.runner import ServerLostError, run_flow
 
             try:
-                with in_session(current), display, kept_alive(server, display.say):
-                    run_flow(ledger)
+                with display, kept_alive(server, display.say):
+                    run_flow(current)
             except ServerLostError as error:
                 restarts += 1
                 if restarts > SERVER_RESTARTS:

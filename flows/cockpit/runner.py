@@ -10,20 +10,19 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import CancelledRun, PrefectException, TerminationSignal
 from prefect.states import Crashed
 
-from al_engine.campaign.ledger import Ledger
 from al_engine.errors import AlEngineError, ResumableError
 from flows.cockpit.flow import campaign_flow
 from flows.cockpit.loopback import without_password
 from flows.cockpit.server import server_works
 from flows.cockpit.watchdog import watch_for_dead_runs
-from flows.session.session import session
+from flows.session.session import Session
 
 
 class ServerLostError(ResumableError):
     """The Prefect server is gone, answers with errors, or no longer knows the run."""
 
 
-def run_flow(ledger: Ledger) -> None:
+def run_flow(session: Session) -> None:
     """Run the campaign flow to its end.
 
     Raises:
@@ -32,13 +31,13 @@ def run_flow(ledger: Ledger) -> None:
         Exception: Whatever a task raised.
     """
     try:
-        _run_flow(ledger)
+        _run_flow(session)
     except CancelledRun:
         raise KeyboardInterrupt from None
     except AlEngineError:
         raise
     except Exception as error:
-        session().interrupts.check()  # one that meets Prefect while it sets up a task makes it stumble
+        session.interrupts.check()  # one that meets Prefect while it sets up a task makes it stumble
         if isinstance(error, httpx.HTTPError | PrefectException) or not server_works():
             raise _lost(error) from error
         raise
@@ -53,22 +52,27 @@ def _lost(error: Exception) -> ServerLostError:
     return ServerLostError(without_password(message))
 
 
-def _run_flow(ledger: Ledger) -> None:
+def _run_flow(session: Session) -> None:
+    ledger = session.ledger
     # Prefect takes text alone, which a path need not be
     directory = os.fsencode(ledger.directory.resolve()).decode("utf-8", "backslashreplace")
     watch_for_dead_runs()
-    close_dead_runs(ledger.config.name, directory)
+    if close_dead_runs(ledger.config.name, directory):
+        session.display.say(("an earlier run was cut off; going on from where it stood", "dim"))
     try:
         with prefect.tags(f"campaign:{ledger.config.name}"):
-            state = campaign_flow(ledger.config.name, directory, return_state=True)
+            state = campaign_flow(session, directory)
     except TerminationSignal:
         raise KeyboardInterrupt from None
     if not state.is_completed():
         state.result()
 
 
-def close_dead_runs(campaign: str, directory: str) -> None:
-    """Mark earlier runs of this campaign as crashed: we hold its lock, so whatever ran them is dead."""
+def close_dead_runs(campaign: str, directory: str) -> bool:
+    """Mark earlier runs of this campaign as crashed; returns whether there was any.
+
+    This process holds the campaign's lock, so whatever ran them is dead.
+    """
     running = {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}}
     with get_client(sync_client=True) as client:
         tagged = client.read_flow_runs(
@@ -76,10 +80,10 @@ def close_dead_runs(campaign: str, directory: str) -> None:
         )
         dead = {run.id for run in tagged if run.parameters.get("directory") == directory}
         if not dead:
-            return
+            return False
         children = client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": list(dead)}, "state": running})
         )
         for run_id in dead | {run.id for run in children}:
             client.set_flow_run_state(run_id, Crashed(message="its process died; a later run goes on"), force=True)
-    session().display.say(("an earlier run was cut off; going on from where it stood", "dim"))
+    return True

@@ -1,4 +1,4 @@
-"""Worker processes that train and sample: spawned with the first job, one thread each, killed with their parent."""
+"""The executor of this machine: worker processes that train and sample, killed with their parent; the label pool."""
 
 import logging
 import multiprocessing
@@ -8,13 +8,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Self
 
+from al_engine.campaign.ledger import Ledger
 from al_engine.child_process import die_with_parent
 from al_engine.errors import ResumableError
 from al_engine.protocols import Progress, silent
+from flows.compute.stage_call import InlineExecutor, StageCall
+from labelers.pool.pool import LabelPool
 
 RELAY_S = 5.0
 """How long to wait for the last messages of workers that end."""
@@ -201,3 +205,67 @@ class ComputePool:
                     broken.close()
                 self._crew = self._starter.submit(_Crew, self.workers, self._watchers).result()
             return self._crew
+
+
+def run_call(*, call: Mapping[str, Any], directory: str, device: str, label_workers: int, progress: Progress) -> None:
+    """Run a stage call in a process without a label pool: a job that asks for a pool gets a pool of its own."""
+
+    @contextmanager
+    def label_pool() -> Iterator[LabelPool]:
+        config = Ledger.open(Path(directory)).config
+        with LabelPool(config.labels, workers=label_workers, periodic=config.labels_boxes) as pool:
+            yield pool
+
+    executor = InlineExecutor(Path(directory), device=device, label_pool=label_pool, label_workers=label_workers)
+    executor.run(StageCall.from_dict(call), progress)
+
+
+class LocalExecutor:
+    """Runs stage calls on this machine.
+
+    Calls that compute go to worker processes. Calls that label, or need nothing, run in the caller's thread; those that
+    label use a pool that lives as long as the executor.
+
+    Args:
+        directory: The campaign directory.
+        device: `cpu` or `cuda`.
+        compute: Workers that compute.
+        label_pool: Workers that label.
+        label_workers: Number of workers that a computing job may start for labels of its own.
+    """
+
+    def __init__(
+        self, directory: Path, *, device: str, compute: ComputePool, label_pool: LabelPool, label_workers: int
+    ) -> None:
+        self._directory, self._device = directory, device
+        self._compute, self._label_pool, self._label_workers = compute, label_pool, label_workers
+        self._here = InlineExecutor(directory, label_pool=lambda: nullcontext(label_pool), label_workers=label_workers)
+
+    @property
+    def workers(self) -> int:
+        """Number of calls that are computed side by side."""
+        return self._compute.workers
+
+    def run(self, call: StageCall, progress: Progress) -> None:
+        """Run a call and wait for it; may be called from several threads.
+
+        Raises:
+            ResumableError: If its worker died, and the next worker too.
+            AlEngineError: As the job raises.
+        """
+        if call.needs == "compute":
+            self._compute.run(
+                run_call,
+                progress=progress,
+                call=call.to_dict(),
+                directory=str(self._directory),
+                device=self._device,
+                label_workers=self._label_workers,
+            )
+            return
+        self._here.run(call, progress)
+
+    def stop(self) -> None:
+        """Kill all workers at once: what they had in hand is lost, finished parts are on disk."""
+        self._compute.kill()
+        self._label_pool.close()

@@ -11,7 +11,7 @@ from al_engine.campaign.labels import Labels, read_labels
 from al_engine.committee.bond_curves import BondCurve, ScanPoint, bond_curve
 from al_engine.committee.predictions import accuracy
 from al_engine.errors import InputError
-from al_engine.files.part_file import open_part, part_key
+from al_engine.files.part_file import open_part, part_key, write_part
 from al_engine.structures.frames import FloatArray, Frame
 from flows.compute.devices import worker_counts
 from flows.evaluation import plots
@@ -19,7 +19,8 @@ from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
 from flows.pages.display import Display
 from flows.session.preflight import with_automatic_choices
-from flows.stages.labelling import level_to_go_on_with, write_label_part
+from flows.stages.labelling import label_frames
+from flows.stages.levels import level_to_go_on_with
 from flows.stages.scoring import EVALUATION_BATCH
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
@@ -162,17 +163,11 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     if not _is_there(path, key):
         _, workers = worker_counts(config, subject.device)
         with LabelPool(config.labels, workers=workers, periodic=periodic) as pool, display.step("label") as progress:
-            write_label_part(
-                path,
-                key,
-                pool,
-                frames,
-                config=config.labels,
-                level=level,
-                min_distance_ang=closest,
-                min_contact_factor=contact,
-                progress=progress,
-            )
+            journal = path.with_suffix(".journal")
+            done = label_frames(pool, frames, config=config, level=level, journal=journal, key=key, progress=progress)
+            with write_part(path, kind=path.stem, key=key) as root:
+                done.write(root)
+            journal.unlink()
     return read_labels([path])
 
 

@@ -22,7 +22,7 @@ from flows.compute.local import ComputePool
 from flows.evaluation import plots
 from flows.evaluation.subject import Subject
 from flows.pages.display import Display
-from flows.stages.jobs import load_committee
+from flows.stages.training import load_committee
 
 if TYPE_CHECKING:
     from samplers.probes.stability import StabilityRun
@@ -78,8 +78,9 @@ def stability_job(
     from samplers.probes.stability import run_stability
 
     ledger = Ledger.open(Path(directory))
-    sampling, around = ledger.config.sampling, Surroundings.of(ledger)
-    committee = load_committee(ledger, iteration, device, evaluations=options.steps)
+    parts, config = ledger.reader(), ledger.config
+    sampling, around = config.sampling, Surroundings.of(parts, config)
+    committee = load_committee(parts, config, iteration, device, evaluations=options.steps)
     starts = _starts(ledger, options)
     run = run_stability(
         committee,
@@ -101,7 +102,7 @@ def stability_job(
 
 def _starts(ledger: Ledger, options: StabilityOptions) -> list[Frame]:
     """One initial frame per replica, drawn from the half whose anneal temperature is nearest."""
-    frames = near_initial_frames(ledger, options.kelvin)
+    frames = near_initial_frames(ledger.reader(), options.kelvin)
     rng = derived_rng(ledger.config.seed, "stability starts", round(1000 * options.kelvin))
     drawn = rng.choice(len(frames), size=options.replicas, replace=len(frames) < options.replicas)
     return [frames[index] for index in drawn.tolist()]
@@ -250,7 +251,7 @@ def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> 
         "data": [str(subject.file(f"{WHAT}-{k}", ".h5")) for k in range(min(members, options.replicas))],
     }
     plot = plots.stability_plot(
-        time_ps=seen.step * timestep_fs / FS_PER_PS,
+        time_ps=(timestep_fs / FS_PER_PS) * seen.step.astype(np.float64),
         surviving=surviving(seen.stop_reason, seen.stop_step, seen.step),
         stretch_ang=seen.stretch_ang,
         kinetic_kelvin=seen.kinetic_kelvin,

@@ -14,7 +14,7 @@ from al_engine.errors import CampaignLockedError, InputError, typed
 from al_engine.files.atomic import disk_error, write_file
 from al_engine.files.lock import campaign_lock
 from flows.compute.devices import choose_device
-from flows.stages.jobs import load_committee
+from flows.stages.training import load_committee
 
 if TYPE_CHECKING:
     from models.inference.committee import Committee
@@ -44,7 +44,8 @@ class Subject:
 
         # torch counts the cores of the machine, not those that a container's quota pays for
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
-        return load_committee(self.ledger, self.iteration, self.device, evaluations=evaluations)
+        parts, config = self.ledger.reader(), self.ledger.config
+        return load_committee(parts, config, self.iteration, self.device, evaluations=evaluations)
 
     def file(self, what: str, ending: str) -> Path:
         """Where a result of this committee stands, such as `iter003-errors.json`."""

@@ -26,7 +26,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
     ledger = Ledger.open(directory)
     history = ledger.history()
     verdict = ledger.verdict()
-    has_dataset = bool(ledger.dataset_parts())
+    has_dataset = bool(ledger.reader().dataset_parts())
     parts = ledger.parts()
     level = stored_level(ledger)
     return {

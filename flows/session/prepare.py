@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from al_engine.campaign import names
-from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, refuse_changes
@@ -15,20 +14,19 @@ from al_engine.errors import InputError
 from al_engine.files.lock import campaign_lock
 from al_engine.protocols import Progress, silent
 from flows.compute.devices import choose_device, worker_counts
-from flows.compute.local import ComputePool
+from flows.compute.local import ComputePool, LocalExecutor
 from flows.pages.display import Display
 from flows.session.interrupts import Interrupts
 from flows.session.preflight import Preflight, preflight, with_automatic_choices
 from flows.session.retry_labels import retry_failed_labels
 from flows.session.session import Session
-from flows.stages.campaign import Campaign
 from flows.stages.input_files import copy_inputs, refuse_other_inputs, with_inputs_inside
+from flows.stages.labelling import label_cache
+from flows.stages.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
-from labelers.pool.cache import LabelCache
 from labelers.pool.pool import LabelPool
 
 RUNS = Path("runs")
-LABEL_CACHE = "labels.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +107,32 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
         ledger.write_config()
         config = ledger.config
         periodic = config.labels_boxes
-        level = level_of_theory(config.labels, periodic=periodic)
+        level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=periodic))
+        if prepared.checked is not None:
+            with label_cache(ledger.directory, config, level) as cache:
+                cache.keep(prepared.checked.labels)
         device = choose_device(config)
         compute_workers, label_workers = worker_counts(config, device)
         with (
             ComputePool(compute_workers) as compute,
             LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
-            label_cache(ledger, level) as cache,
             Interrupts() as interrupts,
         ):
-            if prepared.checked is not None:
-                cache.keep(prepared.checked.labels)
-            campaign = Campaign(
-                ledger,
+            executor = LocalExecutor(
+                ledger.directory,
+                device=device,
                 compute=compute,
                 label_pool=label_pool,
                 label_workers=label_workers,
+            )
+            yield Session(
+                ledger=ledger,
                 level=level,
                 device=device,
-                cache=cache,
+                executor=executor,
+                display=display,
+                interrupts=interrupts,
             )
-            campaign.refuse_other_level()
-            yield Session(campaign=campaign, display=display, interrupts=interrupts)
 
 
 def _check(prepared: Prepared, display: Display) -> None:
@@ -142,17 +144,10 @@ def _check(prepared: Prepared, display: Display) -> None:
     if checked is None:
         level = level_of_theory(with_automatic_choices(ledger.config).labels, periodic=ledger.config.labels_boxes)
         with (
-            label_cache(ledger, level) as cache,
+            label_cache(ledger.directory, ledger.config, level) as cache,
             display.step("checking") as progress,
         ):
             checked = preflight(ledger.config, base_dir=ledger.directory, cache=cache, progress=progress)
         ledger.config = checked.config
     for note in checked.notes:
         display.say(("note", "yellow"), f": {note}")
-
-
-def label_cache(ledger: Ledger, level: LevelOfTheory) -> LabelCache:
-    """Where labels are kept beside the parts: in the campaign's own file, or in one that it shares with others."""
-    shared = ledger.config.execution.label_cache
-    path = ledger.directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
-    return LabelCache(path, level, shared=shared is not None)

@@ -75,7 +75,7 @@ def _keep_labels(ledger: Ledger, path: Path, iteration: int | None) -> None:
     if chunk is None:
         raise InputError(f"{path}: no chunk of labels")
     _, first, last = chunk
-    frames = frames_to_label(ledger, iteration)[first - 1 : last]
+    frames = frames_to_label(ledger.reader(), iteration)[first - 1 : last]
     with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
         for index, (reason, rung) in enumerate(zip(reasons, rescue, strict=True)):
             if reason is LabelReason.OK:

@@ -1,45 +1,50 @@
-"""What a campaign's tasks share inside one process: its stages and its display, found without being passed around.
+"""One process's run of one campaign: it plans stages, has them executed, and takes their parts into the ledger."""
 
-Prefect records a task's arguments, so those are numbers; the pools and the ledger travel in a context variable, which
-Prefect copies into the threads of its tasks.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from al_engine.campaign.labels import LevelOfTheory
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part import Part
+from al_engine.protocols import Progress, silent
+from flows.compute.stage_call import Executor, Stage, StageCall, plan
 from flows.pages.display import Display
 from flows.session.interrupts import Interrupts
-from flows.stages.campaign import Campaign
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One process's run of one campaign."""
+    """A campaign that this process has locked, and what runs its stages.
 
-    campaign: Campaign
+    Attributes:
+        ledger: The campaign directory.
+        level: The level of theory of the labels.
+        device: `cpu` or `cuda`.
+        executor: Runs stage calls.
+        display: Shows the stages on the terminal.
+        interrupts: Remembers Ctrl-C and SIGTERM.
+    """
+
+    ledger: Ledger
+    level: LevelOfTheory
+    device: str
+    executor: Executor
     display: Display
     interrupts: Interrupts
 
+    def run(self, stages: Sequence[Stage], progress: Progress = silent) -> list[Part]:
+        """Have stages computed as one call in this thread, unless their parts are finished.
 
-_SESSION: ContextVar[Session] = ContextVar("session")
+        Raises:
+            AlEngineError: With a message for the user.
+        """
+        planned = plan(self.ledger, stages)
+        if isinstance(planned, StageCall):
+            self.executor.run(planned, progress)
+            self.finish(planned)
+        return [self.ledger.sound_part(stage.name) for stage in stages]
 
-
-def session() -> Session:
-    """The session this code runs in.
-
-    Raises:
-        LookupError: Outside `in_session`.
-    """
-    return _SESSION.get()
-
-
-@contextmanager
-def in_session(current: Session) -> Iterator[None]:
-    """Make a session the current one while the block runs."""
-    token = _SESSION.set(current)
-    try:
-        yield
-    finally:
-        _SESSION.reset(token)
+    def finish(self, call: StageCall) -> None:
+        """Take the parts of an executed call into the ledger."""
+        for output in call.outputs:
+            self.ledger.finish(output.name)

@@ -7,9 +7,9 @@ from typing import Literal, Self
 import numpy as np
 
 from al_engine.campaign import names
-from al_engine.campaign.ledger import Ledger
-from al_engine.files.frames_hdf5 import read_frames
-from al_engine.files.part_file import open_part
+from al_engine.campaign.part_reader import PartReader
+from al_engine.campaign.system import StoredSystem
+from al_engine.config import CampaignConfig
 from al_engine.seeds import derived_rng
 from al_engine.structures.bonds import Bonds
 from al_engine.structures.clusters import ClusterCut
@@ -50,23 +50,22 @@ class Cutting:
     seed: int
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Self:
-        """A campaign's."""
-        config = ledger.config
-        with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
-            bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
-            cut = None
-            if config.selection.cut_molecules is not None:
-                cluster = read_frames(root["cluster"])[0]
-                cut = ClusterCut(
-                    molecules=config.selection.cut_molecules,
-                    charge=cluster.charge,
-                    unpaired_electrons=cluster.unpaired_electrons,
-                    molecule_of_atom=root["molecule_of_atom"][()],
-                    bonds=bonds.pairs,
-                )
-                inside = bonds.pairs.max(axis=1, initial=0) < len(cluster)  # molecules are alike: the first ones' bonds
-                bonds = Bonds(pairs=bonds.pairs[inside], lengths=bonds.lengths[inside])
+    def of(cls, parts: PartReader, config: CampaignConfig) -> Self:
+        """The cutting of a campaign, from its initial frames."""
+        with parts.open(names.INITIAL_FRAMES) as root:
+            stored = StoredSystem.read(root)
+        bonds, cut = stored.bonds, None
+        if config.selection.cut_molecules is not None and stored.cluster is not None:
+            cut = ClusterCut(
+                molecules=config.selection.cut_molecules,
+                charge=stored.cluster.charge,
+                unpaired_electrons=stored.cluster.unpaired_electrons,
+                molecule_of_atom=stored.molecule_of_atom,
+                bonds=bonds.pairs,
+            )
+            # All molecules are alike, so the bonds of a cluster are those of the first molecules.
+            inside = bonds.pairs.max(axis=1, initial=0) < len(stored.cluster)
+            bonds = Bonds(pairs=bonds.pairs[inside], lengths=bonds.lengths[inside])
         return cls(bonds=bonds, cut=cut, centre=config.selection.cut_centre, seed=config.seed)
 
     def apply(

@@ -1,172 +1,191 @@
-"""Label parts: chunks of labelled frames and recorded failures, and what is read back from them."""
+"""Stage `...-labels-FIRST-LAST`: label a chunk of frames, of the initial set or of an iteration."""
 
 import json
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
 from al_engine.campaign import names
-from al_engine.campaign.labels import Labels, LevelOfTheory, stored_level
-from al_engine.campaign.ledger import CONFIG_FILE, Ledger
-from al_engine.config import LabelsConfig
-from al_engine.errors import InputError, typed
+from al_engine.campaign.labels import LabelOutcome, Labels, LevelOfTheory
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
+from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames, write_labelled
-from al_engine.files.part_file import open_part, write_part
 from al_engine.protocols import Progress
 from al_engine.structures.frames import Frame
-from flows.stages.label_checks import checked_forces
-from labelers.backends.earlier_levels import changes_since
+from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.label_checks import checked_forces, force_check_text
 from labelers.pool.cache import LabelCache
 from labelers.pool.chunk import label_chunk
 from labelers.pool.journal import LabelJournal
 from labelers.pool.pool import LabelPool
 
+LABEL_CACHE = "labels.sqlite"
+"""File of a campaign directory that keeps labels beside the parts."""
 
-def chunks(total: int, size: int) -> list[tuple[int, int]]:
-    """Ranges (first, last), counted from 1, that cover `total` frames."""
+
+def chunks(parts: PartReader, config: CampaignConfig, iteration: int | None) -> list[tuple[int, int]]:
+    """Ranges (first, last), counted from 1, of the frames that one stage labels; iteration None: the initial set."""
+    with parts.open(names.INITIAL_FRAMES if iteration is None else names.selection(iteration)) as root:
+        groups = ("train", "test") if iteration is None else ("selected",)
+        total = sum(len(root[group]["n_atoms"]) for group in groups)
+    size = config.labels.chunk_frames
     return [(start + 1, min(start + size, total)) for start in range(0, total, size)]
 
 
-def frames_to_label(ledger: Ledger, iteration: int | None) -> list[Frame]:
-    """The frames that an iteration has labelled, in the order of its chunks; None: those of the initial set."""
+def frames_to_label(parts: PartReader, iteration: int | None) -> list[Frame]:
+    """The frames that an iteration labels, in the order of its chunks; iteration None: of the initial set."""
     if iteration is None:
-        with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+        with parts.open(names.INITIAL_FRAMES) as root:
             return read_frames(root["train"]) + read_frames(root["test"])
-    with open_part(ledger.part_path(names.selection(iteration))) as root:
+    with parts.open(names.selection(iteration)) as root:
         return read_frames(root["selected"])
 
 
-def write_label_part(
-    path: Path,
-    key: str,
-    pool: LabelPool,
-    frames: Sequence[Frame],
-    *,
-    config: LabelsConfig,
-    level: LevelOfTheory,
-    min_distance_ang: float,
-    min_contact_factor: float,
-    progress: Progress,
-    cache: LabelCache | None = None,
-    checked_frames: int = 0,
-) -> None:
-    """Label a chunk of frames and publish it as a part.
+def plan(ledger: Ledger, level: LevelOfTheory, iteration: int | None, first: int, last: int) -> Stage:
+    """The stage that labels the frames `first` to `last`, counted from 1; iteration None: of the initial set."""
+    settings, selection = ledger.config.labels, ledger.config.selection
+    checked = settings.force_check.frames if first == 1 else 0
+    return Stage(
+        name=names.labels(iteration, first, last),
+        job=f"{__name__}:label",
+        inputs={
+            "level": level.fingerprint(),
+            "max_force_ev_per_ang": settings.max_force_ev_per_ang,
+            "min_distance_ang": selection.min_distance_ang,
+            "min_contact_factor": selection.min_contact_factor,
+            "range": [first, last],
+        },
+        parents=(names.INITIAL_FRAMES if iteration is None else names.selection(iteration),),
+        arguments={
+            "iteration": iteration,
+            "first": first,
+            "last": last,
+            "level": level.to_dict(),
+            "checked_frames": checked if iteration is None else min(checked, 1),
+        },
+        needs="labels",
+    )
 
-    Labels finished before a kill are taken from its journal, those of the same frames and level from the cache. The
-    forces of `checked_frames` of them are compared with finite differences of energies before the part is published.
+
+def label(
+    work: Work, *, iteration: int | None, first: int, last: int, level: dict[str, Any], checked_frames: int
+) -> None:
+    """Label a chunk of frames; failures are recorded with their reason.
 
     Raises:
         InputError: If forces are not the derivative of the energies.
     """
-    start = time.perf_counter()
+    frames = frames_to_label(work.parts, iteration)[first - 1 : last]
+    theory = LevelOfTheory(**level)
+    with work.label_pool() as pool, label_cache(work.directory, work.config, theory) as cache:
+        done = label_frames(
+            pool,
+            frames,
+            config=work.config,
+            level=theory,
+            journal=work.helper(".journal"),
+            key=work.outputs[0].key,
+            progress=work.progress,
+            cache=cache,
+            checked_frames=checked_frames,
+        )
+    with work.write() as root:
+        done.write(root)
+        summarise(root, done.summary(work.seconds))
+    work.helper(".journal").unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class DoneLabels:
+    """What became of some frames.
+
+    Attributes:
+        outcomes: The outcome of each frame.
+        level: The level of theory.
+        check: Result of the comparison of forces with finite differences of energies; None if none was made.
+    """
+
+    outcomes: list[LabelOutcome]
+    level: LevelOfTheory
+    check: dict[str, Any] | None
+
+    def write(self, root: h5py.File) -> None:
+        """Write the labels and the recorded failures into an empty part."""
+        outcomes = self.outcomes
+        write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
+        root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
+        root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
+        root["rescue"] = np.array([o.rescue.encode() for o in outcomes], dtype="S40")
+        root.attrs["level_of_theory"] = json.dumps(self.level.to_dict(), sort_keys=True)
+        if self.check is not None:
+            root.attrs["force_check"] = json.dumps(self.check)
+
+    def summary(self, seconds: float) -> str:
+        """One line for the reader: labels, failures with the words of the most frequent reason, rate, force check."""
+        labels = Labels.of(self.outcomes)
+        words = f" ({labels.failure_words()})" if labels.failures else ""
+        rate = f", {60 * len(self.outcomes) / seconds:.0f}/min" if seconds > 0 else ""
+        return f"{len(labels.labelled)} labels, {labels.failures} failed{words}{rate}{force_check_text(self.check)}"
+
+
+def label_frames(
+    pool: LabelPool,
+    frames: Sequence[Frame],
+    *,
+    config: CampaignConfig,
+    level: LevelOfTheory,
+    journal: Path,
+    key: str,
+    progress: Progress,
+    cache: LabelCache | None = None,
+    checked_frames: int = 0,
+) -> DoneLabels:
+    """Label frames; what a kill interrupts goes on from the journal, which the caller removes in the end.
+
+    Labels of the same frames and level are taken from the cache. The forces of `checked_frames` labels are compared
+    with finite differences of energies.
+
+    Args:
+        pool: Workers that label.
+        frames: The frames.
+        config: The campaign's config.
+        level: The level of theory of the labels.
+        journal: File of the journal.
+        key: Key of the part that is being made; a journal of another key is not used.
+        progress: Receives how far the labels are.
+        cache: Labels that exist already, or None.
+        checked_frames: Number of labels whose forces are checked.
+
+    Raises:
+        InputError: If forces are not the derivative of the energies.
+    """
     cached = {} if cache is None else cache.find(frames)
-    with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
+    with LabelJournal(journal, key=key, frames=frames) as kept:
         outcomes = label_chunk(
             pool,
             frames,
-            config,
-            min_distance_ang=min_distance_ang,
-            min_contact_factor=min_contact_factor,
-            done=cached | journal.done,
-            record=journal.record,
+            config.labels,
+            min_distance_ang=config.selection.min_distance_ang,
+            min_contact_factor=config.selection.min_contact_factor,
+            done=cached | kept.done,
+            record=kept.record,
             progress=progress,
         )
         if cache is not None:
             cache.keep(outcome for index, outcome in enumerate(outcomes) if index not in cached)
-        check = checked_forces(pool, outcomes, config, level, count=checked_frames, progress=progress, cache=cache)
-        with write_part(path, kind=path.stem, key=key) as root:
-            write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
-            root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
-            root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
-            root["rescue"] = np.array([o.rescue.encode() for o in outcomes], dtype="S40")
-            root.attrs["level_of_theory"] = json.dumps(level.to_dict(), sort_keys=True)
-            if check is not None:
-                root.attrs["force_check"] = json.dumps(check)
-            root.attrs["seconds"] = time.perf_counter() - start
-    journal.path.unlink()
-
-
-def refuse_failed_initial_set(labels: Labels, ledger: Ledger, *, n_train: int, n_test: int) -> None:
-    """Refuse to go on with an initial set of which too little is labelled.
-
-    Args:
-        labels: The labels of initial and test frames.
-        ledger: The campaign.
-        n_train: Labelled initial frames.
-        n_test: Labelled test frames.
-
-    Raises:
-        InputError: If more than `labels.max_failed_share` of them failed, or there are not two frames to train with and
-            one to test.
-    """
-    allowed = ledger.config.labels.max_failed_share * len(labels.reasons)
-    if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
-        raise InputError(
-            f"{labels.failures} of {len(labels.reasons)} initial labels failed, {labels.failure_words()}. Once their "
-            f"cause is gone, `al-engine resume {typed(ledger.directory)} --retry-failed-labels` computes them again; "
-            f"if it is in the config, copy {ledger.directory}/campaign.yaml beside itself, change the copy, and start "
-            "over: `al-engine run COPY --dir NEW`"
+        check = checked_forces(
+            pool, outcomes, config.labels, level, count=checked_frames, progress=progress, cache=cache
         )
+    return DoneLabels(outcomes, level, check)
 
 
-def refuse_mixed_charges(frames: Sequence[Frame], config: LabelsConfig) -> None:
-    """Refuse frames of several charges or spins where one set of parameters says both for all of them.
-
-    Raises:
-        InputError: If `labels.ase_charge_and_spin` is `parameters` and not all frames are alike.
-    """
-    kinds = sorted({(frame.charge, frame.unpaired_electrons) for frame in frames})
-    if config.backend == "ase" and config.ase_charge_and_spin == "parameters" and len(kinds) > 1:
-        listed = ", ".join(f"charge {charge:+d} with {unpaired} unpaired electrons" for charge, unpaired in kinds)
-        raise InputError(
-            "labels.ase_charge_and_spin is `parameters`, which say the same for all frames, but the system and "
-            f"initial.file have several ({listed}); leave frames out of the file or set it to `auto` or `atoms` in a "
-            "copy of the config, and start over with another --dir"
-        )
-
-
-def level_to_go_on_with(ledger: Ledger, level: LevelOfTheory) -> LevelOfTheory:
-    """The level of theory of a campaign's labels, if labels made now would be of it; refuses to mix labels otherwise.
-
-    Args:
-        ledger: The campaign.
-        level: What a label would be now.
-
-    Returns:
-        `level`; or the campaign's own, if an earlier version wrote it in another form.
-
-    Raises:
-        InputError: If the campaign's labels were made with another backend, version or settings.
-    """
-    stored = stored_level(ledger)
-    if stored is None or stored == level.to_dict():
-        return level
-    changes = changes_since(stored, level, closed_shells=_are_closed_shells(ledger.label_parts(None)))
-    if changes == []:
-        return LevelOfTheory(**stored)
-    start_over = f"`al-engine run {typed(ledger.directory / CONFIG_FILE)} --dir NEW` starts over with the same config"
-    if changes is not None:
-        raise InputError(
-            f"{ledger.directory}: its labels were made by an earlier version, and new ones would differ: "
-            f"{'; '.join(changes)}. Labels are never mixed: {start_over}"
-        )
-    raise InputError(
-        f"{ledger.directory}: this campaign was labelled with {_described(stored)}, this machine would label with "
-        f"{_described(level.to_dict())}; labels are never mixed: install the former, or {start_over}"
-    )
-
-
-def _are_closed_shells(paths: Sequence[Path]) -> bool:
-    """Whether all labelled frames of some parts are neutral and without unpaired electrons."""
-    for path in paths:
-        with open_part(path) as root:
-            frames = root["labelled"]
-            if np.any(frames["charge"][()]) or np.any(frames["unpaired_electrons"][()]):
-                return False
-    return True
-
-
-def _described(level: dict[str, object]) -> str:
-    return f"{level['method']} by {level['backend']} {level['backend_version']} {json.dumps(level['settings'])}"
+def label_cache(directory: Path, config: CampaignConfig, level: LevelOfTheory) -> LabelCache:
+    """The cache of labels beside the parts: the campaign's own file, or a file that several campaigns share."""
+    shared = config.execution.label_cache
+    path = directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    return LabelCache(path, level, shared=shared is not None)

@@ -1,27 +1,27 @@
-"""Sampling at one temperature: from the parts of a campaign into its sample part."""
+"""Stage `iterNNN-sample-TK`: MD of all replicas at one temperature, driven by the committee."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import h5py
+import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.samples import COLUMNS, trusted_mev_per_ang
+from al_engine.campaign.part_reader import PartReader
+from al_engine.campaign.samples import COLUMNS, COMPLETED, sampled_steps, trusted_mev_per_ang
 from al_engine.campaign.starts import starting_frames
+from al_engine.campaign.system import StoredSystem
+from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
-from al_engine.files.part_file import open_part
-from al_engine.protocols import Progress
 from al_engine.seeds import derived_seed
 from al_engine.structures.bonds import Bonds, fragment_of_atom
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.units import MEV_PER_EV
+from al_engine.verdict.evidence import sampling_steps
+from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.sample_writer import SampleWriter
+from flows.stages.training import load_committee
 from samplers.dynamics.barostat import Barostat, volume
 from samplers.dynamics.walls import SphericalWall, wall_radius
-
-if TYPE_CHECKING:
-    from models.inference.committee import Committee
 
 SMALLEST_VOLUME, LARGEST_VOLUME = 0.5, 2.0
 """Volumes that a barostat may reach, in units of the smallest and the largest one among packed and initial boxes: at
@@ -47,14 +47,13 @@ class Surroundings:
     barostat: Barostat | None
 
     @classmethod
-    def of(cls, ledger: Ledger) -> "Surroundings":
-        """Read them."""
-        sampling = ledger.config.sampling
-        with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
-            system = read_frames(root["system"])[0]
-            bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
-            molecule_of_atom = root["molecule_of_atom"][()]
+    def of(cls, parts: PartReader, config: CampaignConfig) -> "Surroundings":
+        """Derive them from the initial frames."""
+        sampling = config.sampling
+        with parts.open(names.INITIAL_FRAMES) as root:
+            stored = StoredSystem.read(root)
             starts = read_frames(root["starts"])
+        system, bonds = stored.frame, stored.bonds
         wall = barostat = None
         if not system.is_periodic:
             radius = sampling.wall_radius_ang or wall_radius(starts)
@@ -67,62 +66,116 @@ class Surroundings:
                 smallest_ang3=SMALLEST_VOLUME * min(volumes),
                 largest_ang3=LARGEST_VOLUME * max(volumes),
             )
-        return cls(bonds, molecule_of_atom, wall, barostat)
+        return cls(bonds, stored.molecule_of_atom, wall, barostat)
 
 
-def sample_temperature(
-    root: h5py.File,
-    ledger: Ledger,
-    committee: "Committee",
-    *,
-    iteration: int,
-    temperature_index: int,
-    steps: int,
-    progress: Progress,
-) -> None:
-    """Run the replicas of one temperature, and write their frames, deviations and ends into an empty part."""
+def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
+    """The stage at one of the campaign's temperatures."""
+    config, parts = ledger.config, ledger.reader()
+    sampling = config.sampling
+    kelvin = sampling.temperatures_kelvin[temperature_index]
+    trusted, steps = trusted_mev_per_ang(parts, config, iteration), planned_steps(ledger, iteration)
+    parents = [names.INITIAL_FRAMES, *names.members(iteration, config.training.members)]
+    if iteration > 0:
+        parents += _starts_from(config, iteration - 1, kelvin)
+    return Stage(
+        name=names.sample(iteration, kelvin),
+        job=f"{__name__}:sample",
+        inputs={
+            "sampling": sampling.model_dump(mode="json"),
+            "trusted": [config.selection.deviation, trusted],
+            "steps": steps,
+            "temperature_index": temperature_index,
+            "seed": derived_seed(config.seed, "sample", iteration, temperature_index),
+        },
+        parents=tuple(parents),
+        arguments={
+            "iteration": iteration,
+            "temperature_index": temperature_index,
+            "steps": steps,
+            "trusted_mev_per_ang": trusted,
+        },
+    )
+
+
+def planned_steps(ledger: Ledger, iteration: int) -> int:
+    """MD steps of each replica in an iteration.
+
+    An iteration that has sampled a temperature keeps the number of steps: the stop rules may have changed since.
+    """
+    parts = ledger.reader()
+    for name in names.samples(iteration, ledger.config.sampling.temperatures_kelvin):
+        if name in parts.names:
+            return sampled_steps(parts, name)
+    return sampling_steps(ledger.history()[:iteration], ledger.config.sampling, ledger.config.stop)
+
+
+def _starts_from(config: CampaignConfig, iteration: int, kelvin: float) -> list[str]:
+    """The parts that say where the trajectories of the next iteration start."""
+    if config.sampling.start == "continue":
+        return [names.sample(iteration, kelvin)]
+    samples = names.samples(iteration, config.sampling.temperatures_kelvin)
+    return [*samples, names.selection(iteration), names.append(iteration)]
+
+
+def driver(iteration: int, temperature_index: int, n_members: int) -> int:
+    """The member that drives a temperature: it rotates, so that the errors of every member show."""
+    return (iteration + temperature_index) % n_members
+
+
+def sample(work: Work, *, iteration: int, temperature_index: int, steps: int, trusted_mev_per_ang: float) -> None:
+    """Run the replicas of one temperature, and write their frames, deviations and ends."""
     from samplers.dynamics.langevin import run_langevin
     from samplers.dynamics.rows import COLUMNS as SAMPLED
 
-    config = ledger.config
+    config = work.config
     sampling, selection = config.sampling, config.selection
     temperature = sampling.temperatures_kelvin[temperature_index]
-    around = Surroundings.of(ledger)
-    frames: list[Frame] = starting_frames(ledger, iteration=iteration, temperature_kelvin=temperature)
-    driver = None if sampling.driver == "mean" else names.driver(iteration, temperature_index, committee.n_members)
+    committee = load_committee(work.parts, config, iteration, work.device, evaluations=steps)
+    around = Surroundings.of(work.parts, config)
+    frames: list[Frame] = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature)
+    member = None if sampling.driver == "mean" else driver(iteration, temperature_index, committee.n_members)
     expected = len(frames) * (steps // sampling.stride_steps)
-    writer = SampleWriter(
-        root,
-        {name: SAMPLED[name] for name in WRITTEN},
-        expected_frames=expected,
-        expected_atoms=expected * len(frames[0]),
-    )
-    sampled = run_langevin(
-        committee,
-        frames,
-        temperatures_kelvin=[temperature] * len(frames),
-        driver=driver,
-        steps=steps,
-        timestep_fs=sampling.timestep_fs,
-        friction_per_ps=sampling.friction_per_ps,
-        stride_steps=sampling.stride_steps,
-        stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
-        trusted_deviation=trusted_mev_per_ang(ledger, iteration) / MEV_PER_EV,
-        deviation=selection.deviation,
-        stop_strides=sampling.stop_strides,
-        refill=sampling.refill,
-        wall=around.wall,
-        bonds=around.bonds,
-        molecule_of_atom=around.molecule_of_atom,
-        barostat=around.barostat,
-        seed=derived_seed(config.seed, "sample", iteration, temperature_index),
-        device=committee.device,
-        progress=progress,
-        sink=writer.take,
-    )
-    writer.finish(sampled)
-    root.attrs["temperature_kelvin"] = temperature
-    root.attrs["steps"] = steps
-    root.attrs["driver"] = "mean" if driver is None else str(driver)
-    if around.wall is not None:
-        root.attrs["wall_radius_ang"] = around.wall.radius_ang
+    with work.write(streamed=True) as root:
+        writer = SampleWriter(
+            root,
+            {name: SAMPLED[name] for name in WRITTEN},
+            expected_frames=expected,
+            expected_atoms=expected * len(frames[0]),
+        )
+        sampled = run_langevin(
+            committee,
+            frames,
+            temperatures_kelvin=[temperature] * len(frames),
+            driver=member,
+            steps=steps,
+            timestep_fs=sampling.timestep_fs,
+            friction_per_ps=sampling.friction_per_ps,
+            stride_steps=sampling.stride_steps,
+            stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
+            trusted_deviation=trusted_mev_per_ang / MEV_PER_EV,
+            deviation=selection.deviation,
+            stop_strides=sampling.stop_strides,
+            refill=sampling.refill,
+            wall=around.wall,
+            bonds=around.bonds,
+            molecule_of_atom=around.molecule_of_atom,
+            barostat=around.barostat,
+            seed=derived_seed(config.seed, "sample", iteration, temperature_index),
+            device=committee.device,
+            progress=work.progress,
+            sink=writer.take,
+        )
+        writer.finish(sampled)
+        root.attrs["temperature_kelvin"] = temperature
+        root.attrs["steps"] = steps
+        root.attrs["driver"] = "mean" if member is None else str(member)
+        if around.wall is not None:
+            root.attrs["wall_radius_ang"] = around.wall.radius_ang
+        deviations = root["deviation_norm"][()]
+        stopped = int(np.sum(root["stop_reason"][()] != COMPLETED))
+        typical = MEV_PER_EV * float(np.median(deviations)) if len(deviations) else float("nan")
+        summarise(
+            root,
+            f"{len(deviations)} frames, median deviation {typical:.0f} meV/Å, trajectories stopped: {stopped}",
+        )

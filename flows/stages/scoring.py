@@ -1,19 +1,53 @@
-"""Scoring a committee on labelled frames."""
+"""Stage `iterNNN-evaluation`: the committee against the test set, and against new labels before training on them."""
 
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
-from al_engine.campaign.scores import Labelled
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.scores import Labelled, read_new, read_test
 from al_engine.committee.predictions import score_frames
 from al_engine.units import MEV_PER_EV
+from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.training import load_committee
 
 if TYPE_CHECKING:
     from models.inference.committee import Committee
 
 
 EVALUATION_BATCH = 16  # frames at a time: bounds memory, a 120-atom batch still fits a laptop
+
+
+def plan(ledger: Ledger, iteration: int) -> Stage:
+    """The stage of an iteration whose chosen frames are labelled."""
+    parents = (
+        names.INITIAL_DATASET,
+        *names.members(iteration, ledger.config.training.members),
+        names.selection(iteration),
+        *(path.stem for path in ledger.label_parts(iteration)),
+    )
+    return Stage(
+        name=names.evaluation(iteration),
+        job=f"{__name__}:score",
+        inputs={},
+        parents=parents,
+        arguments={"iteration": iteration},
+    )
+
+
+def score(work: Work, *, iteration: int) -> None:
+    """Predict all labels of the test set and all new labels, and write the predictions and their errors."""
+    committee = load_committee(work.parts, work.config, iteration, work.device, evaluations=0)
+    groups = {"test": read_test(work.parts), "new": read_new(work.parts, work.config, iteration)}
+    with work.write() as root:
+        for done, (name, labelled) in enumerate(groups.items()):
+            write_scores(root.create_group(name), committee, labelled)
+            work.progress(done + 1, len(groups))
+        test = root["test"].attrs
+        forces, energy = test["force_mae_mev_per_ang"], test["energy_mae_mev_per_atom"]
+        summarise(root, f"test set: forces {forces:.1f} meV/Å, energy {energy:.2f} meV/atom")
 
 
 def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) -> None:

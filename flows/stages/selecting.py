@@ -1,21 +1,31 @@
-"""The choice: every sampled frame's fate, and the frames to label, from the parts of an iteration and those before."""
+"""Stage `iterNNN-selection`: the fate of every sampled frame, and the frames to label."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import SampledFrames, read_sampled
 from al_engine.config import CampaignConfig, SelectionConfig
 from al_engine.files.frames_hdf5 import read_frames, write_frames
-from al_engine.files.part_file import open_part
 from al_engine.seeds import derived_rng
 from al_engine.selection.diversity import farthest_points, standardised
-from al_engine.selection.fates import Fate, FateArray, choose, open_candidates, window_fates
+from al_engine.selection.fates import (
+    CANDIDATE_FATES,
+    Fate,
+    FateArray,
+    choose,
+    count,
+    count_fates,
+    open_candidates,
+    window_fates,
+)
 from al_engine.selection.thinning import thinned
 from al_engine.selection.window import Window, window_of
 from al_engine.statistics import statistical_inefficiency
@@ -23,7 +33,12 @@ from al_engine.structures.bonds import Bonds, longest_bonds
 from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.structures.identity import duplicates
 from al_engine.structures.sanity import screen_contacts, screen_system
+from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.cutting import Cutting, ForLabel
+from flows.stages.training import load_committee
+
+if TYPE_CHECKING:
+    from models.ms_mace import MSMACE
 
 Describe = Callable[[Sequence[Frame]], Iterable[FloatArray]]
 """Descriptors of every atom of frames, one array (N, D) per frame."""
@@ -70,54 +85,100 @@ class Selection:
         root.attrs.update(self.window.to_attributes())
         root.attrs["fates"] = [fate.name.lower() for fate in Fate]
 
+    def summary(self) -> str:
+        """One line for the reader: how many candidates were chosen, and why the others were not."""
+        counts = count(self.fates)
+        candidates = np.isin(self.fates, CANDIDATE_FATES)
+        left_out = count_fates(self.fates[candidates & (self.fates != Fate.LABELLED)])
+        reasons = ", ".join(f"{name} {number}" for name, number in left_out.items())
+        summary = f"{len(self.chosen)} of {counts.candidate} candidates among {counts.sampled} frames chosen"
+        return f"{summary} ({reasons})" if reasons else summary
 
-def select_frames(ledger: Ledger, iteration: int, *, describe: Describe) -> Selection:
-    """Decide every sampled frame's fate, and choose what is labelled.
+
+def plan(ledger: Ledger, iteration: int) -> Stage:
+    """The stage of an iteration."""
+    config, kelvins = ledger.config.selection, ledger.config.sampling.temperatures_kelvin
+    parents = [
+        names.INITIAL_FRAMES,
+        *(name for k in _looked_at(config, iteration) for name in names.samples(k, kelvins)),
+        *names.dataset_before(iteration),
+        *(names.selection(k) for k in range(iteration)),
+        names.member(iteration, 0),
+    ]
+    return Stage(
+        name=names.selection(iteration),
+        job=f"{__name__}:select",
+        inputs={"selection": config.model_dump(mode="json"), "seed": ledger.config.seed, "iteration": iteration},
+        parents=tuple(parents),
+        arguments={"iteration": iteration},
+    )
+
+
+def _looked_at(config: SelectionConfig, iteration: int) -> range:
+    """Iterations whose samples the window depends on, the iteration itself among them."""
+    back = config.adaptive.iterations if config.adaptive.enabled else 1
+    return range(max(0, iteration + 1 - back), iteration + 1)
+
+
+def select(work: Work, *, iteration: int) -> None:
+    """Decide the fate of every sampled frame, and choose the frames to label."""
+
+    @cache
+    def model() -> "MSMACE":
+        committee = load_committee(work.parts, work.config, iteration, work.device, evaluations=0, members=1)
+        return committee.models[0]
+
+    def describe(frames: Sequence[Frame]) -> Iterator[FloatArray]:
+        from models.inference.descriptors import atom_descriptors
+
+        return atom_descriptors(model(), frames, progress=work.progress)
+
+    selection = select_frames(work.parts, work.config, iteration, describe=describe)
+    with work.write() as root:
+        selection.write(root)
+        summarise(root, selection.summary())
+
+
+def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, describe: Describe) -> Selection:
+    """Decide the fate of every sampled frame, and choose the frames to label.
 
     Args:
-        ledger: The campaign; the iteration has been sampled.
+        parts: The parts of the iteration, which has been sampled, and of the iterations before.
+        config: The campaign's config.
         iteration: The iteration.
         describe: The model's descriptors; called only if there are more candidates than labels.
     """
-    config = ledger.config.selection
-    sampled = read_sampled(_sample_paths(ledger, iteration))
-    columns = sampled.columns
-    deviation, net_force = columns[f"deviation_{config.deviation}"], columns["net_force_deviation"]
-    window = window_of(config, _recent_deviations(ledger, iteration))
-    fates = window_fates(deviation, net_force, sound=columns["sound"], window=window)
-    candidates = open_candidates(fates)
-    cutting = Cutting.of(ledger)
-    for_label = cutting.apply(
-        sampled.frames(candidates),
-        candidates,
-        iteration=iteration,
-        worst_atom=columns["worst_atom"][candidates],
-        worst_molecule=columns["worst_molecule"][candidates],
-        by_net_force=window.by_net_force(deviation, net_force)[candidates],
-    )
-    labelled_as = dict(zip(candidates.tolist(), for_label, strict=True))
+    selection = config.selection
+    sampled = read_sampled(parts, names.samples(iteration, config.sampling.temperatures_kelvin))
+    deviation = sampled.columns[f"deviation_{selection.deviation}"]
+    net_force = sampled.columns["net_force_deviation"]
+    window = window_of(selection, _recent_deviations(parts, config, iteration))
+    fates = window_fates(deviation, net_force, sound=sampled.columns["sound"], window=window)
+    cutting = Cutting.of(parts, config)
+    labelled_as = _cut(sampled, fates, cutting, window=window, config=config, iteration=iteration)
 
     def still_open() -> list[Frame]:
         return [labelled_as[index].frame for index in open_candidates(fates).tolist()]
 
-    fates[candidates] = gate_fates(still_open(), cutting.bonds, config=ledger.config)
-    _refuse(fates, duplicates(still_open(), _known_frames(ledger, iteration)), Fate.DUPLICATE)
+    fates[open_candidates(fates)] = gate_fates(still_open(), cutting.bonds, config=config)
+    _refuse(fates, duplicates(still_open(), _known_frames(parts, iteration)), Fate.DUPLICATE)
     worth = window.excess(deviation, net_force)
-    separations = separation_strides(sampled, deviation, config)
-    _refuse(fates, ~_kept_in_time(sampled, open_candidates(fates), worth, separations, ledger), Fate.CORRELATED)
+    separations = separation_strides(sampled, deviation, selection)
+    stride_steps = config.sampling.stride_steps
+    _refuse(fates, ~_kept_in_time(sampled, open_candidates(fates), worth, separations, stride_steps), Fate.CORRELATED)
 
     available = open_candidates(fates)
-    if config.diversity == "random":
-        order = derived_rng(ledger.config.seed, "select", iteration).permutation(available)
-    elif len(available) <= config.max_labels:
+    if selection.diversity == "random":
+        order = derived_rng(config.seed, "select", iteration).permutation(available)
+    elif len(available) <= selection.max_labels:
         order = available[np.argsort(-worth[available], kind="stable")]
     else:
-        before = [item.frame for item in ledger.dataset(before=iteration)]
+        before = [item.frame for item in parts.dataset(before=iteration)]
         focus = np.array([labelled_as[index].focus for index in available.tolist()])
         order = available[most_novel(still_open(), focus, before, describe=describe)]
     rank = np.full(len(fates), -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
-    chosen = choose(fates, order, config.max_labels)
+    chosen = choose(fates, order, selection.max_labels)
     return Selection(
         sampled=sampled,
         fates=fates,
@@ -127,6 +188,29 @@ def select_frames(ledger: Ledger, iteration: int, *, describe: Describe) -> Sele
         window=window,
         separation_strides=separations,
     )
+
+
+def _cut(
+    sampled: SampledFrames,
+    fates: FateArray,
+    cutting: Cutting,
+    *,
+    window: Window,
+    config: CampaignConfig,
+    iteration: int,
+) -> dict[int, ForLabel]:
+    """What would be labelled of every candidate, by the candidate's index among all sampled frames."""
+    candidates, columns = open_candidates(fates), sampled.columns
+    deviation, net_force = columns[f"deviation_{config.selection.deviation}"], columns["net_force_deviation"]
+    for_label = cutting.apply(
+        sampled.frames(candidates),
+        candidates,
+        iteration=iteration,
+        worst_atom=columns["worst_atom"][candidates],
+        worst_molecule=columns["worst_molecule"][candidates],
+        by_net_force=window.by_net_force(deviation, net_force)[candidates],
+    )
+    return dict(zip(candidates.tolist(), for_label, strict=True))
 
 
 def _refuse(fates: FateArray, where: BoolArray, fate: Fate) -> None:
@@ -164,7 +248,7 @@ def separation_strides(sampled: SampledFrames, deviation: FloatArray, config: Se
     The statistical inefficiency of the deviation within a trajectory, so that what is kept is about independent.
     """
     if config.min_separation_strides is not None:
-        return (config.min_separation_strides,) * len(sampled.paths)
+        return (config.min_separation_strides,) * len(sampled.names)
     return tuple(
         round(statistical_inefficiency([deviation[rows] for rows in trajectories], own_means=True))
         for trajectories in sampled.trajectories()
@@ -172,7 +256,7 @@ def separation_strides(sampled: SampledFrames, deviation: FloatArray, config: Se
 
 
 def _kept_in_time(
-    sampled: SampledFrames, available: IntArray, worth: FloatArray, separations: Sequence[int], ledger: Ledger
+    sampled: SampledFrames, available: IntArray, worth: FloatArray, separations: Sequence[int], stride_steps: int
 ) -> BoolArray:
     """Which of the available candidates are kept, the farthest into the window first."""
     part, step = sampled.source[available, 0], sampled.columns["step"][available]
@@ -183,7 +267,7 @@ def _kept_in_time(
             sampled.columns["replica"][available[here]],
             step[here],
             worth[available[here]],
-            separation=strides * ledger.config.sampling.stride_steps,
+            separation=strides * stride_steps,
         )
     return kept
 
@@ -217,30 +301,22 @@ def most_novel(
     return farthest_points(*standardised(points, reference, **kinds), len(frames), **kinds)
 
 
-# -- what is read --------------------------------------------------------------------------------------------------
-
-
-def _sample_paths(ledger: Ledger, iteration: int) -> list[Path]:
-    return [ledger.part_path(names.sample(iteration, kelvin)) for kelvin in ledger.config.sampling.temperatures_kelvin]
-
-
-def _recent_deviations(ledger: Ledger, iteration: int) -> FloatArray:
-    """Deviations of all sound frames that an adaptive window looks back on, eV/Å; none for a fixed one."""
-    config = ledger.config.selection
+def _recent_deviations(parts: PartReader, config: CampaignConfig, iteration: int) -> FloatArray:
+    """Deviations in eV/Å of all sound frames that an adaptive window depends on; empty for a fixed window."""
     values = [np.empty(0)]
-    if config.adaptive.enabled:
-        for k in range(max(0, iteration + 1 - config.adaptive.iterations), iteration + 1):
-            for path in _sample_paths(ledger, k):
-                with open_part(path) as root:
-                    values.append(root[f"deviation_{config.deviation}"][()][root["sound"][()]])
+    if config.selection.adaptive.enabled:
+        for k in _looked_at(config.selection, iteration):
+            for name in names.samples(k, config.sampling.temperatures_kelvin):
+                with parts.open(name) as root:
+                    values.append(root[f"deviation_{config.selection.deviation}"][()][root["sound"][()]])
     return np.concatenate(values)
 
 
-def _known_frames(ledger: Ledger, iteration: int) -> list[Frame]:
-    """All frames that were ever chosen to be labelled: initial, test and of earlier iterations, failures among them."""
-    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+def _known_frames(parts: PartReader, iteration: int) -> list[Frame]:
+    """All frames that were ever chosen to be labelled: initial, test, of earlier iterations, failed labels included."""
+    with parts.open(names.INITIAL_FRAMES) as root:
         known = read_frames(root["train"]) + read_frames(root["test"])
     for k in range(iteration):
-        with open_part(ledger.part_path(names.selection(k))) as root:
+        with parts.open(names.selection(k)) as root:
             known += read_frames(root["selected"])
     return known

@@ -26,7 +26,7 @@ def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[
     if names.INITIAL_DATASET in parts or iterations:
         expected.add(names.INITIAL_FRAMES)
     for iteration in range(iterations[-1] + 1 if iterations else 0):
-        stages = _stages(iteration, config)
+        stages = names.of_iteration(iteration, config)
         reached = max((k for k, stage in enumerate(stages) if any(name in parts for name in stage)), default=-1)
         complete = len(stages) if iteration < iterations[-1] else reached
         expected |= {name for stage in stages[:complete] for name in stage}
@@ -39,17 +39,6 @@ def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[
             "is not there, or not sound, though later parts are",
             "resume: it is computed again",
         )
-
-
-def _stages(iteration: int, config: CampaignConfig) -> list[list[str]]:
-    """Parts of an iteration in the order in which they come; labels, whose chunks the selection decides, left out."""
-    return [
-        [names.member(iteration, member) for member in range(config.training.members)],
-        [names.sample(iteration, kelvin) for kelvin in config.sampling.temperatures_kelvin],
-        [names.selection(iteration)],
-        [names.evaluation(iteration)],
-        [names.append(iteration)],
-    ]
 
 
 def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, LabelledFrame
 from flows.pages.status import campaign_status, remarks
-from flows.stages.labelling import refuse_failed_initial_set
+from flows.stages.assembling import refuse_failed_initial_set
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # worker processes import failing_calculator by name
 WORDS = (

@@ -1,0 +1,50 @@
+"""The simulated system as the part `initial-frames` stores it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import h5py
+
+from al_engine.files.frames_hdf5 import read_frames, write_frames
+from al_engine.structures.bonds import Bonds
+from al_engine.structures.frames import Frame, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredSystem:
+    """What the trajectories of a campaign simulate, and what is labelled of it.
+
+    Attributes:
+        frame: The packed structure of N atoms, with total charge and unpaired electrons.
+        bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
+        molecule_of_atom: Index of the copy that each atom belongs to, shape (N,).
+        cluster: The cluster that is cut from boxes to be labelled; None where frames are labelled whole.
+    """
+
+    frame: Frame
+    bonds: Bonds
+    molecule_of_atom: IntArray
+    cluster: Frame | None = None
+
+    def write(self, root: h5py.Group) -> None:
+        """Write the system into an empty part."""
+        write_frames(root.create_group("system"), [self.frame])
+        if self.cluster is not None:
+            write_frames(root.create_group("cluster"), [self.cluster])
+        root["bonds"] = self.bonds.pairs
+        root["bond_lengths"] = self.bonds.lengths
+        root["molecule_of_atom"] = self.molecule_of_atom
+
+    @classmethod
+    def read(cls, root: h5py.Group) -> Self:
+        """Read the system from a part.
+
+        Raises:
+            LedgerError: If a data set is missing or damaged.
+        """
+        return cls(
+            frame=read_frames(root["system"])[0],
+            bonds=Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()]),
+            molecule_of_atom=root["molecule_of_atom"][()],
+            cluster=read_frames(root["cluster"])[0] if "cluster" in root else None,
+        )
