@@ -1,6 +1,7 @@
 """What the pages say of a campaign directory, tried on a real one; made by the stages, without Prefect."""
 
 import ast
+import itertools
 import re
 
 import ase.io
@@ -13,6 +14,8 @@ from al_engine.config.reader import parse_config
 from al_engine.selection.fates import Fate
 from flows.pages.display import Display
 from flows.session.prepare import Prepared, opened
+from flows.stages.judging import verdict_after
+from flows.stages.order import initial_steps, iteration_steps
 
 SMALLEST = """
 name: mine
@@ -38,20 +41,14 @@ def folder(tmp_path_factory):
     ledger = Ledger(folder / "runs" / "mine", parse_config(SMALLEST, source="test"))
     ledger.write_config()
     with opened(Prepared(ledger), Display(quiet=True)) as session:
-        stages = session.campaign
-        stages.initial_frames()
-        for first, last in stages.initial_chunks():
-            stages.label(None, first, last)
-        stages.assemble()
-        for member in range(2):
-            stages.train(0, [member])
-        stages.sample(0, 0)
-        stages.select(0)
-        for first, last in stages.chunks(0):
-            stages.label(0, first, last)
-        stages.evaluate(0)
-        stages.append(0, seconds=1.0)
-        assert stages.judge(1) is not None
+        steps = [
+            initial_steps(ledger, session.level),
+            iteration_steps(ledger, session.level, 0),
+        ]
+        for step in itertools.chain(*steps):
+            for stages in step.calls.values():
+                session.run(stages)
+        assert verdict_after(ledger, 1) is not None
     ase.io.write(folder / "structure.xyz", ledger.dataset()[0].frame.to_atoms())
     return folder
 

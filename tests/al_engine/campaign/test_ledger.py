@@ -90,7 +90,7 @@ def test_names_and_paths_of_any_language_survive(open_ledger, add_labels):
 # -- stages -----------------------------------------------------------------------------------------------------
 
 
-def test_a_stage_is_computed_once(open_ledger):
+def test_a_stage_is_computed_once(open_ledger, compute_part):
     ledger = open_ledger()
     calls = []
 
@@ -101,7 +101,7 @@ def test_a_stage_is_computed_once(open_ledger):
 
     def run(ledger):
         name = "iter000-member0"
-        return ledger.stage(name, inputs={"a": 1}, parents=[], compute=ledger.write(name, fill))
+        return compute_part(ledger, name, fill, inputs={"a": 1})
 
     part = run(ledger)
     assert (part.name, part.link, part.iteration, part.seconds) == (
@@ -115,7 +115,7 @@ def test_a_stage_is_computed_once(open_ledger):
     assert len(calls) == 1
 
 
-def test_a_failed_stage_is_computed_again(open_ledger):
+def test_a_failed_stage_is_computed_again(open_ledger, compute_part):
     ledger = open_ledger()
 
     def interrupted(root):
@@ -123,7 +123,7 @@ def test_a_failed_stage_is_computed_again(open_ledger):
         raise KeyboardInterrupt
 
     def run(fill):
-        return ledger.stage("iter000-a", inputs={}, parents=[], compute=ledger.write("iter000-a", fill))
+        return compute_part(ledger, "iter000-a", fill)
 
     with pytest.raises(KeyboardInterrupt):
         run(interrupted)
@@ -133,13 +133,12 @@ def test_a_failed_stage_is_computed_again(open_ledger):
 
 
 @pytest.mark.parametrize("changed", ["inputs", "parents"])
-def test_a_part_made_from_other_inputs_is_refused(changed, open_ledger, add_labels):
+def test_a_part_made_from_other_inputs_is_refused(changed, open_ledger, add_labels, compute_part):
     ledger = open_ledger()
     parents = [add_labels(ledger, None)]
 
     def run(inputs, parents):
-        compute = ledger.write("iter000-a", lambda root: root.create_group("g"))
-        return ledger.stage("iter000-a", inputs=inputs, parents=parents, compute=compute)
+        return compute_part(ledger, "iter000-a", lambda root: root.create_group("g"), inputs=inputs, parents=parents)
 
     part = run({"a": 1}, parents)
     with pytest.raises(LedgerError, match=r"iter000-a\.h5: was made from other inputs .* move it away"):
@@ -167,7 +166,7 @@ def test_leftovers_of_a_kill_are_cleared(open_ledger, add_labels):
     assert list(ledger.parts_directory.iterdir()) == [part.path]
 
 
-def test_stages_that_finish_in_several_threads_are_all_linked(open_ledger):
+def test_stages_that_finish_in_several_threads_are_all_linked(open_ledger, compute_part):
     ledger = open_ledger()
     names = [f"iter000-member{index}" for index in range(8)]
 
@@ -175,7 +174,7 @@ def test_stages_that_finish_in_several_threads_are_all_linked(open_ledger):
         def fill(root):
             root["values"] = np.full(100, int(name[-1]))
 
-        ledger.stage(name, inputs={}, parents=[], compute=ledger.write(name, fill))
+        compute_part(ledger, name, fill)
 
     threads = [threading.Thread(target=run, args=[name]) for name in names]
     for thread in threads:
@@ -208,7 +207,7 @@ def test_an_hdf5_file_without_a_key_among_the_parts_is_named(open_ledger):
 # -- labels and config ------------------------------------------------------------------------------------------
 
 
-def test_labels_are_found_by_iteration_and_failures_counted(open_ledger, random_labelled):
+def test_labels_are_found_by_iteration_and_failures_counted(open_ledger, random_labelled, compute_part):
     ledger = open_ledger()
 
     def add(name, reasons):
@@ -216,7 +215,7 @@ def test_labels_are_found_by_iteration_and_failures_counted(open_ledger, random_
             write_labelled(root.create_group("labelled"), random_labelled(reasons.count("ok")))
             root["reason"] = np.array(reasons, dtype="S")
 
-        ledger.stage(name, inputs={}, parents=[], compute=ledger.write(name, fill))
+        compute_part(ledger, name, fill)
 
     add("initial-labels-0001-0003", ["ok", "scf", "ok"])
     add("iter000-labels-0003-0003", ["ok"])

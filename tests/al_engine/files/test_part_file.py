@@ -191,7 +191,7 @@ def test_another_schema(part):
     with h5py.File(part, "r+") as root:
         root.attrs["schema_version"] = 99
     message = refusal(part)
-    assert "has schema 99, this version reads up to 2" in message
+    assert "has schema 99, this version reads up to 3" in message
     assert "written by a newer al-engine" in message
 
 

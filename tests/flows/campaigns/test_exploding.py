@@ -1,7 +1,7 @@
 """A campaign made to explode: ten frames, hardly any training, one label per iteration, then MD at 900 K."""
 
 import torch
-from stage_runs import begun, run_iteration
+from stage_runs import begun
 
 from al_engine.verdict.verdict import VerdictKind
 
@@ -27,7 +27,7 @@ def test_it_ends_unstable_and_is_never_called_converged(tmp_path):
     verdicts, iteration = [], 0
     with begun(tmp_path, EXPLODING) as campaign:
         while not verdicts or verdicts[-1] is None:
-            verdicts.append(run_iteration(campaign, iteration))
+            verdicts.append(campaign.iteration(iteration))
             iteration += 1
         history = campaign.ledger.history()
     assert verdicts[-1].kind is VerdictKind.UNSTABLE, verdicts[-1]

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from stage_runs import StageRuns
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
@@ -16,7 +17,7 @@ from al_engine.files.part_file import open_part, write_part
 from al_engine.structures.frames import Frame, LabelledFrame
 from flows.cli.init import init_campaign
 from flows.session.prepare import prepare
-from flows.stages.campaign import Campaign
+from flows.stages import training
 from flows.stages.input_files import START
 from models.interop.convert_mace import convert_mace
 from models.interop.mace_file import read_mace_group
@@ -25,15 +26,6 @@ from models.storage.weights import read_member, write_member
 
 REFERENCE = Path(__file__).parents[2] / "models" / "data" / "mace_one_layer.h5"
 OPTIONS = {"system": {"smiles": "CO"}, "structure": None}
-
-
-class InThisProcess:
-    """Runs jobs where a campaign runs them in workers."""
-
-    workers = 1
-
-    def run(self, job, *, progress, **arguments):
-        return job(progress=progress, **arguments)
 
 
 @pytest.fixture
@@ -77,7 +69,7 @@ def campaign(committee, tmp_path):
     labelled = [LabelledFrame(frame, -100.0 + rng.normal(), rng.normal(size=(3, 3))) for frame in frames]
     with write_part(ledger.part_path(names.INITIAL_DATASET), kind=names.INITIAL_DATASET, key="a") as root:
         write_labelled(root.create_group("labelled"), labelled)
-    return Campaign(ledger, compute=InThisProcess(), label_pool=None, level=None, device="cpu")
+    return StageRuns(ledger)
 
 
 def test_init_copies_the_models_and_takes_their_architecture(committee, tmp_path):
@@ -92,17 +84,17 @@ def test_members_start_from_the_models_and_a_changed_file_is_noticed(campaign):
     ledger = campaign.ledger
     start = ledger.directory / START
     for member in range(3):
-        campaign.train(0, [member])
+        campaign.run(training.plan(ledger, 0, member))
         with h5py.File(start) as file, open_part(ledger.part_path(names.member(0, member))) as root:
             given, trained = read_member(file[f"member{member % 2}"]), read_member(root["member"])
         for ours, theirs in zip(trained.model.parameters(), given.model.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)  # one update at a rate of 1e-9
         assert trained.model.constants.reference_energies != given.model.constants.reference_energies
-    campaign.train(0, [0])  # finished: taken as it is
+    campaign.run(training.plan(ledger, 0, 0))  # finished: taken as it is
     with h5py.File(start, "a") as file:
         file["member1/weights/towers.0.embedding"][0, 0] += 0.1
     with pytest.raises(LedgerError, match="made from other inputs"):
-        campaign.train(0, [0])
+        campaign.run(training.plan(ledger, 0, 0))
 
 
 def test_a_config_file_names_models_relative_to_itself(committee, tmp_path):

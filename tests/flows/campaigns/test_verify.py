@@ -13,6 +13,7 @@ from al_engine.campaign.audit.verify import verify
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import CampaignLockedError
 from al_engine.files.lock import campaign_lock
+from al_engine.files.part_file import write_part
 from flows.pages.status import campaign_status, missing_remarks
 
 LABELS = "initial-labels-00001-00020"
@@ -55,15 +56,13 @@ def break_count(path):
         key = root.attrs["key"]
     record["label_failures"] += 1
 
-    def fill(new):
+    with write_part(path, kind=path.stem, key=key) as new:
         with h5py.File(path) as root:
             for name in root:
                 root.copy(name, new)
             for name in set(root.attrs) - {"key", "content_hash", "record"}:
                 new.attrs[name] = root.attrs[name]
         new.attrs["record"] = json.dumps(record)
-
-    ledger.write(path.stem, fill)(path, key)
     ledger.write_index(None)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
-from stage_runs import begun, run_iteration
+from stage_runs import begun
 
 from al_engine.campaign import names
 from al_engine.config.reader import parse_config
@@ -46,7 +46,7 @@ stop: {max_iterations: 1}
 def ledger(tmp_path_factory):
     """One iteration of the campaign."""
     with begun(tmp_path_factory.mktemp("box"), BOX) as campaign:
-        assert run_iteration(campaign, 0) is not None
+        assert campaign.iteration(0) is not None
     return campaign.ledger
 
 
@@ -125,7 +125,7 @@ def test_fates_are_those_of_the_boxes(ledger):
 
 def test_centres_drawn_by_lot_differ_from_the_worst(ledger):
     frames = of_part(ledger, names.sample(0, 300.0), "frames")
-    cutting = Cutting.of(ledger)
+    cutting = Cutting.of(ledger.reader(), ledger.config)
     by_lot = Cutting(bonds=cutting.bonds, cut=cutting.cut, centre="random", seed=1)
     common = {
         "iteration": 0,

@@ -12,6 +12,7 @@ from flow_runs import SMALLER
 
 from al_engine.errors import InputError
 from al_engine.files.part_file import open_part
+from flows.stages.levels import level_to_go_on_with
 from labelers import LevelOfTheory
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "labelers"))  # worker processes import a calculator of its tests
@@ -51,23 +52,19 @@ def test_it_goes_on_at_the_level_it_has(begun_before):
     context, present = begun_before("emt")
     with context as campaign:
         before = campaign.level
-        campaign.level = present["level"]
-        campaign.refuse_other_level()
+        campaign.level = level_to_go_on_with(campaign.ledger, present["level"])
         assert campaign.level == before
         there, lost = campaign.ledger.label_parts(None)
         written = there.stat().st_mtime_ns
         lost.unlink()
-        for first, last in campaign.initial_chunks():
-            campaign.label(None, first, last)
+        campaign.initial_set()
         assert there.stat().st_mtime_ns == written  # its key is the same: nothing is computed again
         with open_part(lost) as root:
             assert json.loads(root.attrs["level_of_theory"]) == before.to_dict()
 
 
 def test_it_is_refused_with_what_changed_and_what_to_type(begun_before, tmp_path):
-    context, present = begun_before("test_labelers_ase_calculators:Smeared")
-    with context as campaign:
-        campaign.level = present["level"]
-        with pytest.raises(InputError, match=r"now the one that the forces belong to \(`free_energy`\)") as caught:
-            campaign.refuse_other_level()
+    context, present = begun_before("free_energy_calculators:Smeared")
+    with context as campaign, pytest.raises(InputError, match=r"now .* forces belong to \(`free_energy`\)") as caught:
+        level_to_go_on_with(campaign.ledger, present["level"])
     assert f"`al-engine run {tmp_path}/campaign/campaign.yaml --dir NEW`" in str(caught.value)

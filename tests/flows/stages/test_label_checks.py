@@ -10,7 +10,7 @@ from stage_runs import begun
 from al_engine.config.reader import load_config
 from al_engine.errors import InputError
 from al_engine.files.part_file import open_part
-from labelers.pool.cache import LabelCache
+from flows.stages import labelling
 
 LABELS = "labels: {backend: tblite, chunk_frames: 20}\n"
 FAULTY = SMALLER.replace(
@@ -56,11 +56,11 @@ def test_first_frames_and_one_of_each_iteration_are_checked_and_recorded(finishe
 
 
 def test_energies_of_a_check_are_kept_so_that_a_kill_loses_none(tmp_path):
-    with begun(tmp_path, SMALLER) as campaign, LabelCache(tmp_path / "labels.sqlite", campaign.level) as cache:
-        campaign._cache = cache
+    with begun(tmp_path, SMALLER) as campaign:
+        stage = labelling.plan(campaign.ledger, campaign.level, None, 1, 20)
         chunk = next((tmp_path / "parts").glob("initial-labels-00001-*.h5"))
         chunk.unlink()
-        campaign.label(None, 1, 20)
+        campaign.run(stage)
         with open_part(chunk) as root:
             first = root.attrs["force_check"]
         chunk.unlink()
@@ -70,7 +70,7 @@ def test_energies_of_a_check_are_kept_so_that_a_kill_loses_none(tmp_path):
                 assert not frames
                 return []
 
-        campaign._label_pool = NoPool()
-        campaign.label(None, 1, 20)
+        campaign.label_pool = NoPool()
+        campaign.run(stage)
         with open_part(chunk) as root:
             assert root.attrs["force_check"] == first

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from flow_runs import SMALLER
-from stage_runs import begun, run_iteration
+from stage_runs import begun
 
 from al_engine.campaign.labels import Labels
 from al_engine.campaign.ledger import Ledger
@@ -13,6 +13,7 @@ from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, LabelledFrame
 from flows.pages.status import campaign_status, remarks
+from flows.stages import labelling, training
 from flows.stages.assembling import refuse_failed_initial_set
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # worker processes import failing_calculator by name
@@ -61,14 +62,15 @@ def test_an_iteration_whose_labels_fail_says_why(tmp_path, monkeypatch):
     broken = tmp_path / "broken"
     monkeypatch.setenv("BROKEN", str(broken))
     with begun(tmp_path / "campaign", CONFIG) as campaign:
-        for group in campaign.training_groups():
-            campaign.train(0, group)
+        for member in range(campaign.config.training.members):
+            campaign.run(training.plan(campaign.ledger, 0, member))
         broken.touch()
-        verdict = run_iteration(campaign, 0)
+        verdict = campaign.iteration(0)
         record = campaign.ledger.history()[0]
         assert record.label_failures
-        first, last = campaign.chunks(0)[0]
-        assert f"{record.label_failures} failed ({WORDS})" in campaign.label(0, first, last)
+        first, last = labelling.chunks(campaign.ledger.reader(), campaign.config, 0)[0]
+        stage = labelling.plan(campaign.ledger, campaign.level, 0, first, last)
+        assert f"{record.label_failures} failed ({WORDS})" in campaign.run(stage)
     asked = record.labelled + record.label_failures
     warning = f"{record.label_failures} of {asked} labels failed, {WORDS}"
     assert warning in record.warnings

@@ -7,7 +7,7 @@ from al_engine.files.part_file import write_part
 from al_engine.selection.fates import Counts
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from flows.cli.init import init_campaign
-from flows.stages.campaign import Campaign
+from flows.stages.sampling import planned_steps
 
 
 def record(iteration):
@@ -20,15 +20,14 @@ def test_what_was_sampled_stays_when_the_stop_rules_change(tmp_path):
     init_campaign(tmp_path / "run", system={"smiles": "CO"}, structure=None, preset="quick")
     ledger = Ledger.open(tmp_path / "run")
     ledger.begin()
-    campaign = Campaign(ledger, compute=None, label_pool=None, level=None, device="cpu")
     with write_part(ledger.part_path(names.append(0)), kind="append", key="a") as root:
         root.attrs["record"] = record(0).to_json()
-    planned = campaign._planned_steps(1)
+    planned = planned_steps(ledger, 1)
     assert planned > ledger.config.sampling.steps
     path = ledger.part_path(names.sample(1, ledger.config.sampling.temperatures_kelvin[-1]))
     with write_part(path, kind="sample", key="b") as root:
         root.attrs["steps"] = planned
-    campaign.config = ledger.config.model_copy(update={"stop": StopConfig(confidence=0.6)})
-    assert campaign._planned_steps(1) == planned
+    ledger.config = ledger.config.model_copy(update={"stop": StopConfig(confidence=0.6)})
+    assert planned_steps(ledger, 1) == planned
     path.unlink()
-    assert campaign._planned_steps(1) < planned
+    assert planned_steps(ledger, 1) < planned

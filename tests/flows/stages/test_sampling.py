@@ -1,5 +1,6 @@
 """A sample part from the parts before it: what stands in it, and where the next iteration's trajectories start."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +16,10 @@ from al_engine.files.frames_hdf5 import read_frames, write_frames
 from al_engine.files.part_file import open_part, write_part
 from al_engine.selection.fates import Fate
 from al_engine.structures.frames import Frame
+from flows.compute.stage_call import InlineExecutor, Output, StageCall
+from flows.stages import sampling
 from flows.stages.sample_writer import CHUNK_FRAMES, SampleWriter
-from flows.stages.sampling import WRITTEN, sample_temperature
+from flows.stages.sampling import WRITTEN
 from models.inference.committee import ALL_PAIRS_ATOMS, Committee
 from models.ms_mace import MSMACE, ModelConstants
 from samplers.dynamics.langevin import run_langevin
@@ -67,6 +70,7 @@ class Springs:
 def make_ledger(tmp_path):
     def make(more=""):
         ledger = Ledger(tmp_path, parse_config(CONFIG.format(more=more), source="test"))
+        ledger.write_config()
         ledger.parts_directory.mkdir(exist_ok=True)
         with write_part(ledger.part_path(names.INITIAL_FRAMES), kind="", key="") as root:
             write_frames(root.create_group("system"), [shaken(0)])
@@ -79,23 +83,23 @@ def make_ledger(tmp_path):
     return make
 
 
-def sample(ledger, index=0, iteration=0, steps=60):
-    path = ledger.part_path(names.sample(iteration, KELVINS[index]))
-    with write_part(path, kind="", key="", streamed=True) as root:
-        sample_temperature(
-            root,
-            ledger,
-            Springs(),
-            iteration=iteration,
-            temperature_index=index,
-            steps=steps,
-            progress=lambda *_: None,
-        )
-        found = dict(root.attrs)
-    return path, found
+@pytest.fixture
+def sample(monkeypatch):
+    monkeypatch.setattr(sampling, "load_committee", lambda *_, **__: Springs())
+
+    def run(ledger, index=0, steps=60):
+        name = names.sample(0, KELVINS[index])
+        arguments = {"iteration": 0, "temperature_index": index, "steps": steps, "trusted_mev_per_ang": 300.0}
+        readable = (names.INITIAL_FRAMES,)
+        call = StageCall((Output(name, key=""),), "flows.stages.sampling:sample", readable, arguments, "compute")
+        InlineExecutor(ledger.directory, label_pool=nullcontext).run(call)
+        with open_part(ledger.part_path(name)) as root:
+            return ledger.part_path(name), dict(root.attrs)
+
+    return run
 
 
-def test_a_part_has_every_column_of_every_frame(make_ledger):
+def test_a_part_has_every_column_of_every_frame(make_ledger, sample):
     path, attributes = sample(make_ledger(), index=1)
     assert (attributes["temperature_kelvin"], attributes["steps"], attributes["driver"]) == (900.0, 60, "1")
     with open_part(path, verify=True) as root:
@@ -115,11 +119,11 @@ def test_a_part_has_every_column_of_every_frame(make_ledger):
             assert root["net_force_deviation"][row] == pytest.approx(nets.max(), rel=1e-6, abs=1e-12)
 
 
-def test_the_mean_is_a_driver_of_its_own(make_ledger):
+def test_the_mean_is_a_driver_of_its_own(make_ledger, sample):
     assert sample(make_ledger(more=", driver: mean"))[1]["driver"] == "mean"
 
 
-def test_equal_parts_from_equal_seeds(make_ledger):
+def test_equal_parts_from_equal_seeds(make_ledger, sample):
     hashes = set()
     for _ in range(2):
         path, _ = sample(make_ledger())
@@ -167,7 +171,7 @@ def test_a_place_continues_where_its_last_trajectory_ended(make_ledger):
     ledger, final = make_ledger(), [shaken(50 + k) for k in range(5)]
     reasons = ["completed", "too_hot", "deviation", "completed", "untrusted"]
     write_sample(ledger, 300.0, [], reasons=reasons, slots=[0, 1, 2, 1, 2], final=final)
-    starts = starting_frames(ledger, iteration=1, temperature_kelvin=300.0)
+    starts = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
     assert starts[0].content_hash() == final[0].content_hash()
     assert starts[1].content_hash() == final[3].content_hash()
     assert as_set(starts[2:]) <= as_set(shaken(k) for k in range(4, 8))  # the colder half
@@ -188,7 +192,7 @@ def test_labelled_frames_of_the_same_temperature_come_first(make_ledger):
             root["source"] = source
         with write_part(ledger.part_path(names.append(0)), kind="", key="") as root:
             root["fate"] = fates
-        return starting_frames(ledger, iteration=1, temperature_kelvin=300.0)
+        return starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
 
     assert as_set(labelled(0, 1, 2, 3, 5)) < as_set(cold)
     assert as_set(labelled(1, 5, 6, 7)) - as_set([cold[1]]) < as_set(hot[1:])

@@ -70,6 +70,11 @@ def written(tmp_path):
     return make
 
 
+def assessed(path, **options):
+    with open_part(path) as root:
+        return assess(root, **options)
+
+
 def test_scores_are_those_of_the_predictions(written):
     path, groups, committee = written()
     with open_part(path) as root:
@@ -105,7 +110,7 @@ def test_an_iteration_without_new_labels_is_assessed_by_its_test_set(written):
     with open_part(path) as root:
         assert root["new/forces_members"].shape == (4, 0, 3)
         assert "force_mae_mev_per_ang" not in root["new"].attrs
-    found = assess(path, window=WINDOW, deviation="norm")
+    found = assessed(path, window=WINDOW, deviation="norm")
     assert found.calibration.test.frames == 30
     assert found.calibration.new is None
     assert found.health.error_over_spread is not None
@@ -114,14 +119,14 @@ def test_an_iteration_without_new_labels_is_assessed_by_its_test_set(written):
 
 def test_a_rogue_member_is_warned_of(written):
     path, _, _ = written(factors=[1, 1, 4, 1], correlation=0.2)
-    found = assess(path, window=WINDOW, deviation="component")
+    found = assessed(path, window=WINDOW, deviation="component")
     assert found.health.rogue == 2
     assert any("member 2 is rogue" in warning for warning in found.warnings)
 
 
 def test_a_committee_that_diverged_is_written_and_read(written):
     path, _, _ = written(factors=[1, np.nan, 1, 1])
-    found = assess(path, window=WINDOW, deviation="norm")
+    found = assessed(path, window=WINDOW, deviation="norm")
     assert found.health.rogue == 1
     assert found.calibration.test is None  # the mean is no number either
 
@@ -157,7 +162,7 @@ def text_of(table):
 
 
 def test_status_names_warnings_and_what_the_threshold_meant(written):
-    found = assess(written(factors=[1, 1, 4, 1])[0], window=WINDOW, deviation="norm")
+    found = assessed(written(factors=[1, 1, 4, 1])[0], window=WINDOW, deviation="norm")
     counts = Counts(sampled=100, accurate=90, candidate=8, rejected=2)
     record = IterationRecord(
         iteration=3,

@@ -73,7 +73,9 @@ class Made:
         with write_part(self.ledger.part_path(names.INITIAL_FRAMES), kind="", key="") as root:
             write_frames(root.create_group("train"), self.train)
             write_frames(root.create_group("test"), self.test)
+            write_frames(root.create_group("system"), self.train[:1])
             root["bonds"], root["bond_lengths"] = BONDS, LENGTHS
+            root["molecule_of_atom"] = np.zeros(6, dtype=int)
         with write_part(self.ledger.part_path(names.INITIAL_DATASET), kind="", key="") as root:
             write_labelled(root.create_group("labelled"), [labelled(frame) for frame in self.train])
 
@@ -95,7 +97,7 @@ class Made:
                 root[name] = values
 
     def select(self, iteration=0):
-        selection = select_frames(self.ledger, iteration, describe=distances_of_atoms)
+        selection = select_frames(self.ledger.reader(), self.ledger.config, iteration, describe=distances_of_atoms)
         with write_part(self.ledger.part_path(names.selection(iteration)), kind="", key="") as root:
             selection.write(root)
         return selection
@@ -275,9 +277,10 @@ def test_an_adaptive_window_looks_back_and_is_stored(tmp_path):
     inside = (deviation >= 0.2 - 1e-12) & (deviation <= 0.3 + 1e-12)
     np.testing.assert_array_equal(~np.isin(fates, [Fate.ACCURATE, Fate.REJECTED, Fate.UNSOUND]), inside)
     assert selection.window == window
-    trusted = [trusted_mev_per_ang(made.ledger, iteration) for iteration in (0, 3)]
+    trusted = [trusted_mev_per_ang(made.ledger.reader(), made.ledger.config, k) for k in (0, 3)]
     assert trusted == [made.ledger.config.sampling.stop_deviation_mev_per_ang, window.upper_mev_per_ang]
-    assert trusted_mev_per_ang(Made(tmp_path / "fixed").ledger, 3) == 300.0
+    fixed = Made(tmp_path / "fixed").ledger
+    assert trusted_mev_per_ang(fixed.reader(), fixed.config, 3) == 300.0
 
 
 def test_net_forces_have_a_window_of_their_own(tmp_path):

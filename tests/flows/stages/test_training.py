@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from stage_runs import StageRuns
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
@@ -10,9 +11,8 @@ from al_engine.config.reader import parse_config
 from al_engine.errors import ResumableError
 from al_engine.files.frames_hdf5 import write_labelled
 from al_engine.files.part_file import open_part, write_part
-from al_engine.protocols import silent
 from al_engine.structures.frames import Frame, LabelledFrame
-from flows.stages.campaign import Campaign
+from flows.stages import training
 
 CONFIG = """
 name: side
@@ -27,25 +27,19 @@ training: {members: 3, updates: 6, validation_interval: 2, batch_size: 2}
 """
 
 
-class InThisProcess:
-    """A pool without processes; its worker dies after so many reports of progress."""
+class Killed:
+    """Progress of a job that dies after some reports."""
 
-    workers = 1
-
-    def __init__(self, *, dies_after=1000):
+    def __init__(self, dies_after):
         self.left = dies_after
 
-    def run(self, job, *, progress=silent, **arguments):
-        def report(done, total, note=""):
-            self.left -= 1
-            if not self.left:
-                raise ResumableError("killed")
-            progress(done, total, note)
-
-        return job(**arguments, progress=report)
+    def __call__(self, *_):
+        self.left -= 1
+        if not self.left:
+            raise ResumableError("killed")
 
 
-def campaign(directory, *, device="cpu", **pool):
+def campaign(directory):
     ledger = Ledger(directory, parse_config(CONFIG, source="test"))
     ledger.write_config()
     ledger.begin()
@@ -56,7 +50,7 @@ def campaign(directory, *, device="cpu", **pool):
         labelled = [LabelledFrame(frame, -100.0 + rng.normal(), rng.normal(size=(3, 3))) for frame in frames]
         with write_part(path, kind=names.INITIAL_DATASET, key="a") as root:
             write_labelled(root.create_group("labelled"), labelled)
-    return Campaign(ledger, compute=InThisProcess(**pool), label_pool=None, level=None, device=device)
+    return StageRuns(ledger)
 
 
 def content(stages, member):
@@ -66,24 +60,29 @@ def content(stages, member):
 
 
 def test_one_worker_per_member_on_a_cpu_and_one_for_all_on_a_gpu(tmp_path):
-    assert campaign(tmp_path).training_groups() == [[0], [1], [2]]
-    assert campaign(tmp_path, device="cuda").training_groups() == [[0, 1, 2]]
+    config = campaign(tmp_path).config
+    assert training.groups(config, "cpu") == [[0], [1], [2]]
+    assert training.groups(config, "cuda") == [[0, 1, 2]]
+
+
+def train(stages, *members, **options):
+    return stages.run(*(training.plan(stages.ledger, 0, member) for member in members), **options)
 
 
 def test_parts_are_the_same_side_by_side_and_after_a_kill(tmp_path):
     alone, together = campaign(tmp_path / "alone"), campaign(tmp_path / "together")
     for member in range(3):
-        alone.train(0, [member])
-    summary = together.train(0, [0, 1, 2])
-    assert summary.startswith("6, 6, 6 updates, validation force MAE ")
+        train(alone, member)
+    summary = train(together, 0, 1, 2)
+    assert summary.count("6 updates, validation force MAE ") == 3
 
     with pytest.raises(ResumableError):
-        campaign(tmp_path / "killed", dies_after=2).train(0, [0, 1, 2])
+        train(campaign(tmp_path / "killed"), 0, 1, 2, progress=Killed(2))
     killed = campaign(tmp_path / "killed")
     parts = killed.ledger.parts_directory
     assert len(list(parts.glob("*.checkpoint"))) == 3
-    killed.train(0, [1])  # one is finished before the others go on
-    assert killed.train(0, [0, 1, 2]).startswith("6, 6, 6 updates")
+    train(killed, 1)  # one is finished before the others go on
+    assert train(killed, 0, 1, 2).count("6 updates") == 3
     assert not list(parts.glob("*.checkpoint"))
     for member in range(3):
         key, values = content(alone, member)

@@ -8,8 +8,8 @@ from al_engine.config import LabelsConfig
 from labelers import LevelOfTheory, level_of_theory
 from labelers.backends.earlier_levels import changes_since
 
-SMEARED = "test_labelers_ase_calculators:Smeared"
-NO_FREE_ENERGY = "test_labelers_ase_calculators:Unlisted"
+SMEARED = "free_energy_calculators:Smeared"
+NO_FREE_ENERGY = "free_energy_calculators:Unlisted"
 
 
 def now(calculator, **parameters):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
 from ase_programs import config, frame
+from free_energy_calculators import EnergyAlone, Smeared, Unlisted
 
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
@@ -139,30 +140,6 @@ def test_a_calculator_without_forces_is_refused():
 
 
 # -- the energy ------------------------------------------------------------------------------------------------------
-
-
-class Smeared(Calculator):
-    """As programs with electronic smearing: forces are the gradient of the free energy, not of the energy."""
-
-    implemented_properties: ClassVar = ["energy", "free_energy", "forces"]
-    calculations: ClassVar = []
-
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        self.calculations.append(properties)
-        x = self.atoms.positions - self.atoms.positions.mean(axis=0)
-        free = 2.5 * float((x**2).sum())
-        self.results = {"energy": free + 0.7 * np.sin(5.0 * x[0, 0]), "free_energy": free, "forces": -5.0 * x}
-
-
-class Unlisted(Smeared):
-    implemented_properties: ClassVar = ["energy", "forces"]
-
-
-class EnergyAlone(Smeared):
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        self.results["energy"] = self.results.pop("free_energy")
 
 
 class Old:
