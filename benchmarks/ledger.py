@@ -34,7 +34,6 @@ from al_engine.files.part_file import write_part
 from al_engine.selection.fates import Fate, count
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
-from flows.stages.labelling import chunks
 from machine import circumstances, versions
 from tables import ledger_table
 
@@ -75,7 +74,8 @@ def build(directory: Path, share: float, seed: int) -> float:
         fates = np.full(sampled * len(KELVINS), Fate.ACCURATE, dtype=np.int8)
         fates[: len(labelled)] = Fate.LABELLED
         _select(ledger, iteration, fates)
-        for first, last in chunks(per_iteration, CHUNK):
+        for first in range(1, per_iteration + 1, CHUNK):
+            last = min(first + CHUNK - 1, per_iteration)
             _label(ledger, names.labels(iteration, first, last), labelled[first - 1 : last])
         _stage(ledger, names.evaluation(iteration), _nothing)
         size += per_iteration
@@ -110,7 +110,9 @@ def _label(ledger: Ledger, name: str, labelled: list[LabelledFrame]) -> None:
 
 
 def _stage(ledger: Ledger, name: str, fill: Callable[[Any], None]) -> Part:
-    return ledger.stage(name, inputs={}, parents=[], compute=ledger.write(name, fill))
+    with write_part(ledger.part_path(name), kind=name, key=ledger.key(name, inputs={}, parents=[])) as root:
+        fill(root)
+    return ledger.finish(name)
 
 
 def _labelled(rng: np.random.Generator, count: int) -> list[LabelledFrame]:
@@ -122,19 +124,18 @@ def _labelled(rng: np.random.Generator, count: int) -> list[LabelledFrame]:
 
 
 def _sample(ledger: Ledger, name: str, count: int, rng: np.random.Generator) -> None:
-    def compute(path: Path, key: str) -> None:
-        with write_part(path, kind=name, key=key, streamed=True) as root:
-            group = root.create_group("frames")
-            write_frames(group, [])
-            del group["positions"]
-            positions = growing(group, "positions", row=(3,), dtype=np.dtype("<f8"), expected=count * ATOMS)
-            for first in range(0, count, BLOCK):
-                rows = min(BLOCK, count - first)
-                append_rows(positions, rng.normal(size=(rows * ATOMS, 3)))
-            root["deviation_norm"] = rng.random(count)
-            root["stop_reason"] = np.zeros(8, dtype=int)
-
-    ledger.stage(name, inputs={}, parents=[], compute=compute)
+    key = ledger.key(name, inputs={}, parents=[])
+    with write_part(ledger.part_path(name), kind=name, key=key, streamed=True) as root:
+        group = root.create_group("frames")
+        write_frames(group, [])
+        del group["positions"]
+        positions = growing(group, "positions", row=(3,), dtype=np.dtype("<f8"), expected=count * ATOMS)
+        for first in range(0, count, BLOCK):
+            rows = min(BLOCK, count - first)
+            append_rows(positions, rng.normal(size=(rows * ATOMS, 3)))
+        root["deviation_norm"] = rng.random(count)
+        root["stop_reason"] = np.zeros(8, dtype=int)
+    ledger.finish(name)
 
 
 def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, fates: np.ndarray, size: int) -> None:

@@ -8,16 +8,17 @@ is there for safety alone. A function's time is its own, without that of another
 """
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,9 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.config.presets import merged
 from al_engine.config.reader import load_config
 from al_engine.structures.frames import Frame, LabelledFrame
-from flows.compute.local import ComputePool
+from flows.compute.stage_call import InlineExecutor, run_stages
 from flows.session.preflight import with_automatic_choices
-from flows.stages.campaign import Campaign
+from flows.stages.order import initial_steps, iteration_steps
 from labelers import create_labeler
 from labelers.backends.registry import level_of_theory
 from labelers.pool.cache import LabelCache
@@ -39,7 +40,6 @@ from labelers.pool.journal import LabelJournal
 from labelers.pool.pool import LabelPool
 from machine import circumstances, versions
 from tables import overhead_table
-from trials.runs import InThisProcess
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ethanol.yaml"
 QUICK: Mapping[str, Any] = {
@@ -132,25 +132,14 @@ def measure(directory: Path, *, iterations: int, quick: bool) -> dict[str, Any]:
 
     with (
         LabelPool(config.labels, workers=1) as pool,
-        LabelCache(directory / "labels.sqlite", level) as cache,
         watch.watching(),
     ):
-        compute = cast("ComputePool", InThisProcess())  # all that a campaign asks of it is `run` and `workers`
-        campaign = Campaign(ledger, compute=compute, label_pool=pool, level=level, device="cpu", cache=cache)
-        stage("build and anneal", campaign.initial_frames)
-        for first, last in campaign.initial_chunks():
-            stage("label", partial(campaign.label, None, first, last))
-        stage("assemble, append", campaign.assemble)
-        for iteration in range(iterations):
-            for member in range(config.training.members):
-                stage("train", partial(campaign.train, iteration, [member]))
-            for index in range(len(config.sampling.temperatures_kelvin)):
-                stage("sample", partial(campaign.sample, iteration, index))
-            stage("select", partial(campaign.select, iteration))
-            for first, last in campaign.chunks(iteration):
-                stage("label", partial(campaign.label, iteration, first, last))
-            stage("evaluate", partial(campaign.evaluate, iteration))
-            stage("assemble, append", partial(campaign.append, iteration))
+        executor = InlineExecutor(ledger.directory, label_pool=lambda: nullcontext(pool))
+        steps = [initial_steps(ledger, level), *(iteration_steps(ledger, level, k) for k in range(iterations))]
+        for step in itertools.chain(*steps):
+            name = "assemble, append" if step.kind in ("assemble", "append") else step.kind
+            for alike in step.calls.values():
+                stage(name, partial(run_stages, ledger, executor, alike))
         frames = [item.frame for item in ledger.dataset()[:LABELS]]
     return {"stages": stages, "isolation": isolation(config.labels, frames)}
 

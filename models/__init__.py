@@ -2,7 +2,7 @@
 
 `load_committee` is all a user of a finished campaign needs:
 
-    from models import load_committee
+    from al_engine import load_committee
 
     atoms.calc = load_committee("runs/ethanol")
 """

@@ -2,10 +2,21 @@
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError
 from al_engine.files.atomic import write_file
+from al_engine.structures.frames import LabelledFrame
+
+
+def labelled_atoms(item: LabelledFrame) -> Any:
+    """A labelled frame as `ase.Atoms` with a calculator that holds energy (eV) and forces (eV/Å)."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    atoms = item.frame.to_atoms()
+    atoms.calc = SinglePointCalculator(atoms, energy=item.energy, forces=item.forces)
+    return atoms
 
 
 def export_extxyz(directory: Path, output: Path) -> int:
@@ -19,7 +30,6 @@ def export_extxyz(directory: Path, output: Path) -> int:
     Raises:
         InputError: If there are no labelled frames yet, or the file exists.
     """
-    from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write
 
     labelled = Ledger.open(directory).dataset()
@@ -27,11 +37,7 @@ def export_extxyz(directory: Path, output: Path) -> int:
         raise InputError(f"{directory}: has no labelled frames yet")
     if output.exists():
         raise InputError(f"{output}: exists already; name another file or remove it")
-    images = []
-    for item in labelled:
-        atoms = item.frame.to_atoms()
-        atoms.calc = SinglePointCalculator(atoms, energy=item.energy, forces=item.forces)
-        images.append(atoms)
+    images = [labelled_atoms(item) for item in labelled]
     text = StringIO()
     write(text, images, format="extxyz")
     write_file(output, text.getvalue().encode())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index, write_index
-from al_engine.campaign.part import PARTS, Part, iteration_of
+from al_engine.campaign.part import PARTS, Part, iteration_of, link_of
 from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, refuse_changes, validate_config
@@ -176,8 +176,15 @@ class Ledger:
         return part
 
     def reader(self) -> PartReader:
-        """A reader of all finished parts."""
-        return PartReader(self.directory, (path.stem for path in sorted(self.parts_directory.glob("*.h5"))))
+        """A reader of all finished parts.
+
+        Raises:
+            LedgerError: If a file among the parts has a name that no part has.
+        """
+        paths = sorted(self.parts_directory.glob("*.h5"))
+        for path in paths:
+            link_of(path)
+        return PartReader(self.directory, (path.stem for path in paths))
 
     # -- what the parts say -------------------------------------------------------------------------------------
 

@@ -20,6 +20,19 @@ def iteration_of(name: str) -> int | None:
     return int(match["iteration"]) if match and match["iteration"] else None
 
 
+def link_of(path: Path) -> str:
+    """Where a part with this file stands in campaign.h5, such as `/iterations/003/member0`.
+
+    Raises:
+        LedgerError: If no part has such a name.
+    """
+    match = PART_NAME.fullmatch(path.stem)
+    if match is None:
+        raise LedgerError(f"{path}: no name that this version gives to a part")
+    group = "initial" if match["iteration"] is None else f"iterations/{match['iteration']}"
+    return f"/{group}/{match['stage']}"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A finished stage.
@@ -67,11 +80,7 @@ class Part:
     @property
     def link(self) -> str:
         """Where the part stands in campaign.h5, such as `/iterations/003/member0`."""
-        match = PART_NAME.fullmatch(self.name)
-        if match is None:
-            raise LedgerError(f"{self.path}: no name that this version gives to a part")
-        group = "initial" if match["iteration"] is None else f"iterations/{match['iteration']}"
-        return f"/{group}/{match['stage']}"
+        return link_of(self.path)
 
     @property
     def iteration(self) -> int | None:

@@ -250,7 +250,7 @@ def _run(prepared: Any, display: Any, limit: Any, *, retry: bool, as_json: bool)
     text = [
         f"{verdict.kind.value}: {verdict.evidence}",
         f"data and models: {directory}/campaign.h5    iterations: al-engine status {typed(directory)}",
-        f"in Python: from models import load_committee; atoms.calc = load_committee({str(directory)!r})",
+        f"in Python: from al_engine import load_committee; atoms.calc = load_committee({str(directory)!r})",
     ]
     _answer(campaign_status(directory) if as_json else {}, "\n".join(text), as_json=as_json)
     raise typer.Exit(ExitStatus.DONE if verdict.kind is VerdictKind.CONVERGED else ExitStatus.NOT_CONVERGED)

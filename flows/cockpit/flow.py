@@ -24,7 +24,7 @@ from al_engine.campaign.part import Part
 from al_engine.protocols import Progress
 from al_engine.verdict.verdict import Verdict
 from flows.cockpit.publish import publish_iteration
-from flows.compute.stage_call import StageCall, plan
+from flows.compute.stage_call import StageCall, finish, plan
 from flows.pages.display import Display, duration_text, number_text
 from flows.session.prepare import Prepared, opened
 from flows.session.resume import first_unfinished
@@ -137,7 +137,7 @@ class CampaignRun:
         wait([future for _, future in running])
         for call, future in running:
             future.result()
-            session.finish(call)
+            finish(self._ledger, call)
 
     def _task(self, title: str) -> Task[[str, dict[str, Any]], None]:
         """A task that has a call executed; progress and summary go to the terminal and to the run's log in the UI."""

@@ -142,6 +142,28 @@ class Executor(Protocol):
         """Stop all calls at once; finished parts stay."""
 
 
+def finish(ledger: Ledger, call: StageCall) -> None:
+    """Take the parts of an executed call into the ledger."""
+    for output in call.outputs:
+        ledger.finish(output.name)
+
+
+def run_stages(ledger: Ledger, executor: Executor, stages: Sequence[Stage], progress: Progress = silent) -> list[Part]:
+    """Have stages computed as one call in this thread, unless their parts are finished.
+
+    Returns:
+        The parts, in the order of the stages.
+
+    Raises:
+        AlEngineError: With a message for the user.
+    """
+    planned = plan(ledger, stages)
+    if isinstance(planned, StageCall):
+        executor.run(planned, progress)
+        finish(ledger, planned)
+    return [ledger.sound_part(stage.name) for stage in stages]
+
+
 class Work:
     """What a job is given: the config, the parts it may read, and where its own parts go.
 
@@ -211,12 +233,12 @@ def summarise(root: h5py.File, text: str) -> None:
 
 @cache
 def made_by(device: str) -> dict[str, str]:
-    """What computes parts here: versions of al-engine, torch and HDF5's Python package, device and host."""
+    """What computes parts here: device, host, and versions of al-engine, torch and the labelers."""
     found = {"device": device, "host": platform.node(), "python": platform.python_version()}
-    for name in ("al-engine", "torch", "h5py"):
+    for name in ("al-engine", "torch", "tblite", "xtb", "ase"):
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # a labelling node needs no torch
+        except PackageNotFoundError:  # a node that labels needs no torch, a node that trains no labeler
             found[name] = ""
     return found
 

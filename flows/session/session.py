@@ -1,13 +1,10 @@
-"""One process's run of one campaign: it plans stages, has them executed, and takes their parts into the ledger."""
+"""One process's run of one campaign."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.part import Part
-from al_engine.protocols import Progress, silent
-from flows.compute.stage_call import Executor, Stage, StageCall, plan
+from flows.compute.stage_call import Executor
 from flows.pages.display import Display
 from flows.session.interrupts import Interrupts
 
@@ -31,20 +28,3 @@ class Session:
     executor: Executor
     display: Display
     interrupts: Interrupts
-
-    def run(self, stages: Sequence[Stage], progress: Progress = silent) -> list[Part]:
-        """Have stages computed as one call in this thread, unless their parts are finished.
-
-        Raises:
-            AlEngineError: With a message for the user.
-        """
-        planned = plan(self.ledger, stages)
-        if isinstance(planned, StageCall):
-            self.executor.run(planned, progress)
-            self.finish(planned)
-        return [self.ledger.sound_part(stage.name) for stage in stages]
-
-    def finish(self, call: StageCall) -> None:
-        """Take the parts of an executed call into the ledger."""
-        for output in call.outputs:
-            self.ledger.finish(output.name)

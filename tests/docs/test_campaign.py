@@ -12,6 +12,7 @@ from docs_pages import PAGES
 from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import parse_config
 from al_engine.selection.fates import Fate
+from flows.compute.stage_call import run_stages
 from flows.pages.display import Display
 from flows.session.prepare import Prepared, opened
 from flows.stages.judging import verdict_after
@@ -47,7 +48,7 @@ def folder(tmp_path_factory):
         ]
         for step in itertools.chain(*steps):
             for stages in step.calls.values():
-                session.run(stages)
+                run_stages(ledger, session.executor, stages)
         assert verdict_after(ledger, 1) is not None
     ase.io.write(folder / "structure.xyz", ledger.dataset()[0].frame.to_atoms())
     return folder

@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 
 from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import parse_config
-from flows.compute.stage_call import InlineExecutor, StageCall, plan
+from flows.compute.stage_call import InlineExecutor, run_stages
 from flows.session.preflight import preflight
 from flows.stages.judging import verdict_after
 from flows.stages.order import initial_steps, iteration_steps
@@ -25,12 +25,7 @@ class StageRuns:
 
     def run(self, *stages, **options):
         """Run stages as one call; their summaries."""
-        planned = plan(self.ledger, stages)
-        if isinstance(planned, StageCall):
-            self.executor.run(planned, **options)
-            for output in planned.outputs:
-                self.ledger.finish(output.name)
-        return "; ".join(self.ledger.sound_part(stage.name).summary for stage in stages)
+        return "; ".join(part.summary for part in run_stages(self.ledger, self.executor, stages, **options))
 
     def run_all(self, steps):
         """Run steps in order."""
