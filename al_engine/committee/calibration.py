@@ -231,8 +231,8 @@ def calibration_warnings(calibration: Calibration, *, lower_mev_per_ang: float) 
     if calibration.suggested_lower is not None and calibration.lower_means is not None:
         warnings.append(
             f"a deviation of {lower_mev_per_ang:g} meV/Å meant a true error of {calibration.lower_means} meV/Å on the "
-            f"worst atom; to mean {lower_mev_per_ang:g}, selection.lower_mev_per_ang would be about "
-            f"{calibration.suggested_lower:g}, and the upper end in proportion"
+            f"worst atom; to mean {lower_mev_per_ang:g}, selection.lower_mev_per_ang of a new campaign would "
+            f"be about {calibration.suggested_lower:g}, and the upper end in proportion"
         )
     test = calibration.test
     rank_correlation = None if test is None or test.frames < LEAST_RANKED else test.rank_correlation

@@ -5,7 +5,7 @@ commented YAML from those, `reader` reads it back, `presets` has the starting po
 """
 
 from al_engine.config.base import Section
-from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, is_mutable, name_from
+from al_engine.config.campaign import MUTABLE, CampaignConfig, is_mutable, name_from
 from al_engine.config.execution import Acceleration, ExecutionConfig
 from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
@@ -24,7 +24,7 @@ from al_engine.config.system import InitialConfig, InitialSource, StretchConfig,
 
 __all__ = [
     "GATED_KINDS",
-    "MUTABLE_SECTIONS",
+    "MUTABLE",
     "ONE_PATH_KINDS",
     "Acceleration",
     "AdaptiveConfig",

@@ -83,10 +83,18 @@ class CampaignConfig(Section):
         return self
 
 
-MUTABLE_SECTIONS = ("stop", "execution", "labels.force_check")
-"""Sections that may change in a campaign that has begun: they do not touch what was computed."""
+MUTABLE = (
+    "stop",
+    "execution",
+    "labels.force_check",
+    "labels.cell_check",
+    "labels.time_limit_s",
+    "labels.memory_limit_mib",
+    "labels.max_failed_share",
+)
+"""Sections and options that may change in a campaign that has begun: no key of a part hashes them."""
 
 
 def is_mutable(key: str) -> bool:
     """Whether the value at a dotted key may change in a campaign that has begun."""
-    return any(key == section or key.startswith(f"{section}.") for section in MUTABLE_SECTIONS)
+    return any(key == free or key.startswith(f"{free}.") for free in MUTABLE)

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from al_engine.config import MUTABLE_SECTIONS, CampaignConfig, is_mutable
+from al_engine.config import MUTABLE, CampaignConfig, is_mutable
 from al_engine.errors import InputError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -162,7 +162,7 @@ def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str) -> 
     """Refuse a config that would change what a campaign has already computed.
 
     Raises:
-        InputError: Naming each changed key with both values; the sections of `MUTABLE_SECTIONS` may change.
+        InputError: Naming each changed key with both values; what `MUTABLE` lists may change.
     """
     changed = {key: pair for key, pair in differences(old, new).items() if not is_mutable(key)}
     if changed:
@@ -171,4 +171,4 @@ def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str) -> 
             for key, (a, b) in changed.items()
         ]
         fix = "put the old values back, or start a new campaign in another directory"
-        raise InputError("\n".join(lines) + f"\n{fix} (only {_listed(MUTABLE_SECTIONS)} may change)")
+        raise InputError("\n".join(lines) + f"\n{fix} (only {_listed(MUTABLE)} may change)")

@@ -114,7 +114,7 @@ def _unstable(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict |
     )
 
 
-_REMEDY = "more initial frames, lower temperatures or more training may help"
+_REMEDY = "in a new campaign, more initial frames, lower temperatures or more training may help"
 
 
 def _most_lost(record: IterationRecord) -> TemperatureRecord:
@@ -142,7 +142,7 @@ def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verd
     return Verdict(
         VerdictKind.UNSTABLE,
         f"the MD explodes: {_loss(worst)} in iteration {record.iteration}, where {worst.counts.candidate} were "
-        f"candidates; {_REMEDY} (else the verdict were {ended.kind.value})",
+        f"candidates; {_REMEDY} (otherwise the verdict would be `{ended.kind.value}`)",
     )
 
 

@@ -97,7 +97,8 @@ class Trainer:
         if not math.isfinite(errors.loss) or errors.force_mae > DIVERGED * self.network.constants.scale:
             raise DivergedError(
                 f"training diverged: force error {errors.force_mae:.3g} eV/Å after {descent.updates} updates at a "
-                f"learning rate of {descent.peak:.3g}; lower training.learning_rate or check the labels for outliers"
+                f"learning rate of {descent.peak:.3g}; check the labels for outliers, or start a new campaign with a "
+                "lower training.learning_rate"
             )
         if errors.loss < self.best_loss:
             self.best_loss, self.stale, self.best = errors.loss, 0, descent.average.clone()

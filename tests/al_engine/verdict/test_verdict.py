@@ -107,7 +107,7 @@ def test_a_campaign_that_ends_while_its_md_explodes_is_unstable_whatever_ended_i
     history = [make_record(i, **exploded) for i in range(2)]
     verdict = verdict_of(*history, stop=stop)
     assert verdict.kind == VerdictKind.UNSTABLE
-    assert "else the verdict were" in verdict.evidence
+    assert "otherwise the verdict would be" in verdict.evidence
 
 
 def test_explosion_is_told_where_and_how_much(make_record):
