@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import prefect
 from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.context import TagsContext
+from prefect.context import FlowRunContext, TagsContext
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from al_engine.campaign.ledger import Ledger
@@ -24,6 +25,7 @@ from al_engine.campaign.part import Part
 from al_engine.protocols import Progress
 from al_engine.verdict.verdict import Verdict
 from flows.cockpit.publish import publish_iteration
+from flows.cockpit.run_watch import RunWatch, watched
 from flows.compute.stage_call import StageCall, finish, plan
 from flows.pages.display import Display, duration_text, number_text
 from flows.session.prepare import Prepared, opened
@@ -41,10 +43,12 @@ class CampaignRun:
 
     Args:
         session: The campaign, locked by this process.
+        watch: Knows whether the run was cancelled or paused in Prefect's pages.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, watch: RunWatch) -> None:
         self._session = session
+        self._watch = watch
         self._ledger = session.ledger
         self._name = session.ledger.config.name
 
@@ -87,7 +91,7 @@ class CampaignRun:
     def _initial_set(self, campaign: str) -> None:
         """Make and label the initial set and the test set."""
         del campaign  # in the run's name
-        with self._untagged(), self._workers_end_with_us():
+        with self._untagged(), self._stage_by_stage():
             for step in initial_steps(self._ledger, self._session.level):
                 self._run(step)
 
@@ -101,7 +105,7 @@ class CampaignRun:
             device=session.device,
             elapsed_s=lambda: time.perf_counter() - start,
         )
-        with self._untagged(), self._workers_end_with_us():
+        with self._untagged(), self._stage_by_stage():
             for step in steps:
                 self._run(step)
             publish_iteration(self._ledger, iteration, campaign=campaign)
@@ -127,6 +131,7 @@ class CampaignRun:
         Finished stages are left alone. The first failure is raised.
         """
         session, running = self._session, []
+        self._watch.wait_while_paused(session.interrupts.check)
         for title, stages in step.calls.items():
             session.interrupts.check()
             planned = plan(self._ledger, stages)
@@ -160,8 +165,12 @@ class CampaignRun:
         self._session.display.say("  ", ("✓", "green"), f" {title}: {text}")
 
     @contextmanager
-    def _workers_end_with_us(self) -> Iterator[None]:
-        """Kill the workers when a flow is cut off: Prefect waits for its task threads, which wait for the workers."""
+    def _stage_by_stage(self) -> Iterator[None]:
+        """Watch the flow run of the block, and kill the workers when the block is cut off.
+
+        Prefect waits for its task threads, which wait for the workers.
+        """
+        self._watch.add(_run_id())
         try:
             yield
         except BaseException:
@@ -192,13 +201,19 @@ def _logged(show: Progress, logger: Logger | LoggerAdapter[Logger]) -> Progress:
     return progress
 
 
+def _run_id() -> UUID | None:
+    """The flow run that this code is in."""
+    context = FlowRunContext.get()
+    return None if context is None or context.flow_run is None else context.flow_run.id
+
+
 def campaign_flow(session: Session, directory: str) -> State[str]:
     """Run a campaign that this process has locked, in a flow run of its own."""
 
     @flow(name="active-learning campaign", flow_run_name="{campaign}", validate_parameters=False)
     def run(campaign: str, directory: str) -> State[str]:
         del campaign, directory  # shown with the run
-        return _ended(CampaignRun(session).to_a_verdict())
+        return _to_its_end(session)
 
     return cast("State[str]", run(session.ledger.config.name, directory, return_state=True))
 
@@ -213,9 +228,22 @@ def deployed_flow(campaign: str, directory: str) -> State[str]:
     """
     del campaign
     with opened(Prepared(Ledger.open(Path(directory))), Display(quiet=True)) as session:
-        return _ended(CampaignRun(session).to_a_verdict())
+        return _to_its_end(session)
 
 
-def _ended(verdict: Verdict) -> State[str]:
+def _to_its_end(session: Session) -> State[str]:
+    """Run a campaign to its verdict, or until its run is cancelled; returns the state that the run ends in."""
+
+    def stop() -> None:
+        session.interrupts.request()
+        session.executor.stop()
+
+    with watched(_run_id(), stop) as watch:
+        try:
+            verdict = CampaignRun(session, watch).to_a_verdict()
+        except BaseException:
+            if not watch.cancelled:
+                raise
+            return Cancelled(message="Nothing finished is lost: `al-engine resume` goes on")
     get_run_logger().info("%s: %s", verdict.kind.value, verdict.evidence)
     return Completed(name=verdict.kind.value.replace("_", " ").capitalize(), message=verdict.evidence)

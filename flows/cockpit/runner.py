@@ -64,6 +64,8 @@ def _run_flow(session: Session) -> None:
             state = campaign_flow(session, directory)
     except TerminationSignal:
         raise KeyboardInterrupt from None
+    if state.is_cancelled():
+        raise KeyboardInterrupt
     if not state.is_completed():
         state.result()
 

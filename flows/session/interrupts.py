@@ -57,8 +57,12 @@ class Interrupts:
         os.close(self._reader)
         os.close(self._writer)
 
+    def request(self) -> None:
+        """Ask for a stop, as Ctrl-C does; from any thread."""
+        self._seen = True
+
     def check(self) -> None:
-        """Stop if it was asked for; from any thread.
+        """Stop if a stop was asked for; from any thread.
 
         Raises:
             KeyboardInterrupt: If there was a Ctrl-C or a SIGTERM.
