@@ -15,9 +15,6 @@ from al_engine.structures.neighbours import pairs_within
 GFN2_MAX_ATOMIC_NUMBER = 86
 """Radon, the last element GFN2-xTB is parametrised for (J. Chem. Theory Comput. 15, 1652 (2019))."""
 
-SEARCH_ANG = 3.0
-"""Cells of the neighbour search are no smaller, or there are many more of them than atoms."""
-
 LARGEST_EXTENT_ANG, FARTHEST_ANG = 1e5, 1e8
 """No frame is larger, or farther from the origin: neighbour searches fail, and digits are lost."""
 
@@ -110,7 +107,7 @@ def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor
     from ase.data import covalent_radii
 
     radii = min_contact_factor * covalent_radii[frame.numbers]
-    reach = max(min_distance_ang, 2.0 * float(radii.max()), SEARCH_ANG)
+    reach = max(min_distance_ang, 2.0 * float(radii.max()))
     first, second, distances = pairs_within(frame, reach)
     limits = np.maximum(min_distance_ang, radii[first] + radii[second])
     if not (distances < limits).any():

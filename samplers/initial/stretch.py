@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.structures.neighbours import pairs_within
 from al_engine.structures.periodic import nearest_image
 
 _ATTEMPTS = 20  # draws of a bond and a factor before a frame is left with what it has
+_ROUNDING = 1e-9  # added to the search's reach, so that rounding loses no pair
 
 
 def movable_fragments(n_atoms: int, bonds: IntArray) -> dict[int, IntArray]:
@@ -67,31 +69,33 @@ def stretched_bond(frame: Frame, pair: IntArray, moving: IntArray, factor: float
 
 
 def collides(before: Frame, after: Frame, pair: IntArray, moving: IntArray) -> bool:
-    """Whether moving a fragment brought one of its atoms on top of an atom that stayed.
+    """Tell whether moving a fragment brought an atom of the fragment on top of an atom that stayed.
 
-    That is: closer than the sum of their covalent radii (Cordero et al., Dalton Trans. 2832 (2008)), a bond's length,
-    and closer than before. The bond that is stretched does not count. Minimum images where the frame is periodic.
+    Two atoms are on top of each other if they are closer than the sum of their covalent radii (Cordero et al., Dalton
+    Trans. 2832 (2008)), a bond's length, and closer than before the move. The stretched bond does not count. Distances
+    are between nearest images where the frame is periodic.
 
     Args:
-        before: The frame before.
-        after: The frame after.
-        pair: The stretched bond's two atoms, shape (2,).
-        moving: The atoms that were moved.
+        before: The frame before the move.
+        after: The frame after the move.
+        pair: The two atoms of the stretched bond, shape (2,).
+        moving: Indices of the atoms that were moved.
     """
     from ase.data import covalent_radii
 
-    staying = np.setdiff1d(np.arange(len(before)), moving)
-    contact = covalent_radii[before.numbers[moving]][:, None] + covalent_radii[before.numbers[staying]][None, :]
+    radii = covalent_radii[before.numbers]
+    first, second, _ = pairs_within(after, (1.0 + _ROUNDING) * 2.0 * float(radii.max()))
+    moved = np.isin(np.arange(len(before)), moving)
+    between = (moved[first] != moved[second]) & ~(np.isin(first, pair) & np.isin(second, pair))
+    first, second = first[between], second[between]
 
-    def distances(frame: Frame) -> np.ndarray:
-        vectors = frame.positions[moving][:, None, :] - frame.positions[staying][None, :, :]
-        squares: np.ndarray = np.square(nearest_image(vectors, frame.cell, frame.pbc)).sum(axis=-1)
+    def distances(frame: Frame) -> FloatArray:
+        vectors = frame.positions[first] - frame.positions[second]
+        squares: FloatArray = np.square(nearest_image(vectors, frame.cell, frame.pbc)).sum(axis=-1)
         return np.sqrt(squares)
 
     now = distances(after)
-    on_top = (now < contact) & (now < distances(before))
-    on_top &= ~(np.isin(moving, pair)[:, None] & np.isin(staying, pair)[None, :])
-    return bool(on_top.any())
+    return bool(((now < radii[first] + radii[second]) & (now < distances(before))).any())
 
 
 def stretch_random_bonds(

@@ -12,7 +12,6 @@ from scipy import stats
 from al_engine.structures.bonds import Bonds
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame
-from al_engine.structures.neighbours import closest_distance
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2
 from samplers.dynamics.integrator import Batch
 from samplers.dynamics.langevin import run_langevin
@@ -256,16 +255,6 @@ def test_a_broken_bond_stops_the_replica(pair_potential):
     free = pair_potential(stiffness=0.0)
     run = run_langevin(free, [frame, apart], temperatures_kelvin=[1.0] * 2, bonds=bonds, **DEFAULTS)
     assert run.stop_reason == (StopReason.COMPLETED, StopReason.BOND_BROKEN)
-
-
-def test_closest_distance_over_a_skewed_cell(rng):
-    from ase.geometry import get_distances
-
-    cell = np.array([[6.0, 0, 0], [1.5, 5.0, 0], [-1.0, 0.7, 7.0]])
-    positions = rng.uniform(size=(300, 3)) @ cell * 3
-    pbc = np.array([True, True, True])
-    distances = get_distances(positions, cell=cell, pbc=pbc)[1]
-    assert closest_distance(positions, cell, pbc) == pytest.approx(distances[np.triu_indices(300, 1)].min(), rel=1e-9)
 
 
 def test_progress_reaches_the_end(pair_potential):
