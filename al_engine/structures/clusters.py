@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from al_engine.structures.bonds import made_whole
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import FloatArray, Frame, IntArray
-from al_engine.structures.periodic import made_whole, shortest_image
+from al_engine.structures.periodic import shortest_image
 
 
 @dataclass(frozen=True, slots=True, eq=False)

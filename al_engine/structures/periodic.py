@@ -1,4 +1,4 @@
-"""Molecules in periodic cells: making them whole, and which image is nearest."""
+"""Periodic cells: their heights, and the nearest and the shortest image of a vector."""
 
 import itertools
 
@@ -64,35 +64,3 @@ def _shortest_of(vectors: FloatArray, images: FloatArray) -> FloatArray:
     sums: FloatArray = vectors[:, None, :] + images
     shortest: FloatArray = sums[np.arange(len(vectors)), np.argmin(np.square(sums).sum(axis=2), axis=1)]
     return shortest
-
-
-def made_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: BoolArray) -> FloatArray:
-    """Positions in Å, shape (N, 3), where every bonded fragment is in one piece; its first atom stays where it is.
-
-    Atoms move by whole lattice vectors, so that a fragment in one piece is returned bit for bit. A bond is taken to be
-    shorter than half the smallest cell height.
-    """
-    if not np.any(pbc):
-        return np.array(positions, dtype=np.float64)
-    pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
-    steps = image_shifts(positions[pairs[:, 1]] - positions[pairs[:, 0]], cell, pbc)
-    neighbours: list[list[tuple[int, IntArray]]] = [[] for _ in range(len(positions))]
-    for (i, j), step in zip(pairs.tolist(), steps, strict=True):
-        neighbours[i].append((j, step))
-        neighbours[j].append((i, -step))
-    shifts = np.zeros((len(positions), 3), dtype=np.int64)
-    placed = np.zeros(len(positions), dtype=bool)
-    for root in range(len(positions)):
-        if placed[root]:
-            continue
-        placed[root] = True
-        stack = [root]
-        while stack:
-            atom = stack.pop()
-            for other, step in neighbours[atom]:
-                if not placed[other]:
-                    shifts[other] = shifts[atom] + step
-                    placed[other] = True
-                    stack.append(other)
-    whole: FloatArray = positions + shifts @ cell
-    return whole

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 from samplers.building.valences import ELECTRONEGATIVE, IONIC_METALS
 
@@ -45,21 +46,8 @@ def is_endless(numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: 
     if not np.any(pbc):
         return False
     first, second, shifts = _bonded(numbers, positions, cell, pbc, BOND_FACTOR)
-    place = np.zeros((len(numbers), 3), dtype=np.int64)
-    around: list[list[tuple[int, IntArray]]] = [[] for _ in range(len(numbers))]
-    for i, j, shift in zip(first.tolist(), second.tolist(), shifts, strict=True):
-        around[i].append((j, shift))
-    seen = np.zeros(len(numbers), dtype=bool)
-    for root in range(len(numbers)):
-        stack = [] if seen[root] else [root]
-        seen[root] = True
-        while stack:
-            atom = stack.pop()
-            for other, shift in around[atom]:
-                if not seen[other]:
-                    seen[other], place[other] = True, place[atom] + shift
-                    stack.append(other)
-    return bool((place[second] != place[first] + shifts).any())
+    image = BondGraph(len(numbers), np.stack([first, second], axis=1)).summed_steps(shifts)
+    return bool((image[second] != image[first] + shifts).any())
 
 
 def _bonded(

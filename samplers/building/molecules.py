@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from al_engine.errors import InputError
+from al_engine.structures.bonds import made_whole
 from al_engine.structures.elements import LAST_ELEMENT
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
-from al_engine.structures.periodic import made_whole
 from samplers.building.bonds_by_distance import bonds_from_radii, is_endless
 from samplers.building.perception import Perceived, perceived
 from samplers.building.valences import NOBLE_GASES

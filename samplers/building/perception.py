@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from al_engine.structures.bonds import fragment_of_atom
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import FloatArray, IntArray
 from samplers.building.valences import STATES, TRANSITION_METALS, UNLIKELY, State
 
@@ -119,15 +119,15 @@ def _fragments(numbers: IntArray, positions: FloatArray, bonds: IntArray) -> lis
 
     vectors = positions[bonds[:, 0]] - positions[bonds[:, 1]]
     relative = np.linalg.norm(vectors, axis=1) / covalent_radii[numbers[bonds]].sum(axis=1)
-    owner = fragment_of_atom(len(numbers), bonds)
-    fragments = []
-    owner_of_bond = owner[bonds[:, 0]] if len(bonds) else np.zeros(0, dtype=np.int64)
-    for index in range(owner.max() + 1):
-        atoms = np.flatnonzero(owner == index)
-        here = owner_of_bond == index
-        pairs = tuple((int(i), int(j)) for i, j in np.searchsorted(atoms, bonds[here]))
-        fragments.append(_Fragment(atoms, tuple(numbers[atoms].tolist()), pairs, tuple(relative[here].tolist())))
-    return fragments
+    return [
+        _Fragment(
+            atoms=own.atoms,
+            numbers=tuple(numbers[own.atoms].tolist()),
+            bonds=tuple((int(i), int(j)) for i, j in own.pairs),
+            lengths=tuple(relative[own.bonds].tolist()),
+        )
+        for own in BondGraph(len(numbers), bonds).fragments()
+    ]
 
 
 def _formulas(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis] | None) -> str:
@@ -303,11 +303,10 @@ def _sum_of_radii(first: int, second: int) -> float:
 def _linear_atoms(fragment: _Fragment, own: _Lewis) -> dict[int, tuple[int, int]]:
     """Carbon and nitrogen atoms with two neighbours and a triple bond or two double bonds, with these neighbours."""
     pi: Counter[int] = Counter()
-    around: dict[int, list[int]] = {}
-    for (i, j), order in zip(fragment.bonds, own.orders, strict=True):
-        for atom, other in ((i, j), (j, i)):
+    around = BondGraph(len(fragment.numbers), fragment.bonds).neighbours
+    for pair, order in zip(fragment.bonds, own.orders, strict=True):
+        for atom in pair:
             pi[atom] += order - 1
-            around.setdefault(atom, []).append(other)
     return {
         atom: (around[atom][0], around[atom][1])
         for atom, count in pi.items()

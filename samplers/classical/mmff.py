@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import FloatArray
 from samplers.building.molecules import Molecule
@@ -51,9 +52,7 @@ class _Terms:
 
     def __init__(self, molecule: Molecule, properties: Any, count: int) -> None:
         self.mol, self.properties = molecule.rdkit, properties
-        self.neighbours = [
-            sorted(n.GetIdx() for n in molecule.rdkit.GetAtomWithIdx(i).GetNeighbors()) for i in range(len(molecule))
-        ]
+        self.neighbours = [sorted(around) for around in BondGraph(len(molecule), molecule.bonds).neighbours]
         self.bonds = [(int(i), int(j)) for i, j in molecule.bonds]
         self.angles = [(i, j, k) for j, around in enumerate(self.neighbours) for i, k in combinations(around, 2)]
         self.shifts = [copy * len(molecule) for copy in range(count)]

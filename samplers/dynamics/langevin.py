@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from al_engine.protocols import Committee, Progress, silent
-from al_engine.structures.bonds import Bonds
+from al_engine.structures.bonds import Bonds, made_whole
 from al_engine.structures.frames import FloatArray, Frame, IntArray
-from al_engine.structures.periodic import made_whole
 from samplers.dynamics.barostat import Barostat
 from samplers.dynamics.inspection import inspect
 from samplers.dynamics.integrator import Batch

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from al_engine.errors import InputError
-from al_engine.structures.bonds import fragment_of_atom, shortest_bonds
+from al_engine.structures.bonds import BondGraph, made_whole, shortest_bonds
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.frames import Frame, IntArray
-from al_engine.structures.periodic import made_whole
 from samplers.building.bonds_by_distance import bonds_from_radii
 from samplers.building.molecules import Molecule, check_elements
 from samplers.building.system import System, tiled_bonds
@@ -170,19 +169,19 @@ def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
         if the frame is not made of such copies alone.
     """
     n_atoms, size = len(frame), len(molecule)
-    owner = fragment_of_atom(size, molecule.bonds)
-    several = owner.max() > 0
+    templates = _pieces(molecule.numbers, molecule.bonds)
+    several = len(templates) > 1
     if n_atoms % size or (several and n_atoms != size):
         return None
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=HOT_BOND_FACTOR)
     pieces = _pieces(frame.numbers, bonds)
     if not several:
-        rows = [_matched(piece, _pieces(molecule.numbers, molecule.bonds)[0]) for piece in pieces]
+        rows = [_matched(piece, templates[0]) for piece in pieces]
         if any(row is None for row in rows):
             return None
         return np.array(sorted((row for row in rows if row is not None), key=lambda row: row.min()), dtype=np.int64)
     order = np.full(size, -1, dtype=np.int64)
-    for template in _pieces(molecule.numbers, molecule.bonds):
+    for template in templates:
         for place, piece in enumerate(pieces):
             row = _matched(piece, template)
             if row is not None:
@@ -204,14 +203,8 @@ class _Piece:
 
 
 def _pieces(numbers: IntArray, bonds: IntArray) -> list[_Piece]:
-    owner = fragment_of_atom(len(numbers), bonds)
-    of_bond = owner[bonds[:, 0]] if len(bonds) else np.zeros(0, dtype=np.int64)
-    pieces = []
-    for index in range(owner.max() + 1):
-        atoms = np.flatnonzero(owner == index)
-        inside = np.searchsorted(atoms, bonds[of_bond == index])
-        pieces.append(_Piece(atoms, len(inside), _graph(numbers[atoms], inside)))
-    return pieces
+    fragments = BondGraph(len(numbers), bonds).fragments()
+    return [_Piece(own.atoms, len(own.pairs), _graph(numbers[own.atoms], own.pairs)) for own in fragments]
 
 
 def _matched(piece: _Piece, template: _Piece) -> IntArray | None:

@@ -14,7 +14,7 @@ import numpy as np
 from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.protocols import Reference
-from al_engine.structures.bonds import fragment_of_atom
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 from samplers.building.molecules import Molecule, shortened
 from samplers.building.system import System, packed_system, unpaired_of_copy
@@ -182,13 +182,11 @@ def covalent_kinds(molecule: Molecule) -> list[Molecule]:
     """One of each kind of covalent fragment that a molecule with bond orders consists of; single atoms left out."""
     from rdkit import Chem
 
-    owner = fragment_of_atom(len(molecule), molecule.bonds)
     kinds: dict[tuple[bytes, bytes], Molecule] = {}
-    for index in range(owner.max() + 1):
-        atoms = np.flatnonzero(owner == index)
+    for own in BondGraph(len(molecule), molecule.bonds).fragments():
+        atoms, bonds = own.atoms, own.pairs
         if len(atoms) == 1:
             continue
-        bonds = np.searchsorted(atoms, molecule.bonds[owner[molecule.bonds[:, 0]] == index])
         key = (molecule.numbers[atoms].tobytes(), bonds.tobytes())
         if key in kinds:
             continue

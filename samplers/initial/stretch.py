@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 from al_engine.structures.neighbours import pairs_within
 from al_engine.structures.periodic import nearest_image
@@ -13,40 +14,24 @@ _ROUNDING = 1e-9  # added to the search's reach, so that rounding loses no pair
 
 
 def movable_fragments(n_atoms: int, bonds: IntArray) -> dict[int, IntArray]:
-    """What is moved when a bond is stretched: the atoms on the side of it that has fewer of them.
+    """Find the atoms that are moved when a bond is stretched: the atoms on the side of the bond that has fewer atoms.
 
-    On a tie it is the side of the bond's second atom. A bond in a ring has no two sides and is left out.
+    On a tie the side of the bond's second atom is moved. A bond in a ring has no two sides and is left out.
 
     Args:
         n_atoms: Number of atoms.
         bonds: Bonded pairs, shape (n_bonds, 2).
 
     Returns:
-        Sorted atom indices by the bond's index.
+        Atom indices, ascending, by the index of the bond.
     """
-    pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).tolist()
-    neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
-    for i, j in pairs:
-        neighbours[i].append(j)
-        neighbours[j].append(i)
-
-    def side(root: int, across: int) -> set[int]:
-        """The atoms reached from `root` without going over the bond to `across`."""
-        seen, stack = {root}, [root]
-        while stack:
-            atom = stack.pop()
-            for other in neighbours[atom]:
-                if other not in seen and (atom, other) != (root, across):
-                    seen.add(other)
-                    stack.append(other)
-        return seen
-
+    graph = BondGraph(n_atoms, bonds)
     fragments = {}
-    for bond, (first, second) in enumerate(pairs):
-        from_first = side(first, second)
+    for bond, (first, second) in enumerate(graph.pairs.tolist()):
+        from_first = graph.side_of(first, second)
         if second in from_first:
             continue
-        from_second = side(second, first)
+        from_second = graph.side_of(second, first)
         smaller = from_first if len(from_first) < len(from_second) else from_second
         fragments[bond] = np.array(sorted(smaller), dtype=np.int64)
     return fragments

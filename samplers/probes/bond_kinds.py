@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import IntArray
 from samplers.initial.stretch import movable_fragments
 
@@ -37,10 +38,7 @@ def atom_classes(numbers: IntArray, bonds: IntArray) -> IntArray:
         numbers: Atomic numbers, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
     """
-    neighbours: list[list[int]] = [[] for _ in numbers]
-    for i, j in np.asarray(bonds, dtype=np.int64).reshape(-1, 2).tolist():
-        neighbours[i].append(j)
-        neighbours[j].append(i)
+    neighbours = BondGraph(len(numbers), bonds).neighbours
     colours = np.unique(numbers, return_inverse=True)[1].tolist()
     while True:
         told = [(colours[atom], tuple(sorted(colours[n] for n in around))) for atom, around in enumerate(neighbours)]
