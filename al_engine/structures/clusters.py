@@ -18,7 +18,8 @@ class ClusterCut:
         molecules: How many molecules a cluster has.
         charge: Its charge, e.
         unpaired_electrons: Its unpaired electrons.
-        molecule_of_atom: Index of the molecule each atom of the box belongs to, shape (N,).
+        molecule_of_atom: Index of the copy that each atom of the box belongs to (`MoleculeTable.copy_of_atom`),
+            shape (N,).
         bonds: Bonded pairs of the box, shape (n_bonds, 2).
     """
 

@@ -66,7 +66,7 @@ def initial_frames_job(*, directory: str, label_workers: int, path: str, key: st
             write_frames(root.create_group("cluster"), [cluster.frame])
         root["bonds"] = system.bonds.pairs
         root["bond_lengths"] = system.bonds.lengths
-        root["molecule_of_atom"] = system.molecule_of_atom
+        root["molecule_of_atom"] = system.molecules.copy_of_atom
         for name, frames, temperatures in (
             ("train", initial.train, initial.train_temperature_kelvin),
             ("test", initial.test, initial.test_temperature_kelvin),

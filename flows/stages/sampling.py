@@ -13,8 +13,9 @@ from al_engine.files.frames_hdf5 import read_frames
 from al_engine.files.part_file import open_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_seed
-from al_engine.structures.bonds import Bonds, fragment_of_atom
-from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.bonds import Bonds
+from al_engine.structures.frames import Frame
+from al_engine.structures.molecules import MoleculeTable
 from al_engine.units import MEV_PER_EV
 from flows.stages.sample_writer import SampleWriter
 from samplers.dynamics.barostat import Barostat, volume
@@ -36,13 +37,13 @@ class Surroundings:
 
     Attributes:
         bonds: Bonds that must not break.
-        molecule_of_atom: Molecule of each atom, shape (N,).
+        molecules: Copy and bonded fragment of each atom.
         wall: Wall around clusters; None for boxes.
         barostat: Barostat of boxes at constant pressure, or None.
     """
 
     bonds: Bonds
-    molecule_of_atom: IntArray
+    molecules: MoleculeTable
     wall: SphericalWall | None
     barostat: Barostat | None
 
@@ -53,7 +54,7 @@ class Surroundings:
         with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
             system = read_frames(root["system"])[0]
             bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
-            molecule_of_atom = root["molecule_of_atom"][()]
+            molecules = MoleculeTable.of(root["molecule_of_atom"][()], bonds.pairs)
             starts = read_frames(root["starts"])
         wall = barostat = None
         if not system.is_periodic:
@@ -63,11 +64,11 @@ class Surroundings:
             volumes = [volume(frame) for frame in (system, *starts)]
             barostat = Barostat(
                 pressure_bar=sampling.pressure_bar,
-                molecule_of_atom=fragment_of_atom(len(system), bonds.pairs),
+                fragment_of_atom=molecules.fragment_of_atom,
                 smallest_ang3=SMALLEST_VOLUME * min(volumes),
                 largest_ang3=LARGEST_VOLUME * max(volumes),
             )
-        return cls(bonds, molecule_of_atom, wall, barostat)
+        return cls(bonds, molecules, wall, barostat)
 
 
 def sample_temperature(
@@ -113,7 +114,7 @@ def sample_temperature(
         refill=sampling.refill,
         wall=around.wall,
         bonds=around.bonds,
-        molecule_of_atom=around.molecule_of_atom,
+        fragment_of_atom=around.molecules.fragment_of_atom,
         barostat=around.barostat,
         seed=derived_seed(config.seed, "sample", iteration, temperature_index),
         device=committee.device,

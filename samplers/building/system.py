@@ -12,6 +12,7 @@ from al_engine.structures.bonds import Bonds, fragment_of_atom
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.molecules import MoleculeTable
 from samplers.building.molecules import Molecule, molecule_from_file, molecule_from_smiles
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
 from samplers.reading.charge_spin import resolve_charge_and_spin
@@ -29,15 +30,15 @@ class System:
         molecule: What one copy is.
         n_molecules: How many copies there are.
         bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
-        molecule_of_atom: Index of the copy each atom belongs to, shape (N,).
-        density_g_per_cm3: Density the config names, or None.
+        molecules: Copy and bonded fragment of each atom.
+        density_g_per_cm3: Density that the config names, or None.
     """
 
     frame: Frame
     molecule: Molecule
     n_molecules: int
     bonds: Bonds
-    molecule_of_atom: IntArray
+    molecules: MoleculeTable
     density_g_per_cm3: float | None = None
 
 
@@ -46,6 +47,11 @@ def tiled_bonds(molecule: Molecule, count: int) -> IntArray:
     shifts = len(molecule) * np.arange(count)
     pairs: IntArray = (molecule.bonds[None, :, :] + shifts[:, None, None]).reshape(-1, 2)
     return pairs
+
+
+def _table(molecule: Molecule, count: int) -> MoleculeTable:
+    """Copy and fragment of each atom of `count` copies."""
+    return MoleculeTable.of(np.repeat(np.arange(count), len(molecule)), tiled_bonds(molecule, count))
 
 
 def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecule:
@@ -129,7 +135,7 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         molecule=molecule,
         n_molecules=count,
         bonds=Bonds.at(frame, tiled_bonds(molecule, count)),
-        molecule_of_atom=np.repeat(np.arange(count), len(molecule)),
+        molecules=_table(molecule, count),
         density_g_per_cm3=config.density_g_per_cm3,
     )
 
@@ -220,7 +226,7 @@ def cluster_of(system: System, count: int) -> System:
         )
     frame, _ = nearest_molecules(
         system.frame,
-        system.molecule_of_atom,
+        system.molecules.copy_of_atom,
         system.bonds.pairs,
         count,
         charge=charge,
@@ -236,7 +242,7 @@ def cluster_of(system: System, count: int) -> System:
         molecule=system.molecule,
         n_molecules=count,
         bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
-        molecule_of_atom=np.repeat(np.arange(count), len(system.molecule)),
+        molecules=_table(system.molecule, count),
     )
 
 
@@ -264,6 +270,6 @@ def boxed(system: System, count: int, *, seed: int) -> System:
         molecule=system.molecule,
         n_molecules=count,
         bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
-        molecule_of_atom=np.repeat(np.arange(count), len(system.molecule)),
+        molecules=_table(system.molecule, count),
         density_g_per_cm3=system.density_g_per_cm3,
     )

@@ -36,14 +36,14 @@ class Barostat:
 
     Attributes:
         pressure_bar: The pressure.
-        molecule_of_atom: Molecule of each atom of a box, counted from 0 without gaps, shape (n,).
+        fragment_of_atom: Bonded fragment of each atom of a box, counted from 0 without gaps, shape (n,).
         interval_steps: MD steps between two moves.
         smallest_ang3: No volume below this is accepted, Å³.
         largest_ang3: Nor one above this: a liquid above its boiling point stays a dense fluid.
     """
 
     pressure_bar: float
-    molecule_of_atom: IntArray
+    fragment_of_atom: IntArray
     interval_steps: int = INTERVAL_STEPS
     smallest_ang3: float = 0.0
     largest_ang3: float = np.inf
@@ -58,7 +58,7 @@ def volume(frame: Frame) -> float:
     return float(abs(np.linalg.det(frame.cell)))
 
 
-def scaled(frame: Frame, factor: float, *, masses: FloatArray, molecule_of_atom: IntArray) -> Frame:
+def scaled(frame: Frame, factor: float, *, masses: FloatArray, fragment_of_atom: IntArray) -> Frame:
     """A frame whose cell vectors are scaled, its molecules moved rigidly with their centres of mass.
 
     The centre of mass of all atoms stays where it is.
@@ -67,13 +67,13 @@ def scaled(frame: Frame, factor: float, *, masses: FloatArray, molecule_of_atom:
         frame: A frame whose molecules are whole.
         factor: Factor on all lengths.
         masses: Masses in amu, shape (N,).
-        molecule_of_atom: Molecule of each atom, counted from 0 without gaps, shape (N,).
+        fragment_of_atom: Bonded fragment of each atom, counted from 0 without gaps, shape (N,).
     """
-    of_molecules = np.bincount(molecule_of_atom, weights=masses)[:, None]
+    of_molecules = np.bincount(fragment_of_atom, weights=masses)[:, None]
     weighted = masses[:, None] * frame.positions
-    centres = np.stack([np.bincount(molecule_of_atom, weights=axis) for axis in weighted.T], axis=1) / of_molecules
+    centres = np.stack([np.bincount(fragment_of_atom, weights=axis) for axis in weighted.T], axis=1) / of_molecules
     from_middle = centres - weighted.sum(axis=0) / masses.sum()
-    positions = frame.positions + ((factor - 1.0) * from_middle)[molecule_of_atom]
+    positions = frame.positions + ((factor - 1.0) * from_middle)[fragment_of_atom]
     return replace(frame, positions=positions, cell=factor * frame.cell)
 
 
@@ -107,7 +107,7 @@ class VolumeMoves:
     ) -> None:
         self._barostat, self._masses = barostat, masses
         self._kt = BOLTZMANN_EV_PER_KELVIN * target_kelvin
-        self._molecules = int(barostat.molecule_of_atom.max()) + 1
+        self._molecules = int(barostat.fragment_of_atom.max()) + 1
         self._rng = np.random.default_rng(seed)
         self._largest_step = _LARGEST_CHANGE * volume(start)
         self.step_ang3 = _FIRST_CHANGE * volume(start)
@@ -121,7 +121,7 @@ class VolumeMoves:
             self._adapt(0.0)
             return None
         factor = (after / before) ** (1.0 / 3.0)
-        return scaled(frame, factor, masses=self._masses, molecule_of_atom=self._barostat.molecule_of_atom)
+        return scaled(frame, factor, masses=self._masses, fragment_of_atom=self._barostat.fragment_of_atom)
 
     def accept(self, before: Frame, after: Frame, *, energy_change: float) -> bool:
         """Decide on what was proposed, and adapt the step.

@@ -10,14 +10,14 @@ from samplers.dynamics.rows import Rows
 from samplers.dynamics.trajectory import Rules
 
 
-def inspect(batch: Batch, *, step: int, rules: Rules, molecule_of_atom: IntArray | None) -> tuple[Rows, list[int]]:
+def inspect(batch: Batch, *, step: int, rules: Rules, fragment_of_atom: IntArray | None) -> tuple[Rows, list[int]]:
     """Sample every running trajectory's frame, and hold it to its limits.
 
     Args:
         batch: The running trajectories; how each stands is noted in it.
         step: Step of the run.
         rules: What they are held to.
-        molecule_of_atom: Molecule of each atom of a frame, shape (n,), or None.
+        fragment_of_atom: Bonded fragment of each atom of a frame, shape (n,), or None.
 
     Returns:
         The sampled frames that are finite, and the places whose trajectories are stopped.
@@ -56,9 +56,9 @@ def inspect(batch: Batch, *, step: int, rules: Rules, molecule_of_atom: IntArray
         if reason is None and one.doubtful >= rules.stop_strides:
             reason = StopReason.UNTRUSTED
         net, molecule = np.nan, -1
-        if molecule_of_atom is not None:
+        if fragment_of_atom is not None:
             of_molecules = net_force_deviation(
-                member_forces[:, batch.edges[place] : batch.edges[place + 1]], molecule_of_atom
+                member_forces[:, batch.edges[place] : batch.edges[place + 1]], fragment_of_atom
             )
             molecule = int(of_molecules.argmax())
             net = float(of_molecules[molecule])

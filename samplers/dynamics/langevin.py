@@ -39,7 +39,7 @@ def run_langevin(
     driver: int | None = 0,
     wall: SphericalWall | None = None,
     bonds: Bonds | None = None,
-    molecule_of_atom: IntArray | None = None,
+    fragment_of_atom: IntArray | None = None,
     barostat: Barostat | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
@@ -69,7 +69,8 @@ def run_langevin(
         driver: The member whose forces move the atoms; None for the committee's mean.
         wall: Spherical wall around each non-periodic cluster, or None.
         bonds: Bonds (the same in every frame) that must not break, or None.
-        molecule_of_atom: Molecule of each atom (the same in every frame), shape (n,), or None.
+        fragment_of_atom: Bonded fragment of each atom (the same in every frame), whose net forces are compared, shape
+            (n,), or None.
         barostat: Barostat of periodic frames, or None: their cells stay as they are.
         device: Where the committee's tensors live.
         progress: Told the steps done after each stride.
@@ -111,7 +112,7 @@ def run_langevin(
             friction_per_fs=friction_per_ps * 1e-3,
             barostat=barostat,
         )
-        rows, stopped = inspect(batch, step=done, rules=rules, molecule_of_atom=molecule_of_atom)
+        rows, stopped = inspect(batch, step=done, rules=rules, fragment_of_atom=fragment_of_atom)
         take(rows)
         starting: dict[int, Trajectory] = {}
         if refills is not None:

@@ -101,9 +101,10 @@ class Sampled:
         deviation_norm: Largest force deviation (norm) over the atoms, eV/Å, shape (S,).
         deviation_component: Largest force deviation (component) over the atoms, eV/Å, shape (S,).
         worst_atom: Atom with the largest deviation (norm), shape (S,).
-        net_force_deviation: Largest deviation of the net force on a molecule, eV/Å, shape (S,); NaN where no molecules
-            are named.
-        worst_molecule: Molecule with the largest of these, shape (S,); -1 where no molecules are named.
+        net_force_deviation: Largest deviation of the net force on a bonded fragment, eV/Å, shape (S,); NaN where no
+            fragments were given.
+        worst_molecule: Fragment with the largest deviation of its net force, shape (S,); -1 where no fragments were
+            given.
         sound: False for the frame on which a trajectory was stopped, shape (S,).
         final, slot, start_step, stop_reason, stop_step: As in `Ends`.
     """

@@ -219,7 +219,7 @@ def _as_system(frames: Sequence[Frame], source: System, system: System) -> tuple
     return tuple(
         nearest_molecules(
             frame,
-            source.molecule_of_atom,
+            source.molecules.copy_of_atom,
             source.bonds.pairs,
             system.n_molecules,
             charge=system.frame.charge,
@@ -299,7 +299,7 @@ def _with_clusters_cut(found: InitialFrames, system: System, cluster: System, *,
         molecules=cluster.n_molecules,
         charge=cluster.frame.charge,
         unpaired_electrons=cluster.frame.unpaired_electrons,
-        molecule_of_atom=system.molecule_of_atom,
+        molecule_of_atom=system.molecules.copy_of_atom,
         bonds=system.bonds.pairs,
     )
 

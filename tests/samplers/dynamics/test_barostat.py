@@ -219,7 +219,7 @@ def test_mean_pressure_is_the_barostats(fluid):
     pressures = []
     for frame in fluid[1]:
         masses, molecules = atomic_masses(frame.numbers), owner(MOLECULES)
-        ends = [scaled(frame, 1 + h, masses=masses, molecule_of_atom=molecules) for h in (-1e-4, 1e-4)]
+        ends = [scaled(frame, 1 + h, masses=masses, fragment_of_atom=molecules) for h in (-1e-4, 1e-4)]
         energies = [
             float(Dumbbells().bind([end]).energy_and_forces(torch.from_numpy(end.positions.copy()), 0)[0])
             for end in ends
@@ -233,7 +233,7 @@ def test_mean_pressure_is_the_barostats(fluid):
 
 def test_a_move_turns_and_stretches_no_molecule():
     frame = diatomics(8, 9.0, skew=1.5)
-    moved = scaled(frame, 1.07, masses=atomic_masses(frame.numbers), molecule_of_atom=owner(8))
+    moved = scaled(frame, 1.07, masses=atomic_masses(frame.numbers), fragment_of_atom=owner(8))
     np.testing.assert_allclose(
         moved.positions[1::2] - moved.positions[::2], frame.positions[1::2] - frame.positions[::2], atol=1e-13
     )

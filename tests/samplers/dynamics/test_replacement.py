@@ -218,7 +218,7 @@ def test_net_forces_of_molecules_are_watched(pair_potential, rng):
     frame = Frame(numbers=np.array([7, 7, 8, 8]), positions=rng.normal(size=(4, 3)) + 1.2 * np.eye(4, 3))
     molecules = np.array([0, 0, 1, 1])
     options = OPTIONS | {"steps": 20, "timestep_fs": 0.01}
-    run = run_langevin(potential, [frame] * 2, temperatures_kelvin=[1] * 2, molecule_of_atom=molecules, **options)
+    run = run_langevin(potential, [frame] * 2, temperatures_kelvin=[1] * 2, fragment_of_atom=molecules, **options)
     assert len(run.frames) == 4
     for row, sampled in enumerate(run.frames):
         forces = potential.bind([sampled]).member_forces(torch.from_numpy(sampled.positions.copy())).numpy()
