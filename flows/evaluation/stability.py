@@ -74,11 +74,11 @@ def stability_job(
     progress: Progress,
 ) -> None:
     """Run some replicas in a worker and write what was seen of them."""
-    from flows.stages.sampling import Surroundings
+    from flows.stages.sampling import surroundings_of
     from samplers.probes.stability import run_stability
 
     ledger = Ledger.open(Path(directory))
-    sampling, around = ledger.config.sampling, Surroundings.of(ledger)
+    sampling, around = ledger.config.sampling, surroundings_of(ledger)
     committee = load_committee(ledger, iteration, device, evaluations=options.steps)
     starts = _starts(ledger, options)
     run = run_stability(

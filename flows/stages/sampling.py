@@ -1,6 +1,5 @@
 """Sampling at one temperature: from the parts of a campaign into its sample part."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h5py
@@ -19,6 +18,7 @@ from al_engine.structures.molecules import MoleculeTable
 from al_engine.units import MEV_PER_EV
 from flows.stages.sample_writer import SampleWriter
 from samplers.dynamics.barostat import Barostat, volume
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall, wall_radius
 
 if TYPE_CHECKING:
@@ -31,44 +31,30 @@ WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Surroundings:
-    """What the initial frames say of every trajectory of a campaign.
+def surroundings_of(ledger: Ledger) -> Surroundings:
+    """Read from the initial frames what all trajectories of a campaign have in common.
 
-    Attributes:
-        bonds: Bonds that must not break.
-        molecules: Copy and bonded fragment of each atom.
-        wall: Wall around clusters; None for boxes.
-        barostat: Barostat of boxes at constant pressure, or None.
+    Clusters get a wall, boxes at constant pressure a barostat.
     """
-
-    bonds: Bonds
-    molecules: MoleculeTable
-    wall: SphericalWall | None
-    barostat: Barostat | None
-
-    @classmethod
-    def of(cls, ledger: Ledger) -> "Surroundings":
-        """Read them."""
-        sampling = ledger.config.sampling
-        with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
-            system = read_frames(root["system"])[0]
-            bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
-            molecules = MoleculeTable.of(root["molecule_of_atom"][()], bonds.pairs)
-            starts = read_frames(root["starts"])
-        wall = barostat = None
-        if not system.is_periodic:
-            radius = sampling.wall_radius_ang or wall_radius(starts)
-            wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
-        elif sampling.pressure_bar is not None:
-            volumes = [volume(frame) for frame in (system, *starts)]
-            barostat = Barostat(
-                pressure_bar=sampling.pressure_bar,
-                fragment_of_atom=molecules.fragment_of_atom,
-                smallest_ang3=SMALLEST_VOLUME * min(volumes),
-                largest_ang3=LARGEST_VOLUME * max(volumes),
-            )
-        return cls(bonds, molecules, wall, barostat)
+    sampling = ledger.config.sampling
+    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+        system = read_frames(root["system"])[0]
+        bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
+        molecules = MoleculeTable.of(root["molecule_of_atom"][()], bonds.pairs)
+        starts = read_frames(root["starts"])
+    wall = barostat = None
+    if not system.is_periodic:
+        radius = sampling.wall_radius_ang or wall_radius(starts)
+        wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
+    elif sampling.pressure_bar is not None:
+        volumes = [volume(frame) for frame in (system, *starts)]
+        barostat = Barostat(
+            pressure_bar=sampling.pressure_bar,
+            fragment_of_atom=molecules.fragment_of_atom,
+            smallest_ang3=SMALLEST_VOLUME * min(volumes),
+            largest_ang3=LARGEST_VOLUME * max(volumes),
+        )
+    return Surroundings(wall=wall, bonds=bonds, barostat=barostat, fragment_of_atom=molecules.fragment_of_atom)
 
 
 def sample_temperature(
@@ -88,7 +74,7 @@ def sample_temperature(
     config = ledger.config
     sampling, selection = config.sampling, config.selection
     temperature = sampling.temperatures_kelvin[temperature_index]
-    around = Surroundings.of(ledger)
+    around = surroundings_of(ledger)
     frames: list[Frame] = starting_frames(ledger, iteration=iteration, temperature_kelvin=temperature)
     driver = None if sampling.driver == "mean" else names.driver(iteration, temperature_index, committee.n_members)
     expected = len(frames) * (steps // sampling.stride_steps)
@@ -103,19 +89,20 @@ def sample_temperature(
         frames,
         temperatures_kelvin=[temperature] * len(frames),
         driver=driver,
-        steps=steps,
-        timestep_fs=sampling.timestep_fs,
-        friction_per_ps=sampling.friction_per_ps,
-        stride_steps=sampling.stride_steps,
-        stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
-        trusted_deviation=trusted_mev_per_ang(ledger, iteration) / MEV_PER_EV,
-        deviation=selection.deviation,
-        stop_strides=sampling.stop_strides,
+        integration=Integration(
+            steps=steps,
+            stride_steps=sampling.stride_steps,
+            timestep_fs=sampling.timestep_fs,
+            friction_per_ps=sampling.friction_per_ps,
+        ),
+        stop=StopRules(
+            stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
+            trusted_deviation=trusted_mev_per_ang(ledger, iteration) / MEV_PER_EV,
+            stop_strides=sampling.stop_strides,
+            deviation=selection.deviation,
+        ),
+        surroundings=around,
         refill=sampling.refill,
-        wall=around.wall,
-        bonds=around.bonds,
-        fragment_of_atom=around.molecules.fragment_of_atom,
-        barostat=around.barostat,
         seed=derived_seed(config.seed, "sample", iteration, temperature_index),
         device=committee.device,
         progress=progress,

@@ -20,6 +20,7 @@ from samplers.classical.anneal import RunState, Save, forget
 from samplers.classical.anneal_checkpoint import AnnealCheckpoint
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.rows import Rows
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall, extent
 from samplers.initial.reference_plan import SETTLING_STRIDES, Plan, plan
 
@@ -82,15 +83,16 @@ def reference_frames(
             committee,
             _split(state.positions, system.frame),
             temperatures_kelvin=planned.kelvins,
-            steps=strides * config.reference_stride_steps,
-            timestep_fs=config.timestep_fs,
-            friction_per_ps=FRICTION_PER_PS,
-            stride_steps=config.reference_stride_steps,
-            stop_deviation=np.inf,
+            integration=Integration(
+                steps=strides * config.reference_stride_steps,
+                stride_steps=config.reference_stride_steps,
+                timestep_fs=config.timestep_fs,
+                friction_per_ps=FRICTION_PER_PS,
+            ),
+            stop=StopRules(stop_deviation=np.inf),
+            surroundings=Surroundings(wall=wall, bonds=system.bonds),
             seed=derived_seed(seed, "reference round", state.segments),
             refill=True,
-            wall=wall,
-            bonds=system.bonds,
             sink=rows.extend,
             progress=_counting(
                 progress, strides_before=len(state.kept), strides=planned.strides, replicas=len(frames), config=config

@@ -16,6 +16,7 @@ from al_engine.structures.frames import FloatArray, Frame, IntArray
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 from samplers.dynamics.rows import Rows
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall
 
 
@@ -43,8 +44,9 @@ class StabilityRun:
 class _Watch:
     """Takes the sampled frames stride by stride and keeps of them what a `StabilityRun` says."""
 
-    def __init__(self, bonds: Bonds, n_strides: int, n_replicas: int, stride_steps: int) -> None:
-        self._bonds, self._stride_steps = bonds, stride_steps
+    def __init__(self, bonds: Bonds | None, n_strides: int, n_replicas: int, stride_steps: int) -> None:
+        self._bonds = Bonds(np.empty((0, 2), dtype=np.int64), np.empty(0)) if bonds is None else bonds
+        self._stride_steps = stride_steps
         self.stretch, self.kelvin, self.deviation = (np.full((n_strides, n_replicas), np.nan) for _ in range(3))
 
     def __call__(self, rows: Rows) -> None:
@@ -66,7 +68,7 @@ def run_stability(
     timestep_fs: float,
     friction_per_ps: float,
     stride_steps: int,
-    bonds: Bonds,
+    bonds: Bonds | None,
     seed: int,
     stop_deviation: float = np.inf,
     driver: int | None = 0,
@@ -84,9 +86,9 @@ def run_stability(
         timestep_fs: Time step, fs.
         friction_per_ps: Langevin friction, 1/ps.
         stride_steps: Steps between two looks at the replicas.
-        bonds: The bonds and their equilibrium lengths.
+        bonds: The bonds that are watched, with their equilibrium lengths; None: the system has no bonds.
         seed: Seed of velocities and noise.
-        stop_deviation: Force deviation (norm) in eV/Å above which a replica is stopped; by default none is for that.
+        stop_deviation: Force deviation (norm) in eV/Å above which a trajectory is stopped (default: never).
         driver: The member whose forces move the atoms; None for the committee's mean.
         wall: Spherical wall around each cluster, or None.
         device: Where the committee's tensors live.
@@ -100,15 +102,13 @@ def run_stability(
         committee,
         frames,
         temperatures_kelvin=[kelvin] * len(frames),
-        steps=steps,
-        timestep_fs=timestep_fs,
-        friction_per_ps=friction_per_ps,
-        stride_steps=stride_steps,
-        stop_deviation=stop_deviation,
+        integration=Integration(
+            steps=steps, stride_steps=stride_steps, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps
+        ),
+        stop=StopRules(stop_deviation=stop_deviation),
+        surroundings=Surroundings(wall=wall, bonds=bonds),
         seed=seed,
         driver=driver,
-        wall=wall,
-        bonds=bonds,
         device=device,
         progress=progress,
         sink=watch,

@@ -22,6 +22,7 @@ from models.ms_mace import MSMACE, ModelConstants
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 from samplers.dynamics.rows import COLUMNS, Ends, Rows, Sampled
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall
 
 WATERS = np.array(
@@ -273,13 +274,10 @@ def test_a_stopped_replica_changes_no_bit_of_the_others_with_a_real_model(*, ref
             failing,
             starts,
             temperatures_kelvin=[300.0] * 3,
-            steps=150,
-            timestep_fs=0.5,
-            friction_per_ps=10.0,
-            stride_steps=10,
-            stop_deviation=1e9,
+            integration=Integration(steps=150, stride_steps=10, timestep_fs=0.5, friction_per_ps=10.0),
+            stop=StopRules(stop_deviation=1e9),
+            surroundings=Surroundings(wall=SphericalWall(radius_ang=4.0)),
             refill=refill,
-            wall=SphericalWall(radius_ang=4.0),
             seed=2,
         )
 

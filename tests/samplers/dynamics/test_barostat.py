@@ -7,6 +7,7 @@ import openmm
 import pytest
 import torch
 from ase import units
+from langevin_runs import flat_run
 from scipy import stats
 
 from al_engine.structures.bonds import Bonds
@@ -14,7 +15,6 @@ from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN
 from samplers.dynamics.barostat import BAR_IN_EV_PER_ANG3, Barostat, VolumeMoves, scaled, volume
-from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 
 MOLECULES, KELVIN, BOND_ANG = 8, 300.0, 1.4
@@ -89,7 +89,7 @@ class _Bound:
 
 
 def run(model, frames, *, pressure_bar, steps, stride_steps=50, seed=5, **limits):
-    return run_langevin(
+    return flat_run(
         model,
         frames,
         temperatures_kelvin=[KELVIN] * len(frames),
@@ -252,7 +252,7 @@ def test_frames_carry_their_own_cells_and_molecules_stay_whole():
     images = np.random.default_rng(1).integers(-1, 2, size=(16, 3))
     images[::2] = 0  # first atoms stay, so that the bonds of the limits are those of the whole molecules
     scattered = start.with_positions(start.positions + images @ start.cell)
-    sampled = run_langevin(
+    sampled = flat_run(
         Dumbbells(),
         [scattered],
         temperatures_kelvin=[KELVIN],
