@@ -1,4 +1,4 @@
-"""Frames in HDF5: ragged arrays concatenated over atoms, one row per frame for the rest.
+"""Frames in HDF5: arrays per atom are concatenated over the frames, other arrays have a row for every frame.
 
 Layout of a group with M frames and T atoms in all: `n_atoms` (M,), `numbers` (T,), `positions` (T, 3) Å,
 `cell` (M, 3, 3) Å, `pbc` (M, 3), `charge` (M,), `unpaired_electrons` (M,); labelled frames add `energy` (M,) eV,
@@ -17,7 +17,7 @@ from al_engine.files.hdf5 import append_rows, growing
 from al_engine.structures.frames import Frame, IntArray, LabelledFrame
 
 Columns = Mapping[str, tuple[tuple[int, ...], str]]
-"""Name -> (shape of one row, type)."""
+"""Names of data sets, with the shape of a row and its type."""
 
 UNITS = {"positions": "Å", "cell": "Å", "charge": "e", "energy": "eV", "forces": "eV/Å"}
 PER_ATOM: Columns = {"numbers": ((), "i8"), "positions": ((3,), "f8")}
@@ -102,18 +102,18 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
 
 
 def read_frame_hashes(group: h5py.Group) -> bytes:
-    """The content hashes of a group's labelled frames, one after the other; 32 bytes each.
+    """The concatenated content hashes of a group's labelled frames, 32 bytes each.
 
     Raises:
         LedgerError: As `read_frames`.
     """
     if FRAME_HASH in group:
         return bytes(group[FRAME_HASH][()].tobytes())
-    return b"".join(bytes.fromhex(item.content_hash()) for item in read_labelled(group))  # an older file's
+    return b"".join(bytes.fromhex(item.content_hash()) for item in read_labelled(group))  # a file of an older version
 
 
 def has_dataset(group: h5py.Group, name: str) -> bool:
-    """Whether a group has a data set; `group.get` takes a disk that fails for a name that is not there."""
+    """Whether a group has a data set of a name (`group.get` would report a failing disk as a missing name)."""
     try:
         return isinstance(group[name], h5py.Dataset)
     except KeyError as error:
@@ -192,7 +192,7 @@ def _atom_ranges(n_atoms: h5py.Dataset, wanted: IntArray, where: str) -> tuple[I
 def _blocks(wanted: IntArray, starts: IntArray, stops: IntArray) -> Iterator[tuple[int, int]]:
     """Which of the wanted frames are read at a time: the first frame of each block, and the frame after its last.
 
-    Frames near each other are read together with what lies between them. A row per frame counts as an atom.
+    Frames near each other are read together with the frames between them. The row of a frame counts as an atom.
     """
     if not len(wanted):
         return
@@ -203,12 +203,12 @@ def _blocks(wanted: IntArray, starts: IntArray, stops: IntArray) -> Iterator[tup
 
 
 class FrameAppender:
-    """Appends frames to an empty group, from which `read_frames` reads them.
+    """Appends frames to an empty group that `read_frames` can read.
 
     Args:
         group: The group.
-        expected_frames: How many there will be at most, about.
-        expected_atoms: How many atoms these will have in all, about.
+        expected_frames: Approximate largest number of frames.
+        expected_atoms: Approximate number of atoms of all these frames.
     """
 
     def __init__(self, group: h5py.Group, *, expected_frames: int, expected_atoms: int) -> None:
@@ -225,7 +225,7 @@ class FrameAppender:
                 group[name].attrs["unit"] = unit
 
     def append(self, frames: Sequence[Frame]) -> None:
-        """Append some frames."""
+        """Append frames."""
         if not frames:
             return
         for name, dataset in self._per_atom.items():

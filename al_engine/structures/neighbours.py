@@ -9,7 +9,7 @@ import numpy as np
 from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 
 SEARCH_ANG = 3.0
-"""Smallest cut-off of a periodic search in Å: a smaller one would make more cells than there are atoms."""
+"""Smallest cut-off of a periodic search in Å: a smaller cut-off would make more cells than there are atoms."""
 _ROUNDING = 1e-6
 """Largest relative difference between a distance that a search reports and the exact distance."""
 

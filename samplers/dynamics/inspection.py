@@ -62,7 +62,7 @@ def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntAr
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
-    """One trajectory at one step.
+    """The state of a trajectory at a step of the run.
 
     Attributes:
         positions: Positions in Å, shape (n, 3).
@@ -92,7 +92,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Snapshot:
-    """The whole batch at one step in the memory of the CPU, T atoms in B places; units as in `Batch`."""
+    """The whole batch at a step of the run, in the memory of the CPU, T atoms in B places; units as in `Batch`."""
 
     positions: FloatArray
     velocities: FloatArray
@@ -120,7 +120,7 @@ class _Snapshot:
         return cls(positions, velocities, acceleration, energies, member_forces, frozen_at, deviation)
 
     def at(self, batch: Batch, place: int) -> _State:
-        """The state of the trajectory in one place of the batch."""
+        """The state of the trajectory in a place of the batch."""
         positions, acceleration = batch.of(self.positions, place), batch.of(self.acceleration, place)
         norm, component = batch.of(self.deviation.norm, place), batch.of(self.deviation.component, place)
         energy = float(self.energies[place])

@@ -1,4 +1,4 @@
-"""Committee-driven Langevin MD: many trajectories in one batch, watched, and their sampled frames handed on.
+"""Committee-driven Langevin MD: many trajectories in a batch, watched on a stride; sampled frames are handed on.
 
 One member of the committee, or the committee's mean, moves the atoms; the whole committee is evaluated on a stride.
 """
@@ -34,7 +34,7 @@ def run_langevin(
     progress: Progress = silent,
     sink: Sink | None = None,
 ) -> Sampled:
-    """Run one Langevin trajectory from each frame, all in one batch, and sample the trajectories on a stride.
+    """Run one Langevin trajectory from each frame, all in a single batch, and sample the trajectories on a stride.
 
     A trajectory that leaves the trusted region (`StopReason`) is stopped at the sampled frame that shows it, and within
     the step if it is not finite; the other trajectories go on as if it had never been there. Every trajectory has its
@@ -49,7 +49,7 @@ def run_langevin(
         seed: Seed of velocities, noise, moves of the volume, and refills.
         surroundings: Wall, bonds, barostat and fragments; None: atoms in a vacuum.
         refill: Whether another trajectory takes over the replica slot of a stopped trajectory. It starts from a sound
-            and trusted frame of this run at the same temperature, or from one of `frames` if there is none; at most
+            and trusted frame of this run at the same temperature, or from a frame of `frames` if there is none; at most
             `MAX_REFILLS` times per slot.
         driver: The member whose forces move the atoms; None for the committee's mean.
         device: Where the committee's tensors live.
@@ -62,7 +62,7 @@ def run_langevin(
     Raises:
         ValueError: If the number of temperatures is not the number of frames, there are no frames, or the wall or the
             barostat does not fit them (`Surroundings.refuse_unfit`).
-        InputError: If the device's memory is too small for one frame.
+        InputError: If the device's memory is too small for a single frame.
     """
     if not frames or len(temperatures_kelvin) != len(frames):
         raise ValueError(f"{len(frames)} frames and {len(temperatures_kelvin)} temperatures: one each, at least one")

@@ -29,7 +29,7 @@ class _Kept:
 
 
 class RefillPool:
-    """A bounded uniform sample of the sound and trusted frames of one temperature.
+    """A bounded uniform sample of the sound and trusted frames of a temperature.
 
     The sample is Vitter's algorithm R (ACM Trans. Math. Softw. 11, 37 (1985)).
 

@@ -1,4 +1,4 @@
-"""What a run of Langevin dynamics is told: how it integrates, when it stops a trajectory, what acts on the atoms."""
+"""Settings of a run of Langevin dynamics: integration, rules that stop trajectories, and surroundings of the atoms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -92,7 +92,7 @@ class Trajectory:
             masses=masses,
             centre=centre_of_mass(start),
             target_kelvin=target_kelvin,
-            limits=Limits.of_replica(
+            limits=Limits.of_trajectory(
                 start,
                 target_kelvin=target_kelvin,
                 stop_deviation=stop.stop_deviation,

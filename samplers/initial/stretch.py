@@ -1,4 +1,4 @@
-"""Bond stretching (arXiv:2312.09490): a random bond's length times U(shortest, longest), one fragment moved rigidly."""
+"""Bond stretching (arXiv:2312.09490): a random bond's length times U(shortest, longest), a fragment moved rigidly."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from al_engine.structures.frames import FloatArray, Frame, IntArray
 from al_engine.structures.neighbours import pairs_within
 from al_engine.structures.periodic import nearest_image
 
-_ATTEMPTS = 20  # draws of a bond and a factor before a frame is left with what it has
+_ATTEMPTS = 20  # draws of a bond and a factor before the frame is returned with the bonds stretched so far
 _ROUNDING = 1e-9  # added to the search's reach, so that rounding loses no pair
 
 
@@ -38,13 +38,13 @@ def movable_fragments(n_atoms: int, bonds: IntArray) -> dict[int, IntArray]:
 
 
 def stretched_bond(frame: Frame, pair: IntArray, moving: IntArray, factor: float) -> Frame:
-    """The frame with one bond's length times a factor: a fragment is moved rigidly along the bond.
+    """Multiply the length of a bond by a factor: a fragment is moved rigidly along the bond.
 
     Args:
         frame: The frame; the bond must not cross a periodic boundary (molecules are whole).
-        pair: The bond's two atoms, shape (2,).
-        moving: The atoms that are moved, one of the two among them.
-        factor: New length over old.
+        pair: Indices of the two atoms of the bond, shape (2,).
+        moving: Indices of the atoms that are moved; exactly one atom of the bond is among them.
+        factor: New length divided by old length.
     """
     first, second = (int(atom) for atom in pair)
     towards, away = (first, second) if second in moving else (second, first)
@@ -93,22 +93,22 @@ def stretch_random_bonds(
     longest_factor: float,
     rng: np.random.Generator,
 ) -> tuple[Frame, tuple[int, ...]]:
-    """Stretch some bonds one after another, each drawn evenly from those in no ring, by U(shortest, longest).
+    """Stretch bonds one after another, each drawn uniformly from the bonds in no ring, by U(shortest, longest).
 
-    No bond is stretched twice. A draw that would put atoms on top of each other (`collides`) is drawn anew, bond and
-    factor, up to 20 times; then the frame is left with the bonds stretched so far.
+    No bond is stretched twice. If a draw would put atoms on top of each other (`collides`), bond and factor are drawn
+    again, up to 20 times; then the frame is returned with the bonds stretched so far.
 
     Args:
         frame: The frame; its molecules are whole.
         bonds: Bonded pairs, shape (n_bonds, 2).
         fragments: From `movable_fragments` of the same bonds.
-        count: How many bonds to stretch; all that can be where there are fewer.
+        count: Number of bonds to stretch; where fewer bonds can be stretched, all of them.
         shortest_factor: Smallest factor on a bond's length.
-        longest_factor: Largest factor.
-        rng: Where the draws come from.
+        longest_factor: Largest factor on a bond's length.
+        rng: Generator of the draws.
 
     Returns:
-        The frame, and the indices of the bonds that were stretched, in order.
+        The frame, and the indices of the stretched bonds in the order in which they were stretched.
     """
     stretched: list[int] = []
     for _ in range(min(count, len(fragments))):
