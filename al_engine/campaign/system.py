@@ -7,7 +7,8 @@ import h5py
 
 from al_engine.files.frames_hdf5 import read_frames, write_frames
 from al_engine.structures.bonds import Bonds
-from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.frames import Frame
+from al_engine.structures.molecules import MoleculeTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,13 +18,13 @@ class StoredSystem:
     Attributes:
         frame: The packed structure of N atoms, with total charge and unpaired electrons.
         bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
-        molecule_of_atom: Index of the copy that each atom belongs to, shape (N,).
+        molecules: The copy and the bonded fragment that each atom belongs to.
         cluster: The cluster that is cut from boxes to be labelled; None where frames are labelled whole.
     """
 
     frame: Frame
     bonds: Bonds
-    molecule_of_atom: IntArray
+    molecules: MoleculeTable
     cluster: Frame | None = None
 
     def write(self, root: h5py.Group) -> None:
@@ -33,7 +34,7 @@ class StoredSystem:
             write_frames(root.create_group("cluster"), [self.cluster])
         root["bonds"] = self.bonds.pairs
         root["bond_lengths"] = self.bonds.lengths
-        root["molecule_of_atom"] = self.molecule_of_atom
+        root["molecule_of_atom"] = self.molecules.copy_of_atom
 
     @classmethod
     def read(cls, root: h5py.Group) -> Self:
@@ -42,9 +43,10 @@ class StoredSystem:
         Raises:
             LedgerError: If a data set is missing or damaged.
         """
+        bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
         return cls(
             frame=read_frames(root["system"])[0],
-            bonds=Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()]),
-            molecule_of_atom=root["molecule_of_atom"][()],
+            bonds=bonds,
+            molecules=MoleculeTable.of(root["molecule_of_atom"][()], bonds.pairs),
             cluster=read_frames(root["cluster"])[0] if "cluster" in root else None,
         )

@@ -39,20 +39,20 @@ def force_deviation(member_forces: FloatArray) -> ForceDeviation:
     return ForceDeviation(norm=np.sqrt(variance.sum(axis=-1)), component=np.sqrt(variance.max(axis=-1)))
 
 
-def net_force_deviation(member_forces: FloatArray, molecule_of_atom: IntArray) -> FloatArray:
-    """Deviation of the net force on each molecule, by the formula of `norm`.
+def net_force_deviation(member_forces: FloatArray, fragment_of_atom: IntArray) -> FloatArray:
+    """Deviation of the net force on each bonded fragment, by the formula of `norm`.
 
-    The forces within a molecule cancel in its net force, so that what is left is disagreement on how molecules act on
-    each other. Of a molecule alone in a vacuum it is zero up to rounding.
+    The forces within a fragment cancel in its net force: the deviation that is left is disagreement on the forces
+    between fragments. On a fragment alone in a vacuum it is zero up to rounding.
 
     Args:
         member_forces: Forces of M members in eV/Å, shape (M, ..., N, 3).
-        molecule_of_atom: Which molecule each atom belongs to, counted from 0 without gaps, shape (N,).
+        fragment_of_atom: Index of the fragment that each atom belongs to, counted from 0 without gaps, shape (N,).
 
     Returns:
-        Standard deviation of each molecule's net force in eV/Å, shape (..., K) for K molecules. A member with a NaN on
-        an atom makes its molecule's deviation NaN.
+        Standard deviation of each fragment's net force in eV/Å, shape (..., K) for K fragments. A member with a NaN on
+        an atom makes the deviation of the atom's fragment NaN.
     """
-    order = np.argsort(molecule_of_atom, kind="stable")
-    first = np.searchsorted(molecule_of_atom[order], np.arange(int(molecule_of_atom.max()) + 1))
+    order = np.argsort(fragment_of_atom, kind="stable")
+    first = np.searchsorted(fragment_of_atom[order], np.arange(int(fragment_of_atom.max()) + 1))
     return force_deviation(np.add.reduceat(member_forces[..., order, :], first, axis=-2)).norm

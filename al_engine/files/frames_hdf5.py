@@ -1,11 +1,12 @@
-"""Frames in HDF5: ragged arrays concatenated over atoms, one row per frame for the rest.
+"""Frames in HDF5: arrays per atom are concatenated over the frames, other arrays have a row for every frame.
 
 Layout of a group with M frames and T atoms in all: `n_atoms` (M,), `numbers` (T,), `positions` (T, 3) Å,
 `cell` (M, 3, 3) Å, `pbc` (M, 3), `charge` (M,), `unpaired_electrons` (M,); labelled frames add `energy` (M,) eV,
 `forces` (T, 3) eV/Å and `frame_hash` (M, 32), the SHA-256 of each frame's content.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -16,7 +17,7 @@ from al_engine.files.hdf5 import append_rows, growing
 from al_engine.structures.frames import Frame, IntArray, LabelledFrame
 
 Columns = Mapping[str, tuple[tuple[int, ...], str]]
-"""Name -> (shape of one row, type)."""
+"""Names of data sets, with the shape of a row and its type."""
 
 UNITS = {"positions": "Å", "cell": "Å", "charge": "e", "energy": "eV", "forces": "eV/Å"}
 PER_ATOM: Columns = {"numbers": ((), "i8"), "positions": ((3,), "f8")}
@@ -31,7 +32,13 @@ LABELS_PER_ATOM: Columns = {"forces": ((3,), "f8")}
 LABELS_PER_FRAME: Columns = {"energy": ((), "f8")}
 FRAME_HASH = "frame_hash"
 MISSING = -(2**63)
-"""What an integer reads as that `campaign.h5` links from a part that is not there; a float is NaN then."""
+"""The value that integers have in `campaign.h5` where they are linked from a part that is missing; floats are NaN."""
+COUNTS_AT_A_TIME = 2**16
+"""How many frames' numbers of atoms are held at a time."""
+GAP_ATOMS = 512
+"""Two wanted frames with no more atoms between them are read at once: reading 16 KiB more costs less than a call."""
+BLOCK_ATOMS = 2**15
+"""Atoms read at a time, about: a mebibyte, or two with forces."""
 
 
 def write_frames(group: h5py.Group, frames: Sequence[Frame]) -> None:
@@ -60,26 +67,25 @@ def _write(group: h5py.Group, name: str, array: np.ndarray, dtype: str) -> None:
 
 
 def read_frames(group: h5py.Group, *, rows: Sequence[int] | IntArray | None = None) -> list[Frame]:
-    """Read the frames of a group, or some of them.
+    """Read the frames of a group, or some of the frames.
+
+    Only the rows that are asked for are read from the file, in contiguous blocks: beside the frames themselves, memory
+    does not grow with the size of the group.
 
     Args:
-        group: Written by `write_frames`.
-        rows: Places of the frames that are wanted, in the order in which they are wanted; None: all of them.
+        group: A group written by `write_frames` or `FrameAppender`.
+        rows: Indices of the wanted frames in the group, in the order in which the frames are returned; None: all.
 
     Raises:
-        LedgerError: If an array is missing or their lengths do not fit together.
+        LedgerError: If an array is missing, if the lengths of the arrays do not fit together, or if the group links a
+            part that is missing.
+        IndexError: If a row is outside the group.
     """
-    arrays, bounds = _read(group, PER_ATOM, PER_FRAME)
-    wanted = range(len(bounds)) if rows is None else [int(row) for row in rows]
-    return [
-        Frame(
-            numbers=arrays["numbers"][start:stop],
-            positions=arrays["positions"][start:stop],
-            **{name: arrays[name][index] for name in PER_FRAME if name != "n_atoms"},
-        )
-        for index in wanted
-        for start, stop in [bounds[index]]
-    ]
+    if rows is None:
+        return [Frame(**values) for _, values in _frames_of(group, PER_ATOM, PER_FRAME, None)]
+    wanted = np.asarray(rows, dtype=np.int64)
+    found = {row: Frame(**values) for row, values in _frames_of(group, PER_ATOM, PER_FRAME, wanted)}
+    return [found[row] for row in wanted.tolist()]
 
 
 def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
@@ -88,27 +94,26 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
     Raises:
         LedgerError: As `read_frames`.
     """
-    frames = read_frames(group)
-    arrays, bounds = _read(group, LABELS_PER_ATOM, {"n_atoms": PER_FRAME["n_atoms"], **LABELS_PER_FRAME})
+    per_atom, per_frame = {**PER_ATOM, **LABELS_PER_ATOM}, {**PER_FRAME, **LABELS_PER_FRAME}
     return [
-        LabelledFrame(frame=frame, energy=energy, forces=arrays["forces"][start:stop])
-        for frame, energy, (start, stop) in zip(frames, arrays["energy"], bounds, strict=True)
+        LabelledFrame(energy=values.pop("energy"), forces=values.pop("forces"), frame=Frame(**values))
+        for _, values in _frames_of(group, per_atom, per_frame, None)
     ]
 
 
 def read_frame_hashes(group: h5py.Group) -> bytes:
-    """The content hashes of a group's labelled frames, one after the other; 32 bytes each.
+    """The concatenated content hashes of a group's labelled frames, 32 bytes each.
 
     Raises:
         LedgerError: As `read_frames`.
     """
     if FRAME_HASH in group:
         return bytes(group[FRAME_HASH][()].tobytes())
-    return b"".join(bytes.fromhex(item.content_hash()) for item in read_labelled(group))  # an older file's
+    return b"".join(bytes.fromhex(item.content_hash()) for item in read_labelled(group))  # a file of an older version
 
 
 def has_dataset(group: h5py.Group, name: str) -> bool:
-    """Whether a group has a data set; `group.get` takes a disk that fails for a name that is not there."""
+    """Whether a group has a data set of a name (`group.get` would report a failing disk as a missing name)."""
     try:
         return isinstance(group[name], h5py.Dataset)
     except KeyError as error:
@@ -117,35 +122,93 @@ def has_dataset(group: h5py.Group, name: str) -> bool:
         return False
 
 
-def _read(group: h5py.Group, per_atom: Columns, per_frame: Columns) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """The arrays asked for, and the rows (start, stop) of each frame's atoms in those per atom."""
-    columns = {**per_atom, **per_frame}
-    where = f"{group.file.filename}:{group.name}"
-    missing = [name for name in columns if not has_dataset(group, name)]
-    if missing:
-        raise LedgerError(f"{where} lacks {', '.join(missing)}: no frames of ours")
-    arrays = {name: group[name][()] for name in columns}
-    if any((arrays[name] == MISSING).any() for name in arrays.keys() & {"numbers", "charge"}):
-        raise LedgerError(f"{where}: a part that it links is missing; `al-engine verify` names it")
-    n_atoms = arrays["n_atoms"]
-    if (n_atoms < 0).any():
-        raise LedgerError(f"{where}/n_atoms has negative counts")
-    stops = np.cumsum(n_atoms)
-    total = int(stops[-1]) if len(stops) else 0
-    for name, (shape, _) in columns.items():
-        expected = (total if name in per_atom else len(n_atoms), *shape)
-        if arrays[name].shape != expected:
-            raise LedgerError(f"{where}/{name} has shape {arrays[name].shape}, its n_atoms ask for {expected}")
-    return arrays, list(zip((stops - n_atoms).tolist(), stops.tolist(), strict=True))
-
-
-class FrameAppender:
-    """Appends frames to an empty group, from which `read_frames` reads them.
+def _frames_of(
+    group: h5py.Group, per_atom: Columns, per_frame: Columns, rows: IntArray | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The values of each wanted frame by name, without `n_atoms`.
 
     Args:
         group: The group.
-        expected_frames: How many there will be at most, about.
-        expected_atoms: How many atoms these will have in all, about.
+        per_atom: Data sets with a row for every atom.
+        per_frame: Data sets with a row for every frame, `n_atoms` among them.
+        rows: Indices of the wanted frames, in any order; None: all.
+
+    Yields:
+        Index of a frame and its values, in ascending order of the index, every frame once.
+    """
+    where = f"{group.file.filename}:{group.name}"
+    columns = {**per_atom, **per_frame}
+    missing = [name for name in columns if not has_dataset(group, name)]
+    if missing:
+        raise LedgerError(f"{where} lacks {', '.join(missing)}: no frames of ours")
+    data = {name: group[name] for name in columns}
+    n_frames = len(data["n_atoms"])
+    wanted = np.arange(n_frames) if rows is None else np.unique(rows)
+    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < n_frames:
+        raise IndexError(f"{where} has {n_frames} frames, rows {wanted[0]} to {wanted[-1]} are asked for")
+    starts, stops, total = _atom_ranges(data["n_atoms"], wanted, where)
+    for name, (shape, _) in columns.items():
+        expected = (total if name in per_atom else n_frames, *shape)
+        if data[name].shape != expected:
+            raise LedgerError(f"{where}/{name} has shape {data[name].shape}, its n_atoms ask for {expected}")
+    del data["n_atoms"]
+    for first, last in _blocks(wanted, starts, stops):
+        row, atom = int(wanted[first]), int(starts[first])
+        of_frames, of_atoms = slice(row, int(wanted[last - 1]) + 1), slice(atom, int(stops[last - 1]))
+        block = {name: dataset[of_atoms if name in per_atom else of_frames] for name, dataset in data.items()}
+        if any((block[name] == MISSING).any() for name in block.keys() & {"numbers", "charge"}):
+            raise LedgerError(f"{where}: a part that it links is missing; `al-engine verify` names it")
+        for k in range(first, last):
+            own = slice(int(starts[k]) - atom, int(stops[k]) - atom)
+            index = int(wanted[k])
+            yield index, {name: block[name][own if name in per_atom else index - row] for name in block}
+
+
+def _atom_ranges(n_atoms: h5py.Dataset, wanted: IntArray, where: str) -> tuple[IntArray, IntArray, int]:
+    """Where the atoms of wanted frames are in the data sets per atom.
+
+    Args:
+        n_atoms: Number of atoms of every frame of the group, read a block at a time.
+        wanted: Indices of W frames, ascending.
+        where: How to name the group in a message.
+
+    Returns:
+        First atom of each wanted frame, shape (W,), and the atom after its last, shape (W,); the number of all atoms.
+    """
+    starts, stops = np.empty(len(wanted), dtype=np.int64), np.empty(len(wanted), dtype=np.int64)
+    total = 0
+    for low in range(0, len(n_atoms), COUNTS_AT_A_TIME):
+        sizes = n_atoms[low : low + COUNTS_AT_A_TIME]
+        if (sizes < 0).any():
+            raise LedgerError(f"{where}/n_atoms has negative counts")
+        first, last = np.searchsorted(wanted, (low, low + len(sizes)))
+        here = wanted[first:last] - low
+        stops[first:last] = total + np.cumsum(sizes)[here]
+        starts[first:last] = stops[first:last] - sizes[here]
+        total += sum(sizes.tolist())  # Python's integers: damaged counts must not overflow to a total that fits
+    return starts, stops, total
+
+
+def _blocks(wanted: IntArray, starts: IntArray, stops: IntArray) -> Iterator[tuple[int, int]]:
+    """Which of the wanted frames are read at a time: the first frame of each block, and the frame after its last.
+
+    Frames near each other are read together with the frames between them. The row of a frame counts as an atom.
+    """
+    if not len(wanted):
+        return
+    begin, end = starts + wanted, stops + wanted + 1
+    apart = begin[1:] - end[:-1] > GAP_ATOMS
+    full = np.diff(begin // BLOCK_ATOMS) > 0
+    yield from itertools.pairwise([0, *(np.flatnonzero(apart | full) + 1).tolist(), len(wanted)])
+
+
+class FrameAppender:
+    """Appends frames to an empty group that `read_frames` can read.
+
+    Args:
+        group: The group.
+        expected_frames: Approximate largest number of frames.
+        expected_atoms: Approximate number of atoms of all these frames.
     """
 
     def __init__(self, group: h5py.Group, *, expected_frames: int, expected_atoms: int) -> None:
@@ -162,7 +225,7 @@ class FrameAppender:
                 group[name].attrs["unit"] = unit
 
     def append(self, frames: Sequence[Frame]) -> None:
-        """Append some frames."""
+        """Append frames."""
         if not frames:
             return
         for name, dataset in self._per_atom.items():

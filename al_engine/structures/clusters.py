@@ -4,20 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from al_engine.structures.bonds import made_whole
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import FloatArray, Frame, IntArray
-from al_engine.structures.periodic import made_whole, shortest_image
+from al_engine.structures.periodic import shortest_image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClusterCut:
-    """What clusters are cut from the boxes of one system.
+    """How clusters are cut from the boxes of a system.
 
     Attributes:
-        molecules: How many molecules a cluster has.
-        charge: Its charge, e.
-        unpaired_electrons: Its unpaired electrons.
-        molecule_of_atom: Index of the molecule each atom of the box belongs to, shape (N,).
+        molecules: Number of molecules of a cluster.
+        charge: Charge of a cluster, e.
+        unpaired_electrons: Unpaired electrons of a cluster.
+        molecule_of_atom: Index of the copy that each atom of the box belongs to (`MoleculeTable.copy_of_atom`),
+            shape (N,).
         bonds: Bonded pairs of the box, shape (n_bonds, 2).
     """
 
@@ -28,7 +30,7 @@ class ClusterCut:
     bonds: IntArray
 
     def around(self, frame: Frame, molecule: int) -> tuple[Frame, IntArray]:
-        """The cluster around the centre of mass of one molecule of a box, as `nearest_molecules` gives it."""
+        """Cut the cluster around the centre of mass of a molecule of a box, as `nearest_molecules`."""
         whole = made_whole(frame.positions, self.bonds, frame.cell, frame.pbc)
         own = self.molecule_of_atom == molecule
         return nearest_molecules(
@@ -52,23 +54,23 @@ def nearest_molecules(
     unpaired_electrons: int = 0,
     centre: FloatArray | None = None,
 ) -> tuple[Frame, IntArray]:
-    """The molecules whose centres of mass are nearest a point, as a cluster; no molecule is cut through.
+    """Cut a cluster of the molecules whose centres of mass are nearest a point; no molecule is cut through.
 
-    Every molecule is made whole and shifted to the image nearest the point. It is taken once, even where a small cell
-    would have two of its images nearer than another molecule.
+    Every molecule is made whole and shifted to its image nearest the point. A molecule is taken once, even if a small
+    cell has two of its images nearer the point than another molecule.
 
     Args:
         frame: A periodic (or already non-periodic) frame.
-        molecule_of_atom: Index of the molecule each atom belongs to, shape (N,).
+        molecule_of_atom: Index of the molecule that each atom belongs to, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
-        count: How many molecules to keep.
+        count: Number of molecules of the cluster.
         charge: Charge of the cluster, e.
         unpaired_electrons: Unpaired electrons of the cluster.
-        centre: The point in Å, shape (3,); by default the centre of the cell (of mass where there is no cell).
+        centre: The point in Å, shape (3,); by default the centre of the cell, or the centre of mass without a cell.
 
     Returns:
-        The cluster, non-periodic, its molecules in the order they stand in the frame, relative to the point; and the
-        atoms' indices in the frame, shape (n,).
+        The non-periodic cluster, with the molecules in their order in the frame and positions relative to the point;
+        and the atoms' indices in the frame, shape (n,).
 
     Raises:
         ValueError: If there are fewer molecules than `count`.

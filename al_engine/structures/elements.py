@@ -1,14 +1,15 @@
-"""Atomic masses and unit factors, so that MD runs on a node that has only torch and numpy."""
+"""Atomic masses, so that MD runs on a node that has only torch and numpy."""
 
 import numpy as np
 
 from al_engine.structures.frames import FloatArray, IntArray
 
 LAST_ELEMENT = 118
-"""Oganesson. Which elements can be labelled, the backend of the labels says."""
+"""Atomic number of oganesson. The labels' backend decides which elements can be labelled."""
 
 
-# Standard atomic weights (IUPAC 2016, as in ASE) of H to Og in amu; of radioactive elements the longest-lived one's.
+# Standard atomic weights (IUPAC 2016, as in ASE) of H to Og in amu; for radioactive elements, the mass of the
+# longest-lived isotope.
 # fmt: off
 _MASSES = np.array([
     1.008, 4.002602, 6.94, 9.0121831, 10.81, 12.011, 14.007, 15.999, 18.998403163, 20.1797,

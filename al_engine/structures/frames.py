@@ -1,4 +1,4 @@
-"""Frames: one structure each, in ASE's units, and labelled frames: a structure with energy and forces."""
+"""Frames (structures in ASE's units) and labelled frames (structures with energy and forces)."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -31,12 +31,12 @@ def _no_pbc() -> BoolArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One structure. Its arrays are read-only.
+    """A structure. Its arrays are read-only.
 
     Attributes:
         numbers: Atomic numbers, shape (N,).
         positions: Positions in Å, shape (N, 3).
-        cell: Cell vectors as rows in Å, shape (3, 3); zeros where there is none.
+        cell: Cell vectors as rows in Å, shape (3, 3); zeros without a cell.
         pbc: Periodicity along each cell vector, shape (3,).
         charge: Total charge in e.
         unpaired_electrons: Number of unpaired electrons (multiplicity minus one).
@@ -99,7 +99,7 @@ class Frame:
         return digest.hexdigest()
 
     def to_atoms(self) -> Any:
-        """The frame as `ase.Atoms`; charge and unpaired electrons stand in `info`."""
+        """The frame as `ase.Atoms`, with charge and unpaired electrons in `info`."""
         from ase import Atoms
 
         return Atoms(
@@ -161,7 +161,7 @@ def dataset_digest(labelled: Sequence[LabelledFrame]) -> str:
 
 
 def digest_of_hashes(hashes: Iterable[bytes]) -> str:
-    """`dataset_digest` of frames whose content hashes are known, as bytes; several joined are as good as each alone."""
+    """`dataset_digest` of frames whose content hashes are known, as bytes, one by one or concatenated."""
     digest = hashlib.sha256(b"dataset-1")
     for item in hashes:
         digest.update(item)

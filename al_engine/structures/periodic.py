@@ -1,4 +1,4 @@
-"""Molecules in periodic cells: making them whole, and which image is nearest."""
+"""Periodic cells: their heights, and the nearest and the shortest image of a vector."""
 
 import itertools
 
@@ -7,13 +7,13 @@ import numpy as np
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 
 _VECTORS_AT_A_TIME = 100_000
-"""Vectors times images that are compared at a time, to bound memory in very skewed cells."""
+"""Largest number of pairs of a vector and a lattice shift that are compared at a time: bounds the memory."""
 
 
 def cell_heights(cell: FloatArray, pbc: BoolArray) -> FloatArray:
-    """Distances in Å between opposite faces of a cell, along its periodic axes only, shape (number of those,).
+    """Distances in Å between opposite faces of a cell, for its periodic axes only, shape (number of periodic axes,).
 
-    A sphere of a diameter below the smallest one never overlaps its own images.
+    A sphere whose diameter is below the smallest height does not overlap its own images.
     """
     heights: FloatArray = 1.0 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)
     return heights
@@ -22,15 +22,15 @@ def cell_heights(cell: FloatArray, pbc: BoolArray) -> FloatArray:
 def image_shifts(vectors: FloatArray, cell: FloatArray, pbc: BoolArray) -> IntArray:
     """Lattice shifts, shape (..., 3), that `nearest_image` adds to vectors in Å, shape (..., 3)."""
     shifts = np.zeros(vectors.shape, dtype=np.int64)
-    shifts[..., pbc] = -np.round(vectors @ np.linalg.pinv(cell[pbc]))  # axes that are not periodic may have no vector
+    shifts[..., pbc] = -np.round(vectors @ np.linalg.pinv(cell[pbc]))  # the cell vectors of other axes may be zero
     return shifts
 
 
 def nearest_image(vectors: FloatArray, cell: FloatArray, pbc: BoolArray) -> FloatArray:
     """Vectors in Å, shape (..., 3), shifted by lattice vectors so that their fractional coordinates are within 1/2.
 
-    Exact for orthorhombic cells; in a skewed cell it is the true nearest image of any vector shorter than half the
-    smallest cell height. `shortest_image` is exact in all cells, and slower.
+    In orthorhombic cells the result is the nearest image. In a skewed cell it is the nearest image if it is shorter
+    than half the smallest cell height. `shortest_image` is exact in all cells, and slower.
     """
     if not np.any(pbc):
         return vectors
@@ -41,8 +41,9 @@ def nearest_image(vectors: FloatArray, cell: FloatArray, pbc: BoolArray) -> Floa
 def shortest_image(vectors: FloatArray, cell: FloatArray, pbc: BoolArray) -> FloatArray:
     """The shortest images of vectors in Å, shape (..., 3), in any cell, however skewed.
 
-    All lattice shifts are tried that can shorten a vector whose fractional coordinates are within 1/2: along an axis of
-    height h, vectors no longer than R have fractional coordinates within R / h, so shifts are within R / h + 1/2.
+    The lattice shifts that can shorten a vector whose fractional coordinates are within 1/2 are all compared: along an
+    axis of height h, vectors no longer than R have fractional coordinates within R / h, so that the shifts are within
+    R / h + 1/2.
     """
     if not np.any(pbc):
         return vectors
@@ -50,7 +51,7 @@ def shortest_image(vectors: FloatArray, cell: FloatArray, pbc: BoolArray) -> Flo
     longest = float(np.linalg.norm(rounded, axis=1).max(initial=0.0))
     reach = np.zeros(3, dtype=np.int64)
     reach[pbc] = np.floor(longest / cell_heights(cell, pbc) + 0.5)
-    ranges = [sorted(range(-n, n + 1), key=abs) for n in reach.tolist()]  # no shift first: it wins a tie
+    ranges = [sorted(range(-n, n + 1), key=abs) for n in reach.tolist()]  # shift 0 is first and wins a tie
     images = np.array(list(itertools.product(*ranges))) @ cell
     rows = max(1, _VECTORS_AT_A_TIME // len(images))
     shortest = np.concatenate(
@@ -60,39 +61,7 @@ def shortest_image(vectors: FloatArray, cell: FloatArray, pbc: BoolArray) -> Flo
 
 
 def _shortest_of(vectors: FloatArray, images: FloatArray) -> FloatArray:
-    """For each vector (n, 3) the shortest sum with an image (m, 3)."""
+    """The shortest sum of each vector, shape (n, 3), with a lattice vector, shape (m, 3)."""
     sums: FloatArray = vectors[:, None, :] + images
     shortest: FloatArray = sums[np.arange(len(vectors)), np.argmin(np.square(sums).sum(axis=2), axis=1)]
     return shortest
-
-
-def made_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: BoolArray) -> FloatArray:
-    """Positions in Å, shape (N, 3), where every bonded fragment is in one piece; its first atom stays where it is.
-
-    Atoms move by whole lattice vectors, so that a fragment in one piece is returned bit for bit. A bond is taken to be
-    shorter than half the smallest cell height.
-    """
-    if not np.any(pbc):
-        return np.array(positions, dtype=np.float64)
-    pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
-    steps = image_shifts(positions[pairs[:, 1]] - positions[pairs[:, 0]], cell, pbc)
-    neighbours: list[list[tuple[int, IntArray]]] = [[] for _ in range(len(positions))]
-    for (i, j), step in zip(pairs.tolist(), steps, strict=True):
-        neighbours[i].append((j, step))
-        neighbours[j].append((i, -step))
-    shifts = np.zeros((len(positions), 3), dtype=np.int64)
-    placed = np.zeros(len(positions), dtype=bool)
-    for root in range(len(positions)):
-        if placed[root]:
-            continue
-        placed[root] = True
-        stack = [root]
-        while stack:
-            atom = stack.pop()
-            for other, step in neighbours[atom]:
-                if not placed[other]:
-                    shifts[other] = shifts[atom] + step
-                    placed[other] = True
-                    stack.append(other)
-    whole: FloatArray = positions + shifts @ cell
-    return whole

@@ -1,7 +1,7 @@
-"""Checks around every label: of the frame before it reaches a backend, of the numbers that come back.
+"""Checks of a frame before it is labelled.
 
-GFN2-xTB codes answer some impossible questions with a plausible number, and some by corrupting their own memory, so
-what can be known to be wrong is refused here, where it costs microseconds.
+GFN2-xTB codes answer some impossible inputs with a plausible number, and corrupt their own memory on others. Inputs
+that are known to be impossible are refused here, which costs microseconds.
 """
 
 from functools import cache
@@ -15,19 +15,16 @@ from al_engine.structures.neighbours import pairs_within
 GFN2_MAX_ATOMIC_NUMBER = 86
 """Radon, the last element GFN2-xTB is parametrised for (J. Chem. Theory Comput. 15, 1652 (2019))."""
 
-SEARCH_ANG = 3.0
-"""Cells of the neighbour search are no smaller, or there are many more of them than atoms."""
-
 LARGEST_EXTENT_ANG, FARTHEST_ANG = 1e5, 1e8
-"""No frame is larger, or farther from the origin: neighbour searches fail, and digits are lost."""
+"""Largest extent of a frame and distance from the origin, Å: beyond them neighbour searches fail, digits are lost."""
 
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54)
 
 
 def gfn2_valence(atomic_number: int) -> tuple[int, int]:
-    """Valence electrons of an element in GFN2-xTB, and how many s, p and d orbitals it surely has for them.
+    """Valence electrons of an element in GFN2-xTB, and the number of s, p and d orbitals that they certainly have.
 
-    Elements past a filled d shell count it as core (zinc has 2 valence electrons), lanthanides have 3. Polarisation
+    A filled d shell counts as core (zinc has 2 valence electrons); lanthanides have 3 valence electrons. Polarisation
     d functions of main-group elements are not counted.
 
     Args:
@@ -57,7 +54,7 @@ def screen_frame(
     min_contact_factor: float = 0.0,
     gfn2: bool = True,
 ) -> str | None:
-    """Why a frame must not be labelled: `screen_system`, then `screen_contacts`.
+    """Find the reason why a frame must not be labelled: `screen_system`, then `screen_contacts`.
 
     Args:
         frame: The frame.
@@ -74,12 +71,12 @@ def screen_frame(
 
 
 def screen_system(frame: Frame, *, gfn2: bool = True) -> str | None:
-    """Why the backend can't take a frame: no atoms, elements, cell, electrons, or positions that are not finite.
+    """Find the reason why a backend cannot take a frame: its atoms, positions, elements, cell, or electrons.
 
     Args:
         frame: The frame.
-        gfn2: Whether GFN2-xTB labels it: elements must be its own, and charge and unpaired electrons must fit. Of other
-            methods neither is known.
+        gfn2: Whether GFN2-xTB labels the frame: then it must have parameters for all elements, and charge and unpaired
+            electrons must fit the valence electrons. For other methods neither is checked.
 
     Returns:
         The reason in words, or None.
@@ -96,21 +93,21 @@ def screen_system(frame: Frame, *, gfn2: bool = True) -> str | None:
 
 
 def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor: float = 0.0) -> str | None:
-    """Which two atoms of a frame are too close.
+    """Find the two atoms of a frame that are too close to each other.
 
     Args:
         frame: The frame; its positions are finite and its elements have been screened.
         min_distance_ang: Smallest distance allowed between any two atoms, periodic images included, Å.
-        min_contact_factor: The same in units of the sum of their covalent radii (Cordero et al., Dalton Trans. 2832
-            (2008), as ASE has them); the larger of both limits counts.
+        min_contact_factor: Smallest distance allowed in units of the sum of the two atoms' covalent radii (Cordero et
+            al., Dalton Trans. 2832 (2008), from ASE); the larger of the two limits counts.
 
     Returns:
-        The reason in words, of the two atoms furthest below their limit, or None.
+        The reason in words, about the two atoms furthest below their limit, or None.
     """
     from ase.data import covalent_radii
 
     radii = min_contact_factor * covalent_radii[frame.numbers]
-    reach = max(min_distance_ang, 2.0 * float(radii.max()), SEARCH_ANG)
+    reach = max(min_distance_ang, 2.0 * float(radii.max()))
     first, second, distances = pairs_within(frame, reach)
     limits = np.maximum(min_distance_ang, radii[first] + radii[second])
     if not (distances < limits).any():
@@ -154,12 +151,12 @@ def _screen_cell(frame: Frame) -> str | None:
 
 @cache
 def _valence_table() -> IntArray:
-    """`gfn2_valence` of every element, by atomic number; zeros for 0."""
+    """`gfn2_valence` of every element by atomic number, shape (87, 2); zeros for atomic number 0."""
     return np.array([(0, 0), *map(gfn2_valence, range(1, GFN2_MAX_ATOMIC_NUMBER + 1))])
 
 
 def _screen_electrons(frame: Frame) -> str | None:
-    # Valence electrons are what GFN2-xTB fills orbitals with; it counts a lanthanide's 4f electrons as core.
+    # GFN2-xTB fills orbitals with valence electrons alone, and counts a lanthanide's 4f electrons as core.
     valence, n_orbitals = _valence_table()[frame.numbers].sum(axis=0).tolist()
     n_electrons = valence - frame.charge
     n_unpaired = frame.unpaired_electrons

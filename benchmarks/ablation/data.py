@@ -300,7 +300,7 @@ def _cut(box: System, run: ClassicalFrames, *, count: int, size: int, rng: np.ra
     clusters = [
         nearest_molecules(
             run.frames[source],
-            box.molecule_of_atom,
+            box.molecules.copy_of_atom,
             box.bonds.pairs,
             size,
             centre=rng.uniform(size=3) @ run.frames[source].cell,

@@ -21,6 +21,7 @@ from models.training.stacked import StackedTrainer, single_atoms
 from models.training.trainer import Trainer
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall
 
 
@@ -116,12 +117,14 @@ class Ours:
                 committee,
                 starts,
                 temperatures_kelvin=np.tile(kelvins, len(frames)),
-                steps=setting["steps"],
-                timestep_fs=setting["timestep_fs"],
-                friction_per_ps=setting["friction_per_ps"],
-                stride_steps=setting["stride"],
-                stop_deviation=np.inf,
-                wall=wall,
+                integration=Integration(
+                    steps=setting["steps"],
+                    stride_steps=setting["stride"],
+                    timestep_fs=setting["timestep_fs"],
+                    friction_per_ps=setting["friction_per_ps"],
+                ),
+                stop=StopRules(stop_deviation=np.inf),
+                surroundings=Surroundings(wall=wall),
                 seed=0,
                 device=self.device,
                 sink=None if setting.get("kept", True) else lambda _: None,

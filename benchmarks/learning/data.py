@@ -24,6 +24,7 @@ from labelers.backends.registry import create_labeler, level_of_theory
 from samplers.building.system import build_system
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from systems import ETHANOL, NC3F9
 
 KELVINS = (300.0, 500.0, 700.0, 900.0)
@@ -214,12 +215,14 @@ def make_temperature(source: DataSource, molecule: Molecule, kind: str, kelvin: 
         ReferenceForces(labeler),
         [system.frame] * sizes.replicas,
         temperatures_kelvin=[kelvin] * sizes.replicas,
-        steps=strides * stride,
-        timestep_fs=molecule.timestep_fs,
-        friction_per_ps=FRICTION_PER_PS,
-        stride_steps=stride,
-        stop_deviation=np.inf,
-        bonds=system.bonds,
+        integration=Integration(
+            steps=strides * stride,
+            stride_steps=stride,
+            timestep_fs=molecule.timestep_fs,
+            friction_per_ps=FRICTION_PER_PS,
+        ),
+        stop=StopRules(stop_deviation=np.inf),
+        surroundings=Surroundings(bonds=system.bonds),
         seed=derived_seed(source.seed, kind, round(kelvin)),
     )
     if any(reason is not StopReason.COMPLETED for reason in sampled.stop_reason):

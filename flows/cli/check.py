@@ -146,6 +146,7 @@ def trial_job(
     from models.inference.committee import Committee
     from models.training.training import train_member
     from samplers.dynamics.langevin import run_langevin
+    from samplers.dynamics.settings import Integration, StopRules
 
     del progress
     batch = config.training.batch_size
@@ -175,11 +176,13 @@ def trial_job(
             committee,
             frames,
             temperatures_kelvin=[300.0] * len(frames),
-            steps=steps,
-            timestep_fs=0.1,
-            friction_per_ps=config.sampling.friction_per_ps,
-            stride_steps=min(config.sampling.stride_steps, steps),
-            stop_deviation=1e9,
+            integration=Integration(
+                steps=steps,
+                stride_steps=min(config.sampling.stride_steps, steps),
+                timestep_fs=0.1,
+                friction_per_ps=config.sampling.friction_per_ps,
+            ),
+            stop=StopRules(stop_deviation=1e9),
             seed=0,
             device=committee.device,
         )

@@ -10,9 +10,9 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.files.part_file import open_part
+from al_engine.structures.bonds import made_whole
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.frames import FloatArray, Frame, IntArray
-from al_engine.structures.periodic import made_whole
 
 Of = Literal["system", "molecule"]
 

@@ -74,12 +74,12 @@ def stability_job(
     progress: Progress,
 ) -> None:
     """Run some replicas in a worker and write what was seen of them."""
-    from flows.stages.sampling import Surroundings
+    from flows.stages.sampling import surroundings_of
     from samplers.probes.stability import run_stability
 
     ledger = Ledger.open(Path(directory))
     parts, config = ledger.reader(), ledger.config
-    sampling, around = config.sampling, Surroundings.of(parts, config)
+    sampling, around = config.sampling, surroundings_of(parts, config)
     committee = load_committee(parts, config, iteration, device, evaluations=options.steps)
     starts = _starts(ledger, options)
     run = run_stability(

@@ -60,7 +60,7 @@ class Cutting:
                 molecules=config.selection.cut_molecules,
                 charge=stored.cluster.charge,
                 unpaired_electrons=stored.cluster.unpaired_electrons,
-                molecule_of_atom=stored.molecule_of_atom,
+                molecule_of_atom=stored.molecules.copy_of_atom,
                 bonds=bonds.pairs,
             )
             # All molecules are alike, so the bonds of a cluster are those of the first molecules.

@@ -70,9 +70,7 @@ def build(work: Work) -> None:
             key=work.outputs[0].key,
             progress=work.progress,
         )
-    stored = StoredSystem(
-        system.frame, system.bonds, system.molecule_of_atom, None if cluster is None else cluster.frame
-    )
+    stored = StoredSystem(system.frame, system.bonds, system.molecules, None if cluster is None else cluster.frame)
     refuse_mixed_charges([stored.cluster or stored.frame, *initial.train, *initial.test], config.labels)
     with work.write() as root:
         stored.write(root)

@@ -1,7 +1,5 @@
 """Stage `iterNNN-sample-TK`: MD of all replicas at one temperature, driven by the committee."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from al_engine.campaign import names
@@ -13,14 +11,14 @@ from al_engine.campaign.system import StoredSystem
 from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_seed
-from al_engine.structures.bonds import Bonds, fragment_of_atom
-from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.frames import Frame
 from al_engine.units import MEV_PER_EV
 from al_engine.verdict.evidence import sampling_steps
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.sample_writer import SampleWriter
 from flows.stages.training import load_committee
 from samplers.dynamics.barostat import Barostat, volume
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall, wall_radius
 
 SMALLEST_VOLUME, LARGEST_VOLUME = 0.5, 2.0
@@ -30,43 +28,30 @@ WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Surroundings:
-    """What the initial frames say of every trajectory of a campaign.
+def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
+    """Derive from the initial frames what all trajectories of a campaign have in common.
 
-    Attributes:
-        bonds: Bonds that must not break.
-        molecule_of_atom: Molecule of each atom, shape (N,).
-        wall: Wall around clusters; None for boxes.
-        barostat: Barostat of boxes at constant pressure, or None.
+    Clusters get a wall, boxes at constant pressure a barostat.
     """
-
-    bonds: Bonds
-    molecule_of_atom: IntArray
-    wall: SphericalWall | None
-    barostat: Barostat | None
-
-    @classmethod
-    def of(cls, parts: PartReader, config: CampaignConfig) -> "Surroundings":
-        """Derive them from the initial frames."""
-        sampling = config.sampling
-        with parts.open(names.INITIAL_FRAMES) as root:
-            stored = StoredSystem.read(root)
-            starts = read_frames(root["starts"])
-        system, bonds = stored.frame, stored.bonds
-        wall = barostat = None
-        if not system.is_periodic:
-            radius = sampling.wall_radius_ang or wall_radius(starts)
-            wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
-        elif sampling.pressure_bar is not None:
-            volumes = [volume(frame) for frame in (system, *starts)]
-            barostat = Barostat(
-                pressure_bar=sampling.pressure_bar,
-                molecule_of_atom=fragment_of_atom(len(system), bonds.pairs),
-                smallest_ang3=SMALLEST_VOLUME * min(volumes),
-                largest_ang3=LARGEST_VOLUME * max(volumes),
-            )
-        return cls(bonds, stored.molecule_of_atom, wall, barostat)
+    sampling = config.sampling
+    with parts.open(names.INITIAL_FRAMES) as root:
+        stored = StoredSystem.read(root)
+        starts = read_frames(root["starts"])
+    wall = barostat = None
+    if not stored.frame.is_periodic:
+        radius = sampling.wall_radius_ang or wall_radius(starts)
+        wall = SphericalWall(radius_ang=radius, force_constant=sampling.wall_ev_per_ang2)
+    elif sampling.pressure_bar is not None:
+        volumes = [volume(frame) for frame in (stored.frame, *starts)]
+        barostat = Barostat(
+            pressure_bar=sampling.pressure_bar,
+            fragment_of_atom=stored.molecules.fragment_of_atom,
+            smallest_ang3=SMALLEST_VOLUME * min(volumes),
+            largest_ang3=LARGEST_VOLUME * max(volumes),
+        )
+    return Surroundings(
+        wall=wall, bonds=stored.bonds, barostat=barostat, fragment_of_atom=stored.molecules.fragment_of_atom
+    )
 
 
 def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
@@ -132,7 +117,7 @@ def sample(work: Work, *, iteration: int, temperature_index: int, steps: int, tr
     sampling, selection = config.sampling, config.selection
     temperature = sampling.temperatures_kelvin[temperature_index]
     committee = load_committee(work.parts, config, iteration, work.device, evaluations=steps)
-    around = Surroundings.of(work.parts, config)
+    around = surroundings_of(work.parts, config)
     frames: list[Frame] = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature)
     member = None if sampling.driver == "mean" else driver(iteration, temperature_index, committee.n_members)
     expected = len(frames) * (steps // sampling.stride_steps)
@@ -148,19 +133,20 @@ def sample(work: Work, *, iteration: int, temperature_index: int, steps: int, tr
             frames,
             temperatures_kelvin=[temperature] * len(frames),
             driver=member,
-            steps=steps,
-            timestep_fs=sampling.timestep_fs,
-            friction_per_ps=sampling.friction_per_ps,
-            stride_steps=sampling.stride_steps,
-            stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
-            trusted_deviation=trusted_mev_per_ang / MEV_PER_EV,
-            deviation=selection.deviation,
-            stop_strides=sampling.stop_strides,
+            integration=Integration(
+                steps=steps,
+                stride_steps=sampling.stride_steps,
+                timestep_fs=sampling.timestep_fs,
+                friction_per_ps=sampling.friction_per_ps,
+            ),
+            stop=StopRules(
+                stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
+                trusted_deviation=trusted_mev_per_ang / MEV_PER_EV,
+                stop_strides=sampling.stop_strides,
+                deviation=selection.deviation,
+            ),
+            surroundings=around,
             refill=sampling.refill,
-            wall=around.wall,
-            bonds=around.bonds,
-            molecule_of_atom=around.molecule_of_atom,
-            barostat=around.barostat,
             seed=derived_seed(config.seed, "sample", iteration, temperature_index),
             device=committee.device,
             progress=work.progress,

@@ -1,25 +1,27 @@
-"""Which atoms are bonded, by their distances alone."""
+"""Bonds from the distances between atoms alone."""
 
 import numpy as np
 
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 from samplers.building.valences import ELECTRONEGATIVE, IONIC_METALS
 
 BOND_FACTOR = 1.1
-"""Atoms are bonded within so many times the length of a single bond."""
+"""Largest length of a bond, in units of the length of a single bond."""
 _LENGTHS = {(1, 1): 0.80, (7, 17): 1.90, (8, 8): 1.45, (8, 9): 1.42, (9, 9): 1.42}
-"""Single bonds, Å, that are longer than the sum of the covalent radii."""
+"""Lengths in Å of single bonds that are longer than the sum of the covalent radii."""
 _SHARED_PROTON_ANG = 1.45
 
 
 def bonds_from_radii(
     numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: BoolArray, *, factor: float = BOND_FACTOR
 ) -> IntArray:
-    """Pairs closer than a factor times a single bond: the sum of covalent radii (Cordero et al., as ASE has them).
+    """Find the bonds: pairs closer than a factor times the length of a single bond.
 
-    Alkali and alkaline earth metals are ions beside whatever holds electronegative atoms; they are bonded to carbon,
-    and to hydrogen that is bonded to nothing else. A hydrogen atom between two others, bonded to none, belongs to the
-    nearer one.
+    The length of a single bond is the sum of the covalent radii (Cordero et al., Dalton Trans. 2832 (2008), from ASE),
+    with a few exceptions. Alkali and alkaline earth metals are ions in structures with electronegative atoms; they are
+    bonded to carbon, and to hydrogen atoms that are bonded to nothing else. A hydrogen atom between two electronegative
+    atoms and bonded to neither belongs to the nearer atom.
 
     Args:
         numbers: Atomic numbers, shape (N,).
@@ -40,32 +42,23 @@ def bonds_from_radii(
 def is_endless(numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: BoolArray) -> bool:
     """Whether a structure is bonded to its own periodic images, as a crystal, a slab or a polymer is.
 
-    Arguments are those of `bonds_from_radii`. Small cells count too, where two atoms are bonded over several images.
+    Arguments are those of `bonds_from_radii`. In a small cell, two atoms bonded over several images count too.
     """
     if not np.any(pbc):
         return False
     first, second, shifts = _bonded(numbers, positions, cell, pbc, BOND_FACTOR)
-    place = np.zeros((len(numbers), 3), dtype=np.int64)
-    around: list[list[tuple[int, IntArray]]] = [[] for _ in range(len(numbers))]
-    for i, j, shift in zip(first.tolist(), second.tolist(), shifts, strict=True):
-        around[i].append((j, shift))
-    seen = np.zeros(len(numbers), dtype=bool)
-    for root in range(len(numbers)):
-        stack = [] if seen[root] else [root]
-        seen[root] = True
-        while stack:
-            atom = stack.pop()
-            for other, shift in around[atom]:
-                if not seen[other]:
-                    seen[other], place[other] = True, place[atom] + shift
-                    stack.append(other)
-    return bool((place[second] != place[first] + shifts).any())
+    image = BondGraph(len(numbers), np.stack([first, second], axis=1)).summed_steps(shifts)
+    return bool((image[second] != image[first] + shifts).any())
 
 
 def _bonded(
     numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: BoolArray, factor: float
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Bonds both ways, over every image: first atoms, second atoms, lattice shifts of the second, shape (P, 3)."""
+    """Bonds over every image, most of them from both ends; shared protons from the hydrogen atom alone.
+
+    Returns:
+        Indices of the first atoms and of the second atoms, shape (P,), and lattice shifts of the second, shape (P, 3).
+    """
     from ase import Atoms
     from ase.data import covalent_radii
     from ase.neighborlist import neighbor_list
@@ -81,7 +74,7 @@ def _bonded(
 
 
 def _single_bonds(first: IntArray, second: IntArray, radii: FloatArray) -> FloatArray:
-    """Lengths of single bonds between atoms of these numbers, Å, shape (P,)."""
+    """Lengths in Å of single bonds between atoms of the given atomic numbers, shape (P,)."""
     lengths: FloatArray = radii[first] + radii[second]
     low, high = np.minimum(first, second), np.maximum(first, second)
     for (a, b), length in _LENGTHS.items():
@@ -90,11 +83,11 @@ def _single_bonds(first: IntArray, second: IntArray, radii: FloatArray) -> Float
 
 
 def _ionic(numbers: IntArray, first: IntArray, second: IntArray, near: BoolArray) -> BoolArray:
-    """Whether a near pair is a metal ion and what it is beside, not what it is bonded to."""
+    """Whether a near pair is a metal ion and an atom that it is not bonded to, shape (P,)."""
     metal = np.isin(numbers, list(IONIC_METALS))
     if not metal.any():
         return np.zeros(len(first), dtype=bool)
-    held = np.zeros(len(numbers), dtype=bool)  # hydrogen atoms that another atom holds
+    held = np.zeros(len(numbers), dtype=bool)  # non-metal atoms that are bonded to a non-metal
     held[first[near & ~metal[first] & ~metal[second]]] = True
     bonding = (numbers == 6) | ((numbers == 1) & ~held)  # noqa: PLR2004 -- carbon, or hydrogen
     if not np.isin(numbers, list(ELECTRONEGATIVE)).any():
@@ -106,7 +99,7 @@ def _ionic(numbers: IntArray, first: IntArray, second: IntArray, near: BoolArray
 def _shared_protons(
     numbers: IntArray, first: IntArray, second: IntArray, distances: FloatArray, bonded: BoolArray
 ) -> BoolArray:
-    """The nearest electronegative neighbour of each hydrogen atom that is bonded to nothing, as a choice of pairs."""
+    """Which pairs are a hydrogen atom without bonds and its nearest electronegative neighbour, shape (P,)."""
     lonely = numbers == 1
     lonely[first[bonded]] = False
     wanted = lonely[first] & np.isin(numbers[second], list(ELECTRONEGATIVE)) & (distances < _SHARED_PROTON_ANG)

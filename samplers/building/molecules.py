@@ -1,4 +1,4 @@
-"""One molecule, or a cluster of several that is copied as a whole: from a SMILES string or from a structure file."""
+"""The copy that a system is packed from, a single molecule or several: from a SMILES string or a structure file."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from al_engine.errors import InputError
+from al_engine.structures.bonds import made_whole
 from al_engine.structures.elements import LAST_ELEMENT
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
-from al_engine.structures.periodic import made_whole
 from samplers.building.bonds_by_distance import bonds_from_radii, is_endless
 from samplers.building.perception import Perceived, perceived
 from samplers.building.valences import NOBLE_GASES
@@ -19,11 +19,11 @@ from samplers.reading.structure_files import FileStructure, read_structures
 
 _EMBED_ATTEMPTS = 20
 _EMBED_LIMIT_S = 60
-"""Time that one search for a conformer may take; a minute finds those of a few hundred atoms."""
+"""Time limit of a search for a conformer; a minute is enough for a few hundred atoms."""
 _LARGE = 300
-"""Molecules of more atoms are embedded from random coordinates, as RDKit's guess from distances fails for them."""
+"""Number of atoms from which on molecules are embedded from random coordinates: RDKit's guess from distances fails."""
 _LONGEST_BOND_FACTOR = 1.5
-"""No bond in Å is so many times as long as the sum of its atoms' covalent radii; ionic crystals reach 1.3."""
+"""Largest length of a bond in units of the sum of its atoms' covalent radii; ionic crystals reach 1.3."""
 _RELAX_ITERATIONS = 5000
 _LONGEST_NAME = 60
 _BOHR_ANG = 0.529177
@@ -31,23 +31,23 @@ _BOHR_ANG = 0.529177
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Molecule:
-    """What one copy of the system's building block is; it may consist of several covalent fragments.
+    """The copy that a system is packed from; it may consist of several bonded fragments.
 
     Attributes:
         numbers: Atomic numbers, shape (n,).
-        positions: One conformer in Å, shape (n, 3).
+        positions: Positions of a conformer in Å, shape (n, 3).
         bonds: Bonded pairs of atom indices, i < j, sorted, shape (n_bonds, 2).
-        charge: Charge in e: what was said, else the sum of formal charges.
-        formal_charge: Sum of formal charges of the SMILES or the bond orders, e; None where there are no bond orders.
-        radical_electrons: Radical electrons that the SMILES or the bond orders have.
-        unpaired_electrons: What a file says of one copy; None where nothing does.
-        source: How to name it in a message: the SMILES or the path.
-        cell: Cell vectors of a periodic structure file in Å, shape (3, 3); zeros where there is none.
-        pbc: Its periodicity, shape (3,).
-        endless: Whether it is bonded to its own periodic images.
-        rdkit: The RDKit molecule (hydrogens explicit, same atom order) for force-field typing; None where bond orders
-            could not be told from the coordinates.
-        notes: What its reader should know of how it was read, a sentence each.
+        charge: Charge in e as stated by the user or the file, else the sum of formal charges.
+        formal_charge: Sum of formal charges of the SMILES or the bond orders, e; None without bond orders.
+        radical_electrons: Radical electrons of the SMILES or the bond orders.
+        unpaired_electrons: Unpaired electrons of a copy as stated by the user or the file; None if not stated.
+        source: Name of the molecule in messages: the SMILES or the path.
+        cell: Cell vectors of a periodic structure file in Å, shape (3, 3); zeros without a cell.
+        pbc: Periodicity of a structure file, shape (3,).
+        endless: Whether the molecule is bonded to its own periodic images.
+        rdkit: The RDKit molecule (hydrogens explicit, same atom order) for force-field typing; None if bond orders
+            could not be determined from the coordinates.
+        notes: Notes for the user on how the file was read, a sentence each.
     """
 
     numbers: IntArray
@@ -133,7 +133,7 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
 
 
 def shortened(text: str) -> str:
-    """A text that fits a message."""
+    """The text, cut to a length that fits a message."""
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
 
 
@@ -170,8 +170,8 @@ def _relax(mol: Any) -> None:
 def minimise(mol: Any, *, mmff: bool) -> None:
     """Move an RDKit molecule to a minimum of MMFF94 or UFF that is near its own positions.
 
-    RDKit's line search gives up with an exception where it can't improve, as on H2 at its minimum: the molecule stays
-    where it is then.
+    RDKit's line search raises an exception where it cannot lower the energy, as on H2 at its minimum: the molecule is
+    not moved then.
     """
     from rdkit.Chem import rdForceFieldHelpers
 
@@ -200,51 +200,51 @@ def molecule_from_file(
     elements: Mapping[str, str] | None = None,
     index: int | None = None,
 ) -> Molecule:
-    """The structure in a file, with its bond orders: the file's where it has them, else perceived fragment by fragment.
+    """Read a structure with bond orders: from the file if it states them, else perceived fragment by fragment.
 
     A molecule cut by a periodic boundary is made whole.
 
     Args:
         path: The file.
-        charge: Charge of the structure that the user says, e; None: what the file states, else 0.
-        unpaired_electrons: Unpaired electrons of it that the user says.
+        charge: Charge of the structure stated by the user, e; None: the charge stated in the file, else 0.
+        unpaired_electrons: Unpaired electrons of the structure stated by the user, or None.
         elements: Elements by the file's names or types of atoms.
-        index: Which structure of a file of several, from the end if negative.
+        index: Index of the structure in a file of several structures, counted from the end if negative.
 
     Raises:
-        InputError: As `read_structures`; if the file has several structures and none is named; if the user and the file
-            contradict each other; or if hydrogens, a charge or a spin seem to be missing.
+        InputError: As `read_structures`; if the file has several structures and no index is given; if the user and the
+            file contradict each other; or if hydrogens, a charge or a spin seem to be missing.
     """
     structures = read_structures(path, elements=elements)
-    one = _chosen(structures, index, path)
-    frame, where = one.frame, one.where
+    structure = _chosen(structures, index, path)
+    frame, where = structure.frame, structure.where
     check_elements(frame.numbers, where)
-    charge = _said(charge, one.stated.charge, where, "charge")
-    unpaired_electrons = _said(unpaired_electrons, one.stated.unpaired_electrons, where, "unpaired_electrons")
-    notes = [f"{where}: {', '.join(one.unused)} in it {'is' if len(one.unused) == 1 else 'are'} not used"] * bool(
-        one.unused
-    )
-    if one.rdkit is not None:
-        formal = one.stated.charge or 0
+    charge = _said(charge, structure.stated.charge, where, "charge")
+    unpaired_electrons = _said(unpaired_electrons, structure.stated.unpaired_electrons, where, "unpaired_electrons")
+    notes = [
+        f"{where}: {', '.join(structure.unused)} in it {'is' if len(structure.unused) == 1 else 'are'} not used"
+    ] * bool(structure.unused)
+    if structure.rdkit is not None:
+        formal = structure.stated.charge or 0
         return Molecule(
             numbers=frame.numbers,
             positions=frame.positions,
-            bonds=_bonds_of(one.rdkit),
+            bonds=_bonds_of(structure.rdkit),
             charge=formal if charge is None else charge,
             formal_charge=formal,
-            radical_electrons=_radicals_of(one.rdkit),
+            radical_electrons=_radicals_of(structure.rdkit),
             unpaired_electrons=unpaired_electrons,
             source=where,
-            rdkit=one.rdkit,
+            rdkit=structure.rdkit,
             notes=tuple(notes),
         )
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
-    _refuse_bohr(one)
+    _refuse_bohr(structure)
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
     read: Perceived | None = None
     endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
     if not endless:
-        read = _read(one, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
+        read = _read(structure, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
         if read.rdkit is not None and ("," in read.fragments or read.charge):
             notes.append(f"{where} is read as {read.fragments}")
     return Molecule(
@@ -279,7 +279,7 @@ def _chosen(structures: list[FileStructure], index: int | None, path: Path) -> F
 
 
 def _said(user: int | None, stated: int | None, where: str, name: str) -> int | None:
-    """What the user says, else what the file states.
+    """The value stated by the user, else the value stated in the file.
 
     Raises:
         InputError: If they differ.
@@ -291,9 +291,9 @@ def _said(user: int | None, stated: int | None, where: str, name: str) -> int | 
     return stated if user is None else user
 
 
-def _refuse_bohr(one: FileStructure) -> None:
-    """Refuse a structure in which nothing is bonded, but would be were its positions in bohr."""
-    frame = one.frame
+def _refuse_bohr(structure: FileStructure) -> None:
+    """Refuse a structure without bonds that has bonds if its positions are taken to be in bohr."""
+    frame = structure.frame
     bonding = ~np.isin(frame.numbers, list(NOBLE_GASES))
     near = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=_LONGEST_BOND_FACTOR)
     if len(near) or bonding.sum() < 2:  # noqa: PLR2004 -- a bond
@@ -301,19 +301,25 @@ def _refuse_bohr(one: FileStructure) -> None:
     scaled = bonds_from_radii(frame.numbers, _BOHR_ANG * frame.positions, _BOHR_ANG * frame.cell, frame.pbc)
     if len(np.intersect1d(scaled, np.flatnonzero(bonding))) > bonding.sum() // 2:
         raise InputError(
-            f"{one.where}: no two atoms are near enough to be bonded, as if positions were in bohr; they must be in Å"
+            f"{structure.where}: no two atoms are near enough to be bonded, as if positions were in bohr; they must be "
+            "in Å"
         )
 
 
 def _read(
-    one: FileStructure, positions: FloatArray, bonds: IntArray, *, charge: int | None, unpaired_electrons: int | None
+    structure: FileStructure,
+    positions: FloatArray,
+    bonds: IntArray,
+    *,
+    charge: int | None,
+    unpaired_electrons: int | None,
 ) -> Perceived:
-    """The structure with bond orders at its charge; nothing is made up that nobody said.
+    """Perceive the bond orders of a structure at its charge; a charge that is not stated is not assumed.
 
     Raises:
-        InputError: If its ions have a charge in sum that nobody said, or valences are not satisfied.
+        InputError: If the charges of the ions have a sum that is not stated, or valences are not satisfied.
     """
-    numbers, where = one.frame.numbers, one.where
+    numbers, where = structure.frame.numbers, structure.where
     allowed = bool(unpaired_electrons)
     read = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=allowed)
     if read.rdkit is not None and not read.doubt:

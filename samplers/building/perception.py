@@ -1,8 +1,8 @@
-"""Bond orders and formal charges of a structure of which only atoms, positions and perhaps a charge are known.
+"""Bond orders and formal charges of a structure whose atoms and positions, and in some cases total charge, are known.
 
 Each fragment that bonds hold together gets the Lewis structure of least penalty (`valences`), found as an integer
 program: every atom takes one of its states, every bond an order of one to three, and the orders at an atom add up to
-its valence. Ions come out with their charges, so that a salt or a solution is read as what it is.
+its valence. Ions come out with their charges, so that salts and solutions are read correctly.
 """
 
 from collections import Counter
@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from al_engine.structures.bonds import fragment_of_atom
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import FloatArray, IntArray
 from samplers.building.valences import STATES, TRANSITION_METALS, UNLIKELY, State
 
 CHARGE_EFFORT = 2.0
-"""Penalty beyond the least one at which fragments may still take other charges to add up to the whole."""
+"""Largest penalty beyond the smallest penalty at which fragments may take other charges to give the total charge."""
 LARGEST_FRAGMENT = 2000
-"""Atoms; larger fragments are left without bond orders."""
+"""Largest number of atoms of a fragment whose bond orders are determined."""
 _TIME_LIMIT_S = 20.0
 _TIE_BREAK = 1e-3
-"""Penalty for each bond order in units of the bond's relative length: among equals, short bonds get high orders."""
+"""Penalty of a bond order, times the bond's relative length: of equivalent structures, short bonds get high orders."""
 _LONGEST_SHARE = {2: 0.985, 3: 0.85}
-"""Bonds of these orders are shorter than this share of the sum of covalent radii: C#C has 0.79, C=O 0.85, C=C 0.88, and
-double bonds of aromatic rings up to 0.96."""
+"""Largest lengths of bonds of these orders, in units of the sum of covalent radii: C#C has 0.79, C=O 0.85, C=C 0.88,
+and double bonds of aromatic rings up to 0.96."""
 _ORDER_NAMES = {2: "double", 3: "triple"}
 ORDINARY = frozenset({6, 7, 8})
 _SMALLEST_LINEAR_DEGREES = 140.0
@@ -33,14 +33,14 @@ _SMALLEST_LINEAR_DEGREES = 140.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Perceived:
-    """A structure as it was read.
+    """The result of reading a structure.
 
     Attributes:
-        rdkit: The RDKit molecule, atoms in order, hydrogens explicit; None where there is none.
+        rdkit: The RDKit molecule, atoms in order, hydrogens explicit; None if it could not be made.
         charge: Sum of formal charges, e.
         radicals: Radical electrons.
         fragments: Formula, charge and number of each kind of fragment, such as "2 x CH3+", in words.
-        doubt: What makes it doubtful, in words: valences that nothing satisfies, impossible bonds; empty if nothing.
+        doubt: Reasons for doubt in words: valences that are not satisfied, impossible bonds; empty if there are none.
     """
 
     rdkit: Any
@@ -76,8 +76,8 @@ def perceived(
         numbers: Atomic numbers, shape (N,).
         positions: Positions in Å, shape (N, 3); molecules are whole.
         bonds: Bonded pairs, shape (n_bonds, 2).
-        charge: Total charge in e where it is known; None: whatever the fragments have.
-        radicals_allowed: Whether unpaired electrons were said, so that radicals are no reason for doubt.
+        charge: Total charge in e if it is known; None: the sum of the most ordinary charges of the fragments.
+        radicals_allowed: Whether unpaired electrons were stated, so that radicals are no reason for doubt.
 
     Returns:
         The structure. `rdkit` is None where elements have no ordinary valences (metals in complexes), where no charges
@@ -103,9 +103,13 @@ def perceived(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fragment:
-    """What bonds hold together: its atoms in the structure, their numbers, its bonds by its own atom indices.
+    """A bonded fragment of a structure, in hashable form.
 
-    `lengths` are those of the bonds in units of the sum of covalent radii.
+    Attributes:
+        atoms: Indices of the atoms in the structure, shape (n,).
+        numbers: Atomic numbers.
+        bonds: Pairs of indices into `atoms`.
+        lengths: Lengths of the bonds in units of the sum of covalent radii.
     """
 
     atoms: IntArray
@@ -119,15 +123,15 @@ def _fragments(numbers: IntArray, positions: FloatArray, bonds: IntArray) -> lis
 
     vectors = positions[bonds[:, 0]] - positions[bonds[:, 1]]
     relative = np.linalg.norm(vectors, axis=1) / covalent_radii[numbers[bonds]].sum(axis=1)
-    owner = fragment_of_atom(len(numbers), bonds)
-    fragments = []
-    owner_of_bond = owner[bonds[:, 0]] if len(bonds) else np.zeros(0, dtype=np.int64)
-    for index in range(owner.max() + 1):
-        atoms = np.flatnonzero(owner == index)
-        here = owner_of_bond == index
-        pairs = tuple((int(i), int(j)) for i, j in np.searchsorted(atoms, bonds[here]))
-        fragments.append(_Fragment(atoms, tuple(numbers[atoms].tolist()), pairs, tuple(relative[here].tolist())))
-    return fragments
+    return [
+        _Fragment(
+            atoms=own.atoms,
+            numbers=tuple(numbers[own.atoms].tolist()),
+            bonds=tuple((int(i), int(j)) for i, j in own.pairs),
+            lengths=tuple(relative[own.bonds].tolist()),
+        )
+        for own in BondGraph(len(numbers), bonds).fragments()
+    ]
 
 
 def _formulas(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis] | None) -> str:
@@ -176,7 +180,7 @@ def _lewis_of(fragments: Sequence[_Fragment], charge: int | None) -> list[_Lewis
 
 
 def _shifted(fragments: Sequence[_Fragment], lewis: list[_Lewis], missing: int, solve: Any) -> list[_Lewis] | None:
-    """Fragments with other charges, so that they have `missing` e more together, at the least penalty; None if none."""
+    """Lewis structures of least penalty whose total charge is `missing` e higher; None if there are none."""
     effort: list[dict[int, _Lewis]] = []
     for fragment, own in zip(fragments, lewis, strict=True):
         others = {own.charge: own}
@@ -200,9 +204,9 @@ def _shifted(fragments: Sequence[_Fragment], lewis: list[_Lewis], missing: int, 
 
 
 def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
-    """The Lewis structure of least penalty, of a charge if one is given, or None.
+    """The Lewis structure of least penalty, with the given charge unless that is None; None if there is no structure.
 
-    Variables are, atom by atom, whether it is in each of its states, then the order of each bond.
+    The variables are whether each atom is in each of its states, atom after atom, then the order of each bond.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
@@ -303,11 +307,10 @@ def _sum_of_radii(first: int, second: int) -> float:
 def _linear_atoms(fragment: _Fragment, own: _Lewis) -> dict[int, tuple[int, int]]:
     """Carbon and nitrogen atoms with two neighbours and a triple bond or two double bonds, with these neighbours."""
     pi: Counter[int] = Counter()
-    around: dict[int, list[int]] = {}
-    for (i, j), order in zip(fragment.bonds, own.orders, strict=True):
-        for atom, other in ((i, j), (j, i)):
+    around = BondGraph(len(fragment.numbers), fragment.bonds).neighbours
+    for pair, order in zip(fragment.bonds, own.orders, strict=True):
+        for atom in pair:
             pi[atom] += order - 1
-            around.setdefault(atom, []).append(other)
     return {
         atom: (around[atom][0], around[atom][1])
         for atom, count in pi.items()

@@ -1,4 +1,4 @@
-"""The system a campaign is about: from the config's `system` section to a packed frame."""
+"""The system of a campaign: from the config's `system` section to a packed frame."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,32 +12,33 @@ from al_engine.structures.bonds import Bonds, fragment_of_atom
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.molecules import MoleculeTable
 from samplers.building.molecules import Molecule, molecule_from_file, molecule_from_smiles
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
 from samplers.reading.charge_spin import resolve_charge_and_spin
 
 _SAME_DENSITY = 0.02
-"""Densities that differ by less, relatively, are the same."""
+"""Largest relative difference of two densities that count as equal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class System:
-    """Copies of one molecule, packed; atoms stand molecule after molecule.
+    """Packed copies of a molecule; the atoms are ordered copy after copy.
 
     Attributes:
         frame: The packed structure, with total charge and unpaired electrons.
-        molecule: What one copy is.
-        n_molecules: How many copies there are.
+        molecule: A single copy.
+        n_molecules: Number of copies.
         bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
-        molecule_of_atom: Index of the copy each atom belongs to, shape (N,).
-        density_g_per_cm3: Density the config names, or None.
+        molecules: Copy and bonded fragment of each atom.
+        density_g_per_cm3: Density that the config names, or None.
     """
 
     frame: Frame
     molecule: Molecule
     n_molecules: int
     bonds: Bonds
-    molecule_of_atom: IntArray
+    molecules: MoleculeTable
     density_g_per_cm3: float | None = None
 
 
@@ -48,8 +49,13 @@ def tiled_bonds(molecule: Molecule, count: int) -> IntArray:
     return pairs
 
 
+def _table(molecule: Molecule, count: int) -> MoleculeTable:
+    """Copy and fragment of each atom of `count` copies."""
+    return MoleculeTable.of(np.repeat(np.arange(count), len(molecule)), tiled_bonds(molecule, count))
+
+
 def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecule:
-    """The molecule a config names; a relative `structure` path counts from `base_dir`.
+    """Load the molecule that a config names; a relative `structure` path counts from `base_dir`.
 
     Raises:
         InputError: If it can't be read or built.
@@ -59,7 +65,7 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
     if config.structure is None:
         raise InputError("give exactly one of system.smiles and system.structure")
     per_molecule, remainder = divmod(config.charge or 0, config.molecules)
-    said = config.charge is not None and not remainder  # else the file alone says how the bonds of one copy are read
+    said = config.charge is not None and not remainder  # otherwise the bonds of a copy are read from the file alone
     return molecule_from_file(
         base_dir / config.structure,
         charge=per_molecule if said else None,
@@ -72,8 +78,8 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
 def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
     """Build the molecule, resolve charge and spin, and pack the copies.
 
-    A periodic structure file with `shape: box` and one molecule keeps its own cell; otherwise a box is cubic at the
-    density. As a cluster, which must be said, a periodic structure is made whole and loses its cell.
+    A periodic structure file with `shape: box` and a single copy keeps its own cell; other boxes are cubic at the given
+    density. With `shape: cluster`, which must be given, a periodic structure is made whole and loses its cell.
 
     Args:
         config: The `system` section.
@@ -89,7 +95,7 @@ def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
 
 
 def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed: int) -> System:
-    """Pack `count` copies of a molecule that is already built, as the config's shape has it.
+    """Pack `count` copies of a molecule that is already built into the shape of the config.
 
     Raises:
         InputError: As `build_system`.
@@ -129,16 +135,16 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         molecule=molecule,
         n_molecules=count,
         bonds=Bonds.at(frame, tiled_bonds(molecule, count)),
-        molecule_of_atom=np.repeat(np.arange(count), len(molecule)),
+        molecules=_table(molecule, count),
         density_g_per_cm3=config.density_g_per_cm3,
     )
 
 
 def _refuse_lost_cell(molecule: Molecule, config: SystemConfig, count: int) -> None:
-    """Refuse to drop the cell of a structure file.
+    """Refuse a config that would drop the cell of a structure file.
 
     Raises:
-        InputError: Saying which option decides.
+        InputError: If the cell would be dropped or contradicted; the message names the option that decides.
     """
     if not molecule.pbc.any():
         return
@@ -169,14 +175,14 @@ def _density(molecule: Molecule) -> float:
 
 
 def unpaired_of_copy(system: System) -> int:
-    """Unpaired electrons of one copy of a system's molecule, as few as it can have where nothing says."""
+    """Unpaired electrons of a single copy of a system's molecule; the fewest possible if they are not stated."""
     if system.n_molecules == 1:
         return system.frame.unpaired_electrons
     return unpaired_of(system.molecule)
 
 
 def unpaired_of(molecule: Molecule) -> int:
-    """Unpaired electrons of a molecule by itself: what its file says, else its radical electrons, else 0 or 1."""
+    """Unpaired electrons of an isolated molecule: as stated in its file, else its radical electrons, else 0 or 1."""
     stated = molecule.unpaired_electrons
     unpaired = molecule.radical_electrons if stated is None else stated
     electrons = int(molecule.numbers.sum()) - molecule.charge
@@ -184,7 +190,7 @@ def unpaired_of(molecule: Molecule) -> int:
 
 
 def repacked(system: System, *, seed: int) -> System:
-    """The same cluster from another packing; a periodic system, or a single molecule, as it is.
+    """Pack a cluster again, from another seed; periodic systems and single molecules are returned unchanged.
 
     Raises:
         InputError: If the cluster can't be packed.
@@ -196,11 +202,11 @@ def repacked(system: System, *, seed: int) -> System:
 
 
 def cluster_of(system: System, count: int) -> System:
-    """What is labelled where clusters of `count` molecules are cut from a box: one of them, its charge and its spin.
+    """A cluster of `count` molecules cut from a box, with the charge and spin of the clusters that will be labelled.
 
     Raises:
-        InputError: If charge or unpaired electrons of the box do not divide among its molecules, or do not fit so few,
-            or if bonds do not hold a molecule together, so that its parts may be anywhere in the box.
+        InputError: If charge or unpaired electrons of the box do not divide among its molecules, or do not fit a
+            cluster of this size, or if a copy consists of several fragments, which may be anywhere in the box.
     """
     if fragment_of_atom(len(system.molecule), system.molecule.bonds).max():
         raise InputError(
@@ -220,7 +226,7 @@ def cluster_of(system: System, count: int) -> System:
         )
     frame, _ = nearest_molecules(
         system.frame,
-        system.molecule_of_atom,
+        system.molecules.copy_of_atom,
         system.bonds.pairs,
         count,
         charge=charge,
@@ -236,7 +242,7 @@ def cluster_of(system: System, count: int) -> System:
         molecule=system.molecule,
         n_molecules=count,
         bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
-        molecule_of_atom=np.repeat(np.arange(count), len(system.molecule)),
+        molecules=_table(system.molecule, count),
     )
 
 
@@ -264,6 +270,6 @@ def boxed(system: System, count: int, *, seed: int) -> System:
         molecule=system.molecule,
         n_molecules=count,
         bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
-        molecule_of_atom=np.repeat(np.arange(count), len(system.molecule)),
+        molecules=_table(system.molecule, count),
         density_g_per_cm3=system.density_g_per_cm3,
     )

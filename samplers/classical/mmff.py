@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import FloatArray
 from samplers.building.molecules import Molecule
@@ -36,7 +37,7 @@ _EWALD_TOLERANCE = 1e-4
 
 
 def typed(molecule: Molecule) -> Any | None:
-    """RDKit's MMFF94 typing of a molecule, or None where MMFF94 has no parameters for it."""
+    """RDKit's MMFF94 typing of a molecule; None if MMFF94 has no parameters for the molecule."""
     from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
 
@@ -47,13 +48,11 @@ def typed(molecule: Molecule) -> Any | None:
 
 
 class _Terms:
-    """The forces of a growing system, and the topology of one molecule they are made from."""
+    """Topology and MMFF94 parameters of a molecule, and the index shifts of its copies."""
 
     def __init__(self, molecule: Molecule, properties: Any, count: int) -> None:
         self.mol, self.properties = molecule.rdkit, properties
-        self.neighbours = [
-            sorted(n.GetIdx() for n in molecule.rdkit.GetAtomWithIdx(i).GetNeighbors()) for i in range(len(molecule))
-        ]
+        self.neighbours = [sorted(around) for around in BondGraph(len(molecule), molecule.bonds).neighbours]
         self.bonds = [(int(i), int(j)) for i, j in molecule.bonds]
         self.angles = [(i, j, k) for j, around in enumerate(self.neighbours) for i, k in combinations(around, 2)]
         self.shifts = [copy * len(molecule) for copy in range(count)]
@@ -88,7 +87,7 @@ class _Terms:
                         yield i, j, k, m
 
     def pairs_by_separation(self) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-        """Pairs one or two bonds apart (no non-bonded term), and those exactly three apart."""
+        """Pairs of atoms one or two bonds apart (without non-bonded terms), and pairs exactly three bonds apart."""
         near = {tuple(sorted(b)) for b in self.bonds} | {tuple(sorted((i, k))) for i, _, k in self.angles}
         three = {
             tuple(sorted((i, m)))
@@ -212,7 +211,7 @@ def _one_four(terms: _Terms, pairs: set[tuple[int, int]]) -> Any:
 
 
 def _nonbonded(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray | None) -> Any:
-    """Van der Waals and Coulomb terms; in a cell, of the latter only how MMFF's buffering differs from 1 / d."""
+    """Van der Waals and Coulomb terms; in a cell only the difference of MMFF's buffered Coulomb term to 1 / d."""
     import openmm
 
     n_atoms = len(terms.neighbours)
@@ -248,10 +247,10 @@ def _cutoff_nm(cell_nm: FloatArray) -> float:
 
 
 def _ewald(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray) -> Any:
-    """Coulomb energy of the charges in a periodic cell, 1 / d, by particle-mesh Ewald; excluded pairs left out.
+    """Coulomb energy (1 / d) of the charges in a periodic cell by particle-mesh Ewald, without excluded pairs.
 
-    A cut-off will not do: cutting through molecules leaves charge in every atom's sphere, and with charges as large as
-    a perfluorocarbon's the energy is lowered by electron volts per molecule when molecules deform to collect it.
+    A cut-off is not sufficient: it cuts through molecules and leaves a net charge in every atom's sphere. With charges
+    as large as in perfluorocarbons, molecules that deform to collect this charge lower the energy by electron volts.
     """
     import openmm
 
@@ -272,9 +271,9 @@ def _ewald(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray) -
 def mmff_system(molecule: Molecule, count: int, *, cell: FloatArray | None = None) -> Any:
     """MMFF94 of `count` copies of a molecule as an `openmm.System`; atoms stand molecule after molecule.
 
-    Without a cell there is no cut-off and the energy is RDKit's own. With one, charges interact by particle-mesh Ewald,
-    and the other non-bonded terms are switched off between 0.9 and 1 of the cut-off: 10 Å, or just under half the cell
-    if that is less.
+    Without a cell there is no cut-off and the energy is RDKit's own. With a cell, charges interact by particle-mesh
+    Ewald, and the other non-bonded terms are switched off between 0.9 and 1 of the cut-off: 10 Å, or just under half
+    the cell if that is less.
 
     Args:
         molecule: The molecule, with its RDKit counterpart.

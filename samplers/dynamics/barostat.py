@@ -7,7 +7,8 @@ min(1, exp(-w / kT)), where
 
     w = U' - U + P (V' - V) - N kT ln(V' / V)
 
-for N molecules. It needs energies and no virial, so that any model will do. Velocities stay as they are.
+for N molecules (bonded fragments). Energies suffice, no virial is needed, so that any model can be used. Velocities
+stay as they are.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,9 @@ from al_engine.units import BOLTZMANN_EV_PER_KELVIN
 BAR_IN_EV_PER_ANG3 = 1e-6 / 1.6021766208
 """1 bar in eV/Å³ (CODATA 2014)."""
 INTERVAL_STEPS = 25
-"""MD steps between two moves (OpenMM's default): one more evaluation in 25."""
+"""MD steps between two moves (OpenMM's default): they cost an additional evaluation every 25 steps."""
 _FIRST_CHANGE = 0.01
-"""Largest change of the volume at first, as a share of it."""
+"""Initial value of the largest proposed change of the volume, as a share of the volume."""
 _LARGEST_CHANGE = 0.3
 _ACCEPTED_SHARE = 0.5
 _SLOWING = 0.6
@@ -32,18 +33,18 @@ _SLOWING = 0.6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Barostat:
-    """What all boxes of a run have in common.
+    """Pressure and limits of the volume, the same for all boxes of a run.
 
     Attributes:
-        pressure_bar: The pressure.
-        molecule_of_atom: Molecule of each atom of a box, counted from 0 without gaps, shape (n,).
+        pressure_bar: The pressure, bar.
+        fragment_of_atom: Bonded fragment of each atom of a box, counted from 0 without gaps, shape (n,).
         interval_steps: MD steps between two moves.
-        smallest_ang3: No volume below this is accepted, Å³.
-        largest_ang3: Nor one above this: a liquid above its boiling point stays a dense fluid.
+        smallest_ang3: Smallest volume that is accepted, Å³.
+        largest_ang3: Largest volume that is accepted, Å³: it keeps a liquid above its boiling point a dense fluid.
     """
 
     pressure_bar: float
-    molecule_of_atom: IntArray
+    fragment_of_atom: IntArray
     interval_steps: int = INTERVAL_STEPS
     smallest_ang3: float = 0.0
     largest_ang3: float = np.inf
@@ -58,42 +59,43 @@ def volume(frame: Frame) -> float:
     return float(abs(np.linalg.det(frame.cell)))
 
 
-def scaled(frame: Frame, factor: float, *, masses: FloatArray, molecule_of_atom: IntArray) -> Frame:
-    """A frame whose cell vectors are scaled, its molecules moved rigidly with their centres of mass.
+def scaled(frame: Frame, factor: float, *, masses: FloatArray, fragment_of_atom: IntArray) -> Frame:
+    """Scale the cell vectors of a frame and move its molecules rigidly with their centres of mass.
 
-    The centre of mass of all atoms stays where it is.
+    The centre of mass of all atoms does not move.
 
     Args:
         frame: A frame whose molecules are whole.
-        factor: Factor on all lengths.
+        factor: Factor on all cell vectors.
         masses: Masses in amu, shape (N,).
-        molecule_of_atom: Molecule of each atom, counted from 0 without gaps, shape (N,).
+        fragment_of_atom: Bonded fragment of each atom, counted from 0 without gaps, shape (N,).
     """
-    of_molecules = np.bincount(molecule_of_atom, weights=masses)[:, None]
+    of_molecules = np.bincount(fragment_of_atom, weights=masses)[:, None]
     weighted = masses[:, None] * frame.positions
-    centres = np.stack([np.bincount(molecule_of_atom, weights=axis) for axis in weighted.T], axis=1) / of_molecules
+    centres = np.stack([np.bincount(fragment_of_atom, weights=axis) for axis in weighted.T], axis=1) / of_molecules
     from_middle = centres - weighted.sum(axis=0) / masses.sum()
-    positions = frame.positions + ((factor - 1.0) * from_middle)[molecule_of_atom]
+    positions = frame.positions + ((factor - 1.0) * from_middle)[fragment_of_atom]
     return replace(frame, positions=positions, cell=factor * frame.cell)
 
 
 class VolumeMoves:
-    """The moves of one trajectory: its random numbers, and a step that adapts itself.
+    """The volume moves of a single trajectory, with their random numbers and their adaptive step.
 
-    The step, the largest change of the volume that is proposed, follows the probability of acceptance towards a half
-    by ever smaller corrections (Robbins & Monro): a chain that adapts less and less has the right averages (Roberts &
-    Rosenthal, J. Appl. Probab. 44, 458 (2007)), and one that counts nothing but its own moves is reproducible.
+    The step is the largest change of the volume that is proposed. Ever smaller corrections (Robbins & Monro, Ann. Math.
+    Stat. 22, 400 (1951)) bring the probability of acceptance towards one half. A chain whose adaptation diminishes has
+    the right averages (Roberts & Rosenthal, J. Appl. Probab. 44, 458 (2007)). The step depends on the moves of the
+    trajectory alone, which makes it reproducible.
 
     Args:
         barostat: Pressure and limits.
-        start: Where the trajectory starts.
-        target_kelvin: Temperature of its thermostat.
+        start: Structure from which the trajectory starts.
+        target_kelvin: Temperature of the trajectory's thermostat, K.
         masses: Masses in amu, shape (n,).
-        seed: Seed of its random numbers.
+        seed: Seed of the random numbers.
 
     Attributes:
         step_ang3: Largest change of the volume that is proposed, Å³.
-        attempts: Moves so far.
+        attempts: Number of moves so far.
     """
 
     def __init__(
@@ -107,29 +109,29 @@ class VolumeMoves:
     ) -> None:
         self._barostat, self._masses = barostat, masses
         self._kt = BOLTZMANN_EV_PER_KELVIN * target_kelvin
-        self._molecules = int(barostat.molecule_of_atom.max()) + 1
+        self._molecules = int(barostat.fragment_of_atom.max()) + 1
         self._rng = np.random.default_rng(seed)
         self._largest_step = _LARGEST_CHANGE * volume(start)
         self.step_ang3 = _FIRST_CHANGE * volume(start)
         self.attempts = 0
 
     def propose(self, frame: Frame) -> Frame | None:
-        """The frame at another volume; None where the one drawn is not allowed, which counts as a move not accepted."""
+        """Draw a volume and scale the frame to it; None if the volume is not allowed, which is a rejected move."""
         before = volume(frame)
         after = before + self.step_ang3 * self._rng.uniform(-1.0, 1.0)
         if not self._barostat.allows(after):
             self._adapt(0.0)
             return None
         factor = (after / before) ** (1.0 / 3.0)
-        return scaled(frame, factor, masses=self._masses, molecule_of_atom=self._barostat.molecule_of_atom)
+        return scaled(frame, factor, masses=self._masses, fragment_of_atom=self._barostat.fragment_of_atom)
 
     def accept(self, before: Frame, after: Frame, *, energy_change: float) -> bool:
-        """Decide on what was proposed, and adapt the step.
+        """Decide whether a proposed frame is accepted, and adapt the step.
 
         Args:
-            before: The frame as it was.
-            after: The frame proposed.
-            energy_change: Potential energy of `after` minus that of `before`, eV; NaN is never accepted.
+            before: The present frame.
+            after: The proposed frame.
+            energy_change: Potential energy of `after` minus potential energy of `before`, eV; NaN is never accepted.
         """
         old, new = volume(before), volume(after)
         work = energy_change + self._barostat.pressure_bar * BAR_IN_EV_PER_ANG3 * (new - old)
@@ -139,6 +141,7 @@ class VolumeMoves:
         return bool(self._rng.random() < probability)
 
     def _adapt(self, probability: float) -> None:
+        """Count a move and correct the step by the probability with which the move was accepted."""
         self.attempts += 1
         correction = (probability - _ACCEPTED_SHARE) * self.attempts**-_SLOWING
         self.step_ang3 = min(self.step_ang3 * float(np.exp(correction)), self._largest_step)

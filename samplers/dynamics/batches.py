@@ -1,4 +1,4 @@
-"""Where a batch is split for its forces: as many atoms at a time as a CPU does fastest, as a GPU has memory for."""
+"""Splitting a batch for the evaluation of forces: to the fastest size on a CPU, to the available memory on a GPU."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -15,16 +15,24 @@ Bound: TypeAlias = BoundCommittee[torch.Tensor]
 Answer = TypeVar("Answer")
 
 CPU_ATOMS = 1000
-"""Atoms at a time on a CPU, about.
+"""Approximate number of atoms evaluated together on a CPU.
 
-Below some hundred atoms the calls cost more than what they compute; far above a thousand little is gained, and memory
-taken: the time per atom is within a tenth of its minimum here for clusters of 9, 26 and 120 atoms and models of 16 and
-64 channels (`benchmarks/batch_split.py`).
+Below some hundred atoms the overhead of a call exceeds the computation; far above a thousand atoms memory grows and
+little is gained. At this size the time per atom is within 10 % of its minimum for clusters of 9, 26 and 120 atoms and
+models of 16 and 64 channels (`benchmarks/batch_split.py`).
 """
 
 
 def cpu_parts(sizes: Sequence[int], *, atoms: int = CPU_ATOMS) -> list[list[int]]:
-    """Frames of these sizes, in order, in even parts of about so many atoms at most, or of one frame."""
+    """Split frames into consecutive parts of similar size.
+
+    Args:
+        sizes: Number of atoms of each frame.
+        atoms: Approximate largest number of atoms of a part; a larger frame is a part of its own.
+
+    Returns:
+        Indices of the frames of each part.
+    """
     ends = np.cumsum(sizes)
     middles, total = ends - 0.5 * np.asarray(sizes), float(ends[-1])
     part = (middles * -(-total // atoms) / total).astype(np.int64)
@@ -32,14 +40,14 @@ def cpu_parts(sizes: Sequence[int], *, atoms: int = CPU_ATOMS) -> list[list[int]
 
 
 class SplitForces:
-    """A committee bound to B frames, asked part by part; implements `al_engine.protocols.BoundCommittee`.
+    """A committee bound to B frames and evaluated part by part; implements `al_engine.protocols.BoundCommittee`.
 
-    A part that does not fit the device's memory is halved, for good, and asked again.
+    A part that does not fit the device's memory is halved for the rest of the run, and evaluated again.
 
     Args:
         committee: The committee.
-        frames: The frames.
-        parts: Frames of each part, consecutive; by default all in one.
+        frames: The frames in the B places of the batch.
+        parts: Places of each part, consecutive; by default a single part holds all frames.
     """
 
     def __init__(
@@ -57,11 +65,18 @@ class SplitForces:
 
     @property
     def parts(self) -> list[list[int]]:
-        """Frames of each part as they are now."""
+        """Places of the frames of each part, as the parts are at present."""
         return [list(part) for part in self._parts]
 
     def energy_and_forces(self, positions: torch.Tensor, member: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Energies (eV, shape (B,)) and forces (eV/Å, shape (T, 3)) of a member, or the mean's, at positions in Å.
+        """Evaluate a member of the committee, or its mean.
+
+        Args:
+            positions: Positions in Å, shape (T, 3).
+            member: Index of the member; None for the mean.
+
+        Returns:
+            Energies in eV, shape (B,), and forces in eV/Å, shape (T, 3).
 
         Raises:
             InputError: If the device's memory is too small for a single frame.
@@ -80,7 +95,7 @@ class SplitForces:
         return torch.cat(self._ask(lambda bound, x: bound.member_forces(x), positions), dim=1)
 
     def rebind(self, frames: Mapping[int, Frame]) -> None:
-        """Bind some places to other frames: another cell, other atoms."""
+        """Bind places of the batch to other frames, whose cell or atoms may differ."""
         for place, frame in frames.items():
             self._frames[place] = frame
         self._ends = _ends(self._frames)
@@ -89,7 +104,7 @@ class SplitForces:
                 self._bound[index] = None
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with only the frames at some places, ascending; parts that stay whole stay as they are."""
+        """Drop all frames but those in the given places, ascending; parts that lose no frame stay bound."""
         number = {place: new for new, place in enumerate(places)}
         parts, bound = [], []
         for part, its_bound in zip(self._parts, self._bound, strict=True):
@@ -101,6 +116,7 @@ class SplitForces:
         self._parts, self._bound, self._ends = parts, bound, _ends(self._frames)
 
     def _ask(self, question: Callable[[Bound, torch.Tensor], Answer], positions: torch.Tensor) -> list[Answer]:
+        """The answers of all parts; binds parts that are not bound, and halves parts that do not fit the memory."""
         ends = self._ends
         answers: list[Answer] = []
         while len(answers) < len(self._parts):
@@ -115,7 +131,7 @@ class SplitForces:
                 problem = str(error)
             else:
                 continue
-            self._halve(index, problem)  # not in the except clause, whose traceback holds on to what must be freed
+            self._halve(index, problem)  # outside the except clause, whose traceback keeps the memory allocated
         return answers
 
     def _halve(self, index: int, problem: str) -> None:
@@ -133,5 +149,5 @@ class SplitForces:
 
 
 def _ends(frames: Sequence[Frame]) -> list[int]:
-    """First atom of each frame, and the number of all atoms."""
+    """Index of the first atom of each frame, and at the end the number of all atoms."""
     return [0, *itertools.accumulate(len(frame) for frame in frames)]

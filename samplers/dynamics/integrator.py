@@ -1,9 +1,9 @@
-"""Langevin dynamics of many trajectories as one flat batch of atoms.
+"""Langevin dynamics of many trajectories as a single flat batch of atoms.
 
 The integrator is BAOAB (Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34): half kick, half drift, exact
 Ornstein-Uhlenbeck step, half drift, half kick. Without friction it is velocity Verlet. The centre of mass of every
-trajectory stays where it starts: initial velocities and noise are drawn without it, committee forces sum to zero, and
-the wall hangs on the centre of mass. So a trajectory has 3N - 3 degrees of freedom.
+trajectory does not move: initial velocities and noise are drawn without net momentum, the forces of the committee sum
+to zero, and the wall is centred on the centre of mass. So a trajectory has 3N - 3 degrees of freedom.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,34 +20,37 @@ from samplers.dynamics.wall_force import WallForce
 from samplers.dynamics.walls import SphericalWall
 
 FASTEST_ANG_PER_FS = 1.0
-"""Speed along an axis at which a trajectory is frozen at once: a hydrogen atom with it has 50 eV, ten times a bond."""
-_NOISE_STEPS = 64  # steps of noise drawn at a time: bounds memory, spreads the cost of the draw
+"""Speed along an axis at which a trajectory is frozen: a hydrogen atom of this speed has 50 eV, ten bond energies."""
+_NOISE_STEPS = 64  # steps whose noise is drawn at a time: bounds the memory, spreads the overhead of a draw
 
 
 class Batch:
-    """The running trajectories, T atoms in B places, on the committee's device.
+    """The running trajectories on the committee's device, T atoms in B places.
 
-    A trajectory that is not finite any more, or absurdly fast, is frozen within the step: where it stands is finite,
-    so that it costs the others neither numbers nor neighbour lists, until somebody looks at the batch.
+    A place is a position in the batch. At first it is the number of a replica slot; when places are dropped, the others
+    are renumbered.
+
+    A trajectory that is not finite any more, or absurdly fast, is frozen within the step at finite positions, so that
+    it disturbs neither the numbers nor the neighbour lists of the other trajectories before the next look at the batch.
 
     Args:
         committee: Gives forces as float64 torch tensors on `device`.
-        trajectories: What starts in each place.
+        trajectories: The trajectory that starts in each place.
         member: The member whose forces move the atoms; None for the committee's mean.
         wall: Spherical wall around each cluster, or None.
         device: Where the committee's tensors live.
 
     Attributes:
-        trajectories: What runs in each place, B of them.
-        frames: System in each place with its present cell; only the positions are out of date, B of them.
+        trajectories: The trajectory in each place, length B.
+        frames: The system in each place with its present cell, length B; the positions of these frames are outdated.
         forces: The committee, bound to the frames.
         positions: Å, shape (T, 3).
         velocities: Å/fs, shape (T, 3).
         energies: Potential energies without the wall in eV, shape (B,).
         acceleration: Å/fs², shape (T, 3).
-        edges: First atom of each place, and T, shape (B + 1,).
-        frozen_at: Step of the run at which a place was frozen, 0 where it was not, shape (B,).
-        empty: Places where nothing runs any more.
+        edges: Index of the first atom of each place, and T at the end, shape (B + 1,).
+        frozen_at: Step of the run at which the trajectory of a place was frozen, 0 if it was not, shape (B,).
+        empty: Places without a running trajectory.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class Batch:
     ) -> None:
         self._device, self._member, self._wall = torch.device(device), member, wall
         self.trajectories = list(trajectories)
-        self.frames: list[Frame] = [one.start for one in trajectories]
+        self.frames: list[Frame] = [trajectory.start for trajectory in trajectories]
         sizes = [len(frame) for frame in self.frames]
         parts = cpu_parts(sizes) if self._device.type == "cpu" else None
         self.forces = SplitForces(committee, self.frames, parts=parts)
         self.positions = self._tensor(np.concatenate([frame.positions for frame in self.frames]))
-        self.velocities = self._tensor(np.concatenate([one.thermal_velocities(1)[0] for one in trajectories]))
+        self.velocities = self._tensor(
+            np.concatenate([trajectory.thermal_velocities(1)[0] for trajectory in trajectories])
+        )
         self.empty: set[int] = set()
         self.frozen_at = torch.zeros(len(sizes), dtype=torch.int64, device=self._device)
         self._lay_out()
@@ -76,8 +81,8 @@ class Batch:
         return torch.from_numpy(values).to(self._device)
 
     def _lay_out(self) -> None:
-        """What follows from which trajectories run where."""
-        masses = [one.masses for one in self.trajectories]
+        """Compute all quantities that follow from the assignment of trajectories to places."""
+        masses = [trajectory.masses for trajectory in self.trajectories]
         sizes = [len(own) for own in masses]
         self.edges = np.cumsum([0, *sizes])
         self._sizes = torch.tensor(sizes, device=self._device)
@@ -86,7 +91,7 @@ class Batch:
         self._any_frozen = bool((self.frozen_at > 0).any())
         self._wall_force = None
         if self._wall is not None:
-            centres = [one.centre for one in self.trajectories]
+            centres = [trajectory.centre for trajectory in self.trajectories]
             self._wall_force = WallForce(self._wall, masses=masses, centres=centres, device=self._device)
 
     def accelerate(self) -> None:
@@ -97,13 +102,13 @@ class Batch:
         self.acceleration = forces * self._inverse_mass
 
     def advance(self, steps: int, *, timestep_fs: float, friction_per_fs: float, after: int = 0) -> None:
-        """Integrate some steps.
+        """Integrate a number of steps.
 
         Args:
-            steps: How many.
+            steps: Number of steps.
             timestep_fs: Time step, fs.
             friction_per_fs: Langevin friction, 1/fs.
-            after: Steps of the run before these.
+            after: Number of steps of the run that were done before.
         """
         half = 0.5 * timestep_fs
         decay = float(np.exp(-friction_per_fs * timestep_fs))
@@ -111,7 +116,9 @@ class Batch:
         x, v = self.positions, self.velocities
         for begin in range(0, steps, _NOISE_STEPS):
             count = min(_NOISE_STEPS, steps - begin)
-            drawn = np.concatenate([one.thermal_velocities(count, scale=scale) for one in self.trajectories], axis=1)
+            drawn = np.concatenate(
+                [trajectory.thermal_velocities(count, scale=scale) for trajectory in self.trajectories], axis=1
+            )
             for step, noise in enumerate(self._tensor(drawn), start=after + begin + 1):
                 v.add_(self.acceleration, alpha=half)
                 self._freeze_wild(step)
@@ -124,8 +131,8 @@ class Batch:
                 v.add_(self.acceleration, alpha=half)
 
     def _freeze_wild(self, step: int) -> None:
-        """Stop the atoms of every place with a velocity that is not finite, or absurd."""
-        on_cpu = self._device.type == "cpu"  # asking a GPU would stall its queue
+        """Freeze the trajectory of every place with a velocity that is not finite, or absurd."""
+        on_cpu = self._device.type == "cpu"  # on a GPU, reading a value would stall the queue of kernels
         if on_cpu and not self._any_frozen:
             fastest = float(torch.linalg.vector_norm(self.velocities, ord=torch.inf))
             if fastest < FASTEST_ANG_PER_FS:
@@ -137,6 +144,7 @@ class Batch:
         self._hold_frozen()
 
     def _hold_frozen(self) -> None:
+        """Set the velocities of frozen trajectories to zero."""
         if self._any_frozen:
             frozen = (self.frozen_at > 0)[self._owner, None]
             self.velocities.masked_fill_(frozen, 0.0)
@@ -144,12 +152,12 @@ class Batch:
     # -- volumes ------------------------------------------------------------------------------------------------
 
     def change_volumes(self) -> None:
-        """Let every running trajectory that has a barostat try one move of its volume."""
+        """Try a move of the volume of every running trajectory that has a barostat."""
         positions, frozen_at = self.positions.cpu().numpy(), self.frozen_at.cpu().numpy()
         moves = {
-            place: one.volume_moves
-            for place, one in enumerate(self.trajectories)
-            if one.volume_moves is not None and not frozen_at[place]
+            place: trajectory.volume_moves
+            for place, trajectory in enumerate(self.trajectories)
+            if trajectory.volume_moves is not None and not frozen_at[place]
         }
         before = {place: self.frames[place].with_positions(self.of(positions, place)) for place in moves}
         proposed = {place: own.propose(before[place]) for place, own in moves.items()}
@@ -166,54 +174,59 @@ class Batch:
             if moves[place].accept(before[place], trial, energy_change=float(changes[place]))
         }
         self._move({place: before[place] for place in trials if place not in accepted})
-        self._take_back(energies, acceleration, but=accepted)
+        self._restore(energies, acceleration, excluding=accepted)
 
     def _move(self, frames: Mapping[int, Frame]) -> None:
-        """Put the atoms of some places elsewhere, in other cells; energies and accelerations stay."""
+        """Set positions and cells in the given places; energies and accelerations stay as they are."""
         for place, frame in frames.items():
             self.frames[place] = frame
             self.positions[self._atoms(place)] = self._tensor(frame.positions.copy())
         self.forces.rebind(frames)
 
-    def _take_back(self, energies: torch.Tensor, acceleration: torch.Tensor, *, but: Collection[int]) -> None:
-        """What an evaluation before gave, to the last bit, in all places but some."""
+    def _restore(self, energies: torch.Tensor, acceleration: torch.Tensor, *, excluding: Collection[int]) -> None:
+        """Set energies and accelerations back to an earlier evaluation, to the last bit, except in the given places."""
         for place in range(len(self.trajectories)):
-            if place not in but:
+            if place not in excluding:
                 here = self._atoms(place)
                 self.energies[place], self.acceleration[here] = energies[place], acceleration[here]
 
-    # -- who runs where -----------------------------------------------------------------------------------------
+    # -- trajectories and places --------------------------------------------------------------------------------
 
     def _atoms(self, place: int) -> slice:
+        """The range of a place's atoms in arrays of shape (T, ...)."""
         return slice(int(self.edges[place]), int(self.edges[place + 1]))
 
     def of(self, values: FloatArray, place: int) -> FloatArray:
-        """The part of per-atom values, shape (T, ...), that belongs to a place."""
-        part: FloatArray = values[self._atoms(place)]
-        return part
+        """The values of a place's atoms, shape (n, ...), among the values of all atoms, shape (T, ...)."""
+        own: FloatArray = values[self._atoms(place)]
+        return own
 
     def put(self, starting: dict[int, Trajectory]) -> None:
-        """Let trajectories of as many atoms start in some places, in place of what ran there."""
+        """Start trajectories in places whose former trajectories had the same number of atoms."""
         changed = {}
-        for place, one in starting.items():
+        for place, trajectory in starting.items():
             here = self._atoms(place)
-            if not np.array_equal(self.frames[place].cell, one.start.cell):
-                changed[place] = one.start
-            self.trajectories[place], self.frames[place] = one, one.start
-            self.positions[here] = self._tensor(one.start.positions.copy())
-            self.velocities[here] = self._tensor(one.thermal_velocities(1)[0])
+            if not np.array_equal(self.frames[place].cell, trajectory.start.cell):
+                changed[place] = trajectory.start
+            self.trajectories[place], self.frames[place] = trajectory, trajectory.start
+            self.positions[here] = self._tensor(trajectory.start.positions.copy())
+            self.velocities[here] = self._tensor(trajectory.thermal_velocities(1)[0])
             self.frozen_at[place] = 0
         self.forces.rebind(changed)
         self._lay_out()
         energies, acceleration = self.energies, self.acceleration
         self.accelerate()
-        self._take_back(energies, acceleration, but=starting)
+        self._restore(energies, acceleration, excluding=starting)
 
     def vacate(self, places: Collection[int], *, step: int) -> None:
-        """Leave some places, whose trajectories were stopped, empty.
+        """Leave the places of stopped trajectories empty.
 
-        Their atoms stand still and are evaluated on, so that the others of their part go on with the same neighbour
-        lists, and the same numbers to the last bit. A part that is all empty is left out.
+        The atoms in an empty place stand still and are still evaluated, so that the other trajectories of its part go
+        on with the same neighbour lists, and the same numbers to the last bit. A part of empty places alone is dropped.
+
+        Args:
+            places: The places.
+            step: Step of the run.
         """
         self.empty |= set(places)
         for place in places:
@@ -225,7 +238,7 @@ class Batch:
             self._keep([place for place in range(len(self.trajectories)) if place not in gone])
 
     def _keep(self, places: Sequence[int]) -> None:
-        """Go on with only some places, ascending."""
+        """Drop all places but the given ones, ascending."""
         atoms = self._tensor(np.concatenate([np.arange(self.edges[p], self.edges[p + 1]) for p in places]))
         kept = self._tensor(np.asarray(places, dtype=np.int64))
         self.positions, self.velocities = self.positions[atoms].contiguous(), self.velocities[atoms].contiguous()

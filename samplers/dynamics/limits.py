@@ -1,4 +1,4 @@
-"""When a trajectory has stopped being physics: the checks made at every sampled frame, and their reason codes."""
+"""Limits of the physics of a trajectory, which every sampled frame is checked against, and their reason codes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +13,7 @@ from samplers.dynamics.walls import SphericalWall, extent
 
 CLOSEST_ATOMS_ANG = 0.3
 LONGEST_STRETCH_ANG = 5.0
-"""The reference work's collapse: any bond this far from its equilibrium length."""
+"""Elongation of a bond that counts as collapse in arXiv:2312.09490, Å."""
 HOTTEST_FACTOR, HOTTEST_OFFSET_KELVIN = 5.0, 1000.0
 ESCAPE_MARGIN_ANG = 5.0
 JUMP_DEVIATIONS = 10.0
@@ -21,7 +21,7 @@ JUMP_CHEMISTRY_EV = 5.0
 
 
 class StopReason(StrEnum):
-    """Why a replica ended."""
+    """Why a trajectory ended."""
 
     COMPLETED = "completed"
     NOT_FINITE = "not_finite"
@@ -37,17 +37,22 @@ class StopReason(StrEnum):
     DEVIATION = "deviation"
     """Force deviation above the limit."""
     UNTRUSTED = "untrusted"
-    """Force deviation above the window of the selection for several strides in a row."""
+    """Force deviation above the window of the selection in several successive sampled frames."""
     ENERGY_JUMP = "energy_jump"
     """Potential energy changed between two strides by more than heat and chemistry explain."""
 
 
 def largest_energy_jump(target_kelvin: float, degrees_of_freedom: int) -> float:
-    """Change of the potential energy between two strides, eV, beyond which no physics explains it.
+    """Largest change of the potential energy between two sampled frames that physics explains, eV.
 
-    Three terms add up. Two independent canonical energies of f harmonic degrees of freedom differ with a standard
-    deviation of sqrt(f) kT: ten of these. A trajectory that starts from a structure up to three times hotter than its
-    thermostat turns half of the excess, up to f/2 kT, into motion within a vibration. A bond made or broken: 5 eV.
+    Three terms add up. (1) Two independent canonical energies of f harmonic degrees of freedom differ with a standard
+    deviation of sqrt(f) kT; ten standard deviations are allowed. (2) A trajectory that starts from a structure up to
+    three times hotter than its thermostat turns half of the excess energy, up to f/2 kT, into motion within a
+    vibration. (3) Making or breaking a bond takes up to 5 eV.
+
+    Args:
+        target_kelvin: Temperature of the thermostat, K.
+        degrees_of_freedom: Number of degrees of freedom f.
     """
     kt = BOLTZMANN_EV_PER_KELVIN * target_kelvin
     return kt * (JUMP_DEVIATIONS * float(np.sqrt(degrees_of_freedom)) + 0.5 * degrees_of_freedom) + JUMP_CHEMISTRY_EV
@@ -55,13 +60,13 @@ def largest_energy_jump(target_kelvin: float, degrees_of_freedom: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a sound frame of one replica stays within.
+    """Limits that every sound frame of a trajectory keeps.
 
     Attributes:
-        deviation: Force deviation (norm), eV/Å.
-        temperature_kelvin: Kinetic temperature, K.
-        energy_jump: Change of the potential energy between two strides, eV.
-        extent_ang: Distance of any atom from the centre of mass, Å; infinite for periodic frames.
+        deviation: Largest force deviation, eV/Å; whether `norm` or `component`, `StopRules.deviation` says.
+        temperature_kelvin: Largest kinetic temperature, K.
+        energy_jump: Largest change of the potential energy between two sampled frames, eV.
+        extent_ang: Largest distance of an atom from the centre of mass, Å; infinite for periodic frames.
         bonds: Bonds that must not break, or None.
     """
 
@@ -72,7 +77,7 @@ class Limits:
     bonds: Bonds | None
 
     @classmethod
-    def of_replica(
+    def of_trajectory(
         cls,
         start: Frame,
         *,
@@ -81,7 +86,7 @@ class Limits:
         wall: SphericalWall | None,
         bonds: Bonds | None,
     ) -> "Limits":
-        """The limits of a replica that starts from a frame at a target temperature."""
+        """The limits of a trajectory that starts from a frame at a target temperature."""
         bounded = extent(start) if wall is None else max(wall.radius_ang, extent(start))
         return cls(
             deviation=stop_deviation,
@@ -94,13 +99,13 @@ class Limits:
     def broken_by(
         self, frame: Frame, *, deviation: float, temperature_kelvin: float, energy_jump: float = 0.0
     ) -> StopReason | None:
-        """The first limit a frame breaks, geometry first, or None if it is sound.
+        """The first limit that a frame breaks, limits of the geometry first, or None if the frame is sound.
 
         Args:
             frame: The frame; its positions are finite.
-            deviation: Its force deviation (norm), eV/Å.
-            temperature_kelvin: Its kinetic temperature, K.
-            energy_jump: Change of its potential energy since the stride before, eV; NaN where there is none.
+            deviation: Force deviation of the frame, of the kind that the limit refers to, eV/Å.
+            temperature_kelvin: Kinetic temperature, K.
+            energy_jump: Change of the potential energy since the last sound frame, eV; NaN if there is no such frame.
         """
         if not (np.isfinite(deviation) and np.isfinite(temperature_kelvin)):
             return StopReason.NOT_FINITE
@@ -113,6 +118,7 @@ class Limits:
         return StopReason.DEVIATION if deviation > self.deviation else None
 
     def _geometry_fault(self, frame: Frame) -> StopReason | None:
+        """The limit of the geometry that a frame breaks."""
         if closest_distance(frame.positions, frame.cell, frame.pbc) < CLOSEST_ATOMS_ANG:
             return StopReason.TOO_CLOSE
         if self.bonds is not None and len(self.bonds.pairs):

@@ -1,4 +1,4 @@
-"""What sampling gives: rows, one per sampled frame, handed on stride by stride, and the ends of the trajectories."""
+"""Results of sampling: a row for every sampled frame, handed on stride by stride, and the ends of the trajectories."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ COLUMNS: Mapping[str, type] = {
     "worst_molecule": np.int64,
     "sound": np.bool_,
 }
-"""Names and types of what is known of a sampled frame; their meanings stand with `Sampled`."""
+"""Names and types of the columns of a sampled frame; `Sampled` describes them."""
 
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """Sampled frames, in order of step, then replica, and the columns of `COLUMNS`, one entry per frame."""
+    """Sampled frames in order of step, then trajectory, and the columns of `COLUMNS` with an entry for every frame."""
 
     frames: list[Frame] = field(default_factory=list)
     columns: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
@@ -37,13 +37,13 @@ class Rows:
         return len(self.frames)
 
     def add(self, frame: Frame, **values: float) -> None:
-        """One more frame, with a value for every column."""
+        """Add a frame and its value of every column."""
         self.frames.append(frame)
         for name, column in self.columns.items():
             column.append(values[name])
 
     def extend(self, other: "Rows") -> None:
-        """All rows of others after these."""
+        """Add all rows of another object at the end."""
         self.frames += other.frames
         for name, values in other.columns.items():
             self.columns[name].extend(values)
@@ -54,19 +54,19 @@ class Rows:
 
 
 Sink: TypeAlias = Callable[[Rows], None]
-"""Takes the rows of one stride; the sampler forgets them."""
+"""Takes the rows of a stride, which the sampler does not keep."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ends:
-    """What became of the R trajectories: as many as there are replicas, and those that took the place of stopped ones.
+    """The ends of the R trajectories: the first trajectories of all replica slots, then the replacements.
 
     Attributes:
-        final: Last sound structure of each trajectory (its start if there is none), length R.
-        slot: Place of each trajectory among the replicas, shape (R,).
-        start_step: Step of the run at which each started, shape (R,).
-        stop_reason: Why each ended, length R.
-        stop_step: Step of the run at which each ended, shape (R,).
+        final: Last sound structure of each trajectory, or its start if it has none, length R.
+        slot: Replica slot of each trajectory, shape (R,).
+        start_step: Step of the run at which each trajectory started, shape (R,).
+        stop_reason: Why each trajectory ended, length R.
+        stop_step: Step of the run at which each trajectory ended, shape (R,).
     """
 
     final: tuple[Frame, ...]
@@ -79,17 +79,17 @@ class Ends:
     def of(cls, trajectories: Sequence[Trajectory]) -> Self:
         """The ends of trajectories in order of their index."""
         return cls(
-            final=tuple(one.last for one in trajectories),
-            slot=np.array([one.slot for one in trajectories], dtype=np.int64),
-            start_step=np.array([one.start_step for one in trajectories], dtype=np.int64),
-            stop_reason=tuple(one.reason for one in trajectories),
-            stop_step=np.array([one.stop_step for one in trajectories], dtype=np.int64),
+            final=tuple(trajectory.last for trajectory in trajectories),
+            slot=np.array([trajectory.slot for trajectory in trajectories], dtype=np.int64),
+            start_step=np.array([trajectory.start_step for trajectory in trajectories], dtype=np.int64),
+            stop_reason=tuple(trajectory.reason for trajectory in trajectories),
+            stop_step=np.array([trajectory.stop_step for trajectory in trajectories], dtype=np.int64),
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampled:
-    """What a run gave, all of it in memory: S sampled frames of R trajectories, in order of step, then trajectory.
+    """The results of a run in memory: S sampled frames of R trajectories, in order of step, then trajectory.
 
     Attributes:
         frames: The sampled frames; their positions are finite.
@@ -97,13 +97,14 @@ class Sampled:
         step: Step of each frame, from 1, shape (S,).
         temperature_kelvin: Thermostat temperature of each frame's trajectory, shape (S,).
         kinetic_kelvin: Instantaneous kinetic temperature, shape (S,).
-        energy: Potential energy by what drives, eV, shape (S,); without the wall.
+        energy: Potential energy by the driver (a member or the mean) without the wall, eV, shape (S,).
         deviation_norm: Largest force deviation (norm) over the atoms, eV/Å, shape (S,).
         deviation_component: Largest force deviation (component) over the atoms, eV/Å, shape (S,).
         worst_atom: Atom with the largest deviation (norm), shape (S,).
-        net_force_deviation: Largest deviation of the net force on a molecule, eV/Å, shape (S,); NaN where no molecules
-            are named.
-        worst_molecule: Molecule with the largest of these, shape (S,); -1 where no molecules are named.
+        net_force_deviation: Largest deviation of the net force on a bonded fragment, eV/Å, shape (S,); NaN where no
+            fragments were given.
+        worst_molecule: Fragment with the largest deviation of its net force, shape (S,); -1 where no fragments were
+            given.
         sound: False for the frame on which a trajectory was stopped, shape (S,).
         final, slot, start_step, stop_reason, stop_step: As in `Ends`.
     """
@@ -128,7 +129,7 @@ class Sampled:
 
     @classmethod
     def of(cls, rows: Rows, ends: Ends) -> Self:
-        """Rows and ends in one."""
+        """Combine rows and ends."""
         return cls(
             frames=tuple(rows.frames),
             **rows.arrays(),

@@ -1,65 +1,42 @@
-"""Trajectories, and the places of a batch that they take: where one is stopped, another can go on in its place."""
+"""Trajectories: everything that belongs to a single trajectory, wherever it stands in a batch."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
-from al_engine.structures.bonds import Bonds
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import FloatArray, Frame
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2
-from samplers.dynamics.barostat import Barostat, VolumeMoves
+from samplers.dynamics.barostat import VolumeMoves
 from samplers.dynamics.limits import Limits, StopReason
-from samplers.dynamics.walls import SphericalWall, centre_of_mass
+from samplers.dynamics.settings import StopRules, Surroundings
+from samplers.dynamics.walls import centre_of_mass
 
 VOLUME_STREAM = 1
-"""Last number of the seed of a trajectory's moves of the volume: another stream than that of its noise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What every trajectory of a run is held to.
-
-    Attributes:
-        stop_deviation: Force deviation above which it is stopped, eV/Å.
-        trusted_deviation: Force deviation above which a frame is not trusted, eV/Å.
-        stop_strides: Strides in a row above `trusted_deviation` after which it is stopped.
-        wall: Spherical wall, or None.
-        bonds: Bonds that must not break, or None.
-        barostat: Barostat of boxes, or None.
-        deviation: Which deviation is meant.
-    """
-
-    stop_deviation: float
-    trusted_deviation: float = np.inf
-    stop_strides: int = 1
-    wall: SphericalWall | None = None
-    bonds: Bonds | None = None
-    barostat: Barostat | None = None
-    deviation: Literal["norm", "component"] = "norm"
+"""Last number of the seed of a trajectory's moves of the volume: a random stream separate from the noise."""
 
 
 @dataclass(slots=True)
 class Trajectory:
-    """One trajectory and what is its own, wherever it stands in a batch.
+    """A trajectory, its state beside positions and velocities (which the batch holds), and its random numbers.
 
     Attributes:
         index: Number of the trajectory in the run.
-        slot: The place it takes: the number of replicas stays the same when one is stopped and another takes its place.
-        start_step: Step of the run at which it starts.
-        start: Where it starts.
-        last: Its last sound structure.
+        slot: Index of the replica slot; a replacement trajectory keeps the slot of the trajectory that it replaces.
+        start_step: Step of the run at which the trajectory starts.
+        start: Structure from which the trajectory starts.
+        last: Last sound structure; the start until a sound structure is sampled.
         masses: Masses in amu, shape (n,).
         centre: Centre of mass in Å, shape (3,); it does not move.
-        target_kelvin: Temperature of its thermostat.
-        limits: What a sound frame stays within.
-        rng: Its own stream of random numbers.
-        volume_moves: Its moves of the volume, or None.
-        energy: Potential energy at its last sound structure, eV; NaN before there is one.
-        doubtful: Strides in a row, up to now, that were not trusted.
-        reason: Why it ended.
-        stop_step: Step of the run at which it ended.
+        target_kelvin: Temperature of the thermostat, K.
+        limits: The limits that a sound frame keeps.
+        rng: The trajectory's own stream of random numbers.
+        volume_moves: The trajectory's moves of the volume, or None.
+        energy: Potential energy at the last sound structure, eV; NaN until a sound structure is sampled.
+        doubtful: Number of successive sampled frames, up to now, that were not trusted.
+        reason: Why the trajectory ended.
+        stop_step: Step of the run at which the trajectory ended.
     """
 
     index: int
@@ -88,11 +65,24 @@ class Trajectory:
         attempt: int,
         step: int,
         target_kelvin: float,
-        rules: Rules,
+        stop: StopRules,
+        surroundings: Surroundings,
         seed: int,
     ) -> Self:
-        """A trajectory from a frame; its random numbers follow from the run's seed, its slot and the attempt in it."""
-        masses, barostat = atomic_masses(start.numbers), rules.barostat
+        """Begin a trajectory.
+
+        Args:
+            start: Structure from which the trajectory starts.
+            index: Number of the trajectory in the run.
+            slot: Index of the replica slot.
+            attempt: Number of trajectories that had this slot before.
+            step: Step of the run at which the trajectory starts.
+            target_kelvin: Temperature of the thermostat, K.
+            stop: When the trajectory is stopped for its force deviation.
+            surroundings: Wall, bonds and barostat.
+            seed: Seed of the run. The random numbers of the trajectory follow from this seed, the slot and the attempt.
+        """
+        masses, barostat = atomic_masses(start.numbers), surroundings.barostat
         return cls(
             index=index,
             slot=slot,
@@ -102,12 +92,12 @@ class Trajectory:
             masses=masses,
             centre=centre_of_mass(start),
             target_kelvin=target_kelvin,
-            limits=Limits.of_replica(
+            limits=Limits.of_trajectory(
                 start,
                 target_kelvin=target_kelvin,
-                stop_deviation=rules.stop_deviation,
-                wall=rules.wall,
-                bonds=rules.bonds,
+                stop_deviation=stop.stop_deviation,
+                wall=surroundings.wall,
+                bonds=surroundings.bonds,
             ),
             rng=np.random.default_rng([seed, slot, attempt]),
             volume_moves=None
@@ -119,7 +109,15 @@ class Trajectory:
         )
 
     def thermal_velocities(self, count: int, *, scale: float = 1.0) -> FloatArray:
-        """Maxwell-Boltzmann velocities without the centre of mass's, Å/fs, shape (count, n, 3)."""
+        """Draw Maxwell-Boltzmann velocities without motion of the centre of mass.
+
+        Args:
+            count: Number of draws.
+            scale: Factor on all velocities.
+
+        Returns:
+            Velocities in Å/fs, shape (count, n, 3).
+        """
         spread = np.sqrt(BOLTZMANN_EV_PER_KELVIN * self.target_kelvin * EV_IN_AMU_ANG2_PER_FS2 / self.masses)
         velocities: FloatArray = self.rng.standard_normal((count, len(self.masses), 3))
         velocities *= scale * spread[:, None]

@@ -10,13 +10,13 @@ from samplers.dynamics.walls import SphericalWall
 
 
 class WallForce:
-    """Forces of a spherical wall about each replica's centre of mass, which does not move.
+    """Forces of a spherical wall about the centre of mass of each trajectory, which does not move.
 
     Args:
         wall: The wall.
-        masses: Masses of each of the B replicas' atoms in amu, each shape (n,).
-        centres: Centres of mass in Å, each shape (3,).
-        device: Where positions are.
+        masses: Masses of the atoms of each of the B trajectories in amu, each of shape (n,).
+        centres: Centres of mass in Å, each of shape (3,).
+        device: Device of the positions.
     """
 
     def __init__(
@@ -39,7 +39,14 @@ class WallForce:
         return torch.segment_reduce(values, "sum", lengths=self._lengths, axis=0)  # unlike index_add: deterministic
 
     def add_to(self, forces: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Forces (eV/Å, shape (T, 3)) with the wall's; the centre of mass takes the reaction, so they sum to zero."""
+        """Add the forces of the wall to forces on all T atoms.
+
+        The reaction to the wall's force acts on the centre of mass, so that the forces on a trajectory sum to zero.
+
+        Args:
+            forces: Forces in eV/Å, shape (T, 3).
+            positions: Positions in Å, shape (T, 3).
+        """
         outward = positions - self._centre
         distance = outward.norm(dim=1, keepdim=True).clamp_min(1e-9)
         push = outward * ((distance - self._wall.radius_ang).clamp_min(0.0) / distance * -self._wall.force_constant)

@@ -34,5 +34,5 @@ def extent(frame: Frame) -> float:
 
 
 def wall_radius(frames: Sequence[Frame], *, margin_ang: float = 1.5) -> float:
-    """A wall radius in Å that touches none of the frames: the largest extent among them plus a margin."""
+    """Radius in Å of a wall that no atom of the frames feels: the largest extent of the frames plus a margin."""
     return max(extent(frame) for frame in frames) + margin_ang

@@ -1,4 +1,4 @@
-"""A user's own frames as the system's: its molecules found by their bonds, put in its order, cut from larger boxes."""
+"""Frames from a user's file: molecules are found by their bonds, put in the system's order, cut from larger boxes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from al_engine.errors import InputError
-from al_engine.structures.bonds import fragment_of_atom, shortest_bonds
+from al_engine.structures.bonds import BondGraph, made_whole, shortest_bonds
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.frames import Frame, IntArray
-from al_engine.structures.periodic import made_whole
 from samplers.building.bonds_by_distance import bonds_from_radii
 from samplers.building.molecules import Molecule, check_elements
 from samplers.building.system import System, tiled_bonds
@@ -19,14 +18,14 @@ from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import read_structures, unused_in
 
 HOT_BOND_FACTOR = 1.25
-"""Bonds are told by 1.25 times the length of a single bond: at 900 K they are longer than a relaxed structure's."""
+"""Largest length of a bond in units of the length of a single bond: bonds are longer at 900 K than at rest."""
 WRONG_UNIT_FACTOR = 1.6
-"""Where even the least stretched bond is so many times its length, positions are in bohr (1.89) or another unit."""
+"""Relative length of the least stretched bond above which positions are in bohr (1.89) or another unit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileFrames:
-    """The frames of a file, and what its reader should know of how they were read, a sentence each."""
+    """The frames of a file, and notes for the user on how they were read, a sentence each."""
 
     frames: tuple[Frame, ...]
     notes: tuple[str, ...]
@@ -35,14 +34,15 @@ class FileFrames:
 def frames_of_file(
     path: Path, system: System, labelled: System, *, elements: Mapping[str, str] | None = None
 ) -> FileFrames:
-    """All frames of a trajectory in the system's order of atoms, with the charge and spin of it or of what is labelled.
+    """Read all frames of a file in the system's order of atoms.
 
-    Frames of other atoms keep what the file states of their charge and spin.
+    Frames of the system, or of the clusters that are labelled, get their charge and spin. Frames of other atoms keep
+    the charge and spin that the file states.
 
     Args:
         path: The file.
         system: The system.
-        labelled: What is labelled: the system, or a cluster cut from it.
+        labelled: The system that is labelled: `system`, or a cluster cut from it.
         elements: Elements by the file's names or types of atoms.
 
     Raises:
@@ -50,13 +50,13 @@ def frames_of_file(
             unit of length, or has no possible spin.
     """
     structures = read_structures(path, elements=elements)
-    ordered = in_system_order([one.frame for one in structures], system, str(path))
+    ordered = in_system_order([structure.frame for structure in structures], system, str(path))
     frames = []
-    for one, frame in zip(structures, ordered, strict=True):
-        if len(one.frame) == len(frame):
-            frames.append(_of_system(frame, one.stated, (system, labelled), one.where))
+    for structure, frame in zip(structures, ordered, strict=True):
+        if len(structure.frame) == len(frame):
+            frames.append(_of_system(frame, structure.stated, (system, labelled), structure.where))
         else:
-            _refuse_other_charge(one.frame, one.stated, system.molecule, one.where)
+            _refuse_other_charge(structure.frame, structure.stated, system.molecule, structure.where)
             frames.append(frame)
     unused = unused_in(structures)
     notes = (
@@ -66,7 +66,7 @@ def frames_of_file(
 
 
 def _of_system(frame: Frame, stated: Stated, systems: Sequence[System], where: str) -> Frame:
-    """A file's frame with the charge and spin of the first system whose atoms it has, else with its own."""
+    """The frame with charge and spin of the first system that has the same atoms, else with its own."""
     check_elements(frame.numbers, where)
     for system in systems:
         if np.array_equal(frame.numbers, system.frame.numbers):
@@ -96,7 +96,7 @@ def _other_electrons(difference: str) -> InputError:
 
 
 def _refuse_other_charge(frame: Frame, stated: Stated, molecule: Molecule, where: str) -> None:
-    """Refuse a box that states another charge than its molecules have, from which clusters are cut."""
+    """Refuse a box from which clusters are cut if it states another charge than its molecules have."""
     expected = len(frame) // len(molecule) * molecule.charge
     if stated.charge is not None and stated.charge != expected:
         raise InputError(
@@ -117,20 +117,20 @@ def _refuse_other_unit(frame: Frame, system: System, where: str) -> None:
 
 
 def in_system_order(frames: Sequence[Frame], system: System, source: str) -> list[Frame]:
-    """Frames of a trajectory with their atoms in the order of the system's.
+    """Put the atoms of frames in the order of the system's atoms.
 
     Molecules are found by their bonds in the first frame that shows them all, and are taken to be the same atoms in
-    every frame of the same elements. Periodic ones are made whole. If the system is a cluster, its molecules are cut
-    out of periodic frames, those nearest the centre of the cell, as they are cut from an annealed box. Frames that are
-    not made of the system's molecules alone stay as they are.
+    every frame of the same elements. Periodic frames are made whole. If the system is a cluster, the molecules nearest
+    the centre of the cell are cut from periodic frames, as from an annealed box. Frames that do not consist of the
+    system's molecules alone are returned unchanged.
 
     Args:
         frames: The trajectory.
         system: The system.
-        source: How to name the trajectory in a message.
+        source: Name of the trajectory in messages.
 
     Raises:
-        InputError: If the system is a cluster and a frame is periodic, but has not as many of the system's molecules.
+        InputError: If the system is a cluster and a periodic frame has fewer molecules than the cluster.
     """
     found: dict[bytes, IntArray] = {}
     for frame in frames:
@@ -158,31 +158,31 @@ def _formula(frame: Frame) -> str:
 
 
 def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
-    """Where a frame holds copies of a molecule, by elements and bonds; bond orders and shapes are not looked at.
+    """Find the copies of a molecule in a frame by elements and bonds; bond orders and shapes are ignored.
 
     Args:
         frame: The frame.
-        molecule: The molecule. One of several covalent fragments is found where there is one copy of it: which ion
-            belongs to which, bonds do not tell.
+        molecule: The molecule. If it consists of several fragments, only a frame of a single copy is recognised: bonds
+            do not say which ions belong together.
 
     Returns:
-        Atom indices in the order of the molecule's own, one row per copy in order of first atoms, shape (k, n); None
-        if the frame is not made of such copies alone.
+        Atom indices in the order of the molecule's atoms, a row for each of the k copies in order of their first atoms,
+        shape (k, n); None if the frame does not consist of such copies alone.
     """
     n_atoms, size = len(frame), len(molecule)
-    owner = fragment_of_atom(size, molecule.bonds)
-    several = owner.max() > 0
+    templates = _pieces(molecule.numbers, molecule.bonds)
+    several = len(templates) > 1
     if n_atoms % size or (several and n_atoms != size):
         return None
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=HOT_BOND_FACTOR)
     pieces = _pieces(frame.numbers, bonds)
     if not several:
-        rows = [_matched(piece, _pieces(molecule.numbers, molecule.bonds)[0]) for piece in pieces]
+        rows = [_matched(piece, templates[0]) for piece in pieces]
         if any(row is None for row in rows):
             return None
         return np.array(sorted((row for row in rows if row is not None), key=lambda row: row.min()), dtype=np.int64)
     order = np.full(size, -1, dtype=np.int64)
-    for template in _pieces(molecule.numbers, molecule.bonds):
+    for template in templates:
         for place, piece in enumerate(pieces):
             row = _matched(piece, template)
             if row is not None:
@@ -196,7 +196,7 @@ def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """A covalent fragment: its atoms' indices in the frame, and its elements and bonds as an RDKit graph."""
+    """A bonded fragment: the indices of its atoms in the frame, and its elements and bonds as an RDKit graph."""
 
     atoms: IntArray
     n_bonds: int
@@ -204,18 +204,12 @@ class _Piece:
 
 
 def _pieces(numbers: IntArray, bonds: IntArray) -> list[_Piece]:
-    owner = fragment_of_atom(len(numbers), bonds)
-    of_bond = owner[bonds[:, 0]] if len(bonds) else np.zeros(0, dtype=np.int64)
-    pieces = []
-    for index in range(owner.max() + 1):
-        atoms = np.flatnonzero(owner == index)
-        inside = np.searchsorted(atoms, bonds[of_bond == index])
-        pieces.append(_Piece(atoms, len(inside), _graph(numbers[atoms], inside)))
-    return pieces
+    fragments = BondGraph(len(numbers), bonds).fragments()
+    return [_Piece(own.atoms, len(own.pairs), _graph(numbers[own.atoms], own.pairs)) for own in fragments]
 
 
 def _matched(piece: _Piece, template: _Piece) -> IntArray | None:
-    """The piece's atoms in the order of the template's, or None if they are not alike."""
+    """The piece's atoms in the order of the template's atoms; None if elements or bonds differ."""
     if len(piece.atoms) != len(template.atoms) or piece.n_bonds != template.n_bonds:
         return None
     match = piece.graph.GetSubstructMatch(template.graph)
@@ -223,7 +217,7 @@ def _matched(piece: _Piece, template: _Piece) -> IntArray | None:
 
 
 def _graph(numbers: IntArray, bonds: IntArray) -> Any:
-    """Elements and bonds as an RDKit molecule of single bonds, to be matched, not to be chemistry."""
+    """Elements and bonds as an RDKit molecule of single bonds, made for matching alone."""
     from rdkit import Chem
 
     graph = Chem.RWMol()

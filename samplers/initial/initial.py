@@ -1,4 +1,4 @@
-"""The initial training set and the test set that is put aside."""
+"""The initial training set, and the test set that is never trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ from samplers.initial.stretch import movable_fragments, stretch_random_bonds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitialFrames:
-    """What iteration 0 starts from. Where clusters are cut from boxes, `train` and `test` are clusters.
+    """The frames that iteration 0 starts from. Where clusters are cut from boxes, `train` and `test` are clusters.
 
     Attributes:
         train: Frames to label and train on.
-        train_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(train),).
-        train_stretched: Whether bonds of it were stretched, shape (len(train),).
-        test: Frames to label and never select from.
-        test_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(test),).
-        starts: Frames of the system, as it is simulated, that MD may start from: none of them stretched or cut.
-        starts_temperature_kelvin: Temperature each was drawn at, NaN where unknown, shape (len(starts),).
-        force_field: What drew them: `MMFF94`, `UFF`, `reference`, or `file`.
+        train_temperature_kelvin: Temperature of each training frame in K, NaN if unknown, shape (len(train),).
+        train_stretched: Whether bonds of each training frame were stretched, shape (len(train),).
+        test: Frames to label and never train on.
+        test_temperature_kelvin: Temperature of each test frame in K, NaN if unknown, shape (len(test),).
+        starts: Frames of the simulated system that MD may start from, neither stretched nor cut.
+        starts_temperature_kelvin: Temperature of each starting frame in K, NaN if unknown, shape (len(starts),).
+        force_field: Origin of the frames: `MMFF94`, `UFF`, `reference`, or `file`.
     """
 
     train: tuple[Frame, ...]
@@ -60,29 +60,29 @@ def initial_frames(
     key: str = "",
     progress: Progress = silent,
 ) -> InitialFrames:
-    """The initial set (an anneal, MD by the reference method, or a file's frames) and a test set independent of it.
+    """Make the initial set (from an anneal, MD by the reference method, or a file) and an independent test set.
 
-    The test set of an anneal or of MD comes from separate runs at each sampling temperature, from other packings; that
-    of a file is spread evenly over it. Only training frames are ever stretched, after they were cut.
+    The test set of an anneal or of MD comes from separate runs at each sampling temperature, from other packings; the
+    test set of a file is spread evenly over the file. Only training frames are stretched, after they were cut.
 
     Args:
         system: The packed system.
         config: The `initial` section.
         temperatures_kelvin: Temperatures of the committee-driven MD, over which the test set is spread.
         base_dir: The folder that a relative `initial.file` counts from.
-        seed: Seed of all randomness here.
-        cluster: What is cut from boxes to be labelled (`system.cluster_of`), around a molecule drawn by lot;
+        seed: Seed of all randomness of the initial set.
+        cluster: The cluster (`system.cluster_of`) that is cut from every box around a random molecule, to be labelled;
             None: the frames are labelled as they are.
         elements: Elements by the file's names or types of atoms, for `source: file`.
         reference: The reference method, for `source: reference`.
-        checkpoint: File in which an anneal or MD keeps its progress and from which it goes on, with the frames of one
-            that was never cut off; None: it keeps none.
-        key: Key of all of the above: a checkpoint with another one is not taken.
-        progress: Told how many of all frames are done.
+        checkpoint: File in which an anneal or MD keeps its progress, and from which it goes on; an interrupted run
+            gives the same frames as a run that was not interrupted. None: no progress is kept.
+        key: Key of all arguments above: a checkpoint with another key is ignored.
+        progress: Told how many frames are done, and how many there will be.
 
     Raises:
         InputError: If there is no classical force field, the anneal blows up, or the file is unusable, too short or
-            holds nothing that MD can start from.
+            has no frame that MD can start from.
     """
     if config.source == "file":
         found = _from_file(system, cluster or system, config, base_dir=base_dir, elements=elements)
@@ -124,7 +124,7 @@ def _from_anneal(
 
     def tell(before: int) -> Progress:
         def report(done: int, total: int, note: str = "") -> None:
-            del total  # of this run alone
+            del total  # the frames of this run alone
             progress(before + done, all_frames, note)
 
         return report
@@ -213,13 +213,13 @@ def _from_reference(
 
 
 def _as_system(frames: Sequence[Frame], source: System, system: System) -> tuple[Frame, ...]:
-    """Frames of the annealed source as frames of the system: cut from the box if the source is one."""
+    """Turn frames of the annealed source into frames of the system: clusters are cut if the source is a box."""
     if source is system:
         return tuple(frames)
     return tuple(
         nearest_molecules(
             frame,
-            source.molecule_of_atom,
+            source.molecules.copy_of_atom,
             source.bonds.pairs,
             system.n_molecules,
             charge=system.frame.charge,
@@ -250,10 +250,10 @@ def _from_file(
 def checked_file_frames(
     system: System, labelled: System, config: InitialConfig, *, base_dir: Path, elements: Mapping[str, str] | None
 ) -> FileFrames:
-    """The user's frames, enough of them, some of which MD can start from.
+    """Read the user's frames, and check their number and that MD can start from some of the training frames.
 
     Raises:
-        InputError: If the file is unusable, too short or holds nothing that MD can start from.
+        InputError: If the file is unusable, too short or has no frame that MD can start from.
     """
     if config.file is None:
         raise InputError("initial.file: `source: file` needs it")
@@ -281,7 +281,7 @@ def _is_of(frame: Frame, system: System) -> bool:
 
 
 def spread_evenly(total: int, places: int) -> list[int]:
-    """`total` things over some places, as evenly as can be, the first places getting what is left over."""
+    """Split a total into integer shares that differ by at most 1, the larger shares first."""
     return [total // places + (place < total % places) for place in range(places)]
 
 
@@ -294,12 +294,12 @@ def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntAr
 
 
 def _with_clusters_cut(found: InitialFrames, system: System, cluster: System, *, seed: int) -> InitialFrames:
-    """Clusters around molecules drawn by lot, from all training and test frames that are of the system."""
+    """Cut a cluster around a random molecule from every training and test frame of the system."""
     cut = ClusterCut(
         molecules=cluster.n_molecules,
         charge=cluster.frame.charge,
         unpaired_electrons=cluster.frame.unpaired_electrons,
-        molecule_of_atom=system.molecule_of_atom,
+        molecule_of_atom=system.molecules.copy_of_atom,
         bonds=system.bonds.pairs,
     )
 
@@ -314,7 +314,7 @@ def _with_clusters_cut(found: InitialFrames, system: System, cluster: System, *,
 
 
 def _with_stretched_share(found: InitialFrames, system: System, config: InitialConfig, *, seed: int) -> InitialFrames:
-    """Bonds stretched in the configured share of the training frames, drawn by lot from those it is possible in."""
+    """Stretch bonds in the configured share of the training frames, drawn at random from the frames that allow it."""
     wanted = round(config.stretch.share * len(found.train))
     bonds = system.bonds.pairs
     fragments = movable_fragments(len(system.frame), bonds) if wanted else {}
@@ -323,7 +323,7 @@ def _with_stretched_share(found: InitialFrames, system: System, config: InitialC
         if chosen.sum() == wanted or not fragments:
             break
         if not np.array_equal(train[index].numbers, system.frame.numbers):
-            continue  # a file's frame of something else: these are not its bonds
+            continue  # a frame of other atoms, from a file: the system's bonds are not its bonds
         train[index], stretched = stretch_random_bonds(
             train[index],
             bonds,

@@ -1,8 +1,8 @@
-"""Molecules as the reference method has them at rest, and whether a classical force field has them alike.
+"""Molecules at rest by the reference method, and whether a classical force field agrees on their geometry.
 
-MMFF94 gives CO2 bonds of 1.42 Å and N2 one of 1.46 Å, where RDKit fills missing parameters by rule; UFF squeezes
+MMFF94 gives CO2 bonds of 1.42 Å and N2 a bond of 1.46 Å, where RDKit fills missing parameters by rule; UFF squeezes
 hypervalent atoms. Frames made from such a geometry teach nothing about the molecule, and every trajectory of a model
-trained on them explodes. One or two dozen single points tell before hundreds of frames are made.
+trained on them explodes. A dozen or two single points show it before hundreds of frames are made.
 """
 
 from contextlib import suppress
@@ -14,19 +14,20 @@ import numpy as np
 from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.protocols import Reference
-from al_engine.structures.bonds import fragment_of_atom
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 from samplers.building.molecules import Molecule, shortened
 from samplers.building.system import System, packed_system, unpaired_of_copy
 
 CALM_EV_PER_ANG = 2.0
-"""Where no force is larger at the classical minimum, the two agree: ordinary organic molecules have 0.1 to 2."""
+"""Largest force at the classical minimum at which the two methods agree: ordinary organic molecules have 0.1 to 2."""
 WRONG_EV_PER_ANG = 5.0
-"""Where one is larger, they do not, if nothing more is to be found out: CO2 has 13, SO2 8."""
+"""Largest force above which the methods disagree, if the molecule cannot be relaxed: CO2 has 13, SO2 8."""
 BOND_SHARE = 0.08
-"""Bonds that differ by more, relatively, are not the same; those of ordinary molecules differ by up to 4 %."""
+"""Largest relative difference of bond lengths that count as equal; in ordinary molecules they differ by up to 4 %."""
 ENERGY_EV_PER_ATOM = 0.2
-"""Nor are minima if one lies so much above the other by the reference method: kT at 2000 K is 0.17 eV."""
+"""Largest energy of the classical minimum above the reference method's minimum that counts as equal: kT at 2000 K is
+0.17 eV."""
 RELAX_STEPS = 100
 RELAXED_EV_PER_ANG = 0.05
 _LONGEST_MOVE_ANG = 0.1
@@ -41,8 +42,8 @@ class Relaxed:
 
     Attributes:
         frame: The relaxed frame.
-        energy_drop: By how much its energy fell, eV.
-        largest_force: Largest force on an atom before, eV/Å.
+        energy_drop: Energy before minus energy after, eV.
+        largest_force: Largest force on an atom before relaxation, eV/Å.
     """
 
     frame: Frame
@@ -51,16 +52,16 @@ class Relaxed:
 
 
 def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int = RELAX_STEPS) -> Relaxed | None:
-    """Relax a frame by the reference method (BFGS); where that can't begin, its atoms are spread out first.
+    """Relax a frame by the reference method (BFGS); if its forces are too large or fail, atoms are spread out first.
 
     Args:
         frame: The frame.
         bonds: Bonded pairs, shape (n_bonds, 2).
         reference: The reference method.
-        steps: Steps at most.
+        steps: Largest number of steps.
 
     Returns:
-        What came of it, or None if the reference method fails on the frame as it is and spread out.
+        The relaxed frame, or None if the reference method fails on the frame, both as it is and spread out.
     """
     first = reference([frame])[0]
     start, label = frame, first
@@ -82,7 +83,7 @@ def _largest(forces: FloatArray) -> float:
 
 
 def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame, float]:
-    """The frame of lowest energy on the way of some steps of BFGS, and that energy in eV.
+    """The frame of lowest energy along a minimisation by BFGS, and its energy in eV.
 
     The steps end early where the reference method fails.
     """
@@ -103,16 +104,16 @@ def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame
     passed: list[tuple[float, Frame]] = []
     atoms = frame.to_atoms()
     atoms.calc = ReferenceCalculator()
-    with suppress(CalculatorError):  # what was reached before is good enough
+    with suppress(CalculatorError):  # the best frame before the failure is good enough
         BFGS(atoms, logfile=None, maxstep=_LONGEST_MOVE_ANG).run(fmax=RELAXED_EV_PER_ANG, steps=steps)
     energy, best = min(passed, key=lambda pair: pair[0])
     return best, energy
 
 
 def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
-    """Positions in Å, shape (N, 3): bonds have their lengths, and the atoms around an atom are far from each other.
+    """Positions in Å, shape (N, 3), where bonds have their lengths and atoms that are not bonded are far apart.
 
-    Octahedra and bipyramids come out of it, which force fields without parameters for them squeeze.
+    They form octahedra and bipyramids, which force fields without parameters for them squeeze.
     """
     from ase.data import covalent_radii
     from scipy.optimize import minimize
@@ -123,7 +124,7 @@ def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
     bonded = set(zip(i.tolist(), j.tolist(), strict=True))
     apart = np.array([(a, b) not in bonded for a, b in zip(first.tolist(), second.tolist(), strict=True)], dtype=bool)
     first, second = first[apart], second[apart]
-    # A seed of disorder: atoms that lie in a plane or on each other would stay there.
+    # Small random displacements: atoms that lie in a plane or on top of each other would stay there.
     start = frame.positions + np.random.default_rng(0).normal(0.0, 0.05, frame.positions.shape)
 
     def strain(flat: FloatArray) -> tuple[float, FloatArray]:
@@ -179,16 +180,14 @@ def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:
 
 
 def covalent_kinds(molecule: Molecule) -> list[Molecule]:
-    """One of each kind of covalent fragment that a molecule with bond orders consists of; single atoms left out."""
+    """A molecule for each kind of bonded fragment of a molecule with bond orders, without single atoms."""
     from rdkit import Chem
 
-    owner = fragment_of_atom(len(molecule), molecule.bonds)
     kinds: dict[tuple[bytes, bytes], Molecule] = {}
-    for index in range(owner.max() + 1):
-        atoms = np.flatnonzero(owner == index)
+    for own in BondGraph(len(molecule), molecule.bonds).fragments():
+        atoms, bonds = own.atoms, own.pairs
         if len(atoms) == 1:
             continue
-        bonds = np.searchsorted(atoms, molecule.bonds[owner[molecule.bonds[:, 0]] == index])
         key = (molecule.numbers[atoms].tobytes(), bonds.tobytes())
         if key in kinds:
             continue
@@ -209,7 +208,7 @@ def covalent_kinds(molecule: Molecule) -> list[Molecule]:
 
 
 def _fragment_with(mol: Any, atom: int) -> int:
-    """Which of RDKit's fragments an atom is in."""
+    """Index of the fragment, in RDKit's order, that an atom belongs to."""
     from rdkit import Chem
 
     return next(k for k, atoms in enumerate(Chem.GetMolFrags(mol)) if atom in atoms)

@@ -1,7 +1,8 @@
 """Initial frames from MD by the reference method itself, for systems that no classical force field describes.
 
-Replicas at temperatures from hot to cold and at those of the test set run side by side, each from a packing of its own,
-driven by the forces that will be the labels. The sampler of the committee-driven MD runs them: a committee of one.
+Trajectories at temperatures from hot to cold, and at the temperatures of the test set, run side by side, each from its
+own packing, driven by the method of the labels. The sampler of the committee-driven MD runs them, with a committee of a
+single member.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from samplers.classical.anneal import RunState, Save, forget
 from samplers.classical.anneal_checkpoint import AnnealCheckpoint
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.rows import Rows
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall, extent
 from samplers.initial.reference_plan import SETTLING_STRIDES, Plan, plan
 
@@ -31,7 +33,7 @@ _WALL_MARGIN_ANG = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceFrames:
-    """Frames of the training set and of the test set, and the thermostat's temperature at each in K."""
+    """Frames of the training set and of the test set, and the thermostat's temperature of each frame in K."""
 
     train: tuple[Frame, ...]
     train_kelvin: FloatArray
@@ -52,16 +54,16 @@ def reference_frames(
     """Run the MD.
 
     Args:
-        system: The packed system, its molecules as the reference method has them at rest.
+        system: The packed system; its molecules are at rest by the reference method.
         config: The `initial` section.
         temperatures_kelvin: Temperatures over which the test set is spread, K.
         reference: The reference method.
         seed: Seed of packings, velocities and noise.
-        checkpoint: Where progress is kept and taken from; made for the atoms of all replicas together.
+        checkpoint: Keeps the progress; made for the number of atoms of all replica slots together.
         progress: Told how many frames are sampled.
 
     Raises:
-        InputError: If too many trajectories end early for as many frames as are wanted.
+        InputError: If trajectories end early and leave fewer sound frames than are wanted.
     """
     planned = plan(config, temperatures_kelvin)
     frames = [
@@ -82,15 +84,16 @@ def reference_frames(
             committee,
             _split(state.positions, system.frame),
             temperatures_kelvin=planned.kelvins,
-            steps=strides * config.reference_stride_steps,
-            timestep_fs=config.timestep_fs,
-            friction_per_ps=FRICTION_PER_PS,
-            stride_steps=config.reference_stride_steps,
-            stop_deviation=np.inf,
+            integration=Integration(
+                steps=strides * config.reference_stride_steps,
+                stride_steps=config.reference_stride_steps,
+                timestep_fs=config.timestep_fs,
+                friction_per_ps=FRICTION_PER_PS,
+            ),
+            stop=StopRules(stop_deviation=np.inf),
+            surroundings=Surroundings(wall=wall, bonds=system.bonds),
             seed=derived_seed(seed, "reference round", state.segments),
             refill=True,
-            wall=wall,
-            bonds=system.bonds,
             sink=rows.extend,
             progress=_counting(
                 progress, strides_before=len(state.kept), strides=planned.strides, replicas=len(frames), config=config
@@ -115,10 +118,10 @@ def reference_frames(
 def _counting(
     progress: Progress, *, strides_before: int, strides: int, replicas: int, config: InitialConfig
 ) -> Progress:
-    """Progress of one round as frames of the whole run."""
+    """Report the progress of a round as frames of the whole run."""
 
     def report(done: int, total: int, note: str = "") -> None:
-        del total  # of this round alone
+        del total  # the steps of this round alone
         progress((strides_before + done // config.reference_stride_steps) * replicas, strides * replicas, note)
 
     return report
@@ -130,12 +133,12 @@ def _state(rounds: int, frames: Sequence[Frame], kept: FloatArray) -> RunState:
 
 
 def _split(positions: FloatArray, frame: Frame) -> list[Frame]:
-    """Frames of like systems from their positions in a row, shape (R N, 3)."""
+    """Frames of R equal systems from their concatenated positions in Å, shape (R N, 3)."""
     return [frame.with_positions(own) for own in positions.reshape(-1, len(frame), 3)]
 
 
 def _grid(rows: Rows, slots: np.ndarray, *, strides: int, stride_steps: int, places: Plan, n_atoms: int) -> FloatArray:
-    """Positions of the sound frames by stride, those of all replicas in a row; NaN where there is none."""
+    """Positions in Å of the sound frames, shape (strides, R N, 3) for R replica slots; NaN without a sound frame."""
     grid = np.full((strides, len(places.kelvins), n_atoms, 3), np.nan)
     arrays = rows.arrays()
     for frame, replica, step, sound in zip(
@@ -147,7 +150,7 @@ def _grid(rows: Rows, slots: np.ndarray, *, strides: int, stride_steps: int, pla
 
 
 def _chosen(kept: FloatArray, planned: Plan, frame: Frame, config: InitialConfig) -> ReferenceFrames:
-    """As many frames as are wanted, spread evenly over all that are sound: stride by stride, replica by replica."""
+    """Choose the wanted number of frames, spread evenly over all sound frames in order of stride, then replica slot."""
     grid = kept.reshape(len(kept), len(planned.kelvins), len(frame), 3)
     sets = []
     for replicas, wanted, name in (
@@ -178,7 +181,7 @@ def _chosen(kept: FloatArray, planned: Plan, frame: Frame, config: InitialConfig
 
 
 class _CommitteeOfOne:
-    """The reference method as a committee (`al_engine.protocols.Committee`) whose one member agrees with itself."""
+    """The reference method as a committee (`al_engine.protocols.Committee`) of a single member."""
 
     n_members = 1
 
@@ -190,7 +193,7 @@ class _CommitteeOfOne:
 
 
 class _Bound:
-    """The reference method bound to frames; what it failed on is not finite, so that its trajectory is stopped."""
+    """The reference method bound to frames; forces are NaN where it fails, so that the trajectory is stopped."""
 
     def __init__(self, reference: Reference, frames: Sequence[Frame]) -> None:
         self._reference, self._frames = reference, list(frames)
@@ -201,7 +204,9 @@ class _Bound:
         del member
         values = positions.numpy()
         place = values.tobytes()
-        if self._last is None or self._last[0] != place:  # the deviation is asked for where forces are there already
+        if (
+            self._last is None or self._last[0] != place
+        ):  # the deviation is asked for at positions whose forces are known
             parts = [values[self._ends[k] : self._ends[k + 1]] for k in range(len(self._frames))]
             found = self._reference(
                 [frame.with_positions(part) for frame, part in zip(self._frames, parts, strict=True)]

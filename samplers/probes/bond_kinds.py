@@ -1,9 +1,10 @@
-"""Kinds of bonds: those that the same surroundings make alike, and one of each to try things on."""
+"""Kinds of bonds: bonds in the same chemical surroundings are of the same kind; scans need a single bond of a kind."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import IntArray
 from samplers.initial.stretch import movable_fragments
 
@@ -13,11 +14,11 @@ class BondKind:
     """Bonds of the same two elements in the same surroundings.
 
     Attributes:
-        name: The first one's atoms, such as `C0-F7`.
-        elements: Their element symbols, such as `C-F`.
-        pair: The first one's atoms, shape (2,), in the order of the name.
-        moving: The atoms that are moved when it is stretched (`movable_fragments`).
-        count: How many bonds are of this kind.
+        name: Elements and indices of the atoms of the first bond of this kind, such as `C0-F7`.
+        elements: Element symbols of the bond, such as `C-F`.
+        pair: Indices of the atoms of the first bond, shape (2,), in the order of the name.
+        moving: Indices of the atoms that are moved when the first bond is stretched (`movable_fragments`).
+        count: Number of bonds of this kind.
     """
 
     name: str
@@ -28,19 +29,16 @@ class BondKind:
 
 
 def atom_classes(numbers: IntArray, bonds: IntArray) -> IntArray:
-    """A number for each atom, shape (N,), equal for atoms that elements and bonds do not tell apart.
+    """Class of each atom, shape (N,): atoms that elements and bonds do not distinguish are of the same class.
 
-    By colour refinement (Weisfeiler & Leman 1968): atoms of one class have neighbours of the same classes. Bond orders
-    and shapes are not looked at.
+    Colour refinement (Weisfeiler & Leman, Nauchno-Tekh. Inf. 2 (9), 12 (1968)): atoms of a class have neighbours of the
+    same classes. Bond orders and shapes are ignored.
 
     Args:
         numbers: Atomic numbers, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
     """
-    neighbours: list[list[int]] = [[] for _ in numbers]
-    for i, j in np.asarray(bonds, dtype=np.int64).reshape(-1, 2).tolist():
-        neighbours[i].append(j)
-        neighbours[j].append(i)
+    neighbours = BondGraph(len(numbers), bonds).neighbours
     colours = np.unique(numbers, return_inverse=True)[1].tolist()
     while True:
         told = [(colours[atom], tuple(sorted(colours[n] for n in around))) for atom, around in enumerate(neighbours)]
@@ -51,12 +49,16 @@ def atom_classes(numbers: IntArray, bonds: IntArray) -> IntArray:
 
 
 def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKind]:
-    """The kinds of bonds that are in no ring, in order of their first bond.
+    """Find the kinds of bonds that are in no ring.
 
     Args:
         numbers: Atomic numbers, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
-        limit: Where there are more kinds, one of each pair of elements comes first, then the kinds with most bonds.
+        limit: Largest number of kinds. Of more kinds, the most frequent kind of each pair of elements is taken first,
+            then the kinds with most bonds.
+
+    Returns:
+        The kinds in order of their first bonds.
     """
     from ase.data import chemical_symbols
 

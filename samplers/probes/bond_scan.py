@@ -1,4 +1,4 @@
-"""A bond stretched step by step, everything else as it was: frames on which a model can be held against labels."""
+"""Scans of a bond: frames that differ in the length of a single bond, to compare a model with labels."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from samplers.probes.bond_kinds import BondKind
 def bond_scan(
     frame: Frame, kind: BondKind, equilibrium_ang: float, factors: Sequence[float] | FloatArray
 ) -> list[Frame | None]:
-    """The frame with one bond at multiples of its equilibrium length, its smaller side moved rigidly.
+    """Set a bond of a frame to multiples of its equilibrium length; the smaller side of the bond is moved rigidly.
 
     Args:
         frame: The frame; its molecules are whole.
         kind: The bond.
-        equilibrium_ang: Its equilibrium length, Å.
-        factors: The lengths wanted, in units of it.
+        equilibrium_ang: Equilibrium length of the bond, Å.
+        factors: The wanted lengths in units of the equilibrium length.
 
     Returns:
-        One frame per factor; None where the side that moves would come to lie on other atoms (`collides`).
+        A frame for every factor; None where moved atoms would lie on top of other atoms (`collides`).
     """
     first, second = kind.pair.tolist()
     length = float(np.linalg.norm(frame.positions[first] - frame.positions[second]))

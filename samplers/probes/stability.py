@@ -1,4 +1,4 @@
-"""Long trajectories at one temperature: do the molecules stay whole, and if not, when do they come apart?
+"""Long trajectories at a fixed temperature: whether the molecules stay whole, and when they come apart.
 
 The test of arXiv:2312.09490: Langevin dynamics at 800 K; a model has collapsed when any bond is more than 5 Å from its
 equilibrium length.
@@ -16,20 +16,21 @@ from al_engine.structures.frames import FloatArray, Frame, IntArray
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 from samplers.dynamics.rows import Rows
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StabilityRun:
-    """What was seen of B replicas at S strides; NaN where a replica had ended.
+    """Observations of B trajectories at S strides; NaN after a trajectory has ended.
 
     Attributes:
         step: Step of each stride, shape (S,).
         stretch_ang: Largest difference of a bond from its equilibrium length, Å, shape (S, B).
         kinetic_kelvin: Instantaneous kinetic temperature, shape (S, B).
         deviation: Largest force deviation (norm) over the atoms, eV/Å, shape (S, B).
-        stop_reason: Why each replica ended, length B.
-        stop_step: Step at which each replica ended, shape (B,).
+        stop_reason: Why each trajectory ended, length B.
+        stop_step: Step at which each trajectory ended, shape (B,).
     """
 
     step: IntArray
@@ -41,10 +42,11 @@ class StabilityRun:
 
 
 class _Watch:
-    """Takes the sampled frames stride by stride and keeps of them what a `StabilityRun` says."""
+    """Takes the sampled frames stride by stride and keeps the quantities of a `StabilityRun`."""
 
-    def __init__(self, bonds: Bonds, n_strides: int, n_replicas: int, stride_steps: int) -> None:
-        self._bonds, self._stride_steps = bonds, stride_steps
+    def __init__(self, bonds: Bonds | None, n_strides: int, n_replicas: int, stride_steps: int) -> None:
+        self._bonds = Bonds(np.empty((0, 2), dtype=np.int64), np.empty(0)) if bonds is None else bonds
+        self._stride_steps = stride_steps
         self.stretch, self.kelvin, self.deviation = (np.full((n_strides, n_replicas), np.nan) for _ in range(3))
 
     def __call__(self, rows: Rows) -> None:
@@ -66,7 +68,7 @@ def run_stability(
     timestep_fs: float,
     friction_per_ps: float,
     stride_steps: int,
-    bonds: Bonds,
+    bonds: Bonds | None,
     seed: int,
     stop_deviation: float = np.inf,
     driver: int | None = 0,
@@ -74,19 +76,19 @@ def run_stability(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> StabilityRun:
-    """Run one trajectory from each frame until its end, or until it collapses or stops being physics otherwise.
+    """Run a trajectory from each frame until its end, or until it collapses or breaks another limit of the physics.
 
     Args:
         committee: As in `run_langevin`.
-        frames: Starting structures of the B replicas.
-        kelvin: Temperature of the thermostat.
-        steps: Steps of each replica.
+        frames: Starting structures of the B trajectories.
+        kelvin: Temperature of the thermostat, K.
+        steps: Steps of each trajectory.
         timestep_fs: Time step, fs.
         friction_per_ps: Langevin friction, 1/ps.
-        stride_steps: Steps between two looks at the replicas.
-        bonds: The bonds and their equilibrium lengths.
+        stride_steps: Steps between two observations.
+        bonds: The bonds that are watched, with their equilibrium lengths; None: the system has no bonds.
         seed: Seed of velocities and noise.
-        stop_deviation: Force deviation (norm) in eV/Å above which a replica is stopped; by default none is for that.
+        stop_deviation: Force deviation (norm) in eV/Å above which a trajectory is stopped (default: never).
         driver: The member whose forces move the atoms; None for the committee's mean.
         wall: Spherical wall around each cluster, or None.
         device: Where the committee's tensors live.
@@ -100,15 +102,13 @@ def run_stability(
         committee,
         frames,
         temperatures_kelvin=[kelvin] * len(frames),
-        steps=steps,
-        timestep_fs=timestep_fs,
-        friction_per_ps=friction_per_ps,
-        stride_steps=stride_steps,
-        stop_deviation=stop_deviation,
+        integration=Integration(
+            steps=steps, stride_steps=stride_steps, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps
+        ),
+        stop=StopRules(stop_deviation=stop_deviation),
+        surroundings=Surroundings(wall=wall, bonds=bonds),
         seed=seed,
         driver=driver,
-        wall=wall,
-        bonds=bonds,
         device=device,
         progress=progress,
         sink=watch,
@@ -124,12 +124,12 @@ def run_stability(
 
 
 def surviving(stop_reason: Sequence[str], stop_step: IntArray, step: IntArray) -> FloatArray:
-    """Share of replicas that still run at each step, shape (S,).
+    """Share of the trajectories that still run at each step, shape (S,).
 
     Args:
-        stop_reason: Why each replica ended, `completed` if it did not before its time, length B.
-        stop_step: When, shape (B,).
-        step: The steps asked about, shape (S,).
+        stop_reason: Why each trajectory ended (`completed`: at its planned end), length B.
+        stop_step: Step at which each trajectory ended, shape (B,).
+        step: The steps in question, shape (S,).
     """
     lasted = np.where(np.asarray(stop_reason) == StopReason.COMPLETED, np.iinfo(np.int64).max, stop_step)
     share: FloatArray = (lasted[None, :] > step[:, None]).mean(axis=1)

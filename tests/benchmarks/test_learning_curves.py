@@ -9,6 +9,7 @@ from learning.curves import errors
 from learning.data import ReferenceForces
 from learning.report import labels_needed
 from samplers.dynamics.langevin import run_langevin
+from samplers.dynamics.settings import Integration, StopRules
 
 
 def test_errors_of_known_differences():
@@ -55,11 +56,8 @@ def test_dynamics_by_a_labeler_conserve_its_energy():
         ReferenceForces(Spring()),
         [start],
         temperatures_kelvin=[300.0],
-        steps=200,
-        timestep_fs=0.5,
-        friction_per_ps=0.0,
-        stride_steps=10,
-        stop_deviation=np.inf,
+        integration=Integration(steps=200, stride_steps=10, timestep_fs=0.5, friction_per_ps=0.0),
+        stop=StopRules(stop_deviation=np.inf),
         seed=1,
     )
     kinetic = 0.5 * 3 * 8.617333262e-5 * sampled.kinetic_kelvin  # 3N - 3 degrees of freedom

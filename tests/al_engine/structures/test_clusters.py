@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ase.geometry import get_distances
 
+from al_engine.structures.bonds import made_whole
 from al_engine.structures.clusters import ClusterCut, nearest_molecules
 from al_engine.structures.frames import Frame
-from al_engine.structures.periodic import made_whole
 from samplers.building.molecules import molecule_from_smiles
 from samplers.building.packing import pack_box
 from samplers.building.system import tiled_bonds

@@ -7,7 +7,7 @@ import pytest
 from ase.cell import Cell
 from ase.geometry import find_mic
 
-from al_engine.structures.periodic import cell_heights, made_whole, nearest_image, shortest_image
+from al_engine.structures.periodic import cell_heights, nearest_image, shortest_image
 
 SKEWED = np.array([[5.0, 0.0, 0.0], [6.5, 3.0, 0.0], [-2.0, 7.0, 4.0]])
 PERIODICITIES = [p for p in itertools.product([True, False], repeat=3) if any(p)]
@@ -62,9 +62,3 @@ def test_heights_are_volume_over_area(rng):
     a, b, c = cell
     areas = [np.linalg.norm(np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))]
     np.testing.assert_allclose(cell_heights(cell, np.ones(3, bool)), Cell(cell).volume / np.array(areas))
-
-
-def test_whole_molecules_stay_bit_for_bit(rng):
-    positions = rng.uniform(0, 1, (6, 3)) * 1.5 + [20.0, -7.0, 3.0]
-    bonds = np.array([[0, 1], [1, 2], [3, 4], [4, 5]])
-    np.testing.assert_array_equal(made_whole(positions, bonds, 4 * SKEWED, np.ones(3, bool)), positions)

@@ -26,7 +26,7 @@ def ledger_of(directory, system, test, *, kelvins=KELVINS):
     with write_part(ledger.part_path(names.INITIAL_FRAMES), kind=names.INITIAL_FRAMES, key="k") as root:
         write_frames(root.create_group("system"), [system.frame])
         root["bonds"], root["bond_lengths"] = system.bonds.pairs, system.bonds.lengths
-        root["molecule_of_atom"] = system.molecule_of_atom
+        root["molecule_of_atom"] = system.molecules.copy_of_atom
         write_frames(root.create_group("test"), test)
         root["test/temperature_kelvin"] = np.array(kelvins)
     return ledger

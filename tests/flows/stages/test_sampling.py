@@ -25,6 +25,7 @@ from models.ms_mace import MSMACE, ModelConstants
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 from samplers.dynamics.rows import COLUMNS, Ends, Rows, Sampled
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall
 
 WATERS = np.array(
@@ -68,7 +69,7 @@ class Springs:
 
 @pytest.fixture
 def make_ledger(tmp_path):
-    def make(more=""):
+    def make(more="", molecule_of_atom=(0, 0, 0, 1, 1, 1)):
         ledger = Ledger(tmp_path, parse_config(CONFIG.format(more=more), source="test"))
         ledger.write_config()
         ledger.parts_directory.mkdir(exist_ok=True)
@@ -76,7 +77,7 @@ def make_ledger(tmp_path):
             write_frames(root.create_group("system"), [shaken(0)])
             write_frames(root.create_group("starts"), [shaken(k) for k in range(1, 8)])
             root["starts"]["temperature_kelvin"] = np.linspace(1000, 280, 7)
-            root["bonds"], root["molecule_of_atom"] = BONDS, np.array([0, 0, 0, 1, 1, 1])
+            root["bonds"], root["molecule_of_atom"] = BONDS, np.array(molecule_of_atom)
             root["bond_lengths"] = np.linalg.norm(WATERS[BONDS[:, 0]] - WATERS[BONDS[:, 1]], axis=1)
         return ledger
 
@@ -117,6 +118,19 @@ def test_a_part_has_every_column_of_every_frame(make_ledger, sample):
             assert root["deviation_norm"][row] == pytest.approx(np.linalg.norm(apart, axis=1).max(), rel=1e-9)
             nets = np.linalg.norm(apart.reshape(2, 3, 3).sum(1), axis=1)
             assert root["net_force_deviation"][row] == pytest.approx(nets.max(), rel=1e-6, abs=1e-12)
+
+
+def test_net_forces_are_of_bonded_fragments(make_ledger, sample):
+    """Two molecules read from a file as a single copy, as a mixture is: the net force on the copy would say nothing."""
+    found = []
+    for copies in [(0, 0, 0, 1, 1, 1), (0,) * 6]:
+        path, _ = sample(make_ledger(molecule_of_atom=copies))
+        with open_part(path) as root:
+            found.append((root["net_force_deviation"][()], root["worst_molecule"][()], root.attrs["content_hash"]))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert found[0][0].min() > 1e-6
+    assert found[0][2] == found[1][2]
 
 
 def test_the_mean_is_a_driver_of_its_own(make_ledger, sample):
@@ -264,13 +278,10 @@ def test_a_stopped_replica_changes_no_bit_of_the_others_with_a_real_model(*, ref
             failing,
             starts,
             temperatures_kelvin=[300.0] * 3,
-            steps=150,
-            timestep_fs=0.5,
-            friction_per_ps=10.0,
-            stride_steps=10,
-            stop_deviation=1e9,
+            integration=Integration(steps=150, stride_steps=10, timestep_fs=0.5, friction_per_ps=10.0),
+            stop=StopRules(stop_deviation=1e9),
+            surroundings=Surroundings(wall=SphericalWall(radius_ang=4.0)),
             refill=refill,
-            wall=SphericalWall(radius_ang=4.0),
             seed=2,
         )
 

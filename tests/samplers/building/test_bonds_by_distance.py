@@ -89,3 +89,12 @@ def test_a_molecule_cut_by_a_boundary_has_its_bonds(rng):
     atoms.positions += rng.uniform(0, 6, 3)
     atoms.wrap()
     np.testing.assert_array_equal(bonds_of(atoms), bonds_of(molecule("CH3CH2OH")))
+
+
+@pytest.mark.parametrize("numbers", [(8, 1), (1, 8)])
+def test_a_shared_proton_across_a_boundary_is_not_endless(numbers):
+    """In either order of the atoms: the bond is known from the hydrogen atom alone."""
+    positions = np.array([[0.3, 0.0, 0.0], [7.1, 0.0, 0.0]])
+    cell, pbc = 8.0 * np.eye(3), np.ones(3, dtype=bool)
+    assert bonds_from_radii(np.array(numbers), positions, cell, pbc).tolist() == [[0, 1]]
+    assert not is_endless(np.array(numbers), positions, cell, pbc)

@@ -28,7 +28,8 @@ def smallest_contact(system):
     frame = system.frame
     distances = get_distances(frame.positions, cell=frame.cell, pbc=frame.pbc)[1]
     radii = contact_radii(frame.numbers)
-    other = system.molecule_of_atom[:, None] != system.molecule_of_atom
+    copies = system.molecules.copy_of_atom
+    other = copies[:, None] != copies
     return (distances / (radii[:, None] + radii))[other].min()
 
 
@@ -67,7 +68,7 @@ def test_a_cluster_is_compact(tmp_path):
     radii = contact_radii(system.frame.numbers)
     scaled = distances / (radii[:, None] + radii)
     for copy in range(8):
-        mine = system.molecule_of_atom == copy
+        mine = system.molecules.copy_of_atom == copy
         assert scaled[mine][:, ~mine].min() < 1.5
 
 
@@ -117,8 +118,19 @@ def test_charge_and_spin_reach_the_frame(tmp_path):
 def test_copies_of_a_structure_file(tmp_path):
     write(tmp_path / "in.xyz", ase_molecule("CH3OH"))
     system = build(tmp_path, structure="in.xyz", molecules=3)
-    np.testing.assert_array_equal(system.molecule_of_atom, np.repeat([0, 1, 2], 6))
+    np.testing.assert_array_equal(system.molecules.copy_of_atom, np.repeat([0, 1, 2], 6))
+    np.testing.assert_array_equal(system.molecules.fragment_of_atom, system.molecules.copy_of_atom)
     assert len(system.bonds.pairs) == 15
+
+
+def test_a_copy_of_several_molecules_has_several_fragments(tmp_path):
+    """Water and methanol in one file, packed twice: two copies, four molecules."""
+    water = ase_molecule("H2O")
+    water.positions += [8.0, 0.0, 0.0]
+    write(tmp_path / "in.xyz", ase_molecule("CH3OH") + water)
+    molecules = build(tmp_path, structure="in.xyz", molecules=2).molecules
+    np.testing.assert_array_equal(molecules.copy_of_atom, np.repeat([0, 1], 9))
+    np.testing.assert_array_equal(molecules.fragment_of_atom, np.repeat([0, 1, 2, 3], [6, 3, 6, 3]))
 
 
 def test_the_configs_charge_tells_a_files_bonds(tmp_path):

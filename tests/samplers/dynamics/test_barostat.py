@@ -7,6 +7,7 @@ import openmm
 import pytest
 import torch
 from ase import units
+from langevin_runs import flat_run
 from scipy import stats
 
 from al_engine.structures.bonds import Bonds
@@ -14,7 +15,6 @@ from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN
 from samplers.dynamics.barostat import BAR_IN_EV_PER_ANG3, Barostat, VolumeMoves, scaled, volume
-from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 
 MOLECULES, KELVIN, BOND_ANG = 8, 300.0, 1.4
@@ -89,7 +89,7 @@ class _Bound:
 
 
 def run(model, frames, *, pressure_bar, steps, stride_steps=50, seed=5, **limits):
-    return run_langevin(
+    return flat_run(
         model,
         frames,
         temperatures_kelvin=[KELVIN] * len(frames),
@@ -219,7 +219,7 @@ def test_mean_pressure_is_the_barostats(fluid):
     pressures = []
     for frame in fluid[1]:
         masses, molecules = atomic_masses(frame.numbers), owner(MOLECULES)
-        ends = [scaled(frame, 1 + h, masses=masses, molecule_of_atom=molecules) for h in (-1e-4, 1e-4)]
+        ends = [scaled(frame, 1 + h, masses=masses, fragment_of_atom=molecules) for h in (-1e-4, 1e-4)]
         energies = [
             float(Dumbbells().bind([end]).energy_and_forces(torch.from_numpy(end.positions.copy()), 0)[0])
             for end in ends
@@ -233,7 +233,7 @@ def test_mean_pressure_is_the_barostats(fluid):
 
 def test_a_move_turns_and_stretches_no_molecule():
     frame = diatomics(8, 9.0, skew=1.5)
-    moved = scaled(frame, 1.07, masses=atomic_masses(frame.numbers), molecule_of_atom=owner(8))
+    moved = scaled(frame, 1.07, masses=atomic_masses(frame.numbers), fragment_of_atom=owner(8))
     np.testing.assert_allclose(
         moved.positions[1::2] - moved.positions[::2], frame.positions[1::2] - frame.positions[::2], atol=1e-13
     )
@@ -252,7 +252,7 @@ def test_frames_carry_their_own_cells_and_molecules_stay_whole():
     images = np.random.default_rng(1).integers(-1, 2, size=(16, 3))
     images[::2] = 0  # first atoms stay, so that the bonds of the limits are those of the whole molecules
     scattered = start.with_positions(start.positions + images @ start.cell)
-    sampled = run_langevin(
+    sampled = flat_run(
         Dumbbells(),
         [scattered],
         temperatures_kelvin=[KELVIN],

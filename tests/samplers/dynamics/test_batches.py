@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from langevin_runs import flat_run
 
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 from samplers.dynamics.batches import CPU_ATOMS, SplitForces, cpu_parts
-from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 
 OPTIONS = {"steps": 40, "timestep_fs": 0.5, "friction_per_ps": 10.0, "stride_steps": 10, "stop_deviation": 9.0}
@@ -95,9 +95,9 @@ def test_a_run_on_a_small_device_gives_the_same_trajectories(pair_potential, fra
     """The committee on the stride needs more room than the driver: halved in the middle of the run."""
     potential = pair_potential("morse", scales=(1.0, 1.1))
     hot = [300.0] * len(frames)
-    free = run_langevin(potential, frames, temperatures_kelvin=hot, seed=3, **OPTIONS)
+    free = flat_run(potential, frames, temperatures_kelvin=hot, seed=3, **OPTIONS)
     memory = SmallMemory(potential, most=6, member_forces_need=2)
-    tight = run_langevin(memory, frames, temperatures_kelvin=hot, seed=3, **OPTIONS)
+    tight = flat_run(memory, frames, temperatures_kelvin=hot, seed=3, **OPTIONS)
     assert max(memory.bound) > 6
     assert memory.bound[-1] <= 3
     assert set(tight.stop_reason) == {StopReason.COMPLETED}

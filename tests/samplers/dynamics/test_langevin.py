@@ -7,17 +7,17 @@ from ase import units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_masses as ase_masses
 from ase.md.verlet import VelocityVerlet
+from langevin_runs import flat_run
 from scipy import stats
 
 from al_engine.structures.bonds import Bonds
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame
-from al_engine.structures.neighbours import closest_distance
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2
 from samplers.dynamics.integrator import Batch
-from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
-from samplers.dynamics.trajectory import Rules, Trajectory
+from samplers.dynamics.settings import StopRules, Surroundings
+from samplers.dynamics.trajectory import Trajectory
 from samplers.dynamics.walls import SphericalWall, centre_of_mass, wall_radius
 
 DEFAULTS = {
@@ -42,7 +42,8 @@ def trajectory(frame, *, slot=0, target_kelvin=300.0, seed=0):
         attempt=0,
         step=0,
         target_kelvin=target_kelvin,
-        rules=Rules(stop_deviation=1e9),
+        stop=StopRules(stop_deviation=1e9),
+        surroundings=Surroundings(),
         seed=seed,
     )
 
@@ -63,7 +64,7 @@ def test_harmonic_averages_are_baoabs_closed_forms(pair_potential):
     n, kelvin, stiffness, h = 3, 400.0, 4.0, 4.0
     apart = 5.0 * np.eye(n)  # far enough that no check for close atoms cuts the distribution
     frame = Frame(numbers=np.full(n, 6), positions=apart)
-    sampled = run_langevin(
+    sampled = flat_run(
         pair_potential(stiffness=stiffness, reference=apart),
         [frame] * 200,
         temperatures_kelvin=np.full(200, kelvin),
@@ -92,7 +93,7 @@ def test_harmonic_averages_are_baoabs_closed_forms(pair_potential):
 def test_each_replica_has_its_own_temperature(pair_potential):
     targets = np.repeat([100.0, 900.0], 100)
     frame = diatomic(5.0)
-    sampled = run_langevin(
+    sampled = flat_run(
         pair_potential(reference=frame.positions.copy()),
         [frame] * 200,
         temperatures_kelvin=targets,
@@ -107,7 +108,7 @@ def test_each_replica_has_its_own_temperature(pair_potential):
 def nve(potential, frame, *, timestep_fs, total_fs):
     """Total energies (eV) along a trajectory without friction."""
     stride = 4
-    sampled = run_langevin(
+    sampled = flat_run(
         potential,
         [frame],
         temperatures_kelvin=[600.0],
@@ -150,7 +151,7 @@ def test_without_friction_it_is_ases_velocity_verlet(pair_potential, rng):
     atoms.calc = _AsCalculator(potential)
     atoms.set_velocities(velocities / units.fs)
     VelocityVerlet(atoms, timestep=0.5 * units.fs).run(2000)
-    sampled = run_langevin(
+    sampled = flat_run(
         potential,
         [frame],
         temperatures_kelvin=[500.0],
@@ -162,7 +163,7 @@ def test_without_friction_it_is_ases_velocity_verlet(pair_potential, rng):
 def test_equal_seeds_equal_trajectories_and_others_differ(pair_potential, rng):
     frame = trimer(rng)
     runs = [
-        run_langevin(pair_potential("morse"), [frame] * 2, temperatures_kelvin=[300, 600], **DEFAULTS | {"seed": seed})
+        flat_run(pair_potential("morse"), [frame] * 2, temperatures_kelvin=[300, 600], **DEFAULTS | {"seed": seed})
         for seed in (1, 1, 2)
     ]
     positions = [np.array([f.positions for f in run.frames]) for run in runs]
@@ -173,7 +174,7 @@ def test_equal_seeds_equal_trajectories_and_others_differ(pair_potential, rng):
 def test_centre_of_mass_stays(pair_potential, rng):
     frame = trimer(rng)
     wall = SphericalWall(radius_ang=0.4, force_constant=5.0)  # cuts into the molecule: its reaction matters
-    sampled = run_langevin(pair_potential("morse"), [frame], temperatures_kelvin=[900.0], wall=wall, **DEFAULTS)
+    sampled = flat_run(pair_potential("morse"), [frame], temperatures_kelvin=[900.0], wall=wall, **DEFAULTS)
     np.testing.assert_allclose(centre_of_mass(sampled.frames[-1]), centre_of_mass(frame), rtol=0, atol=1e-12)
 
 
@@ -202,9 +203,9 @@ def test_wall_holds_what_would_fly_apart(pair_potential):
     wall = SphericalWall(radius_ang=wall_radius(frames), force_constant=1.0)
     free = pair_potential(stiffness=0.0)
     options = DEFAULTS | {"steps": 2000, "stride_steps": 100, "friction_per_ps": 1.0}
-    walled = run_langevin(free, frames, temperatures_kelvin=[900.0] * 4, wall=wall, **options)
+    walled = flat_run(free, frames, temperatures_kelvin=[900.0] * 4, wall=wall, **options)
     assert set(walled.stop_reason) == {StopReason.COMPLETED}
-    loose = run_langevin(free, frames, temperatures_kelvin=[900.0] * 4, **options)
+    loose = flat_run(free, frames, temperatures_kelvin=[900.0] * 4, **options)
     assert StopReason.ESCAPED in loose.stop_reason
 
 
@@ -215,8 +216,8 @@ def test_an_exploding_replica_leaves_the_others_bitwise_unchanged(pair_potential
     wild = Frame(numbers=np.array([1, 1]), positions=np.array([[0.0, 0, 0], [0.35, 0, 0]]))
     options = DEFAULTS | {"stop_deviation": 5.0}
     wall = SphericalWall(radius_ang=0.7)
-    alone = run_langevin(potential, [sound[0], sound[0], sound[1]], temperatures_kelvin=[300] * 3, wall=wall, **options)
-    mixed = run_langevin(potential, [sound[0], wild, sound[1]], temperatures_kelvin=[300] * 3, wall=wall, **options)
+    alone = flat_run(potential, [sound[0], sound[0], sound[1]], temperatures_kelvin=[300] * 3, wall=wall, **options)
+    mixed = flat_run(potential, [sound[0], wild, sound[1]], temperatures_kelvin=[300] * 3, wall=wall, **options)
     assert mixed.stop_reason[1] in {StopReason.DEVIATION, StopReason.TOO_HOT, StopReason.TOO_CLOSE}
     assert mixed.stop_step[1] == 10
     assert mixed.stop_reason[0] == mixed.stop_reason[2] == StopReason.COMPLETED
@@ -233,7 +234,7 @@ def test_an_exploding_replica_leaves_the_others_bitwise_unchanged(pair_potential
 
 def test_forces_that_are_not_finite_stop_only_their_replica(pair_potential):
     on_top = Frame(numbers=np.array([6, 6]), positions=np.zeros((2, 3)))  # the Morse gradient at r = 0 is NaN
-    run = run_langevin(pair_potential("morse"), [on_top, diatomic()], temperatures_kelvin=[300] * 2, **DEFAULTS)
+    run = flat_run(pair_potential("morse"), [on_top, diatomic()], temperatures_kelvin=[300] * 2, **DEFAULTS)
     assert run.stop_reason == (StopReason.NOT_FINITE, StopReason.COMPLETED)
     assert set(run.replica.tolist()) == {1}
     np.testing.assert_array_equal(run.final[0].positions, on_top.positions)
@@ -242,7 +243,7 @@ def test_forces_that_are_not_finite_stop_only_their_replica(pair_potential):
 def test_deviation_of_a_scaled_committee_is_known(pair_potential):
     """Members F and 1.2 F: the population deviation of the vector is 0.1 |F|."""
     potential = pair_potential("morse", scales=(1.0, 1.2))
-    run = run_langevin(potential, [diatomic(1.4)], temperatures_kelvin=[300], **DEFAULTS)
+    run = flat_run(potential, [diatomic(1.4)], temperatures_kelvin=[300], **DEFAULTS)
     for frame, deviation, component in zip(run.frames, run.deviation_norm, run.deviation_component, strict=True):
         forces = potential.bind([frame]).energy_and_forces(torch.from_numpy(frame.positions.copy()), 0)[1].numpy()
         assert deviation == pytest.approx(0.1 * np.linalg.norm(forces, axis=1).max(), rel=1e-9)
@@ -254,23 +255,13 @@ def test_a_broken_bond_stops_the_replica(pair_potential):
     bonds = Bonds(pairs=np.array([[0, 1]]), lengths=np.array([1.2]))
     apart = frame.with_positions([[0, 0, 0], [6.3, 0, 0]])
     free = pair_potential(stiffness=0.0)
-    run = run_langevin(free, [frame, apart], temperatures_kelvin=[1.0] * 2, bonds=bonds, **DEFAULTS)
+    run = flat_run(free, [frame, apart], temperatures_kelvin=[1.0] * 2, bonds=bonds, **DEFAULTS)
     assert run.stop_reason == (StopReason.COMPLETED, StopReason.BOND_BROKEN)
-
-
-def test_closest_distance_over_a_skewed_cell(rng):
-    from ase.geometry import get_distances
-
-    cell = np.array([[6.0, 0, 0], [1.5, 5.0, 0], [-1.0, 0.7, 7.0]])
-    positions = rng.uniform(size=(300, 3)) @ cell * 3
-    pbc = np.array([True, True, True])
-    distances = get_distances(positions, cell=cell, pbc=pbc)[1]
-    assert closest_distance(positions, cell, pbc) == pytest.approx(distances[np.triu_indices(300, 1)].min(), rel=1e-9)
 
 
 def test_progress_reaches_the_end(pair_potential):
     seen = []
-    run_langevin(
+    flat_run(
         pair_potential("morse"),
         [diatomic()],
         temperatures_kelvin=[300],
@@ -283,4 +274,4 @@ def test_progress_reaches_the_end(pair_potential):
 def test_a_wall_around_a_periodic_frame_is_refused(pair_potential):
     frame = Frame(numbers=np.array([7]), positions=np.zeros((1, 3)), cell=np.eye(3) * 5, pbc=np.ones(3, bool))
     with pytest.raises(ValueError, match="periodic"):
-        run_langevin(pair_potential(), [frame], temperatures_kelvin=[300], wall=SphericalWall(3.0), **DEFAULTS)
+        flat_run(pair_potential(), [frame], temperatures_kelvin=[300], wall=SphericalWall(3.0), **DEFAULTS)

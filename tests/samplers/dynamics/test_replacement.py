@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from langevin_runs import flat_run
 
 from al_engine.committee.deviation import net_force_deviation
 from al_engine.structures.frames import Frame
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN
-from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason, largest_energy_jump
 from samplers.dynamics.replacement import KEPT_FRAMES, LEAD_STRIDES, MAX_REFILLS, RefillPool
 from samplers.dynamics.rows import Rows
@@ -104,9 +104,9 @@ def test_a_fault_is_named_at_its_step_and_the_others_never_know(
     frames = [diatomic(1.22), diatomic(1.25, charge=1), diatomic(1.18)]
     potential = pair_potential("morse", scales=(1.0, 1.0))
     options = OPTIONS | {"steps": 400, "trusted_deviation": 0.3, "stop_strides": 3, "refill": refill}
-    alone = run_langevin(potential, frames, temperatures_kelvin=[300] * 3, **options)
+    alone = flat_run(potential, frames, temperatures_kelvin=[300] * 3, **options)
     faulty = Faulty(potential, charged, fault, after=123)
-    run = run_langevin(faulty, frames, temperatures_kelvin=[300] * 3, **options)
+    run = flat_run(faulty, frames, temperatures_kelvin=[300] * 3, **options)
     assert (run.stop_reason[1], run.stop_step[1], run.slot[1], run.start_step[1]) == (reason, stop_step, 1, 0)
     for index in (0, 2):
         assert run.stop_reason[index] == StopReason.COMPLETED
@@ -127,7 +127,7 @@ def test_refills_start_at_once_from_sound_frames_with_their_own_numbers(pair_pot
     frames = [diatomic(1.22), diatomic(1.25), diatomic(1.18)]
     potential = pair_potential("morse", scales=(1.0, 1.0))
     faulty = Faulty(potential, second, "nan", after=205)
-    run = run_langevin(faulty, frames, temperatures_kelvin=[300] * 3, refill=True, **OPTIONS | {"steps": 1000})
+    run = flat_run(faulty, frames, temperatures_kelvin=[300] * 3, refill=True, **OPTIONS | {"steps": 1000})
     refills = np.flatnonzero(run.slot == 1)
     assert len(refills) == 1 + MAX_REFILLS
     np.testing.assert_array_equal(run.start_step[refills], [0, *(210 + 10 * np.arange(MAX_REFILLS))])
@@ -146,7 +146,7 @@ def test_a_refilled_place_runs_to_the_end(pair_potential):
     wild = diatomic(0.5)  # compressed: far above 5 T + 1000 K when it comes apart
     potential = pair_potential("morse", scales=(1.0, 1.0))
     runs = [
-        run_langevin(
+        flat_run(
             potential,
             [diatomic(1.22), wild, diatomic(1.18)],
             temperatures_kelvin=[300] * 3,
@@ -185,7 +185,7 @@ def test_the_pool_is_a_uniform_sample_of_bounded_size():
 
 
 def choices(pool, but):
-    return {id(pool.choose(but=but)) for _ in range(300)}
+    return {id(pool.choose(excluding=but)) for _ in range(300)}
 
 
 def test_the_pool_leaves_out_what_led_to_the_end():
@@ -218,13 +218,13 @@ def test_net_forces_of_molecules_are_watched(pair_potential, rng):
     frame = Frame(numbers=np.array([7, 7, 8, 8]), positions=rng.normal(size=(4, 3)) + 1.2 * np.eye(4, 3))
     molecules = np.array([0, 0, 1, 1])
     options = OPTIONS | {"steps": 20, "timestep_fs": 0.01}
-    run = run_langevin(potential, [frame] * 2, temperatures_kelvin=[1] * 2, molecule_of_atom=molecules, **options)
+    run = flat_run(potential, [frame] * 2, temperatures_kelvin=[1] * 2, fragment_of_atom=molecules, **options)
     assert len(run.frames) == 4
     for row, sampled in enumerate(run.frames):
         forces = potential.bind([sampled]).member_forces(torch.from_numpy(sampled.positions.copy())).numpy()
         expected = net_force_deviation(forces, molecules)
         assert run.net_force_deviation[row] == pytest.approx(expected.max(), rel=1e-9)
-    without = run_langevin(potential, [frame], temperatures_kelvin=[1], **options)
+    without = flat_run(potential, [frame], temperatures_kelvin=[1], **options)
     assert np.isnan(without.net_force_deviation).all()
     assert (without.worst_molecule == -1).all()
 
@@ -233,10 +233,10 @@ def test_the_mean_drives(pair_potential):
     """Members F and 3 F: their mean moves atoms as one member 2 F does."""
     frames = [diatomic(1.3)] * 2
     options = OPTIONS | {"steps": 40, "stop_deviation": 1e9}
-    mean = run_langevin(
+    mean = flat_run(
         pair_potential("morse", scales=(1.0, 3.0)), frames, temperatures_kelvin=[300] * 2, driver=None, **options
     )
-    one = run_langevin(pair_potential("morse", scales=(2.0,)), frames, temperatures_kelvin=[300] * 2, **options)
+    one = flat_run(pair_potential("morse", scales=(2.0,)), frames, temperatures_kelvin=[300] * 2, **options)
     np.testing.assert_allclose(mean.final[1].positions, one.final[1].positions, rtol=0, atol=1e-11)
     np.testing.assert_allclose(mean.energy, one.energy, rtol=0, atol=1e-10)
 
@@ -256,7 +256,7 @@ def test_the_sampler_holds_no_frames_that_it_has_handed_on(pair_potential):
             counts.append(alive())
 
     before = alive()
-    run = run_langevin(
+    run = flat_run(
         pair_potential("morse"),
         [diatomic()] * 4,
         temperatures_kelvin=[300] * 4,

@@ -8,12 +8,12 @@ import torch
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.md.langevin import Langevin
+from langevin_runs import flat_run
 from scipy import stats
 
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN, EV_IN_AMU_ANG2_PER_FS2
-from samplers.dynamics.langevin import run_langevin
 
 TEMPERATURES = (300.0, 500.0, 700.0, 900.0)
 NUMBERS = np.array([8, 6, 7])
@@ -93,7 +93,7 @@ def test_the_potential_is_what_it_says():
 def ours():
     """One run of all temperatures: its ensembles by temperature."""
     frame = Frame(numbers=NUMBERS, positions=TRIANGLE)
-    run = run_langevin(
+    run = flat_run(
         MorseTriangle(),
         [frame] * (len(TEMPERATURES) * COPIES),
         temperatures_kelvin=np.repeat(TEMPERATURES, COPIES),

@@ -8,7 +8,6 @@ from ase.io import write
 
 from al_engine.config import InitialConfig, SystemConfig
 from al_engine.errors import InputError
-from al_engine.structures.bonds import fragment_of_atom
 from samplers.building.system import build_system, cluster_of
 from samplers.initial.initial import initial_frames
 
@@ -66,9 +65,3 @@ def test_clusters_in_a_file_are_labelled_as_they_are_but_not_started_from(tmp_pa
     assert all(len(frame) == 9 for frame in (*found.train, *found.test))
     with pytest.raises(InputError, match="MD has nothing to start from"):
         from_file(tmp_path, clusters * 2, box)
-
-
-def test_fragments_are_numbered_by_their_first_atoms():
-    bonds = np.array([[5, 0], [3, 1], [1, 6]])
-    np.testing.assert_array_equal(fragment_of_atom(7, bonds), [0, 1, 2, 1, 3, 0, 1])
-    np.testing.assert_array_equal(fragment_of_atom(3, np.empty((0, 2), dtype=int)), [0, 1, 2])

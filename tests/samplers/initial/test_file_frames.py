@@ -33,7 +33,7 @@ def test_clusters_are_cut_from_a_box_in_any_order(smiles, rng):
     box = boxed(system, 8, seed=2)
     frame, _ = shuffled(box, rng)
     (found,) = in_system_order([frame], system, "mine.xyz")
-    expected, _ = nearest_molecules(box.frame, box.molecule_of_atom, box.bonds.pairs, 3)
+    expected, _ = nearest_molecules(box.frame, box.molecules.copy_of_atom, box.bonds.pairs, 3)
     assert not found.is_periodic
     np.testing.assert_array_equal(found.numbers, system.frame.numbers)
     lengths = [bond_lengths(f.positions, system.bonds.pairs) for f in (found, expected)]

@@ -1,11 +1,14 @@
 """Bond stretching: the lengths times the factors, all fragments rigid, nothing on top of anything."""
 
+import itertools
+
 import numpy as np
 import pytest
 from ase.data import covalent_radii
 
 from al_engine.structures.bonds import bond_lengths
 from al_engine.structures.frames import Frame
+from al_engine.structures.periodic import nearest_image
 from samplers.building.molecules import molecule_from_smiles
 from samplers.initial.stretch import collides, movable_fragments, stretch_random_bonds, stretched_bond
 
@@ -118,6 +121,36 @@ def test_collisions_are_seen_across_a_periodic_boundary():
     assert collides(frame, stretched_bond(frame, pair, moving, 3.0), pair, moving)
     alone = Frame(numbers=frame.numbers, positions=positions)
     assert not collides(alone, stretched_bond(alone, pair, moving, 3.0), pair, moving)
+
+
+def collides_by_all_pairs(before, after, pair, moving):
+    """The definition, over every pair of an atom that moved and an atom that stayed."""
+    staying = np.setdiff1d(np.arange(len(before)), moving)
+    for i, j in itertools.product(moving, staying):
+        now, then = (
+            np.linalg.norm(nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc))
+            for frame in (after, before)
+        )
+        bonded = {int(i), int(j)} == {int(atom) for atom in pair}
+        if not bonded and now < covalent_radii[before.numbers[[i, j]]].sum() and now < then:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_collisions_are_those_of_all_pairs(periodic, rng):
+    found = []
+    for _ in range(200):
+        cell = (np.diag(rng.uniform(3.0, 6.0, 3)) + np.tril(rng.uniform(-1.0, 1.0, (3, 3)), -1)) * periodic
+        frame = Frame(
+            numbers=rng.choice([1, 6, 53], 8), positions=rng.uniform(0, 5.0, (8, 3)), cell=cell, pbc=[periodic] * 3
+        )
+        moving = np.sort(rng.choice(8, 3, replace=False))
+        pair = np.array([moving[0], np.setdiff1d(np.arange(8), moving)[0]])
+        moved = stretched_bond(frame, pair, moving, rng.uniform(0.85, 2.0))
+        found.append(collides(frame, moved, pair, moving))
+        assert found[-1] == collides_by_all_pairs(frame, moved, pair, moving)
+    assert 20 < sum(found) < 180
 
 
 def test_a_lone_atom_has_nothing_to_stretch(rng):
