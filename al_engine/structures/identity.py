@@ -107,7 +107,8 @@ def _sorted_distances(frame: Frame) -> list[FloatArray]:
 def _landmarks(frame: Frame) -> FloatArray:
     """The 1st, 2nd, 4th, 8th, ... shortest distance of every pair of elements, Å, and the cell's measures.
 
-    For a pair of elements, the number of landmarks depends on the number of atoms alone; missing distances are replaced by `CUTOFF_ANG`.
+    For a pair of elements, the number of landmarks depends on the number of atoms alone; missing distances are replaced
+    by `CUTOFF_ANG`.
     """
     ranks = 2 ** np.arange(len(frame).bit_length() * 2) - 1
     landmarks = []
