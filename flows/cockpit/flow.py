@@ -28,6 +28,7 @@ from flows.cockpit.publish import publish_iteration
 from flows.cockpit.run_watch import RunWatch, watched
 from flows.compute.stage_call import StageCall, finish, plan
 from flows.pages.display import Display, duration_text, number_text
+from flows.session.interrupts import interrupts_wait
 from flows.session.prepare import Prepared, opened
 from flows.session.resume import first_unfinished
 from flows.session.session import Session
@@ -69,8 +70,11 @@ class CampaignRun:
             self._initial_set
         )
         say = self._session.display.say
-        iteration = first_unfinished(self._ledger)
         verdict: Verdict | None = None
+        with interrupts_wait():
+            iteration = first_unfinished(self._ledger)
+            if iteration:
+                verdict = judging.verdict_after(self._ledger, iteration)
         with prefect.tags(f"campaign:{self._name}"):
             if iteration is None:
                 say(("initial set", "bold"))
@@ -78,22 +82,21 @@ class CampaignRun:
                 iteration = 0
             elif iteration > 0:
                 say((f"iterations 0 to {iteration - 1} are finished", "dim"))
-                verdict = judging.verdict_after(self._ledger, iteration)
             while verdict is None:
                 say((f"iteration {iteration}", "bold"))
                 with prefect.tags(f"iteration:{iteration}"):
                     iterate(self._name, iteration)
-                self._say_iteration(iteration)
-                iteration += 1
-                verdict = judging.verdict_after(self._ledger, iteration)
+                with interrupts_wait():
+                    self._say_iteration(iteration)
+                    iteration += 1
+                    verdict = judging.verdict_after(self._ledger, iteration)
         return verdict
 
     def _initial_set(self, campaign: str) -> None:
         """Make and label the initial set and the test set."""
         del campaign  # in the run's name
         with self._untagged(), self._stage_by_stage():
-            for step in initial_steps(self._ledger, self._session.level):
-                self._run(step)
+            self._run(initial_steps(self._ledger, self._session.level))
 
     def _iteration(self, campaign: str, iteration: int) -> None:
         """One iteration: train, sample, select, label, score, append."""
@@ -106,9 +109,9 @@ class CampaignRun:
             elapsed_s=lambda: time.perf_counter() - start,
         )
         with self._untagged(), self._stage_by_stage():
-            for step in steps:
-                self._run(step)
-            publish_iteration(self._ledger, iteration, campaign=campaign)
+            self._run(steps)
+            with interrupts_wait():
+                publish_iteration(self._ledger, iteration, campaign=campaign)
 
     def _say_iteration(self, iteration: int) -> None:
         """One line on the terminal, and the warnings of the iteration's record."""
@@ -125,24 +128,40 @@ class CampaignRun:
 
     # -- stages -------------------------------------------------------------------------------------------------
 
-    def _run(self, step: Step) -> None:
-        """Run the calls of a step side by side, each in a task of its own, and wait for them all.
+    def _run(self, steps: Iterator[Step]) -> None:
+        """Run steps in order, the calls of a step side by side, each in a task of its own.
 
-        Finished stages are left alone. The first failure is raised.
+        Finished stages are left alone. The first failure is raised. Interrupts wait while the ledger is read and written,
+        because h5py reports an interrupt within its calls as damage.
         """
-        session, running = self._session, []
-        self._watch.wait_while_paused(session.interrupts.check)
+        while True:
+            self._watch.wait_while_paused(self._session.interrupts.check)
+            self._session.interrupts.check()
+            with interrupts_wait():
+                step = next(steps, None)
+                calls = {} if step is None else self._planned(step)
+            if step is None:
+                return
+            running = {
+                title: self._task(title).submit(str(self._ledger.directory), call.to_dict())
+                for title, call in calls.items()
+            }
+            wait(list(running.values()))
+            for title, future in running.items():
+                future.result()
+                with interrupts_wait():
+                    finish(self._ledger, calls[title])
+
+    def _planned(self, step: Step) -> dict[str, StageCall]:
+        """The calls of a step that are to be executed, by title; finished stages are named on the terminal."""
+        calls = {}
         for title, stages in step.calls.items():
-            session.interrupts.check()
             planned = plan(self._ledger, stages)
             if isinstance(planned, StageCall):
-                running.append((planned, self._task(title).submit(str(self._ledger.directory), planned.to_dict())))
+                calls[title] = planned
             else:
                 self._say_done(title, [part.summary for part in planned])
-        wait([future for _, future in running])
-        for call, future in running:
-            future.result()
-            finish(self._ledger, call)
+        return calls
 
     def _task(self, title: str) -> Task[[str, dict[str, Any]], None]:
         """A task that has a call executed; progress and summary go to the terminal and to the run's log in the UI."""

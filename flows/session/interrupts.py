@@ -18,9 +18,10 @@ _MOST_BYTES = 65536  # a pipe holds no more
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect when the block ends, for imports; other threads are never interrupted by them.
+    """Let Ctrl-C and SIGTERM take effect when the block ends; other threads are never interrupted by them.
 
-    Prefect's import takes seconds. Pydantic, which builds its models then, makes an error of its own of an interrupt.
+    For code that makes an error of its own of an interrupt: Prefect's import, in which pydantic builds its models, and
+    h5py's calls.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
