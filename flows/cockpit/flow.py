@@ -131,8 +131,8 @@ class CampaignRun:
     def _run(self, steps: Iterator[Step]) -> None:
         """Run steps in order, the calls of a step side by side, each in a task of its own.
 
-        Finished stages are left alone. The first failure is raised. Interrupts wait while the ledger is read and written,
-        because h5py reports an interrupt within its calls as damage.
+        Finished stages are left alone. The first failure is raised. Interrupts wait while the ledger is read or written
+        because h5py reports an interrupt within a call as damage.
         """
         while True:
             self._watch.wait_while_paused(self._session.interrupts.check)
