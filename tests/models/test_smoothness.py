@@ -6,6 +6,7 @@ import torch
 from ase.data import covalent_radii
 
 from al_engine.structures.frames import Frame
+from models.inference.committee import Committee
 
 COVALENT_RADII_CO = float(covalent_radii[6] + covalent_radii[8])
 """Å. Where the repulsion of carbon and oxygen ends."""
@@ -92,3 +93,19 @@ def test_padded_entries_give_no_nan_in_second_derivatives(graph_of, random_clust
     assert padded.any()
     assert gradient[padded].abs().max() == 0.0
     assert second[padded].abs().max() == 0.0
+
+
+@pytest.mark.parametrize("envelope_power", [6, 14, 20])
+def test_padding_of_unequal_clusters_gives_no_nan_for_any_envelope(
+    envelope_power, tiny_config, tiny_model, random_cluster
+):
+    """Small clusters list all pairs, with padding two thousand Å away: x^p would overflow in single precision."""
+    config = tiny_config("zbl", envelope_power=envelope_power, dtype="float32")
+    frames = [random_cluster(5), random_cluster(9)]
+    positions = torch.from_numpy(np.concatenate([frame.positions for frame in frames]))
+    committee = Committee([tiny_model(config)], acceleration="off")
+    energies, forces = committee.bind(frames).energy_and_forces(positions, 0)
+    apart = [committee.bind([frame]).energy_and_forces(torch.from_numpy(frame.positions), 0) for frame in frames]
+    torch.testing.assert_close(energies, torch.cat([energy for energy, _ in apart]), rtol=1e-5, atol=0)
+    expected = torch.cat([force for _, force in apart])
+    torch.testing.assert_close(forces, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
