@@ -48,19 +48,47 @@ def inductor(graph: torch.fx.GraphModule) -> Compiled:
 
 
 class CompiledForces:
-    """`MSMACE.energy_and_forces`, compiled for an architecture at its first call.
+    """`MSMACE.energy_and_forces`, compiled for each architecture at its first call.
 
-    What it gives is compared with the uncompiled model for the first graph, and for the first of each kind that the
-    trace did not see: with a size of 0 or 1, such as an element that is missing or there once. If compilation fails, or
-    a result differs, a warning says so and the uncompiled model is used from then on.
+    Compiled results are compared with the uncompiled model for the first graph, and for the first graph of each kind
+    that the trace did not see: with a size of 0 or 1, such as an element with no atom or one atom. A graph whose
+    uncompiled forces are not finite decides nothing. If compilation fails or a result differs, a warning says so and
+    models of that architecture run uncompiled from then on.
     """
 
     def __init__(self, *, compiler: Callable[[torch.fx.GraphModule], Compiled] = inductor) -> None:
         """Nothing is compiled yet.
 
         Args:
-            compiler: What makes a traced graph fast.
+            compiler: Turns a traced graph into a fast function.
         """
+        self.compiler = compiler
+        self._graphs: dict[str, _CompiledGraph] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one compiled graph is in use, and none failed."""
+        return bool(self._graphs) and all(each.ready for each in self._graphs.values())
+
+    def __call__(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
+        key = _architecture(model)
+        if key not in self._graphs:
+            self._graphs[key] = _CompiledGraph(self.compiler)
+        return self._graphs[key](model, graph, positions)
+
+
+def _architecture(model: MSMACE) -> str:
+    """What a traced graph depends on: models of equal architecture differ in their inputs to it alone."""
+    constants = model.constants
+    kernels = any(geometry.kernel for geometry in model.geometries)
+    return f"{model.config.model_dump_json()} {constants.elements} {kernels}"
+
+
+class _CompiledGraph:
+    """Energies and forces of the models of one architecture."""
+
+    def __init__(self, compiler: Callable[[torch.fx.GraphModule], Compiled]) -> None:
         self.compiler = compiler
         self._compiled: Compiled | None = None
         self._checked: set[tuple[int, ...]] = set()
@@ -72,7 +100,6 @@ class CompiledForces:
         return self._compiled is not None and not self._failed
 
     def __call__(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
         if self._failed:
             return model.energy_and_forces(graph, positions)
         if self._compiled is None or _kind(graph) not in self._checked:
@@ -82,7 +109,7 @@ class CompiledForces:
         return energies, forces
 
     def _check(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compile if that has not been done, compare on a real graph, and return what the uncompiled model gives."""
+        """Compile unless that has been done, compare on a real graph, and return the uncompiled model's results."""
         energies, expected = model.energy_and_forces(graph, positions)
         try:
             if self._compiled is None:
@@ -95,6 +122,8 @@ class CompiledForces:
         except Exception as error:  # noqa: BLE001  # compilers fail in many ways, and none may stop a campaign
             self._give_up(f"their compilation failed: {str(error).strip()}".split("\n")[0])
             return energies, expected
+        if not bool(expected.isfinite().all()):
+            return energies, expected
         difference = float((forces - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         if not difference <= TOLERANCES[model.dtype]:
             self._give_up(f"compiled forces differ by {difference:.1e} of the largest")
@@ -103,7 +132,7 @@ class CompiledForces:
 
     def _give_up(self, reason: str) -> None:
         self._failed = True
-        warnings.warn(f"models run uncompiled: {reason}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"models run uncompiled: {reason}", RuntimeWarning, stacklevel=2)
 
 
 def _kind(graph: NeighbourGraph) -> tuple[int, ...]:
