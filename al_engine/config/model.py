@@ -161,4 +161,4 @@ class TrainingConfig(Section):
         0.1, gt=0.0, lt=0.9, description="Share of the training set each member holds out for early stopping."
     )
     validation_interval: PositiveInt = Field(200, description="Updates between two validations (and checkpoints).")
-    patience: PositiveInt = Field(20, description="Validations without improvement before training stops early.")
+    patience: PositiveInt = Field(10, description="Validations without improvement before training stops early.")
