@@ -12,19 +12,24 @@ Without the long path A_i = short_i and the model is MACE. With `fusion: energy`
 summed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from al_engine.config import ModelConfig
+from al_engine.config import Dtype, ModelConfig
 from models.graph.graph import NeighbourGraph, NodeSpecies, narrow
 from models.layers.geometry import EdgeFeatures, PathGeometry, path_configs
+from models.layers.message import PathMessage
 from models.layers.parameters import Initializer, Modules
+from models.layers.product import ProductBasis
 from models.layers.repulsion import ZBLRepulsion
 from models.layers.tower import Tower
+
+DTYPES: Mapping[Dtype, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+"""Precisions of the network by their names in a config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,12 @@ class MSMACE(nn.Module):
         """Random weights from `seed`."""
         super().__init__()
         self.config, self.constants = config, constants
-        self.dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        dtype = DTYPES[config.dtype]
         paths = path_configs(config)
         self.cutoffs = tuple(path.cutoff_ang for path in paths)
-        self.geometries: Modules[PathGeometry] = Modules(PathGeometry(path, config, dtype=self.dtype) for path in paths)
+        self.geometries: Modules[PathGeometry] = Modules(PathGeometry(path, config, dtype=dtype) for path in paths)
         self.tower_paths = [[k] for k in range(len(paths))] if config.fusion == "energy" else [list(range(len(paths)))]
-        init = Initializer(torch.Generator().manual_seed(seed), self.dtype)
+        init = Initializer(torch.Generator().manual_seed(seed), dtype)
         self.towers: Modules[Tower] = Modules(
             Tower(
                 [paths[k] for k in members],
@@ -98,7 +103,17 @@ class MSMACE(nn.Module):
         self.identity: Tensor
         reference = torch.tensor(constants.reference_energies, dtype=torch.float64)
         self.register_buffer("reference_energies", reference, persistent=False)
-        self.register_buffer("identity", torch.eye(len(reference), dtype=self.dtype), persistent=False)
+        self.register_buffer("identity", torch.eye(len(reference), dtype=dtype), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return self.identity.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.identity.device
 
     def set_reference_energies(self, values: Sequence[float]) -> None:
         """Replace the E0s, in eV, one per element."""
@@ -106,10 +121,38 @@ class MSMACE(nn.Module):
         self.reference_energies.copy_(torch.tensor(self.constants.reference_energies, dtype=torch.float64))
 
     def freeze(self) -> "MSMACE":
-        """For inference: the weights will not change any more."""
+        """Prepare for inference: no weight needs a gradient, and what depends on weights alone is computed once."""
         self.requires_grad_(requires_grad=False)
         for tower in self.towers:
             tower.freeze()
+        return self
+
+    def operators(self) -> Iterator[PathGeometry | PathMessage | ProductBasis]:
+        """The modules that can use a kernel."""
+        return (m for m in self.modules() if isinstance(m, PathGeometry | PathMessage | ProductBasis))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's
+        """What `.to()` and the like call: moves weights, and makes the constants of another precision anew.
+
+        Kernels are compiled for one precision on a CPU: after a change of either the model is on its plain path.
+
+        Raises:
+            TypeError: If the precision would be neither float32 nor float64.
+        """
+        before = (self.dtype, self.device)
+        dtype = fn(self.identity[:0]).dtype
+        names = {value: name for name, value in DTYPES.items()}
+        if dtype not in names:
+            raise TypeError(f"a model's network is in float32 or float64, {dtype} is neither")
+        super()._apply(fn, recurse)
+        if (dtype, self.device) != before:
+            for operator in self.operators():
+                operator.use_plain()
+        if dtype != before[0]:
+            self.config = self.config.model_copy(update={"dtype": names[dtype]})
+            exact = MSMACE(self.config, self.constants, seed=0)
+            for name, values in exact.named_buffers():
+                self.get_buffer(name).data = values.to(self.device)  # energies stay in float64
         return self
 
     def edge_features(self, vectors: Tensor, columns: Sequence[int]) -> list[EdgeFeatures]:

@@ -7,9 +7,6 @@ import torch
 
 from al_engine.structures.frames import FloatArray, Frame
 from models.graph.graph import AtomBatch, neighbour_graph
-from models.layers.geometry import PathGeometry
-from models.layers.message import PathMessage
-from models.layers.product import ProductBasis
 from models.ms_mace import MSMACE
 from models.native.build import KernelError
 
@@ -42,20 +39,16 @@ def accelerate(model: MSMACE) -> bool:
             problem = f"their forces differ from the plain path's by {difference:.1e} of the largest"
     if problem is not None:
         warnings.warn(f"the fast CPU kernels are not used: {problem}", RuntimeWarning, stacklevel=2)  # shown once
-        for module in _modules(model):
-            module.kernel = None
+        for operator in model.operators():
+            operator.use_plain()
     return problem is None
-
-
-def _modules(model: MSMACE) -> list[PathGeometry | PathMessage | ProductBasis]:
-    return [module for module in model.modules() if isinstance(module, PathGeometry | PathMessage | ProductBasis)]
 
 
 def use_kernels(model: MSMACE) -> str | None:
     """Switch all modules over; why that was not possible, if so."""
     try:
-        for module in _modules(model):
-            module.use_kernel()
+        for operator in model.operators():
+            operator.use_kernel()
     except KernelError as error:
         return str(error)
     return None

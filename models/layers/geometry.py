@@ -28,7 +28,7 @@ class PathGeometry(nn.Module):
     def __init__(self, path: PathConfig, config: ModelConfig, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.n_features = (path.l_max + 1) ** 2 + config.bessel_functions
-        self.l_max, self.dtype = path.l_max, dtype
+        self.l_max = path.l_max
         self.kernel: GeometryKernel | None = None
         self.spherical_harmonics = SphericalHarmonics(path.l_max, dtype=dtype)
         self.bessel_basis = BesselBasis(
@@ -51,9 +51,13 @@ class PathGeometry(nn.Module):
             power=basis.envelope_power,
             cutoff=basis.cutoff,
             smallest=SMALLEST_LENGTH,
-            dtype=self.dtype,
+            dtype=basis.frequencies.dtype,
         )
         self.kernel = kernel.prepared()
+
+    def use_plain(self) -> None:
+        """From now on use plain torch."""
+        self.kernel = None
 
     def forward(self, vectors: Tensor) -> EdgeFeatures:
         """Features of vectors (T, K, 3) in Å."""

@@ -92,6 +92,10 @@ class PathMessage(nn.Module):
         )
         self.kernel = kernel.prepared()
 
+    def use_plain(self) -> None:
+        """From now on use plain torch."""
+        self.kernel = None
+
     def forward(self, h: Tensor, neighbours: Tensor, edges: EdgeFeatures) -> list[Tensor]:
         """Messages to T atoms from the features of N, h ((l_hidden+1)², N, C), which `neighbours` (T, K) number.
 

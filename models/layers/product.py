@@ -1,6 +1,7 @@
 """The product basis: MACE's symmetric contraction, all couplings of up to ν copies of A, evaluated in Horner form."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from models.graph.graph import NodeSpecies
 from models.graph.operations import concatenate
 from models.layers.linear import DegreeLinear
 from models.layers.members import channels_first, channels_last, member_channels
-from models.layers.parameters import Initializer
+from models.layers.parameters import Derived, Initializer
 from models.native.product import ProductKernel, terms_and_coefficients
 
 
@@ -53,9 +54,9 @@ class ProductBasis(nn.Module):
         self.l_max, self.l_out = l_max, l_out
         self.weights = self.new_weights(n_species, init)
         self.linear = DegreeLinear(l_out, channels, channels, init=init)
-        self._folded: tuple[Tensor, ...] | None = None
         self.kernel: ProductKernel | None = None
-        self._term_weights: Tensor | None = None
+        self.frozen = False
+        self._derived: Derived[tuple[Tensor, ...]] | None = None
 
     def new_weights(self, n_species: int, init: Initializer) -> nn.ParameterList:
         """Random weights w of every degree, (S, C, n_couplings) each."""
@@ -78,19 +79,19 @@ class ProductBasis(nn.Module):
         kernel = ProductKernel(self.l_max, self.l_out, self.correlation, self.channels, dtype)
         _, coefficients = terms_and_coefficients(self.l_max, self.l_out, self.correlation)
         self.register_buffer("coefficients", torch.cat(coefficients).to(dtype), persistent=False)
-        self.kernel = kernel.prepared()
+        self.kernel, self._derived = kernel.prepared(), None
+
+    def use_plain(self) -> None:
+        """From now on use plain torch."""
+        self.kernel = self._derived = None
 
     def term_weights(self) -> Tensor:
         """Weights of the monomials, shape (S, n_terms, C): for `kernel`, what `folded_weights` is without it."""
-        if self._term_weights is not None:
-            return self._term_weights
         weights = concatenate(self.coupling_weights(), dim=2)  # (S, C, n_couplings)
         return (weights @ self.get_buffer("coefficients")).transpose(1, 2)
 
     def folded_weights(self) -> tuple[Tensor, ...]:
         """U folded with w, for each species a matrix (C, (L+1)² n, 1 + n + n_pairs), n = (l_max + 1)²."""
-        if self._folded is not None:
-            return self._folded
         rows = [
             (weight @ self.get_buffer(f"U_{degree}")).unflatten(-1, ((2 * degree + 1) * self.n_components, -1))
             for degree, weight in enumerate(self.coupling_weights())
@@ -98,18 +99,29 @@ class ProductBasis(nn.Module):
         return (concatenate(rows, dim=2)).unbind(0)
 
     def freeze(self) -> None:
-        """Fold once and for all: the weights will not change any more."""
-        self._folded = self._term_weights = None
-        if self.kernel is None:
-            self._folded = tuple(matrix.detach() for matrix in self.folded_weights())
-        else:
-            self._term_weights = self.term_weights().detach().contiguous()
+        """Fold weights once, and again only after they have changed."""
+        self.frozen = True
+
+    def derived_weights(self) -> tuple[Tensor, ...]:
+        """`folded_weights`, or with a kernel `term_weights`; kept between calls if frozen."""
+        if self._derived is not None and self._derived.valid:
+            return self._derived.value
+        value = self.folded_weights() if self.kernel is None else (self.term_weights(),)
+        if not self.frozen or any(weight.requires_grad for weight in self.weights):
+            return value
+        self._derived = Derived(tuple(part.contiguous() for part in value), self.weights)
+        return self._derived.value
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._derived = None  # `assign=True` replaces the weights whose state was noted
+        super()._load_from_state_dict(*args, **kwargs)
 
     def forward(self, A: Tensor, species: NodeSpecies) -> Tensor:
         """Products of A ((l_max+1)², T, C), whose atoms are sorted by species; shape ((l_out+1)², T, C)."""
         if self.kernel is not None:
-            return self.linear(self.kernel(A, self.term_weights(), species.kinds))
-        weights = self.folded_weights()
+            (term_weights,) = self.derived_weights()
+            return self.linear(self.kernel(A, term_weights, species.kinds))
+        weights = self.derived_weights()
         n_members = weights[0].shape[0] // self.channels
         A = channels_first(A, n_members)  # (C, n, T)
         powers = [torch.ones_like(A[:, :1])]
