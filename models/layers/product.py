@@ -52,18 +52,14 @@ class ProductBasis(nn.Module):
             )
             self.register_buffer(f"U_{degree}", couplings.flatten(1).to(init.dtype), persistent=False)
         self.l_max, self.l_out = l_max, l_out
-        self.weights = self.new_weights(n_species, init)
+        counts = [len(self.get_buffer(f"U_{degree}")) for degree in range(l_out + 1)]
+        self.weights = nn.ParameterList(
+            init.normal(n_species, channels, count, std=1 / math.sqrt(count)) for count in counts
+        )
         self.linear = DegreeLinear(l_out, channels, channels, init=init)
         self.kernel: ProductKernel | None = None
         self.frozen = False
         self._derived: Derived[tuple[Tensor, ...]] | None = None
-
-    def new_weights(self, n_species: int, init: Initializer) -> nn.ParameterList:
-        """Random weights w of every degree, (S, C, n_couplings) each."""
-        counts = [len(self.get_buffer(f"U_{degree}")) for degree in range(self.l_out + 1)]
-        return nn.ParameterList(
-            init.normal(n_species, self.channels, count, std=1 / math.sqrt(count)) for count in counts
-        )
 
     def coupling_weights(self) -> list[Tensor]:
         """The weights w of every degree, (S, C, n_couplings) each, couplings by ascending order."""

@@ -51,7 +51,6 @@ class Tower(nn.Module):
                 paths,
                 l_hidden=l_in,
                 l_out=l_out,
-                product=config.product,
                 residual=k > 0 or config.first_layer == "residual",
                 correlation=config.correlation,
                 n_basis=config.bessel_functions,

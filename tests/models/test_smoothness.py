@@ -47,7 +47,7 @@ def test_stress_is_the_strain_derivative(model, evaluate, graph_of, random_clust
     assert np.abs(stress).max() > 1e-5  # far above the tolerance
 
 
-CUTOFFS = [("mace", 3.0), ("message", 3.0), ("message", 5.0), ("energy", 5.0), ("recursive", 3.0), ("nequip", 3.0)]
+CUTOFFS = [("mace", 3.0), ("message", 3.0), ("message", 5.0), ("energy", 5.0), ("nequip", 3.0)]
 CUTOFFS += [("ms-nequip", 3.0), ("ms-nequip", 5.0), ("zbl", COVALENT_RADII_CO)]
 
 
