@@ -64,7 +64,7 @@ def floor_of(config: ModelConfig, item: Structure) -> Floor:
     positions = torch.from_numpy(np.array(frame.positions))
     atoms = AtomBatch.of([frame], elements)
     graph = neighbour_graph(atoms, positions, cutoffs=cutoffs)
-    counts = graph.mean_neighbours(positions.index_select(0, atoms.order), cutoffs)
+    counts = graph.mean_neighbours(graph.to_nodes(positions), cutoffs)
     return per_atom_floor(config, counts, elements=elements).times(len(frame))
 
 

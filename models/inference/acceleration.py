@@ -70,9 +70,7 @@ def _probe_forces(model: MSMACE) -> FloatArray:
     frame = Frame(numbers=np.resize(elements, len(grid)), positions=grid + rng.uniform(-0.2, 0.2, grid.shape))
     positions = torch.tensor(frame.positions)
     graph = neighbour_graph(AtomBatch.of([frame], elements), positions, cutoffs=model.cutoffs)
-    vectors = graph.vectors(positions.index_select(0, graph.atoms.order)).requires_grad_()
-    with torch.enable_grad():
-        energies = model.network_energies(graph, model.edge_features(vectors, graph.columns))
-        (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+    geometry = model.geometry(graph, graph.vectors(graph.to_nodes(positions)))
+    _, (gradients,) = model.network_gradients(graph, geometry)
     forces: FloatArray = graph.forces(gradients).numpy()
     return forces

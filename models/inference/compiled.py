@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import torch
@@ -22,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.utils.stateless import _reparametrize_module
 
-from models.graph.graph import NeighbourGraph
+from models.graph.graph import Graph
 from models.inference.acceleration import use_kernels
 from models.ms_mace import MSMACE
 
@@ -70,7 +69,7 @@ class CompiledForces:
         """Whether at least one compiled graph is in use, and none failed."""
         return bool(self._graphs) and all(each.ready for each in self._graphs.values())
 
-    def __call__(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
         key = _architecture(model)
         if key not in self._graphs:
@@ -99,7 +98,7 @@ class _CompiledGraph:
         """Whether the compiled graph is in use."""
         return self._compiled is not None and not self._failed
 
-    def __call__(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
         if self._failed:
             return model.energy_and_forces(graph, positions)
         if self._compiled is None or _kind(graph) not in self._checked:
@@ -108,7 +107,7 @@ class _CompiledGraph:
             energies, forces = self._compiled(*arguments(model, graph, positions))
         return energies, forces
 
-    def _check(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _check(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Compile unless that has been done, compare on a real graph, and return the uncompiled model's results."""
         energies, expected = model.energy_and_forces(graph, positions)
         try:
@@ -135,9 +134,9 @@ class _CompiledGraph:
         warnings.warn(f"models run uncompiled: {reason}", RuntimeWarning, stacklevel=2)
 
 
-def _kind(graph: NeighbourGraph) -> tuple[int, ...]:
+def _kind(graph: Graph) -> tuple[int, ...]:
     """Which of a graph's sizes are 0 or 1."""
-    return tuple(min(size, 2) for size in (graph.atoms.n_frames, *graph.neighbours.shape, *_numbers(graph)))
+    return tuple(min(size, 2) for size in (graph.n_frames, *graph.neighbours.shape, *_numbers(graph)))
 
 
 def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
@@ -176,33 +175,35 @@ def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
 def _energy_and_forces(twin: MSMACE, names: list[str], *inputs: Tensor) -> tuple[Tensor, Tensor]:
     """`MSMACE.energy_and_forces` as a function of `arguments` alone; the lengths of the last stand for numbers."""
     weights, inputs = inputs[: len(names)], inputs[len(names) :]
-    scale, positions, neighbours, offsets, order, inverse, species, frame_index, *sizes = inputs
+    scale, positions, neighbours, offsets, atoms, receivers, species, frame_index, *sizes = inputs
     n_frames, *numbers = (size.shape[0] for size in sizes)
     n_columns = len(twin.cutoffs) - 1
-    atoms: Any = SimpleNamespace(  # as much of an AtomBatch as a model asks for, with symbols for numbers
-        n_frames=n_frames,
-        order=order,
-        inverse=inverse,
+    graph = Graph(  # with symbols for numbers
+        atoms=atoms,
+        receivers=receivers,
         species=species,
         species_counts=numbers[n_columns:],
         frame_index=frame_index,
+        n_frames=n_frames,
+        neighbours=neighbours,
+        offsets=offsets,
+        columns=(*numbers[:n_columns], neighbours.shape[1]),
     )
-    columns = (*numbers[:n_columns], neighbours.shape[1])
-    graph = NeighbourGraph(atoms=atoms, neighbours=neighbours, offsets=offsets, columns=columns)
     twin.constants = replace(twin.constants, scale=scale)  # type: ignore[arg-type]  # a number as far as it matters
     with _reparametrize_module(twin, dict(zip(names, weights, strict=True))):
         return twin.energy_and_forces(graph, positions)
 
 
-def _numbers(graph: NeighbourGraph) -> tuple[int, ...]:
+def _numbers(graph: Graph) -> tuple[int, ...]:
     """Columns of every path but the last, and atoms of every species."""
-    return (*graph.columns[:-1], *graph.atoms.species_counts)
+    return (*graph.columns[:-1], *graph.species_counts)
 
 
-def arguments(model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> list[Tensor]:
+def arguments(model: MSMACE, graph: Graph, positions: Tensor) -> list[Tensor]:
     """What the compiled graph is called with."""
-    atoms = graph.atoms
     offsets = graph.offsets
+    if graph.receivers is None:
+        raise ValueError("a domain is no whole frame: its energy is not compiled")
     if offsets is None:
         offsets = positions.new_zeros(()).expand(*graph.neighbours.shape, 3).contiguous()
     return [
@@ -211,8 +212,8 @@ def arguments(model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> list[T
         positions,
         graph.neighbours,
         offsets,
-        *(atoms.order, atoms.inverse, atoms.species, atoms.frame_index),
-        *(positions.new_empty(number) for number in (atoms.n_frames, *_numbers(graph))),
+        *(graph.atoms, graph.receivers, graph.species, graph.frame_index),
+        *(positions.new_empty(number) for number in (graph.n_frames, *_numbers(graph))),
     ]
 
 

@@ -1,6 +1,8 @@
 """What a path sees of the geometry: spherical harmonics and radial basis of every neighbour vector."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +90,63 @@ class PathGeometry(nn.Module):
             tangents = torch.func.jvp(self.plain, (vectors,), (direction,))[1]
             columns.append(torch.cat(tangents, dim=-1))
         return torch.stack(columns, dim=-1)
+
+
+class Geometry(Protocol):
+    """Edge features of all paths, and derivatives of an energy by the neighbour vectors."""
+
+    @property
+    def edges(self) -> Sequence[EdgeFeatures]:
+        """Features of every path."""
+
+    def differentiate(self, energy: Tensor, *, differentiable: bool = False) -> list[Tensor]:
+        """dE/d(vectors) as tensors (T, k, 3) that add up, each for its k leading columns.
+
+        Args:
+            energy: A scalar function of `edges`.
+            differentiable: Whether the result will be differentiated again.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorGeometry:
+    """Features that torch differentiates by the vectors (T, K, 3) they were computed from: positions that change."""
+
+    edges: list[EdgeFeatures]
+    vectors: Tensor
+
+    def differentiate(self, energy: Tensor, *, differentiable: bool = False) -> list[Tensor]:
+        """One tensor (T, K, 3)."""
+        return list(torch.autograd.grad(energy, self.vectors, create_graph=differentiable))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConstantGeometry:
+    """Features of positions that never change: the derivative by vectors follows from the derivative by features.
+
+    Attributes:
+        edges: Features of every path, without history.
+        paths: The path geometries.
+        vectors: Neighbour vectors of every path in Å, (T, K, 3) each.
+        jacobians: d(features) / d(vectors) of every path, (T, K, n_features, 3) each, or None where it is not kept.
+    """
+
+    edges: list[EdgeFeatures]
+    paths: Sequence[PathGeometry]
+    vectors: list[Tensor]
+    jacobians: Sequence[Tensor | None]
+
+    def differentiate(self, energy: Tensor, *, differentiable: bool = False) -> list[Tensor]:
+        """One tensor where all paths have as many columns, as for small molecules, else one for each path."""
+        leaves = [part for features in self.edges for part in features]
+        gradients = torch.autograd.grad(energy, leaves, create_graph=differentiable)
+        by_path = [
+            path.pull_back(vectors, EdgeFeatures(*gradients[2 * k : 2 * k + 2]), jacobian)  # (T, K, 3)
+            for k, (path, vectors, jacobian) in enumerate(zip(self.paths, self.vectors, self.jacobians, strict=True))
+        ]
+        if len({part.shape[1] for part in by_path}) > 1:
+            return by_path
+        return [sum(by_path[1:], start=by_path[0])]
 
 
 def path_configs(config: ModelConfig) -> list[PathConfig]:

@@ -63,7 +63,7 @@ def test_gradients_by_the_weights_of_a_frozen_model_are_not_lost(config, kernels
     """Of all weights: those that are folded into others, and those of the atoms without neighbours."""
     kept = frozen(config, tiny_model, seed=3, kernels=kernels)
     graph, positions = graph_of(kept, random_cluster())
-    edges = kept.edge_features(graph.vectors(positions.index_select(0, graph.atoms.order)), graph.columns)
+    edges = kept.edge_features(graph.vectors(graph.to_nodes(positions)), graph.columns)
     kept.network_energies(graph, edges)
     fresh = MSMACE(config, kept.constants, seed=3)
     results = []

@@ -83,7 +83,7 @@ def test_padded_entries_give_no_nan_in_second_derivatives(graph_of, random_clust
     near = random_cluster(6)
     lonely = Frame(numbers=[1, 8], positions=[[0, 0, 0], [50.0, 0, 0]])
     graph, positions = graph_of(model, near, lonely)
-    vectors = graph.vectors(positions[graph.atoms.order]).requires_grad_()
+    vectors = graph.vectors(graph.to_nodes(positions)).requires_grad_()
     energy = model.network_energies(graph, model.edge_features(vectors, graph.columns)).sum()
     (gradient,) = torch.autograd.grad(energy, vectors, create_graph=True)
     (second,) = torch.autograd.grad(gradient.square().sum(), vectors)

@@ -111,7 +111,7 @@ def test_a_model_with_kernels_has_the_same_hessian_by_its_weights(config, tiny_m
         if kernels:
             assert use_kernels(model) is None
         graph, positions = graph_of(model, frame)
-        edges = model.edge_features(graph.vectors(positions.index_select(0, graph.atoms.order)), graph.columns)
+        edges = model.edge_features(graph.vectors(graph.to_nodes(positions)), graph.columns)
         loss = model.network_energies(graph, edges).square().sum()
         weights = list(model.parameters())
         first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
