@@ -98,7 +98,7 @@ def _message_flop(message: PathMessage, n_neighbours: float) -> float:
     weighted = sum((2 * l2 + 1) for _, l2, _ in message.couplings)
     summed = sum(2 * (2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in message.couplings)
     pair = radial + BY_POSITIONS * channels * (weighted + summed)
-    coupled = 2 * int(message.clebsch_gordan.count_nonzero()) * channels if message.l_source else 0
+    coupled = 2 * int(message.plain.clebsch_gordan.count_nonzero()) * channels if message.l_source else 0
     return n_neighbours * float(pair) + BY_WEIGHTS * (coupled + _linear_flop(message.up))
 
 

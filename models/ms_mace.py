@@ -12,7 +12,7 @@ Without the long path A_i = short_i and the model is MACE. With `fusion: energy`
 summed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from al_engine.config import Dtype, ModelConfig
 from models.graph.graph import Graph, NodeSpecies, narrow
 from models.layers.geometry import EdgeFeatures, Geometry, PathGeometry, VectorGeometry, path_configs
-from models.layers.message import PathMessage
+from models.layers.operators import use_plain
 from models.layers.parameters import Initializer, Modules
-from models.layers.product import ProductBasis
 from models.layers.repulsion import ZBLRepulsion
 from models.layers.tower import Tower
 
@@ -127,10 +126,6 @@ class MSMACE(nn.Module):
             tower.freeze()
         return self
 
-    def operators(self) -> Iterator[PathGeometry | PathMessage | ProductBasis]:
-        """The modules that can use a kernel."""
-        return (m for m in self.modules() if isinstance(m, PathGeometry | PathMessage | ProductBasis))
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's
         """What `.to()` and the like call: moves weights, and makes the constants of another precision anew.
 
@@ -146,8 +141,7 @@ class MSMACE(nn.Module):
             raise TypeError(f"a model's network is in float32 or float64, {dtype} is neither")
         super()._apply(fn, recurse)
         if (dtype, self.device) != before:
-            for operator in self.operators():
-                operator.use_plain()
+            use_plain(self)
         if dtype != before[0]:
             self.config = self.config.model_copy(update={"dtype": names[dtype]})
             exact = MSMACE(self.config, self.constants, seed=0)

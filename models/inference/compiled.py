@@ -22,7 +22,8 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from torch.nn.utils.stateless import _reparametrize_module
 
 from models.graph.graph import Graph
-from models.inference.acceleration import use_kernels
+from models.layers.kernels import use_kernels
+from models.layers.operators import is_plain
 from models.ms_mace import MSMACE
 
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -80,8 +81,7 @@ class CompiledForces:
 def _architecture(model: MSMACE) -> str:
     """What a traced graph depends on: models of equal architecture differ in their inputs to it alone."""
     constants = model.constants
-    kernels = any(geometry.kernel for geometry in model.geometries)
-    return f"{model.config.model_dump_json()} {constants.elements} {kernels}"
+    return f"{model.config.model_dump_json()} {constants.elements} {is_plain(model)}"
 
 
 class _CompiledGraph:
@@ -142,7 +142,7 @@ def _kind(graph: Graph) -> tuple[int, ...]:
 def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
     """The graph of energies and forces of an architecture, for frames of any size; its inputs are `arguments`."""
     twin = MSMACE(model.config, model.constants, seed=0).to(device)  # never frozen: weights are inputs
-    if any(geometry.kernel for geometry in model.geometries):
+    if not is_plain(model):
         use_kernels(twin)
     names = [name for name, _ in _weights(model)]
     shape_env = ShapeEnv(duck_shape=False, specialize_zero_one=False)

@@ -11,7 +11,7 @@ from al_engine.config import ModelConfig, PathConfig
 from models.graph.operations import concatenate
 from models.graph.radial import BesselBasis
 from models.graph.spherical import SphericalHarmonics
-from models.native.geometry import GeometryKernel
+from models.layers.operators import GeometryOperator, Operated
 
 SMALLEST_LENGTH = 1e-3
 """Å. Lengths are clamped here, so that atoms on top of each other give large numbers, not NaN."""
@@ -24,14 +24,14 @@ class EdgeFeatures(NamedTuple):
     basis: Tensor
 
 
-class PathGeometry(nn.Module):
-    """Y(r̂_ij) and B(r_ij) of one path; holds no weights."""
+class PlainGeometry(nn.Module):
+    """`GeometryOperator` in plain torch."""
+
+    keeps_jacobian = True
 
     def __init__(self, path: PathConfig, config: ModelConfig, *, dtype: torch.dtype) -> None:
         super().__init__()
-        self.n_features = (path.l_max + 1) ** 2 + config.bessel_functions
         self.l_max = path.l_max
-        self.kernel: GeometryKernel | None = None
         self.spherical_harmonics = SphericalHarmonics(path.l_max, dtype=dtype)
         self.bessel_basis = BesselBasis(
             cutoff=path.cutoff_ang,
@@ -40,46 +40,16 @@ class PathGeometry(nn.Module):
             dtype=dtype,
         )
 
-    def use_kernel(self) -> None:
-        """From now on use the CPU kernel.
-
-        Raises:
-            KernelError: If it can't be had.
-        """
-        basis = self.bessel_basis
-        kernel = GeometryKernel(
-            l_max=self.l_max,
-            n_radial=len(basis.frequencies),
-            power=basis.envelope_power,
-            cutoff=basis.cutoff,
-            smallest=SMALLEST_LENGTH,
-            dtype=basis.frequencies.dtype,
-        )
-        self.kernel = kernel.prepared()
-
-    def use_plain(self) -> None:
-        """From now on use plain torch."""
-        self.kernel = None
-
-    def forward(self, vectors: Tensor) -> EdgeFeatures:
-        """Features of vectors (T, K, 3) in Å."""
-        if self.kernel is not None:
-            return EdgeFeatures(*self.kernel(vectors))
-        return self.plain(vectors)
-
-    def plain(self, vectors: Tensor) -> EdgeFeatures:
-        """`forward` in torch alone."""
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """As `GeometryOperator`."""
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(SMALLEST_LENGTH)  # (T, K, 1)
-        return EdgeFeatures(self.spherical_harmonics(vectors / lengths), self.bessel_basis(lengths))
+        return self.spherical_harmonics(vectors / lengths), self.bessel_basis(lengths)
 
-    def pull_back(self, vectors: Tensor, gradients: EdgeFeatures, jacobian: Tensor | None) -> Tensor:
-        """dE/d(vectors) (T, K, 3) from dE/d(features), to be differentiated by these; the kernel needs no Jacobian."""
+    def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor, jacobian: Tensor | None) -> Tensor:
+        """As `GeometryOperator`, from `jacobian` if it is given."""
         if jacobian is None:
-            if self.kernel is None:
-                jacobian = self.jacobian(vectors)
-            else:
-                return self.kernel.pull_back(vectors, *gradients)
-        return (concatenate(gradients, dim=-1).unsqueeze(-2) @ jacobian).squeeze(-2)
+            jacobian = self.jacobian(vectors)
+        return (concatenate([g_harmonics, g_basis], dim=-1).unsqueeze(-2) @ jacobian).squeeze(-2)
 
     def jacobian(self, vectors: Tensor) -> Tensor:
         """d[Y, B] / d(vectors), shape (T, K, n_harmonics + n_basis, 3), by forward differentiation."""
@@ -87,9 +57,31 @@ class PathGeometry(nn.Module):
         for axis in range(3):
             direction = torch.zeros_like(vectors)
             direction[..., axis] = 1.0
-            tangents = torch.func.jvp(self.plain, (vectors,), (direction,))[1]
+            tangents = torch.func.jvp(self.forward, (vectors,), (direction,))[1]
             columns.append(torch.cat(tangents, dim=-1))
         return torch.stack(columns, dim=-1)
+
+
+class PathGeometry(Operated[GeometryOperator]):
+    """Y(r̂_ij) and B(r_ij) of one path; holds no weights."""
+
+    def __init__(self, path: PathConfig, config: ModelConfig, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.n_features = (path.l_max + 1) ** 2 + config.bessel_functions
+        self.plain = PlainGeometry(path, config, dtype=dtype)
+        self.set_reference(self.plain)
+
+    def forward(self, vectors: Tensor) -> EdgeFeatures:
+        """Features of vectors (T, K, 3) in Å."""
+        return EdgeFeatures(*self.operator(vectors))
+
+    def pull_back(self, vectors: Tensor, gradients: EdgeFeatures, jacobian: Tensor | None) -> Tensor:
+        """dE/d(vectors) (T, K, 3) from dE/d(features), differentiable by these; from the Jacobian where it is kept."""
+        return self.operator.pull_back(vectors, *gradients, jacobian)
+
+    def jacobian(self, vectors: Tensor) -> Tensor:
+        """d[Y, B] / d(vectors), shape (T, K, n_harmonics + n_basis, 3)."""
+        return self.plain.jacobian(vectors)
 
 
 class Geometry(Protocol):

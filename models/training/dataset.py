@@ -84,7 +84,7 @@ class TrainingSet:
             for columns, geometry in zip(self.graph.columns, model.geometries, strict=True)
         )
         size = len(species) * width * 4 * self.vectors.element_size()
-        kept = size <= CACHE_BYTES and not any(geometry.kernel for geometry in model.geometries)  # kernels are as fast
+        kept = size <= CACHE_BYTES and all(geometry.operator.keeps_jacobian for geometry in model.geometries)
         self.cache = self._geometry(self.vectors) if kept else None
 
     def __len__(self) -> int:
