@@ -132,7 +132,9 @@ def seconds_for_lists(model: MSMACE, box: Frame) -> float:
     frame = repeated(box, (2, 2, 2))
     species = np.searchsorted(model.constants.elements, frame.numbers)
     start = time.process_time()
-    domains = DomainDecomposition(frame, species, cutoffs=model.cutoffs, size=2000, identity=model.identity)
+    domains = DomainDecomposition(
+        frame, species, cutoffs=model.cutoffs, size=2000, n_species=len(model.constants.elements), device=model.device
+    )
     for _ in domains:
         pass
     return (time.process_time() - start) / len(frame)

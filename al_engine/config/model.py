@@ -1,5 +1,6 @@
 """The model and its training."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -52,13 +53,6 @@ class ModelConfig(Section):
         description="Long path: few channels, low degree; null for `mace` and `nequip`, which have none.",
     )
     layers: int = Field(2, ge=1, le=6, description="Interaction layers.")
-    product: Literal["symmetric", "recursive"] = Field(
-        "symmetric",
-        description=(
-            "Product basis of the MACE kinds. `symmetric`: every coupling of up to `correlation` factors has a weight, "
-            "as in MACE; `recursive`: factors are coupled one after another, with weights at every step."
-        ),
-    )
     first_layer: Literal["residual", "species"] = Field(
         "residual",
         description=(
@@ -90,6 +84,19 @@ class ModelConfig(Section):
     )
     dtype: Dtype = Field("float32", description="Precision of the network.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_options(cls, values: Any) -> Any:
+        """Accept `product: symmetric`, the only product basis, which earlier configs and member files name."""
+        if not isinstance(values, Mapping) or "product" not in values:
+            return values
+        if values["product"] != "symmetric":
+            raise ValueError(
+                f"`product: {values['product']}` was removed: the recursive product basis had the errors and the cost "
+                "of MACE's own; write `product: symmetric` or remove the line, and train such models again"
+            )
+        return {name: value for name, value in values.items() if name != "product"}
+
     @model_validator(mode="after")
     def _paths_fit_the_kind(self) -> Self:
         if self.kind in ONE_PATH_KINDS:
@@ -110,7 +117,7 @@ class ModelConfig(Section):
         """A value that differs from the default but would do nothing is a misunderstanding."""
         without_effect = ["fusion"] if self.kind in ONE_PATH_KINDS else []
         if self.kind in GATED_KINDS:
-            without_effect += ["product", "first_layer", "correlation", "readout_hidden"]
+            without_effect += ["first_layer", "correlation", "readout_hidden"]
         for name in without_effect:
             value, default = getattr(self, name), type(self).model_fields[name].default
             if value != default:
@@ -161,4 +168,4 @@ class TrainingConfig(Section):
         0.1, gt=0.0, lt=0.9, description="Share of the training set each member holds out for early stopping."
     )
     validation_interval: PositiveInt = Field(200, description="Updates between two validations (and checkpoints).")
-    patience: PositiveInt = Field(20, description="Validations without improvement before training stops early.")
+    patience: PositiveInt = Field(10, description="Validations without improvement before training stops early.")

@@ -14,7 +14,6 @@ _TWO_PATHS: Mapping[str, Any] = {"long": _LONG}
 
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "ms-mace": {"kind": "ms-mace", **_TWO_PATHS},
-    "ms-mace, recursive product": {"kind": "ms-mace", "product": "recursive", **_TWO_PATHS},
     "ms-mace, MLP radials": {
         "kind": "ms-mace",
         "short": {"radial_mlp": [32, 32]},

@@ -11,7 +11,7 @@ from al_engine.config import Acceleration, ModelConfig, TrainingConfig
 from al_engine.structures.frames import Frame, LabelledFrame
 from contestants.structures import Structure
 from contestants.worker import Task, serve
-from models.graph.graph import AtomBatch, NeighbourGraph, neighbour_graph
+from models.graph.graph import AtomBatch, Graph, neighbour_graph
 from models.inference.acceleration import accelerate
 from models.inference.committee import Committee
 from models.ms_mace import MSMACE
@@ -85,7 +85,7 @@ class Ours:
             raise RuntimeError("the kernels can't be used here")
         return model
 
-    def _forces(self, graph: NeighbourGraph, positions: torch.Tensor) -> Task:
+    def _forces(self, graph: Graph, positions: torch.Tensor) -> Task:
         """Energy and forces of the first member; where compiled, by one graph for all structures."""
         model = self.models[0]
         if self.setting["mode"] != "graph":

@@ -1,62 +1,50 @@
-"""Domain decomposition: a large frame in pieces of so many atoms, each with everything its atoms see.
+"""Domain decomposition: each domain holds at most `size` atoms, and a halo of one cut-off around them.
 
-Around a piece (`models.graph.neighbours`) lies its halo: all atoms, and periodic images of atoms, that may be within
-the cut-off of one of its own.
+The halo of a domain is all other atoms, and periodic images of atoms, that may be within the cut-off of one of its
+atoms (`models.graph.neighbours`).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from al_engine.structures.frames import Frame, IntArray
-from models.graph.graph import NodeSpecies
+from models.graph.graph import Graph
 from models.graph.neighbours import Pieces, neighbour_table
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Domain:
-    """T atoms of a frame, sorted by species, and their neighbours: N nodes, of which these atoms are the first.
+class Domain(NamedTuple):
+    """A graph whose receivers are atoms of a domain, and the positions of its nodes in Å, shape (N, 3), float64.
 
-    Padding points at the last node, which is no atom and out of every cut-off of these, so no mask is needed.
-
-    Attributes:
-        nodes: Atom of each node, shape (N,).
-        positions: Of the nodes in Å, shape (N, 3), float64.
-        species: Of the T atoms.
-        neighbours: Node of each neighbour, those within the shortest cut-off first, shape (T, K).
-        columns: For each cut-off, how many leading columns hold all neighbours within it.
+    Padding points at the last node, which is no atom and outside every cut-off of the receivers.
     """
 
-    nodes: Tensor
+    graph: Graph
     positions: Tensor
-    species: NodeSpecies
-    neighbours: Tensor
-    columns: tuple[int, ...]
 
     @property
-    def atoms(self) -> Tensor:
-        """The T atoms."""
-        return self.nodes[: len(self.neighbours)]
+    def receiving_atoms(self) -> Tensor:
+        """Atoms of the receivers, shape (T,)."""
+        return self.graph.atoms[: len(self.graph.neighbours)]
 
     @property
     def kept_bytes(self) -> int:
         """Memory of a domain whose lists are kept, neighbours as 32-bit integers."""
-        one_hot = self.species.one_hot
-        tensors = (self.nodes, self.positions, self.species.kinds, one_hot)
-        return 4 * self.neighbours.numel() + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        graph = self.graph
+        tensors = (graph.atoms, self.positions, graph.species, graph.frame_index)
+        return 4 * graph.neighbours.numel() + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def vectors(self, n_columns: int) -> Tensor:
-        """Vectors to the neighbours of the leading columns in Å, shape (T, n_columns, 3)."""
-        heads = self.neighbours[:, :n_columns]
-        ends = self.positions.index_select(0, heads.flatten()).view(*heads.shape, 3)
-        return ends - self.positions[: len(heads), None]
+    def with_neighbours(self, dtype: torch.dtype) -> "Domain":
+        """The same domain with neighbours as integers of another size."""
+        return Domain(replace(self.graph, neighbours=self.graph.neighbours.to(dtype)), self.positions)
 
 
 class DomainDecomposition:
-    """The domains of a frame; each is made when asked for, and only its lists are kept, if anything."""
+    """The domains of a frame, each made on demand; its lists are kept if that is asked for."""
 
     def __init__(
         self,
@@ -65,7 +53,8 @@ class DomainDecomposition:
         *,
         cutoffs: Sequence[float],
         size: int,
-        identity: Tensor,
+        n_species: int,
+        device: torch.device,
         keep_lists: bool = False,
     ) -> None:
         """Split a frame.
@@ -75,10 +64,11 @@ class DomainDecomposition:
             species: Species of its atoms, shape (N,).
             cutoffs: Cut-offs in Å, ascending.
             size: Largest number of atoms in a domain.
-            identity: An identity matrix, as many rows as there are species; domains go to its device.
+            n_species: Number of species S.
+            device: Where the tensors of domains go.
             keep_lists: Find neighbours once, for `Domain.kept_bytes`, and not each time.
         """
-        self.species, self.cutoffs, self.identity = species, cutoffs, identity
+        self.species, self.cutoffs, self.n_species, self.device = species, cutoffs, n_species, device
         self.pieces = Pieces(frame.positions, frame.cell, frame.pbc, size=size)
         self._kept: dict[int, Domain] | None = {} if keep_lists else None
 
@@ -100,9 +90,8 @@ class DomainDecomposition:
         if self._kept is None:
             return self._find(k)
         if k not in self._kept:
-            found = self._find(k)
-            self._kept[k] = replace(found, neighbours=found.neighbours.int())
-        return replace(self._kept[k], neighbours=self._kept[k].neighbours.long())
+            self._kept[k] = self._find(k).with_neighbours(torch.int32)
+        return self._kept[k].with_neighbours(torch.int64)
 
     def _find(self, k: int) -> Domain:
         piece = self.pieces.atoms[k]
@@ -112,16 +101,15 @@ class DomainDecomposition:
         neighbours, columns = neighbour_table(points, len(own), self.cutoffs, padding=len(points))
         far = self.pieces.highest[k] + 2.0 * self.cutoffs[-1]
         nodes, positions = np.concatenate([own, halo, own[:1]]), np.concatenate([points, far[None]])
-        device = self.identity.device
-        kinds = torch.from_numpy(self.species[own]).to(device)
-        return Domain(
-            nodes=torch.from_numpy(nodes).to(device),
-            positions=torch.from_numpy(positions).to(device),
-            species=NodeSpecies(
-                kinds,
-                self.identity.index_select(0, kinds),
-                np.bincount(self.species[own], minlength=len(self.identity)).tolist(),
-            ),
-            neighbours=torch.from_numpy(neighbours).to(device),
+        graph = Graph(
+            atoms=torch.from_numpy(nodes).to(self.device),
+            receivers=None,
+            species=torch.from_numpy(self.species[nodes]).to(self.device),
+            species_counts=np.bincount(self.species[own], minlength=self.n_species).tolist(),
+            frame_index=torch.zeros(len(own), dtype=torch.int64, device=self.device),
+            n_frames=1,
+            neighbours=torch.from_numpy(neighbours).to(self.device),
+            offsets=None,
             columns=columns,
         )
+        return Domain(graph, torch.from_numpy(positions).to(self.device))

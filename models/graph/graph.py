@@ -1,8 +1,7 @@
-"""Neighbour graphs of a batch of frames: padded lists, short cut-off first, atoms sorted by species.
+"""Graphs of receivers, nodes and padded neighbour lists: batches of frames, and domains of a large frame.
 
-Inside the network atoms are *nodes*: the atoms of all frames, concatenated, then sorted by species so that
-species-dependent weights act on contiguous blocks. `NeighbourGraph.order` leads from nodes to atoms and `inverse`
-back.
+Inside the network atoms are *nodes*. The nodes of a batch are the atoms of all its frames, sorted by species, so that
+weights of a species act on contiguous blocks.
 """
 
 from collections.abc import Sequence
@@ -28,13 +27,18 @@ def narrow(table: Tensor, columns: Sequence[int]) -> list[Tensor]:
     return [table if k == table.shape[1] else table[:, :k] for k in columns]
 
 
+def leading_rows(table: Tensor, n: int) -> Tensor:
+    """The first n rows of a table (N, ...)."""
+    return table if n == table.shape[0] else table[:n]
+
+
 class NodeSpecies(NamedTuple):
-    """Species of the nodes, as the layers of a model want them.
+    """Species of T receivers, in the forms that the layers of a model use.
 
     Attributes:
-        kinds: Species of each node, ascending, shape (T,).
-        one_hot: The same as rows of an identity, shape (T, S).
-        counts: Number of nodes of each species, S of them.
+        kinds: Species of each receiver, ascending, shape (T,).
+        one_hot: The same as rows of an identity matrix, shape (T, S).
+        counts: Number of receivers of each species, S of them.
     """
 
     kinds: Tensor
@@ -55,6 +59,7 @@ class AtomBatch:
         frame_index: Frame of each node, shape (T,).
         cells: Cell vectors in Å, shape (B, 3, 3), on the CPU.
         pbc: Periodicity, shape (B, 3), on the CPU.
+        volumes: Volume of each cell in Å³, NaN unless all its axes are periodic, shape (B,), float64.
     """
 
     sizes: tuple[int, ...]
@@ -65,6 +70,7 @@ class AtomBatch:
     frame_index: Tensor
     cells: FloatArray
     pbc: BoolArray
+    volumes: Tensor
 
     @property
     def n_frames(self) -> int:
@@ -94,6 +100,9 @@ class AtomBatch:
             )
         order = np.argsort(species, kind="stable")
         frame_index = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+        cells, pbc = np.stack([frame.cell for frame in frames]), np.stack([frame.pbc for frame in frames])
+        volumes = torch.linalg.det(torch.from_numpy(cells)).abs()
+        volumes[~torch.from_numpy(pbc).all(1)] = torch.nan
         return cls(
             sizes=tuple(len(frame) for frame in frames),
             order=torch.from_numpy(order).to(device),
@@ -101,52 +110,109 @@ class AtomBatch:
             species=torch.from_numpy(species[order]).to(device),
             species_counts=np.bincount(species, minlength=len(elements)).tolist(),
             frame_index=torch.from_numpy(frame_index[order]).to(device),
-            cells=np.stack([frame.cell for frame in frames]),
-            pbc=np.stack([frame.pbc for frame in frames]),
+            cells=cells,
+            pbc=pbc,
+            volumes=volumes.to(device),
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NeighbourGraph:
-    """Padded neighbour lists of a batch, short cut-off first, valid for every path of a model.
+class Graph:
+    """T receivers, the first of N nodes, with up to K neighbours each among the N; valid for every path of a model.
 
-    A padded entry is the atom itself, shifted out of every cut-off: envelopes make its contribution exactly zero, so
-    no mask is needed. For the same reason a list may hold more than the neighbours within the cut-off.
+    In a batch of whole frames every node is an atom of its own and receives: T = N. In a domain of a large frame the
+    receivers are the atoms of the domain, and the nodes behind them are its halo: other atoms and periodic images.
+
+    A padded slot of the lists points at a node outside every cut-off (in a batch the receiver itself, shifted): there
+    envelopes are exactly zero, so no mask is needed. For the same reason lists may hold more than the neighbours within
+    the cut-off.
 
     Attributes:
-        atoms: The batch.
-        neighbours: Node of each neighbour, shape (T, K).
+        atoms: Atom of each node, shape (N,).
+        receivers: Receiver of each atom, the inverse of `atoms`; None in a domain, which has not all atoms.
+        species: Species of each node, ascending among the receivers, shape (N,).
+        species_counts: Number of receivers of each species, S of them.
+        frame_index: Frame of each receiver, shape (T,).
+        n_frames: Number of frames B.
+        neighbours: Node of each neighbour, shape (T, K), neighbours within the shortest cut-off first.
         offsets: Shift of each neighbour in Å: periodic image or padding, shape (T, K, 3), float64; None if all are
             zero.
-        columns: For each path, ascending cut-offs, how many leading columns hold all of its neighbours.
+        columns: For each path, by ascending cut-off, the number of leading columns that hold all of its neighbours.
+        volumes: Cell volumes in Å³, NaN unless all axes are periodic, shape (B,), float64; None if they are unknown.
     """
 
-    atoms: AtomBatch
+    atoms: Tensor
+    receivers: Tensor | None
+    species: Tensor
+    species_counts: list[int]
+    frame_index: Tensor
+    n_frames: int
     neighbours: Tensor
     offsets: Tensor | None
     columns: tuple[int, ...]
+    volumes: Tensor | None = None
 
-    def vectors(self, positions: Tensor) -> Tensor:
-        """Vectors from nodes to neighbours, shape (T, K, 3), from node positions (T, 3), both in Å."""
-        heads = positions.index_select(0, self.neighbours.flatten()).view(*self.neighbours.shape, 3)
-        vectors = heads - positions.unsqueeze(1)
-        return vectors if self.offsets is None else vectors + self.offsets
+    @property
+    def kinds(self) -> Tensor:
+        """Species of each receiver, shape (T,)."""
+        return leading_rows(self.species, self.neighbours.shape[0])
+
+    def receiver_species(self, identity: Tensor) -> NodeSpecies:
+        """Species of the receivers, given an identity matrix (S, S) of the network's precision."""
+        return NodeSpecies(self.kinds, identity.index_select(0, self.kinds), self.species_counts)
+
+    def to_nodes(self, values: Tensor) -> Tensor:
+        """Values (N, ...) of nodes from those of atoms."""
+        return values.index_select(0, self.atoms)
+
+    def to_atoms(self, values: Tensor) -> Tensor:
+        """Values (T, ...) of the atoms of whole frames from those of nodes."""
+        if self.receivers is None:
+            raise ValueError("a domain has not all atoms of its frame: sum over domains instead")
+        return values.index_select(0, self.receivers)
+
+    def vectors(self, positions: Tensor, *, columns: int | None = None) -> Tensor:
+        """Vectors from receivers to neighbours in Å.
+
+        Args:
+            positions: Positions of the nodes in Å, shape (N, 3).
+            columns: Number of leading columns k; None for all.
+
+        Returns:
+            Vectors (T, k, 3).
+        """
+        neighbours, offsets = self.neighbours, self.offsets
+        if columns is not None:
+            neighbours = neighbours[:, :columns]
+            offsets = None if offsets is None else offsets[:, :columns]
+        ends = positions.index_select(0, neighbours.flatten()).view(*neighbours.shape, 3)
+        vectors = ends - leading_rows(positions, neighbours.shape[0]).unsqueeze(1)
+        return vectors if offsets is None else vectors + offsets
 
     def forces(self, gradients: Tensor) -> Tensor:
-        """Forces on nodes (T, 3) from dE/d(vectors), given for the leading columns, (T, k <= K, 3)."""
-        (heads,) = narrow(self.neighbours, gradients.shape[1:2])
-        reaction = torch.zeros_like(gradients[:, 0]).index_add(0, heads.flatten(), gradients.flatten(0, 1))
-        return gradients.sum(1) - reaction
+        """Forces on nodes (N, 3) in eV/Å from dE/d(vectors) (T, k, 3) of the k <= K leading columns."""
+        (neighbours,) = narrow(self.neighbours, gradients.shape[1:2])
+        n_nodes, n_receivers = self.species.shape[0], self.neighbours.shape[0]
+        pulls = gradients.new_zeros(n_nodes, 3).index_add(0, neighbours.flatten(), gradients.flatten(0, 1))
+        on_receivers = gradients.sum(1) - leading_rows(pulls, n_receivers)
+        return on_receivers if n_receivers == n_nodes else torch.cat([on_receivers, -pulls[n_receivers:]])
+
+    def virials(self, vectors: Tensor, gradients: Tensor) -> Tensor:
+        """Σ r ⊗ dE/dr of each frame in eV, shape (B, 3, 3), from vectors (T, K, 3) and dE/d(vectors) (T, K, 3)."""
+        return self.frame_sums(vectors.transpose(1, 2) @ gradients)
+
+    def frame_sums(self, values: Tensor) -> Tensor:
+        """Sums over the receivers of each frame, shape (B, ...), in float64, of values (T, ...)."""
+        totals = torch.zeros(self.n_frames, *values.shape[1:], dtype=torch.float64, device=values.device)
+        return totals.index_add(0, self.frame_index, values.double())
 
     def mean_neighbours(self, positions: Tensor, cutoffs: Sequence[float]) -> tuple[float, ...]:
-        """Mean number of neighbours of an atom within each cut-off."""
+        """Mean number of neighbours of a receiver within each cut-off, at node positions (N, 3) in Å."""
         lengths = torch.linalg.vector_norm(self.vectors(positions), dim=-1)
         return tuple(float((lengths < cutoff).sum(1).double().mean()) for cutoff in cutoffs)
 
 
-def neighbour_graph(
-    atoms: AtomBatch, positions: Tensor, *, cutoffs: Sequence[float], skin: float = 0.0
-) -> NeighbourGraph:
+def neighbour_graph(atoms: AtomBatch, positions: Tensor, *, cutoffs: Sequence[float], skin: float = 0.0) -> Graph:
     """Find all neighbours within cut-off + skin.
 
     Args:
@@ -184,11 +250,17 @@ def neighbour_graph(
     row = torch.empty_like(centres).scatter_(0, centres, torch.arange(len(centres), device=centres.device))
     row = row.index_select(0, atoms.order)  # rows of the lists above, in node order
     neighbours = atoms.inverse[heads.index_select(0, row)]
-    return NeighbourGraph(
-        atoms=atoms,
+    return Graph(
+        atoms=atoms.order,
+        receivers=atoms.inverse,
+        species=atoms.species,
+        species_counts=atoms.species_counts,
+        frame_index=atoms.frame_index,
+        n_frames=atoms.n_frames,
         neighbours=neighbours,
         offsets=None if offsets is None else offsets.index_select(0, row),
         columns=columns,
+        volumes=atoms.volumes,
     )
 
 

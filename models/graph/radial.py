@@ -12,6 +12,7 @@ def polynomial_cutoff(x: Tensor, power: int) -> Tensor:
     u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), Gasteiger et al., DimeNet (2020), eq. 8.
     """
     p = power
+    x = x.clamp(max=1.0)  # padding is far outside: x^p would overflow, and 0 times infinity is NaN in the derivative
     tail = 0.5 * (p + 1) * (p + 2) - x * (p * (p + 2) - x * (0.5 * p * (p + 1)))
     return torch.where(x < 1.0, 1.0 - x**p * tail, 0.0)
 

@@ -7,9 +7,8 @@ import torch
 
 from al_engine.structures.frames import FloatArray, Frame
 from models.graph.graph import AtomBatch, neighbour_graph
-from models.layers.geometry import PathGeometry
-from models.layers.message import PathMessage
-from models.layers.product import ProductBasis
+from models.layers.kernels import use_kernels
+from models.layers.operators import use_plain
 from models.ms_mace import MSMACE
 from models.native.build import KernelError
 
@@ -21,10 +20,10 @@ PROBE_SPACING_ANG = 1.5
 
 
 def accelerate(model: MSMACE) -> bool:
-    """Use the kernels of `models.native` if they can be had and agree with the plain path; say why if not.
+    """Use the kernels of `models.native` if they can be compiled and agree with plain torch; else warn why not.
 
     Args:
-        model: A model; one that is not on a CPU is left alone.
+        model: A model; a model that is not on a CPU stays as it is.
 
     Returns:
         Whether the model uses kernels now.
@@ -32,33 +31,26 @@ def accelerate(model: MSMACE) -> bool:
     if any(weight.device.type != "cpu" for weight in model.parameters()):
         return False
     expected = _probe_forces(model)
-    problem = use_kernels(model)
-    if problem is None:
-        largest = max(np.abs(expected).max(), 1e-12)
-        difference = np.abs(_probe_forces(model) - expected).max() / largest
-        if not (
-            difference <= TOLERANCES[model.dtype] or difference <= ROUNDINGS * _rounding(model, expected) / largest
-        ):
-            problem = f"their forces differ from the plain path's by {difference:.1e} of the largest"
-    if problem is not None:
-        warnings.warn(f"the fast CPU kernels are not used: {problem}", RuntimeWarning, stacklevel=2)  # shown once
-        for module in _modules(model):
-            module.kernel = None
-    return problem is None
-
-
-def _modules(model: MSMACE) -> list[PathGeometry | PathMessage | ProductBasis]:
-    return [module for module in model.modules() if isinstance(module, PathGeometry | PathMessage | ProductBasis)]
-
-
-def use_kernels(model: MSMACE) -> str | None:
-    """Switch all modules over; why that was not possible, if so."""
     try:
-        for module in _modules(model):
-            module.use_kernel()
+        use_kernels(model)
+        _compare(model, expected)
     except KernelError as error:
-        return str(error)
-    return None
+        warnings.warn(f"the fast CPU kernels are not used: {error}", RuntimeWarning, stacklevel=2)  # shown once
+        use_plain(model)
+        return False
+    return True
+
+
+def _compare(model: MSMACE, expected: FloatArray) -> None:
+    """Compare the probe forces (N, 3) of a model that uses kernels with those of plain torch.
+
+    Raises:
+        KernelError: If they differ by more than rounding.
+    """
+    largest = max(np.abs(expected).max(), 1e-12)
+    difference = np.abs(_probe_forces(model) - expected).max() / largest
+    if not (difference <= TOLERANCES[model.dtype] or difference <= ROUNDINGS * _rounding(model, expected) / largest):
+        raise KernelError(f"their forces differ from the plain path's by {difference:.1e} of the largest")
 
 
 def _rounding(model: MSMACE, forces: FloatArray) -> float:
@@ -77,9 +69,7 @@ def _probe_forces(model: MSMACE) -> FloatArray:
     frame = Frame(numbers=np.resize(elements, len(grid)), positions=grid + rng.uniform(-0.2, 0.2, grid.shape))
     positions = torch.tensor(frame.positions)
     graph = neighbour_graph(AtomBatch.of([frame], elements), positions, cutoffs=model.cutoffs)
-    vectors = graph.vectors(positions.index_select(0, graph.atoms.order)).requires_grad_()
-    with torch.enable_grad():
-        energies = model.network_energies(graph, model.edge_features(vectors, graph.columns))
-        (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+    geometry = model.geometry(graph, graph.vectors(graph.to_nodes(positions)))
+    _, (gradients,) = model.network_gradients(graph, geometry)
     forces: FloatArray = graph.forces(gradients).numpy()
     return forces

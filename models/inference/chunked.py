@@ -71,7 +71,7 @@ def evaluate_chunked(
     if not finite.all():
         raise InputError(f"atom {int(np.argmin(finite))} has a position that is not finite; look at the step before")
     if memory_mib is None:
-        memory = _gpu_bytes(model.identity.device)
+        memory = _gpu_bytes(model.device)
         memory_mib = DEFAULT_MEMORY_MIB if memory is None else 0.5 * memory / MIB
     atoms = AtomBatch.of([frame], model.constants.elements)
     species = atoms.species[atoms.inverse].numpy()
@@ -81,7 +81,7 @@ def evaluate_chunked(
     run = _Evaluation(model, domains, progress=progress)
     energy = run.network() + run.repulsion() + model.reference_energies.index_select(0, run.species).sum()
     volume = abs(np.linalg.det(frame.cell)) if frame.pbc.all() else np.nan
-    return Prediction(energy[None], -run.gradient, 0.5 * (run.virial + run.virial.T)[None] / volume)
+    return Prediction(energy[None], run.forces, 0.5 * (run.virial + run.virial.T)[None] / volume)
 
 
 def largest_whole_frame(device: torch.device) -> int:
@@ -127,7 +127,7 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
     domain = decomposition.domain(decomposition.densest())
     saved, stored = 0, 0
     for layers in _towers(model):
-        h = layers[0].embed(torch.zeros_like(domain.nodes))
+        h = layers[0].embed(torch.zeros_like(domain.graph.atoms))
         widths = []
         for layer in layers:
             recorder = _Recorder()
@@ -135,9 +135,9 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
                 output = layer.differentiate(domain, h, 0.0).output
             saved = max(saved, sum(recorder.found.values()))
             widths.append(output[:, 0].numel() * output.element_size())
-            h = output[:, :1].expand(-1, len(domain.nodes), -1)
+            h = output[:, :1].expand(-1, len(domain.graph.atoms), -1)
         stored = max(stored, sum(widths[:-1]) + 2 * max(widths[:-1], default=0))  # h^k, and G of two layers
-    n_atoms, n_neighbours = domain.neighbours.shape
+    n_atoms, n_neighbours = domain.graph.neighbours.shape
     working = int(PEAK_OVER_SAVED * saved / n_atoms + PAIR_BYTES * n_neighbours)
     room = memory_mib * MIB - len(frame) * (stored + ATOM_BYTES)
     least = SMALLEST_DOMAIN * working
@@ -149,7 +149,7 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
     keep_lists = left >= max(0.5 * room, least)
     if keep_lists:
         room = left
-    if domain.nodes.device.type == "cpu":
+    if model.device.type == "cpu":
         room = min(room, CPU_WORKING_MIB * MIB)
     size = min(LARGEST_DOMAIN, max(SMALLEST_DOMAIN, int(room / working)))
     return DomainPlan(size, keep_lists, working, stored + ATOM_BYTES, list_bytes)
@@ -180,14 +180,16 @@ class _Layer:
 
     def vectors(self, domain: Domain) -> Tensor:
         """Vectors to all neighbours that count, (T, K, 3)."""
-        return domain.vectors(domain.columns[self.paths[-1]])
+        return domain.graph.vectors(domain.positions, columns=domain.graph.columns[self.paths[-1]])
 
     def evaluate(self, domain: Domain, h: Tensor, vectors: Tensor) -> Tensor:
         """h^{k+1} ((l'+1)², T, C) of a domain from h^k ((l+1)², N, C) of its nodes."""
-        columns = [domain.columns[path] for path in self.paths]
+        graph = domain.graph
+        columns = [graph.columns[path] for path in self.paths]
         parts = narrow(vectors.to(self.model.dtype), columns)
         edges = [self.model.geometries[path](part) for path, part in zip(self.paths, parts, strict=True)]
-        return self.tower.layers[self.k](h, domain.species, narrow(domain.neighbours, columns), edges)
+        species = graph.receiver_species(self.model.identity)
+        return self.tower.layers[self.k](h, species, narrow(graph.neighbours, columns), edges)
 
     def differentiate(self, domain: Domain, h: Tensor, received: Tensor | float) -> _Derivatives:
         """The layer and the derivatives of F, given G^{k+1} of the domain's atoms; 0 behind the last layer."""
@@ -203,7 +205,7 @@ class _Layer:
 
 
 class _Evaluation:
-    """Passes over the domains of a frame, and what they add to: dE/d(positions) (N, 3), the virial (3, 3) in eV."""
+    """Passes over the domains of a frame, and what they add to: forces (N, 3) in eV/Å, the virial (3, 3) in eV."""
 
     def __init__(
         self,
@@ -213,9 +215,9 @@ class _Evaluation:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.model, self.domains, self.progress = model, domains, progress
-        device = model.identity.device
+        device = model.device
         self.species = torch.from_numpy(domains.species).to(device)
-        self.gradient = torch.zeros(len(self.species), 3, dtype=torch.float64, device=device)
+        self.forces = torch.zeros(len(self.species), 3, dtype=torch.float64, device=device)
         self.virial = torch.zeros(3, 3, dtype=torch.float64, device=device)
         passes = sum(2 * len(tower.layers) - 1 for tower in model.towers) + (model.repulsion is not None)
         self.done, self.steps = 0, passes * len(domains)
@@ -242,13 +244,10 @@ class _Evaluation:
         if repulsion is None:
             return total
         for domain in self.domains:
-            vectors = domain.vectors(domain.columns[repulsion.path]).requires_grad_()
-            with torch.enable_grad():
-                kinds = self.species.index_select(0, domain.nodes)
-                energy = repulsion.atomic_energies(kinds, domain.neighbours, vectors).sum()
-                (gradients,) = torch.autograd.grad(energy, vectors)
-            total = total + energy.detach()
-            self._add(domain, vectors.detach(), gradients)
+            vectors = domain.graph.vectors(domain.positions, columns=domain.graph.columns[repulsion.path])
+            energies, gradients = repulsion.gradients(domain.graph, vectors)
+            total = total + energies.sum()
+            self._add(domain, vectors, gradients)
             self._count()
         return total
 
@@ -260,7 +259,7 @@ class _Evaluation:
                 output = layer.evaluate(domain, self._gather(layer, domain, features), layer.vectors(domain))
             if not len(result):
                 result = output.new_empty(len(output), len(self.species), output.shape[2])
-            result.index_copy_(1, domain.atoms, output)
+            result.index_copy_(1, domain.receiving_atoms, output)
             self._count()
         return result
 
@@ -271,27 +270,24 @@ class _Evaluation:
         total = torch.zeros_like(self.virial[0, 0])
         passed = None if features is None else torch.zeros_like(features)
         for domain in self.domains:
-            own = 0.0 if received is None else received.index_select(1, domain.atoms)
+            own = 0.0 if received is None else received.index_select(1, domain.receiving_atoms)
             found = layer.differentiate(domain, self._gather(layer, domain, features), own)
             total = total + found.energy
             self._add(domain, found.vectors, self.model.constants.scale * found.by_vectors)
             if passed is not None and found.by_h is not None:
-                passed.index_add_(1, domain.nodes, found.by_h)
+                passed.index_add_(1, domain.graph.atoms, found.by_h)
             self._count()
         return total, passed
 
     def _gather(self, layer: _Layer, domain: Domain, features: Tensor | None) -> Tensor:
         """h^k of a domain's nodes."""
         if features is None:
-            return layer.embed(self.species.index_select(0, domain.nodes))
-        return features.index_select(1, domain.nodes)
+            return layer.embed(domain.graph.species)
+        return features.index_select(1, domain.graph.atoms)
 
     def _add(self, domain: Domain, vectors: Tensor, gradients: Tensor) -> None:
-        """Add dE/d(vectors) (T, K, 3) to the derivative by the positions and to the virial."""
-        heads = domain.neighbours[:, : vectors.shape[1]]
-        by_node = torch.zeros_like(domain.positions).index_add_(0, heads.flatten(), gradients.flatten(0, 1))
-        by_node[: len(heads)] -= gradients.sum(1)
-        self.gradient.index_add_(0, domain.nodes, by_node)
+        """Add what follows from dE/d(vectors) (T, k, 3) to the forces and to the virial."""
+        self.forces.index_add_(0, domain.graph.atoms, domain.graph.forces(gradients))
         self.virial += vectors.flatten(0, 1).T @ gradients.flatten(0, 1)
 
     def _count(self) -> None:
@@ -333,5 +329,11 @@ def _decomposition(
     model: MSMACE, frame: Frame, species: IntArray, *, size: int, keep_lists: bool = False
 ) -> DomainDecomposition:
     return DomainDecomposition(
-        frame, species, cutoffs=model.cutoffs, size=size, identity=model.identity, keep_lists=keep_lists
+        frame,
+        species,
+        cutoffs=model.cutoffs,
+        size=size,
+        n_species=len(model.identity),
+        device=model.device,
+        keep_lists=keep_lists,
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from al_engine.config import Acceleration
 from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame
-from models.graph.graph import AtomBatch, NeighbourGraph, neighbour_graph
+from models.graph.graph import AtomBatch, Graph, neighbour_graph
 from models.inference.acceleration import accelerate
 from models.inference.compiled import CompiledForces
 from models.ms_mace import MSMACE, Prediction
@@ -21,7 +21,7 @@ ALL_PAIRS_ATOMS = 16
 """Clusters up to this size list all pairs once and for all."""
 UNBOUNDED_SKIN = 1000.0
 """Å. A skin that takes in every pair of a small cluster."""
-Evaluate: TypeAlias = Callable[[MSMACE, NeighbourGraph, Tensor], tuple[Tensor, Tensor]]
+Evaluate: TypeAlias = Callable[[MSMACE, Graph, Tensor], tuple[Tensor, Tensor]]
 """`MSMACE.energy_and_forces`, or something as good."""
 GRAPH_PAYS_AFTER = 10_000
 """Evaluations on a GPU after which `auto` compiles: a minute of compiling against some ms saved each. An estimate."""
@@ -56,10 +56,10 @@ class BoundCommittee:
         self.skin = UNBOUNDED_SKIN if small else skin
         self.all_pairs = small
         self._sizes = torch.tensor(self.atoms.sizes, device=device)
-        self._graph: NeighbourGraph | None = None
+        self._graph: Graph | None = None
         self._built_at: Tensor | None = None
 
-    def graph(self, positions: Tensor) -> NeighbourGraph:
+    def graph(self, positions: Tensor) -> Graph:
         """The neighbour graph, rebuilt if an atom has moved by more than half the skin since it was made.
 
         On a CPU a frame's neighbours stand in an order that follows from its own positions alone: then rounding, and

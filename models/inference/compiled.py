@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import torch
@@ -22,8 +21,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.utils.stateless import _reparametrize_module
 
-from models.graph.graph import NeighbourGraph
-from models.inference.acceleration import use_kernels
+from models.graph.graph import Graph
+from models.layers.kernels import use_kernels
+from models.layers.operators import is_plain
 from models.ms_mace import MSMACE
 
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -48,19 +48,46 @@ def inductor(graph: torch.fx.GraphModule) -> Compiled:
 
 
 class CompiledForces:
-    """`MSMACE.energy_and_forces`, compiled for an architecture at its first call.
+    """`MSMACE.energy_and_forces`, compiled for each architecture at its first call.
 
-    What it gives is compared with the uncompiled model for the first graph, and for the first of each kind that the
-    trace did not see: with a size of 0 or 1, such as an element that is missing or there once. If compilation fails, or
-    a result differs, a warning says so and the uncompiled model is used from then on.
+    Compiled results are compared with the uncompiled model for the first graph, and for the first graph of each kind
+    that the trace did not see: with a size of 0 or 1, such as an element with no atom or one atom. A graph whose
+    uncompiled forces are not finite decides nothing. If compilation fails or a result differs, a warning says so and
+    models of that architecture run uncompiled from then on.
     """
 
     def __init__(self, *, compiler: Callable[[torch.fx.GraphModule], Compiled] = inductor) -> None:
         """Nothing is compiled yet.
 
         Args:
-            compiler: What makes a traced graph fast.
+            compiler: Turns a traced graph into a fast function.
         """
+        self.compiler = compiler
+        self._graphs: dict[str, _CompiledGraph] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one compiled graph is in use, and none failed."""
+        return bool(self._graphs) and all(each.ready for each in self._graphs.values())
+
+    def __call__(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
+        key = _architecture(model)
+        if key not in self._graphs:
+            self._graphs[key] = _CompiledGraph(self.compiler)
+        return self._graphs[key](model, graph, positions)
+
+
+def _architecture(model: MSMACE) -> str:
+    """What a traced graph depends on: models of equal architecture differ in their inputs to it alone."""
+    constants = model.constants
+    return f"{model.config.model_dump_json()} {constants.elements} {is_plain(model)}"
+
+
+class _CompiledGraph:
+    """Energies and forces of the models of one architecture."""
+
+    def __init__(self, compiler: Callable[[torch.fx.GraphModule], Compiled]) -> None:
         self.compiler = compiler
         self._compiled: Compiled | None = None
         self._checked: set[tuple[int, ...]] = set()
@@ -71,8 +98,7 @@ class CompiledForces:
         """Whether the compiled graph is in use."""
         return self._compiled is not None and not self._failed
 
-    def __call__(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
+    def __call__(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
         if self._failed:
             return model.energy_and_forces(graph, positions)
         if self._compiled is None or _kind(graph) not in self._checked:
@@ -81,8 +107,8 @@ class CompiledForces:
             energies, forces = self._compiled(*arguments(model, graph, positions))
         return energies, forces
 
-    def _check(self, model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compile if that has not been done, compare on a real graph, and return what the uncompiled model gives."""
+    def _check(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Compile unless that has been done, compare on a real graph, and return the uncompiled model's results."""
         energies, expected = model.energy_and_forces(graph, positions)
         try:
             if self._compiled is None:
@@ -95,6 +121,8 @@ class CompiledForces:
         except Exception as error:  # noqa: BLE001  # compilers fail in many ways, and none may stop a campaign
             self._give_up(f"their compilation failed: {str(error).strip()}".split("\n")[0])
             return energies, expected
+        if not bool(expected.isfinite().all()):
+            return energies, expected
         difference = float((forces - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         if not difference <= TOLERANCES[model.dtype]:
             self._give_up(f"compiled forces differ by {difference:.1e} of the largest")
@@ -103,18 +131,18 @@ class CompiledForces:
 
     def _give_up(self, reason: str) -> None:
         self._failed = True
-        warnings.warn(f"models run uncompiled: {reason}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"models run uncompiled: {reason}", RuntimeWarning, stacklevel=2)
 
 
-def _kind(graph: NeighbourGraph) -> tuple[int, ...]:
+def _kind(graph: Graph) -> tuple[int, ...]:
     """Which of a graph's sizes are 0 or 1."""
-    return tuple(min(size, 2) for size in (graph.atoms.n_frames, *graph.neighbours.shape, *_numbers(graph)))
+    return tuple(min(size, 2) for size in (graph.n_frames, *graph.neighbours.shape, *_numbers(graph)))
 
 
 def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
     """The graph of energies and forces of an architecture, for frames of any size; its inputs are `arguments`."""
     twin = MSMACE(model.config, model.constants, seed=0).to(device)  # never frozen: weights are inputs
-    if any(geometry.kernel for geometry in model.geometries):
+    if not is_plain(model):
         use_kernels(twin)
     names = [name for name, _ in _weights(model)]
     shape_env = ShapeEnv(duck_shape=False, specialize_zero_one=False)
@@ -147,33 +175,35 @@ def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
 def _energy_and_forces(twin: MSMACE, names: list[str], *inputs: Tensor) -> tuple[Tensor, Tensor]:
     """`MSMACE.energy_and_forces` as a function of `arguments` alone; the lengths of the last stand for numbers."""
     weights, inputs = inputs[: len(names)], inputs[len(names) :]
-    scale, positions, neighbours, offsets, order, inverse, species, frame_index, *sizes = inputs
+    scale, positions, neighbours, offsets, atoms, receivers, species, frame_index, *sizes = inputs
     n_frames, *numbers = (size.shape[0] for size in sizes)
     n_columns = len(twin.cutoffs) - 1
-    atoms: Any = SimpleNamespace(  # as much of an AtomBatch as a model asks for, with symbols for numbers
-        n_frames=n_frames,
-        order=order,
-        inverse=inverse,
+    graph = Graph(  # with symbols for numbers
+        atoms=atoms,
+        receivers=receivers,
         species=species,
         species_counts=numbers[n_columns:],
         frame_index=frame_index,
+        n_frames=n_frames,
+        neighbours=neighbours,
+        offsets=offsets,
+        columns=(*numbers[:n_columns], neighbours.shape[1]),
     )
-    columns = (*numbers[:n_columns], neighbours.shape[1])
-    graph = NeighbourGraph(atoms=atoms, neighbours=neighbours, offsets=offsets, columns=columns)
     twin.constants = replace(twin.constants, scale=scale)  # type: ignore[arg-type]  # a number as far as it matters
     with _reparametrize_module(twin, dict(zip(names, weights, strict=True))):
         return twin.energy_and_forces(graph, positions)
 
 
-def _numbers(graph: NeighbourGraph) -> tuple[int, ...]:
+def _numbers(graph: Graph) -> tuple[int, ...]:
     """Columns of every path but the last, and atoms of every species."""
-    return (*graph.columns[:-1], *graph.atoms.species_counts)
+    return (*graph.columns[:-1], *graph.species_counts)
 
 
-def arguments(model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> list[Tensor]:
+def arguments(model: MSMACE, graph: Graph, positions: Tensor) -> list[Tensor]:
     """What the compiled graph is called with."""
-    atoms = graph.atoms
     offsets = graph.offsets
+    if graph.receivers is None:
+        raise ValueError("a domain is no whole frame: its energy is not compiled")
     if offsets is None:
         offsets = positions.new_zeros(()).expand(*graph.neighbours.shape, 3).contiguous()
     return [
@@ -182,8 +212,8 @@ def arguments(model: MSMACE, graph: NeighbourGraph, positions: Tensor) -> list[T
         positions,
         graph.neighbours,
         offsets,
-        *(atoms.order, atoms.inverse, atoms.species, atoms.frame_index),
-        *(positions.new_empty(number) for number in (atoms.n_frames, *_numbers(graph))),
+        *(graph.atoms, graph.receivers, graph.species, graph.frame_index),
+        *(positions.new_empty(number) for number in (graph.n_frames, *_numbers(graph))),
     ]
 
 

@@ -35,13 +35,13 @@ def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progre
     """
     done = 0
     for batch in _batches(frames):
-        atoms = AtomBatch.of(batch, model.constants.elements, device=model.identity.device)
-        positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(model.identity.device)
+        atoms = AtomBatch.of(batch, model.constants.elements, device=model.device)
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(model.device)
         with torch.no_grad():
             graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
-            vectors = graph.vectors(positions.index_select(0, atoms.order))
+            vectors = graph.vectors(graph.to_nodes(positions))
             features = model.invariant_features(graph, model.edge_features(vectors, graph.columns))
-        by_atom = features.index_select(0, atoms.inverse).double().cpu().numpy()
+        by_atom = graph.to_atoms(features).double().cpu().numpy()
         yield from np.split(by_atom, np.cumsum(atoms.sizes)[:-1])
         done += len(batch)
         progress(done, len(frames))

@@ -65,7 +65,6 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
             radial_mlp=widths[1:-1],
         ),
         long=None,
-        product="symmetric",
         first_layer="species" if hyper.layers[0].interaction == SPECIES_BLOCK else "residual",
         zbl="pair_repulsion_fn" in hyper.blocks,
         layers=len(hyper.layers),

@@ -1,7 +1,6 @@
 """One layer of MS-MACE: messages of every path fused before the product basis, and the update of the atoms."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from models.layers.linear import DegreeLinear, SpeciesLinear
 from models.layers.message import PathMessage, leading_atoms, leading_degrees
 from models.layers.parameters import Initializer, Modules
 from models.layers.product import ProductBasis
-from models.layers.recursive import RecursiveProduct
 
 
 class FusedPaths(nn.Module):
@@ -83,7 +81,6 @@ class InteractionLayer(FusedPaths):
         *,
         l_hidden: int,
         l_out: int,
-        product: Literal["symmetric", "recursive"],
         residual: bool,
         correlation: int,
         n_basis: int,
@@ -101,8 +98,7 @@ class InteractionLayer(FusedPaths):
             mean_neighbours=mean_neighbours,
             init=init,
         )
-        basis = RecursiveProduct if product == "recursive" else ProductBasis
-        self.product = basis(
+        self.product = ProductBasis(
             l_max=l_message,
             l_out=l_out,
             correlation=correlation,

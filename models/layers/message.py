@@ -1,4 +1,4 @@
-"""Messages of one path: what an atom receives from its neighbours."""
+"""Messages of one path: sums over the neighbours of an atom, coupled to equivariant features."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,8 +11,9 @@ from models.graph.operations import concatenate
 from models.graph.spherical import Coupling, clebsch_gordan, couplings_of, degree_sizes
 from models.layers.geometry import EdgeFeatures
 from models.layers.linear import DegreeLinear, ScalarNetwork
+from models.layers.members import apply_weight
+from models.layers.operators import MessageOperator, Operated
 from models.layers.parameters import Initializer
-from models.native.message import MessageKernel
 
 
 def leading_degrees(h: Tensor, l_max: int) -> Tensor:
@@ -26,15 +27,72 @@ def leading_atoms(h: Tensor, n_atoms: int) -> Tensor:
     return h if n_atoms == h.shape[1] else h[:, :n_atoms]
 
 
-class PathMessage(nn.Module):
-    """Sum over neighbours of one path: Σ_j R(r_ij) · (Y(r̂_ij) ⊗ W_up h_j).
-
-    A coupling p = (l1, l2) -> l3 has a radial function R_p of its own per channel (MACE, eq. 8):
-
-        m_{i,p,l3m3,c} = Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W h_j)_{l2m2,c}
+class PlainMessage(nn.Module):
+    """`MessageOperator` in plain torch.
 
     Neighbours are summed first, by a batched matrix product per l1 of Y and R·h; Clebsch-Gordan coefficients then act
-    once per atom instead of once per pair, as one constant matrix. With `kernel` the same is done in one pass.
+    once per receiver instead of once per pair, as one constant matrix.
+
+    Attributes:
+        l_max: Highest degree of the harmonics.
+        l_source: Highest degree of the features h.
+        l_message: Highest degree of the messages.
+        l_used: Highest degree of the harmonics that couple to a message of these degrees.
+        channels: Channels C of features and messages.
+        n_radial: Inputs H of the last radial layer.
+        couplings: The couplings (l1, l2) -> l3 in the order of the radial functions: by l1, then l2, then l3.
+        message_sizes: Number of couplings to each degree.
+    """
+
+    def __init__(
+        self, *, l_max: int, l_source: int, l_message: int, channels: int, n_radial: int, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.l_max, self.l_source, self.l_message = l_max, l_source, l_message
+        self.channels, self.n_radial = channels, n_radial
+        self.l_used = min(l_max, l_source + l_message)
+        unused = (l_max + 1) ** 2 - (self.l_used + 1) ** 2
+        self.harmonic_sizes = degree_sizes(self.l_used) + [unused] * bool(unused)
+        self.source_sizes = degree_sizes(l_source)
+        self.couplings = couplings_of(self.l_used, l_source, l_message)
+        self.blocks = [(key, len(list(group))) for key, group in groupby(self.couplings, key=lambda p: p[:2])]
+        matrix, self.message_sizes = _coupling_matrix(self.couplings, self.blocks)
+        self.row_counts = [n * (2 * degree + 1) for degree, n in enumerate(self.message_sizes)]
+        self.clebsch_gordan: Tensor
+        self.register_buffer("clebsch_gordan", matrix.to(dtype), persistent=False)
+
+    def forward(self, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> list[Tensor]:
+        """As `MessageOperator`."""
+        T, K = neighbours.shape
+        source = h.transpose(0, 1).flatten(1)  # (N, (l_source+1)² * c)
+        gathered = source.index_select(0, neighbours.flatten()).view(T, K, 1, -1, self.channels)
+        h_j = gathered.split(self.source_sizes, dim=3) if self.l_source else (gathered,)
+        R = apply_weight(X, W).view(T, K, -1, 1, self.channels).split([n for _, n in self.blocks], dim=2)
+        by_degree = Y.transpose(1, 2).split(self.harmonic_sizes, dim=1)  # (T, 2 l1 + 1, K) each
+
+        weighted: list[list[Tensor]] = [[] for _ in range(self.l_used + 1)]
+        for ((l1, l2), _), R_block in zip(self.blocks, R, strict=True):
+            weighted[l1].append((R_block * h_j[l2]).flatten(2))  # (T, K, n * (2 l2 + 1) * c)
+        summed = [
+            torch.bmm(Y_l, concatenate(parts, dim=2)).view(T, -1, self.channels)  # (T, (m1, p, m2), c)
+            for Y_l, parts in zip(by_degree, weighted, strict=False)
+        ]
+        if self.l_source == 0:  # (l, 0) -> l is the identity
+            return [part.transpose(0, 1) for part in summed[: len(self.message_sizes)]]
+        M = concatenate(summed, dim=1).transpose(0, 1)  # ((l1 m1, p, m2), T, c)
+        coupled = self.clebsch_gordan @ M.flatten(1)  # ((l3 m3, p), T * c)
+        return [
+            part.view(2 * degree + 1, n, T, -1).transpose(1, 2).flatten(2)  # (2 l3 + 1, T, p * c)
+            for degree, (n, part) in enumerate(zip(self.message_sizes, coupled.split(self.row_counts), strict=True))
+        ]
+
+
+class PathMessage(Operated[MessageOperator]):
+    """Sum over neighbours of one path: Σ_j R(r_ij) · (Y(r̂_ij) ⊗ W_up h_j).
+
+    A coupling p = (l1, l2) -> l3 has a radial function R_p of its own per channel (Batatia et al., MACE (2022), eq. 8):
+
+        m_{i,p,l3m3,c} = Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W h_j)_{l2m2,c}
     """
 
     def __init__(
@@ -48,16 +106,17 @@ class PathMessage(nn.Module):
         init: Initializer,
     ) -> None:
         super().__init__()
-        self.channels, self.l_max, self.l_message = path.channels, path.l_max, l_message
         self.l_source = min(l_hidden, path.l_max)
-        self.l_used = min(path.l_max, self.l_source + l_message)  # higher harmonics couple to no message that is wanted
-        unused = (path.l_max + 1) ** 2 - (self.l_used + 1) ** 2
-        self.harmonic_sizes = degree_sizes(self.l_used) + [unused] * bool(unused)
-        self.source_sizes = degree_sizes(self.l_source)
-        self.couplings = couplings_of(self.l_used, self.l_source, l_message)
-        # radial functions side by side: first by l1, then by l2, as the loops of `forward` consume them
-        self.blocks = [(key, len(list(group))) for key, group in groupby(self.couplings, key=lambda p: p[:2])]
-
+        self.plain = PlainMessage(
+            l_max=path.l_max,
+            l_source=self.l_source,
+            l_message=l_message,
+            channels=path.channels,
+            n_radial=[n_basis, *path.radial_mlp][-1],
+            dtype=init.dtype,
+        )
+        self.set_reference(self.plain)
+        self.couplings, self.channels = self.plain.couplings, path.channels
         self.up = DegreeLinear(self.l_source, hidden_channels, path.channels, init=init)
         self.radial = ScalarNetwork(
             n_basis,
@@ -67,62 +126,17 @@ class PathMessage(nn.Module):
             input_gain=(path.cutoff_ang**3 / 3)
             ** 0.5,  # one over the Bessel functions' RMS in the sphere of the cut-off
         )
-        matrix, self.message_sizes = _coupling_matrix(self.couplings, self.blocks)
-        self.row_counts = [n * (2 * degree + 1) for degree, n in enumerate(self.message_sizes)]
-        self.clebsch_gordan: Tensor
-        self.register_buffer("clebsch_gordan", matrix.to(init.dtype), persistent=False)
-        self.widths = [n * path.channels for n in self.message_sizes]
-        self.kernel: MessageKernel | None = None
-
-    def use_kernel(self) -> None:
-        """From now on use the CPU kernel.
-
-        Raises:
-            KernelError: If it can't be had.
-        """
-        weights = self.radial.weights[-1]
-        kernel = MessageKernel(
-            l_max=self.l_max,
-            l_used=self.l_used,
-            l_source=self.l_source,
-            l_message=self.l_message,
-            channels=self.channels,
-            n_radial=len(weights),
-            dtype=weights.dtype,
-        )
-        self.kernel = kernel.prepared()
+        self.widths = [n * path.channels for n in self.plain.message_sizes]
 
     def forward(self, h: Tensor, neighbours: Tensor, edges: EdgeFeatures) -> list[Tensor]:
-        """Messages to T atoms from the features of N, h ((l_hidden+1)², N, C), which `neighbours` (T, K) number.
+        """Messages to T receivers from features h ((l_hidden+1)², N, C) of nodes, given neighbours (T, K).
 
-        Degree by degree: (2l + 1, T, widths[l]) each.
+        Returns:
+            Messages degree by degree, (2l + 1, T, widths[l]) each.
         """
         source = self.up(leading_degrees(h, self.l_source))  # ((l_source+1)², N, c)
-        if self.kernel is not None:
-            inputs, weights = self.radial.before_last(edges.basis)
-            return self.kernel(edges.harmonics, inputs, weights, source, neighbours)
-        T, K = neighbours.shape
-        source = source.transpose(0, 1).flatten(1)  # (N, (l_source+1)² * c)
-        h_j = source.index_select(0, neighbours.flatten()).view(T, K, 1, -1, self.channels)
-        h_j = h_j.split(self.source_sizes, dim=3) if self.l_source else (h_j,)
-        R = self.radial(edges.basis).view(T, K, -1, 1, self.channels).split([n for _, n in self.blocks], dim=2)
-        Y = edges.harmonics.transpose(1, 2).split(self.harmonic_sizes, dim=1)  # (T, 2 l1 + 1, K) each
-
-        weighted: list[list[Tensor]] = [[] for _ in range(self.l_used + 1)]
-        for ((l1, l2), _), R_block in zip(self.blocks, R, strict=True):
-            weighted[l1].append((R_block * h_j[l2]).flatten(2))  # (T, K, n * (2 l2 + 1) * c)
-        summed = [
-            torch.bmm(Y_l, concatenate(parts, dim=2)).view(T, -1, self.channels)  # (T, (m1, p, m2), c)
-            for Y_l, parts in zip(Y, weighted, strict=False)
-        ]
-        if self.l_source == 0:  # (l, 0) -> l is the identity
-            return [part.transpose(0, 1) for part in summed[: len(self.widths)]]
-        M = concatenate(summed, dim=1).transpose(0, 1)  # ((l1 m1, p, m2), T, c)
-        coupled = self.clebsch_gordan @ M.flatten(1)  # ((l3 m3, p), T * c)
-        return [
-            part.view(2 * degree + 1, n, T, -1).transpose(1, 2).flatten(2)  # (2 l3 + 1, T, p * c)
-            for degree, (n, part) in enumerate(zip(self.message_sizes, coupled.split(self.row_counts), strict=True))
-        ]
+        inputs, weights = self.radial.before_last(edges.basis)
+        return self.operator(edges.harmonics, inputs, weights, source, neighbours)
 
 
 def _coupling_matrix(
@@ -130,7 +144,7 @@ def _coupling_matrix(
 ) -> tuple[Tensor, list[int]]:
     """Clebsch-Gordan coefficients of all couplings as one matrix, and the number of couplings to each degree l3.
 
-    Rows run over (l3, m3, coupling), columns over (l1, m1, coupling, m2): the order in which `PathMessage` sums
+    Rows run over (l3, m3, coupling), columns over (l1, m1, coupling, m2): the order in which `PlainMessage` sums
     neighbours.
     """
     counts = [sum(p[2] == degree for p in couplings) for degree in range(max(p[2] for p in couplings) + 1)]

@@ -1,6 +1,6 @@
 """Where weights come from, and typed lists of modules."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
 class Modules(nn.ModuleList, Generic[M]):
@@ -39,3 +40,28 @@ class Initializer:
         """
         values = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * std
         return nn.Parameter(values.to(self.dtype))
+
+
+class Derived(Generic[T]):
+    """Tensors computed from weights, valid until one of the weights changes or needs a gradient.
+
+    Changes are seen by the version counter (in-place operations, `load_state_dict`) and by the address and dtype
+    (`Module.to`) of every weight. Writing through `weight.data`, which hides from the counter, is not seen.
+
+    Attributes:
+        value: The tensors.
+    """
+
+    def __init__(self, value: T, weights: Iterable[Tensor]) -> None:
+        """Note the state of the weights that `value` was computed from."""
+        self.value = value
+        self._weights = list(weights)
+        self._state = self._current_state()
+
+    @property
+    def valid(self) -> bool:
+        """Whether `value` is still what the weights give."""
+        return self._state == self._current_state()
+
+    def _current_state(self) -> list[tuple[int, int, torch.dtype, bool]]:
+        return [(w._version, w.data_ptr(), w.dtype, w.requires_grad) for w in self._weights]  # noqa: SLF001

@@ -1,6 +1,8 @@
 """The product basis: MACE's symmetric contraction, all couplings of up to ν copies of A, evaluated in Horner form."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +12,75 @@ from models.graph.graph import NodeSpecies
 from models.graph.operations import concatenate
 from models.layers.linear import DegreeLinear
 from models.layers.members import channels_first, channels_last, member_channels
-from models.layers.parameters import Initializer
-from models.native.product import ProductKernel, terms_and_coefficients
+from models.layers.operators import Operated, ProductOperator
+from models.layers.parameters import Derived, Initializer
 
 
-class ProductBasis(nn.Module):
-    """B_{i,LM,c} = Σ_ν Σ_η w^{ν,L}_{Z_i,η,c} Σ_m U^{LM,ν}_{η,m} A_{i,m1,c} .. A_{i,mν,c}, then a linear map per L.
+class PlainProduct(nn.Module):
+    """`ProductOperator` in plain torch: coupling coefficients U and weights w in one matrix per species and channel.
 
-    Batatia et al., MACE (2022), eqs. 10 and 11. U and w are first folded into one matrix per species and channel, and
-    the sum over the last copy of A is taken outside (Horner):
+    The sum over the last copy of A is taken outside (Horner),
 
         B_LM = Σ_a A_a V_{LM,a},   V = W [1, A, A ⊗ A]      (unique pairs only)
 
     so that an atom costs one small matrix product per channel whatever the number of couplings.
+
+    Attributes:
+        l_max: Highest degree of A.
+        l_out: Highest degree of the products.
+        correlation: Highest order ν in A.
+        channels: Channels C of one member.
+        counts: Number of couplings to each degree.
+    """
+
+    def __init__(self, *, l_max: int, l_out: int, correlation: int, channels: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        n = (l_max + 1) ** 2
+        self.l_max, self.l_out, self.correlation, self.channels = l_max, l_out, correlation, channels
+        self.n_components, self.n_out = n, (l_out + 1) ** 2
+        pairs = torch.from_numpy(monomials(n, 2)[: max(0, n_powers(n, correlation) - 1 - n)])
+        # pairs are picked by matrix products: their derivatives are matrix products too, faster than scattering
+        self.first: Tensor
+        self.second: Tensor
+        self.register_buffer("first", nn.functional.one_hot(pairs[:, 0], n).to(dtype), persistent=False)
+        self.register_buffer("second", nn.functional.one_hot(pairs[:, 1], n).to(dtype), persistent=False)
+        self.counts = []
+        for degree in range(l_out + 1):
+            couplings = torch.cat(
+                [_horner_form(l_max, degree, order, correlation) for order in range(1, correlation + 1)]
+            )
+            self.counts.append(len(couplings))
+            self.register_buffer(f"U_{degree}", couplings.flatten(1).to(dtype), persistent=False)
+
+    def fold(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """U folded with w: for each species a matrix W (C, (L+1)² n, 1 + n + n_pairs), n = (l_max + 1)²."""
+        rows = [
+            (weight @ self.get_buffer(f"U_{degree}")).unflatten(-1, ((2 * degree + 1) * self.n_components, -1))
+            for degree, weight in enumerate(weights)
+        ]  # (S, C, (2L+1) n, 1 + n + n_pairs) each
+        return concatenate(rows, dim=2).unbind(0)
+
+    def forward(self, A: Tensor, folded: tuple[Tensor, ...], species: NodeSpecies) -> Tensor:
+        """As `ProductOperator`; the members of a stack are M times as many channels."""
+        n_members = folded[0].shape[0] // self.channels
+        A = channels_first(A, n_members)  # (C, n, T)
+        powers = [torch.ones_like(A[:, :1])]
+        if self.correlation > 1:
+            powers.append(A)
+        if len(self.first):
+            powers.append((self.first @ A) * (self.second @ A))  # (C, n_pairs, T)
+        parts = concatenate(powers, dim=1).split(species.counts, dim=2)  # (C, 1 + n + n_pairs, T_z) each
+        V = concatenate(
+            [torch.bmm(W, part) for W, part in zip(folded, parts, strict=True) if part.shape[2]], dim=2
+        ).view(len(A), self.n_out, self.n_components, -1)
+        B = (V * A.unsqueeze(1)).sum(2)  # (C, (L+1)², T)
+        return channels_last(B, n_members)
+
+
+class ProductBasis(Operated[ProductOperator]):
+    """B_{i,LM,c} = Σ_ν Σ_η w^{ν,L}_{Z_i,η,c} Σ_m U^{LM,ν}_{η,m} A_{i,m1,c} .. A_{i,mν,c}, then a linear map per L.
+
+    Batatia et al., MACE (2022), eqs. 10 and 11.
     """
 
     def __init__(
@@ -36,93 +94,52 @@ class ProductBasis(nn.Module):
         init: Initializer,
     ) -> None:
         super().__init__()
-        n = (l_max + 1) ** 2
-        self.n_components, self.channels, self.n_out, self.correlation = n, channels, (l_out + 1) ** 2, correlation
-        pairs = torch.from_numpy(monomials(n, 2)[: max(0, n_powers(n, correlation) - 1 - n)])
-        # pairs are picked by matrix products: their derivatives are matrix products too, faster than scattering
-        self.first: Tensor
-        self.second: Tensor
-        self.register_buffer("first", nn.functional.one_hot(pairs[:, 0], n).to(init.dtype), persistent=False)
-        self.register_buffer("second", nn.functional.one_hot(pairs[:, 1], n).to(init.dtype), persistent=False)
-
-        for degree in range(l_out + 1):
-            couplings = torch.cat(
-                [_horner_form(l_max, degree, order, correlation) for order in range(1, correlation + 1)]
-            )
-            self.register_buffer(f"U_{degree}", couplings.flatten(1).to(init.dtype), persistent=False)
-        self.l_max, self.l_out = l_max, l_out
-        self.weights = self.new_weights(n_species, init)
-        self.linear = DegreeLinear(l_out, channels, channels, init=init)
-        self._folded: tuple[Tensor, ...] | None = None
-        self.kernel: ProductKernel | None = None
-        self._term_weights: Tensor | None = None
-
-    def new_weights(self, n_species: int, init: Initializer) -> nn.ParameterList:
-        """Random weights w of every degree, (S, C, n_couplings) each."""
-        counts = [len(self.get_buffer(f"U_{degree}")) for degree in range(self.l_out + 1)]
-        return nn.ParameterList(
-            init.normal(n_species, self.channels, count, std=1 / math.sqrt(count)) for count in counts
+        self.l_max, self.l_out, self.correlation, self.channels = l_max, l_out, correlation, channels
+        plain = PlainProduct(l_max=l_max, l_out=l_out, correlation=correlation, channels=channels, dtype=init.dtype)
+        self.set_reference(plain)
+        self.weights = nn.ParameterList(
+            init.normal(n_species, channels, count, std=1 / math.sqrt(count)) for count in plain.counts
         )
+        self.linear = DegreeLinear(l_out, channels, channels, init=init)
+        self.frozen = False
+        self._folded: Derived[tuple[Tensor, ...]] | None = None
 
-    def coupling_weights(self) -> list[Tensor]:
-        """The weights w of every degree, (S, C, n_couplings) each, couplings by ascending order."""
-        return [member_channels(weight) for weight in self.weights]
+    @property
+    def n_out(self) -> int:
+        """Components of the products."""
+        return (self.l_out + 1) ** 2
 
-    def use_kernel(self) -> None:
-        """From now on use the CPU kernel.
+    def set_reference(self, operator: ProductOperator) -> None:
+        """Use an operator in plain torch, which folds weights its own way."""
+        self._folded = None
+        super().set_reference(operator)
 
-        Raises:
-            KernelError: If it can't be had.
-        """
-        dtype = self.weights[0].dtype
-        kernel = ProductKernel(self.l_max, self.l_out, self.correlation, self.channels, dtype)
-        _, coefficients = terms_and_coefficients(self.l_max, self.l_out, self.correlation)
-        self.register_buffer("coefficients", torch.cat(coefficients).to(dtype), persistent=False)
-        self.kernel = kernel.prepared()
-
-    def term_weights(self) -> Tensor:
-        """Weights of the monomials, shape (S, n_terms, C): for `kernel`, what `folded_weights` is without it."""
-        if self._term_weights is not None:
-            return self._term_weights
-        weights = concatenate(self.coupling_weights(), dim=2)  # (S, C, n_couplings)
-        return (weights @ self.get_buffer("coefficients")).transpose(1, 2)
-
-    def folded_weights(self) -> tuple[Tensor, ...]:
-        """U folded with w, for each species a matrix (C, (L+1)² n, 1 + n + n_pairs), n = (l_max + 1)²."""
-        if self._folded is not None:
-            return self._folded
-        rows = [
-            (weight @ self.get_buffer(f"U_{degree}")).unflatten(-1, ((2 * degree + 1) * self.n_components, -1))
-            for degree, weight in enumerate(self.coupling_weights())
-        ]  # (S, C, (2L+1) n, 1 + n + n_pairs) each
-        return (concatenate(rows, dim=2)).unbind(0)
+    def replace_operator(self, operator: nn.Module) -> None:
+        """Use another implementation, which folds weights its own way."""
+        self._folded = None
+        super().replace_operator(operator)
 
     def freeze(self) -> None:
-        """Fold once and for all: the weights will not change any more."""
-        self._folded = self._term_weights = None
-        if self.kernel is None:
-            self._folded = tuple(matrix.detach() for matrix in self.folded_weights())
-        else:
-            self._term_weights = self.term_weights().detach().contiguous()
+        """Fold weights once, and again only after they have changed."""
+        self.frozen = True
+
+    def folded_weights(self) -> tuple[Tensor, ...]:
+        """The weights as the operator takes them; kept between calls if frozen."""
+        if self._folded is not None and self._folded.valid:
+            return self._folded.value
+        value = self.operator.fold([member_channels(weight) for weight in self.weights])
+        if not self.frozen or any(weight.requires_grad for weight in self.weights):
+            return value
+        self._folded = Derived(tuple(part.contiguous() for part in value), self.weights)
+        return self._folded.value
 
     def forward(self, A: Tensor, species: NodeSpecies) -> Tensor:
-        """Products of A ((l_max+1)², T, C), whose atoms are sorted by species; shape ((l_out+1)², T, C)."""
-        if self.kernel is not None:
-            return self.linear(self.kernel(A, self.term_weights(), species.kinds))
-        weights = self.folded_weights()
-        n_members = weights[0].shape[0] // self.channels
-        A = channels_first(A, n_members)  # (C, n, T)
-        powers = [torch.ones_like(A[:, :1])]
-        if self.correlation > 1:
-            powers.append(A)
-        if len(self.first):
-            powers.append((self.first @ A) * (self.second @ A))  # (C, n_pairs, T)
-        parts = concatenate(powers, dim=1).split(species.counts, dim=2)  # (C, 1 + n + n_pairs, T_z) each
-        V = concatenate(
-            [torch.bmm(W, part) for W, part in zip(weights, parts, strict=True) if part.shape[2]], dim=2
-        ).view(len(A), self.n_out, self.n_components, -1)
-        B = (V * A.unsqueeze(1)).sum(2)  # (C, (L+1)², T)
-        return self.linear(channels_last(B, n_members))
+        """Products of A ((l_max+1)², T, C), whose receivers are sorted by species; shape ((l_out+1)², T, C)."""
+        return self.linear(self.operator(A, self.folded_weights(), species))
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._folded = None  # `assign=True` replaces the weights whose state was noted
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 def n_powers(n: int, correlation: int) -> int:

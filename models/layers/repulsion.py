@@ -1,4 +1,4 @@
-"""Short-range repulsion of nuclei, after Ziegler, Biersack and Littmark: what no training set can teach."""
+"""Short-range repulsion of nuclei, after Ziegler, Biersack and Littmark (ZBL)."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from al_engine.errors import InputError
-from models.graph.graph import NeighbourGraph, narrow
+from models.graph.graph import Graph, leading_rows, narrow
 from models.graph.radial import polynomial_cutoff
 from models.layers.geometry import SMALLEST_LENGTH
 
@@ -65,26 +65,24 @@ class ZBLRepulsion(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, table.flatten(), persistent=False)  # by species of i, then of j
 
-    def forward(self, graph: NeighbourGraph, vectors: Tensor) -> Tensor:
+    def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of frames in eV, shape (B,), from neighbour vectors (T, K, 3) in Å."""
-        columns = [graph.columns[self.path]]
-        energies = self.atomic_energies(graph.atoms.species, graph.neighbours, *narrow(vectors, columns))
-        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=energies.device)
-        return totals.index_add(0, graph.atoms.frame_index, energies)
+        return graph.frame_sums(self.atomic_energies(graph, *narrow(vectors, [graph.columns[self.path]])))
 
-    def atomic_energies(self, species: Tensor, neighbours: Tensor, vectors: Tensor) -> Tensor:
-        """Half the energy of every pair, for the first of its atoms, in eV.
+    def atomic_energies(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Half the energy of every pair, for the receiver of the pair, in eV.
 
         Args:
-            species: Species of N atoms, shape (N,).
-            neighbours: Which of the N are near the first T, shape (T, K).
-            vectors: To neighbours of the leading columns in Å, shape (T, k <= K, 3).
+            graph: The graph.
+            vectors: Vectors to the neighbours of the k leading columns in Å, shape (T, k, 3).
 
         Returns:
-            Energies of the T atoms, shape (T,), float64.
+            Energies of the T receivers, shape (T,), float64.
         """
-        (neighbours,) = narrow(neighbours, vectors.shape[1:2])
-        pair = self.n_species * species[: neighbours.shape[0], None] + species[neighbours]  # (T, K)
+        (neighbours,) = narrow(graph.neighbours, vectors.shape[1:2])
+        species = graph.species
+        own = leading_rows(species, neighbours.shape[0])
+        pair = self.n_species * own[:, None] + species[neighbours]  # (T, k)
         charge, inverse_length, inverse_reach = (
             self.get_buffer(name)[pair] for name in ("charges", "inverse_lengths", "inverse_reaches")
         )
@@ -94,10 +92,18 @@ class ZBLRepulsion(nn.Module):
         envelope = polynomial_cutoff(r * inverse_reach, self.envelope_power)
         return 0.5 * (charge / r * screening * envelope).sum(1)  # every pair is listed from both of its atoms
 
-    def energies_and_gradients(self, graph: NeighbourGraph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies (B,) in eV and dE/d(vectors) (T, K, 3) in eV/Å at vectors (T, K, 3) in Å."""
+    def gradients(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies and their derivatives by the neighbour vectors.
+
+        Args:
+            graph: The graph.
+            vectors: Vectors to the neighbours of the k leading columns in Å, at least those of `path`, (T, k, 3).
+
+        Returns:
+            `atomic_energies` (T,) in eV and dE/d(vectors) (T, k, 3) in eV/Å.
+        """
         with torch.enable_grad():
             vectors = vectors.detach().requires_grad_()
-            energies = self(graph, vectors)
+            energies = self.atomic_energies(graph, *narrow(vectors, [graph.columns[self.path]]))
             (gradients,) = torch.autograd.grad(energies.sum(), vectors)
         return energies.detach(), gradients

@@ -1,6 +1,7 @@
 """Layers and readouts over one or more paths, from atoms' species and neighbours to their energies."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from models.layers.gated import GatedLayer
 from models.layers.geometry import EdgeFeatures
 from models.layers.interaction import InteractionLayer
 from models.layers.members import apply_weight
-from models.layers.parameters import Initializer, Modules
+from models.layers.parameters import Derived, Initializer, Modules
 from models.layers.readouts import LastReadout, Readouts
 
 
@@ -50,7 +51,6 @@ class Tower(nn.Module):
                 paths,
                 l_hidden=l_in,
                 l_out=l_out,
-                product=config.product,
                 residual=k > 0 or config.first_layer == "residual",
                 correlation=config.correlation,
                 n_basis=config.bessel_functions,
@@ -59,7 +59,8 @@ class Tower(nn.Module):
                 init=init,
             )
 
-        self._alone: Tensor | None = None
+        self.frozen = False
+        self._alone: Derived[Tensor] | None = None
         self.embedding = init.normal(n_species, channels, std=1.0)
         self.layers: Modules[InteractionLayer | GatedLayer] = Modules(layer(k) for k in range(config.layers))
         self.readouts = (
@@ -92,9 +93,16 @@ class Tower(nn.Module):
         return self.readouts(self.features(species, neighbours, edges)) - apply_weight(species.one_hot, self.alone())
 
     def alone(self) -> Tensor:
-        """What the readouts give for an atom of each species without neighbours, shape (S, 1): A = 0 in every layer."""
-        if self._alone is not None:
-            return self._alone
+        """Readout of an atom of each species without neighbours, where A = 0 in every layer, shape (S, 1)."""
+        if self._alone is not None and self._alone.valid:
+            return self._alone.value
+        value = self._compute_alone()
+        weights = list(self.parameters())
+        if self.frozen and not any(weight.requires_grad for weight in weights):
+            self._alone = Derived(value, weights)
+        return value
+
+    def _compute_alone(self) -> Tensor:
         n_species = self.embedding.shape[-2]
         h = self.embedding.flatten(0, -2).unsqueeze(0)  # (1, S, C), or (1, M S, C)
         one_hot = torch.eye(n_species, dtype=h.dtype, device=h.device).repeat(h.shape[1] // n_species, 1)
@@ -105,8 +113,11 @@ class Tower(nn.Module):
         return self.readouts(features).view(*self.embedding.shape[:-1], 1)
 
     def freeze(self) -> None:
-        """The weights will not change any more."""
-        self._alone = None
-        self._alone = self.alone().detach()
+        """Compute what depends on weights alone once, and again only after they have changed."""
+        self.frozen = True
         for layer in self.layers:
             layer.freeze()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._alone = None  # `assign=True` replaces the weights whose state was noted
+        super()._load_from_state_dict(*args, **kwargs)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.graph.spherical import SphericalHarmonics
 from models.native.build import WIDEST_LANES_BYTES, real_type
-from models.native.kernel import Kernel, save_tensors
+from models.native.kernel import Kernel, refuse_derivative, save_tensors
 
 Polynomial: TypeAlias = dict[tuple[int, int, int], float]
 """Coefficients by the powers of x, y and z."""
@@ -185,3 +185,4 @@ def _differentiate_twice(ctx: Any, t: Tensor) -> tuple[Tensor | None, ...]:
 
 torch.library.register_autograd("al_engine::edge_features", _differentiate, setup_context=save_tensors)
 torch.library.register_autograd("al_engine::edge_features_backward", _differentiate_twice, setup_context=save_tensors)
+refuse_derivative("al_engine::edge_features_forward")

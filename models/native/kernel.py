@@ -77,3 +77,26 @@ def save_tensors(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """The key and all tensors that an operator got: what its derivative needs."""
     ctx.key, *rest = inputs
     ctx.save_for_backward(*(item for item in rest if isinstance(item, Tensor)))
+
+
+def save_derivative(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """What the derivative of a backward operator needs; the operator's last input is whether it has weight gradients.
+
+    A direction that nothing depends on arrives as None instead of as zeros, and costs nothing.
+    """
+    save_tensors(ctx, inputs, output)
+    ctx.with_weights = inputs[-1]
+    ctx.set_materialize_grads(False)
+
+
+def refuse_derivative(operator: str) -> None:
+    """Make differentiating an operator's results an error: without this torch would leave its derivative out.
+
+    Args:
+        operator: Qualified name, such as `al_engine::message_backward_twice`.
+    """
+
+    def raise_error(_ctx: Any, *_gradients: Tensor) -> None:
+        raise RuntimeError(f"{operator} has no derivative; use a model without kernels for one more derivative")
+
+    torch.library.register_autograd(operator, raise_error)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.graph.spherical import Coupling, clebsch_gordan, couplings_of
 from models.native.build import lanes, real_type, table
-from models.native.kernel import Kernel, save_tensors
+from models.native.kernel import Kernel, refuse_derivative, save_derivative, save_tensors
 
 SMALLEST_COEFFICIENT = 1e-12
 
@@ -139,7 +139,7 @@ torch.library.define(
 )
 torch.library.define(
     "al_engine::message_backward_twice",
-    "(str kernel, Tensor? v_Y, Tensor? v_X, Tensor? v_h, Tensor g, Tensor Y, Tensor X, Tensor W, Tensor h,"
+    "(str kernel, Tensor? v_Y, Tensor? v_X, Tensor? v_W, Tensor? v_h, Tensor g, Tensor Y, Tensor X, Tensor W, Tensor h,"
     " Tensor neighbours) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
@@ -170,6 +170,7 @@ def _message_backward_twice(
     key: str,
     v_Y: Tensor | None,
     v_X: Tensor | None,
+    v_W: Tensor | None,
     v_h: Tensor | None,
     g: Tensor,
     Y: Tensor,
@@ -178,20 +179,25 @@ def _message_backward_twice(
     h: Tensor,
     neighbours: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The message is linear in Y, X and h each: <v, derivatives> is a sum of messages with one of them replaced."""
+    """Derivatives of <v_Y, g_Y> + <v_X, g_X> + <v_W, g_W> + <v_h, g_h> by g, Y, X, W and h.
+
+    The message M is linear in each of its arguments, so that sum is <g, M(v_Y, X, W, h) + M(Y, v_X, W, h) + ...>, and
+    its derivatives are those of four messages with one argument replaced. A direction that is None is zero.
+    """
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
     g_g, g_Y, g_X, g_W, g_h = (torch.zeros_like(tensor) for tensor in (g, Y, X, W, h))
     sizes = (*neighbours.shape, h.shape[1])
-    for y, x, source, results in (
-        (v_Y, X, h, (None, g_X, g_h)),
-        (Y, v_X, h, (g_Y, None, g_h)),
-        (Y, X, v_h, (g_Y, g_X, None)),
+    for y, x, w, source, results in (
+        (v_Y, X, W, h, (None, g_X, g_h, g_W)),
+        (Y, v_X, W, h, (g_Y, None, g_h, g_W)),
+        (Y, X, v_W, h, (g_Y, g_X, g_h, None)),
+        (Y, X, W, v_h, (g_Y, g_X, None, g_W)),
     ):
-        if y is None or x is None or source is None:
+        if y is None or x is None or w is None or source is None:
             continue
-        arguments = (y.contiguous(), x.contiguous(), W, source.contiguous(), neighbours)
+        arguments = (y.contiguous(), x.contiguous(), w.contiguous(), source.contiguous(), neighbours)
         MessageKernel.from_key(key).call("message", sizes, *arguments, g_g)
-        MessageKernel.from_key(key).call("message_backward", sizes, g, *arguments, *results, g_W)
+        MessageKernel.from_key(key).call("message_backward", sizes, g, *arguments, *results)
     return g_g, g_Y, g_X, g_W, g_h
 
 
@@ -213,6 +219,7 @@ def _message_backward_twice_shape(
     key: str,
     v_Y: Tensor | None,
     v_X: Tensor | None,
+    v_W: Tensor | None,
     v_h: Tensor | None,
     g: Tensor,
     Y: Tensor,
@@ -235,10 +242,11 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 def _differentiate_twice(
     ctx: Any, v_Y: Tensor | None, v_X: Tensor | None, v_W: Tensor | None, v_h: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Of the derivatives by Y, X and h: forces need no others."""
-    results = torch.ops.al_engine.message_backward_twice(ctx.key, v_Y, v_X, v_h, *ctx.saved_tensors)
+    v_W = v_W if ctx.with_weights else None  # else the operator gave a tensor without elements in place of g_W
+    results = torch.ops.al_engine.message_backward_twice(ctx.key, v_Y, v_X, v_W, v_h, *ctx.saved_tensors)
     return (None, *results, None, None)
 
 
 torch.library.register_autograd("al_engine::message", _differentiate, setup_context=save_tensors)
-torch.library.register_autograd("al_engine::message_backward", _differentiate_twice, setup_context=save_tensors)
+torch.library.register_autograd("al_engine::message_backward", _differentiate_twice, setup_context=save_derivative)
+refuse_derivative("al_engine::message_backward_twice")

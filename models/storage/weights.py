@@ -82,7 +82,13 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
             f"{' and '.join(map(str, READABLE))}; update al-engine"
         )
     try:
-        config = _config(json.loads(group.attrs["config"]), schema=int(group.attrs["schema"]))
+        values = json.loads(group.attrs["config"])
+        if values.get("product", "symmetric") != "symmetric":
+            raise InputError(
+                f"{where} is a model with `product: {values['product']}`, which was removed; "
+                "train a model without that line"
+            )
+        config = _config(values, schema=int(group.attrs["schema"]))
         constants = _constants(json.loads(group.attrs["constants"]))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{where} is damaged: its config can't be read ({error}); restore the file") from error
@@ -100,7 +106,7 @@ def _config(values: dict[str, Any], *, schema: int) -> ModelConfig:
     """The config of a member; one of schema 1 says by `long: null` alone that it is MACE."""
     if schema == 1:
         one_path = values["long"] is None
-        values = values | {"kind": "mace" if one_path else "ms-mace", "product": "symmetric", "zbl": False}
+        values = values | {"kind": "mace" if one_path else "ms-mace", "zbl": False}
         if one_path:
             values["fusion"] = "message"  # had no effect
     return ModelConfig.model_validate(values)

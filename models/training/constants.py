@@ -45,7 +45,7 @@ def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) ->
     atoms = AtomBatch.of([item.frame for item in some], elements)
     positions = torch.from_numpy(np.concatenate([item.frame.positions for item in some]))
     graph = neighbour_graph(atoms, positions, cutoffs=cutoffs)
-    counts = graph.mean_neighbours(positions.index_select(0, atoms.order), cutoffs)
+    counts = graph.mean_neighbours(graph.to_nodes(positions), cutoffs)
     return ModelConstants(
         elements=elements,
         reference_energies=tuple(energies_per_element(frames, energies, elements).tolist()),

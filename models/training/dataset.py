@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from al_engine.structures.frames import FloatArray, IntArray, LabelledFrame
-from models.graph.graph import AtomBatch, NeighbourGraph, narrow, neighbour_graph
-from models.layers.geometry import EdgeFeatures
+from models.graph.graph import AtomBatch, Graph, narrow, neighbour_graph
+from models.layers.geometry import ConstantGeometry, EdgeFeatures
 from models.ms_mace import MSMACE
 
 CACHE_BYTES = 2 * 1024**3
@@ -27,38 +27,26 @@ class TrainingBatch:
 
     Attributes:
         graph: Neighbours of B frames with T nodes.
-        edges: Features of every path.
-        vectors: Neighbour vectors of every path in Å, (T, K, 3) each.
-        jacobians: d(features) / d(vectors) of every path, (T, K, n_features, 3) each, or None: not kept.
+        geometry: Edge features, to be differentiated by.
         energies: Targets (B,), float64.
         forces: Targets of nodes (T, 3).
+        sizes: Atoms of each frame, (B,).
         inverse_sizes: One over the atoms of each frame, (B,), float64.
     """
 
-    graph: NeighbourGraph
-    edges: list[EdgeFeatures]
-    vectors: list[Tensor]
-    jacobians: Sequence[Tensor | None]
+    graph: Graph
+    geometry: ConstantGeometry
     energies: Tensor
     forces: Tensor
+    sizes: IntArray
     inverse_sizes: Tensor
 
     def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
-        """Energies (B,) and node forces (T, 3) in the network's units, perhaps to be differentiated once more."""
-        edges = [EdgeFeatures(*(part.detach().requires_grad_() for part in features)) for features in self.edges]
-        energies = model.network_energies(self.graph, edges)
-        gradients = torch.autograd.grad(
-            energies.sum(), [part for features in edges for part in features], create_graph=differentiable
-        )
-        per_vector = [
-            geometry.pull_back(vectors, EdgeFeatures(*gradients[2 * k : 2 * k + 2]), jacobian)  # (T, K, 3)
-            for k, (geometry, vectors, jacobian) in enumerate(
-                zip(model.geometries, self.vectors, self.jacobians, strict=True)
-            )
-        ]
-        if len(set(self.graph.columns)) == 1:  # the usual case for small molecules: one sum instead of two
-            return energies, self.graph.forces(sum(per_vector[1:], start=per_vector[0]))
-        return energies, sum((self.graph.forces(part) for part in per_vector), start=torch.zeros_like(self.forces))
+        """Energies (B,) and node forces (T, 3) in the network's units; `differentiable` by the weights if asked."""
+        energies, gradients = model.network_gradients(self.graph, self.geometry, differentiable=differentiable)
+        if len(gradients) == 1:
+            return energies, self.graph.forces(gradients[0])
+        return energies, sum((self.graph.forces(part) for part in gradients), start=torch.zeros_like(self.forces))
 
 
 class TrainingSet:
@@ -96,7 +84,7 @@ class TrainingSet:
             for columns, geometry in zip(self.graph.columns, model.geometries, strict=True)
         )
         size = len(species) * width * 4 * self.vectors.element_size()
-        kept = size <= CACHE_BYTES and not any(geometry.kernel for geometry in model.geometries)  # kernels are as fast
+        kept = size <= CACHE_BYTES and all(geometry.operator.keeps_jacobian for geometry in model.geometries)
         self.cache = self._geometry(self.vectors) if kept else None
 
     def __len__(self) -> int:
@@ -106,8 +94,8 @@ class TrainingSet:
         """What a model's network has to learn of energies (F,) in eV and node forces (N, 3) in eV/Å."""
         energies = energies - model.frame_references(self.graph)
         if model.repulsion is not None:  # the network learns what it leaves
-            repulsion, gradients = model.repulsion.energies_and_gradients(self.graph, vectors)
-            energies, forces = energies - repulsion, forces - self.graph.forces(gradients)
+            repulsion, gradients = model.repulsion.gradients(self.graph, vectors)
+            energies, forces = energies - self.graph.frame_sums(repulsion), forces - self.graph.forces(gradients)
         return energies / model.constants.scale, (forces / model.constants.scale).to(model.dtype)
 
     def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
@@ -137,21 +125,15 @@ class TrainingSet:
         seen = torch.from_numpy(unsorted[order]).to(device)  # nodes as their models see them
         nodes = seen % n_nodes
         self.position_of_node[seen] = torch.arange(len(seen), device=device)
-        full = self.graph.atoms
-        atoms = AtomBatch(
-            sizes=tuple(self.sizes[which].tolist()),
-            order=torch.from_numpy(order).to(device),
-            inverse=torch.from_numpy(np.argsort(order)).to(device),
-            species=full.species.index_select(0, nodes),
+        graph = Graph(
+            atoms=torch.from_numpy(order).to(device),
+            receivers=torch.from_numpy(np.argsort(order)).to(device),
+            species=self.graph.species.index_select(0, nodes),
             species_counts=(self.species_counts[which].sum(0) // len(np.unique(members))).tolist(),
             frame_index=torch.from_numpy(frame_index).to(device),
-            cells=full.cells[which],
-            pbc=full.pbc[which],
-        )
-        graph = NeighbourGraph(
-            atoms=atoms,
+            n_frames=len(frames),
             neighbours=self.position_of_node[self.graph.neighbours.index_select(0, nodes) + (seen - nodes)[:, None]],
-            offsets=None if self.graph.offsets is None else self.graph.offsets.index_select(0, nodes),
+            offsets=None,  # vectors are kept
             columns=self.graph.columns,
         )
         vectors = self.vectors.index_select(0, nodes)
@@ -163,11 +145,15 @@ class TrainingSet:
             jacobians = [jacobian.index_select(0, nodes) for jacobian in self.cache[1]]
         return TrainingBatch(
             graph=graph,
-            edges=edges,
-            vectors=narrow(vectors, self.graph.columns),
-            jacobians=jacobians,
+            geometry=ConstantGeometry(
+                edges=[EdgeFeatures(*(part.detach().requires_grad_() for part in features)) for features in edges],
+                paths=list(first.geometries),
+                vectors=narrow(vectors, self.graph.columns),
+                jacobians=jacobians,
+            ),
             energies=self.energies.index_select(0, torch.from_numpy(np.asarray(frames)).to(device)),
             forces=self.forces.index_select(0, seen),
+            sizes=self.sizes[which],
             inverse_sizes=torch.from_numpy(1.0 / self.sizes[which]).to(device),
         )
 

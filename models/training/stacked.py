@@ -77,7 +77,7 @@ class StackedTrainer:
         n_members, n_frames = len(chosen), sum(map(len, chosen))
         per_atom = ((energies - batch.energies) * batch.inverse_sizes)[:n_frames].view(n_members, -1)
         squared = (forces - batch.forces).square().view(n_members, -1).sum(1)  # single atoms have and want no forces
-        components = 3.0 * np.reshape(batch.graph.atoms.sizes[:n_frames], (n_members, -1)).sum(1)
+        components = 3.0 * np.reshape(batch.sizes[:n_frames], (n_members, -1)).sum(1)
         energy_terms = self.config.energy_weight * per_atom.square().mean(1)
         force_terms = self.config.force_weight * squared / torch.from_numpy(components).to(squared)
         losses = self.squared_scales * (energy_terms + force_terms)

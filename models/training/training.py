@@ -225,7 +225,7 @@ class _Run:
         with torch.no_grad():
             for chosen in chunks(self.kept, FRAMES_PER_VALIDATION_BATCH * self.training.batch_size):
                 batch = self.data.batch(chosen)
-                residuals.append(batch.energies - network.network_energies(batch.graph, batch.edges))
+                residuals.append(batch.energies - network.network_energies(batch.graph, batch.geometry.edges))
         missing = network.constants.scale * torch.cat(residuals).cpu().numpy()
         kept = [self.frames[k] for k in self.kept % len(self.data)]
         correction = energies_per_element(kept, missing, network.constants.elements)

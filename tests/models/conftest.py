@@ -11,7 +11,6 @@ KINDS = {
     "mace": {"kind": "mace"},
     "message": {},
     "energy": {"fusion": "energy"},
-    "recursive": {"product": "recursive"},
     "zbl": {"kind": "mace", "zbl": True},
     "nequip": {"kind": "nequip"},
     "ms-nequip": {"kind": "ms-nequip", "zbl": True},

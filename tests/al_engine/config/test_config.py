@@ -342,8 +342,7 @@ def test_a_long_path_that_the_kind_has_not_is_refused(kind):
     [
         ("mace", "fusion: energy"),
         ("nequip", "fusion: energy"),
-        ("nequip", "product: recursive"),
-        ("ms-nequip", "product: recursive"),
+        ("nequip", "first_layer: species"),
         ("ms-nequip", "correlation: 2"),
         ("nequip", "readout_hidden: 8"),
     ],
@@ -351,6 +350,14 @@ def test_a_long_path_that_the_kind_has_not_is_refused(kind):
 def test_a_model_option_without_effect_is_refused(kind, option):
     message = refusal(f"{BASE}model: {{kind: {kind}, {option}}}\n")
     assert f"`model`: `{option}` has no effect with `kind: {kind}`; remove it" in message
+
+
+def test_the_removed_product_basis_is_refused_and_the_other_may_still_be_named():
+    message = refusal(f"{BASE}model: {{product: recursive}}\n")
+    assert "`model`: `product: recursive` was removed" in message
+    assert "write `product: symmetric` or remove the line" in message
+    named = parse_config(f"{BASE}model: {{product: symmetric}}\n", source="c.yaml")
+    assert named == parse_config(BASE, source="c.yaml")
 
 
 # -- what a campaign may change ---------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_wrapping_atoms_changes_nothing(model, evaluate, random_cluster):
 
 def pairs(graph, positions, cell, reach):
     """All (atom, neighbour, image) of one frame within reach."""
-    order = graph.atoms.order
+    order = graph.atoms
     lengths = graph.vectors(positions[order]).norm(dim=-1)
     offsets = torch.zeros(*lengths.shape, 3, dtype=torch.float64) if graph.offsets is None else graph.offsets
     found = set()
@@ -102,13 +102,13 @@ def test_same_pairs_as_ase(random_cluster, monkeypatch, pbc, limit):
     frame = Frame(numbers=frame.numbers, positions=wandered, cell=TRICLINIC, pbc=pbc)
     positions = torch.from_numpy(wandered.copy())
     graph = neighbour_graph(AtomBatch.of([frame], [1, 6, 8]), positions, cutoffs=[2.5, 5.5])
-    lengths = graph.vectors(positions[graph.atoms.order]).norm(dim=-1)
+    lengths = graph.vectors(graph.to_nodes(positions)).norm(dim=-1)
     assert not (lengths[:, graph.columns[0] :] < 2.5).any()
     atoms = Atoms(frame.numbers, wandered, cell=TRICLINIC, pbc=pbc)
     i, j, images = neighbor_list("ijS", atoms, 5.5)
     expected = {(a, b, *image) for a, b, image in zip(i.tolist(), j.tolist(), images.tolist(), strict=True)}
     assert pairs(graph, positions, TRICLINIC, 5.5) == expected
-    again = neighbour_graph(graph.atoms, positions.clone(), cutoffs=[2.5, 5.5])
+    again = neighbour_graph(AtomBatch.of([frame], [1, 6, 8]), positions.clone(), cutoffs=[2.5, 5.5])
     assert torch.equal(graph.neighbours, again.neighbours)
 
 

@@ -65,11 +65,28 @@ def test_members_of_schema_1_are_still_read(tmp_path, tiny_config, tiny_model, k
         write_member(file.create_group("member"), TrainedMember(model))
         attributes = file["member"].attrs
         config = json.loads(attributes["config"]) | {"fusion": fusion}
-        for added in ("kind", "product", "zbl"):
+        for added in ("kind", "zbl"):
             del config[added]
         attributes["schema"], attributes["config"] = 1, json.dumps(config)
         member = read_member(file["member"])
     assert member.model.config == model.config
+
+
+@pytest.mark.parametrize("product", ["symmetric", "recursive"])
+def test_members_that_name_their_product_basis(tmp_path, tiny_config, tiny_model, product):
+    """Earlier versions wrote it; the one that was removed is refused by name."""
+    model = tiny_model(tiny_config("mace"))
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        write_member(file.create_group("member"), TrainedMember(model))
+        attributes = file["member"].attrs
+        attributes["config"] = json.dumps(json.loads(attributes["config"]) | {"product": product})
+        if product == "symmetric":
+            assert read_member(file["member"]).model.config == model.config
+        else:
+            with pytest.raises(
+                InputError, match=r"m\.h5:/member is a model with `product: recursive`, which was removed"
+            ):
+                read_member(file["member"])
 
 
 def damage_shape(group):

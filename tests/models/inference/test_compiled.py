@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from al_engine.config import PathConfig
+from models.graph.graph import AtomBatch, neighbour_graph
 from models.inference.acceleration import accelerate
 from models.inference.committee import GRAPH_PAYS_AFTER, Committee, wants_graph
 from models.inference.compiled import CompiledForces, arguments, inductor, trace
@@ -146,6 +147,53 @@ def test_a_committee_uses_what_it_is_told(tiny_config, tiny_model, random_cluste
         forces.append(bound.member_forces(positions).numpy())
     assert np.abs(forces[1] - forces[0]).max() < 1e-10
     assert np.abs(forces[2] - forces[0]).max() < 1e-10
+
+
+def as_traced(graph):
+    """The compiler that does nothing."""
+    return graph
+
+
+@pytest.mark.parametrize("differs", ["envelope_power", "channels", "elements"])
+def test_members_of_other_architectures_have_graphs_of_their_own(
+    tiny_config, tiny_model, random_cluster, monkeypatch, differs
+):
+    """In a number that only the radial functions know, in the weights' shapes, and in the elements (a repulsion's)."""
+    monkeypatch.setattr("models.inference.committee.CompiledForces", lambda: CompiledForces(compiler=as_traced))
+    first = tiny_model(tiny_config("zbl", **SMALL))
+    if differs == "elements":
+        others = replace(first.constants, elements=(1, 6, 9))
+        members = [first, MSMACE(first.config, others, seed=3).freeze()]
+        compiled = CompiledForces(compiler=as_traced)
+        evaluators = [compiled] * 2
+    else:
+        short = PathConfig(cutoff_ang=3.0, channels=3, l_max=1, radial_mlp=[])
+        changes = {"envelope_power": {"envelope_power": 5}, "channels": {"short": short}}[differs]
+        members = [first, tiny_model(tiny_config("zbl", **SMALL | changes))]
+        committee = Committee(members, acceleration="graph")
+        evaluators = [committee._evaluate] * 2
+    frame = random_cluster()
+    frame = replace(frame, numbers=np.where(frame.numbers == 8, 6, frame.numbers))
+    for _ in range(2):  # the first call is checked, the second is not
+        for member, evaluate in zip(members, evaluators, strict=True):
+            atoms = AtomBatch.of([frame], member.constants.elements)
+            positions = torch.from_numpy(frame.positions)
+            graph = neighbour_graph(atoms, positions, cutoffs=member.cutoffs)
+            expected = member.energy_and_forces(graph, positions)
+            for ours, theirs in zip(evaluate(member, graph, positions), expected, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert evaluators[0].ready
+
+
+def test_an_exploded_frame_does_not_end_compilation(small, random_cluster, graph_of):
+    """Forces that are not numbers can't be compared: the next graph decides."""
+    compiled = CompiledForces(compiler=as_traced)
+    graph, positions = graph_of(small, random_cluster())
+    broken = positions.clone()
+    broken[0] = torch.nan
+    compiled(small, graph, broken)
+    compiled(small, graph, positions)
+    assert compiled.ready
 
 
 def test_compiling_is_planned():

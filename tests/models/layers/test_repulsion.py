@@ -27,9 +27,9 @@ def energies_and_forces(repulsion, frames):
     atoms = AtomBatch.of(frames, ELEMENTS)
     positions = torch.from_numpy(np.concatenate([frame.positions for frame in frames]))
     graph = neighbour_graph(atoms, positions, cutoffs=(4.0,))
-    vectors = graph.vectors(positions.index_select(0, atoms.order))
-    energies, gradients = repulsion.energies_and_gradients(graph, vectors)
-    return energies.numpy(), graph.forces(gradients).index_select(0, atoms.inverse).numpy()
+    vectors = graph.vectors(graph.to_nodes(positions))
+    energies, gradients = repulsion.gradients(graph, vectors)
+    return graph.frame_sums(energies).numpy(), graph.to_atoms(graph.forces(gradients)).numpy()
 
 
 def pair(first, second, distance):

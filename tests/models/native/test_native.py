@@ -12,6 +12,7 @@ from models.graph.graph import NodeSpecies
 from models.graph.spherical import SphericalHarmonics
 from models.inference.acceleration import accelerate
 from models.layers.geometry import EdgeFeatures, PathGeometry
+from models.layers.kernels import use_kernels
 from models.layers.message import PathMessage
 from models.layers.parameters import Initializer
 from models.layers.product import ProductBasis
@@ -75,7 +76,7 @@ def test_message_kernel_is_the_plain_message_twice_differentiable(l_max, l_hidde
         )
 
     plain = run()
-    message.use_kernel()
+    use_kernels(message)
     for ours, theirs in zip(run(), plain, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-11, atol=1e-11)
 
@@ -97,7 +98,7 @@ def test_product_kernel_is_the_plain_product_twice_differentiable(correlation, c
         )
 
     plain = run()
-    basis.use_kernel()
+    use_kernels(basis)
     for ours, theirs in zip(run(), plain, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-11, atol=1e-11)
     basis.freeze()
@@ -121,13 +122,13 @@ def test_geometry_kernel_is_the_plain_geometry(l_max, dtype):
         features = geometry(v)
         scalars = [c.clone().requires_grad_() for c in cotangents]
         total = sum((part * scalar).sum() for part, scalar in zip(features, scalars, strict=True))
-        (back,) = torch.autograd.grad(total, v, create_graph=geometry.kernel is None)
-        again = back if geometry.kernel is None else geometry.kernel.pull_back(vectors, *scalars)
+        (back,) = torch.autograd.grad(total, v, create_graph=geometry.is_plain)
+        again = back if geometry.is_plain else geometry.pull_back(vectors, EdgeFeatures(*scalars), None)
         forward = torch.autograd.grad(again, scalars, tangent, materialize_grads=True)
         return [*features, back, *forward]
 
     plain = run()
-    geometry.use_kernel()
+    use_kernels(geometry)
     near = torch.linalg.vector_norm(vectors, dim=1) < 4.0  # beyond, harmonics are never used
     tolerance = {torch.float32: 2e-5, torch.float64: 1e-11}[dtype]
     for ours, theirs in zip(run(), plain, strict=True):

@@ -61,10 +61,10 @@ def test_every_member_gets_as_many_nodes_of_each_species(frames, tiny_config):
         [*frames, *single_atoms(network.constants.elements)], network, network, device=torch.device("cpu")
     )
     batch = data.batch(levelled(data, [np.array([0, 1]), np.array([2, 6]) + len(data)]))
-    species = batch.graph.atoms.species.view(2, -1)
+    species = batch.graph.species.view(2, -1)
     assert torch.equal(species[0], species[1])
     assert torch.equal(species[0], species[0].sort().values)
-    assert species[0].bincount().tolist() == batch.graph.atoms.species_counts
+    assert species[0].bincount().tolist() == batch.graph.species_counts
     real = [sum(len(frames[k]) for k in chosen) for chosen in ((0, 1), (2, 6))]
     assert species.shape[1] >= max(real)
     assert real[0] != real[1]

@@ -16,6 +16,7 @@ from models.ms_mace import MSMACE
 from models.storage.weights import TrainedMember
 from models.training.constants import constants_from_data
 from models.training.dataset import TrainingSet
+from models.training.trainer import Errors, Trainer
 from models.training.training import train_member
 
 TRAINING = TrainingConfig(batch_size=4, validation_interval=20, validation_share=0.2, patience=100)
@@ -55,6 +56,22 @@ def small(tiny_config):
 def force_mae(member, frames):
     _, forces = Committee([member.model]).predict([item.frame for item in frames])
     return np.mean([np.abs(f[0] - item.forces).mean() for f, item in zip(forces, frames, strict=True)])
+
+
+def test_training_that_does_not_improve_stops_early_with_default_settings(water, small, monkeypatch):
+    """The first validation is the best; updates are left out."""
+
+    def nothing(trainer, _batch):
+        trainer.descent.updates += 1
+        return torch.zeros(())
+
+    monkeypatch.setattr(Trainer, "update", nothing)
+    monkeypatch.setattr(Trainer, "errors", lambda *_: Errors(loss=1.0, force_mae=0.1, energy_mae=0.1))
+    default = TrainingConfig()
+    member = train_member(frames=water, model=small, training=default, seed=0, updates=default.updates)
+    last = (1 + default.patience) * default.validation_interval
+    assert member.history.updates[-1] == last
+    assert last < default.updates
 
 
 def test_training_learns_xtb_forces_and_a_warm_start_goes_on(water, small):
@@ -136,7 +153,7 @@ def test_batches_reproduce_the_model(model, random_cluster):
     scale = model.constants.scale
     residuals = scale * (energies - batch.energies).detach().numpy()
     assert np.allclose(residuals, expected_energies[0] - [item.energy for item in chosen], atol=1e-10)
-    force_residuals = scale * (forces - batch.forces).detach()[batch.graph.atoms.inverse].numpy()
+    force_residuals = scale * batch.graph.to_atoms((forces - batch.forces).detach()).numpy()
     expected = np.concatenate([f[0] - item.forces for f, item in zip(expected_forces, chosen, strict=True)])
     assert np.allclose(force_residuals, expected, atol=1e-10)
 
