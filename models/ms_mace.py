@@ -1,15 +1,14 @@
-"""MS-MACE: a costly short-range path and a cheap long-range one, fused before MACE's product basis.
+"""MS-MACE: an expensive short-range path and a cheap long-range path, fused before MACE's product basis.
 
-Hu, Zhou and Jiang, arXiv:2312.09490, on top of Batatia et al., MACE (2022). Per layer, with N the
-mean neighbour counts:
+Hu, Zhou and Jiang, arXiv:2312.09490, based on Batatia et al., MACE (2022). Per layer, with mean neighbour counts N:
 
     short_i = W_S Σ_{r<r_short} R_S(r) · (Y^{l<=l_short} ⊗ W_up   h_j) / N_short
     long_i  = W_L Σ_{r<r_long}  R_L(r) · (Y^{l<=l_long}  ⊗ W_down h_j) / N_long
     A_i     = (short_i + long_i) / 2
     h_i'    = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i)
 
-Without the long path A_i = short_i and the model is MACE. With `fusion: energy` two such towers, one per path, are
-summed.
+Without the long path A_i = short_i and the model is MACE. With `fusion: energy` the energies of two towers, each with a
+single path, are summed. The factors 1 / N and 1 / 2 are absorbed into W_S and W_L (`models.layers.interaction`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from al_engine.config import Dtype, ModelConfig
-from models.graph.graph import Graph, NodeSpecies, narrow
+from models.graph.graph import Graph, NodeSpecies, leading_columns
 from models.layers.geometry import EdgeFeatures, Geometry, PathGeometry, VectorGeometry, path_configs
 from models.layers.operators import use_plain
 from models.layers.parameters import Initializer, Modules
@@ -33,15 +32,16 @@ DTYPES: Mapping[Dtype, torch.dtype] = {"float32": torch.float32, "float64": torc
 
 @dataclass(frozen=True, slots=True)
 class ModelConstants:
-    """What is fixed from the training data before training.
+    """Constants fixed from the training data before training.
 
     Attributes:
-        elements: Atomic numbers the model knows, ascending.
-        reference_energies: E0 of each element in eV: what an isolated atom's energy is. They are fitted to the
-            training set, before and once more after training, and so are the shift: there is no separate one.
+        elements: Atomic numbers of the species, ascending.
+        reference_energies: E0 of each element in eV: per-element energy offsets, fitted by least squares to the
+            training energies before training and again after it. They are the model's energies of isolated atoms, but
+            equal the labels of isolated atoms only if the compositions of the training set determine them.
         scale: Unit of the network's energies in eV: the root mean square force component in eV/Å times 1 Å.
         mean_neighbours: Mean number of neighbours within each path's cut-off.
-        repulsion_strength: Factor on the repulsion of nuclei, if there is one; not 1 in converted models alone.
+        repulsion_strength: Factor on the ZBL repulsion; differs from 1 only in converted models.
     """
 
     elements: tuple[int, ...]
@@ -63,13 +63,16 @@ class Prediction(NamedTuple):
 
 
 class MSMACE(nn.Module):
-    """E = scale · Σ_i (e_i - e_alone(Z_i)) + Σ_i E0(Z_i), perhaps + E_ZBL; forces and stress by differentiation.
+    """E = scale · Σ_i (e_i - e_isolated(Z_i)) + Σ_i E0(Z_i) + E_ZBL; forces and stress by differentiation.
+
+    e_i is the sum of the readouts of atom i, e_isolated the same for an atom without neighbours, so that an isolated
+    atom has the energy E0 exactly (an addition to MACE). E_ZBL is optional.
 
     The network runs in `config.dtype`; energies are summed in float64.
     """
 
     def __init__(self, config: ModelConfig, constants: ModelConstants, *, seed: int) -> None:
-        """Random weights from `seed`."""
+        """A model with random weights, drawn from `seed`."""
         super().__init__()
         self.config, self.constants = config, constants
         dtype = DTYPES[config.dtype]
@@ -111,7 +114,7 @@ class MSMACE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the weights."""
         return self.identity.device
 
     def set_reference_energies(self, values: Sequence[float]) -> None:
@@ -127,9 +130,9 @@ class MSMACE(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's
-        """What `.to()` and the like call: moves weights, and makes the constants of another precision anew.
+        """Move weights and, for another precision, compute the constants anew; `.to()` and `.cuda()` call this.
 
-        Kernels are compiled for one precision on a CPU: after a change of either the model is on its plain path.
+        Kernels are compiled for a precision and a CPU: after a change of either the model uses plain torch.
 
         Raises:
             TypeError: If the precision would be neither float32 nor float64.
@@ -151,7 +154,7 @@ class MSMACE(nn.Module):
 
     def edge_features(self, vectors: Tensor, columns: Sequence[int]) -> list[EdgeFeatures]:
         """Harmonics and radial basis of every path from vectors (T, K, 3) in Å."""
-        parts = narrow(vectors.to(self.dtype), columns)
+        parts = leading_columns(vectors.to(self.dtype), columns)
         return [geometry(part) for geometry, part in zip(self.geometries, parts, strict=True)]
 
     def geometry(self, graph: Graph, vectors: Tensor) -> VectorGeometry:
@@ -175,7 +178,7 @@ class MSMACE(nn.Module):
         self, graph: Graph, edges: Sequence[EdgeFeatures]
     ) -> list[tuple[Tower, tuple[NodeSpecies, list[Tensor], list[EdgeFeatures]]]]:
         """Every tower with its species, neighbours and edges."""
-        neighbours, species = narrow(graph.neighbours, graph.columns), graph.receiver_species(self.identity)
+        neighbours, species = leading_columns(graph.neighbours, graph.columns), graph.receiver_species(self.identity)
         return [
             (tower, (species, [neighbours[k] for k in members], [edges[k] for k in members]))
             for tower, members in zip(self.towers, self.tower_paths, strict=True)

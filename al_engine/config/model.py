@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from al_engine.config.base import Section
 
@@ -96,6 +104,12 @@ class ModelConfig(Section):
                 "of MACE's own; write `product: symmetric` or remove the line, and train such models again"
             )
         return {name: value for name, value in values.items() if name != "product"}
+
+    @model_serializer(mode="wrap")
+    def _with_removed_options(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Keep `product` in JSON: keys of parts hash it, so that campaigns begun with the option can go on."""
+        values: dict[str, Any] = handler(self)
+        return values | {"product": "symmetric"} if info.mode == "json" else values
 
     @model_validator(mode="after")
     def _paths_fit_the_kind(self) -> Self:

@@ -17,7 +17,7 @@ from models.inference.committee import Committee
 from models.ms_mace import MSMACE
 from models.training.constants import constants_from_data
 from models.training.dataset import TrainingSet
-from models.training.stacked import StackedTrainer, single_atoms
+from models.training.stacked import StackedTrainer, isolated_atom_frames
 from models.training.trainer import Trainer
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
@@ -161,7 +161,7 @@ class Ours:
     def _training_members(self, structures: Sequence[Structure], *, together: bool) -> Task:
         """One update of every member on plain paths, as `models.training.training.train_members` makes it."""
         networks = [MSMACE(self.config, self.constants, seed=k).to(self.device) for k in range(len(self.models))]
-        frames = [*self._labelled(structures), *single_atoms(self.constants.elements)]
+        frames = [*self._labelled(structures), *isolated_atom_frames(self.constants.elements)]
         data = TrainingSet(frames, *networks, device=self.device)
         training = TrainingConfig(batch_size=len(structures))
         trainers = [Trainer(network, training, peak=0.01, updates=10_000) for network in networks]

@@ -1,1 +1,1 @@
-"""Atoms, their neighbours, and the functions of distance and direction on them."""
+"""Graphs of atoms and neighbours, and functions of distance and direction."""

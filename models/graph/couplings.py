@@ -16,12 +16,12 @@ from al_engine.structures.frames import FloatArray, IntArray
 from models.graph.spherical import clebsch_gordan
 
 INDEPENDENCE_TOLERANCE = 1e-6
-"""A coupling whose part outside the span of those before it is smaller than this (relative) adds nothing."""
+"""Relative size of the part outside the span of earlier couplings below which a coupling counts as dependent."""
 
 
 @cache
 def monomials(n_variables: int, order: int) -> IntArray:
-    """Sorted index tuples of all monomials of one order, shape (n_monomials, order)."""
+    """Sorted index tuples of all monomials of the given order, shape (n_monomials, order)."""
     return np.array(list(combinations_with_replacement(range(n_variables), order)), dtype=np.int64)
 
 
@@ -54,7 +54,7 @@ def symmetric_couplings(l_max: int, l_out: int, order: int) -> FloatArray:
                 key = tuple(sorted(degree**2 + m for degree, m in zip(degrees, components, strict=True)))
                 polynomial[m_out, position[key]] += tensor[tuple(entry)]
             size = sqrt(float(np.sum(tensor**2)))
-            for _ in range(2):  # once more for orthogonality to rounding
+            for _ in range(2):  # the second pass restores orthogonality to rounding
                 for other in block:
                     polynomial -= other * np.sum(polynomial * other / orderings)
             rest = sqrt(float(np.sum(polynomial**2 / orderings)))
@@ -67,7 +67,7 @@ def symmetric_couplings(l_max: int, l_out: int, order: int) -> FloatArray:
 
 
 def _orderings(indices: tuple[int, ...]) -> int:
-    """Number of distinct orderings of a sorted tuple."""
+    """Number of distinct permutations of a sorted tuple."""
     count = factorial(len(indices))
     for value in set(indices):
         count //= factorial(indices.count(value))

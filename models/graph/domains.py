@@ -66,7 +66,7 @@ class DomainDecomposition:
             size: Largest number of atoms in a domain.
             n_species: Number of species S.
             device: Where the tensors of domains go.
-            keep_lists: Find neighbours once, for `Domain.kept_bytes`, and not each time.
+            keep_lists: Whether to store neighbour lists, which takes `Domain.kept_bytes`, instead of finding them anew.
         """
         self.species, self.cutoffs, self.n_species, self.device = species, cutoffs, n_species, device
         self.pieces = Pieces(frame.positions, frame.cell, frame.pbc, size=size)
@@ -77,11 +77,11 @@ class DomainDecomposition:
         return len(self.pieces.atoms)
 
     def __iter__(self) -> Iterator[Domain]:
-        """One domain after another."""
+        """Iterate over the domains."""
         return (self.domain(k) for k in range(len(self)))
 
     def densest(self) -> int:
-        """Which domain has the most atoms per volume of its bounding box."""
+        """Index of the domain with the most atoms per volume of its bounding box."""
         volumes = np.prod(self.pieces.highest - self.pieces.lowest + self.cutoffs[-1], axis=1)
         return int(np.argmax([len(piece) for piece in self.pieces.atoms] / volumes))
 

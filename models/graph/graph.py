@@ -17,13 +17,13 @@ from al_engine.structures.frames import BoolArray, FloatArray, Frame
 from models.graph.neighbours import Pieces, neighbour_table
 
 DENSE_LIMIT = 1000
-"""Largest cluster whose neighbours are found from all pairs; a k-d tree takes over beyond."""
+"""Largest cluster whose neighbours are found from all pairs; for larger clusters a k-d tree is used."""
 PADDING = -1
-"""Stands for a neighbour where there is none, until all lists are put together."""
+"""Index in unused neighbour slots while lists are being assembled."""
 
 
-def narrow(table: Tensor, columns: Sequence[int]) -> list[Tensor]:
-    """The leading columns of a table (T, K, ...), once for each of the numbers given."""
+def leading_columns(table: Tensor, columns: Sequence[int]) -> list[Tensor]:
+    """The k leading columns of a table (T, K, ...) for each k in `columns`."""
     return [table if k == table.shape[1] else table[:, :k] for k in columns]
 
 
@@ -48,7 +48,7 @@ class NodeSpecies(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AtomBatch:
-    """What does not change while atoms move: T atoms in B frames, S species.
+    """The constants of T moving atoms in B frames, with S species.
 
     Attributes:
         sizes: Atoms of each frame.
@@ -79,15 +79,15 @@ class AtomBatch:
 
     @classmethod
     def of(cls, frames: Sequence[Frame], elements: Sequence[int], *, device: torch.device | str = "cpu") -> "AtomBatch":
-        """The atoms of frames.
+        """Sort the atoms of frames.
 
         Args:
             frames: The frames, at least one.
-            elements: Atomic numbers the model knows, ascending.
+            elements: Atomic numbers of the species, ascending.
             device: Where the tensors go.
 
         Raises:
-            InputError: If a frame has an element the model does not know.
+            InputError: If a frame has another element.
         """
         numbers = np.concatenate([frame.numbers for frame in frames])
         species = np.searchsorted(elements, numbers)
@@ -191,7 +191,7 @@ class Graph:
 
     def forces(self, gradients: Tensor) -> Tensor:
         """Forces on nodes (N, 3) in eV/Å from dE/d(vectors) (T, k, 3) of the k <= K leading columns."""
-        (neighbours,) = narrow(self.neighbours, gradients.shape[1:2])
+        (neighbours,) = leading_columns(self.neighbours, gradients.shape[1:2])
         n_nodes, n_receivers = self.species.shape[0], self.neighbours.shape[0]
         pulls = gradients.new_zeros(n_nodes, 3).index_add(0, neighbours.flatten(), gradients.flatten(0, 1))
         on_receivers = gradients.sum(1) - leading_rows(pulls, n_receivers)
@@ -219,7 +219,7 @@ def neighbour_graph(atoms: AtomBatch, positions: Tensor, *, cutoffs: Sequence[fl
         atoms: The batch.
         positions: Atom positions (not node positions) in Å, shape (T, 3), float64.
         cutoffs: Cut-off of each path in Å, ascending.
-        skin: Extra distance in Å; the list stays valid until an atom has moved by half of it.
+        skin: Extra distance in Å; the lists stay valid until an atom has moved by half of it.
     """
     reaches = [cutoff + skin for cutoff in cutoffs]
     lists: list[_Lists] = []
@@ -234,22 +234,22 @@ def neighbour_graph(atoms: AtomBatch, positions: Tensor, *, cutoffs: Sequence[fl
     width = columns[-1]
 
     centres = torch.cat([found.centres for found in lists])
-    heads = torch.cat([_fit(found.heads, width, fill=PADDING) for found in lists])
-    padded = heads == PADDING
-    heads = torch.where(padded, centres.unsqueeze(1), heads)
+    found_atoms = torch.cat([_fit(found.neighbours, width, fill=PADDING) for found in lists])
+    padded = found_atoms == PADDING
+    found_atoms = torch.where(padded, centres.unsqueeze(1), found_atoms)
     offsets: Tensor | None = None
     if any(found.offsets is not None for found in lists) or bool(padded.any()):
         offsets = torch.cat(
             [
-                _fit(positions.new_zeros(*found.heads.shape, 3) if found.offsets is None else found.offsets, width)
+                _fit(positions.new_zeros(*found.neighbours.shape, 3) if found.offsets is None else found.offsets, width)
                 for found in lists
             ]
         )
         outside = offsets.new_tensor([2.0 * reaches[-1], 0.0, 0.0])
         offsets = torch.where(padded.unsqueeze(-1), outside, offsets)
     row = torch.empty_like(centres).scatter_(0, centres, torch.arange(len(centres), device=centres.device))
-    row = row.index_select(0, atoms.order)  # rows of the lists above, in node order
-    neighbours = atoms.inverse[heads.index_select(0, row)]
+    row = row.index_select(0, atoms.order)  # rows of the lists above, in the order of nodes
+    neighbours = atoms.inverse[found_atoms.index_select(0, row)]
     return Graph(
         atoms=atoms.order,
         receivers=atoms.inverse,
@@ -265,7 +265,7 @@ def neighbour_graph(atoms: AtomBatch, positions: Tensor, *, cutoffs: Sequence[fl
 
 
 def _group_by_kind(atoms: AtomBatch) -> list[tuple[bool, list[int]]]:
-    """Frames that are treated alike: clusters of one size together, everything else one by one."""
+    """Frames whose neighbours are found together: clusters of equal size (True); all other frames (False)."""
     clusters: dict[int, list[int]] = {}
     others: list[int] = []
     for k, size in enumerate(atoms.sizes):
@@ -282,36 +282,36 @@ class _Lists(NamedTuple):
 
     Attributes:
         centres: The atoms, shape (n,).
-        heads: Their neighbours, shape (n, k), those within the shortest cut-off first; `PADDING` where there are none.
+        neighbours: Their neighbours, shape (n, k), ordered by cut-off interval; `PADDING` in unused slots.
         offsets: Shifts of periodic images in Å, shape (n, k, 3), float64; None if all are zero.
         columns: For each cut-off, how many leading columns hold all neighbours within it; the last is k.
     """
 
     centres: Tensor
-    heads: Tensor
+    neighbours: Tensor
     offsets: Tensor | None
     columns: tuple[int, ...]
 
 
 def _dense_neighbours(index: Tensor, positions: Tensor, *, reaches: Sequence[float]) -> _Lists:
-    """Neighbours within clusters of one size, from all pairs: atoms index (B, n)."""
+    """Neighbours within clusters of equal size, from all pairs; `index` (B, n) numbers their atoms."""
     n = index.shape[1]
     x = positions[index]  # (B, n, 3)
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")  # (B, n, n)
     distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     counts = torch.stack([(distances < reach).sum(2).max() for reach in reaches]).tolist()
-    columns = tuple(max(1, count) for count in counts)  # at least one keeps shapes non-empty
+    columns = tuple(max(1, count) for count in counts)  # at least 1, so that no shape is empty
     nearest, which = torch.sort(distances, dim=2, stable=True)
     nearest, which = nearest[:, :, : columns[-1]], which[:, :, : columns[-1]]
-    heads = torch.gather(index.unsqueeze(1).expand(-1, n, -1), 2, which)
-    heads = torch.where(nearest < reaches[-1], heads, PADDING)
-    return _Lists(index.flatten(), heads.flatten(0, 1), None, columns)
+    neighbours = torch.gather(index.unsqueeze(1).expand(-1, n, -1), 2, which)
+    neighbours = torch.where(nearest < reaches[-1], neighbours, PADDING)
+    return _Lists(index.flatten(), neighbours.flatten(0, 1), None, columns)
 
 
 def _tree_neighbours(
     atoms: AtomBatch, frame: int, start: int, positions: Tensor, *, reaches: Sequence[float]
 ) -> _Lists:
-    """Neighbours of one frame, periodic along any of its axes; an atom whose position is not finite has none."""
+    """Neighbours within a frame of any periodicity; an atom whose position is not finite has no neighbours."""
     n = atoms.sizes[frame]
     x = positions[start : start + n].detach().cpu().numpy()
     own = np.flatnonzero(np.isfinite(x).all(1))
@@ -328,8 +328,8 @@ def _tree_neighbours(
     shifts = torch.from_numpy(np.append(points - x[atom], np.zeros((1, 3)), axis=0))  # of each point from its atom
     first = torch.full((n,), len(points)).index_copy_(0, torch.from_numpy(own), torch.arange(len(own)))
     offsets = shifts.index_select(0, table.flatten()).view(*table.shape, 3) - shifts.index_select(0, first)[:, None]
-    heads = torch.from_numpy(np.append(start + atom, PADDING))[table]
-    return _Lists(centres, heads.to(positions.device), offsets.to(positions.device), columns)
+    neighbours = torch.from_numpy(np.append(start + atom, PADDING))[table]
+    return _Lists(centres, neighbours.to(positions.device), offsets.to(positions.device), columns)
 
 
 def _fit(table: Tensor, width: int, *, fill: int = 0) -> Tensor:

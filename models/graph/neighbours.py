@@ -1,7 +1,7 @@
-"""Neighbours in space: compact pieces of a frame, what surrounds them, and pairs by a k-d tree. Without torch.
+"""Neighbour search: compact pieces of a frame, their surroundings, and pairs by a k-d tree. Without torch.
 
-Periodic images are points in their own right, so a piece with its surroundings is an open system: any cell is as good
-as any other, and a cell may be smaller than the cut-off.
+Periodic images are separate points, so a piece with its surroundings is an open system: the cell may have any shape,
+and may be smaller than the cut-off.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ import numpy as np
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 
 ROUNDING = 1e-6
-"""In units of the cell: atoms may have been wrapped to either side of a face."""
+"""Tolerance in units of the cell: atoms on a face may have been wrapped to either side of it."""
 
 
 class Pieces:
-    """Atoms in compact groups, by cutting at medians until a group is small enough; equally large, whatever the shape.
+    """A partition of atoms into compact groups of about equal size, by recursive bisection at medians.
 
     Attributes:
-        positions: Of all atoms in Å, wrapped into the cell along periodic axes, shape (N, 3).
+        positions: Positions of all atoms in Å, wrapped into the cell along periodic axes, shape (N, 3).
         atoms: The atoms of every piece.
         lowest: Corner of every piece's bounding box, shape (P, 3).
         highest: The opposite corner, shape (P, 3).
@@ -35,7 +35,11 @@ class Pieces:
         self.highest = np.array([self.positions[piece].max(0) for piece in self.atoms])
 
     def surroundings(self, k: int, reach: float) -> tuple[IntArray, FloatArray]:
-        """Atoms that are not in piece k but in its bounding box grown by `reach`, images included, and where, in Å."""
+        """Atoms and periodic images outside piece k, but inside its bounding box grown by `reach` in Å.
+
+        Returns:
+            Atoms (P,), and their positions as images in Å, shape (P, 3).
+        """
         low, high = self.lowest[k] - reach, self.highest[k] + reach
         corners = np.array(list(product(*zip(low, high, strict=True)))) @ self.inverse_cell
         first = np.floor(corners.min(0) - ROUNDING).astype(int) * self.pbc
@@ -58,17 +62,17 @@ class Pieces:
 def neighbour_table(
     points: FloatArray, n_own: int, cutoffs: Sequence[float], *, padding: int
 ) -> tuple[IntArray, tuple[int, ...]]:
-    """Neighbours of the first points among all of them.
+    """Neighbours of the leading points among all points.
 
     Args:
         points: Positions in Å, shape (P, 3).
-        n_own: Of how many points the neighbours are wanted.
+        n_own: Number of leading points whose neighbours are found.
         cutoffs: Distances in Å, ascending.
-        padding: What stands where a point has no more neighbours.
+        padding: Index in unused slots.
 
     Returns:
-        Their indices (n_own, K), neighbours within the shortest cut-off first, and for each cut-off the number of
-        leading columns that hold all within it. The order is a function of the points alone.
+        Indices of neighbours (n_own, K), ordered by cut-off interval, and for each cut-off the number of leading
+        columns that hold all neighbours within it. The order depends only on the points.
     """
     from scipy.spatial import cKDTree
 
@@ -80,7 +84,7 @@ def neighbour_table(
     for cutoff in cutoffs[:-1]:
         key += distances >= cutoff
     counts = np.bincount(key, minlength=n_own * len(cutoffs)).reshape(n_own, -1).cumsum(1)  # within each cut-off
-    columns = tuple(max(1, int(most)) for most in counts.max(0))  # at least one keeps shapes non-empty
+    columns = tuple(max(1, int(most)) for most in counts.max(0))  # at least 1, so that no shape is empty
     order = np.argsort(key.astype(np.min_scalar_type(n_own * len(cutoffs))), kind="stable")  # few bits: a radix sort
     i, j = i[order], j[order]
     before = counts[:, -1].cumsum() - counts[:, -1]
@@ -90,7 +94,7 @@ def neighbour_table(
 
 
 def _complete(cell: FloatArray, pbc: BoolArray) -> FloatArray:
-    """The cell with unit vectors, orthogonal to the periodic ones, along axes that are not periodic."""
+    """The cell with its non-periodic vectors replaced by unit vectors orthogonal to the periodic vectors."""
     result = np.array(cell)
     _, _, basis = np.linalg.svd(cell[pbc].reshape(-1, 3))
     result[~pbc] = basis[int(pbc.sum()) :]
@@ -98,7 +102,7 @@ def _complete(cell: FloatArray, pbc: BoolArray) -> FloatArray:
 
 
 def _cut(positions: FloatArray, size: int) -> list[IntArray]:
-    """Atoms in groups of at most `size`, about equally many in each, by cutting across the longest side."""
+    """Groups of at most `size` atoms and about equal size, by recursive bisection across the longest side."""
     pending, done = [np.arange(len(positions))], []
     while pending:
         atoms = pending.pop()

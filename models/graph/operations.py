@@ -1,4 +1,4 @@
-"""Tensor operations whose derivatives torch could do with fewer steps."""
+"""Tensor operations with cheaper derivatives than torch's own."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class _Concatenate(torch.autograd.Function):
-    """`torch.cat` whose derivative is one `split` and whose second derivative is one `cat` again.
+    """`torch.cat` with `split` as its derivative and `cat` as its second derivative.
 
-    torch's own derivative takes a slice per part; in a double backward pass each slice becomes a zero-filled copy.
+    torch's own derivative slices each part; in a double backward pass each slice becomes a zero-filled copy.
     """
 
     @staticmethod
@@ -24,7 +24,7 @@ class _Concatenate(torch.autograd.Function):
 
 
 def concatenate(parts: Sequence[Tensor], *, dim: int = 0) -> Tensor:
-    """`torch.cat`, cheap to differentiate twice."""
+    """`torch.cat`, with cheap first and second derivatives."""
     if len(parts) == 1:
         return parts[0]
     result: Tensor = _Concatenate.apply(dim, *parts)

@@ -22,7 +22,7 @@ Coupling: TypeAlias = tuple[int, int, int]
 
 
 def couplings_of(l1_max: int, l2_max: int, l3_max: int) -> list[Coupling]:
-    """All couplings (l1, l2) -> l3 of degrees up to the given ones, sorted."""
+    """All couplings (l1, l2) -> l3 of natural parity with degrees up to the given maxima, sorted."""
     return [
         (l1, l2, l3)
         for l1 in range(l1_max + 1)
@@ -37,7 +37,7 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
     """Coupling (l1, l2) -> l3 in float64, shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1).
 
     Scaled by sqrt(2 l3 + 1), so that components of unit variance couple to components of unit variance. The values are
-    `e3nn.o3.wigner_3j`'s; e3nn is needed only here, while a model is built.
+    those of `e3nn.o3.wigner_3j`; e3nn is needed only here, while a model is built.
     """
     from e3nn import o3
 

@@ -1,1 +1,1 @@
-"""Trained models at work: committees, compiled graphs, large frames in domains, the ASE calculator."""
+"""Inference: committees, compiled graphs, large frames in domains, the ASE calculator."""

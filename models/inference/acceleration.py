@@ -1,4 +1,4 @@
-"""Switch a model to the CPU kernels, after seeing that they give what the plain path gives."""
+"""Use of the CPU kernels by a model, after comparison of their forces with those of plain torch."""
 
 import warnings
 
@@ -13,9 +13,10 @@ from models.ms_mace import MSMACE
 from models.native.build import KernelError
 
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
-"""Largest difference of probe forces, relative to the largest force."""
+"""Largest accepted difference of probe forces, relative to the largest force."""
 ROUNDINGS = 10.0
-"""Or relative to the plain path's own rounding: random networks may have huge forces, whose digits cancel."""
+"""Largest accepted difference in units of the rounding error in plain torch: random networks may have huge forces with
+cancelling digits."""
 PROBE_SPACING_ANG = 1.5
 
 
@@ -35,7 +36,9 @@ def accelerate(model: MSMACE) -> bool:
         use_kernels(model)
         _compare(model, expected)
     except KernelError as error:
-        warnings.warn(f"the fast CPU kernels are not used: {error}", RuntimeWarning, stacklevel=2)  # shown once
+        warnings.warn(
+            f"the fast CPU kernels are not used: {error}", RuntimeWarning, stacklevel=2
+        )  # Python shows it once
         use_plain(model)
         return False
     return True
@@ -50,18 +53,18 @@ def _compare(model: MSMACE, expected: FloatArray) -> None:
     largest = max(np.abs(expected).max(), 1e-12)
     difference = np.abs(_probe_forces(model) - expected).max() / largest
     if not (difference <= TOLERANCES[model.dtype] or difference <= ROUNDINGS * _rounding(model, expected) / largest):
-        raise KernelError(f"their forces differ from the plain path's by {difference:.1e} of the largest")
+        raise KernelError(f"their forces differ from those of plain torch by {difference:.1e} of the largest")
 
 
 def _rounding(model: MSMACE, forces: FloatArray) -> float:
-    """How far the plain path's probe forces are from those in double precision, at most, in their units."""
-    twin = MSMACE(model.config.model_copy(update={"dtype": "float64"}), model.constants, seed=0)
-    twin.load_state_dict(model.state_dict())
-    return float(np.abs(_probe_forces(twin) - forces).max())
+    """Largest difference of the probe forces (N, 3) in plain torch from those in double precision, in their units."""
+    double = MSMACE(model.config.model_copy(update={"dtype": "float64"}), model.constants, seed=0)
+    double.load_state_dict(model.state_dict())
+    return float(np.abs(_probe_forces(double) - forces).max())
 
 
 def _probe_forces(model: MSMACE) -> FloatArray:
-    """Forces of the network on a small cluster of all elements: a grid with noise."""
+    """Forces (N, 3) of the network, in its units, on a small cluster of all elements: a grid with noise."""
     elements = model.constants.elements
     rng = np.random.default_rng(0)
     side = np.arange(int(np.ceil(max(8, 2 * len(elements)) ** (1 / 3))))

@@ -18,12 +18,12 @@ from models.storage.weights import read_member
 
 
 class CommitteeCalculator(Calculator):
-    """Mean energy (eV), forces (eV/Å) and stress (eV/Å³) of a committee, and how far its members disagree.
+    """Mean energy (eV), forces (eV/Å) and stress (eV/Å³) of a committee, and the disagreement of its members.
 
-    Frames of any size: large ones are evaluated in bounded memory (`models.inference.chunked`).
+    Frames may have any size: large frames are evaluated in bounded memory (`models.inference.chunked`).
 
-    Beyond ASE's own properties `results` holds `force_deviation` (N,) and `max_force_deviation` (`norm`, eV/Å),
-    `energy_std` (eV), `member_energies` (M,) and `member_forces` (M, N, 3).
+    In addition to ASE's own properties `results` holds `force_deviation` (N,) and `max_force_deviation` (`norm`, eV/Å),
+    `energy_std` (eV, population standard deviation over members), `member_energies` (M,) and `member_forces` (M, N, 3).
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -71,7 +71,7 @@ class CommitteeCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
     def _predictions(self, frame: Frame, *, rebind: bool) -> list[Prediction]:
-        """What every member says, domain by domain if the frame is too large for memory."""
+        """Predictions of every member, domain by domain if the frame is too large for memory."""
         if len(frame) > largest_whole_frame(self.committee.device):
             return [evaluate_chunked(model, frame) for model in self.committee.models]
         if self._bound is None or rebind:

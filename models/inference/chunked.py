@@ -1,14 +1,14 @@
 """Energy, forces and stress of frames too large to differentiate at once: exact, in bounded memory.
 
-A layer needs the features of its atoms' neighbours and nothing further away, so it can be evaluated, and
+A layer needs the features of an atom's neighbours and no atoms further away, so it can be evaluated, and
 differentiated, domain by domain (`models.graph.domains`) as soon as the layer before it is known for all atoms:
 
-    forward     h^{k+1} of every domain from h^k; nothing else is kept
+    forward     h^{k+1} of every domain from h^k; only h is stored
     backward    from the last layer to the first, with F = Σ_i readout(h_i^{k+1}) + <G^{k+1}, h^{k+1}> of a domain:
                 dF/dr_ij, which adds to forces and virial, and dF/dh^k, which adds to G^k = dE/dh^k
 
-What grows with the frame is h and G, about a kilobyte per atom and layer; all else belongs to one domain. The price:
-every layer but the last is evaluated twice.
+Only h and G grow with the frame, by about a kilobyte per atom and layer; all other memory belongs to a single domain.
+The cost: every layer except the last is evaluated twice.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,25 +23,27 @@ from torch.autograd.graph import saved_tensors_hooks
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, IntArray
 from models.graph.domains import Domain, DomainDecomposition
-from models.graph.graph import AtomBatch, narrow
+from models.graph.graph import AtomBatch, leading_columns
 from models.layers.tower import Tower
 from models.ms_mace import MSMACE, Prediction
 
 DEFAULT_MEMORY_MIB = 2048
 WHOLE_ATOMS_CPU = 5000
 WHOLE_ATOM_BYTES = 1.25 * 2**20
-"""Of an atom in an ordinary evaluation without kernels: 64 channels, l 3, cut-offs of 5 and 10 Å, in a liquid."""
+"""Memory per atom of an evaluation of a whole frame in plain torch: 64 channels, l = 3, cut-offs of 5 and 10 Å, liquid
+density."""
 SMALLEST_DOMAIN, LARGEST_DOMAIN = 32, 25_000
-"""Atoms. Beyond the largest, tensors come near 2^31 elements, and a smaller halo gains nothing any more."""
+"""Limits of the number of atoms in a domain. In larger domains tensors approach 2^31 elements, and the relative size of
+the halo hardly decreases."""
 PROBE_ATOMS = 256
 CPU_WORKING_MIB = 256
-"""What a domain may take on a CPU, however much there is: beyond, caches overflow and each new page costs time."""
+"""Upper bound on a domain's working set on a CPU: larger sets exceed the caches, and each new page costs time."""
 PEAK_OVER_SAVED = 1.5
-"""Peak memory of a derivative over what autograd saves for it: the gradients come on top."""
+"""Peak memory of a derivative relative to the tensors that autograd saves for it: gradients are added to these."""
 PAIR_BYTES = 200
-"""Per neighbour, while they are found."""
+"""Memory per neighbour of the neighbour search."""
 ATOM_BYTES = 200
-"""Per atom of the frame, whatever the model: positions, gradients, species, indices."""
+"""Memory per atom of the frame, for any model: positions, forces, species, indices."""
 MIB = 2**20
 
 
@@ -53,19 +55,19 @@ def evaluate_chunked(
     domain_atoms: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """What `MSMACE.predict` gives for one frame, in bounded memory.
+    """`MSMACE.predict` for a single frame, in bounded memory.
 
     Args:
         model: A frozen model.
         frame: The frame: any cell, periodic along any of its axes.
-        memory_mib: Memory to stay within, in MiB, beyond model and frame; sets the size of the domains. None for
+        memory_mib: Memory limit in MiB, in addition to model and frame; sets the size of the domains. None for
             `DEFAULT_MEMORY_MIB`, on a GPU for half of its memory.
-        domain_atoms: Largest number of atoms in a domain, instead of what fits.
-        progress: Called with the number of finished steps and of all of them.
+        domain_atoms: Largest number of atoms in a domain, in place of the number that fits.
+        progress: Called with the number of finished steps and the total number.
 
     Raises:
-        InputError: If the frame has an element the model does not know or a position that is not finite, or the memory
-            does not suffice.
+        InputError: If the frame has an element that the model does not know or a position that is not finite, or the
+            memory does not suffice.
     """
     finite = np.isfinite(frame.positions).all(1)
     if not finite.all():
@@ -85,20 +87,20 @@ def evaluate_chunked(
 
 
 def largest_whole_frame(device: torch.device) -> int:
-    """Atoms up to which a frame is better evaluated as a whole: on a CPU 5000, on a GPU about what fits."""
+    """Number of atoms up to which a frame is evaluated as a whole: 5000 on a CPU, about what fits on a GPU."""
     memory = _gpu_bytes(device)
     return WHOLE_ATOMS_CPU if memory is None else int(0.8 * memory / WHOLE_ATOM_BYTES)
 
 
 class DomainPlan(NamedTuple):
-    """How a frame is split, and the memory that follows from it.
+    """Partition of a frame into domains, and the memory it takes.
 
     Attributes:
         size: Largest number of atoms in a domain.
         keep_lists: Whether neighbour lists are kept from pass to pass.
-        working_bytes: Per atom of a domain, for as long as it is evaluated.
-        stored_bytes: Per atom of the frame: features, their derivatives, coordinates.
-        list_bytes: Per atom of the frame, if lists are kept.
+        working_bytes: Memory per atom of a domain while it is evaluated.
+        stored_bytes: Memory per atom of the frame: features, their derivatives, coordinates.
+        list_bytes: Memory per atom of the frame for lists, if they are kept.
     """
 
     size: int
@@ -109,10 +111,10 @@ class DomainPlan(NamedTuple):
 
 
 def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: float) -> DomainPlan:
-    """Domains with which the evaluation keeps within its memory.
+    """Choose domains such that the evaluation stays within its memory.
 
-    Memory per atom is measured where the frame is densest, on a small domain; its halo is relatively large, so larger
-    domains take less. Lists are kept if they take no more than half of what is left.
+    Memory per atom is measured on a small domain where the frame is densest; the halo of a small domain is relatively
+    large, so larger domains take less per atom. Lists are kept if they take at most half of the remaining memory.
 
     Args:
         model: The model.
@@ -121,7 +123,7 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
         memory_mib: Memory in MiB.
 
     Raises:
-        InputError: If it does not suffice.
+        InputError: If the memory does not suffice.
     """
     decomposition = _decomposition(model, frame, species, size=PROBE_ATOMS)
     domain = decomposition.domain(decomposition.densest())
@@ -156,7 +158,7 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
 
 
 class _Derivatives(NamedTuple):
-    """Of one layer in one domain: h^{k+1}, energy, vectors (T, K, 3), dF/d(vectors), dF/dh^k unless k is 0."""
+    """A layer in a domain: h^{k+1}, energy, vectors (T, K, 3), dF/d(vectors), and dF/dh^k unless k is 0."""
 
     output: Tensor
     energy: Tensor
@@ -179,20 +181,20 @@ class _Layer:
         return self.tower.embedding.detach().index_select(0, species).unsqueeze(0)
 
     def vectors(self, domain: Domain) -> Tensor:
-        """Vectors to all neighbours that count, (T, K, 3)."""
+        """Vectors to all neighbours within the layer's longest cut-off, (T, K, 3)."""
         return domain.graph.vectors(domain.positions, columns=domain.graph.columns[self.paths[-1]])
 
     def evaluate(self, domain: Domain, h: Tensor, vectors: Tensor) -> Tensor:
         """h^{k+1} ((l'+1)², T, C) of a domain from h^k ((l+1)², N, C) of its nodes."""
         graph = domain.graph
         columns = [graph.columns[path] for path in self.paths]
-        parts = narrow(vectors.to(self.model.dtype), columns)
+        parts = leading_columns(vectors.to(self.model.dtype), columns)
         edges = [self.model.geometries[path](part) for path, part in zip(self.paths, parts, strict=True)]
         species = graph.receiver_species(self.model.identity)
-        return self.tower.layers[self.k](h, species, narrow(graph.neighbours, columns), edges)
+        return self.tower.layers[self.k](h, species, leading_columns(graph.neighbours, columns), edges)
 
     def differentiate(self, domain: Domain, h: Tensor, received: Tensor | float) -> _Derivatives:
-        """The layer and the derivatives of F, given G^{k+1} of the domain's atoms; 0 behind the last layer."""
+        """The layer and the derivatives of F, given G^{k+1} of the domain's atoms, which is 0 after the last layer."""
         inputs = [self.vectors(domain).requires_grad_()]
         if self.k:
             h = h.detach().requires_grad_()
@@ -205,7 +207,7 @@ class _Layer:
 
 
 class _Evaluation:
-    """Passes over the domains of a frame, and what they add to: forces (N, 3) in eV/Å, the virial (3, 3) in eV."""
+    """Passes over the domains of a frame, which add up forces (N, 3) in eV/Å and the virial (3, 3) in eV."""
 
     def __init__(
         self,
@@ -226,14 +228,14 @@ class _Evaluation:
         """Energy in eV, without E0s."""
         total = torch.zeros_like(self.virial[0, 0])
         for layers in _towers(self.model):
-            features: list[Tensor | None] = [None]  # the species alone
+            features: list[Tensor | None] = [None]  # h^0 follows from the species
             for layer in layers[:-1]:
                 features.append(self._forward(layer, features[-1]))
             received = None
             for layer in reversed(layers):
                 energy, received = self._backward(layer, features.pop(), received)
                 total = total + energy
-            alone = layers[0].tower.alone().detach().double()
+            alone = layers[0].tower.isolated_energies().detach().double()
             total = total - alone.index_select(0, self.species).sum()
         return self.model.constants.scale * total
 
@@ -286,7 +288,7 @@ class _Evaluation:
         return features.index_select(1, domain.graph.atoms)
 
     def _add(self, domain: Domain, vectors: Tensor, gradients: Tensor) -> None:
-        """Add what follows from dE/d(vectors) (T, k, 3) to the forces and to the virial."""
+        """Add the contributions of dE/d(vectors) (T, k, 3) in eV/Å to the forces and to the virial."""
         self.forces.index_add_(0, domain.graph.atoms, domain.graph.forces(gradients))
         self.virial += vectors.flatten(0, 1).T @ gradients.flatten(0, 1)
 
@@ -297,12 +299,12 @@ class _Evaluation:
 
 
 def _gpu_bytes(device: torch.device) -> int | None:
-    """Memory of a GPU, used or not, so that the same frame is always treated alike; None for a CPU."""
+    """Total memory of a GPU, so that a frame is always treated in the same way; None for a CPU."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 class _Recorder:
-    """Notes the size of every storage that autograd saves."""
+    """Records the size of every storage that autograd saves."""
 
     def __init__(self) -> None:
         self.found: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The committee: members that differ in their seed, bound to frames for molecular dynamics, or asked frame by frame."""
+"""The committee: members that differ in their seed, bound to frames for molecular dynamics, or evaluated on frames."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -16,21 +16,23 @@ from models.inference.compiled import CompiledForces
 from models.ms_mace import MSMACE, Prediction
 
 DEFAULT_SKIN = 0.5
-"""Å. Neighbour lists are rebuilt when an atom has moved by half of this."""
+"""Skin in Å: neighbour lists are rebuilt when an atom has moved by half of this distance."""
 ALL_PAIRS_ATOMS = 16
-"""Clusters up to this size list all pairs once and for all."""
+"""Largest cluster whose lists hold all pairs and are never rebuilt."""
 UNBOUNDED_SKIN = 1000.0
-"""Å. A skin that takes in every pair of a small cluster."""
+"""Skin in Å that includes every pair of a small cluster."""
 Evaluate: TypeAlias = Callable[[MSMACE, Graph, Tensor], tuple[Tensor, Tensor]]
-"""`MSMACE.energy_and_forces`, or something as good."""
+"""`MSMACE.energy_and_forces`, or a compiled equivalent."""
 GRAPH_PAYS_AFTER = 10_000
-"""Evaluations on a GPU after which `auto` compiles: a minute of compiling against some ms saved each. An estimate."""
+"""Planned evaluations on a GPU from which `auto` compiles: a minute of compilation against some ms per evaluation. An
+estimate, not a measurement."""
 
 
 def wants_graph(acceleration: Acceleration, device: torch.device, *, evaluations: int) -> bool:
-    """Whether energies and forces are compiled as a whole; by the plan, not by a clock, so that results repeat.
+    """Whether energies and forces are compiled as a graph.
 
-    On a CPU with kernels the graph saves a tenth of an evaluation, which `auto` never finds worth a minute.
+    Decided from the planned step count, not from measured times, so that reruns choose the same path. On a CPU with
+    kernels the graph saves a tenth of an evaluation, too little for `auto`.
     """
     if acceleration == "auto":
         return device.type == "cuda" and evaluations >= GRAPH_PAYS_AFTER
@@ -60,11 +62,11 @@ class BoundCommittee:
         self._built_at: Tensor | None = None
 
     def graph(self, positions: Tensor) -> Graph:
-        """The neighbour graph, rebuilt if an atom has moved by more than half the skin since it was made.
+        """The neighbour graph, rebuilt if an atom has moved by more than half the skin since the last search.
 
-        On a CPU a frame's neighbours stand in an order that follows from its own positions alone: then rounding, and
-        so a trajectory, does not depend on what else is in the batch. Frames in which no atom has moved far keep the
-        positions that their neighbours were found at. On a GPU sums have no fixed order anyway.
+        On a CPU the order of a frame's neighbours depends only on that frame's positions, so that rounding, and hence a
+        trajectory, does not depend on the other frames of the batch. Frames in which no atom has moved far keep the
+        positions at which their neighbours were found. On a GPU sums have no fixed order.
         """
         built_at = self._built_at
         if self._graph is None or built_at is None:
@@ -87,7 +89,7 @@ class BoundCommittee:
     def energy_and_forces(self, positions: Tensor, member: int | None) -> tuple[Tensor, Tensor]:
         """One member's energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å, float64.
 
-        With `member` None they are the mean over all members, which costs as many evaluations.
+        With `member` None, the mean over all M members, which costs M evaluations.
         """
         graph = self.graph(positions)
         if member is not None:
@@ -107,7 +109,7 @@ class BoundCommittee:
 
 
 class Committee:
-    """Models that differ in their random seed alone; implements `al_engine.protocols.Committee` with torch tensors."""
+    """Models that differ only in their random seed; implements `al_engine.protocols.Committee` with torch tensors."""
 
     def __init__(
         self,
@@ -118,13 +120,13 @@ class Committee:
         evaluations: int = 0,
         skin_ang: float = DEFAULT_SKIN,
     ) -> None:
-        """A committee of trained models, which are frozen and moved to the device.
+        """A committee of trained models. The models themselves are moved to the device, frozen and accelerated.
 
         Args:
             models: The members, at least one.
-            device: Where positions are expected and forces are returned.
+            device: Device of the models, of positions and of forces.
             acceleration: As `execution.acceleration`.
-            evaluations: How many evaluations are planned: what a compilation has to earn itself back in.
+            evaluations: Planned number of evaluations, over which a compilation has to pay.
             skin_ang: Skin of the neighbour lists in Å.
 
         Raises:
@@ -152,11 +154,11 @@ class Committee:
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers the members know."""
+        """Atomic numbers of the members' species."""
         return self.models[0].constants.elements
 
     def bind(self, frames: Sequence[Frame]) -> BoundCommittee:
-        """Bind to the atoms, cells and periodicity of frames; positions are given later, call by call.
+        """Bind to the atoms, cells and periodicity of frames; positions are arguments of each call.
 
         Raises:
             InputError: If a frame has an element the members do not know.

@@ -1,9 +1,10 @@
-"""Energies and forces as one compiled graph, shared by all models of one architecture and by frames of all sizes.
+"""Energies and forces as a compiled graph, shared by all models of an architecture and by frames of all sizes.
 
-The derivative is taken while tracing (make_fx), so that the compiler sees forward and backward pass as one graph; a
-model's weights are inputs of it. All sizes are symbols from the first trace to the compiled code, which is made once:
-`torch.compile` would trace again, guard sizes of 0 and 1 and sizes that happen to be equal, and compile for each.
-Inductor keeps what it compiled on disk, for the next process.
+The derivative is taken while tracing (make_fx), so that the compiler sees forward and backward pass as a single graph;
+the weights of a model are inputs. All sizes are symbols from the first trace to the compiled code, so that compilation
+happens once: `torch.compile` would trace again, guard sizes of 0 and 1 and sizes that happen to be equal, and compile
+for each.
+Inductor caches compiled code on disk, for later processes.
 """
 
 import logging
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,15 +23,16 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.utils.stateless import _reparametrize_module
 
+from al_engine.config import ModelConfig
 from models.graph.graph import Graph
 from models.layers.kernels import use_kernels
 from models.layers.operators import is_plain
 from models.ms_mace import MSMACE
 
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
-"""Largest difference of forces from the uncompiled model's, relative to the largest force."""
+"""Largest accepted difference of forces from the uncompiled model's, relative to the largest force."""
 TRACE_SIZES = range(101, 1000)
-"""Hints for the symbols that sizes are while tracing."""
+"""Example values of the symbolic sizes while tracing, all different."""
 Compiled: TypeAlias = Callable[..., Sequence[Tensor]]
 """Energies and forces from `arguments`."""
 
@@ -40,7 +43,7 @@ def inductor(graph: torch.fx.GraphModule) -> Compiled:
     """A traced graph compiled for its device, for any sizes.
 
     Raises:
-        Exception: Of whatever kind, if that fails; torch before 2.8 can't.
+        Exception: Of any kind, if compilation fails; torch before 2.8 cannot.
     """
     example = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     compiled: Compiled = torch._inductor.standalone_compile(graph, example)  # noqa: SLF001  # as torch documents it
@@ -64,6 +67,7 @@ class CompiledForces:
         """
         self.compiler = compiler
         self._graphs: dict[str, _CompiledGraph] = {}
+        self._graph_of: WeakKeyDictionary[MSMACE, tuple[ModelConfig, _CompiledGraph]] = WeakKeyDictionary()
 
     @property
     def ready(self) -> bool:
@@ -72,14 +76,15 @@ class CompiledForces:
 
     def __call__(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
-        key = _architecture(model)
-        if key not in self._graphs:
-            self._graphs[key] = _CompiledGraph(self.compiler)
-        return self._graphs[key](model, graph, positions)
+        config, compiled = self._graph_of.get(model, (None, None))
+        if compiled is None or config is not model.config:  # a new model, or moved to another precision
+            compiled = self._graphs.setdefault(_architecture(model), _CompiledGraph(self.compiler))
+            self._graph_of[model] = model.config, compiled
+        return compiled(model, graph, positions)
 
 
 def _architecture(model: MSMACE) -> str:
-    """What a traced graph depends on: models of equal architecture differ in their inputs to it alone."""
+    """Key of a traced graph: models with equal keys differ only in the inputs to the graph."""
     constants = model.constants
     return f"{model.config.model_dump_json()} {constants.elements} {is_plain(model)}"
 
@@ -118,7 +123,7 @@ class _CompiledGraph:
                 _log.info("energies and forces were compiled in %.0f s", time.perf_counter() - started)
             with torch.no_grad():
                 _, forces = self._compiled(*arguments(model, graph, positions))
-        except Exception as error:  # noqa: BLE001  # compilers fail in many ways, and none may stop a campaign
+        except Exception as error:  # noqa: BLE001  # compilers fail in many ways; a campaign continues uncompiled
             self._give_up(f"their compilation failed: {str(error).strip()}".split("\n")[0])
             return energies, expected
         if not bool(expected.isfinite().all()):
@@ -135,49 +140,49 @@ class _CompiledGraph:
 
 
 def _kind(graph: Graph) -> tuple[int, ...]:
-    """Which of a graph's sizes are 0 or 1."""
+    """The sizes of a graph, with 2 for all larger sizes."""
     return tuple(min(size, 2) for size in (graph.n_frames, *graph.neighbours.shape, *_numbers(graph)))
 
 
 def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
     """The graph of energies and forces of an architecture, for frames of any size; its inputs are `arguments`."""
-    twin = MSMACE(model.config, model.constants, seed=0).to(device)  # never frozen: weights are inputs
+    traced_model = MSMACE(model.config, model.constants, seed=0).to(device)  # not frozen: weights are inputs
     if not is_plain(model):
-        use_kernels(twin)
+        use_kernels(traced_model)
     names = [name for name, _ in _weights(model)]
     shape_env = ShapeEnv(duck_shape=False, specialize_zero_one=False)
     mode = FakeTensorMode(shape_env=shape_env, allow_non_fake_inputs=True)
     numbers = _symbolic_sizes(model, mode, device)
     with mode:
         example = _example(model, numbers, device)
-        graph = make_fx(partial(_energy_and_forces, twin, names), _allow_non_fake_inputs=True)(*example)
+        graph = make_fx(partial(_energy_and_forces, traced_model, names), _allow_non_fake_inputs=True)(*example)
     symbols = [number.shape[0].node.expr for number in numbers]  # type: ignore[attr-defined]
     _refuse_constants(shape_env, {symbol: 10 * hint for symbol, hint in zip(symbols, TRACE_SIZES, strict=False)})
     return graph
 
 
 def _refuse_constants(shape_env: ShapeEnv, others: Mapping[Any, int]) -> None:
-    """Raise if what was assumed of sizes does not hold for others: `len` of a tensor makes its size a constant."""
+    """Raise if the trace made assumptions that other sizes violate: `len(tensor)` makes a size constant."""
     assumed = [guard.expr for guard in shape_env.guards]
     if broken := [str(expression) for expression in assumed if not expression.subs(others)]:
         raise RuntimeError(f"sizes have become constants: {', '.join(broken)}")
 
 
 def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
-    """All that differs between models of one architecture, but for their scale."""
+    """Tensors passed as inputs to the shared graph beside the scale: parameters, E0s, repulsion prefactors."""
     named = [(name, weight.detach()) for name, weight in model.named_parameters()]
     named.append(("reference_energies", model.reference_energies))
-    if model.repulsion is not None:  # of a strength of its own in each model
+    if model.repulsion is not None:  # each model has its own strength
         named.append(("repulsion.charges", model.repulsion.get_buffer("charges")))
     return named
 
 
-def _energy_and_forces(twin: MSMACE, names: list[str], *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """`MSMACE.energy_and_forces` as a function of `arguments` alone; the lengths of the last stand for numbers."""
+def _energy_and_forces(traced_model: MSMACE, names: list[str], *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """`MSMACE.energy_and_forces` as a function of `arguments`; the lengths of the last tensors stand for numbers."""
     weights, inputs = inputs[: len(names)], inputs[len(names) :]
     scale, positions, neighbours, offsets, atoms, receivers, species, frame_index, *sizes = inputs
     n_frames, *numbers = (size.shape[0] for size in sizes)
-    n_columns = len(twin.cutoffs) - 1
+    n_columns = len(traced_model.cutoffs) - 1
     graph = Graph(  # with symbols for numbers
         atoms=atoms,
         receivers=receivers,
@@ -189,18 +194,18 @@ def _energy_and_forces(twin: MSMACE, names: list[str], *inputs: Tensor) -> tuple
         offsets=offsets,
         columns=(*numbers[:n_columns], neighbours.shape[1]),
     )
-    twin.constants = replace(twin.constants, scale=scale)  # type: ignore[arg-type]  # a number as far as it matters
-    with _reparametrize_module(twin, dict(zip(names, weights, strict=True))):
-        return twin.energy_and_forces(graph, positions)
+    traced_model.constants = replace(traced_model.constants, scale=scale)  # type: ignore[arg-type]  # a tensor in place of a number
+    with _reparametrize_module(traced_model, dict(zip(names, weights, strict=True))):
+        return traced_model.energy_and_forces(graph, positions)
 
 
 def _numbers(graph: Graph) -> tuple[int, ...]:
-    """Columns of every path but the last, and atoms of every species."""
+    """Number of columns of every path except the last, and number of atoms of every species."""
     return (*graph.columns[:-1], *graph.species_counts)
 
 
 def arguments(model: MSMACE, graph: Graph, positions: Tensor) -> list[Tensor]:
-    """What the compiled graph is called with."""
+    """Arguments of the compiled graph."""
     offsets = graph.offsets
     if graph.receivers is None:
         raise ValueError("a domain is no whole frame: its energy is not compiled")
@@ -228,7 +233,7 @@ def _symbolic_sizes(model: MSMACE, mode: FakeTensorMode, device: torch.device) -
 
 
 def _example(model: MSMACE, numbers: list[Tensor], device: torch.device) -> list[Tensor]:
-    """Inputs whose sizes are symbols, except for those of weights."""
+    """Example inputs: sizes are symbols, except for sizes of weights."""
     n_columns = len(model.cutoffs)
     frames, columns, counts = numbers[0], numbers[1 : 1 + n_columns], numbers[1 + n_columns :]
     T, K = sum(count.shape[0] for count in counts), columns[-1].shape[0]

@@ -1,4 +1,4 @@
-"""Descriptors of atoms: what a trained model already knows of their environments."""
+"""Descriptors of atoms: the invariant features of a trained model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,20 +11,20 @@ from models.graph.graph import AtomBatch, neighbour_graph
 from models.ms_mace import MSMACE
 
 BATCH_ATOMS = 2000
-"""At a time, to bound memory; a larger frame is a batch of its own."""
+"""Largest number of atoms in a batch, to bound memory; a larger frame is evaluated as a batch by itself."""
 
 
 def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progress = silent) -> Iterator[FloatArray]:
-    """The scalar features of every atom after each of the model's layers.
+    """Invariant node features after each layer, concatenated.
 
-    They are what the model makes energies of: two atoms alike in them have alike energies. They are invariant under
+    The readouts compute the energy of an atom from these features. They are invariant under
     translation, rotation and reflection of the frame, permutation of its atoms permutes their rows, and they reach as
     far as the layers do, up to `layers` times the longest cut-off.
 
     Args:
         model: The model, on any device.
         frames: F frames.
-        progress: Told how many frames are done.
+        progress: Called with the number of finished frames.
 
     Yields:
         One array (N, D) per frame, no unit; D is the number of channels times the number of layers (of both towers,
@@ -48,7 +48,7 @@ def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progre
 
 
 def _batches(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
-    """The frames in order, so many at a time that their atoms are at most `BATCH_ATOMS`, but one at least."""
+    """Consecutive frames in batches of at most `BATCH_ATOMS` atoms and at least one frame."""
     batch: list[Frame] = []
     for frame in frames:
         if batch and sum(map(len, batch)) + len(frame) > BATCH_ATOMS:

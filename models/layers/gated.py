@@ -1,4 +1,4 @@
-"""One layer of MS-NequIP: messages of every path, fused before NequIP's gate."""
+"""Interaction layer of MS-NequIP: messages of all paths fused before NequIP's gate."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ class GatedLayer(FusedPaths):
     """h_i' = Gate(A_i + FullyConnected(h_i, Z_i)), A_i as in `FusedPaths`; the first layer has no FullyConnected.
 
     Batzner et al., NequIP, Nat. Commun. 13, 2453 (2022). In the gate, scalars x become SiLU(x), and features of higher
-    degree are multiplied by SiLU(g): each channel of each degree has a scalar g of its own, which A and the
+    degree are multiplied by SiLU(g): each channel of each degree has a separate scalar g, which A and the
     self-connection carry behind the scalars. SiLU is scaled to unit variance, as in e3nn.
 
-    With one path this is the layer of nequip 0.19 with `parity: false`, to rounding:
-    `models.interop.convert_nequip` says which of its models can be represented, and what differs otherwise.
+    With a single path this is the layer of nequip 0.19 with `parity: false`, to rounding;
+    `models.interop.convert_nequip` lists which of its models can be represented, and the differences of the others.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class GatedLayer(FusedPaths):
     ) -> None:
         """A layer from features of degrees up to `l_hidden` to degrees up to `l_out`.
 
-        Without a self-connection, an atom without neighbours comes out as zeros; with one, `l_out` is at most
+        Without a self-connection, an atom without neighbours gets zeros; with a self-connection, `l_out` is at most
         `l_hidden`.
         """
         channels = paths[0].channels
@@ -64,7 +64,7 @@ class GatedLayer(FusedPaths):
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
-        """Features h ((l_hidden+1)², N, C) of N atoms to h' ((l_out+1)², T, C) of the first T: all, or some."""
+        """Features h ((l_hidden+1)², N, C) of N nodes to h' ((l_out+1)², T, C) of T receivers."""
         degrees = self.fused(h, neighbours, edges)
         if self.skip is not None:
             own = leading_atoms(leading_degrees(h, self.l_out), degrees[0].shape[1])
@@ -73,13 +73,13 @@ class GatedLayer(FusedPaths):
         return self._gate(degrees)
 
     def without_neighbours(self, h: Tensor, one_hot: Tensor) -> Tensor:
-        """What the layer makes of an atom alone, shape ((l_out+1)², T, C)."""
+        """Output for atoms without neighbours, shape ((l_out+1)², T, C)."""
         if self.skip is None:
             return h.new_zeros((self.l_out + 1) ** 2, h.shape[1], self.channels)
         return self._gate(self.skip.map_species(leading_degrees(h, self.l_out), one_hot))
 
     def freeze(self) -> None:
-        """The weights will not change any more: nothing to prepare."""
+        """No weights are folded here."""
 
     def _gate(self, degrees: Sequence[Tensor]) -> Tensor:
         """Gate features given degree by degree, scalars and gates first, (1, T, C (1 + l_out))."""

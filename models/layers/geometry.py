@@ -1,4 +1,4 @@
-"""What a path sees of the geometry: spherical harmonics and radial basis of every neighbour vector."""
+"""Geometry of a path: spherical harmonics and radial basis of every neighbour vector."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from models.graph.spherical import SphericalHarmonics
 from models.layers.operators import GeometryOperator, Operated
 
 SMALLEST_LENGTH = 1e-3
-"""Å. Lengths are clamped here, so that atoms on top of each other give large numbers, not NaN."""
+"""Lower bound on distances in Å: coincident atoms then give large numbers, not NaN."""
 
 
 class EdgeFeatures(NamedTuple):
@@ -41,12 +41,12 @@ class PlainGeometry(nn.Module):
         )
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """As `GeometryOperator`."""
+        """See `GeometryOperator`."""
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(SMALLEST_LENGTH)  # (T, K, 1)
         return self.spherical_harmonics(vectors / lengths), self.bessel_basis(lengths)
 
     def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor, jacobian: Tensor | None) -> Tensor:
-        """As `GeometryOperator`, from `jacobian` if it is given."""
+        """See `GeometryOperator`, from `jacobian` if it is given."""
         if jacobian is None:
             jacobian = self.jacobian(vectors)
         return (concatenate([g_harmonics, g_basis], dim=-1).unsqueeze(-2) @ jacobian).squeeze(-2)
@@ -108,7 +108,7 @@ class VectorGeometry:
     vectors: Tensor
 
     def differentiate(self, energy: Tensor, *, differentiable: bool = False) -> list[Tensor]:
-        """One tensor (T, K, 3)."""
+        """A list of a single tensor (T, K, 3)."""
         return list(torch.autograd.grad(energy, self.vectors, create_graph=differentiable))
 
 
@@ -129,7 +129,7 @@ class ConstantGeometry:
     jacobians: Sequence[Tensor | None]
 
     def differentiate(self, energy: Tensor, *, differentiable: bool = False) -> list[Tensor]:
-        """One tensor where all paths have as many columns, as for small molecules, else one for each path."""
+        """A single tensor if all paths have equal numbers of columns (small molecules), else a tensor for each path."""
         leaves = [part for features in self.edges for part in features]
         gradients = torch.autograd.grad(energy, leaves, create_graph=differentiable)
         by_path = [
@@ -142,5 +142,5 @@ class ConstantGeometry:
 
 
 def path_configs(config: ModelConfig) -> list[PathConfig]:
-    """The paths of a model by ascending cut-off: short, and long unless it is off."""
+    """The paths of a model by ascending cut-off: the short path, and the long path if the model has it."""
     return [config.short] if config.long is None else [config.short, config.long]

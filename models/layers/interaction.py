@@ -1,4 +1,4 @@
-"""One layer of MS-MACE: messages of every path fused before the product basis, and the update of the atoms."""
+"""Interaction layer of MS-MACE: messages of all paths fused before the product basis, and the update of features."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,11 @@ from models.layers.product import ProductBasis
 
 
 class FusedPaths(nn.Module):
-    """The messages of all paths as one: A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2, a matrix W per path and degree.
+    """Fused messages of all paths: A_i = W_S m_S + W_L m_L, with matrices W for each path and degree.
 
-    The factors 1 / N and 1 / 2 are constants in front of weights that are learned: they are part of W_S and W_L, whose
-    initial size they set (with sqrt(N) for N: the terms of a sum over neighbours start with random signs).
+    The paper's factors, A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2 with mean neighbour counts N, are absorbed into the
+    learned weights. They set only the initial standard deviation, with sqrt(N) in place of N because the terms of a sum
+    over neighbours initially have random signs.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class FusedPaths(nn.Module):
             )
             for path in paths
         )
-        # W_S on top of W_L, one matrix per degree
+        # W_S on top of W_L, a matrix for each degree
         widths, std = [], []
         for degree in range(l_message + 1):
             parts = [message.widths[degree] if degree < len(message.widths) else 0 for message in self.messages]
@@ -57,12 +58,12 @@ class FusedPaths(nn.Module):
         self.fuse = DegreeLinear(l_message, widths, c_out, init=init, std=std)
 
     def fused(self, h: Tensor, neighbours: Sequence[Tensor], edges: Sequence[EdgeFeatures]) -> list[Tensor]:
-        """A of T atoms from features h ((l_hidden+1)², N, C), degree by degree: (2l + 1, T, c_out[l]) each."""
+        """A of T receivers from features h ((l_hidden+1)², N, C), degree by degree: (2l + 1, T, c_out[l]) each."""
         degrees: list[list[Tensor]] = [[] for _ in self.fuse.sizes]
-        for message, heads, features in zip(self.messages, neighbours, edges, strict=True):
+        for message, lists, features in zip(self.messages, neighbours, edges, strict=True):
             for parts, part in zip(
-                degrees, message(h, heads, features), strict=False
-            ):  # long may end at a lower degree
+                degrees, message(h, lists, features), strict=False
+            ):  # the long path may end at a lower degree
                 parts.append(part)
         return self.fuse.map_degrees([concatenate(parts, dim=2) for parts in degrees])
 
@@ -70,8 +71,8 @@ class FusedPaths(nn.Module):
 class InteractionLayer(FusedPaths):
     """h_i' = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i), A_i as in `FusedPaths`.
 
-    The paths are fused before the product basis, so terms of mixed range exist at every body order. A layer that is not
-    residual has no skip connection and knows its atom's species by a map of the message instead (mace-torch's
+    Batatia et al., MACE (2022), eqs. 10-12, with fused messages: terms of mixed range exist at every body order. A
+    layer that is not residual has no skip connection; a map of the message by species takes its place (mace-torch's
     RealAgnosticInteractionBlock, for first layers): h_i' = ProductBasis_ν(FullyConnected(A_i, Z_i); Z_i).
     """
 
@@ -121,21 +122,23 @@ class InteractionLayer(FusedPaths):
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
-        """Features h ((l_hidden+1)², N, C) of N atoms to h' ((l_out+1)², T, C) of the first T: all, or some."""
+        """Features h ((l_hidden+1)², N, C) of N nodes to h' ((l_out+1)², T, C) of T receivers."""
         A = concatenate(self.fused(h, neighbours, edges))  # ((l_message+1)², T, C)
         if not self.residual:
             return self.product(self.species_map.forward_species(A, species.one_hot), species)
         return self.product(A, species) + self.without_neighbours(leading_atoms(h, A.shape[1]), species.one_hot)
 
     def without_neighbours(self, h: Tensor, one_hot: Tensor) -> Tensor:
-        """What the layer makes of an atom alone: the skip connection, if any, shape ((l_out+1)², T, C)."""
+        """Output for atoms without neighbours: the skip connection, or zeros; shape ((l_out+1)², T, C)."""
         if not self.residual:
             return h.new_zeros((self.l_skip + 1) ** 2 + self.missing, *h.shape[1:])
         skip = self.skip.forward_species(leading_degrees(h, self.l_skip), one_hot)
         if not self.missing:
             return skip
-        return concatenate([skip, skip.new_zeros(self.missing, *skip.shape[1:])])  # `pad` makes a constant of T, traced
+        return concatenate(
+            [skip, skip.new_zeros(self.missing, *skip.shape[1:])]
+        )  # `pad` would make T a constant of the traced graph
 
     def freeze(self) -> None:
-        """The weights will not change any more."""
+        """Fold weights once, and again only after they have changed."""
         self.product.freeze()

@@ -1,6 +1,6 @@
 """The C++ kernels of `models.native` as implementations of the operators for CPUs.
 
-An implementation for another device is one more table like `CPU`; the layers do not change.
+Another device takes another table like `CPU`; the layers do not change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,11 +39,11 @@ class KernelGeometry(nn.Module):
         ).prepared()
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """As `GeometryOperator`."""
+        """See `GeometryOperator`."""
         return self.kernel(vectors)
 
     def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor, _jacobian: Tensor | None) -> Tensor:
-        """As `GeometryOperator`; needs no Jacobian."""
+        """See `GeometryOperator`; needs no Jacobian."""
         return self.kernel.pull_back(vectors, g_harmonics, g_basis)
 
 
@@ -64,7 +64,7 @@ class KernelMessage(nn.Module):
         ).prepared()
 
     def forward(self, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> list[Tensor]:
-        """As `MessageOperator`."""
+        """See `MessageOperator`."""
         return self.kernel(Y, X, W, h, neighbours)
 
 
@@ -81,11 +81,11 @@ class KernelProduct(nn.Module):
         self.register_buffer("coefficients", torch.cat(coefficients).to(plain.first.dtype), persistent=False)
 
     def fold(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Weights of the terms, one tensor (S, n_terms, C)."""
+        """Weights of the terms, a single tensor (S, n_terms, C)."""
         return ((concatenate(weights, dim=2) @ self.coefficients).transpose(1, 2),)
 
     def forward(self, A: Tensor, folded: tuple[Tensor, ...], species: NodeSpecies) -> Tensor:
-        """As `ProductOperator`."""
+        """See `ProductOperator`."""
         (weights,) = folded
         return self.kernel(A, weights, species.kinds)
 

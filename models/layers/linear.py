@@ -1,4 +1,4 @@
-"""Maps of features: equivariant linear ones, per degree and perhaps per species, and perceptrons on invariants."""
+"""Maps of features: equivariant linear maps by degree, optionally by species, and perceptrons on invariants."""
 
 import math
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class DegreeLinear(nn.Module):
         init: Initializer,
         std: Sequence[float | Tensor] | None = None,
     ) -> None:
-        """A map from `c_in` channels to `c_out`, either perhaps different for each degree.
+        """A map from `c_in` channels to `c_out` channels, each a number for all degrees or a number for each degree.
 
-        The standard deviation of the weights is 1 / sqrt(c_in), or given for each degree by `std`.
+        The standard deviation of the weights is 1 / sqrt(c_in) unless `std` gives it for each degree.
         """
         super().__init__()
         self.sizes = degree_sizes(l_max)
@@ -42,7 +42,7 @@ class DegreeLinear(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features ((l_max + 1)², T, c_in) to ((l_max + 1)², T, c_out), one c_out for all degrees."""
+        """Map features ((l_max + 1)², T, c_in) to ((l_max + 1)², T, c_out), with the same c_out for all degrees."""
         if len(self.sizes) == 1:
             return apply_weight(features, self.weights[0], nodes=1)
         return concatenate(self.map_degrees(features.split(self.sizes)))
@@ -53,10 +53,10 @@ class DegreeLinear(nn.Module):
 
 
 class SpeciesLinear(DegreeLinear):
-    """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with weights of its own per species."""
+    """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with separate weights for each species."""
 
     def __init__(self, l_max: int, c_in: int, c_out: int | Sequence[int], n_species: int, *, init: Initializer) -> None:
-        std = [c_in**-0.5] * (l_max + 1)  # an atom has one species
+        std = [c_in**-0.5] * (l_max + 1)  # the one-hot sum over species has a single term
         super().__init__(l_max, n_species * c_in, c_out, init=init, std=std)
 
     def forward_species(self, features: Tensor, one_hot: Tensor) -> Tensor:
@@ -64,13 +64,13 @@ class SpeciesLinear(DegreeLinear):
         return concatenate(self.map_species(features, one_hot))
 
     def map_species(self, features: Tensor, one_hot: Tensor) -> list[Tensor]:
-        """The same, degree by degree: (2l + 1, T, c_out[l]) each."""
+        """`forward_species` degree by degree: (2l + 1, T, c_out[l]) each."""
         spread = features.unsqueeze(2) * one_hot.unsqueeze(2)  # ((l_max + 1)², T, S, c_in)
         return self.map_degrees(spread.flatten(2).split(self.sizes))
 
 
 class ScalarNetwork(nn.Module):
-    """A perceptron on invariants: SiLU, no biases, so that it vanishes with its input; linear without hidden layers."""
+    """A perceptron on invariants with SiLU and without biases: zero for zero input; linear without hidden layers."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ScalarNetwork(nn.Module):
         init: Initializer,
         input_gain: float = 1.0,
     ) -> None:
-        """A network with unit variance throughout if inputs times `input_gain` have it."""
+        """A network whose layers have unit variance if the inputs times `input_gain` have unit variance."""
         super().__init__()
         gains = [input_gain] + [SILU_GAIN] * len(hidden)
         self.weights = nn.ParameterList(

@@ -17,13 +17,13 @@ from models.layers.parameters import Initializer
 
 
 def leading_degrees(h: Tensor, l_max: int) -> Tensor:
-    """Features ((l_max + 1)², T, C) of the degrees up to `l_max`."""
+    """The part ((l_max + 1)², T, C) of features with degrees up to `l_max`."""
     n = (l_max + 1) ** 2
     return h if n == len(h) else h[:n]
 
 
 def leading_atoms(h: Tensor, n_atoms: int) -> Tensor:
-    """Features ((l + 1)², T, C) of the first T atoms."""
+    """The features ((l + 1)², T, C) of the first T nodes."""
     return h if n_atoms == h.shape[1] else h[:, :n_atoms]
 
 
@@ -31,7 +31,7 @@ class PlainMessage(nn.Module):
     """`MessageOperator` in plain torch.
 
     Neighbours are summed first, by a batched matrix product per l1 of Y and R·h; Clebsch-Gordan coefficients then act
-    once per receiver instead of once per pair, as one constant matrix.
+    once per receiver instead of once per pair, as a constant matrix.
 
     Attributes:
         l_max: Highest degree of the harmonics.
@@ -62,7 +62,7 @@ class PlainMessage(nn.Module):
         self.register_buffer("clebsch_gordan", matrix.to(dtype), persistent=False)
 
     def forward(self, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> list[Tensor]:
-        """As `MessageOperator`."""
+        """See `MessageOperator`."""
         T, K = neighbours.shape
         source = h.transpose(0, 1).flatten(1)  # (N, (l_source+1)² * c)
         gathered = source.index_select(0, neighbours.flatten()).view(T, K, 1, -1, self.channels)
@@ -90,7 +90,7 @@ class PlainMessage(nn.Module):
 class PathMessage(Operated[MessageOperator]):
     """Sum over neighbours of one path: Σ_j R(r_ij) · (Y(r̂_ij) ⊗ W_up h_j).
 
-    A coupling p = (l1, l2) -> l3 has a radial function R_p of its own per channel (Batatia et al., MACE (2022), eq. 8):
+    A coupling p = (l1, l2) -> l3 has a radial function R_p for each channel (Batatia et al., MACE (2022), eq. 8):
 
         m_{i,p,l3m3,c} = Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W h_j)_{l2m2,c}
     """
@@ -124,7 +124,7 @@ class PathMessage(Operated[MessageOperator]):
             len(self.couplings) * path.channels,
             init=init,
             input_gain=(path.cutoff_ang**3 / 3)
-            ** 0.5,  # one over the Bessel functions' RMS in the sphere of the cut-off
+            ** 0.5,  # reciprocal RMS of the Bessel functions in the sphere of the cut-off
         )
         self.widths = [n * path.channels for n in self.plain.message_sizes]
 
@@ -142,7 +142,7 @@ class PathMessage(Operated[MessageOperator]):
 def _coupling_matrix(
     couplings: Sequence[Coupling], blocks: Sequence[tuple[tuple[int, ...], int]]
 ) -> tuple[Tensor, list[int]]:
-    """Clebsch-Gordan coefficients of all couplings as one matrix, and the number of couplings to each degree l3.
+    """Clebsch-Gordan coefficients of all couplings as a matrix, and the number of couplings to each degree l3.
 
     Rows run over (l3, m3, coupling), columns over (l1, m1, coupling, m2): the order in which `PlainMessage` sums
     neighbours.

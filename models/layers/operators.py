@@ -2,7 +2,7 @@
 
 A layer module owns weights and calls its `operator`. The reference implementation is plain torch and differentiable to
 any order; implementations for a device are registered in `models.layers.kernels` and put in its place. No module asks
-which one it calls.
+which implementation it calls.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where weights come from, and typed lists of modules."""
+"""Initial weights, tensors derived from weights, and typed lists of modules."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Modules(nn.ModuleList, Generic[M]):
-    """A list of modules of one kind, for the type checker."""
+    """A list of modules with a common type, for the type checker."""
 
     def __iter__(self) -> Iterator[M]:
         """Iterate over the modules."""
@@ -21,7 +21,7 @@ class Modules(nn.ModuleList, Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Initializer:
-    """Where a new model's weights come from.
+    """Draws the weights of a new model.
 
     Attributes:
         generator: Source of randomness.
@@ -36,7 +36,7 @@ class Initializer:
 
         Args:
             shape: Shape of the weights.
-            std: Their standard deviation, one for all or broadcast against the shape.
+            std: Standard deviation, a number or a tensor that broadcasts against the shape.
         """
         values = torch.randn(*shape, generator=self.generator, dtype=torch.float64) * std
         return nn.Parameter(values.to(self.dtype))

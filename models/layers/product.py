@@ -1,4 +1,4 @@
-"""The product basis: MACE's symmetric contraction, all couplings of up to ν copies of A, evaluated in Horner form."""
+"""The product basis: MACE's symmetric contraction of up to ν copies of A, evaluated in Horner form."""
 
 import math
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from models.layers.parameters import Derived, Initializer
 
 
 class PlainProduct(nn.Module):
-    """`ProductOperator` in plain torch: coupling coefficients U and weights w in one matrix per species and channel.
+    """`ProductOperator` in plain torch: coefficients U and weights w form a matrix W for each species and channel.
 
     The sum over the last copy of A is taken outside (Horner),
 
         B_LM = Σ_a A_a V_{LM,a},   V = W [1, A, A ⊗ A]      (unique pairs only)
 
-    so that an atom costs one small matrix product per channel whatever the number of couplings.
+    so that an atom costs a small matrix product for each channel, independent of the number of couplings.
 
     Attributes:
         l_max: Highest degree of A.
         l_out: Highest degree of the products.
         correlation: Highest order ν in A.
-        channels: Channels C of one member.
+        channels: Channels C of a single member.
         counts: Number of couplings to each degree.
     """
 
@@ -61,7 +61,7 @@ class PlainProduct(nn.Module):
         return concatenate(rows, dim=2).unbind(0)
 
     def forward(self, A: Tensor, folded: tuple[Tensor, ...], species: NodeSpecies) -> Tensor:
-        """As `ProductOperator`; the members of a stack are M times as many channels."""
+        """See `ProductOperator`; M stacked members count as M C channels."""
         n_members = folded[0].shape[0] // self.channels
         A = channels_first(A, n_members)  # (C, n, T)
         powers = [torch.ones_like(A[:, :1])]
@@ -148,7 +148,7 @@ def n_powers(n: int, correlation: int) -> int:
 
 
 def _horner_form(l_max: int, l_out: int, order: int, correlation: int) -> Tensor:
-    """Couplings of one order laid out for V, with the last component of each monomial outside.
+    """Couplings of a given order in the layout of V, with the last component of each monomial outside.
 
     Shape (n_couplings, 2 l_out + 1, n, n_powers).
     """
@@ -158,6 +158,6 @@ def _horner_form(l_max: int, l_out: int, order: int, correlation: int) -> Tensor
     place = {tuple(row): k for k, row in enumerate(monomials(n, order - 1).tolist())} if order > 1 else {(): 0}
     inner = [place[tuple(row[:-1])] for row in index.tolist()]
     result = torch.zeros(len(couplings), 2 * l_out + 1, n, n_powers(n, correlation), dtype=torch.float64)
-    # products of (order - 1) components stand behind all shorter ones
+    # products of (order - 1) components follow all shorter products
     result[:, :, index[:, -1], n_powers(n, order - 1) + torch.tensor(inner)] = couplings
     return result

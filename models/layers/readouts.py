@@ -1,4 +1,4 @@
-"""An atom's energy from its features."""
+"""Readouts: energies of atoms from their features."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,10 @@ from models.layers.parameters import Initializer, Modules
 
 
 class Readouts(nn.Module):
-    """MACE's: linear in the scalars of every layer but the last, a small SiLU network on the last."""
+    """MACE's readouts: e_i = Σ_k R_k(h_i^k), linear in the scalars of each layer, a SiLU network for the last layer.
+
+    Batatia et al., MACE (2022), eq. 13.
+    """
 
     def __init__(self, n_layers: int, channels: int, hidden: int, *, init: Initializer) -> None:
         super().__init__()
@@ -27,14 +30,14 @@ class Readouts(nn.Module):
         return energies
 
     def of_layer(self, h: Tensor, *, following: int) -> Tensor:
-        """What one layer's features ((l+1)², T, C) add, (T, 1); so many layers follow it."""
+        """Energies (T, 1) read from the features ((l+1)², T, C) of a layer that `following` layers follow."""
         readout = self.linear[len(self.linear) - following] if following else self.last
         energies: Tensor = readout(h[0])
         return energies
 
 
 class LastReadout(nn.Module):
-    """NequIP's: linear in the scalars of the last layer."""
+    """NequIP's readout: linear in the scalars of the last layer."""
 
     def __init__(self, channels: int, *, init: Initializer) -> None:
         super().__init__()
@@ -45,6 +48,6 @@ class LastReadout(nn.Module):
         return self.of_layer(layers[-1], following=0)
 
     def of_layer(self, h: Tensor, *, following: int) -> Tensor:
-        """What one layer's features ((l+1)², T, C) add, (T, 1); so many layers follow it."""
+        """Energies (T, 1) read from the features ((l+1)², T, C) of a layer that `following` layers follow."""
         energies: Tensor = self.last(h[0])
         return torch.zeros_like(energies) if following else energies

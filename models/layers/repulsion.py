@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from al_engine.errors import InputError
-from models.graph.graph import Graph, leading_rows, narrow
+from models.graph.graph import Graph, leading_columns, leading_rows
 from models.graph.radial import polynomial_cutoff
 from models.layers.geometry import SMALLEST_LENGTH
 
@@ -24,9 +24,9 @@ class ZBLRepulsion(nn.Module):
     φ(x) = Σ_n c_n exp(-d_n x) is the universal screening function of J. F. Ziegler, J. P. Biersack and U. Littmark, The
     Stopping and Range of Ions in Matter (1985). The screening length a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3) and the
     envelope u, which ends at the sum of the covalent radii R, are those of mace-torch's `pair_repulsion`, so that its
-    models can be converted; the book has 0.8854 and 0.23 for 0.4543 and 0.3, which screens less.
+    models can be converted; the book has 0.8854 and 0.23 in place of 0.4543 and 0.3, which screens less.
 
-    Everything is computed in float64, whatever the precision of the network.
+    All is computed in float64, independent of the precision of the network.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class ZBLRepulsion(nn.Module):
 
         Args:
             elements: Atomic numbers, in the order of the species.
-            cutoffs: Cut-off of each path in Å, ascending; neighbours are taken from the first list that is long enough.
+            cutoffs: Cut-off of each path in Å, ascending; neighbours are taken from the shortest sufficient list.
             envelope_power: Power p of the polynomial envelope.
-            strength: Factor on the formula above.
+            strength: Factor k of the formula above.
 
         Raises:
             InputError: If two covalent radii reach beyond the longest cut-off.
@@ -67,7 +67,7 @@ class ZBLRepulsion(nn.Module):
 
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of frames in eV, shape (B,), from neighbour vectors (T, K, 3) in Å."""
-        return graph.frame_sums(self.atomic_energies(graph, *narrow(vectors, [graph.columns[self.path]])))
+        return graph.frame_sums(self.atomic_energies(graph, *leading_columns(vectors, [graph.columns[self.path]])))
 
     def atomic_energies(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Half the energy of every pair, for the receiver of the pair, in eV.
@@ -79,7 +79,7 @@ class ZBLRepulsion(nn.Module):
         Returns:
             Energies of the T receivers, shape (T,), float64.
         """
-        (neighbours,) = narrow(graph.neighbours, vectors.shape[1:2])
+        (neighbours,) = leading_columns(graph.neighbours, vectors.shape[1:2])
         species = graph.species
         own = leading_rows(species, neighbours.shape[0])
         pair = self.n_species * own[:, None] + species[neighbours]  # (T, k)
@@ -90,7 +90,7 @@ class ZBLRepulsion(nn.Module):
         x = r * inverse_length
         screening = sum((c * torch.exp(-d * x) for c, d in SCREENING), start=torch.zeros_like(x))
         envelope = polynomial_cutoff(r * inverse_reach, self.envelope_power)
-        return 0.5 * (charge / r * screening * envelope).sum(1)  # every pair is listed from both of its atoms
+        return 0.5 * (charge / r * screening * envelope).sum(1)  # every pair is listed for both of its atoms
 
     def gradients(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and their derivatives by the neighbour vectors.
@@ -104,6 +104,6 @@ class ZBLRepulsion(nn.Module):
         """
         with torch.enable_grad():
             vectors = vectors.detach().requires_grad_()
-            energies = self.atomic_energies(graph, *narrow(vectors, [graph.columns[self.path]]))
+            energies = self.atomic_energies(graph, *leading_columns(vectors, [graph.columns[self.path]]))
             (gradients,) = torch.autograd.grad(energies.sum(), vectors)
         return energies.detach(), gradients

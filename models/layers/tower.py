@@ -1,4 +1,4 @@
-"""Layers and readouts over one or more paths, from atoms' species and neighbours to their energies."""
+"""Tower: layers and readouts over one or more paths, from species and neighbours of atoms to atomic energies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,11 @@ from models.layers.readouts import LastReadout, Readouts
 
 
 class Tower(nn.Module):
-    """Layers and readouts over one or more paths; the first path sets channels and degree of the features."""
+    """Layers and readouts over one or more paths; the first path sets channels and degree of the features.
+
+    An atomic energy is the readouts' sum e_i minus its value e_isolated(Z_i) for an atom without neighbours, so that an
+    isolated atom has exactly the energy E0 of its element. (MACE and NequIP have no such term.)
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Tower(nn.Module):
             )
 
         self.frozen = False
-        self._alone: Derived[Tensor] | None = None
+        self._isolated: Derived[Tensor] | None = None
         self.embedding = init.normal(n_species, channels, std=1.0)
         self.layers: Modules[InteractionLayer | GatedLayer] = Modules(layer(k) for k in range(config.layers))
         self.readouts = (
@@ -89,20 +93,22 @@ class Tower(nn.Module):
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> Tensor:
-        """Atomic energies (T, 1), zero for an atom without neighbours."""
-        return self.readouts(self.features(species, neighbours, edges)) - apply_weight(species.one_hot, self.alone())
+        """Atomic energies (T, 1) in the network's units, zero for an atom without neighbours."""
+        return self.readouts(self.features(species, neighbours, edges)) - apply_weight(
+            species.one_hot, self.isolated_energies()
+        )
 
-    def alone(self) -> Tensor:
-        """Readout of an atom of each species without neighbours, where A = 0 in every layer, shape (S, 1)."""
-        if self._alone is not None and self._alone.valid:
-            return self._alone.value
-        value = self._compute_alone()
+    def isolated_energies(self) -> Tensor:
+        """Readouts' sum for an atom of each species without neighbours, where A = 0 in every layer, shape (S, 1)."""
+        if self._isolated is not None and self._isolated.valid:
+            return self._isolated.value
+        value = self._compute_isolated_energies()
         weights = list(self.parameters())
         if self.frozen and not any(weight.requires_grad for weight in weights):
-            self._alone = Derived(value, weights)
+            self._isolated = Derived(value, weights)
         return value
 
-    def _compute_alone(self) -> Tensor:
+    def _compute_isolated_energies(self) -> Tensor:
         n_species = self.embedding.shape[-2]
         h = self.embedding.flatten(0, -2).unsqueeze(0)  # (1, S, C), or (1, M S, C)
         one_hot = torch.eye(n_species, dtype=h.dtype, device=h.device).repeat(h.shape[1] // n_species, 1)
@@ -119,5 +125,5 @@ class Tower(nn.Module):
             layer.freeze()
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._alone = None  # `assign=True` replaces the weights whose state was noted
+        self._isolated = None  # `assign=True` replaces the weights whose state was noted
         super()._load_from_state_dict(*args, **kwargs)

@@ -1,8 +1,8 @@
 """The geometry kernel as torch operators; source and layout: `geometry.cpp`.
 
-Features of vectors, their derivative backward (features to vectors) and forward (vectors to features). The two
-derivatives are each other's transpose, so training differentiates forces with respect to weights; it does not
-differentiate the geometry twice, because positions do not change in training.
+Operators for the features of vectors, the vector-Jacobian product (backward) and the Jacobian-vector product (forward).
+Each product is the derivative of the other by the factor beside the Jacobian, which is all that training needs: it
+differentiates forces by weights, not by positions.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from models.native.build import WIDEST_LANES_BYTES, real_type
 from models.native.kernel import Kernel, refuse_derivative, save_tensors
 
 Polynomial: TypeAlias = dict[tuple[int, int, int], float]
-"""Coefficients by the powers of x, y and z."""
+"""Coefficients by powers of x, y and z."""
 SMALLEST_COEFFICIENT = 1e-12
 
 _HEADER = """
@@ -39,14 +39,14 @@ static inline void gradients(vec x, vec y, vec z, vec* dY) {{
 
 @dataclass(frozen=True)
 class GeometryKernel(Kernel):
-    """What a geometry kernel is compiled for.
+    """Compile-time constants of the geometry kernel.
 
     Attributes:
         l_max: Highest degree of the harmonics.
         n_radial: Number of Bessel functions.
         power: Power of the polynomial envelope.
-        cutoff: In Å.
-        smallest: Lengths are clamped here, in Å.
+        cutoff: Cut-off radius in Å.
+        smallest: Lower bound on distances in Å.
         dtype: Precision.
     """
 
@@ -64,7 +64,7 @@ class GeometryKernel(Kernel):
         return harmonics, basis
 
     def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor) -> Tensor:
-        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); can be differentiated by these two."""
+        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); differentiable by these two."""
         result: Tensor = torch.ops.al_engine.edge_features_backward(self.key, vectors, g_harmonics, g_basis)
         return result
 
@@ -112,7 +112,7 @@ def _derivative(polynomial: Polynomial, axis: int) -> Polynomial:
 
 
 def _raised(powers: tuple[int, int, int], axis: int, *, by: int) -> tuple[int, int, int]:
-    """Powers of x, y and z with that of one axis changed."""
+    """Powers of x, y and z with the power of an axis changed by `by`."""
     i, j, k = (n + by * (axis == other) for other, n in enumerate(powers))
     return i, j, k
 

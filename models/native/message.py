@@ -1,7 +1,7 @@
-"""The message kernel as torch operators that can be differentiated twice.
+"""The message kernel as torch operators with first and second derivatives.
 
-Source and layout: `message.cpp`. The message is linear in Y, X, W and h each, so its derivatives are messages of other
-arguments and their derivatives: two operators are closed under differentiation.
+Source and layout: `message.cpp`. The message is linear in each of Y, X, W and h, so its second derivatives are
+messages and derivatives of messages with an argument replaced.
 """
 
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ struct Row {{ int before, width, within; }};
 
 @dataclass(frozen=True)
 class MessageKernel(Kernel):
-    """What a message kernel is compiled for.
+    """Compile-time constants of the message kernel.
 
     Attributes:
-        l_max: Highest degree of the harmonics handed over.
-        l_used: Highest degree of those that couple.
+        l_max: Highest degree of the given harmonics.
+        l_used: Highest degree of the harmonics that couple to a message.
         l_source: Highest degree of the features h.
         l_message: Highest degree of the messages.
         channels: Channels C of features and messages.
@@ -61,14 +61,14 @@ class MessageKernel(Kernel):
 
         Args:
             Y: Harmonics, shape (T, K, (l_max + 1)²).
-            X: Inputs of the last radial layer, shape (T, K, H); all zero: not a neighbour.
-            W: Its weights, shape (H, P · C), P couplings.
-            h: Features of N atoms, shape ((l_source + 1)², N, C).
-            neighbours: Which of the N, shape (T, K).
+            X: Inputs of the last radial layer, shape (T, K, H); a slot of zeros is skipped.
+            W: Weights of the last radial layer, shape (H, P · C), P couplings.
+            h: Features of N nodes, shape ((l_source + 1)², N, C).
+            neighbours: Node of each neighbour, shape (T, K).
         """
         flat: Tensor = torch.ops.al_engine.message(self.key, Y, X, W, h, neighbours)
         sizes = [(2 * degree + 1) * n for degree, n in enumerate(self.counts) if n]
-        T = neighbours.shape[0]  # not len(): that is a constant to a tracer
+        T = neighbours.shape[0]  # not len(), which would be a constant in a trace
         parts = flat.split([T * size * self.channels for size in sizes])
         return [part.view(2 * degree + 1, T, -1) for degree, part in enumerate(parts)]
 
@@ -242,7 +242,7 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 def _differentiate_twice(
     ctx: Any, v_Y: Tensor | None, v_X: Tensor | None, v_W: Tensor | None, v_h: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    v_W = v_W if ctx.with_weights else None  # else the operator gave a tensor without elements in place of g_W
+    v_W = v_W if ctx.with_weights else None  # else g_W is a tensor without elements
     results = torch.ops.al_engine.message_backward_twice(ctx.key, v_Y, v_X, v_W, v_h, *ctx.saved_tensors)
     return (None, *results, None, None)
 

@@ -1,4 +1,4 @@
-"""The product kernel as torch operators that can be differentiated twice; source and layout: `product.cpp`."""
+"""The product kernel as torch operators with first and second derivatives; source and layout: `product.cpp`."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +28,7 @@ struct Group {{ int out, a, b, first, end; }};
 
 @dataclass(frozen=True)
 class ProductKernel(Kernel):
-    """What a product kernel is compiled for.
+    """Compile-time constants of the product kernel.
 
     Attributes:
         l_max: Highest degree of A.
@@ -50,7 +50,7 @@ class ProductKernel(Kernel):
 
         Args:
             A: Features, shape ((l_max + 1)², T, C).
-            weights: Weights of the terms, shape (S, n_terms, C): those of the couplings times `coefficients`.
+            weights: Weights of the terms, shape (S, n_terms, C): weights of couplings times their coefficients.
             species: Species of each atom, shape (T,).
         """
         result: Tensor = torch.ops.al_engine.product(self.key, A, weights, species)
@@ -79,23 +79,23 @@ class ProductKernel(Kernel):
 def terms_and_coefficients(
     l_max: int, l_out: int, correlation: int
 ) -> tuple[list[tuple[int, int, int, int]], tuple[Tensor, ...]]:
-    """Terms (m, a, b, d) of the polynomials, and for each degree L what each coupling gives each term.
+    """Terms (m, a, b, d) of the polynomials, and for each degree L the coefficients of the couplings in the terms.
 
     Returns:
-        The terms, sorted, and matrices (n_couplings of L, n_terms), float64. The couplings of a degree are those of
-        order 1, 2 .. `correlation`, one after the other.
+        The terms, sorted, and matrices (n_couplings of L, n_terms), float64. The couplings of a degree are
+        ordered by order 1, 2 .. `correlation`.
     """
-    one = (l_max + 1) ** 2
+    constant = (l_max + 1) ** 2  # this index stands for the factor 1
     found: list[tuple[tuple[int, int, int, int], int, int, float]] = []
     counts = []
     for degree in range(l_out + 1):
         first = 0
         for order in range(1, correlation + 1):
             couplings = symmetric_couplings(l_max, degree, order)  # (η, 2 L + 1, n_monomials)
-            index = monomials(one, order).tolist()
+            index = monomials(constant, order).tolist()
             for eta, m, k in np.argwhere(np.abs(couplings) > SMALLEST_COEFFICIENT).tolist():
-                factors = [*index[k], *[one] * (3 - order)]
-                a, b, d = factors if order != 1 else (one, one, factors[0])
+                factors = [*index[k], *[constant] * (3 - order)]
+                a, b, d = factors if order != 1 else (constant, constant, factors[0])
                 found.append(((degree**2 + m, a, b, d), degree, first + eta, float(couplings[eta, m, k])))
             first += len(couplings)
         counts.append(first)
@@ -188,7 +188,7 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _differentiate_twice(ctx: Any, v_A: Tensor | None, v_w: Tensor | None) -> tuple[Tensor | None, ...]:
-    v_w = v_w if ctx.with_weights else None  # else the operator gave a tensor without elements in place of g_w
+    v_w = v_w if ctx.with_weights else None  # else g_w is a tensor without elements
     g_g, g_A, g_w = torch.ops.al_engine.product_backward_twice(ctx.key, v_A, v_w, *ctx.saved_tensors)
     return None, g_g, g_A, g_w, None, None
 

@@ -1,4 +1,4 @@
-"""Where trained members are on disk: in a campaign, or in one HDF5 file. Without torch: nothing is evaluated here."""
+"""Files of trained members: campaigns, and single HDF5 files. Without torch, as no member is evaluated here."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ def open_members(path: Path, *, iteration: int | None = None) -> Iterator[list[h
         file = hdf5_for_reading(file_path)
     except OSError as error:
         raise InputError(
-            f"{file_path} can't be opened as HDF5 ({error}); restore it or run the campaign again"
+            f"{file_path} cannot be opened as HDF5 ({error}); restore it or run the campaign again"
         ) from error
     with file:
         groups = _campaign_members(file, iteration) if "iterations" in file else _members(file)
@@ -44,7 +44,7 @@ def members_hash(path: Path) -> str:
     """SHA-256 over the content of all members that `open_members` finds; it does not depend on the file's layout.
 
     Raises:
-        InputError: If there are none, or they can't be read.
+        InputError: If there are none, or they cannot be read.
     """
     with open_members(path) as groups:
         try:
@@ -59,7 +59,7 @@ def copy_members(source: Path, target: Path) -> None:
 
     Raises:
         InputError: If there are none.
-        ResumableError: If the target can't be written.
+        ResumableError: If the target cannot be written.
     """
     with open_members(source) as groups, in_memory_hdf5(target) as file:
         for k, group in enumerate(groups):
@@ -85,7 +85,7 @@ def _members(group: h5py.Group) -> list[h5py.Group]:
     """Members of a group by number.
 
     Raises:
-        InputError: If one is a link to a file that is missing: another iteration's committee is not what was asked for.
+        InputError: If a member is a link to a missing file: no other iteration is taken in its place.
     """
     members = []
     for name in _member_names(group):

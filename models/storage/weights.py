@@ -1,4 +1,4 @@
-"""Members in HDF5: weights as datasets, everything else as JSON attributes. No pickle."""
+"""Members in HDF5: weights as datasets, configuration and constants as JSON attributes. No pickle."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -23,14 +23,14 @@ def _empty() -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingHistory:
-    """One entry per validation, all of shape (V,).
+    """Arrays of shape (V,) with an entry for each validation.
 
     Attributes:
-        updates: Gradient updates done.
-        train_loss: Mean loss since the validation before, eV² (weighted).
-        validation_loss: The same on the frames held out, with the averaged weights.
-        validation_force_mae: Mean absolute force error on the frames held out, eV/Å.
-        validation_energy_mae: Mean absolute energy error per atom on the frames held out beyond a common offset, eV.
+        updates: Number of gradient updates done.
+        train_loss: Mean weighted loss since the previous validation, eV².
+        validation_loss: Weighted loss on held-out frames with the averaged weights, eV².
+        validation_force_mae: Mean absolute force error on held-out frames, eV/Å.
+        validation_energy_mae: Mean absolute energy error per atom on held-out frames after subtraction of its mean, eV.
         learning_rate: Learning rate of the last update.
     """
 
@@ -42,13 +42,13 @@ class TrainingHistory:
     learning_rate: FloatArray = field(default_factory=_empty)
 
     def extended(self, **entry: float) -> "TrainingHistory":
-        """The history with one more entry."""
+        """The history with an additional entry."""
         return TrainingHistory(**{name: np.append(values, entry[name]) for name, values in asdict(self).items()})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedMember:
-    """A trained model and how it got there."""
+    """A trained model and its training history."""
 
     model: MSMACE
     history: TrainingHistory = field(default_factory=TrainingHistory)
@@ -68,10 +68,11 @@ def write_member(group: h5py.Group, member: TrainedMember) -> None:
 
 
 def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> TrainedMember:
-    """Read what `write_member` wrote.
+    """Read a member that `write_member` wrote.
 
     Raises:
-        InputError: If the group is no member, is of another schema, or a dataset is missing or has the wrong shape.
+        InputError: If the group is no member or has an unknown schema or a removed product basis, or if a dataset is
+            missing or has the wrong shape.
     """
     where = f"{group.file.filename}:{group.name}"
     if "config" not in group.attrs or "constants" not in group.attrs or "weights" not in group:
@@ -91,7 +92,7 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
         config = _config(values, schema=int(group.attrs["schema"]))
         constants = _constants(json.loads(group.attrs["constants"]))
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{where} is damaged: its config can't be read ({error}); restore the file") from error
+        raise InputError(f"{where} is damaged: its config cannot be read ({error}); restore the file") from error
     model = MSMACE(config, constants, seed=0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -103,7 +104,7 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
 
 
 def _config(values: dict[str, Any], *, schema: int) -> ModelConfig:
-    """The config of a member; one of schema 1 says by `long: null` alone that it is MACE."""
+    """The config of a member; in schema 1 only `long: null` marks a MACE model."""
     if schema == 1:
         one_path = values["long"] is None
         values = values | {"kind": "mace" if one_path else "ms-mace", "zbl": False}

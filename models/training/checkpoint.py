@@ -1,4 +1,4 @@
-"""Training checkpoints: everything needed to go on bit for bit, in one HDF5 file that is either whole or absent."""
+"""Training checkpoints: everything needed to continue bit for bit, in one HDF5 file that is whole or absent."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,17 +16,17 @@ SCHEMA = 2
 
 @dataclass(slots=True, eq=False)
 class TrainingState:
-    """The state of a training run between two updates. Vectors have one entry per weight.
+    """The state of a training run between two updates. Weight vectors have shape (n,).
 
     Attributes:
         weights: The weights, in the order of `parameters_to_vector`.
         average: Exponential moving average of the weights.
         best: The average with the lowest validation loss so far.
-        moments: Adam's state by name.
+        moments: State tensors of Adam by name.
         updates: Updates done.
         peak: Peak learning rate.
         best_loss: Lowest validation loss so far.
-        stale: Validations since then.
+        stale: Number of validations since the lowest loss.
         history: One entry per validation.
     """
 
@@ -45,7 +45,7 @@ def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
     """Replace the checkpoint at `path`; a kill at any moment leaves the old one or the new one.
 
     Raises:
-        ResumableError: If the disk is full or can't be written to.
+        ResumableError: If the disk is full or not writable.
     """
     with in_memory_hdf5(path) as file:
         file.attrs.update(schema=SCHEMA, key=key)
@@ -60,7 +60,7 @@ def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
 
 
 def read_checkpoint(path: Path, *, key: str, n_weights: int, device: torch.device) -> TrainingState | None:
-    """The checkpoint at `path`, or None if there is none, it can't be read, or it belongs to other inputs."""
+    """The checkpoint at `path`, or None if there is none, it cannot be read, or it belongs to other inputs."""
     if not path.is_file() or check_seal(path) is not SealState.WHOLE:
         return None
     try:

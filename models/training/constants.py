@@ -1,4 +1,4 @@
-"""What is fixed from the training data before training: E0s, scale, mean neighbour counts."""
+"""Constants fixed from the training data before training: E0s, scale, mean neighbour counts."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from models.layers.geometry import path_configs
 from models.ms_mace import ModelConstants
 
 MAX_NEIGHBOUR_FRAMES = 200
-"""Frames from which mean neighbour counts are taken, evenly spread over the set."""
+"""Number of frames, evenly spread over the set, from which mean neighbour counts are taken."""
 
 
 def energies_per_element(frames: Sequence[LabelledFrame], energies: FloatArray, elements: Sequence[int]) -> FloatArray:
-    """What each atom of an element contributes to energies (F,) in eV, by least squares, shape (S,).
+    """Energy per atom of each element in eV, shape (S,), by least squares to the energies (F,) of frames in eV.
 
-    Where compositions do not determine them (one molecule: only a sum is known) the solution of smallest norm is taken,
-    which for a single composition reproduces its mean energy.
+    Where the compositions do not determine these energies (for frames of one molecule only a sum is known) the solution
+    of minimum norm is returned; for a single composition it reproduces the mean energy.
     """
     counts = np.array([[np.count_nonzero(item.frame.numbers == z) for z in elements] for item in frames], dtype=float)
     solution: FloatArray = np.linalg.lstsq(counts, energies, rcond=1e-8)[0]
@@ -28,7 +28,7 @@ def energies_per_element(frames: Sequence[LabelledFrame], energies: FloatArray, 
 
 
 def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) -> ModelConstants:
-    """Constants of a model that is trained on these frames.
+    """Constants of a model that will be trained on these frames.
 
     Raises:
         InputError: If there are no frames or no forces to scale by.

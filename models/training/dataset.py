@@ -1,8 +1,8 @@
-"""A training set laid out for speed: neighbour lists and geometry computed once, batches put together by indexing.
+"""A training set: neighbour lists and geometry are computed once, batches are assembled by indexing.
 
 Positions never change in training, so harmonics, radial basis and their derivatives with respect to the neighbour
 vectors are constants: forces follow from dE/d(features) by the chain rule, and the double backward pass skips the
-geometry. The plain path keeps these constants, kernels compute them again: that is as fast and needs no memory.
+geometry. In plain torch these constants are stored; kernels compute them again, which is as fast and needs no memory.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ import torch
 from torch import Tensor
 
 from al_engine.structures.frames import FloatArray, IntArray, LabelledFrame
-from models.graph.graph import AtomBatch, Graph, narrow, neighbour_graph
+from models.graph.graph import AtomBatch, Graph, leading_columns, neighbour_graph
 from models.layers.geometry import ConstantGeometry, EdgeFeatures
 from models.ms_mace import MSMACE
 
 CACHE_BYTES = 2 * 1024**3
-"""Features and derivatives of the whole set are kept if they fit; else they are computed batch by batch."""
+"""Features and Jacobians of the whole set are stored up to this size; else they are computed batch by batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingBatch:
-    """Some labelled frames, in the network's units: energies without E0s and forces, both divided by the scale.
+    """Labelled frames in the network's units: energies without E0s and repulsion, and forces, divided by the scale.
 
     Attributes:
         graph: Neighbours of B frames with T nodes.
-        geometry: Edge features, to be differentiated by.
+        geometry: Edge features that energies are differentiated by.
         energies: Targets (B,), float64.
         forces: Targets of nodes (T, 3).
         sizes: Atoms of each frame, (B,).
-        inverse_sizes: One over the atoms of each frame, (B,), float64.
+        inverse_sizes: Reciprocal number of atoms of each frame, (B,), float64.
     """
 
     graph: Graph
@@ -50,10 +50,10 @@ class TrainingBatch:
 
 
 class TrainingSet:
-    """Labelled frames, ready to be cut into batches for one model, or for several of one architecture side by side.
+    """Labelled frames from which batches are assembled, for one model or for M stacked models of one architecture.
 
-    The geometry of F frames with N atoms is kept once, targets for each model. A frame is asked for by f + F m: as
-    model m sees it, which is f where there is one model.
+    The geometry of F frames with N atoms is stored once, targets are stored for each model. Index f + F m stands for
+    frame f with the targets of model m.
     """
 
     def __init__(self, frames: Sequence[LabelledFrame], *models: MSMACE, device: torch.device) -> None:
@@ -91,9 +91,9 @@ class TrainingSet:
         return len(self.sizes)
 
     def _targets(self, model: MSMACE, energies: Tensor, forces: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """What a model's network has to learn of energies (F,) in eV and node forces (N, 3) in eV/Å."""
+        """Targets of a model's network, in its units, from energies (F,) in eV and node forces (N, 3) in eV/Å."""
         energies = energies - model.frame_references(self.graph)
-        if model.repulsion is not None:  # the network learns what it leaves
+        if model.repulsion is not None:  # the network learns the difference
             repulsion, gradients = model.repulsion.gradients(self.graph, vectors)
             energies, forces = energies - self.graph.frame_sums(repulsion), forces - self.graph.forces(gradients)
         return energies / model.constants.scale, (forces / model.constants.scale).to(model.dtype)
@@ -101,12 +101,12 @@ class TrainingSet:
     def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
         with torch.no_grad():
             model = self.models[0]
-            parts = narrow(vectors, self.graph.columns)
+            parts = leading_columns(vectors, self.graph.columns)
             jacobians = [g.jacobian(part) for g, part in zip(model.geometries, parts, strict=True)]
             return model.edge_features(vectors, self.graph.columns), jacobians
 
-    def follow_reference_energies(self, correction: FloatArray, *, member: int = 0) -> None:
-        """What a model has to learn after its E0s have risen by this much, in eV, shape (S,)."""
+    def shift_targets(self, correction: FloatArray, *, member: int = 0) -> None:
+        """Update the energy targets of a member after its E0s have changed by `correction`, in eV, shape (S,)."""
         shift = torch.from_numpy(self.species_counts @ correction / self.models[member].constants.scale)
         own = slice(member * len(self), (member + 1) * len(self))
         self.energies[own] -= shift.to(self.energies.device)
@@ -114,7 +114,7 @@ class TrainingSet:
     def batch(self, frames: IntArray) -> TrainingBatch:
         """The frames of the given indices as one batch.
 
-        Nodes are sorted by model, then by species; with several models, each must have as many of a species.
+        Nodes are sorted by model, then by species; with several models, all must have equal node counts per species.
         """
         device, first = self.vectors.device, self.models[0]
         members, which = np.divmod(frames, len(self))
@@ -122,7 +122,7 @@ class TrainingSet:
         unsorted = np.concatenate([self.nodes_of_frame[k] + m * n_nodes for m, k in zip(members, which, strict=True)])
         order = np.argsort(unsorted, kind="stable")  # nodes ascend, so species do
         frame_index = np.repeat(np.arange(len(frames)), self.sizes[which])[order]
-        seen = torch.from_numpy(unsorted[order]).to(device)  # nodes as their models see them
+        seen = torch.from_numpy(unsorted[order]).to(device)  # node + N times the model's number
         nodes = seen % n_nodes
         self.position_of_node[seen] = torch.arange(len(seen), device=device)
         graph = Graph(
@@ -133,7 +133,7 @@ class TrainingSet:
             frame_index=torch.from_numpy(frame_index).to(device),
             n_frames=len(frames),
             neighbours=self.position_of_node[self.graph.neighbours.index_select(0, nodes) + (seen - nodes)[:, None]],
-            offsets=None,  # vectors are kept
+            offsets=None,  # the vectors are stored
             columns=self.graph.columns,
         )
         vectors = self.vectors.index_select(0, nodes)
@@ -148,7 +148,7 @@ class TrainingSet:
             geometry=ConstantGeometry(
                 edges=[EdgeFeatures(*(part.detach().requires_grad_() for part in features)) for features in edges],
                 paths=list(first.geometries),
-                vectors=narrow(vectors, self.graph.columns),
+                vectors=leading_columns(vectors, self.graph.columns),
                 jacobians=jacobians,
             ),
             energies=self.energies.index_select(0, torch.from_numpy(np.asarray(frames)).to(device)),

@@ -1,4 +1,4 @@
-"""The way down: Adam on a schedule with clipped gradients, and the moving average of the weights."""
+"""Optimizer on one flat weight vector: AMSGrad, warm-up and cosine schedule, gradient clipping, moving average."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,25 +11,33 @@ from al_engine.config import TrainingConfig
 FINAL_RATE_SHARE = 0.01
 """Learning rate at the end of the cosine, relative to its peak."""
 WARM_UP_SHARE, WARM_UP_UPDATES = 0.05, 100
-"""The learning rate rises linearly over this share of all updates, at most so many."""
+"""The warm-up, a linear rise of the learning rate, takes this share of all updates, at most the second number."""
 SHORTEST_WARM_UP = 20
-"""But over so many at least, or half of a run shorter than twice that: Adam's first steps are blind."""
+"""Least number of warm-up updates (half of the run if the run is shorter than twice this number): Adam's moment
+estimates are noise at first."""
 
 
-class Descent:
-    """Weights on their way down: Adam (amsgrad), a few operations per update.
+class FlatAdam:
+    """Adam (AMSGrad; Reddi et al., ICLR 2018) on a flat weight vector, a few operations per update.
 
-    They are one vector (n,), or those of M members side by side, (M, n). A gradient is clipped by its member's norm,
-    and all else acts entry by entry: side by side, members do what each would do alone.
+    The weights are one vector (n,), or the vectors of M members stacked, (M, n). Each member's gradient is clipped by
+    its own norm and all other steps act entry by entry, so stacked members are updated as each would be alone.
 
     Attributes:
         weights: The weights, changed in place.
-        average: Their exponential moving average.
-        updates: Updates done.
+        average: Exponential moving average of the weights.
+        updates: Number of updates done.
     """
 
     def __init__(self, weights: Tensor, config: TrainingConfig, *, peak: float, total: int) -> None:
-        """Start from copies of weights, at a learning rate with a given peak over so many updates in all."""
+        """Start from a copy of the weights.
+
+        Args:
+            weights: Initial weights, shape (n,) or (M, n).
+            config: Gradient clipping and decay of the average.
+            peak: Peak learning rate.
+            total: Number of updates of the whole schedule.
+        """
         self.weights = nn.Parameter(weights.detach().clone())
         self.average = weights.detach().clone()
         self.updates = 0
@@ -47,7 +55,7 @@ class Descent:
             self.weights.copy_(weights)
 
     def restore(self, *, weights: Tensor, average: Tensor, moments: Mapping[str, Tensor], updates: int) -> None:
-        """Go on from copies of another descent's state."""
+        """Continue from copies of another optimizer's state."""
         self.load(weights)
         self.average, self.updates = average.detach().clone(), updates
         state = {name: values.detach().clone() for name, values in moments.items()}
@@ -68,33 +76,37 @@ class Descent:
         self.weights.grad = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
         self._adam.param_groups[0]["lr"] = self.learning_rate(self.updates)
         self._adam.step()
-        decay = min(self.config.ema_decay, (1 + self.updates) / (10 + self.updates))  # soon forgets the random start
+        decay = min(
+            self.config.ema_decay, (1 + self.updates) / (10 + self.updates)
+        )  # a short memory at first, to forget the random initial weights
         self.average.lerp_(self.weights.detach(), 1.0 - decay)
         self.updates += 1
 
 
-def side_by_side(descents: Sequence[Descent]) -> Descent:
-    """One descent of several members, from copies of theirs: of one schedule, after as many updates."""
-    first = descents[0]
-    weights = torch.stack([each.weights.detach() for each in descents])
-    result = Descent(weights, first.config, peak=first.peak, total=first.total)
-    parts = [each.moments for each in descents]
+def stack_optimizers(optimizers: Sequence[FlatAdam]) -> FlatAdam:
+    """One optimizer for M members, from copies of their states; all must be at the same update of one schedule."""
+    first = optimizers[0]
+    weights = torch.stack([each.weights.detach() for each in optimizers])
+    result = FlatAdam(weights, first.config, peak=first.peak, total=first.total)
+    parts = [each.moments for each in optimizers]
     moments = {
-        name: torch.stack([part[name] for part in parts]) if values.dim() else values  # the step is one for all
+        name: torch.stack([part[name] for part in parts])
+        if values.dim()
+        else values  # the step count is a scalar, equal for all members
         for name, values in parts[0].items()
     }
-    average = torch.stack([each.average for each in descents])
+    average = torch.stack([each.average for each in optimizers])
     result.restore(weights=weights, average=average, moments=moments, updates=first.updates)
     return result
 
 
-def hand_back(descent: Descent, members: Sequence[Descent]) -> None:
-    """Let members go on, each for itself, from where they are side by side."""
-    moments = descent.moments
+def unstack_optimizer(optimizer: FlatAdam, members: Sequence[FlatAdam]) -> None:
+    """Copy the state of a stacked optimizer back to the members' own optimizers."""
+    moments = optimizer.moments
     for m, member in enumerate(members):
         member.restore(
-            weights=descent.weights[m],
-            average=descent.average[m],
+            weights=optimizer.weights[m],
+            average=optimizer.average[m],
             moments={name: values[m] if values.dim() else values for name, values in moments.items()},
-            updates=descent.updates,
+            updates=optimizer.updates,
         )

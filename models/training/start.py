@@ -1,4 +1,4 @@
-"""What training starts from where it does not start from random weights: members of a file or of a campaign."""
+"""Initial weights of training that are not random: members of a file or of an earlier campaign."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from models.storage.weights import TrainedMember, read_member
 
 
 def read_start(path: Path, member: int) -> TrainedMember:
-    """What a member starts from: the file's of the same number, beginning anew after its last.
+    """The member of a file or campaign that training starts from: number `member` modulo the number of members there.
 
     Raises:
         InputError: If there is no such file, or it is damaged.
@@ -22,7 +22,7 @@ def read_start(path: Path, member: int) -> TrainedMember:
 
 
 def start_config(path: Path) -> ModelConfig:
-    """The architecture of a start's first member.
+    """The architecture of the first member of a file or campaign.
 
     Raises:
         InputError: If there is no such file, or it is damaged.
@@ -31,7 +31,7 @@ def start_config(path: Path) -> ModelConfig:
 
 
 def check_start(path: Path, model: ModelConfig, *, elements: Sequence[int]) -> None:
-    """Refuse members that a committee of this architecture can't start from.
+    """Refuse members that a committee of this architecture cannot start from.
 
     Args:
         path: As `open_members` takes it.
@@ -64,7 +64,7 @@ def check_start(path: Path, model: ModelConfig, *, elements: Sequence[int]) -> N
 
 
 def refuse_other_architecture(theirs: ModelConfig, ours: ModelConfig, *, where: str) -> None:
-    """Refuse weights of another architecture than a config's.
+    """Refuse weights of an architecture that differs from the config.
 
     Raises:
         InputError: Naming every key of the config that differs, and what to write.
@@ -82,7 +82,7 @@ def refuse_other_architecture(theirs: ModelConfig, ours: ModelConfig, *, where: 
 def _differences(
     theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Keys with both values; of a section only those inside that differ, unless one has it and the other has not."""
+    """Keys that differ, with both values; of a section present on both sides only the differing keys inside it."""
     for name, there in theirs.items():
         here = ours[name]
         if isinstance(there, dict) and isinstance(here, dict):

@@ -1,4 +1,4 @@
-"""One member in training: its loss, its updates, its validation."""
+"""Training of one network: loss, update, validation."""
 
 import math
 from dataclasses import dataclass
@@ -14,21 +14,28 @@ from models.ms_mace import MSMACE
 from models.storage.weights import TrainingHistory
 from models.training.checkpoint import TrainingState
 from models.training.dataset import TrainingBatch, TrainingSet, chunks
-from models.training.optimizer import Descent
+from models.training.optimizer import FlatAdam
 
 DIVERGED = 100.0
-"""Times the root mean square of the forces: what predicts none at all has an error below one of them."""
+"""Force MAE, in units of the RMS label force, above which training counts as diverged. (Predicting zero gives < 1.)"""
 FRAMES_PER_VALIDATION_BATCH = 4
-"""Times the batch size: without a double backward pass there is room for more."""
+"""Frames per validation batch, in units of the training batch size: validation has no double backward pass."""
 
 
 class DivergedError(InputError):
-    """The weights have left the region where training leads anywhere."""
+    """The validation loss is not finite, or the force MAE exceeds `DIVERGED` times the RMS label force."""
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Weighted loss (eV²), force MAE (eV/Å), energy MAE per atom (eV) beyond a common offset: the E0s take that up."""
+    """Validation errors.
+
+    Attributes:
+        loss: Weighted loss, eV²; its energy term contains a common offset of the energies.
+        force_mae: Mean absolute error of force components, eV/Å.
+        energy_mae: Mean absolute error of energies per atom after subtraction of its mean, eV: the E0s are fitted to
+            absorb that offset.
+    """
 
     loss: float
     force_mae: float
@@ -36,86 +43,90 @@ class Errors:
 
 
 class Trainer:
-    """One network, its weights on their way down, and the best of them by validation."""
+    """Trains one network: loss, optimizer step, validation; keeps the averaged weights of the best validation."""
 
     def __init__(self, network: MSMACE, config: TrainingConfig, *, peak: float, updates: int) -> None:
         self.network, self.config = network, config
         self.parameters = list(network.parameters())
         weights = parameters_to_vector(self.parameters)
-        self.descent = Descent(weights, config, peak=peak, total=updates)
-        vector_to_parameters(self.descent.weights.detach(), self.parameters)  # the network's are views of these now
-        self.best = self.descent.average.clone()
+        self.optimizer = FlatAdam(weights, config, peak=peak, total=updates)
+        vector_to_parameters(
+            self.optimizer.weights.detach(), self.parameters
+        )  # parameters are now views of this vector
+        self.best = self.optimizer.average.clone()
         self.best_loss, self.stale = math.inf, 0
         self.history = TrainingHistory()
 
     def restore(self, saved: TrainingState) -> None:
-        """Go on from a checkpoint."""
-        self.descent.peak = saved.peak
-        self.descent.restore(weights=saved.weights, average=saved.average, moments=saved.moments, updates=saved.updates)
+        """Continue from a checkpoint."""
+        self.optimizer.peak = saved.peak
+        self.optimizer.restore(
+            weights=saved.weights, average=saved.average, moments=saved.moments, updates=saved.updates
+        )
         self.best, self.best_loss, self.stale, self.history = saved.best, saved.best_loss, saved.stale, saved.history
 
     def snapshot(self) -> TrainingState:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint stores."""
         return TrainingState(
-            weights=self.descent.weights,
-            average=self.descent.average,
+            weights=self.optimizer.weights,
+            average=self.optimizer.average,
             best=self.best,
-            moments=self.descent.moments,
-            updates=self.descent.updates,
-            peak=self.descent.peak,
+            moments=self.optimizer.moments,
+            updates=self.optimizer.updates,
+            peak=self.optimizer.peak,
             best_loss=self.best_loss,
             stale=self.stale,
             history=self.history,
         )
 
     def loss(self, batch: TrainingBatch, energies: Tensor, forces: Tensor) -> Tensor:
-        """w_E <(ΔE / N)²> + w_F <ΔF²>, averages over frames and over force components, in eV² and eV²/Å²."""
+        """Loss w_E <(ΔE / N)²> + w_F <ΔF²>, with means over frames (eV²) and over force components (eV²/Å²)."""
         per_atom = (energies - batch.energies) * batch.inverse_sizes
         energy_term = self.config.energy_weight * per_atom.square().mean()
         force_term = self.config.force_weight * (forces - batch.forces).square().mean()
         return self.network.constants.scale**2 * (energy_term + force_term)
 
     def update(self, batch: TrainingBatch) -> Tensor:
-        """One step of the optimizer; returns the loss without waiting for it."""
+        """One optimizer step; returns the loss as a tensor, without synchronising with the device."""
         energies, forces = batch.predict(self.network, differentiable=True)
         loss = self.loss(batch, energies, forces)
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        self.descent.step(torch.cat([part.flatten() for part in gradients]))
+        self.optimizer.step(torch.cat([part.flatten() for part in gradients]))
         return loss.detach()
 
     def validate(self, data: TrainingSet, frames: IntArray, *, train_loss: float) -> Errors:
-        """Score the averaged weights, remember them if they are the best, add to the history.
+        """Evaluate the averaged weights on validation frames, keep the best weights, extend the history.
 
         Raises:
-            DivergedError: If the loss is not finite, or the force error absurd.
+            DivergedError: If the loss is not finite, or the force MAE exceeds `DIVERGED` times the RMS label force.
         """
-        descent = self.descent
-        current = descent.weights.detach().clone()
-        descent.load(descent.average)
+        optimizer = self.optimizer
+        current = optimizer.weights.detach().clone()
+        optimizer.load(optimizer.average)
         errors = self.errors(data, frames)
-        descent.load(current)
+        optimizer.load(current)
         if not math.isfinite(errors.loss) or errors.force_mae > DIVERGED * self.network.constants.scale:
             raise DivergedError(
-                f"training diverged: force error {errors.force_mae:.3g} eV/Å after {descent.updates} updates at a "
-                f"learning rate of {descent.peak:.3g}; check the labels for outliers, or start a new campaign with a "
+                f"training diverged: force error {errors.force_mae:.3g} eV/Å after {optimizer.updates} updates at a "
+                f"learning rate of {optimizer.peak:.3g}; check the labels for outliers, or start a new campaign with a "
                 "lower training.learning_rate"
             )
         if errors.loss < self.best_loss:
-            self.best_loss, self.stale, self.best = errors.loss, 0, descent.average.clone()
+            self.best_loss, self.stale, self.best = errors.loss, 0, optimizer.average.clone()
         else:
             self.stale += 1
         self.history = self.history.extended(
-            updates=descent.updates,
+            updates=optimizer.updates,
             train_loss=train_loss,
             validation_loss=errors.loss,
             validation_force_mae=errors.force_mae,
             validation_energy_mae=errors.energy_mae,
-            learning_rate=descent.learning_rate(descent.updates - 1),
+            learning_rate=optimizer.learning_rate(optimizer.updates - 1),
         )
         return errors
 
     def errors(self, data: TrainingSet, frames: IntArray) -> Errors:
-        """Errors over some frames of a set."""
+        """Errors of the current weights over frames of a set, given by index."""
         scale = self.network.constants.scale
         loss_sum, force_sum, n_atoms = 0.0, 0.0, 0
         energy_errors: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Training of committee members: one alone, or several side by side; early stop, resumable bitwise."""
+"""Training of committee members, singly or stacked: early stop, checkpoints from which training continues bitwise."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,27 +21,27 @@ from models.storage.weights import TrainedMember
 from models.training.checkpoint import read_checkpoint, write_checkpoint
 from models.training.constants import constants_from_data, energies_per_element
 from models.training.dataset import TrainingBatch, TrainingSet, chunks
-from models.training.stacked import StackedTrainer, members_at_once, single_atoms
+from models.training.stacked import StackedTrainer, isolated_atom_frames, members_at_once
 from models.training.start import refuse_other_architecture
 from models.training.trainer import FRAMES_PER_VALIDATION_BATCH, DivergedError, Trainer
 
 PROGRESS_INTERVAL = 20
 MOST_HALVINGS = 20
 LOWEST_PEAK_SHARE = 1 / 8
-"""Of the learning rate that was asked for: a member that diverges begins again at half its own, down to here."""
+"""A member that diverges restarts at half its learning rate, down to this share of the configured rate."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemberTask:
-    """What sets one member's training apart from another's.
+    """The inputs of training that differ between members.
 
     Attributes:
         seed: Seed of initial weights, held-out frames and batches.
         start: Start from this member's weights and constants (scale, neighbour counts; its E0s, which may be of another
             level of theory, are fitted to the frames first), with a fresh optimizer and `warm_learning_rate_factor` on
             the learning rate. It may know more elements than the frames have.
-        checkpoint: File to continue from and to write at every validation.
-        key: Names the inputs; a checkpoint with another key is ignored.
+        checkpoint: File to continue from, written at every validation.
+        key: Identifies the inputs; a checkpoint with another key is ignored.
     """
 
     seed: int
@@ -64,10 +64,10 @@ def train_member(
     key: str = "",
     progress: Progress = silent,
 ) -> TrainedMember:
-    """Train one member, by `train_members`; all arguments are its, or a `MemberTask`'s.
+    """Train one member by `train_members`, with arguments as documented there and in `MemberTask`.
 
-    The result depends on them alone, bit for bit on one machine at one number of threads, whether or not the run was
-    interrupted and continued from its checkpoint.
+    On a CPU the result is a function of the arguments, bit for bit on one machine at one number of threads, whether or
+    not the run was interrupted and continued from its checkpoint. On a GPU sums have no fixed order.
     """
     task = MemberTask(seed=seed, start=start, checkpoint=checkpoint, key=key)
     (member,) = train_members(
@@ -94,19 +94,20 @@ def train_members(
     kernels: bool = True,
     progress: Progress = silent,
 ) -> list[TrainedMember]:
-    """Train members side by side on one device.
+    """Train members on one device, stacked where there are several.
 
-    Each comes out as if it had been trained alone, to rounding. On a GPU four cost about as much as one as long as
-    frames are small, and those that do not fit into its memory wait; on a CPU members are better trained one per core.
+    Each member's result equals that of separate training to rounding. On a GPU four stacked members of small molecules
+    cost about as much as a single member, and members that exceed its memory are trained afterwards; on a CPU members
+    are better trained in one process per core.
 
     Args:
-        frames: The training set; of each member a share of it, drawn by its seed, is held out for validation.
+        frames: The training set; each member holds out a share of it, drawn by its seed, for validation.
         model: Architecture.
         training: Loss weights, optimizer, early stop.
         tasks: The members.
-        updates: Gradient updates of each.
+        updates: Gradient updates of each member.
         device: Where to train.
-        kernels: On a CPU, use the C++ kernels for a single member if they can be had.
+        kernels: On a CPU, use the C++ kernels for a single member if they can be compiled.
         progress: Told how many updates are done.
 
     Returns:
@@ -114,7 +115,7 @@ def train_members(
 
     Raises:
         InputError: If there are fewer than two frames, a start does not fit, or training diverges at every learning
-            rate down to an eighth of the one asked for.
+            rate down to an eighth of the configured rate.
     """
     device = torch.device(device)
     atoms = training.batch_size * max((len(item) for item in frames), default=1)
@@ -132,23 +133,26 @@ def train_members(
             for m, (task, network) in enumerate(zip(group, networks, strict=True))
         ]
         while unfinished := [run for run in runs if not run.finished]:
-            last = min(run.place for run in unfinished)  # whoever is behind, after an interruption, catches up first
-            _advance([run for run in unfinished if run.place == last], data, progress)
+            # after a resume members may be at different updates: the least advanced are trained first
+            last = min(run.schedule_position for run in unfinished)
+            _advance([run for run in unfinished if run.schedule_position == last], data, progress)
         members += [run.result() for run in runs]
     return members
 
 
 def _training_set(frames: Sequence[LabelledFrame], networks: Sequence[MSMACE], *, device: torch.device) -> TrainingSet:
-    """The frames as every network sees them; for several, with what their batches are levelled with."""
+    """The frames with every network's targets; for several networks, followed by isolated atoms for padding."""
     elements = {network.constants.elements for network in networks}
     if len(elements) > 1:
-        raise InputError("members that are trained side by side must know the same elements; start from such as do")
-    added = single_atoms(*elements) if len(networks) > 1 else []
+        raise InputError(
+            "members that are trained side by side must know the same elements; start all from models that do"
+        )
+    added = isolated_atom_frames(*elements) if len(networks) > 1 else []
     return TrainingSet([*frames, *added], *networks, device=device)
 
 
 class _Run:
-    """The training of one member: what its updates need, and what happens between them."""
+    """The training of one member: its data, and the steps between updates."""
 
     def __init__(
         self,
@@ -164,17 +168,20 @@ class _Run:
         self.task, self.network, self.training, self.updates = task, network, training, updates
         self.frames, self.data, self.member = frames, data, member
         held_out, kept = _split(len(frames), training.validation_share, seed=task.seed)
-        self.held_out, self.kept = held_out + member * len(data), kept + member * len(data)  # as this member sees them
+        self.held_out, self.kept = (
+            held_out + member * len(data),
+            kept + member * len(data),
+        )  # with this member's targets
         self.peak = training.learning_rate
         if task.start is None:
-            _settle(network, data.batch(self.kept[: training.batch_size]))
+            _scale_down_initial_forces(network, data.batch(self.kept[: training.batch_size]))
         else:
-            data.follow_reference_energies(self._fit_reference_energies(), member=member)
+            data.shift_targets(self._fit_reference_energies(), member=member)
             self.peak *= training.warm_learning_rate_factor
         self.initial = parameters_to_vector(network.parameters()).detach().clone()
         self.trainer = Trainer(network, training, peak=self.peak, updates=updates)
         if task.checkpoint is not None:
-            weights = self.trainer.descent.weights
+            weights = self.trainer.optimizer.weights
             saved = read_checkpoint(task.checkpoint, key=task.key, n_weights=weights.numel(), device=weights.device)
             if saved is not None:
                 self.trainer.restore(saved)
@@ -182,43 +189,43 @@ class _Run:
     @property
     def finished(self) -> bool:
         """Whether all updates are done, or validation has not improved for too long."""
-        return self.trainer.descent.updates >= self.updates or self.trainer.stale >= self.training.patience
+        return self.trainer.optimizer.updates >= self.updates or self.trainer.stale >= self.training.patience
 
     @property
-    def place(self) -> tuple[int, float]:
-        """Updates done, and the schedule: members can be side by side where these are the same."""
-        return self.trainer.descent.updates, self.trainer.descent.peak
+    def schedule_position(self) -> tuple[int, float]:
+        """Updates done and peak learning rate: members with equal values can be stacked."""
+        return self.trainer.optimizer.updates, self.trainer.optimizer.peak
 
     def batch(self, update: int) -> IntArray:
         """Frames of an update."""
         return self.kept[_batch_indices(len(self.kept), self.training.batch_size, update, seed=self.task.seed)]
 
     def validate(self, *, train_loss: float) -> str:
-        """Validate and write the checkpoint; returns the force error in meV/Å, in words."""
+        """Validate and write the checkpoint; returns the force error in meV/Å as text."""
         try:
             errors = self.trainer.validate(self.data, self.held_out, train_loss=train_loss)
-            said = f"{1000 * errors.force_mae:.0f}"
-        except DivergedError:  # from the first weights: one unlucky member must not cost a campaign
-            peak = 0.5 * self.trainer.descent.peak
+            message = f"{1000 * errors.force_mae:.0f}"
+        except DivergedError:  # restart from the initial weights: a campaign survives a member that diverges
+            peak = 0.5 * self.trainer.optimizer.peak
             if peak < LOWEST_PEAK_SHARE * self.peak:
                 raise
             vector_to_parameters(self.initial.clone(), list(self.network.parameters()))
             self.trainer = Trainer(self.network, self.training, peak=peak, updates=self.updates)
-            said = f"none (diverged; again at half the learning rate, {peak:.2g})"
+            message = f"none (diverged; again at half the learning rate, {peak:.2g})"
         if self.task.checkpoint is not None:
             write_checkpoint(self.task.checkpoint, self.trainer.snapshot(), key=self.task.key)
-        return said
+        return message
 
     def result(self) -> TrainedMember:
         """The member with its best weights."""
-        self.trainer.descent.load(self.trainer.best)
+        self.trainer.optimizer.load(self.trainer.best)
         self._fit_reference_energies()
         return TrainedMember(model=self.network, history=self.trainer.history)
 
     def _fit_reference_energies(self) -> FloatArray:
-        """Let the E0s absorb the mean error of the energies; returns by how much each rose in eV, shape (S,).
+        """Fit the E0s to the energy residuals by least squares; returns their changes in eV, shape (S,).
 
-        Forces outweigh energies in the loss and do not see a constant, so training hardly finds it; least squares do.
+        Forces do not constrain an additive constant and dominate the loss, so training hardly finds the energy offset.
         """
         network = self.network
         residuals: list[Tensor] = []
@@ -234,9 +241,9 @@ class _Run:
 
 
 def _advance(runs: Sequence[_Run], data: TrainingSet, progress: Progress) -> None:
-    """Train members that are at one place until their next validation, and validate them."""
+    """Train members at the same schedule position until their next validation, and validate them."""
     first = runs[0]
-    update, last = first.trainer.descent.updates, first.updates
+    update, last = first.trainer.optimizer.updates, first.updates
     interval = first.training.validation_interval
     end = min(last, (update // interval + 1) * interval)
     together = StackedTrainer([run.trainer for run in runs]) if len(runs) > 1 else None
@@ -249,7 +256,7 @@ def _advance(runs: Sequence[_Run], data: TrainingSet, progress: Progress) -> Non
         if (done + 1) % PROGRESS_INTERVAL == 0 and done + 1 < end:
             progress(done + 1, last)
     if together is not None:
-        together.hand_back()
+        together.unstack()
     mean_losses = torch.stack(losses).mean(0).reshape(-1).tolist()
     note = ", ".join(run.validate(train_loss=loss) for run, loss in zip(runs, mean_losses, strict=True))
     progress(end, last, f"force error {note} meV/Å")
@@ -264,17 +271,19 @@ def _initial_model(task: MemberTask, config: ModelConfig, fresh: Callable[[], Mo
     return network
 
 
-def _settle(network: MSMACE, batch: TrainingBatch) -> None:
-    """Halve the radial functions of a random network until its forces are no larger than the labels'.
+def _scale_down_initial_forces(network: MSMACE, batch: TrainingBatch) -> None:
+    """Halve the radial functions of a random network until its RMS force does not exceed that of the labels.
 
-    In the spirit of layer-sequential unit variance (Mishkin & Matas, arXiv:1511.06422). Weights alone do not tell how
-    large products of up to three messages, layer upon layer, come out where all neighbours are bonded: one network in
-    ten began at a million times the labels' forces, and never came back.
+    A data-dependent initialisation as in layer-sequential unit variance (Mishkin and Matas, arXiv:1511.06422). The size
+    of products of up to three messages over several layers cannot be predicted from the weights: without this step one
+    random network in ten had forces a million times those of the labels, and did not recover.
     """
     radials = [module.radial.weights[-1] for module in network.modules() if isinstance(module, PathMessage)]
     for _ in range(MOST_HALVINGS):
         _, forces = batch.predict(network, differentiable=False)
-        if float(forces.detach().square().mean()) <= float(batch.forces.square().mean()):  # not, if it is not a number
+        if float(forces.detach().square().mean()) <= float(
+            batch.forces.square().mean()
+        ):  # False for NaN: goes on halving
             return
         with torch.no_grad():
             for weights in radials:
@@ -283,7 +292,7 @@ def _settle(network: MSMACE, batch: TrainingBatch) -> None:
 
 def _split(n_frames: int, share: float, *, seed: int) -> tuple[IntArray, IntArray]:
     """Indices of the frames held out (at least one) and of the others (at least one)."""
-    if n_frames < 2:  # noqa: PLR2004  # one to train on, one to validate on
+    if n_frames < 2:  # noqa: PLR2004  # a frame to train on and a frame to validate on
         raise InputError(f"training needs at least 2 frames, got {n_frames}; label more")
     shuffled = np.random.default_rng([seed, 0]).permutation(n_frames)
     n_held_out = min(max(1, round(share * n_frames)), n_frames - 1)
@@ -291,7 +300,7 @@ def _split(n_frames: int, share: float, *, seed: int) -> tuple[IntArray, IntArra
 
 
 def _batch_indices(n_frames: int, batch_size: int, update: int, *, seed: int) -> IntArray:
-    """Frames of one update: each epoch is a fresh permutation, a function of seed and epoch alone."""
+    """Frames of an update: each epoch is a new permutation, a function of seed and epoch."""
     per_epoch = max(1, n_frames // batch_size)
     epoch, batch = divmod(update, per_epoch)
     shuffled = np.random.default_rng([seed, 1, epoch]).permutation(n_frames)

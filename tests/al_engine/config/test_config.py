@@ -360,6 +360,14 @@ def test_the_removed_product_basis_is_refused_and_the_other_may_still_be_named()
     assert named == parse_config(BASE, source="c.yaml")
 
 
+def test_the_json_of_a_model_is_what_keys_of_earlier_campaigns_hash():
+    """With the option that is gone; nothing else reads it."""
+    model = parse_config(BASE, source="c.yaml").model
+    assert model.model_dump(mode="json")["product"] == "symmetric"
+    assert "product" not in model.model_dump()
+    assert type(model).model_validate_json(model.model_dump_json()) == model
+
+
 # -- what a campaign may change ---------------------------------------------------------------------------------
 
 

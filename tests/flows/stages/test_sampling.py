@@ -224,7 +224,7 @@ class Failing:
     committee: Committee
     after: int
     evaluations: int = 0
-    rebuilt: set[int] = field(default_factory=set)
+    rebuilt: set[object] = field(default_factory=set)
 
     @property
     def n_members(self):
@@ -243,7 +243,7 @@ class _BoundFailing:
     def energy_and_forces(self, positions, member):
         self.owner.evaluations += 1
         energies, forces = self.bound.energy_and_forces(positions, member)
-        self.owner.rebuilt.add(id(self.bound.graph(positions)))
+        self.owner.rebuilt.add(self.bound.graph(positions))  # kept, as an id may be used again
         if self.owner.evaluations > self.owner.after:
             forces = forces.clone()
             forces.view(len(self.fails), -1, 3)[torch.tensor(self.fails)] = torch.nan

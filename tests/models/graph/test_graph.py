@@ -8,6 +8,7 @@ from ase.neighborlist import neighbor_list
 
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
+from models.graph.domains import DomainDecomposition
 from models.graph.graph import AtomBatch, neighbour_graph
 from models.inference.committee import Committee
 
@@ -132,3 +133,56 @@ def test_an_atom_that_is_nowhere_has_no_neighbours_and_disturbs_nobody(random_cl
 def test_unknown_element_is_named(model):
     with pytest.raises(InputError, match="atom 1 has atomic number 9"):
         Committee([model]).bind([Frame(numbers=[1, 9], positions=np.eye(3)[:2])])
+
+
+def summed_over_pairs(graph, positions):
+    """Forces on nodes and the virial of E = Σ_i Σ_{j<3 Å} (3 - r_ij)³, and the energies of the receivers."""
+    vectors = graph.vectors(positions).requires_grad_()
+    energies = (3.0 - vectors.norm(dim=-1)).clamp_min(0.0).pow(3).sum(1)
+    (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+    vectors = vectors.detach()
+    return graph.forces(gradients), graph.virials(vectors, gradients), energies.detach()
+
+
+def test_domains_are_graphs_that_add_up_to_the_graph_of_the_frame(random_cluster):
+    """Forces on halo atoms and images count, and so do their virials, as in the whole periodic frame."""
+    frame = periodic_frame(random_cluster)
+    species = np.searchsorted([1, 6, 8], frame.numbers)
+    positions = torch.from_numpy(frame.positions.copy())
+    whole = neighbour_graph(AtomBatch.of([frame], [1, 6, 8]), positions, cutoffs=[2.0, 3.0])
+    forces, virial, energies = summed_over_pairs(whole, whole.to_nodes(positions))
+    forces, energies = whole.to_atoms(forces), whole.to_atoms(energies)
+    found, found_virial, found_energies = torch.zeros_like(forces), torch.zeros_like(virial), torch.zeros_like(energies)
+    domains = DomainDecomposition(frame, species, cutoffs=[2.0, 3.0], size=3, n_species=3, device=torch.device("cpu"))
+    assert len(domains) > 2
+    for domain in domains:
+        graph = domain.graph
+        assert len(graph.neighbours) < len(graph.atoms)
+        own_forces, own_virial, own_energies = summed_over_pairs(graph, domain.positions)
+        found.index_add_(0, graph.atoms, own_forces)
+        found_virial += own_virial
+        found_energies[domain.receiving_atoms] = own_energies
+        assert graph.kinds.bincount(minlength=3).tolist() == graph.species_counts
+    torch.testing.assert_close(found, forces, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found_virial, virial, rtol=0, atol=1e-11)
+    torch.testing.assert_close(found_energies, energies, rtol=0, atol=1e-12)
+    assert forces.abs().max() > 0.1
+
+
+def test_values_of_a_domain_are_not_taken_for_those_of_a_frame(random_cluster):
+    frame = random_cluster(9)
+    species = np.searchsorted([1, 6, 8], frame.numbers)
+    domains = DomainDecomposition(frame, species, cutoffs=[3.0], size=4, n_species=3, device=torch.device("cpu"))
+    domain = next(iter(domains))
+    with pytest.raises(ValueError, match="a domain has not all atoms"):
+        domain.graph.to_atoms(domain.positions)
+
+
+def test_columns_hold_all_neighbours_within_their_cutoff(random_cluster):
+    frame = random_cluster(12)
+    positions = torch.from_numpy(frame.positions.copy())
+    graph = neighbour_graph(AtomBatch.of([frame], [1, 6, 8]), positions, cutoffs=[2.0, 4.0])
+    nodes = graph.to_nodes(positions)
+    short = graph.vectors(nodes, columns=graph.columns[0])
+    assert torch.equal(short, graph.vectors(nodes)[:, : graph.columns[0]])
+    assert (short.norm(dim=-1) < 2.0).sum() == (graph.vectors(nodes).norm(dim=-1) < 2.0).sum()

@@ -65,7 +65,7 @@ def test_members_of_schema_1_are_still_read(tmp_path, tiny_config, tiny_model, k
         write_member(file.create_group("member"), TrainedMember(model))
         attributes = file["member"].attrs
         config = json.loads(attributes["config"]) | {"fusion": fusion}
-        for added in ("kind", "zbl"):
+        for added in ("kind", "product", "zbl"):
             del config[added]
         attributes["schema"], attributes["config"] = 1, json.dumps(config)
         member = read_member(file["member"])

@@ -186,7 +186,7 @@ def test_members_of_other_architectures_have_graphs_of_their_own(
 
 
 def test_an_exploded_frame_does_not_end_compilation(small, random_cluster, graph_of):
-    """Forces that are not numbers can't be compared: the next graph decides."""
+    """Forces that are not numbers cannot be compared: the next graph decides."""
     compiled = CompiledForces(compiler=as_traced)
     graph, positions = graph_of(small, random_cluster())
     broken = positions.clone()

@@ -9,7 +9,7 @@ from al_engine.structures.frames import LabelledFrame
 from models.ms_mace import MSMACE
 from models.training.constants import constants_from_data
 from models.training.dataset import TrainingSet
-from models.training.stacked import StackedTrainer, levelled, single_atoms
+from models.training.stacked import StackedTrainer, isolated_atom_frames, pad_to_equal_species_counts
 from models.training.trainer import Trainer
 from models.training.training import MemberTask, train_member, train_members
 
@@ -41,7 +41,7 @@ def test_a_stacked_update_is_every_members_own(config, frames):
     training = TRAINING.model_copy(update={"gradient_clip": 1e-3})
     networks = [MSMACE(config, constants_from_data(frames, config), seed=seed) for seed in range(3)]
     elements = networks[0].constants.elements
-    data = TrainingSet([*frames, *single_atoms(elements)], *networks, device=torch.device("cpu"))
+    data = TrainingSet([*frames, *isolated_atom_frames(elements)], *networks, device=torch.device("cpu"))
     trainers = [Trainer(network, training, peak=0.01, updates=20) for network in networks]
     stacked = StackedTrainer(trainers)
     chosen = [np.array(k) + m * len(data) for m, k in enumerate(([0, 6], [5, 2], [1, 3]))]
@@ -50,17 +50,17 @@ def test_a_stacked_update_is_every_members_own(config, frames):
         losses = stacked.update(data, chosen)
         alone = [trainer.update(data.batch(k)) for trainer, k in zip(trainers, chosen, strict=True)]
         torch.testing.assert_close(losses, torch.stack(alone), rtol=1e-10, atol=0)
-    for ours, theirs in zip(stacked.descent.weights, trainers, strict=True):
-        torch.testing.assert_close(ours, theirs.descent.weights, rtol=0, atol=1e-8)
+    for ours, theirs in zip(stacked.optimizer.weights, trainers, strict=True):
+        torch.testing.assert_close(ours, theirs.optimizer.weights, rtol=0, atol=1e-8)
 
 
 def test_every_member_gets_as_many_nodes_of_each_species(frames, tiny_config):
     config = tiny_config()
     network = MSMACE(config, constants_from_data(frames, config), seed=0)
     data = TrainingSet(
-        [*frames, *single_atoms(network.constants.elements)], network, network, device=torch.device("cpu")
+        [*frames, *isolated_atom_frames(network.constants.elements)], network, network, device=torch.device("cpu")
     )
-    batch = data.batch(levelled(data, [np.array([0, 1]), np.array([2, 6]) + len(data)]))
+    batch = data.batch(pad_to_equal_species_counts(data, [np.array([0, 1]), np.array([2, 6]) + len(data)]))
     species = batch.graph.species.view(2, -1)
     assert torch.equal(species[0], species[1])
     assert torch.equal(species[0], species[0].sort().values)

@@ -93,7 +93,7 @@ def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path, tiny_conf
     path = tmp_path / "start.h5"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=r"start.h5 (does not exist|can't be opened)"):
+    with pytest.raises(InputError, match=r"start.h5 (does not exist|cannot be opened)"):
         check_start(path, tiny_config("mace"), elements=[1])
 
 

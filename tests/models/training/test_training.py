@@ -62,7 +62,7 @@ def test_training_that_does_not_improve_stops_early_with_default_settings(water,
     """The first validation is the best; updates are left out."""
 
     def nothing(trainer, _batch):
-        trainer.descent.updates += 1
+        trainer.optimizer.updates += 1
         return torch.zeros(())
 
     monkeypatch.setattr(Trainer, "update", nothing)
