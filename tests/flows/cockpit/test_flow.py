@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import ase.io
 import h5py
@@ -155,3 +157,20 @@ def test_another_config_file_on_the_same_directory_is_refused(finished):
     answer = command_line("run", "other.yaml", "--dir", directory)
     assert answer.returncode == 2
     assert "system.smiles" in answer.stderr
+
+
+def test_a_deployment_needs_no_command_line(finished, tmp_path):
+    """The flow opens the campaign itself; a campaign that is finished ends at once, in a run of that name."""
+    command_line, directory, _ = finished
+    copy = tmp_path / "tiny"
+    shutil.copytree(directory, copy)
+    verdict = command_line.status(copy)["verdict"]
+    code = (
+        "from flows.cockpit.flow import deployed_flow\n"
+        f"state = deployed_flow('tiny', {str(copy)!r}, return_state=True)\n"
+        "print(state.type.value, state.name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=command_line.environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == f"COMPLETED {verdict.replace('_', ' ').capitalize()}", done.stderr
