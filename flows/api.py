@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.inference.calculator import CommitteeCalculator
 
 FRAMES_AT_A_TIME = 1000
-"""Structures that `Campaign.frames` reads at a time."""
+"""Number of structures that `Campaign.frames` reads at once."""
 
 
 class Campaign:
@@ -31,7 +31,7 @@ class Campaign:
         directory: The campaign directory, such as `runs/ethanol`.
 
     Raises:
-        InputError: If it is no campaign directory.
+        InputError: If `directory` is not a campaign directory.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -46,7 +46,7 @@ class Campaign:
         return self._ledger.directory
 
     def status(self) -> dict[str, Any]:
-        """Where the campaign stands: what `al-engine status --json` prints."""
+        """The state of the campaign, as `al-engine status --json` prints it."""
         from flows.pages.status import campaign_status
 
         return campaign_status(self.directory)
@@ -68,7 +68,7 @@ class Campaign:
         return [labelled_atoms(item) for item in self._ledger.dataset()]
 
     def test_set(self) -> "list[Atoms]":
-        """The labelled test frames, which no model is trained on, as `dataset`."""
+        """The labelled test frames, on which no model is trained, in the format of `dataset`."""
         from al_engine.campaign.export import labelled_atoms
         from al_engine.campaign.scores import read_test
 
@@ -85,7 +85,7 @@ class Campaign:
             iteration: Only frames of this iteration; None: of all finished iterations.
 
         Raises:
-            InputError: If there is no such fate, or the iteration is not finished.
+            InputError: If the fate is unknown, or the iteration is not finished.
         """
         known = [each.name.lower() for each in Fate]
         wanted = known if fate is None else [fate] if isinstance(fate, str) else list(fate)
@@ -123,11 +123,11 @@ class Campaign:
         """The committee as an ASE calculator.
 
         Args:
-            iteration: Of which iteration; None: the latest that is complete.
-            device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
+            iteration: Iteration of the committee; None: the newest complete committee.
+            device: `cpu`, `cuda`, or `auto`: a GPU if the machine has one.
 
         Raises:
-            InputError: If there is no such iteration, or a weight is damaged.
+            InputError: If the iteration has no complete committee, or a weight is damaged.
         """
         from models import load_committee
 

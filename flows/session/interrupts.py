@@ -1,7 +1,9 @@
-"""Ctrl-C and SIGTERM that are never lost: Prefect drops some while it winds up a run, and stumbles over others.
+"""Ctrl-C and SIGTERM that are never lost, although Prefect runs in the same process.
 
-It also puts a SIGTERM handler of its own around every flow. So it is not a handler that remembers them here, but what
-CPython writes for every signal that has any. While Prefect is imported, they wait.
+Prefect drops some interrupts while it winds up a run, and turns others into errors of its own. It also installs its own
+SIGTERM handler around every flow. So a handler of ours would miss signals. `Interrupts` uses `signal.set_wakeup_fd`
+instead: CPython writes one byte per signal to it, whatever handler Prefect installs. `interrupts_wait` delays
+interrupts during calls that would turn them into errors, such as the import of Prefect.
 """
 
 import os
@@ -13,15 +15,15 @@ from types import TracebackType
 from typing import Self
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-_MOST_BYTES = 65536  # a pipe holds no more
+_MOST_BYTES = 65536  # capacity of a pipe: one read empties it
 
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect when the block ends; other threads are never interrupted by them.
+    """Delay Ctrl-C and SIGTERM until the block ends.
 
-    For code that makes an error of its own of an interrupt: Prefect's import, in which pydantic builds its models, and
-    h5py's calls.
+    For code that turns an interrupt into an error of its own: the import of Prefect, in which pydantic builds its
+    models, and calls of h5py. Signals interrupt only the main thread, so in other threads nothing is delayed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -41,7 +43,7 @@ def interrupts_wait() -> Iterator[None]:
 
 
 class Interrupts:
-    """Remembers Ctrl-C and SIGTERM while its block runs, whoever handles them; to be entered by the main thread."""
+    """Remembers Ctrl-C and SIGTERM while its block runs, whatever handler is installed; enter it in the main thread."""
 
     def __enter__(self) -> Self:
         self._seen = False
@@ -59,17 +61,17 @@ class Interrupts:
         os.close(self._writer)
 
     def request(self) -> None:
-        """Ask for a stop, as Ctrl-C does; from any thread."""
+        """Ask for a stop, as Ctrl-C does; may be called from any thread."""
         self._seen = True
 
     def check(self) -> None:
-        """Stop if a stop was asked for; from any thread.
+        """Raise if a stop was asked for; may be called from any thread.
 
         Raises:
-            KeyboardInterrupt: If there was a Ctrl-C or a SIGTERM.
+            KeyboardInterrupt: If Ctrl-C, SIGTERM or a call of `request` has arrived.
         """
         with suppress(BlockingIOError):
-            arrived = os.read(self._reader, _MOST_BYTES)  # a byte for each signal, its number
+            arrived = os.read(self._reader, _MOST_BYTES)  # one byte per signal: its number
             self._seen = self._seen or any(number in arrived for number in INTERRUPTS)
         if self._seen:
             raise KeyboardInterrupt

@@ -1,6 +1,6 @@
-"""What can be known of a campaign in seconds, before anything of it is computed: whatever would stop it later.
+"""Checks of a campaign that take seconds: inputs that would stop the campaign later are refused before it starts.
 
-`init`, `check` and the first `run` all come through here, so that they refuse the same inputs with the same words.
+`init`, `check` and the first `run` all call `preflight`, so they refuse the same inputs with the same messages.
 """
 
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ from samplers.initial.reference_plan import single_points
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What is known of a campaign before anything is computed.
+    """Result of the checks of a campaign before its first stage.
 
     Attributes:
         config: The config with its automatic choices made.
-        system: What is simulated.
-        labelled: What is labelled: the system, or a cluster cut from it.
-        level: What its labels will be.
-        notes: What its owner should know, a sentence each.
-        labels: Labels that were made to find out, by the same method.
+        system: The system that is simulated.
+        labelled: The structure that is labelled: the system, or a cluster cut from it.
+        level: Level of theory of the labels.
+        notes: Remarks for the user, a sentence each.
+        labels: Labels that the checks computed with the campaign's own method.
     """
 
     config: CampaignConfig
@@ -48,19 +48,19 @@ class Preflight:
 def preflight(
     config: CampaignConfig, *, base_dir: Path, cache: LabelCache | None = None, progress: Progress = silent
 ) -> Preflight:
-    """Check all that can be checked in seconds: files, structure, charge and spin, elements, the labels' method.
+    """Check what can be checked in seconds: files, structure, charge and spin, elements, the labelling method.
 
     Args:
         config: The config.
-        base_dir: Where the files it names are relative to.
-        cache: Labels that are there already, or None.
-        progress: Told how many labels were made.
+        base_dir: Folder that relative paths in the config start from.
+        cache: Labels that exist already, or None.
+        progress: Receives the number of labels made.
 
     Returns:
-        What is known then.
+        The config with its choices made, the system, and the remarks and labels of the checks.
 
     Raises:
-        InputError: If something can't work.
+        InputError: If the campaign cannot work.
     """
     seed = derived_seed(config.seed, "system")
     system = build_system(config.system, base_dir=base_dir, seed=seed)
@@ -91,7 +91,7 @@ def preflight(
     ) as reference:
         if level.backend == "ase":
             reference.check(labelled.frame)
-        elif not built:  # what a file holds is labelled as it is; what a force field built may be mended first
+        elif not built:  # a file is labelled as it is; a built structure may be relaxed first
             _refuse_unlabelled(typical, reference)
             _refuse_small_cell(typical, config.labels, reference)
         config, note = _with_initial_source(config, system, reference)
@@ -107,11 +107,12 @@ def preflight(
 
 
 def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | None = None) -> CampaignConfig:
-    """The config with all choices made that can be made without looking: `labels.backend`, `system.shape`.
+    """The config with the automatic choices made that need no computation: `labels.backend` and `system.shape`.
 
     Args:
         config: The config.
-        begun: The config that the campaign began with: what was chosen then stays, the source of its frames too.
+        begun: The config that the campaign began with, or None. Its choices of backend, shape and source of the initial
+            frames are kept.
     """
     system, labels, initial = config.system, config.labels, config.initial
     if begun is not None:
@@ -127,11 +128,11 @@ def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | No
     return config.model_copy(update={"labels": labels.model_copy(update={"backend": backend})})
 
 
-# -- what would go wrong ----------------------------------------------------------------------------------------
+# -- reasons to refuse a campaign -------------------------------------------------------------------------------
 
 
 def _refuse_unfit(labelled: System, selection: SelectionConfig, *, gfn2: bool, distances: bool = True) -> None:
-    """Refuse a system that cannot be labelled; `distances`: also because atoms are too close."""
+    """Refuse a system that cannot be labelled; with `distances`, also a system whose atoms are too close."""
     reason = screen_frame(
         labelled.frame,
         min_distance_ang=selection.min_distance_ang if distances else 0.0,
@@ -143,7 +144,7 @@ def _refuse_unfit(labelled: System, selection: SelectionConfig, *, gfn2: bool, d
 
 
 def _refuse_crystals(system: System, config: CampaignConfig) -> None:
-    """Refuse to move or cut molecules that go on in the next cell."""
+    """Refuse to move or cut molecules that are bonded to their own periodic images."""
     options = {
         "sampling.pressure_bar": config.sampling.pressure_bar,
         "selection.cut_molecules": config.selection.cut_molecules,
@@ -157,7 +158,7 @@ def _refuse_crystals(system: System, config: CampaignConfig) -> None:
 
 
 def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
-    """Refuse to change the volume of a charged cell: its energy has no meaning as a function of it."""
+    """Refuse constant pressure for a charged cell: its energy has no physical meaning as a function of the volume."""
     if labelled.frame.is_periodic and labelled.frame.charge and config.sampling.pressure_bar is not None:
         raise InputError(
             f"sampling.pressure_bar: the periodic cell has a net charge of {labelled.frame.charge:+d} e, whose energy "
@@ -166,7 +167,7 @@ def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
 
 
 def _remarks(system: System, labelled: System, config: CampaignConfig) -> list[str]:
-    """What is allowed, and perhaps not what is meant."""
+    """Remarks on settings that are allowed but may be mistakes."""
     said, formal = config.system.charge, system.molecule.formal_charge
     notes = []
     if said and formal == 0:
@@ -205,10 +206,10 @@ def _refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceM
 def _with_initial_source(
     config: CampaignConfig, system: System, reference: Reference
 ) -> tuple[CampaignConfig, list[str]]:
-    """The config with `initial.source: auto` decided, and what to say of that.
+    """Decide `initial.source: auto`; returns the config, and remarks on the decision.
 
     Raises:
-        InputError: If there is no way to make initial frames.
+        InputError: If no source can make the initial frames.
     """
     source = config.initial.source
     if source == "file":
@@ -243,10 +244,15 @@ def _single_points(config: CampaignConfig) -> int:
 
 
 def _refuse_unreachable(config: CampaignConfig, system: System, *, why: str = "") -> None:
-    """Refuse MD by the reference method where what it would have to simulate is not what it labels.
+    """Refuse MD by the reference method for cut clusters and for boxes of `initial.box_molecules`.
+
+    It simulates only the system that is labelled.
+
+    With `why`, the reason why `auto` ruled out classical MD, a periodic system is refused too: its single points are
+    too expensive to be chosen automatically.
 
     Raises:
-        InputError: Saying what to change.
+        InputError: With the setting to change.
     """
     start = f"{why}; and " if why else ""
     if config.selection.cut_molecules is not None:
@@ -267,7 +273,7 @@ def _refuse_unreachable(config: CampaignConfig, system: System, *, why: str = ""
 
 
 def _against_classical(system: System, config: CampaignConfig, reference: Reference) -> str:
-    """Why classical MD can't make the initial frames, in words; empty if it can."""
+    """The reason why classical MD cannot make the initial frames, for a message; empty if it can."""
     try:
         field = force_field_of(system, boxed=bool(config.initial.box_molecules))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""From a target on the command line to a campaign's verdict: prepare the directory, lock it, start what is needed."""
+"""Prepare a campaign for a run: create or open its directory, lock it, check it, and start its workers."""
 
 import shutil
 from collections.abc import Iterator
@@ -27,18 +27,19 @@ from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
 
 RUNS = Path("runs")
+"""Folder of the campaign directories that are made from config files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A campaign that may be run: its ledger, and what was found out of it if it has not begun."""
+    """A campaign that can be opened: its ledger, and the result of the preflight if `prepare` has run it."""
 
     ledger: Ledger
     checked: Preflight | None = None
 
 
 def load_target(target: Path) -> tuple[CampaignConfig, Path]:
-    """The config of a campaign directory or config file, and what its paths are relative to.
+    """The config of a campaign directory or config file, and the folder that its relative paths start from.
 
     Raises:
         InputError: If the target is neither.
@@ -51,12 +52,12 @@ def load_target(target: Path) -> tuple[CampaignConfig, Path]:
 def prepare(target: Path, directory: Path | None = None, *, progress: Progress = silent) -> Prepared:
     """A campaign from a target: a campaign directory, or a config file, for which a directory is made.
 
-    A directory in which nothing is computed yet takes the config file's config and inputs as they are now.
+    If nothing has been computed in the directory yet, its config and inputs are replaced by the current ones.
 
     Args:
         target: Campaign directory, or config file.
-        directory: Where the campaign of a config file lives; by default `runs/<name>`.
-        progress: Told what is found out of a new campaign.
+        directory: Campaign directory for a config file; by default `runs/<name>`.
+        progress: Receives the progress of the checks of a new campaign.
 
     Raises:
         InputError: If the target is neither, or differs from the campaign that has begun there.
@@ -85,7 +86,7 @@ def prepare(target: Path, directory: Path | None = None, *, progress: Progress =
 
 @contextmanager
 def made_or_nothing(directory: Path) -> Iterator[None]:
-    """Remove a directory that was not there before, if the block that fills it fails."""
+    """Remove a directory that did not exist before if the block that fills it fails."""
     there = directory.exists()
     try:
         yield
@@ -97,7 +98,7 @@ def made_or_nothing(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iterator[Session]:
-    """Lock a campaign, check it, begin it, and start its workers; `retry`: failed labels are tried again."""
+    """Lock a campaign, check it, write its config, and start its workers; `retry`: compute failed labels again."""
     ledger = prepared.ledger
     with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
         _check(prepared, display)
@@ -136,7 +137,7 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
 
 
 def _check(prepared: Prepared, display: Display) -> None:
-    """Make a campaign's automatic choices; of one whose frames are not there yet, find out all that can be."""
+    """Make a campaign's automatic choices; without initial frames, also run the preflight and show its notes."""
     ledger, checked = prepared.ledger, prepared.checked
     if ledger.part_path(names.INITIAL_FRAMES).exists():
         ledger.config = with_automatic_choices(ledger.config)

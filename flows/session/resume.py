@@ -1,4 +1,4 @@
-"""Where a campaign goes on: the first iteration of which a part is missing."""
+"""The iteration at which a campaign resumes: the first iteration that lacks a part."""
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger

@@ -1,6 +1,6 @@
-"""Trying failed labels again: the labels that are there are kept, what was made from the gaps is made anew.
+"""Compute failed labels again: existing labels are kept, and parts made without the failed labels are made again.
 
-Only the newest labels can be tried again: once an iteration has begun that was trained on them, they are history.
+Only the newest labels can be computed again. Once an iteration has begun that was trained on them, they are fixed.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from labelers.pool.journal import LabelJournal
 
 
 def retry_failed_labels(ledger: Ledger) -> Iterator[str]:
-    """Make the newest failed labels be computed again when the campaign goes on; yields what was done, a line each.
+    """Prepare the newest failed labels to be computed again when the campaign resumes; yields a line for each change.
 
     Args:
         ledger: The campaign, locked by this process.
 
     Raises:
-        InputError: If there is nothing to be tried again.
+        InputError: If none of the newest labels has failed, or an iteration that was trained on them has begun.
     """
     iteration = _newest(ledger)
     chunks = [path for path in ledger.label_parts(iteration) if _failures(path)]
@@ -65,7 +65,7 @@ def _failures(path: Path) -> int:
 
 
 def _keep_labels(ledger: Ledger, path: Path, iteration: int | None) -> None:
-    """Write the sound labels of a chunk into its journal, from which the chunk goes on."""
+    """Write the successful labels of a chunk into its journal, from which the chunk resumes."""
     with open_part(path, verify=True) as root:
         key = str(root.attrs["key"])
         reasons = [LabelReason(reason.decode()) for reason in root["reason"][()]]

@@ -11,10 +11,10 @@ from flows.session.interrupts import Interrupts
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A campaign that this process has locked, and what runs its stages.
+    """A campaign that this process has locked, and the tools that run its stages.
 
     Attributes:
-        ledger: The campaign directory.
+        ledger: Ledger of the campaign directory.
         level: The level of theory of the labels.
         device: `cpu` or `cuda`.
         executor: Runs stage calls.
