@@ -1,4 +1,4 @@
-"""What runs a campaign under Prefect: its flow and tasks, the server, and what is published to its pages.
+"""Running a campaign under Prefect: its flow and tasks, the server, and the artifacts on its pages.
 
-The only room that imports Prefect.
+This is the only package that imports Prefect.
 """

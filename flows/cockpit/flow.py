@@ -36,7 +36,7 @@ from flows.stages import judging
 from flows.stages.order import Step, initial_steps, iteration_steps
 
 LOG_INTERVAL_S = 10.0
-"""Time between two lines of one task in the UI, s."""
+"""Least time between two log lines of one task in the UI, s."""
 
 
 class CampaignRun:
@@ -44,7 +44,7 @@ class CampaignRun:
 
     Args:
         session: The campaign, locked by this process.
-        watch: Knows whether the run was cancelled or paused in Prefect's pages.
+        watch: Says whether the run was cancelled or paused on Prefect's pages.
     """
 
     def __init__(self, session: Session, watch: RunWatch) -> None:
@@ -56,8 +56,8 @@ class CampaignRun:
     # -- the campaign -------------------------------------------------------------------------------------------
 
     def to_a_verdict(self) -> Verdict:
-        """Run the campaign from where its directory stands; returns why it stopped."""
-        # As many tasks at a time as there are workers: a task that waits for a worker should not show as running.
+        """Run the campaign from its first unfinished iteration; returns why it stopped."""
+        # One task per worker at a time: a task that waits for a worker should not show as running.
         workers = self._session.executor.workers
         runner = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=workers))
         iterate = flow(
@@ -94,7 +94,7 @@ class CampaignRun:
 
     def _initial_set(self, campaign: str) -> None:
         """Make and label the initial set and the test set."""
-        del campaign  # in the run's name
+        del campaign  # used in the name of the run
         with self._untagged(), self._stage_by_stage():
             self._run(initial_steps(self._ledger, self._session.level))
 
@@ -114,7 +114,7 @@ class CampaignRun:
                 publish_iteration(self._ledger, iteration, campaign=campaign)
 
     def _say_iteration(self, iteration: int) -> None:
-        """One line on the terminal, and the warnings of the iteration's record."""
+        """Print one line about an iteration, and the warnings of its record."""
         record = self._ledger.history()[iteration]
         self._session.display.say(
             "  ",
@@ -131,8 +131,8 @@ class CampaignRun:
     def _run(self, steps: Iterator[Step]) -> None:
         """Run steps in order, the calls of a step side by side, each in a task of its own.
 
-        Finished stages are left alone. The first failure is raised. Interrupts wait while the ledger is read or written
-        because h5py reports an interrupt within a call as damage.
+        Finished stages are not computed again. The first failure is raised. Interrupts are delayed while the ledger is
+        read or written, because h5py reports an interrupt within a call as damage.
         """
         while True:
             self._watch.wait_while_paused(self._session.interrupts.check)
@@ -164,11 +164,11 @@ class CampaignRun:
         return calls
 
     def _task(self, title: str) -> Task[[str, dict[str, Any]], None]:
-        """A task that has a call executed; progress and summary go to the terminal and to the run's log in the UI."""
+        """A task that executes a call; progress and summary go to the terminal and to the run's log in the UI."""
 
         @task(name=title.split(maxsplit=1)[0], task_run_name=title, cache_policy=NO_CACHE)
         def run(directory: str, call: dict[str, Any]) -> None:
-            del directory  # that of the session; an executor elsewhere needs it
+            del directory  # the session knows it; an executor elsewhere needs it
             self._session.interrupts.check()
             logger, planned = get_run_logger(), StageCall.from_dict(call)
             with self._session.display.step(title) as show:
@@ -185,9 +185,9 @@ class CampaignRun:
 
     @contextmanager
     def _stage_by_stage(self) -> Iterator[None]:
-        """Watch the flow run of the block, and kill the workers when the block is cut off.
+        """Watch the flow run of the block, and kill the workers if the block raises.
 
-        Prefect waits for its task threads, which wait for the workers.
+        Otherwise Prefect would wait for its task threads, which wait for the workers.
         """
         self._watch.add(_run_id())
         try:
@@ -200,14 +200,14 @@ class CampaignRun:
     def _untagged() -> TagsContext:
         """A context in which tasks do not inherit the tags of their run.
 
-        For each tag of a task the server looks up a limit before and after it, and while it writes events its SQLite
-        often refuses that at first: the client then waits for two seconds.
+        The server looks up a concurrency limit for each tag before and after a task. Its SQLite database often refuses
+        that at first while it writes events, and the client then waits for two seconds.
         """
         return TagsContext(current_tags=set())
 
 
 def _logged(show: Progress, logger: Logger | LoggerAdapter[Logger]) -> Progress:
-    """Progress that is shown, and written into the log of the run from time to time."""
+    """Progress that is shown, and written into the log of the run every `LOG_INTERVAL_S`."""
     last_line = time.monotonic()
 
     def progress(done: int, total: int, note: str = "") -> None:
@@ -221,13 +221,13 @@ def _logged(show: Progress, logger: Logger | LoggerAdapter[Logger]) -> Progress:
 
 
 def _run_id() -> UUID | None:
-    """The flow run that this code is in."""
+    """Id of the current flow run; None outside a flow run."""
     context = FlowRunContext.get()
     return None if context is None or context.flow_run is None else context.flow_run.id
 
 
 def campaign_flow(session: Session, directory: str) -> State[str]:
-    """Run a campaign that this process has locked, in a flow run of its own."""
+    """Run a campaign that this process has locked in a new flow run."""
 
     @flow(name="active-learning campaign", flow_run_name="{campaign}", validate_parameters=False)
     def run(campaign: str, directory: str) -> State[str]:
@@ -239,7 +239,7 @@ def campaign_flow(session: Session, directory: str) -> State[str]:
 
 @flow(name="active-learning campaign", flow_run_name="{campaign}", validate_parameters=False)
 def deployed_flow(campaign: str, directory: str) -> State[str]:
-    """Run the campaign in a directory, for deployments: opens the campaign itself, and needs no command line.
+    """Run the campaign in a directory, for deployments: the flow opens the campaign itself, without the command line.
 
     Args:
         campaign: Name of the campaign, for the name of the run.

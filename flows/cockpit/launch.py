@@ -8,7 +8,7 @@ from flows.session.interrupts import interrupts_wait
 from flows.session.prepare import Prepared, opened
 
 SERVER_RESTARTS = 3
-"""How often a run goes on with a new Prefect server after the one it had is gone."""
+"""How many times a run may lose its Prefect server and go on."""
 
 
 def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -> Verdict:
@@ -23,7 +23,7 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
         with opened(prepared, display, retry=retry and restarts == 0) as current:
             server = ensure_server(lost=server)
             _announce(server, ledger, display)
-            with interrupts_wait():  # this imports Prefect, which reads what ensure_server has set
+            with interrupts_wait():  # Prefect reads at its import the settings of ensure_server
                 from flows.cockpit.runner import ServerLostError, run_flow
 
             try:

@@ -1,4 +1,4 @@
-"""Addresses of this machine, which are never asked through a proxy: it would look for them on its own."""
+"""Addresses of this machine. They are reached without a proxy: a proxy would look for them on its own machine."""
 
 import ipaddress
 import os
@@ -13,30 +13,32 @@ import httpx
 from al_engine.errors import InputError
 
 HOST = "127.0.0.1"
-"""What a server of ours listens on, unless PREFECT_SERVER_API_HOST says otherwise: nobody else's machine reaches it."""
+"""Address on which our server listens unless PREFECT_SERVER_API_HOST is set; other machines cannot reach it."""
 NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+"""Names that mean this machine."""
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""For what is not encrypted: without the certificates that others read, which takes longer than the question."""
+"""TLS context for plain HTTP, without CA certificates: loading them takes longer than the request."""
 NO_PROXY = ("no_proxy", "NO_PROXY")
+"""Environment variables that list the hosts to be reached without a proxy."""
 
 
 def without_password(text: str) -> str:
-    """A text without the names and passwords in the addresses it holds: for messages and logs."""
+    """A text without the user names and passwords of its addresses, for messages and logs."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def listening_host() -> str:
-    """What a server that we start listens on."""
+    """The address on which a server that we start listens."""
     return os.environ.get("PREFECT_SERVER_API_HOST") or HOST
 
 
 def reached_host(listening: str) -> str:
-    """Where a server on this machine is reached that listens on an address."""
+    """The address at which this machine reaches its own server that listens on `listening`."""
     return {"0.0.0.0": HOST, "::": "::1"}.get(listening, listening)  # noqa: S104 (recognised, not chosen)
 
 
 def is_here(host: str | None) -> bool:
-    """Whether a server at an address is on this machine, as far as that can be told without asking anybody."""
+    """Whether an address is known to be this machine's; no name is looked up."""
     if not host:
         return False
     return is_loopback(reached_host(host)) or host.lower() in (
@@ -46,21 +48,21 @@ def is_here(host: str | None) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is one of this machine alone; no name is looked up for it."""
+    """Whether an address is a loopback address; no name is looked up."""
     if host.lower() in NAMES or host.lower().endswith(".localhost"):
         return True
     try:
-        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)  # takes `127.1` as well
+        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)  # accepts `127.1` too
     except (OSError, UnicodeError):
         return False
     return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
 
 
 def client_of(api_url: str, *, timeout_s: float) -> httpx.Client:
-    """A client that asks a server as Prefect's will: by the environment's proxies, unless it is on this machine.
+    """An HTTP client that uses proxies as Prefect's client does: unless the server is on this machine.
 
     Raises:
-        InputError: If the server is elsewhere, and the environment's proxies are none that the client takes.
+        InputError: If the server is elsewhere, and the client does not accept the environment's proxies.
     """
     address = urlsplit(api_url)
     context = ssl.create_default_context() if address.scheme == "https" else NO_CERTIFICATES
@@ -75,17 +77,17 @@ def client_of(api_url: str, *, timeout_s: float) -> httpx.Client:
 
 
 def pass_by_proxies(host: str) -> None:
-    """Let clients in this process and its children ask servers on this machine directly; all else goes as before.
+    """Let clients in this process and its children reach servers on this machine without a proxy.
 
     Args:
-        host: Address of the server, beside the usual ones of this machine.
+        host: Address of the server, in addition to the usual addresses of this machine.
     """
     if not getproxies().keys() - {"no"}:
         return
     hosts = dict.fromkeys([HOST, "localhost", "::1", host])
     values = {name: os.environ.get(name) for name in NO_PROXY}
     for name in NO_PROXY:
-        # Programs differ in which of the two they read, and read one alone: what stands in one must not hide the other.
+        # A program reads only one of the two variables. If one is unset, it gets the value of the other.
         value = next((value for value in (values[name], *values.values()) if value is not None), "")
         if value.strip() == "*":
             continue
@@ -94,8 +96,8 @@ def pass_by_proxies(host: str) -> None:
     try:
         httpx.Client(verify=NO_CERTIFICATES).close()
     except (ValueError, ImportError, httpx.InvalidURL):
-        # A proxy that httpx, Prefect's client, does not take stops it even where it would not be used: SOCKS, or a name
-        # without a scheme it knows. A star among others turns all proxies off for httpx; for curl, requests and urllib
-        # it means something only if it stands alone.
+        # httpx, Prefect's client, refuses SOCKS and unknown schemes even for hosts that it would reach without a proxy.
+        # `*` as a further entry turns all proxies off for httpx. curl, requests and urllib heed `*` only if it is the
+        # only entry.
         for name in NO_PROXY:
             os.environ[name] = os.environ.get(name, "") + ",*"

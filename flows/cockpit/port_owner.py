@@ -1,7 +1,7 @@
-"""Whose program listens on a port of this machine: whether a Prefect server there is this user's own.
+"""The owner of a port of this machine: tells this user's own Prefect server from other programs.
 
-The kernel's word counts, not the program's: other users of a login node have servers on the same ports, and whoever
-answers there sees the runs and may change them.
+The owner is read from the kernel; the program itself is not asked. Other users of a login node have servers on the same
+ports, and the owner of a server sees its runs and may change them.
 """
 
 import ipaddress
@@ -21,30 +21,31 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 LISTENING = "0A"
 """State of a socket in `/proc/net/tcp`, proc_net(5)."""
 CONNECT_S = 2.0
+"""Time limit of a connection attempt, s."""
 UNSEEN = "a program that cannot be seen from here, as in a container"
 
 
 class Owner(Enum):
-    """Whose a port is."""
+    """The kinds of owners of a port."""
 
     NOBODY = auto()
     """Nothing listens there."""
     OURS = auto()
-    """A Prefect server of this user's with this PREFECT_HOME, in the same container, if in any."""
+    """A Prefect server of this user with this PREFECT_HOME; in a container, of the same container."""
     ANOTHER_USERS = auto()
-    """Another user's, whatever it is."""
+    """A program of another user."""
     OTHER = auto()
-    """Something else, or something that cannot be seen from here."""
+    """Another program of this user, or a program that cannot be seen from here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """What is known of a port.
+    """A port and its owner.
 
     Attributes:
-        number: Its number.
-        owner: Whose it is.
-        who: The same in words, unless it is nobody's or ours.
+        number: Number of the port.
+        owner: Its owner.
+        who: The owner in words; empty for `NOBODY` and `OURS`.
     """
 
     number: int
@@ -54,7 +55,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
-    """A socket that listens: on which address, whose, and its number in the kernel."""
+    """A listening socket: its address, the user id of its owner, and its inode."""
 
     address: Address
     uid: int
@@ -62,7 +63,7 @@ class _Listener:
 
 
 def port_owner(host: str, number: int, *, prefect_home: Path) -> Port:
-    """Whose program listens on a port.
+    """Find the owner of a port.
 
     Args:
         host: Address of this machine under which the port is reached.
@@ -80,7 +81,7 @@ def port_owner(host: str, number: int, *, prefect_home: Path) -> Port:
 
 
 def _of_this_user(number: int, processes: Sequence[Path], prefect_home: Path) -> Port:
-    """Whose a port is that these processes of this user have."""
+    """The owner of a port that these processes of this user hold."""
     if not processes:
         return Port(number, Owner.OTHER, UNSEEN)
     servers = [process for process in processes if _is_prefect_server(process)]
@@ -101,7 +102,7 @@ def is_taken(host: str, port: int) -> bool:
 
 
 def _listener(host: str, port: int) -> _Listener | None:
-    """The socket that gets what is sent to a port; one of the address itself before one of all addresses."""
+    """The socket that receives connections to a port; a socket of the address itself comes before a socket of all."""
     wanted = _resolved(host)
     found = [listener for listener in _listeners(port) if _hears(listener.address, wanted)]
     return min(found, key=lambda listener: listener.address.is_unspecified, default=None)
@@ -138,7 +139,7 @@ def _listeners(port: int) -> Iterator[_Listener]:
 
 
 def _address(text: str) -> Address:
-    """An address from words of 32 bits in the machine's order."""
+    """Decode an address of `/proc/net/tcp`: 32-bit words in the machine's byte order."""
     words = [int(text[start : start + 8], 16).to_bytes(4, sys.byteorder) for start in range(0, len(text), 8)]
     return ipaddress.ip_address(b"".join(words))
 
@@ -151,14 +152,14 @@ def _user(uid: int) -> str:
 
 
 def _processes(inode: str) -> Iterator[Path]:
-    """The processes that can be seen and have a socket open, as folders in /proc."""
+    """The visible processes that have a socket open, as folders in /proc."""
     for process in Path("/proc").glob("[0-9]*"):
         if f"socket:[{inode}]" in _handles(process):
             yield process
 
 
 def _handles(process: Path) -> Iterator[str]:
-    """What a process has open; nothing if it is another user's, or gone."""
+    """Targets of the open file descriptors of a process; empty if it is another user's, or gone."""
     with suppress(OSError):
         for handle in (process / "fd").iterdir():
             with suppress(OSError):  # closed meanwhile
@@ -181,7 +182,7 @@ def _command(process: Path) -> str:
 
 
 def _is_prefect_server(process: Path) -> bool:
-    """Whether a process is Prefect's server, and not one that only forwards to another machine's."""
+    """Whether a process is Prefect's server itself; a program that forwards the port to another machine is not."""
     try:
         program = (process / "exe").readlink().name
     except OSError:
@@ -194,7 +195,7 @@ def _is_prefect_server(process: Path) -> bool:
 
 
 def _has_home(process: Path, prefect_home: Path) -> bool:
-    """Whether a process has its Prefect database in a folder: in the same one, however its path is written there."""
+    """Whether the Prefect database of a process is in `prefect_home`; folders are compared, not the text of paths."""
     environment = dict(value.partition("=")[::2] for value in _strings(process / "environ"))
     user = Path(environment.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir)
     named = environment.get("PREFECT_HOME")

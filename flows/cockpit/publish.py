@@ -1,4 +1,4 @@
-"""What an iteration's page shows: one Markdown artifact with tables and plots, and an event."""
+"""The page of an iteration in Prefect: one Markdown artifact with tables and plots, and an event."""
 
 import base64
 import re
@@ -37,13 +37,13 @@ def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
 
 
 def _slug(name: str) -> str:
-    """Prefect's artifact keys take lower-case letters, digits and dashes."""
+    """A name as an artifact key, for which Prefect allows lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "".join(map(in_ascii, name)).lower()).strip("-")
 
 
 def iteration_markdown(ledger: Ledger, iteration: int) -> str:
-    """The iteration as Markdown; images stand inside as data URIs, so that the page needs nothing else."""
-    from flows.pages import plots  # matplotlib takes half a second
+    """The iteration as Markdown; images are embedded as data URIs, so that the page needs no other file."""
+    from flows.pages import plots  # importing matplotlib takes half a second
 
     history = ledger.history()[: iteration + 1]
     record, config = history[-1], ledger.config
@@ -92,7 +92,7 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table and an empty one; none if it has no rows."""
+    """Lines of a Markdown table and an empty line; no lines if the table has no rows."""
     if not rows:
         return []
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)] + [""]
@@ -164,7 +164,7 @@ def _agreement_row(name: str, found: Agreement) -> tuple[str, ...]:
 
 
 def _member_table(health: CommitteeHealth | None) -> list[str]:
-    """How each member stands to the others, and how far they are apart compared with the truth."""
+    """Each member's error compared with the others', and the committee's error compared with its spread."""
     if health is None:
         return []
     rows = [

@@ -1,7 +1,7 @@
-"""Cancel and Pause in Prefect's pages, for runs in this process: nobody else would stop or hold them.
+"""Cancel and Pause on Prefect's pages, for runs in this process.
 
-Prefect writes down that a run is to be cancelled or paused, and leaves it to the run's infrastructure to act on it. A
-campaign's run has none but this process, so this process asks for the state of its own runs.
+Prefect records that a run is to be cancelled or paused, and leaves the action to the run's infrastructure. A campaign's
+run has no infrastructure but this process, so this process polls the states of its own runs.
 """
 
 import threading
@@ -15,15 +15,19 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
 
 ASK_S = 2.0
-"""Time between two questions, s."""
+"""Time between two polls, s."""
 CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
+"""States of a run that was cancelled."""
 
 
 class RunWatch:
-    """The states of a campaign's runs, as the server has them.
+    """Polls the states of a campaign's runs on the server.
+
+    Args:
+        on_cancel: Called once, in the thread of `watch`, if a run is cancelled.
 
     Attributes:
-        cancelled: Whether a run was cancelled.
+        cancelled: Whether a run was cancelled on the server.
     """
 
     def __init__(self, on_cancel: Callable[[], None]) -> None:
@@ -35,12 +39,12 @@ class RunWatch:
         self._over = threading.Event()
 
     def add(self, run_id: UUID | None) -> None:
-        """Watch a run too."""
+        """Watch a further run; None is ignored."""
         if run_id is not None:
             self._runs.append(run_id)
 
     def wait_while_paused(self, check: Callable[[], None]) -> None:
-        """Return at once unless a run is paused; then when it is resumed. `check` may raise meanwhile."""
+        """Wait while a run is paused; `check` is called every `ASK_S` of the wait and may raise."""
         while not self._running.wait(ASK_S):
             check()
 
@@ -49,12 +53,14 @@ class RunWatch:
         self._over.set()
 
     def watch(self) -> None:
-        """Ask until the watch is closed or a run is cancelled; in a thread of its own."""
+        """Poll until the watch is closed or a run is cancelled; for a thread of its own."""
         with get_client(sync_client=True) as client:
             while not self._over.wait(ASK_S):
                 states = set()
                 for run_id in tuple(self._runs):
-                    with suppress(httpx.HTTPError, PrefectException):  # a server that is restarted; asked again
+                    with suppress(
+                        httpx.HTTPError, PrefectException
+                    ):  # the server is being restarted; the next poll asks again
                         states.add(client.read_flow_run(run_id).state_type)
                 if states & set(CANCELLED):
                     self.cancelled = True

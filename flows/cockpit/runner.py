@@ -1,4 +1,4 @@
-"""Running the campaign flow in this process, and tidying up what killed runs left in Prefect's database."""
+"""Run the campaign flow in this process, and close the runs that killed processes left in Prefect's database."""
 
 import os
 
@@ -27,8 +27,8 @@ def run_flow(session: Session) -> None:
 
     Raises:
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM, or cancelled in the UI.
-        ServerLostError: If the server was lost on the way; the campaign's stages are as they were.
-        Exception: Whatever a task raised.
+        ServerLostError: If the server was lost during the run; finished stages are on disk.
+        Exception: The error that a task raised.
     """
     try:
         _run_flow(session)
@@ -37,7 +37,7 @@ def run_flow(session: Session) -> None:
     except AlEngineError:
         raise
     except Exception as error:
-        session.interrupts.check()  # one that meets Prefect while it sets up a task makes it stumble
+        session.interrupts.check()  # an interrupt makes Prefect raise an error while it sets up a task
         if isinstance(error, httpx.HTTPError | PrefectException) or not server_works():
             raise _lost(error) from error
         raise
@@ -54,7 +54,7 @@ def _lost(error: Exception) -> ServerLostError:
 
 def _run_flow(session: Session) -> None:
     ledger = session.ledger
-    # Prefect takes text alone, which a path need not be
+    # Prefect's parameters are text; a path may hold bytes that are not
     directory = os.fsencode(ledger.directory.resolve()).decode("utf-8", "backslashreplace")
     watch_for_dead_runs()
     if close_dead_runs(ledger.config.name, directory):
@@ -71,9 +71,9 @@ def _run_flow(session: Session) -> None:
 
 
 def close_dead_runs(campaign: str, directory: str) -> bool:
-    """Mark earlier runs of this campaign as crashed; returns whether there was any.
+    """Mark unfinished earlier runs of this campaign as crashed; returns whether any was found.
 
-    This process holds the campaign's lock, so whatever ran them is dead.
+    This process holds the campaign's lock, so the processes of earlier runs are dead.
     """
     running = {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}}
     with get_client(sync_client=True) as client:

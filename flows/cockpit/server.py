@@ -1,4 +1,4 @@
-"""The Prefect server on this machine: found, or started and left running for the user. Nothing leaves the machine."""
+"""The Prefect server: found, or started on this machine and left running. It sends no analytics to other hosts."""
 
 import base64
 import os
@@ -31,26 +31,27 @@ from flows.cockpit.port_owner import Owner, Port, is_taken, port_owner
 from flows.session.interrupts import interrupts_wait
 
 PORTS_TRIED = 10
-"""Ports on which a server is looked for: 4200, or what PREFECT_SERVER_API_PORT says, and those after it."""
+"""Number of ports on which a server is looked for: 4200, or PREFECT_SERVER_API_PORT, and the ports after it."""
 START_LIMIT_S = 120.0
+"""Time limit for a server to start, s."""
 CHECK_S = 5.0
-"""Time between two looks at whether the server still answers."""
+"""Time between two checks that the server still answers, s."""
 HEALTH_LIMIT_S, DATABASE_LIMIT_S = 5.0, 30.0
-"""How long a server may take to say that it is there, and to ask its database."""
+"""Time limits of a health check, and of a query that needs the server's database, s."""
 
 QUIET_SETTINGS: Mapping[str, str] = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the v2 page asks an outside host for its analytics settings
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal has our own progress and errors
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # it tries again by itself
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # al-engine itself shows progress and errors
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # Prefect retries by itself
     "PREFECT_CLI_PROMPT": "false",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s, the least Prefect takes; see flows.cockpit.watchdog
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s, Prefect's minimum; see flows.cockpit.watchdog
 }
-"""Settings of the server and of the client; what the user has set wins."""
+"""Settings of the server and of the client; the user's own settings win."""
 TEXT_SETTINGS: Mapping[str, str] = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
-"""The server's log takes any text, whatever the user's terminal takes."""
+"""Environment of the server, whose log is UTF-8 whatever the encoding of the user's terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Server:
         api_url: Address of its API.
         started: Whether it was started just now.
         named: Whether the user named it by PREFECT_API_URL, in the environment or in Prefect's profile.
-        remarks: What the user should know: who else can reach it, whose programs were left alone.
+        remarks: Warnings for the user: who else can reach the server, which ports other programs hold.
     """
 
     api_url: str
@@ -71,12 +72,12 @@ class Server:
 
     @property
     def ui_url(self) -> str:
-        """Address of its pages, as it may be shown."""
+        """Address of its pages, without a password."""
         return without_password(self.api_url).removesuffix("/api")
 
 
 class _PortTakenError(Exception):
-    """Another program was faster."""
+    """Another program holds the port."""
 
 
 def ensure_server(lost: Server | None = None) -> Server:
@@ -86,7 +87,7 @@ def ensure_server(lost: Server | None = None) -> Server:
     call this before anything else that imports Prefect.
 
     Args:
-        lost: The server that this process had and has lost. Prefect in this process knows no other address any more.
+        lost: The server that this process used and lost; its address is kept, because Prefect has read it already.
 
     Raises:
         InputError: If PREFECT_API_URL names another machine's server that does not answer, or settings are wrong.
@@ -108,14 +109,13 @@ def ensure_server(lost: Server | None = None) -> Server:
 
 @contextmanager
 def kept_alive(server: Server, say: Callable[[str], None]) -> Iterator[None]:
-    """Start the server again, on its port and with its database, should it be gone while the block runs.
+    """Restart the server, on its port and with its database, if it ends while the block runs.
 
-    Prefect's client asks again for minutes, so that a campaign notices nothing but the wait. Servers elsewhere are
-    other people's.
+    Prefect's client retries for minutes, so a campaign only has to wait. Servers on other machines are not restarted.
 
     Args:
-        server: As `ensure_server` gave it.
-        say: Told about every restart.
+        server: The server, from `ensure_server`.
+        say: Called with a line at every restart.
     """
     host, port = _place(server.api_url)
     if not is_here(host) or port is None:
@@ -126,7 +126,7 @@ def kept_alive(server: Server, say: Callable[[str], None]) -> Iterator[None]:
     def watch() -> None:
         while not over.wait(CHECK_S):
             if not _answers(server.api_url) and not is_taken(host, port):
-                with suppress(ResumableError, _PortTakenError):  # tried again at the next check
+                with suppress(ResumableError, _PortTakenError):  # the next check tries again
                     _start(_listening_for(host), port)
                     say("the Prefect server was gone and has been started again")
 
@@ -138,31 +138,31 @@ def kept_alive(server: Server, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _named_server() -> str:
-    """The address of the server that the user named; empty if none.
+    """The address of the server that the user named; empty if the user named no server.
 
     Raises:
         InputError: If Prefect's settings are wrong.
     """
     if not os.environ.get("PREFECT_API_URL"):
-        os.environ.pop("PREFECT_API_URL", None)  # empty, it would keep Prefect's events from being delivered
+        os.environ.pop("PREFECT_API_URL", None)  # an empty value would block the delivery of Prefect's events
     try:
         api_url = (_settings().api.url or "").rstrip("/")
         _place(api_url)
-    except ValueError as error:  # of TOML, of pydantic, of an address
+    except ValueError as error:  # invalid TOML, a value refused by pydantic, or an invalid address
         reason = " ".join(str(error).split())
         raise InputError(f"Prefect's settings cannot be used: {reason[:300]}; see `prefect config view`") from None
     return api_url
 
 
 def _settings() -> Any:
-    """Prefect's settings: from the environment, its profile, and the files that it reads beside them."""
+    """Prefect's settings: from the environment, its profile, and its other settings files."""
     with interrupts_wait():
         from prefect.settings import get_current_settings
     return get_current_settings()
 
 
 def _server_at(api_url: str) -> Server:
-    """The server that the user named, whosever it is; started if it is one of this machine and nobody has its port."""
+    """The server that the user named, whoever owns it; started if it is on this machine and its port is free."""
     host, port = _place(api_url)
     if is_here(host):
         pass_by_proxies(host)
@@ -193,13 +193,13 @@ def _of_another_user(host: str, port: int | None) -> tuple[str, ...]:
 
 
 def _local_server() -> Server:
-    """This user's server on one of the usual ports; else a new one on the first of them that is free."""
+    """This user's server on one of `PORTS_TRIED` ports; otherwise a new server on the first free port."""
     host = reached_host(listening_host())
     pass_by_proxies(host)
     first = _settings().server.api.port
     ports = [port_owner(host, first + more, prefect_home=_settings().home) for more in range(PORTS_TRIED)]
     for port in ports:
-        if port.owner is Owner.OURS and _works(_api_url(host, port.number)):  # not one whose database is gone
+        if port.owner is Owner.OURS and _works(_api_url(host, port.number)):  # false if its database is gone
             return Server(_api_url(host, port.number), started=False, remarks=_left_alone(ports, port.number))
     for port in ports:
         if port.owner is Owner.NOBODY:
@@ -214,7 +214,7 @@ def _local_server() -> Server:
 
 
 def _left_alone(ports: list[Port], chosen: int) -> tuple[str, ...]:
-    """A line on the ports before the chosen one that are not this user's servers'."""
+    """A remark on the ports before the chosen port that other programs hold, if any."""
     taken = [port for port in ports if port.number < chosen and port.who]
     if not taken:
         return ()
@@ -223,7 +223,7 @@ def _left_alone(ports: list[Port], chosen: int) -> tuple[str, ...]:
 
 
 def _server_again(lost: Server) -> Server:
-    """The server at the same address: there again, or started again."""
+    """The server at the address of the lost server: found again, or started again."""
     host, port = _place(lost.api_url)
     if not lost.named and port is not None:
         now = port_owner(host, port, prefect_home=_settings().home)
@@ -242,7 +242,7 @@ def _place(api_url: str) -> tuple[str, int | None]:
 
 
 def _listening_for(host: str) -> str:
-    """What a server has to listen on to be reached at an address of this machine."""
+    """The address on which a server must listen to be reached at `host`, an address of this machine."""
     configured = listening_host()
     return host if is_loopback(host) and host not in (HOST, reached_host(configured)) else configured
 
@@ -252,7 +252,7 @@ def _api_url(host: str, port: int) -> str:
 
 
 def _asked(api_url: str, path: str, *, body: Any = None, limit_s: float) -> Any:
-    """What a server answers, as Prefect's own client would ask it; None if that is nothing good."""
+    """The JSON answer of a server, requested with the login of Prefect's client; None if the request fails."""
     settings = _settings().api
     headers = {}
     if settings.auth_string is not None:
@@ -274,7 +274,7 @@ def _answers(api_url: str) -> bool:
 
 
 def server_works() -> bool:
-    """Whether the server that `ensure_server` found or started answers what takes its database."""
+    """Whether the server that `ensure_server` found or started answers a query that needs its database."""
     return _works(os.environ["PREFECT_API_URL"])
 
 
@@ -284,7 +284,7 @@ def _works(api_url: str) -> bool:
 
 
 def server_log() -> Path:
-    """Where the server that we start writes its log."""
+    """The log file of a server that we start."""
     return Path(_settings().home) / "al-engine-server.log"
 
 
@@ -299,7 +299,7 @@ def _exposed(listening: str, port: int) -> tuple[str, ...]:
 
 
 def _refuse_home_without_locks(home: Path) -> None:
-    """Refuse to start a server whose database could not be locked, in seconds and not when it gives up."""
+    """Refuse to start a server whose database cannot be locked; it would fail only at the end of a long wait."""
     url = _settings().server.database.connection_url
     if (url is None or url.get_secret_value().startswith("sqlite")) and not has_record_locks(home):
         raise ResumableError(
@@ -325,7 +325,7 @@ def _start(listening: str, port: int, *, named: bool = False) -> Server:
         log.parent.mkdir(parents=True, exist_ok=True)
         _refuse_home_without_locks(home)
         with log.open("ab") as output:
-            # A session of its own: neither Ctrl-C nor a kill of the campaign's process group ends it.
+            # A new session: neither Ctrl-C nor a kill of the campaign's process group ends it.
             process = subprocess.Popen(  # noqa: S603 (our own interpreter)
                 command,
                 env=environment,
@@ -340,7 +340,7 @@ def _start(listening: str, port: int, *, named: bool = False) -> Server:
     while time.monotonic() < deadline:
         ended = process.poll() is not None
         owner = port_owner(host, port, prefect_home=home).owner
-        if owner is Owner.OURS and _answers(api_url):  # not somebody else's who was faster
+        if owner is Owner.OURS and _answers(api_url):  # not another user's server
             return Server(api_url, started=True, named=named, remarks=_exposed(listening, port))
         if ended:
             if is_taken(host, port):

@@ -1,7 +1,7 @@
-"""Dead runs shown as dead: an automation of the Prefect server that marks a run Crashed once its heartbeat stays away.
+"""Mark dead runs as crashed: an automation of the Prefect server acts when the heartbeat of a run stops.
 
-A killed process can't say that it ended, and its run would show as Running for ever. Runs beat every
-`PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (`flows.cockpit.server`), and the server watches.
+A killed process cannot report that it ended, so its run would show as Running for ever. Runs send a heartbeat every
+`PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (`flows.cockpit.server`), and the server watches for it.
 """
 
 from datetime import timedelta
@@ -13,12 +13,13 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 
 NAME = "al-engine: campaigns without a heartbeat are crashed"
 SILENCE_S = 90
-"""Three beats missed."""
+"""Time without a heartbeat after which a run counts as crashed: three missed heartbeats, s."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+"""Final states, after which no heartbeat is expected."""
 
 
 def watch_for_dead_runs() -> None:
-    """Make the automation, unless the server has it. Runs of campaigns alone are looked after, told by their tags."""
+    """Create the automation unless the server has it; it covers only runs with the tag of a campaign."""
     with get_client(sync_client=True) as client:
         if not client.read_automations_by_name(NAME):
             client.create_automation(_automation())
