@@ -1,4 +1,4 @@
-"""On which device, and with how many workers, a campaign is computed."""
+"""The device and the number of workers of a campaign."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from al_engine.errors import InputError
 
 
 def choose_device(config: CampaignConfig) -> str:
-    """`cuda` if asked for, or if `auto` and there is one; else `cpu`.
+    """`cuda` if `execution.device` is `cuda`, or is `auto` and a GPU is found; otherwise `cpu`.
 
     Raises:
-        InputError: If a GPU is asked for and there is none.
+        InputError: If `execution.device` is `cuda` and torch finds no GPU.
     """
     wanted = config.execution.device
     if wanted == "cpu" or (wanted == "auto" and not Path("/dev/nvidiactl").exists()):
@@ -26,7 +26,7 @@ def choose_device(config: CampaignConfig) -> str:
 
 
 def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
-    """Worker processes that compute, and that label."""
+    """Number of worker processes that compute, and number that label."""
     cores = usable_cores()
     wanted = config.execution.workers
     return wanted or (1 if device == "cuda" else cores), wanted or cores

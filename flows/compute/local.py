@@ -1,4 +1,4 @@
-"""The executor of this machine: worker processes that train and sample, killed with their parent; the label pool."""
+"""The executor of this machine: worker processes that train and sample and die with their parent, and a label pool."""
 
 import logging
 import multiprocessing
@@ -21,12 +21,16 @@ from flows.compute.stage_call import InlineExecutor, StageCall
 from labelers.pool.pool import LabelPool
 
 RELAY_S = 5.0
-"""How long to wait for the last messages of workers that end."""
+"""Time to wait for the last messages of workers that end, s."""
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that set the number of threads of maths libraries."""
 
 
 class _Sender:
-    """A worker's end of its crew's pipe. A worker that is killed while it sends leaves the lock locked for ever."""
+    """A worker's end of its crew's pipe.
+
+    A worker that is killed while it sends leaves the lock locked for ever, so every crew has its own pipe and lock.
+    """
 
     def __init__(self, connection: Connection, lock: Any) -> None:
         self._connection, self._lock = connection, lock
@@ -38,32 +42,32 @@ class _Sender:
 
 
 def _start_worker(parent: int, messages: _Sender) -> None:
-    """Run first in every worker."""
+    """Initialise a worker process."""
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     _Channel.messages = messages
 
 
 class _Channel:
-    """A worker's way back to its parent; set once per process by `_start_worker`."""
+    """A worker's connection to its parent, set once per process by `_start_worker`."""
 
     messages: Any = None
 
 
 class _Reporter(logging.Handler):
-    """Sends a job's progress to the parent, and with it what models log: how long something is compiled, say."""
+    """Sends to the parent a job's progress, and as notes the log lines of `models`, such as compile times."""
 
     def __init__(self, job_id: int) -> None:
         super().__init__(logging.INFO)
         self.job_id, self.place = job_id, (0, 0)
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """The job's progress."""
+        """Send the progress of the job."""
         self.place = done, total
         _Channel.messages.put((self.job_id, done, total, note))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A line of the log as a note."""
+        """Send a log line as a note."""
         self.progress(*self.place, record.getMessage())
 
 
@@ -79,7 +83,7 @@ def _run(job: Callable[..., Any], job_id: int, arguments: dict[str, Any]) -> Any
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Child processes started inside have single-threaded maths libraries: read once, when their Python starts."""
+    """Limit maths libraries to one thread in child processes started in the block; they read the setting at start."""
     before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
     try:
@@ -93,7 +97,7 @@ def one_thread_each() -> Iterator[None]:
 
 
 class _Crew:
-    """Workers that are started together, with a pipe of their own, to which the parent never writes."""
+    """Workers that are started together and share a pipe, to which the parent never writes."""
 
     def __init__(self, workers: int, watchers: Mapping[int, Progress]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -107,7 +111,7 @@ class _Crew:
             initargs=(os.getpid(), _Sender(sender, context.Lock())),
         )
         with one_thread_each():
-            for _ in range(workers):  # each starts a worker, here: one started by a job would end with its thread
+            for _ in range(workers):  # start all workers in this thread: a worker ends with its starter
                 self.executor.submit(os.getpid)
         self._relay = threading.Thread(target=self._relay_progress, name="progress", daemon=True)
         self._relay.start()
@@ -118,7 +122,7 @@ class _Crew:
             process.kill()
 
     def close(self) -> None:
-        """Wait for what runs, and end the workers."""
+        """Wait for running jobs, and end the workers."""
         self.executor.shutdown(wait=True, cancel_futures=True)
         self._ender.close()
         self._relay.join(RELAY_S)
@@ -127,26 +131,26 @@ class _Crew:
         while self._messages in wait([self._messages, self._end]):
             job_id, done, total, note = self._messages.recv()
             watcher = self._watchers.get(job_id)
-            if watcher is not None:  # a late message of a finished job
+            if watcher is not None:  # None for late messages of a finished job
                 watcher(done, total, note)
 
 
 class ComputePool:
-    """Runs jobs, functions that take keyword arguments and a `progress`, in worker processes.
+    """Runs jobs in worker processes. A job is a function that takes keyword arguments and a `progress`.
 
-    They are started with the first job: a campaign that has nothing to train or sample needs none.
+    The workers are started with the first job: a campaign with nothing to train or sample starts no workers.
 
-    A job whose worker died is tried once more in new ones: jobs write their parts whole and go on from checkpoints, so
-    that what an operator or a full memory killed costs minutes and not the campaign.
+    A job whose worker died is run once more in new workers. Jobs write whole parts and resume from checkpoints, so a
+    worker that is killed by an operator or for lack of memory costs minutes, not the campaign.
 
     Args:
-        workers: How many at a time.
+        workers: Number of worker processes.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._watchers: dict[int, Progress] = {}
-        # The kernel kills a worker with the thread that started it, so one thread of the pool's own starts them all.
+        # The kernel kills a worker when the thread that started it ends, so a thread of the pool starts all workers.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute-pool-starter")
         self._crew: _Crew | None = None
         self._changing = threading.Lock()
@@ -157,7 +161,7 @@ class ComputePool:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
-        if exc_type is not None:  # an interrupt must not wait for jobs of many minutes
+        if exc_type is not None:  # an interrupt must not wait minutes for running jobs
             self.kill()
         with self._changing:
             self._closed = True
@@ -166,9 +170,9 @@ class ComputePool:
         self._starter.shutdown()
 
     def kill(self) -> None:
-        """Kill the workers; whoever waits for a job gets its `ResumableError`."""
+        """Kill the workers; callers that wait for a job get a `ResumableError`."""
         self._closed = True
-        with self._changing:  # workers that are just being started
+        with self._changing:  # waits for a crew that is being started
             if self._crew is not None:
                 self._crew.kill()
 
@@ -176,7 +180,7 @@ class ComputePool:
         """Run one job and wait for it; call from several threads to use several workers.
 
         Raises:
-            ResumableError: If its worker died (out of memory, killed), and another one too.
+            ResumableError: If its worker died (out of memory, killed), and the worker of the second attempt too.
         """
         job_id = next(self._next_id)
         self._watchers[job_id] = progress
@@ -196,7 +200,7 @@ class ComputePool:
         )
 
     def _other_than(self, broken: _Crew | None) -> _Crew | None:
-        """The workers, started if there are none yet or these broke; None once the pool is closed."""
+        """A crew other than `broken`, started if necessary; None once the pool is closed."""
         with self._changing:
             if self._closed:
                 return None
@@ -208,7 +212,7 @@ class ComputePool:
 
 
 def run_call(*, call: Mapping[str, Any], directory: str, device: str, label_workers: int, progress: Progress) -> None:
-    """Run a stage call in a process without a label pool: a job that asks for a pool gets a pool of its own."""
+    """Run a stage call in a process that has no label pool; a job that needs a pool gets a pool of its own."""
 
     @contextmanager
     def label_pool() -> Iterator[LabelPool]:
@@ -223,8 +227,8 @@ def run_call(*, call: Mapping[str, Any], directory: str, device: str, label_work
 class LocalExecutor:
     """Runs stage calls on this machine.
 
-    Calls that compute go to worker processes. Calls that label, or need nothing, run in the caller's thread; those that
-    label use a pool that lives as long as the executor.
+    Calls that compute go to worker processes. Calls that label, or need nothing, run in the caller's thread. Calls that
+    label share one pool of workers.
 
     Args:
         directory: The campaign directory.
@@ -250,7 +254,7 @@ class LocalExecutor:
         """Run a call and wait for it; may be called from several threads.
 
         Raises:
-            ResumableError: If its worker died, and the next worker too.
+            ResumableError: If its worker died, and the worker of the second attempt too.
             AlEngineError: As the job raises.
         """
         if call.needs == "compute":
@@ -266,6 +270,6 @@ class LocalExecutor:
         self._here.run(call, progress)
 
     def stop(self) -> None:
-        """Kill all workers at once: what they had in hand is lost, finished parts are on disk."""
+        """Kill all workers at once: running calls are lost, finished parts are on disk."""
         self._compute.kill()
         self._label_pool.close()

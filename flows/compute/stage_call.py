@@ -1,7 +1,7 @@
 """A stage call: the work of one stage as plain data, which any executor can run.
 
-A stage file in `flows/stages` says what a stage needs (`Stage`). The ledger adds the keys (`StageCall`). An executor
-has the job run in whichever process does the work; the parts are written there.
+A module in `flows/stages` describes a stage (`Stage`). The ledger adds the keys (`StageCall`). An executor runs the job
+in some process, which also writes the parts.
 """
 
 import json
@@ -27,7 +27,7 @@ from al_engine.protocols import Progress, silent
 from labelers.pool.pool import LabelPool
 
 Needs = Literal["compute", "labels", "nothing"]
-"""What a stage needs: a core or a GPU for itself; workers that label; or nothing worth a process of its own."""
+"""What a job runs on: `compute`, a core or GPU of its own; `labels`, workers that label; `nothing`, any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a stage needs to write one part.
+    """The description of a stage that writes one part.
 
     Attributes:
         name: Name of the part.
@@ -54,7 +54,7 @@ class Stage:
         parents: Names of the parts that the key hashes; the job may read them.
         also: Names of further parts that the job may read, because the key of a parent hashes them.
         arguments: JSON-able arguments of the job.
-        needs: What the job needs to run.
+        needs: Resources of the job.
     """
 
     name: str
@@ -75,7 +75,7 @@ class StageCall:
         job: The function, as `package.module:function`.
         readable: Names of the parts that the job may read.
         arguments: JSON-able arguments of the job.
-        needs: What the job needs to run.
+        needs: Resources of the job.
     """
 
     outputs: tuple[Output, ...]
@@ -97,7 +97,7 @@ class StageCall:
 
 
 def plan(ledger: Ledger, stages: Sequence[Stage]) -> StageCall | list[Part]:
-    """What is to be computed of some stages, which are alike but for their parts: a call, or the finished parts.
+    """Plan stages that differ only in their parts: a call for the missing parts, or all parts if none is missing.
 
     Raises:
         LedgerError: If a part is damaged, or was made from other inputs.
@@ -121,7 +121,7 @@ def plan(ledger: Ledger, stages: Sequence[Stage]) -> StageCall | list[Part]:
 
 
 LabelPools = Callable[[], AbstractContextManager[LabelPool]]
-"""Gives a pool of workers that label, for the time of a `with` block."""
+"""Opens a pool of workers that label, for a `with` block."""
 
 
 class Executor(Protocol):
@@ -165,15 +165,15 @@ def run_stages(ledger: Ledger, executor: Executor, stages: Sequence[Stage], prog
 
 
 class Work:
-    """What a job is given: the config, the parts it may read, and where its own parts go.
+    """The interface of a job to its campaign: the config, the parts it may read, and the paths of its own parts.
 
     Args:
         directory: The campaign directory.
         call: The call.
         device: `cpu` or `cuda`.
-        label_pool: Gives workers that label.
+        label_pool: Opens a pool of workers that label.
         label_workers: Number of workers that a job may start for labels of its own.
-        progress: Receives how far the job is.
+        progress: Receives the progress of the job.
     """
 
     def __init__(
@@ -199,22 +199,22 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """Time on the clock since the job began, s; for the reader, part of no result."""
+        """Wall-clock time since the job began, s; stored for information, outside the content hash."""
         return time.perf_counter() - self._start
 
     def path(self, output: Output | None = None) -> Path:
-        """Where a part will be; by default the first of the call."""
+        """Path of a part that the call writes; by default of its first output."""
         return self._directory / f"{(output or self.outputs[0]).name}.h5"
 
     def helper(self, ending: str, output: Output | None = None) -> Path:
-        """A file beside the part for progress that survives a kill, such as `.checkpoint`."""
+        """Path of a file beside the part that keeps progress if the process is killed, such as `.checkpoint`."""
         return self.path(output).with_suffix(ending)
 
     @contextmanager
     def write(self, output: Output | None = None, *, streamed: bool = False) -> Iterator[h5py.File]:
-        """Write a part, all of it or nothing; who made it, where and in which time is added.
+        """Write a part, whole or not at all; the device, host, versions and time of the job are added.
 
-        The job sets the attribute `summary` to one line for the reader.
+        The job sets the attribute `summary`, one line for the terminal and the UI (`summarise`).
 
         Raises:
             ResumableError: If the disk is full or cannot be written to.
@@ -233,7 +233,7 @@ def summarise(root: h5py.File, text: str) -> None:
 
 @cache
 def made_by(device: str) -> dict[str, str]:
-    """What computes parts here: device, host, and versions of al-engine, torch and the labelers."""
+    """Provenance of parts made in this process: device, host, versions of Python, al-engine, torch and the labelers."""
     found = {"device": device, "host": platform.node(), "python": platform.python_version()}
     for name in ("al-engine", "torch", "tblite", "xtb", "ase"):
         try:
@@ -249,7 +249,7 @@ class InlineExecutor:
     Args:
         directory: The campaign directory.
         device: `cpu` or `cuda`.
-        label_pool: Gives workers that label.
+        label_pool: Opens a pool of workers that label.
         label_workers: Number of workers that a job may start for labels of its own.
     """
 
@@ -278,4 +278,4 @@ class InlineExecutor:
         job(work, **call.arguments)
 
     def stop(self) -> None:
-        """Nothing runs elsewhere."""
+        """Do nothing: calls run in the caller's thread."""
