@@ -1,1 +1,1 @@
-"""The stages of a campaign: what each reads, its key, the job that computes it, and the part it writes."""
+"""The stages of a campaign: for each stage its inputs, its key, its job, and the part that it writes."""

@@ -12,7 +12,7 @@ def plan(ledger: Ledger, iteration: int, *, seconds: float = 0.0) -> Stage:
     Args:
         ledger: The campaign.
         iteration: The iteration.
-        seconds: Time on the clock since the iteration was started or resumed, s; for the reader.
+        seconds: Wall-clock time since the iteration was started or resumed, s; stored for information.
     """
     parents = (
         *names.dataset_before(iteration),

@@ -9,7 +9,7 @@ from flows.compute.stage_call import Stage, Work, summarise
 
 
 def plan(ledger: Ledger) -> Stage:
-    """The stage."""
+    """The stage that assembles the initial data set and the test set."""
     parents = (names.INITIAL_FRAMES, *(path.stem for path in ledger.label_parts(None)))
     return Stage(name=names.INITIAL_DATASET, job=f"{__name__}:assemble", inputs={}, parents=parents, needs="nothing")
 
@@ -39,20 +39,20 @@ def assemble(work: Work) -> None:
 
 
 def refuse_failed_initial_set(labels: Labels, work: Work, *, n_train: int, n_test: int) -> None:
-    """Refuse to go on with an initial set of which too little is labelled.
+    """Refuse an initial set in which too many labels failed.
 
     Args:
         labels: The labels of initial and test frames.
         work: The work of the stage.
-        n_train: Labelled initial frames.
-        n_test: Labelled test frames.
+        n_train: Number of labelled initial frames.
+        n_test: Number of labelled test frames.
 
     Raises:
-        InputError: If more than `labels.max_failed_share` of them failed, or there are not two frames to train with and
-            one to test.
+        InputError: If more than `labels.max_failed_share` of the labels failed, or fewer than two initial frames or no
+            test frame are labelled.
     """
     allowed = work.config.labels.max_failed_share * len(labels.reasons)
-    if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (one to train on, one to validate)
+    if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (a frame to train on, a frame to validate)
         raise InputError(
             f"{labels.failures} of {len(labels.reasons)} initial labels failed, {labels.failure_words()}. Once their "
             f"cause is gone, `al-engine resume {typed(work.directory)} --retry-failed-labels` computes them again; "

@@ -1,4 +1,4 @@
-"""What is labelled of a sampled frame: the frame itself, or a cluster that is cut from it."""
+"""The structure that is labelled for a sampled frame: the frame itself, or a cluster that is cut from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from al_engine.structures.frames import BoolArray, Frame, IntArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForLabel:
-    """What would be labelled of one sampled frame.
+    """The structure that would be labelled for one sampled frame.
 
     Attributes:
-        frame: What the labeler is given.
-        focus: The atom of it that it is labelled for.
-        molecule: Molecule of the sampled frame that it is cut around; -1 where nothing is cut.
-        atoms: Which atoms of the sampled frame it has, shape (n,).
+        frame: The structure that the labeler gets: the sampled frame, or a cluster.
+        focus: Index in `frame` of the atom for which the frame is labelled.
+        molecule: Index of the molecule of the sampled frame that the cluster is cut around; -1 if nothing is cut.
+        atoms: Indices in the sampled frame of the atoms of `frame`, shape (n,).
     """
 
     frame: Frame
@@ -35,13 +35,13 @@ class ForLabel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutting:
-    """How sampled frames become what is labelled.
+    """Turns sampled frames into the structures that are labelled.
 
     Attributes:
-        bonds: Bonds of what is labelled.
+        bonds: Bonds of the labelled structures.
         cut: Cuts clusters from boxes; None: frames are labelled as they are.
         centre: `selection.cut_centre`.
-        seed: Seed of centres drawn by lot.
+        seed: Seed of the randomly drawn centres.
     """
 
     bonds: Bonds
@@ -51,7 +51,7 @@ class Cutting:
 
     @classmethod
     def of(cls, parts: PartReader, config: CampaignConfig) -> Self:
-        """The cutting of a campaign, from its initial frames."""
+        """The cutting of a campaign, from the system stored with its initial frames."""
         with parts.open(names.INITIAL_FRAMES) as root:
             stored = StoredSystem.read(root)
         bonds, cut = stored.bonds, None
@@ -78,19 +78,20 @@ class Cutting:
         worst_molecule: IntArray,
         by_net_force: BoolArray,
     ) -> list[ForLabel]:
-        """What would be labelled of F candidates.
+        """The structures that would be labelled for F candidates.
 
-        A cluster is cut around the molecule of the worst atom, or the molecule with the worst net force where that is
-        what made the frame a candidate, or around a molecule drawn by lot. It is labelled for its worst atom if it
-        has it, else for the first atom of the molecule in its centre.
+        With `least_sure`, a cluster is cut around the molecule of the worst atom, or around the molecule with the worst
+        net force if the net forces made the frame a candidate. With `random`, it is cut around a random molecule. The
+        focus of a cluster is the worst atom if the cluster contains it, otherwise the first atom of its central
+        molecule.
 
         Args:
-            frames: The frames.
-            indices: Their numbers among all frames of the iteration, which seed the lots, shape (F,).
+            frames: The candidates.
+            indices: Indices of the candidates among all frames of the iteration; they seed random centres, shape (F,).
             iteration: The iteration.
-            worst_atom: Atom of each with the largest deviation, shape (F,).
-            worst_molecule: Molecule of each with the largest deviation of its net force, shape (F,).
-            by_net_force: Whether it is a candidate by its net forces more than by its forces, shape (F,).
+            worst_atom: Atom of each candidate with the largest force deviation, shape (F,).
+            worst_molecule: Molecule of each candidate with the largest deviation of its net force, shape (F,).
+            by_net_force: Whether net forces exceed their window further than forces do theirs, shape (F,).
         """
         if self.cut is None:
             return [

@@ -20,7 +20,7 @@ from flows.stages.input_files import input_file_hashes
 
 
 def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
-    """The stage; it depends on the level of theory where the frames come from MD by the reference method."""
+    """The stage; its key includes the level of theory if the frames come from MD by the reference method."""
     config = ledger.config
     inputs: dict[str, Any] = {
         "system": config.system.key_values(),
@@ -36,7 +36,7 @@ def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
 
 
 def build(work: Work) -> None:
-    """Build the system and run the anneal or MD, going on from its checkpoint, or read the user's frames.
+    """Build the system, and run the anneal or MD (resumed from its checkpoint) or read the user's frames.
 
     Raises:
         InputError: If the system cannot be built, or its frames cannot be labelled by the campaign's labeler.
@@ -90,10 +90,10 @@ def build(work: Work) -> None:
 
 
 def refuse_mixed_charges(frames: Sequence[Frame], config: LabelsConfig) -> None:
-    """Refuse frames of several charges or spins where one set of parameters says both for all of them.
+    """Refuse frames of several charges or spins if the calculator's parameters set charge and spin for all frames.
 
     Raises:
-        InputError: If `labels.ase_charge_and_spin` is `parameters` and not all frames are alike.
+        InputError: If `labels.ase_charge_and_spin` is `parameters` and charge or spin differ between frames.
     """
     kinds = sorted({(frame.charge, frame.unpaired_electrons) for frame in frames})
     if config.backend == "ase" and config.ase_charge_and_spin == "parameters" and len(kinds) > 1:

@@ -1,4 +1,4 @@
-"""A user's files that a campaign reads (a structure, a trajectory, models to start from), copied into its directory."""
+"""Copies of the user's files (structure, trajectory, models to start from) in the campaign directory."""
 
 import hashlib
 import shutil
@@ -13,11 +13,11 @@ from models.storage.member_files import copy_members, members_hash
 INPUTS = "inputs"
 """The folder of a campaign directory that holds the copies."""
 START = f"{INPUTS}/start.h5"
-"""Copies of the members that training starts from."""
+"""The copy of the members that training starts from."""
 
 
 def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
-    """The config with the files it names in the campaign directory, where they are copied: it can be moved."""
+    """The config with the paths of its files replaced by those of their copies, so that the directory can be moved."""
     copies = _copies(config)
     structure, file = config.system.structure, config.initial.file
     return config.model_copy(
@@ -30,13 +30,13 @@ def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
 
 
 def _named(config: CampaignConfig) -> dict[str, str]:
-    """The user's files by the option that names them."""
+    """Paths of the user's files, by the option that names the file."""
     options = {"system.structure": config.system.structure, "initial.file": config.initial.file}
     return {option: name for option, name in options.items() if name is not None}
 
 
 def _copies(config: CampaignConfig) -> dict[str, str]:
-    """Where the user's files are copied to, by option: under their own name, unless two files have the same one."""
+    """Paths of the copies, by option: the file keeps its name, unless two files have the same name."""
     copies: dict[str, str] = {}
     sources: dict[str, str] = {}
     for option, name in _named(config).items():
@@ -49,10 +49,10 @@ def _copies(config: CampaignConfig) -> dict[str, str]:
 
 
 def copy_inputs(config: CampaignConfig, *, source: Path, directory: Path) -> None:
-    """Copy the files a config names, relative to `source`, into a campaign directory.
+    """Copy the files that a config names into a campaign directory; their paths are relative to `source`.
 
     Raises:
-        InputError: If one is missing.
+        InputError: If a file is missing.
         ResumableError: If the disk is full.
     """
     start, copies = config.training.start, _copies(config)
@@ -74,10 +74,10 @@ def copy_inputs(config: CampaignConfig, *, source: Path, directory: Path) -> Non
 
 
 def refuse_other_inputs(config: CampaignConfig, *, source: Path, directory: Path) -> None:
-    """Refuse a config whose files, where they are there, are not what the campaign began with.
+    """Refuse a config whose files, if they still exist, differ from the copies that the campaign began with.
 
     Raises:
-        InputError: Naming the option, the file and the copy.
+        InputError: If a file differs; the message names the option, the file and the copy.
     """
     go_on = f"go on with `al-engine resume {typed(directory)}`, or start a campaign in another directory"
     for option, name in _named(config).items():
@@ -98,13 +98,13 @@ def refuse_other_inputs(config: CampaignConfig, *, source: Path, directory: Path
 
 
 def input_file_hashes(ledger: Ledger) -> dict[str, str]:
-    """SHA-256 of every file that the config names, by its name as it stands there.
+    """SHA-256 of every file that the config names, by the path in the config.
 
     Args:
-        ledger: The campaign; names are relative to its directory.
+        ledger: The campaign; paths are relative to its directory.
 
     Raises:
-        InputError: If one cannot be read.
+        InputError: If a file cannot be read.
     """
     return {name: _hash(ledger.directory / name) for name in _named(ledger.config).values()}
 

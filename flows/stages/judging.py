@@ -1,11 +1,11 @@
-"""The verdict after an iteration: whether the campaign goes on."""
+"""The verdict after an iteration, which decides whether the campaign goes on."""
 
 from al_engine.campaign.ledger import Ledger
 from al_engine.verdict.verdict import Verdict, judge
 
 
 def verdict_after(ledger: Ledger, iterations: int) -> Verdict | None:
-    """The verdict after a number of iterations; None to go on. A verdict is written into `campaign.h5`."""
+    """The verdict after a number of iterations, written into `campaign.h5`; None if the campaign goes on."""
     verdict = judge(
         ledger.history()[:iterations],
         ledger.config.stop,

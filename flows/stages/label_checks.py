@@ -1,4 +1,4 @@
-"""What is checked of labels while a campaign runs: that their forces are the derivative of their energies."""
+"""A check of labels while a campaign runs: their forces must be the derivative of their energies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,13 +26,14 @@ def checked_forces(
 ) -> dict[str, Any] | None:
     """Compare the forces of some labels, spread evenly over a chunk, with finite differences of energies.
 
-    Energies go through the cache, so that a kill loses none of a dear method's.
+    Energies go through the cache, so that a killed process loses no energies of an expensive method.
 
     Returns:
-        How many frames could be checked, and the largest disagreement in meV/Å; None if there was nothing to check.
+        `frames`, the number of checked frames, and `worst_mev_per_ang`, the largest disagreement; None if no frame was
+        to be checked.
 
     Raises:
-        InputError: If one is at fault: naming frame, atom, both numbers and what to do.
+        InputError: If a force is wrong; the message names the frame, the atom, both numbers and a remedy.
     """
     labels = [(index, outcome.labelled) for index, outcome in enumerate(outcomes) if outcome.labelled is not None]
     labels = labels[:: max(1, len(labels) // count)][:count] if count else []
@@ -86,7 +87,7 @@ def _fault_text(fault: ForceFault, frame: Frame, level: LevelOfTheory, *, frame_
 
 
 def force_check_text(check: dict[str, Any] | None) -> str:
-    """The end of a stage's one-line summary: what `checked_forces` found; empty where nothing was checked."""
+    """The result of `checked_forces` for the end of a stage's summary; empty if no frame was checked."""
     if not check or not check["frames"]:
         return ""
     return (

@@ -47,7 +47,7 @@ def frames_to_label(parts: PartReader, iteration: int | None) -> list[Frame]:
 
 
 def plan(ledger: Ledger, level: LevelOfTheory, iteration: int | None, first: int, last: int) -> Stage:
-    """The stage that labels the frames `first` to `last`, counted from 1; iteration None: of the initial set."""
+    """The stage that labels the frames `first` to `last`, counted from 1; iteration None: frames of the initial set."""
     settings, selection = ledger.config.labels, ledger.config.selection
     checked = settings.force_check.frames if first == 1 else 0
     return Stage(
@@ -102,7 +102,7 @@ def label(
 
 @dataclass(frozen=True, slots=True)
 class DoneLabels:
-    """What became of some frames.
+    """The outcomes of some frames that were given to the labeler.
 
     Attributes:
         outcomes: The outcome of each frame.
@@ -126,7 +126,7 @@ class DoneLabels:
             root.attrs["force_check"] = json.dumps(self.check)
 
     def summary(self, seconds: float) -> str:
-        """One line for the reader: labels, failures with the words of the most frequent reason, rate, force check."""
+        """One line for the terminal: labels, failures and their most frequent reason, rate, force check."""
         labels = Labels.of(self.outcomes)
         words = f" ({labels.failure_words()})" if labels.failures else ""
         rate = f", {60 * len(self.outcomes) / seconds:.0f}/min" if seconds > 0 else ""
@@ -145,7 +145,7 @@ def label_frames(
     cache: LabelCache | None = None,
     checked_frames: int = 0,
 ) -> DoneLabels:
-    """Label frames; what a kill interrupts goes on from the journal, which the caller removes in the end.
+    """Label frames; an interrupted call resumes from the journal, which the caller removes in the end.
 
     Labels of the same frames and level are taken from the cache. The forces of `checked_frames` labels are compared
     with finite differences of energies.
@@ -156,8 +156,8 @@ def label_frames(
         config: The campaign's config.
         level: The level of theory of the labels.
         journal: File of the journal.
-        key: Key of the part that is being made; a journal of another key is not used.
-        progress: Receives how far the labels are.
+        key: Key of the part that is being made; a journal with another key is not used.
+        progress: Receives the progress of the labels.
         cache: Labels that exist already, or None.
         checked_frames: Number of labels whose forces are checked.
 

@@ -14,14 +14,14 @@ from labelers.backends.earlier_levels import changes_since
 
 
 def level_to_go_on_with(ledger: Ledger, level: LevelOfTheory) -> LevelOfTheory:
-    """The level of theory of a campaign's labels, if labels made now would be of it; refuses to mix labels otherwise.
+    """The level of theory of a campaign's labels; refuses to go on if new labels would be of another level.
 
     Args:
         ledger: The campaign.
-        level: What a label would be now.
+        level: Level of theory of labels made now.
 
     Returns:
-        `level`; or the campaign's own, if an earlier version wrote it in another form.
+        `level`, or the stored level if an earlier version wrote the same level in another form.
 
     Raises:
         InputError: If the campaign's labels were made with another backend, version or settings.

@@ -14,7 +14,7 @@ class Step:
     """Calls that may run side by side, because none of them reads a part of another.
 
     Attributes:
-        kind: What the step does, in a word.
+        kind: The kind of work, in one word.
         calls: The stages of each call, by the title of the call.
     """
 
@@ -44,7 +44,7 @@ def iteration_steps(
         level: The level of theory of its labels.
         iteration: The iteration.
         device: `cpu` or `cuda`; decides which members are trained in one call.
-        elapsed_s: Gives the time on the clock since the iteration was started or resumed, s; for the reader.
+        elapsed_s: Gives the wall-clock time since the iteration was started or resumed, s; stored for information.
     """
     config = ledger.config
     yield Step(
@@ -68,6 +68,6 @@ def iteration_steps(
 
 
 def _label(ledger: Ledger, level: LevelOfTheory, iteration: int | None) -> Iterator[Step]:
-    """A step per chunk: the pool of workers labels a chunk after the other."""
+    """One step per chunk: the pool of workers labels the chunks one after another."""
     for first, last in labelling.chunks(ledger.reader(), ledger.config, iteration):
         yield Step("label", {f"label {first}-{last}": [labelling.plan(ledger, level, iteration, first, last)]})

@@ -1,4 +1,4 @@
-"""Sampled frames on their way into a sample part, a chunk at a time."""
+"""Write sampled frames into a sample part, in chunks."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from samplers.dynamics.rows import Rows, Sampled
 
 CHUNK_FRAMES = 256
-"""Frames held before they are written."""
+"""Number of frames that are held in memory before they are written."""
 
 
 class SampleWriter:
-    """Writes the sampled frames and their columns into the root of a part; what it holds does not grow with the run.
+    """Writes sampled frames and their columns into the root of a part; its memory does not grow with the run.
 
     Args:
         root: The part.
         columns: Names and types of the columns.
-        expected_frames: How many frames there will be at most.
-        expected_atoms: How many atoms these have in all.
+        expected_frames: Largest possible number of frames.
+        expected_atoms: Total number of atoms of these frames.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SampleWriter:
         self._root.flush()  # a full disk is noticed now, not at the end of the run
 
     def finish(self, sampled: "Sampled") -> None:
-        """Write what is held, and the ends of the trajectories."""
+        """Write the frames that are still held, and the ends of the trajectories."""
         self._write()
         write_frames(self._root.create_group("final"), sampled.final)
         reasons: Sequence[str] = [reason.value for reason in sampled.stop_reason]

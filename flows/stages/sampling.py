@@ -22,14 +22,14 @@ from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall, wall_radius
 
 SMALLEST_VOLUME, LARGEST_VOLUME = 0.5, 2.0
-"""Volumes that a barostat may reach, in units of the smallest and the largest one among packed and initial boxes: at
-ladders that pass the boiling point a liquid would become a gas, which takes long and has little to teach."""
+"""Limits of the volume under a barostat, in units of the smallest and the largest volume among the packed box and the
+initial frames. Above its boiling point a liquid would become a gas, which is slow to sample and adds little."""
 WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
 
 
 def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
-    """Derive from the initial frames what all trajectories of a campaign have in common.
+    """Derive from the initial frames the wall, barostat and bonds that all trajectories of a campaign share.
 
     Clusters get a wall, boxes at constant pressure a barostat.
     """
@@ -55,7 +55,7 @@ def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
 
 
 def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
-    """The stage at one of the campaign's temperatures."""
+    """The stage of one temperature of the campaign."""
     config, parts = ledger.config, ledger.reader()
     sampling = config.sampling
     kelvin = sampling.temperatures_kelvin[temperature_index]
@@ -86,7 +86,7 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
 def planned_steps(ledger: Ledger, iteration: int) -> int:
     """MD steps of each replica in an iteration.
 
-    An iteration that has sampled a temperature keeps the number of steps: the stop rules may have changed since.
+    An iteration that has sampled a temperature keeps its number of steps, even if the stop rules have changed since.
     """
     parts = ledger.reader()
     for name in names.samples(iteration, ledger.config.sampling.temperatures_kelvin):
@@ -96,7 +96,7 @@ def planned_steps(ledger: Ledger, iteration: int) -> int:
 
 
 def _starts_from(config: CampaignConfig, iteration: int, kelvin: float) -> list[str]:
-    """The parts that say where the trajectories of the next iteration start."""
+    """The parts of an iteration from which the next iteration takes its starting frames."""
     if config.sampling.start == "continue":
         return [names.sample(iteration, kelvin)]
     samples = names.samples(iteration, config.sampling.temperatures_kelvin)
@@ -104,12 +104,12 @@ def _starts_from(config: CampaignConfig, iteration: int, kelvin: float) -> list[
 
 
 def driver(iteration: int, temperature_index: int, n_members: int) -> int:
-    """The member that drives a temperature: it rotates, so that the errors of every member show."""
+    """The member that drives a temperature; it rotates, so that the errors of every member become visible."""
     return (iteration + temperature_index) % n_members
 
 
 def sample(work: Work, *, iteration: int, temperature_index: int, steps: int, trusted_mev_per_ang: float) -> None:
-    """Run the replicas of one temperature, and write their frames, deviations and ends."""
+    """Run the replicas of one temperature, and write their frames, deviations and final frames."""
     from samplers.dynamics.langevin import run_langevin
     from samplers.dynamics.rows import COLUMNS as SAMPLED
 

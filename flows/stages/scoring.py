@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from models.inference.committee import Committee
 
 
-EVALUATION_BATCH = 16  # frames at a time: bounds memory, a 120-atom batch still fits a laptop
+EVALUATION_BATCH = 16  # frames per batch: with 120 atoms each, a batch still fits a laptop's memory
 
 
 def plan(ledger: Ledger, iteration: int) -> Stage:
-    """The stage of an iteration whose chosen frames are labelled."""
+    """The stage that scores an iteration; the chosen frames must be labelled."""
     parents = (
         names.INITIAL_DATASET,
         *names.members(iteration, ledger.config.training.members),
@@ -51,12 +51,12 @@ def score(work: Work, *, iteration: int) -> None:
 
 
 def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) -> None:
-    """Write labels and all members' predictions side by side, what each frame's deviation and error are, and the MAEs.
+    """Write labels and all members' predictions, the deviation and error of each frame, and the MAEs.
 
     Args:
         group: An empty group.
         committee: The committee.
-        labelled: The labels.
+        labelled: The labelled frames.
     """
     frames = labelled.frames
     energies, forces = committee.predict([item.frame for item in frames], batch_size=EVALUATION_BATCH)
@@ -69,7 +69,7 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
     none = np.empty((committee.n_members, 0, 3))
     members = np.concatenate([none, *forces], axis=1)
     group["forces_reference"] = np.concatenate([np.empty((0, 3)), *references])
-    group["forces_members"] = members.astype("<f4")  # for comparisons in meV/Å
+    group["forces_members"] = members.astype("<f4")  # single precision suffices for meV/Å
     group["forces_predicted"] = members.mean(axis=0)
     scores = score_frames(forces, references, members=committee.n_members)
     for name in scores.__slots__:

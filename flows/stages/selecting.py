@@ -41,21 +41,21 @@ if TYPE_CHECKING:
     from models.ms_mace import MSMACE
 
 Describe = Callable[[Sequence[Frame]], Iterable[FloatArray]]
-"""Descriptors of every atom of frames, one array (N, D) per frame."""
+"""Computes the descriptors of every atom, one array of shape (N, D) per frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was decided about the S frames of an iteration.
+    """The fates of the S sampled frames of an iteration, and the frames that were chosen to be labelled.
 
     Attributes:
-        sampled: The frames.
-        fates: Fate of each, `LABELLED` for those chosen, shape (S,).
+        sampled: The sampled frames.
+        fates: Fate of each frame; `LABELLED` for a chosen frame, shape (S,).
         chosen: Indices of the chosen frames, ascending.
-        labelled_as: What is labelled of each of those: the frame, or a cluster cut from it.
-        rank: Place of each candidate that could be labelled in the order of the choice, from 0; else -1, shape (S,).
-        window: The window that decided.
-        separation_strides: How far apart in time candidates of each sample part were kept.
+        labelled_as: The structure to label for each chosen frame: the frame, or a cluster cut from it.
+        rank: Rank, from 0, of each candidate that could be labelled; -1 for all other frames, shape (S,).
+        window: The window that was applied.
+        separation_strides: Smallest distance in time between kept candidates, in strides, for each sample part.
     """
 
     sampled: SampledFrames
@@ -68,11 +68,11 @@ class Selection:
 
     @property
     def selected(self) -> list[Frame]:
-        """What is labelled, as frames."""
+        """The structures to label."""
         return [one.frame for one in self.labelled_as]
 
     def write(self, root: h5py.File) -> None:
-        """Write it into an empty part, with all that is needed to choose again by other rules."""
+        """Write the selection into an empty part, with all data that is needed to select again by other rules."""
         selected = root.create_group("selected")
         write_frames(selected, self.selected)
         selected["atom"] = np.concatenate([np.empty(0, dtype=np.int64), *(one.atoms for one in self.labelled_as)])
@@ -86,7 +86,7 @@ class Selection:
         root.attrs["fates"] = [fate.name.lower() for fate in Fate]
 
     def summary(self) -> str:
-        """One line for the reader: how many candidates were chosen, and why the others were not."""
+        """One line for the terminal: how many candidates were chosen, and why the others were not."""
         counts = count(self.fates)
         candidates = np.isin(self.fates, CANDIDATE_FATES)
         left_out = count_fates(self.fates[candidates & (self.fates != Fate.LABELLED)])
@@ -96,7 +96,7 @@ class Selection:
 
 
 def plan(ledger: Ledger, iteration: int) -> Stage:
-    """The stage of an iteration."""
+    """The stage that selects the frames of an iteration."""
     config, kelvins = ledger.config.selection, ledger.config.sampling.temperatures_kelvin
     parents = [
         names.INITIAL_FRAMES,
@@ -115,7 +115,7 @@ def plan(ledger: Ledger, iteration: int) -> Stage:
 
 
 def _looked_at(config: SelectionConfig, iteration: int) -> range:
-    """Iterations whose samples the window depends on, the iteration itself among them."""
+    """Iterations whose samples the window depends on, including the iteration itself."""
     back = config.adaptive.iterations if config.adaptive.enabled else 1
     return range(max(0, iteration + 1 - back), iteration + 1)
 
@@ -143,10 +143,10 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
     """Decide the fate of every sampled frame, and choose the frames to label.
 
     Args:
-        parts: The parts of the iteration, which has been sampled, and of the iterations before.
+        parts: The parts of the iteration, whose samples must exist, and of earlier iterations.
         config: The campaign's config.
         iteration: The iteration.
-        describe: The model's descriptors; called only if there are more candidates than labels.
+        describe: Computes the model's descriptors; called only if there are more candidates than allowed labels.
     """
     selection = config.selection
     sampled = read_sampled(parts, names.samples(iteration, config.sampling.temperatures_kelvin))
@@ -199,7 +199,7 @@ def _cut(
     config: CampaignConfig,
     iteration: int,
 ) -> dict[int, ForLabel]:
-    """What would be labelled of every candidate, by the candidate's index among all sampled frames."""
+    """The structure to label for every candidate, by the candidate's index among all sampled frames."""
     candidates, columns = open_candidates(fates), sampled.columns
     deviation, net_force = columns[f"deviation_{config.selection.deviation}"], columns["net_force_deviation"]
     for_label = cutting.apply(
@@ -214,20 +214,20 @@ def _cut(
 
 
 def _refuse(fates: FateArray, where: BoolArray, fate: Fate) -> None:
-    """Give some of the open candidates a fate; `where` has one entry for each of them."""
+    """Give a fate to the open candidates for which `where` is true; `where` has one entry per open candidate."""
     fates[open_candidates(fates)[where]] = fate
 
 
 def gate_fates(frames: Sequence[Frame], bonds: Bonds, *, config: CampaignConfig) -> FateArray:
-    """What the sanity gate says of candidates: too close, fragmented, refused, or `OVER_CAP` if nothing.
+    """The fates that the sanity checks give to candidates.
 
     Args:
         frames: F candidates, as they would be labelled.
-        bonds: Bonds of what is labelled.
-        config: The campaign's.
+        bonds: Bonds of the labelled structures.
+        config: The campaign's config.
 
     Returns:
-        Fates, shape (F,).
+        `TOO_CLOSE`, `FRAGMENTED`, `REFUSED`, or `OVER_CAP` for a sound candidate, which stays open, shape (F,).
     """
     selection, gfn2 = config.selection, config.labels.backend != "ase"
     fates = np.full(len(frames), Fate.OVER_CAP, dtype=np.int8)
@@ -243,9 +243,10 @@ def gate_fates(frames: Sequence[Frame], bonds: Bonds, *, config: CampaignConfig)
 
 
 def separation_strides(sampled: SampledFrames, deviation: FloatArray, config: SelectionConfig) -> tuple[int, ...]:
-    """How many strides apart candidates of one trajectory are kept, for every sample part.
+    """Smallest distance between kept candidates of one trajectory, in strides, for every sample part.
 
-    The statistical inefficiency of the deviation within a trajectory, so that what is kept is about independent.
+    By default it is the statistical inefficiency of the deviation within trajectories, so that kept candidates are
+    nearly independent.
     """
     if config.min_separation_strides is not None:
         return (config.min_separation_strides,) * len(sampled.names)
@@ -258,7 +259,7 @@ def separation_strides(sampled: SampledFrames, deviation: FloatArray, config: Se
 def _kept_in_time(
     sampled: SampledFrames, available: IntArray, worth: FloatArray, separations: Sequence[int], stride_steps: int
 ) -> BoolArray:
-    """Which of the available candidates are kept, the farthest into the window first."""
+    """Which of the available candidates are kept; candidates with the largest excess over the window are kept first."""
     part, step = sampled.source[available, 0], sampled.columns["step"][available]
     kept = np.zeros(len(available), dtype=bool)
     for index, strides in enumerate(separations):
@@ -275,20 +276,19 @@ def _kept_in_time(
 def most_novel(
     frames: Sequence[Frame], worst_atom: IntArray, known: Sequence[Frame], *, describe: Describe
 ) -> IntArray:
-    """Candidates in the order of how little the data set and the ones before them have of the kind.
+    """Order candidates by novelty: each candidate is the farthest from the data set and from the candidates before it.
 
-    A frame is a candidate for one atom's sake, the one about whose force the members disagree most. So frames are
-    compared by that atom's environment: with every environment of the same element in the data set, and in the frames
-    picked before.
+    A candidate is represented by the environment of its worst atom, on whose force the members disagree most. Distances
+    are taken to all environments of the same element in the data set, and to those of the candidates picked before.
 
     Args:
         frames: F candidates.
-        worst_atom: That atom of each, shape (F,).
+        worst_atom: Index of the worst atom of each candidate, shape (F,).
         known: The data set.
-        describe: The model's descriptors.
+        describe: Computes the model's descriptors.
 
     Returns:
-        Indices of the candidates in order, shape (F,).
+        Indices of the candidates, most novel first, shape (F,).
     """
     elements = np.array([frame.numbers[atom] for frame, atom in zip(frames, worst_atom, strict=True)])
     points = np.array([rows[atom] for rows, atom in zip(describe(frames), worst_atom, strict=True)])
@@ -313,7 +313,7 @@ def _recent_deviations(parts: PartReader, config: CampaignConfig, iteration: int
 
 
 def _known_frames(parts: PartReader, iteration: int) -> list[Frame]:
-    """All frames that were ever chosen to be labelled: initial, test, of earlier iterations, failed labels included."""
+    """All frames ever chosen to be labelled: initial, test and selected frames, with those whose labels failed."""
     with parts.open(names.INITIAL_FRAMES) as root:
         known = read_frames(root["train"]) + read_frames(root["test"])
     for k in range(iteration):

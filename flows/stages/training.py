@@ -1,4 +1,4 @@
-"""Stage `iterNNN-memberM`: train one member of the committee on everything labelled before the iteration."""
+"""Stage `iterNNN-memberM`: train one member of the committee on all frames labelled before the iteration."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,9 @@ def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
     config = ledger.config
     inputs: dict[str, Any] = {
         "model": config.model.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude={"start"}),  # its content counts, not its name
+        "training": config.training.model_dump(
+            mode="json", exclude={"start"}
+        ),  # its content is hashed below, not its path
         "updates": updates(config.training, iteration),
         "seed": derived_seed(config.seed, "train", iteration, member),
     }
@@ -56,7 +58,7 @@ def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
 
 
 def train(work: Work, *, iteration: int) -> None:
-    """Train the members whose parts the call asks for, side by side if there are several; resumes from checkpoints."""
+    """Train the members whose parts the call writes, several members together; resumes from checkpoints."""
     from models.storage.weights import write_member
     from models.training.training import MemberTask, train_members
 
@@ -93,7 +95,7 @@ def train(work: Work, *, iteration: int) -> None:
 
 
 def _start(work: Work, iteration: int, member: int) -> "TrainedMember | None":
-    """The weights that a training starts from: of the iteration before, or of the models that the config names."""
+    """The member that training starts from: of the iteration before, or of `training.start`; None: random weights."""
     from models.training.start import read_start
 
     training = work.config.training
@@ -126,12 +128,12 @@ def load_committee(
     """The committee of an iteration.
 
     Args:
-        parts: The parts, those of the members among them.
+        parts: The parts, including those of the members.
         config: The campaign's config.
         iteration: The iteration.
         device: `cpu` or `cuda`.
-        evaluations: Number of evaluations that are planned; decides whether a compiled graph pays.
-        members: Load only so many members; None: all.
+        evaluations: Number of planned evaluations; decides whether compiling a graph pays.
+        members: Number of members to load, counted from the first; None: all.
     """
     from models.inference.committee import Committee
 
