@@ -12,8 +12,9 @@ from al_engine.structures.frames import FloatArray
 from flows.pages.plots import BLUE, GREY, RED, png, warmth
 
 SCAN_COLUMNS = 4
+"""Largest number of bonds beside each other in the plot of bond scans."""
 HOTTEST_SHOWN = 3.0
-"""In units of the thermostat's temperature: a collapsing replica's last temperature would hide all others."""
+"""Highest kinetic temperature shown, in units of the thermostat's: a collapsing replica would hide all others."""
 
 
 def errors_plot(
@@ -27,11 +28,11 @@ def errors_plot(
     """Parity of the test set's force components, and mean absolute errors by temperature.
 
     Args:
-        by_temperature: What the bars show.
+        by_temperature: Errors at each temperature, shown as bars.
         kelvins: Temperature of each frame in K, shape (F,).
         forces_reference: Labels' forces in eV/Å, F arrays of shape (N, 3).
         forces_predicted: The committee's mean forces in eV/Å, F arrays of shape (N, 3).
-        force_mae: Of all of them, meV/Å.
+        force_mae: Mean absolute error of all force components, meV/Å.
     """
     figure = Figure(figsize=(11.5, 3.9), layout="constrained")
     parity, forces, energies = figure.subplots(1, 3)
@@ -66,10 +67,10 @@ def errors_plot(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanPanel:
-    """One bond's panel.
+    """The panels of one bond.
 
     Attributes:
-        title: Its title.
+        title: Title of the panels.
         lengths_ang: Bond lengths in Å, shape (P,).
         curve: Energies and errors at those lengths.
     """
@@ -80,7 +81,7 @@ class ScanPanel:
 
 
 def scans_plot(scans: Sequence[ScanPanel]) -> bytes:
-    """One column per bond: its energy curve by labels and model, and the errors along it."""
+    """One column of panels per bond: energy curves of labels and model, and the errors along them."""
     columns = min(SCAN_COLUMNS, len(scans))
     rows = -(-len(scans) // columns)
     figure = Figure(figsize=(3.2 * columns, 4.6 * rows), layout="constrained")
@@ -115,7 +116,7 @@ def stability_plot(
     kelvin: float,
     collapse_ang: float,
 ) -> bytes:
-    """Survivors, the largest stretch and the temperature of each replica against time.
+    """Share of surviving replicas, and largest stretch and temperature of each replica, against time.
 
     Args:
         time_ps: Times in ps, shape (S,).

@@ -1,4 +1,4 @@
-"""Which frames bonds are stretched in: test frames of the lowest temperature, whole, or one molecule of each."""
+"""The frames whose bonds are stretched: test frames of the lowest temperature, or one molecule of each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,12 +19,12 @@ Of = Literal["system", "molecule"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanSubject:
-    """Frames of one set of atoms, whose molecules are whole.
+    """Frames with the same atoms, whose molecules are not split by periodic boundaries.
 
     Attributes:
         frames: The frames.
         bonds: Bonded pairs, shape (n_bonds, 2).
-        lengths: Their equilibrium lengths in Å, shape (n_bonds,).
+        lengths: Equilibrium lengths of the bonds in Å, shape (n_bonds,).
     """
 
     frames: tuple[Frame, ...]
@@ -38,10 +38,11 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
     Args:
         ledger: The campaign.
         of: `system`: the frame; `molecule`: the molecule nearest its centre.
-        count: How many frames, at most.
+        count: Largest number of frames.
 
     Raises:
-        InputError: If there is no frame of the system's own atoms, or charge and unpaired electrons do not divide.
+        InputError: If no test frame has the atoms of the system, or charge or unpaired electrons cannot be divided
+            among the molecules.
     """
     with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
         system = read_frames(root["system"])[0]
@@ -56,7 +57,7 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
         raise InputError(f"{ledger.directory}: no test frame has the atoms of the system, whose bonds are known")
 
     def of_first(molecules: int) -> IntArray:
-        """Bonds of the first molecules: all copies have the same ones."""
+        """Indices of the bonds of the first molecules; all copies have the same bonds."""
         places: IntArray = np.flatnonzero(owner[bonds[:, 0]] < molecules)
         return places
 

@@ -1,4 +1,4 @@
-"""Errors against bond length: one bond of each kind stretched step by step, labelled afresh, predicted."""
+"""Errors against bond length: a bond of each kind is stretched in steps; every frame is labelled and predicted."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,20 +29,20 @@ from samplers.probes.bond_scan import bond_scan
 
 WHAT = "bond-length"
 SHORTEST_FACTOR, LONGEST_FACTOR = 0.85, 2.0
-"""The reference work's range (arXiv:2312.09490)."""
+"""Shortest and longest bond in equilibrium lengths, as in the reference work (arXiv:2312.09490)."""
 RANGES = ((0.85, 1.15), (1.15, 1.5), (1.5, 2.0))
-"""Stretches, in equilibrium lengths, that errors are given for in one number: thermal, bond breaking, broken."""
+"""Ranges of bond length, in equilibrium lengths, for which mean errors are given: thermal, bond breaking, broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """How much is scanned.
+    """Options of the bond scans.
 
     Attributes:
-        of: Bonds of the system, or of one molecule.
-        frames: Frames each bond is stretched in.
-        bonds: Kinds of bonds, at most.
-        points: Lengths of each bond.
+        of: `system` or `molecule`: stretch bonds of the labelled frame, or of one molecule.
+        frames: Number of frames in which each bond is stretched.
+        bonds: Largest number of kinds of bonds.
+        points: Number of lengths of each bond.
     """
 
     of: Of = "system"
@@ -52,19 +52,19 @@ class ScanOptions:
 
     @property
     def factors(self) -> FloatArray:
-        """The lengths in equilibrium lengths, shape (P,)."""
+        """The bond lengths in units of the equilibrium length, shape (P,)."""
         return np.linspace(SHORTEST_FACTOR, LONGEST_FACTOR, self.points)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """One bond's curve.
+    """The scan of one bond.
 
     Attributes:
-        kind: The bond.
-        equilibrium_ang: Its equilibrium length, Å.
-        points: One list per frame, one entry per length; None where there is no label.
-        curve: Their averages.
+        kind: The kind of the bond.
+        equilibrium_ang: Equilibrium length of the bond, Å.
+        points: A list for each frame with an entry for each length; None for a length without a label.
+        curve: Averages of the points over the frames.
     """
 
     kind: BondKind
@@ -74,10 +74,10 @@ class Scan:
 
 
 def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Display) -> dict[str, Any]:
-    """Stretch, label, predict, and write down how far they are apart.
+    """Stretch bonds, label and predict the frames, and write the errors.
 
     Raises:
-        InputError: If there is no bond to stretch, no frame to stretch it in, or no frame could be labelled.
+        InputError: If no bond can be stretched, no test frame is suitable, or no stretched frame could be labelled.
     """
     found = scan_subject(subject.ledger, of=options.of, count=options.frames)
     kinds = bond_kinds(found.frames[0].numbers, found.bonds, limit=options.bonds)
@@ -141,7 +141,7 @@ def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
 
 
 def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
-    """Labels of the frames: those of an earlier evaluation if it had the same frames, else new ones."""
+    """Labels of the frames: from an earlier evaluation of the same frames if it exists, otherwise new labels."""
     config = with_automatic_choices(subject.ledger.config)
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
@@ -216,12 +216,12 @@ def _described(scan: Scan, factors: FloatArray) -> dict[str, Any]:
 
 
 def _listed(values: FloatArray) -> list[float | None]:
-    """Numbers for JSON, which has no NaN."""
+    """A list for JSON, with None for values that are not finite."""
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def bond_length_text(answer: dict[str, Any]) -> str:
-    """The result as lines for the terminal."""
+    """The result as text for the terminal."""
     heads = [f"{part['from']:g}-{part['to']:g}" for part in answer["ranges"]]
     lines = [
         (

@@ -1,4 +1,4 @@
-"""Long-time stability: hot trajectories from the campaign's own frames, and how many of them stay whole."""
+"""Long-time stability: trajectories at high temperature from initial frames, and the share without broken bonds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,20 +29,22 @@ if TYPE_CHECKING:
 
 WHAT = "stability"
 STRIDE_STEPS = 50
-"""Steps between two looks at the replicas."""
+"""MD steps between two inspections of the replicas."""
 COLLAPSED, COMPLETED = "bond_broken", "completed"
-"""Stop reasons that this module tells apart from the others."""
+"""Stop reasons that have a count of their own in the results."""
 
 
 @dataclass(frozen=True, slots=True)
 class StabilityOptions:
-    """What is run; the defaults are the reference work's test (arXiv:2312.09490), which does not say how many replicas.
+    """Options of the stability test.
+
+    The defaults are those of the reference work (arXiv:2312.09490), which does not state its number of replicas.
 
     Attributes:
         steps: MD steps of each replica.
-        kelvin: Temperature of the thermostat.
-        replicas: How many trajectories.
-        driver: `rotate`: replica k is driven by member k (after the last comes the first again); `mean`: by the mean.
+        kelvin: Temperature of the thermostat, K.
+        replicas: Number of trajectories.
+        driver: `rotate`: member k modulo M drives replica k; `mean`: the mean of the M members drives all replicas.
     """
 
     steps: int = 50_000
@@ -73,7 +75,7 @@ def stability_job(
     key: str,
     progress: Progress,
 ) -> None:
-    """Run some replicas in a worker and write what was seen of them."""
+    """Run some replicas in a worker, and write their trajectories' observables."""
     from flows.stages.sampling import surroundings_of
     from samplers.probes.stability import run_stability
 
@@ -101,7 +103,7 @@ def stability_job(
 
 
 def _starts(ledger: Ledger, options: StabilityOptions) -> list[Frame]:
-    """One initial frame per replica, drawn from the half whose anneal temperature is nearest."""
+    """One initial frame per replica, drawn from the half with the nearest anneal temperatures."""
     frames = near_initial_frames(ledger.reader(), options.kelvin)
     rng = derived_rng(ledger.config.seed, "stability starts", round(1000 * options.kelvin))
     drawn = rng.choice(len(frames), size=options.replicas, replace=len(frames) < options.replicas)
@@ -118,7 +120,7 @@ def _write(path: Path, key: str, run: "StabilityRun", replicas: Sequence[int]) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectories:
-    """All B replicas of a stability test at S strides, as `samplers.probes.stability.StabilityRun` has them."""
+    """All B replicas of a stability test at S strides, with the fields of `samplers.probes.stability.StabilityRun`."""
 
     step: IntArray
     stretch_ang: FloatArray
@@ -129,7 +131,7 @@ class Trajectories:
 
     @classmethod
     def read(cls, groups: Sequence[_Group]) -> "Trajectories":
-        """Read the groups' files; replicas stand in order."""
+        """Read the files of the groups; the replicas are in ascending order."""
         order = np.argsort([replica for group in groups for replica in group.replicas])
         columns: dict[str, list[np.ndarray]] = {}
         for group in groups:
@@ -143,7 +145,7 @@ class Trajectories:
 
 
 def evaluate_stability(subject: Subject, options: StabilityOptions, display: Display) -> dict[str, Any]:
-    """Run the replicas, those of an earlier, interrupted call not again, and count who survived.
+    """Run the replicas that an earlier call has not finished, and count the replicas that survive.
 
     Raises:
         ResumableError: If a worker died.
@@ -159,7 +161,7 @@ def evaluate_stability(subject: Subject, options: StabilityOptions, display: Dis
                 future.result()
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            compute.kill()  # else the threads would wait for their jobs' ends
+            compute.kill()  # otherwise the threads would wait for their jobs
             raise
     return _result(subject, options, Trajectories.read(groups))
 
@@ -182,9 +184,9 @@ def _run(compute: ComputePool, subject: Subject, options: StabilityOptions, grou
 
 
 def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
-    """Replicas by driver, so that what a replica does depends on the options alone, not on how many workers there are.
+    """Groups of replicas by driver; trajectories thus depend on the options alone, not on the number of workers.
 
-    The mean's are divided as the members' would be.
+    Replicas that the mean drives are divided into the same groups.
     """
     ledger, members = subject.ledger, subject.ledger.config.training.members
     inputs = {
@@ -272,7 +274,7 @@ def _mean(values: FloatArray) -> float | None:
 
 
 def stability_text(answer: dict[str, Any]) -> str:
-    """The result as lines for the terminal."""
+    """The result as text for the terminal."""
     lines = [
         (
             f"iteration {answer['iteration']}, {answer['replicas']} replicas, {answer['steps']} steps "

@@ -1,4 +1,4 @@
-"""Errors on the test set, by temperature: of the committee's mean and of each member."""
+"""Errors of the committee's mean and of each member on the test set, by temperature."""
 
 from dataclasses import asdict
 from typing import Any
@@ -54,7 +54,7 @@ def evaluate_errors(subject: Subject, progress: Progress) -> dict[str, Any]:
 
 
 def errors_text(answer: dict[str, Any]) -> str:
-    """The result as lines for the terminal."""
+    """The result as text for the terminal."""
     lines = [
         f"iteration {answer['iteration']}, test set of {answer['all']['mean']['frames']} frames",
         "",
