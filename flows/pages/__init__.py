@@ -1,1 +1,1 @@
-"""What people look at: the terminal's display, the status table, the plots of an iteration."""
+"""Output for people: the display on the terminal, the status table, the plots of an iteration."""

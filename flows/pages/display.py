@@ -1,4 +1,4 @@
-"""Progress on stderr: bars with a rate and a remaining time on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: bars with rate and remaining time on a terminal, otherwise a line every `LINE_INTERVAL_S`."""
 
 import threading
 import time
@@ -23,12 +23,13 @@ from al_engine.protocols import Progress
 from flows.pages.terminal import plain_console
 
 LINE_INTERVAL_S = 15.0
+"""Least time between two lines of progress where stderr is not a terminal, s."""
 Piece: TypeAlias = str | tuple[str, str]
-"""Text, or text and its style."""
+"""A text, or a text with its style."""
 
 
 class RateColumn(ProgressColumn):
-    """Units per second, or seconds per unit where that is slow."""
+    """A column with units per second, or with seconds per unit if the rate is below 1/s."""
 
     def render(self, task: Task) -> Text:
         """Draw the column."""
@@ -36,26 +37,26 @@ class RateColumn(ProgressColumn):
 
 
 def rate_text(per_second: float) -> str:
-    """A rate a person can read."""
+    """A rate as text: units per second, or seconds per unit; empty for no rate."""
     if per_second <= 0:
         return ""
     return f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
 
 
 def duration_text(seconds: float) -> str:
-    """A duration a person can read, in at most seven characters."""
+    """A duration as text in seconds, minutes or hours, of at most seven characters."""
     if seconds < 600:  # noqa: PLR2004 (ten minutes)
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def number_text(value: float | None, form: str = ".1f") -> str:
-    """A number in a format, or a dash where there is none."""
+    """A number in a format, or a dash for None."""
     return "-" if value is None else format(value, form)
 
 
 class Display:
-    """Shows the steps of a campaign on stderr; silent when told so."""
+    """Shows the steps of a campaign on stderr; with `quiet`, shows nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = plain_console(stderr=True, quiet=quiet)
@@ -83,12 +84,12 @@ class Display:
         self._bars.stop()
 
     def say(self, *pieces: Piece) -> None:
-        """Print a line above the bars, of pieces of text, some with their style."""
+        """Print a line above the bars, joined from pieces of text with or without a style."""
         self.console.print(Text.assemble(*pieces), soft_wrap=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Progress]:
-        """Show one step while the block runs; yields what takes its progress."""
+        """Show one step while the block runs; yields the function that receives its progress."""
         start = time.monotonic()
         bar = self._bars.add_task(name, total=None, note="")
         last_line = start

@@ -17,6 +17,7 @@ from al_engine.verdict.records import IterationRecord
 from flows.pages.display import number_text
 
 DPI = 110
+"""Resolution of the plots, dots per inch."""
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#718096"
 
 
@@ -29,7 +30,7 @@ def png(figure: Figure) -> bytes:
 
 
 def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> bytes:
-    """Acceptance of each temperature and of all, iteration by iteration."""
+    """Acceptance of each temperature and of all temperatures together, against the iteration."""
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
     iterations = [record.iteration for record in history]
@@ -50,7 +51,7 @@ def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> byt
 
 
 def warmth(fraction: float) -> tuple[float, float, float]:
-    """A colour (RGB) from cold, 0, to hot, 1."""
+    """A colour (RGB, 0 to 1) for a fraction from 0, cold, to 1, hot."""
     return (0.17 + 0.6 * fraction, 0.42 - 0.23 * fraction, 0.69 - 0.5 * fraction)
 
 
@@ -73,14 +74,14 @@ def deviation_plot(deviation: FloatArray, window: Window) -> bytes:
 
 
 def _plain_numbers(axis: Axis) -> None:
-    """1, 2, 5, 10, ... on a logarithmic axis."""
+    """Label a logarithmic axis with 1, 2, 5, 10, ..."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 
 
 def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> bytes:
-    """True error of labelled frames against their deviation, with the window and what a deviation typically meant."""
+    """True error of labelled frames against their force deviation, with the window and the fitted typical error."""
     figure = Figure(figsize=(5.2, 3.9), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(window.lower_mev_per_ang, window.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")

@@ -1,4 +1,4 @@
-"""Where a campaign stands: read from its directory, while it runs or after; blocks nobody."""
+"""The state of a campaign, read from its directory; the campaign may be running and is not disturbed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
     """The campaign's state as JSON-able values; the keys are a contract of `status --json`.
 
     Raises:
-        InputError: If the directory is no campaign, or a file of it is damaged.
+        InputError: If the directory is not a campaign directory, or a file in it is damaged.
     """
     ledger = Ledger.open(directory)
     history = ledger.history()
@@ -49,7 +49,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
 
 
 def _failure_words(ledger: Ledger, history: Sequence[IterationRecord]) -> str:
-    """What most failed labels of the last iteration said; before the first iteration, those of the initial set."""
+    """Most frequent reason of failed labels of the last iteration; without iterations, of the initial set."""
     return history[-1].failure_words if history else read_labels(ledger.label_parts(None)).failure_words()
 
 
@@ -95,7 +95,7 @@ def status_table(status: Mapping[str, Any]) -> Table:
 
 
 def missing_remarks(status: Mapping[str, Any]) -> list[str]:
-    """Which parts are gone, in a line; none if they are all there."""
+    """A line about missing parts; empty if no part is missing."""
     gone = status["missing_parts"]
     if not gone:
         return []
@@ -104,7 +104,7 @@ def missing_remarks(status: Mapping[str, Any]) -> list[str]:
 
 
 def remarks(status: Mapping[str, Any]) -> list[str]:
-    """What is to be said of the labels, and by the last iteration's of its deviations and committee, a line each."""
+    """Remarks, a line each: faults of the labels; calibration and warnings of the last iteration."""
     fault = status["label_fault"]
     lines = [] if fault is None else [f"warning: of its labels: {fault}; `resume` refuses and says how to start over"]
     if not status["iterations"]:

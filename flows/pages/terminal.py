@@ -1,6 +1,6 @@
-"""What is printed reaches any terminal: a character that its encoding lacks is written in others that it has.
+"""Readable output on any terminal: a character that the encoding lacks is replaced by characters that it has.
 
-Where only ASCII is taken, `Å` becomes `A` and `σ` becomes `sigma`. The bytes of a file name that are no text stay.
+In ASCII, `Å` becomes `A` and `σ` becomes `sigma`. Bytes of a file name that are not text are written unchanged.
 """
 
 import codecs
@@ -39,18 +39,20 @@ PLAIN = {
     "─": "-",
     "│": "|",
 }
+"""ASCII replacements of characters."""
 LETTER = re.compile(r"(?:LATIN|GREEK) (SMALL|CAPITAL) LETTER ([A-Z]+)(?: WITH .*)?")
+"""Unicode names of letters that are replaced by the name of the letter."""
 SPINNER = range(0x2800, 0x2900)
-"""Braille patterns, which turn beside a progress bar."""
+"""Code points of Braille patterns, from which the spinner of a progress bar is made."""
 RAW_BYTES = range(0xDC80, 0xDD00)
-"""What Python makes of the bytes of a file name or an argument that are no text (PEP 383)."""
+"""Code points by which Python represents bytes of file names and arguments that are not text (PEP 383)."""
 
 
 def in_utf8() -> None:
-    """Start this process again in Python's UTF-8 mode if it takes file names for ASCII.
+    """Restart this process in Python's UTF-8 mode if its encoding of file names is ASCII.
 
-    Names in a config are UTF-8, and so are file names: in ASCII they could be neither read nor written. Python does so
-    itself under `LC_ALL=C`, unless `PYTHONUTF8=0` forbids it. The terminal keeps its encoding.
+    Names in a config and file names are UTF-8: in ASCII they could be neither read nor written. Python itself uses the
+    UTF-8 mode under `LC_ALL=C`, unless `PYTHONUTF8=0` forbids it. The terminal keeps its encoding.
     """
     if codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
         terminal = os.environ.get("PYTHONIOENCODING") or sys.stdout.encoding
@@ -59,7 +61,7 @@ def in_utf8() -> None:
 
 
 def write_readably() -> None:
-    """Let stdout and stderr of this process take any text."""
+    """Let stdout and stderr of this process accept any text."""
     codecs.register_error(HANDLER, _readable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -67,12 +69,12 @@ def write_readably() -> None:
 
 
 def plain_console(*, stderr: bool = False, quiet: bool = False, soft_wrap: bool = False) -> Console:
-    """A console that shows text as it is: what looks like markup in a path or a name is part of it."""
+    """A console that shows text unchanged: brackets in a path or a name are not read as markup."""
     return Console(stderr=stderr, quiet=quiet, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """One character that cannot be encoded, in others that can; where to go on."""
+    """The replacement of a character that cannot be encoded, and the position at which encoding continues."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
@@ -82,7 +84,7 @@ def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def in_ascii(character: str) -> str:
-    """A character in ASCII: what it looks like or is called, else its code."""
+    """A character in ASCII: a similar character, its name, or its code."""
     if character in PLAIN:
         return PLAIN[character]
     if unicodedata.combining(character):
