@@ -1,4 +1,4 @@
 """The command line `al-engine`.
 
-Importing it loads neither torch, Prefect nor any chemistry: each command imports what it needs.
+Importing this package loads neither torch, Prefect nor chemistry libraries: each command imports its own modules.
 """

@@ -22,7 +22,7 @@ from flows.cli.verbs.verify import verify
 from flows.pages.terminal import in_utf8, write_readably
 
 TYPER_INTERRUPTED = 130
-"""Exit status that typer makes of a Ctrl-C."""
+"""Exit status with which typer ends after Ctrl-C."""
 app = typer.Typer(
     name="al-engine",
     help="From a molecule to a machine-learning force field, by active learning.",
@@ -36,7 +36,7 @@ for _command in (init, check, run, resume, status, evaluate, verify, export, ui)
 
 
 def _terminate(signal_number: int, frame: object) -> None:
-    """SIGTERM, which queues send, ends a campaign as Ctrl-C does."""
+    """End a campaign on SIGTERM, which queues send, as on Ctrl-C."""
     del signal_number, frame
     raise KeyboardInterrupt
 
@@ -47,7 +47,7 @@ def _interrupted() -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line; every foreseen error is one message and an exit status."""
+    """Run the command line; every expected error gives one message and an exit status."""
     in_utf8()
     write_readably()
     signal.signal(signal.SIGTERM, _terminate)
@@ -60,13 +60,13 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as error:
-        if error.code == TYPER_INTERRUPTED:  # outside of what a command itself guards
+        if error.code == TYPER_INTERRUPTED:  # Ctrl-C outside the parts that a command itself guards
             _interrupted()
         raise
     except BrokenPipeError:
         sys.exit(ExitStatus.DONE)
     except OSError as error:
-        if error.errno in (*BROKEN, *DISK_FULL):  # a disk that failed in the middle of a file, wherever that was
+        if error.errno in (*BROKEN, *DISK_FULL):  # a disk that failed while any file was written
             say_error(f"error: {error}. Nothing finished is lost: see to the disk, then resume")
             sys.exit(ExitStatus.INTERRUPTED)
         if error.errno in REFUSED and isinstance(error.filename, str | bytes):

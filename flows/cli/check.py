@@ -1,4 +1,4 @@
-"""What a campaign will cost, measured on this machine in seconds; changes nothing."""
+"""Estimate the run time of a campaign from a trial of seconds on this machine; nothing is changed."""
 
 import tempfile
 import time
@@ -19,25 +19,27 @@ from labelers.pool.pool import LabelPool
 from samplers.initial.reference_plan import single_points
 
 TRIAL_UPDATES = 12
+"""Number of training updates of the trial."""
 TRIAL_STEPS = 40
+"""Number of MD steps of the trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Estimated seconds, on the clock, on this machine.
+    """Estimated wall-clock times on this machine, s.
 
     Attributes:
-        atoms: Atoms of the system.
-        labelled_atoms: Atoms of what is labelled: of the system, or of a cluster cut from it.
+        atoms: Number of atoms of the system.
+        labelled_atoms: Number of atoms of the labelled structure: the system, or a cluster cut from it.
         device: `cpu` or `cuda`.
-        workers: Processes that train and sample.
-        label_s: One label.
-        initial_frames_s: MD by the reference method that makes the initial frames; 0 where the classical force field or
-            a file does.
-        initial_labels_s: All labels of the initial and test set.
-        training_s: Training the committee in iteration 0; on a GPU, which trains all members together, an upper limit.
-        sampling_s: Sampling all temperatures once.
-        labelling_s: As many labels as an iteration may ask for.
+        workers: Number of processes that train and sample.
+        label_s: Time of one label.
+        initial_frames_s: Time of the MD by the reference method that makes the initial frames; 0 if they come from a
+            classical force field or a file.
+        initial_labels_s: Time of all labels of the initial set and the test set.
+        training_s: Committee training in iteration 0; an upper limit on a GPU, which trains all members together.
+        sampling_s: Time to sample all temperatures once.
+        labelling_s: Time of the largest number of labels of an iteration.
     """
 
     atoms: int
@@ -53,21 +55,21 @@ class Cost:
 
     @property
     def first_iteration_s(self) -> float:
-        """The initial set and iteration 0."""
+        """Time of the initial set and iteration 0, s."""
         return self.initial_frames_s + self.initial_labels_s + self.training_s + self.sampling_s + self.labelling_s
 
     @property
     def iteration_s(self) -> float:
-        """A later iteration with as many labels as allowed, before its updates grow."""
+        """Time of a later iteration with the largest number of labels, without the growth of its updates, s."""
         return self.training_s + self.sampling_s + self.labelling_s
 
     def to_dict(self) -> dict[str, object]:
-        """For `--json`."""
+        """The values for `--json`."""
         return {**asdict(self), "first_iteration_s": self.first_iteration_s, "iteration_s": self.iteration_s}
 
 
 def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
-    """Label the system, or a cluster cut from it, once, train and run a model for a moment, and multiply.
+    """Estimate the cost from a trial: label the system or a cluster twice, train a model briefly, run short MD.
 
     Raises:
         InputError: If the system cannot be labelled.
@@ -76,7 +78,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     device = choose_device(config)
     workers, label_workers = worker_counts(config, device)
     parameters = {key: value for key, value in config.labels.ase_parameters.items() if key != "directory"}
-    labels = config.labels.model_copy(update={"ase_parameters": parameters})  # no file is left behind
+    labels = config.labels.model_copy(update={"ase_parameters": parameters})  # write no files to the user's folder
     with LabelPool(labels, workers=1, periodic=frame.is_periodic) as pool:
         closest = config.selection.min_distance_ang
         outcomes = label_chunk(pool, [frame, frame], config.labels, min_distance_ang=closest)
@@ -115,7 +117,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
 
 
 def check_text(checked: Preflight, cost: Cost) -> str:
-    """What was found out of a campaign, and what it will cost, in lines for the terminal."""
+    """The results of the checks and the estimated cost, as text for the terminal."""
     frame, level = checked.system.frame, checked.level
     cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
     initial = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
@@ -142,7 +144,7 @@ def check_text(checked: Preflight, cost: Cost) -> str:
 def trial_job(
     *, config: CampaignConfig, labelled: LabelledFrame, system: Frame, device: str, scratch: str, progress: Progress
 ) -> tuple[float, float]:
-    """Seconds of one training update, and of one MD step of a temperature's replicas (stride evaluations included)."""
+    """Time of one training update, and of one MD step of one temperature's replicas with its share of strides, s."""
     from models.inference.committee import Committee
     from models.training.training import train_member
     from samplers.dynamics.langevin import run_langevin
@@ -152,7 +154,7 @@ def trial_job(
     batch = config.training.batch_size
     data = [labelled] * (batch + 2)
     times = {}
-    for updates in (1, 2, TRIAL_UPDATES):  # the first pays for torch's start, the difference leaves the set-up out
+    for updates in (1, 2, TRIAL_UPDATES):  # 1: starts torch; a difference cancels the set-up
         start = time.perf_counter()
         trained = train_member(
             frames=data,

@@ -1,4 +1,4 @@
-"""Making a campaign directory from a molecule and a preset."""
+"""Make a campaign directory from a molecule and a preset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from flows.stages.input_files import copy_inputs, with_inputs_inside
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new campaign's config, and what its owner should know, a sentence each."""
+    """A new campaign's config, and remarks for the user, a sentence each."""
 
     config: CampaignConfig
     notes: tuple[str, ...]
@@ -38,15 +38,15 @@ def init_campaign(
 
     Args:
         directory: The new campaign directory.
-        system: What the `system` section says, but for `structure`; null where it is the default.
+        system: Options of the `system` section except `structure`; None for the default.
         structure: A structure file, or None.
         preset: Starting point, one of `PRESETS`.
-        name: Name of the campaign; None: made from the directory's.
-        start: Campaign or file of members to start training from; the config's `model` will be theirs.
-        progress: Told what is found out.
+        name: Name of the campaign; None: made from the name of the directory.
+        start: Campaign or file of members to start training from; the config takes over their `model` section.
+        progress: Receives the progress of the checks.
 
     Raises:
-        InputError: If the directory is a campaign already, or the campaign can't work.
+        InputError: If the directory is already a campaign or is a file, or the campaign cannot work.
     """
     if (directory / CONFIG_FILE).exists():
         raise InputError(f"{directory}: is a campaign already; edit its {CONFIG_FILE}, or name another directory")

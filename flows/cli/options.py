@@ -1,4 +1,4 @@
-"""What several commands share: their options, and how they answer."""
+"""Options that several commands share, and the functions that write their answers."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A limit of time on the clock, for queues that kill: the campaign ends before, as if it had been sent SIGTERM."""
+"""A limit on wall-clock time, for queues that kill: at the limit the process sends itself SIGTERM."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from typing import Self
 from al_engine.errors import InputError
 
 UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+"""Length of the units of a duration, s."""
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
@@ -17,7 +18,7 @@ def parse_duration(text: str) -> float:
     """Seconds of a duration such as `7h50m`, `90m` or `1d`.
 
     Raises:
-        InputError: If it is none, or nothing.
+        InputError: If the text is not a duration, or the duration is zero.
     """
     match = DURATION.fullmatch(text.strip())
     seconds = (
@@ -34,10 +35,10 @@ class TimeLimit:
     """Sends this process SIGTERM after some time, unless its block has ended by then.
 
     Args:
-        seconds: How long; None: no limit.
+        seconds: The limit, s; None: no limit.
 
     Attributes:
-        reached: Whether the time was up.
+        reached: Whether the limit was reached.
     """
 
     def __init__(self, seconds: float | None) -> None:

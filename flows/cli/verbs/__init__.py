@@ -1,1 +1,1 @@
-"""The commands of `al-engine`, a file each: their options, what they call, and what they answer."""
+"""The commands of `al-engine`, one module each: their options, the functions they call, and their answers."""

@@ -11,7 +11,7 @@ from flows.cli.options import AsJson, Directory, answer, say_error
 
 
 class Evaluation(StrEnum):
-    """What `evaluate` does: the keys of `flows.evaluation.verb.OPTIONS`."""
+    """The evaluations: the keys of `flows.evaluation.verb.OPTIONS`."""
 
     ERRORS = "errors"
     BOND_LENGTH = "bond-length"
@@ -19,14 +19,14 @@ class Evaluation(StrEnum):
 
 
 class Whole(StrEnum):
-    """Whose bonds `evaluate --what bond-length` stretches."""
+    """The structure whose bonds `evaluate --what bond-length` stretches."""
 
     SYSTEM = "system"
     MOLECULE = "molecule"
 
 
 class Driver(StrEnum):
-    """What moves the atoms in `evaluate --what stability`."""
+    """The forces that drive the trajectories of `evaluate --what stability`."""
 
     ROTATE = "rotate"
     MEAN = "mean"

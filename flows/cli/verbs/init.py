@@ -19,7 +19,7 @@ class Preset(StrEnum):
 
 
 class Shape(StrEnum):
-    """What `init` makes of the molecules."""
+    """Shapes of the system that `init` builds from the molecules."""
 
     CLUSTER = "cluster"
     BOX = "box"
@@ -95,10 +95,10 @@ def init(
 
 
 def _pairs(text: str | None) -> dict[str, str] | None:
-    """`OW=O,HW1=H` as a mapping.
+    """Parse a text such as `OW=O,HW1=H` into a mapping; None stays None.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the text does not have this form.
     """
     if text is None:
         return None
