@@ -37,7 +37,7 @@ class Cost:
         initial_frames_s: Time of the MD by the reference method that makes the initial frames; 0 if they come from a
             classical force field or a file.
         initial_labels_s: Time of all labels of the initial set and the test set.
-        training_s: Committee training in iteration 0; an upper limit on a GPU, which trains all members together.
+        training_s: Time of training in iteration 0; an upper limit on a GPU, which trains all members together.
         sampling_s: Time to sample all temperatures once.
         labelling_s: Time of the largest number of labels of an iteration.
     """

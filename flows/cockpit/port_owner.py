@@ -29,7 +29,7 @@ class Owner(Enum):
     """The kinds of owners of a port."""
 
     NOBODY = auto()
-    """Nothing listens there."""
+    """No program listens on the port."""
     OURS = auto()
     """A Prefect server of this user with this PREFECT_HOME; in a container, of the same container."""
     ANOTHER_USERS = auto()

@@ -72,7 +72,7 @@ class ScanPanel:
     Attributes:
         title: Title of the panels.
         lengths_ang: Bond lengths in Å, shape (P,).
-        curve: Energies and errors at those lengths.
+        curve: Energies and errors at these lengths.
     """
 
     title: str
