@@ -133,7 +133,7 @@ def parity_plot(
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color=GREY, lw=1)
     axes.set(
-        xlabel="GFN2 force / eV/Å",
+        xlabel="reference force / eV/Å",
         ylabel="committee mean / eV/Å",
         title=f"Forces: test MAE {number_text(mae_mev_per_ang)} meV/Å",
     )
