@@ -46,7 +46,7 @@ def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[Boo
     """Number of independent frames that give the same information on the share of candidates at one temperature.
 
     It is the number of frames divided by the larger of two statistical inefficiencies. That of the deviation can always
-    be estimated. That of being a candidate can't be estimated while candidates are rare, but it is the larger one if
+    be estimated. That of `candidate` can't be estimated while candidates are rare, but it is the larger one if
     candidates come in bursts or all in one trajectory.
 
     The deviation is taken about the mean of each trajectory. Otherwise, small differences between the conformers of
@@ -66,10 +66,15 @@ def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[Boo
 
 
 def frames_needed(acceptance: float, confidence: float, *, seen: float = 0.0) -> int:
-    """Decorrelated frames needed to show that the true acceptance is below `acceptance` if `seen` was seen.
+    """Number of decorrelated frames needed to show that the true acceptance is below a limit.
 
     For 0.5 % at 95 % confidence, 598 frames are needed without candidates, from (1 - acceptance)^n <= 1 - confidence
     (the rule of three gives 600), and 922 frames with one candidate in a thousand.
+
+    Args:
+        acceptance: The limit.
+        confidence: Confidence of the upper bound that has to be below the limit.
+        seen: Share of candidates among the frames.
 
     Raises:
         ValueError: If `seen` is not below `acceptance`: no number of frames suffices.

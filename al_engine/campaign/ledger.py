@@ -188,7 +188,7 @@ class Ledger:
             link_of(path)
         return PartReader(self.directory, (path.stem for path in paths))
 
-    # -- what the parts say -------------------------------------------------------------------------------------
+    # -- content of the parts -----------------------------------------------------------------------------------
 
     def dataset(self, *, before: int | None = None) -> list[LabelledFrame]:
         """Labelled frames of the data set in order, without the test set; `before` as in `PartReader.dataset_parts`."""

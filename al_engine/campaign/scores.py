@@ -1,4 +1,7 @@
-"""Scores of a committee on labels that it was not trained on: the labels to score, and calibration and health."""
+"""Scores of a committee on labels that it was not trained on: the test set and an iteration's new labels.
+
+This module reads the labels to score, reads the scores back from evaluation parts, and assesses the committee by them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

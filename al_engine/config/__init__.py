@@ -1,4 +1,4 @@
-"""The campaign config: one typed tree, the single source of defaults, validation and documentation.
+"""The campaign config: a typed tree, the single source of defaults, validation and documentation.
 
 A field with a unit bears it in its name. Its meaning is in `Field(description=...)`. `writer` writes a config as
 commented YAML, `reader` reads and validates it, `presets` contains starting points.

@@ -159,7 +159,7 @@ def differences(old: CampaignConfig, new: CampaignConfig) -> dict[str, tuple[Any
 
 
 def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str) -> None:
-    """Refuse a config that would change what a campaign has already computed.
+    """Refuse a config that differs from that of a begun campaign in a value that may not change.
 
     Raises:
         InputError: If a value outside `MUTABLE` has changed; the message names each such key with both values.
