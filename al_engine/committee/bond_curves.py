@@ -19,8 +19,8 @@ class BondCurve:
         energy_mae: Mean absolute error of the committee's mean energy, meV/atom, shape (P,).
         force_mae: Mean absolute error of the components of the committee's mean forces, meV/Å, shape (P,).
         deviation: Largest force deviation (norm) over the atoms, meV/Å, shape (P,).
-        reference: Energy of the label above the lowest label on the same frame's curve, eV, shape (P,).
-        predicted: The committee's mean energy above its lowest value on the same curve, eV, shape (P,).
+        reference: Energy of the label above the lowest label energy of the same frame, eV, shape (P,).
+        predicted: The committee's mean energy above its lowest value on the same frame, eV, shape (P,).
     """
 
     labelled: IntArray

@@ -177,8 +177,8 @@ def _rogue(ratio: FloatArray, without: FloatArray) -> int | None:
     """The rogue member, if there is one.
 
     It is a member with non-finite forces while others are finite, or else the member of the largest error, if that
-    reaches `ROGUE` and its removal lowers the deviation more than that of any other member.
-    Of two members, the error alone decides.
+    reaches `ROGUE` and its removal lowers the deviation more than the removal of any other member. In a committee of
+    two, the error alone decides.
     """
     broken = np.flatnonzero(~np.isfinite(ratio))
     if 0 < len(broken) < len(ratio):

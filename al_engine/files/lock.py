@@ -1,8 +1,8 @@
 """One writer per campaign: a lock of the kernel, which ends with its process, or a lease, a file that is renewed.
 
-Some network file systems have no locks. With `execution.lock: file`, a lease keeps a second run out there. The lease
-names the process that holds it. It is valid as long as that process lives, or, if the process runs on another machine
-and so can't be seen, as long as the lease is renewed.
+Some network file systems have no locks. On such a file system, a lease keeps a second run out, if the config says
+`execution.lock: file`. The lease names the process that holds it. It is valid as long as that process lives, or, if the
+process runs on another machine or in another container and so can't be seen, as long as the lease is renewed.
 """
 
 import errno
