@@ -1,13 +1,14 @@
 """al-engine: active learning of machine-learning force fields.
 
-What a script needs is imported from here, and loaded when it is first used:
+The names that a script needs are imported from this package. Each is loaded on its first use:
 
     from al_engine import Campaign, load_committee
 
     campaign = Campaign("runs/ethanol")
     atoms.calc = load_committee("runs/ethanol")
 
-Inside the project nothing imports these names from here: this package is the core that every other part speaks.
+Modules of the project do not import these names from here, because this package is the core that all other packages
+import.
 """
 
 from importlib import import_module
@@ -29,8 +30,8 @@ def __getattr__(name: str) -> Any:
     """Load a name of `__all__` on its first use.
 
     Raises:
-        AttributeError: If there is no such name.
-        ImportError: If a module of the user's has the name of one of our packages.
+        AttributeError: If the name is not in `__all__`.
+        ImportError: If a module of the user has the name of one of al-engine's packages.
     """
     if name not in _HOME:
         raise AttributeError(f"module 'al_engine' has no attribute {name!r}")
@@ -43,7 +44,7 @@ def __dir__() -> list[str]:
 
 
 def _refuse_shadows() -> None:
-    """Say so if Python would take another file for one of our packages."""
+    """Raise ImportError if Python would import another file in place of one of al-engine's packages."""
     ours = Path(__file__).resolve().parent.parent
     for room in _ROOMS:
         spec = find_spec(room)

@@ -1,5 +1,5 @@
-"""A campaign's directory: the ledger, and what its parts hold.
+"""A campaign's directory: the ledger, and the content of its parts.
 
-Floors, from top to bottom: `audit`; `export`, `record`; `scores`, `starts`, `samples`, `labels`; `ledger`;
-`campaign_file`; `part`, `names`.
+Layers, from top to bottom: `audit`; `export`, `record`; `scores`, `starts`, `samples`, `labels`; `ledger`;
+`campaign_file`; `part`, `names`. A module imports only from its own layer and those below.
 """

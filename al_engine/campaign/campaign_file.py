@@ -1,9 +1,9 @@
-"""`campaign.h5`: links every part, one virtual data set over all labelled frames, the config, the verdict.
+"""`campaign.h5`: links to every part, a virtual data set over all labelled frames, the config, the verdict.
 
-It is made from the parts alone, and replaced as a whole: a reader sees either the old or the new one.
+The file is rebuilt from the parts, and replaced as a whole: a reader sees either the old file or the new file.
 
-HDF5 does not say that a file of a virtual data set is missing: it gives the fill value, which is zero unless another is
-set. Zero would pass for data, so that numbers of a missing part are NaN, or `MISSING` where they are integers.
+HDF5 does not report that the source file of a virtual data set is missing. It returns the fill value, by default zero,
+which would pass for data. So the fill value is NaN for floats and `MISSING` for integers.
 """
 
 import json
@@ -25,8 +25,9 @@ from al_engine.verdict.verdict import Verdict
 
 CAMPAIGN_FILE = "campaign.h5"
 STORED = ("n_atoms", "pbc")
-"""What `campaign.h5` holds itself. The rows of every frame follow from `n_atoms`: were it unknown for the frames of one
-part, those of all later frames would be wrong. `pbc` has no value to spare for what is missing."""
+"""Arrays that are copied into `campaign.h5`, not linked. `n_atoms` determines the rows of every frame: if it were
+unknown for the frames of one part, the rows of all later frames would be wrong. `pbc` is boolean, and has no value left
+to mark missing data."""
 
 
 def write_index(directory: Path, config: CampaignConfig, parts: Sequence[Part], verdict: Verdict | None) -> None:
@@ -36,7 +37,7 @@ def write_index(directory: Path, config: CampaignConfig, parts: Sequence[Part], 
         directory: The campaign directory.
         config: The config as launched.
         parts: All finished parts.
-        verdict: Why the campaign stopped, if it has.
+        verdict: Why the campaign stopped; None if it has not.
 
     Raises:
         ResumableError: If the disk is full.
@@ -61,7 +62,7 @@ def open_index(path: Path) -> Iterator[h5py.File]:
     """Open a `campaign.h5` for reading.
 
     Raises:
-        LedgerError: If it is missing, damaged or none of ours.
+        LedgerError: If the file is missing, damaged or not a campaign file.
     """
     fix = "delete it and resume: it is rebuilt from parts/"
     if seal_state(path) is SealState.BROKEN:
@@ -80,7 +81,7 @@ def _write_table(group: h5py.Group, parts: Sequence[Part]) -> None:
 
 
 def _link_dataset(group: h5py.Group, parts: Sequence[Part]) -> None:
-    """One virtual data set per array, over all parts with labelled frames: nothing is copied but what is `STORED`."""
+    """Write one virtual data set per array over all parts with labelled frames; the arrays in `STORED` are copied."""
     columns = {**PER_ATOM, **PER_FRAME, **LABELS_PER_ATOM, **LABELS_PER_FRAME}
     sources: dict[str, list[h5py.VirtualSource]] = {name: [] for name in columns}
     stored: dict[str, list[np.ndarray]] = {name: [] for name in STORED}

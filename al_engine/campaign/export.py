@@ -1,4 +1,4 @@
-"""Handing a campaign's labelled frames to other programs."""
+"""Export of a campaign's labelled frames for other programs."""
 
 from io import StringIO
 from pathlib import Path
@@ -22,13 +22,14 @@ def labelled_atoms(item: LabelledFrame) -> Any:
 def export_extxyz(directory: Path, output: Path) -> int:
     """Write the labelled frames as extended XYZ, which ASE, MACE, NequIP and others read.
 
-    Energies (eV) and forces (eV/Å) stand where ASE puts a calculator's; charge and unpaired electrons in the comment.
+    Energies (eV) and forces (eV/Å) are written as ASE writes a calculator's results. The total charge and the unpaired
+    electrons stand in the comment line.
 
     Returns:
         Number of frames written.
 
     Raises:
-        InputError: If there are no labelled frames yet, or the file exists.
+        InputError: If the campaign has no labelled frames yet, or the file exists.
     """
     from ase.io import write
 

@@ -1,4 +1,4 @@
-"""Labels as a campaign stores them: the level of theory, what became of each frame, and the parts that hold both."""
+"""Labels as a campaign stores them: level of theory, outcome for each frame, and the label parts with both."""
 
 import hashlib
 import json
@@ -17,40 +17,40 @@ from al_engine.structures.frames import LabelledFrame
 
 
 class LabelReason(StrEnum):
-    """What became of a frame that was to be labelled."""
+    """Outcome of labelling a frame."""
 
     OK = "ok"
-    """It has a label."""
+    """The frame has a label."""
     NOT_CONVERGED = "not_converged"
     """The self-consistent field did not converge."""
     BAD_INPUT = "bad_input"
-    """Refused before any calculation: the structure, charge or spin can't be right."""
+    """Refused before any calculation: the structure, charge or spin is impossible."""
     NON_FINITE = "non_finite"
     """The energy or a force is NaN or infinite."""
     ABSURD_FORCES = "absurd_forces"
     """A force component is above the configured cap."""
     TIME_LIMIT = "time_limit"
-    """The label took longer than allowed; its worker was killed."""
+    """The calculation took longer than allowed, and its worker was killed."""
     WORKER_DIED = "worker_died"
     """The worker process crashed while it had this frame."""
     BACKEND_ERROR = "backend_error"
-    """The backend refused or failed for another reason; the message has its words."""
+    """The backend refused the frame or failed for another reason; its message is kept."""
 
 
 FRAMES_TURNED = "frames_turned"
-"""Setting in the level of theory of the labels of xtb since frames are turned (`labelers.backends.xtb`); labels without
-it may have wrong forces."""
+"""Setting in the level of theory of xtb labels that were computed on rotated frames (`labelers.backends.xtb`). Without
+this setting, xtb labels may have wrong forces."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelOfTheory:
-    """Everything that decides what a label is. Labels of two levels are never mixed.
+    """Everything that the values of a label depend on. Labels of two levels are never mixed.
 
     Attributes:
         method: The method, such as "GFN2-xTB".
-        backend: The program interface that computes it: "xtb", "tblite" or "ase".
-        backend_version: Version of the installed distribution that provides it.
-        settings: JSON-able settings that the result depends on.
+        backend: Program interface that computes the labels: "xtb", "tblite" or "ase".
+        backend_version: Version of the installed distribution that provides the backend.
+        settings: Settings that the result depends on, as JSON-able values.
     """
 
     method: str
@@ -70,14 +70,14 @@ class LevelOfTheory:
 
 @dataclass(frozen=True, slots=True)
 class LabelOutcome:
-    """What became of one frame.
+    """Outcome of labelling one frame.
 
     Attributes:
-        reason: `LabelReason.OK`, or why there is no label.
-        message: The cause in words; empty for a label.
+        reason: `LabelReason.OK`, or why the label failed.
+        message: The cause in words; empty if the frame has a label.
         labelled: The labelled frame; None unless `reason` is OK.
-        seconds: Wall time spent on the frame; for the reader's information, part of no result.
-        rescue: The rung of the rescue ladder on which it converged; empty where none was needed.
+        seconds: Wall time spent on the frame, s; for information only, not part of any result.
+        rescue: Step of the rescue ladder on which the calculation converged; empty if no rescue was needed.
     """
 
     reason: LabelReason
@@ -88,22 +88,22 @@ class LabelOutcome:
 
     @property
     def ok(self) -> bool:
-        """Whether there is a label."""
+        """Whether the frame has a label."""
         return self.reason is LabelReason.OK
 
 
 LONGEST_WORDS = 300
-"""Characters of a failed label's message that are shown."""
+"""Largest number of characters of a failed label's message that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What became of a list of frames.
+    """Outcome of labelling a list of frames.
 
     Attributes:
-        labelled: The labelled frames by position in the list.
-        reasons: One reason code per frame.
-        messages: The cause in words of each; empty for a label.
+        labelled: The labelled frames, by index in the list.
+        reasons: Reason code of each frame.
+        messages: Cause in words for each frame; empty if the frame has a label.
     """
 
     labelled: dict[int, LabelledFrame]
@@ -112,7 +112,7 @@ class Labels:
 
     @classmethod
     def of(cls, outcomes: Sequence[LabelOutcome]) -> "Labels":
-        """From the outcome of each frame."""
+        """Collect the outcomes of the frames of a list."""
         return cls(
             labelled={index: o.labelled for index, o in enumerate(outcomes) if o.labelled is not None},
             reasons=tuple(o.reason.value for o in outcomes),
@@ -121,11 +121,11 @@ class Labels:
 
     @property
     def failures(self) -> int:
-        """Frames without a label."""
+        """Number of frames without a label."""
         return len(self.reasons) - len(self.labelled)
 
     def failure_words(self) -> str:
-        """The most frequent reason of the failures and what most of those say, in one line; empty if there are none."""
+        """Most frequent reason of the failures and its most frequent message, in one line; empty without failures."""
         counts = Counter(reason for reason in self.reasons if reason != LabelReason.OK)
         if not counts:
             return ""
@@ -137,14 +137,16 @@ class Labels:
 
 
 def read_labels(paths: Iterable[Path]) -> Labels:
-    """Read label parts in order."""
+    """Read label parts; the frames are numbered through all parts in order."""
     labelled: dict[int, LabelledFrame] = {}
     reasons: list[str] = []
     messages: list[str] = []
     for path in paths:
         with open_part(path) as root:
             codes = [code.decode() for code in root["reason"][()]]
-            messages += [message.decode(errors="ignore") for message in root["message"][()]]  # one may be cut off
+            messages += [
+                message.decode(errors="ignore") for message in root["message"][()]
+            ]  # stored messages may be cut off within a character
             found = iter(read_labelled(root["labelled"]))
         labelled |= {len(reasons) + i: next(found) for i, code in enumerate(codes) if code == LabelReason.OK}
         reasons += codes
@@ -152,8 +154,8 @@ def read_labels(paths: Iterable[Path]) -> Labels:
 
 
 def stored_level(ledger: Ledger) -> dict[str, Any] | None:
-    """The level of theory of a campaign's labels, as stored with the first of them; None before there are any."""
-    for path in ledger.label_parts(None)[:1]:  # one level per campaign, so the first speaks for all
+    """Level of theory of a campaign's labels, as stored in the first label part; None without label parts."""
+    for path in ledger.label_parts(None)[:1]:  # a campaign has one level of theory, so the first part suffices
         with open_part(path) as root:
             return dict(json.loads(str(root.attrs["level_of_theory"])))
     return None

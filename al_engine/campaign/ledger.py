@@ -1,4 +1,4 @@
-"""The ledger: the parts of a campaign directory, and `campaign.h5`, which `campaign_file` makes from them.
+"""The ledger: the parts of a campaign directory, and `campaign.h5`, which `campaign_file` builds from the parts.
 
 ```
 campaign.yaml    the config as launched
@@ -6,7 +6,7 @@ campaign.h5      links every part, one virtual data set over all labelled frames
 parts/           iter003-member0.h5, ...: written once, by `part_file.write_part`
 ```
 
-The parts are the truth.
+The parts are the truth: `campaign.h5` can be rebuilt from them.
 """
 
 import json
@@ -34,7 +34,7 @@ HELPERS = ("*.journal", "*.checkpoint")  # progress inside a stage; removed when
 
 
 class Ledger:
-    """One campaign directory. Writing needs `al_engine.files.lock.campaign_lock`, reading nothing."""
+    """One campaign directory. Writing requires `al_engine.files.lock.campaign_lock`; reading requires no lock."""
 
     def __init__(self, directory: Path, config: CampaignConfig) -> None:
         self.directory = directory
@@ -47,10 +47,10 @@ class Ledger:
 
     @classmethod
     def open(cls, directory: Path) -> "Ledger":
-        """Open a campaign directory for reading, or to go on.
+        """Open a campaign directory, for reading or to continue the campaign.
 
         Raises:
-            InputError: If it is no campaign directory, or its config is wrong.
+            InputError: If the directory is not a campaign directory, or its config is wrong.
         """
         path = directory / CONFIG_FILE
         if not path.is_file():
@@ -60,10 +60,12 @@ class Ledger:
         return cls(directory, load_config(path))
 
     def begin(self) -> None:
-        """Write what a new campaign starts with, or check that an old one's config has not changed.
+        """Prepare the directory of a new campaign, or check that the config of a begun campaign has not changed.
+
+        Leftovers of killed processes are removed, and `campaign.h5` is rebuilt without a verdict.
 
         Raises:
-            InputError: If the config differs from the one the campaign began with; names the keys.
+            InputError: If the config differs from that the campaign began with; the message names the keys.
             ResumableError: If the disk is full.
         """
         launched = self.launched_config()
@@ -78,7 +80,7 @@ class Ledger:
         self.write_index(verdict=None)
 
     def _leftovers(self) -> list[Path]:
-        """What a kill may leave: half-written files, and the helpers of stages that are published."""
+        """Files that a kill may leave: unfinished temporary files, and progress files of stages that have a part."""
         helpers = (path for pattern in HELPERS for path in self.parts_directory.glob(pattern))
         return [
             *self.parts_directory.glob("*.tmp"),
@@ -86,11 +88,11 @@ class Ledger:
         ]
 
     def has_begun(self) -> bool:
-        """Whether anything is computed: a campaign begins with its first part."""
+        """Whether the campaign has a part: it begins with its first part."""
         return any(self.parts_directory.glob("*.h5"))
 
     def launched_config(self) -> CampaignConfig | None:
-        """The config the campaign began with; None before its first part."""
+        """The config that the campaign began with; None before its first part."""
         path = self.directory / CAMPAIGN_FILE
         if not (path.exists() and self.has_begun()):
             return None
@@ -109,7 +111,7 @@ class Ledger:
 
     @property
     def parts_directory(self) -> Path:
-        """Where the parts are."""
+        """Folder of the parts."""
         return self.directory / PARTS
 
     def part_path(self, name: str) -> Path:
@@ -117,15 +119,15 @@ class Ledger:
         return self.parts_directory / f"{name}.h5"
 
     def parts(self) -> list[Part]:
-        """All finished parts by name.
+        """All finished parts, in order of name.
 
         Raises:
-            LedgerError: If one can't be read.
+            LedgerError: If a part can't be read.
         """
         return [self._load(path) for path in sorted(self.parts_directory.glob("*.h5"))]
 
     def _load(self, path: Path) -> Part:
-        """A part that is not opened again as long as its file is the same."""
+        """Read a part, or return the part read before if its file has not changed since."""
         same = _stamp(path)
         known = self._read.get(path)
         if known is None or known[0] != same:
@@ -133,10 +135,10 @@ class Ledger:
         return known[1]
 
     def find(self, name: str, key: str) -> Part | None:
-        """The finished part of that name, or None if the stage has to be computed.
+        """The finished part of a name; None if the stage has yet to be computed.
 
         Raises:
-            LedgerError: If it is damaged, or was made from other inputs.
+            LedgerError: If the part is damaged, or was made from other inputs (another key).
         """
         path = self.part_path(name)
         if not path.exists():
@@ -150,14 +152,14 @@ class Ledger:
 
     @staticmethod
     def key(name: str, *, inputs: Mapping[str, Any], parents: Sequence[Part]) -> str:
-        """The key of a stage's part; see `stage`."""
+        """The key of a stage's part, from its inputs and the content hashes of its parents."""
         return part_key(name, inputs, [parent.content_hash for parent in parents])
 
     def sound_part(self, name: str) -> Part:
-        """A finished part whose bytes are as they were written; they are compared once per process and version.
+        """A finished part whose bytes match its seal. Each version of the file is checked once per process.
 
         Raises:
-            LedgerError: If it is missing or damaged.
+            LedgerError: If the part is missing or damaged.
         """
         path = self.part_path(name)
         same = _stamp(path) if path.exists() else None
@@ -166,10 +168,10 @@ class Ledger:
         return self._sound[name][1]
 
     def finish(self, name: str) -> Part:
-        """Take a part that has been written into `campaign.h5`.
+        """Add a part that has just been written to `campaign.h5`.
 
         Raises:
-            LedgerError: If it is missing or damaged.
+            LedgerError: If the part is missing or damaged.
         """
         part = Part.load(self.part_path(name))
         self.write_index(verdict=None)
@@ -179,25 +181,25 @@ class Ledger:
         """A reader of all finished parts.
 
         Raises:
-            LedgerError: If a file among the parts has a name that no part has.
+            LedgerError: If a file in the folder of the parts does not have the name of a part.
         """
         paths = sorted(self.parts_directory.glob("*.h5"))
         for path in paths:
             link_of(path)
         return PartReader(self.directory, (path.stem for path in paths))
 
-    # -- what the parts say -------------------------------------------------------------------------------------
+    # -- content of the parts -----------------------------------------------------------------------------------
 
     def dataset(self, *, before: int | None = None) -> list[LabelledFrame]:
-        """The labelled frames in order, test set not included; only those before an iteration if one is given."""
+        """Labelled frames of the data set in order, without the test set; `before` as in `PartReader.dataset_parts`."""
         return self.reader().dataset(before=before)
 
     def dataset_size(self) -> int:
-        """Labelled frames, test set not counted."""
+        """Number of labelled frames of the data set, without the test set."""
         return self.reader().dataset_size()
 
     def dataset_digest(self) -> str:
-        """SHA-256 over the labelled frames' content in order: `frames.dataset_digest` of `dataset()`."""
+        """SHA-256 over the content of the data set's frames in order: `frames.dataset_digest` of `dataset()`."""
         parts, hashes = self.reader(), []
         for name in parts.dataset_parts():
             with parts.open(name) as root:
@@ -205,7 +207,7 @@ class Ledger:
         return digest_of_hashes(hashes)
 
     def label_parts(self, iteration: int | None) -> list[Path]:
-        """Files with the labels of an iteration in order; None: of the initial set."""
+        """Files of the label parts of an iteration in order; iteration None: of the initial set."""
         group = "initial" if iteration is None else f"iter{iteration:03d}"
         return sorted(self.parts_directory.glob(f"{group}-labels-*.h5"))
 
@@ -218,23 +220,25 @@ class Ledger:
         return records
 
     def label_failures(self) -> int:
-        """Failed labels so far, of the initial set and of all iterations."""
+        """Number of failed labels so far, in the initial set and all iterations."""
         finished = {record.iteration: record.label_failures for record in self.history()}
         failures = sum(finished.values())
         for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
-            if iteration_of(path.stem) in finished:  # its record knows, and there may be hundreds
+            if (
+                iteration_of(path.stem) in finished
+            ):  # counted in the record: an iteration may have hundreds of label parts
                 continue
             with open_part(path) as root:
                 failures += len(root["reason"]) - len(root["labelled/energy"])
         return failures
 
     def iteration_seconds(self, iteration: int) -> float:
-        """Time on the clock of a finished iteration in seconds, since it was started or last resumed."""
+        """Wall time in seconds of a finished iteration since it was started or last resumed."""
         with open_part(self.part_path(f"iter{iteration:03d}-append")) as root:
             return float(root.attrs["iteration_seconds"])
 
     def missing_parts(self) -> list[str]:
-        """Names of the parts that `campaign.h5` links and whose files are gone.
+        """Names of the parts that `campaign.h5` links but whose files are missing.
 
         Raises:
             LedgerError: If `campaign.h5` is damaged.
@@ -247,7 +251,7 @@ class Ledger:
         return [name for name in names if not self.part_path(name).exists()]
 
     def verdict(self) -> Verdict | None:
-        """Why the campaign stopped; None while it has not."""
+        """The verdict, as stored in `campaign.h5`; None while the campaign has not stopped."""
         path = self.directory / CAMPAIGN_FILE
         if not path.exists():
             return None
@@ -259,7 +263,7 @@ class Ledger:
     # -- campaign.h5 --------------------------------------------------------------------------------------------
 
     def write_index(self, verdict: Verdict | None) -> None:
-        """Replace `campaign.h5`: links to all parts, the ledger table, the data set, the verdict.
+        """Replace `campaign.h5`: links to all parts, the table of parts, the data set, the verdict.
 
         Raises:
             ResumableError: If the disk is full.
@@ -269,6 +273,6 @@ class Ledger:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Time of the last change and size of a file: equal for a file that has not changed."""
+    """Modification time (ns) and size of a file, by which an unchanged file is recognised."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size

@@ -1,4 +1,4 @@
-"""Names of the parts."""
+"""Names of the parts: the file name of a part without its ending."""
 
 import re
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ INITIAL_DATASET = "initial-dataset"
 
 
 def member(iteration: int, index: int) -> str:
-    """Weights of one member."""
+    """The part with the weights of one member."""
     return f"iter{iteration:03d}-member{index}"
 
 
 def members(iteration: int, count: int) -> list[str]:
-    """Weights of all members of a committee."""
+    """The parts with the weights of all members of a committee."""
     return [member(iteration, index) for index in range(count)]
 
 
@@ -23,7 +23,7 @@ def member_index(name: str) -> int:
     """The member whose part has this name; the inverse of `member`.
 
     Raises:
-        ValueError: If it is another part's name.
+        ValueError: If the name is not that of a member's part.
     """
     match = re.fullmatch(r"iter\d{3,}-member(\d+)", name)
     if match is None:
@@ -32,51 +32,51 @@ def member_index(name: str) -> int:
 
 
 def dataset_before(iteration: int) -> list[str]:
-    """The parts with the data set before an iteration, in order."""
+    """The parts that make the data set before an iteration, in order."""
     return [INITIAL_DATASET, *(append(k) for k in range(iteration))]
 
 
 def sample(iteration: int, temperature_kelvin: float) -> str:
-    """Frames sampled at one temperature."""
+    """The part with the frames sampled at one temperature."""
     return f"iter{iteration:03d}-sample-{temperature_kelvin:g}K"
 
 
 def samples(iteration: int, temperatures_kelvin: Sequence[float]) -> list[str]:
-    """Frames sampled at all temperatures, in order."""
+    """The parts with the frames sampled at all temperatures, in order."""
     return [sample(iteration, kelvin) for kelvin in temperatures_kelvin]
 
 
 def selection(iteration: int) -> str:
-    """Fates of all sampled frames, and the chosen ones."""
+    """The part with the fates of all sampled frames and with the chosen frames."""
     return f"iter{iteration:03d}-selection"
 
 
 def labels(iteration: int | None, first: int, last: int) -> str:
-    """Labels of the chosen frames `first` to `last`, counted from 1; iteration None: the initial set."""
+    """The part with labels of the chosen frames `first` to `last`, counted from 1; iteration None: the initial set."""
     group = "initial" if iteration is None else f"iter{iteration:03d}"
     return f"{group}-labels-{first:05d}-{last:05d}"
 
 
 def label_range(name: str) -> tuple[int | None, int, int] | None:
-    """The inverse of `labels`; None for another part's name."""
+    """Iteration, first and last frame of a label part, the inverse of `labels`; None if it is not a label part."""
     match = re.fullmatch(r"(?:initial|iter(\d{3}))-labels-(\d{5})-(\d{5})", name)
     return match and (None if match[1] is None else int(match[1]), int(match[2]), int(match[3]))
 
 
 def evaluation(iteration: int) -> str:
-    """The committee against the test set and the new labels."""
+    """The part with the scores of the committee on the test set and on the new labels."""
     return f"iter{iteration:03d}-evaluation"
 
 
 def append(iteration: int) -> str:
-    """The labelled frames that join the data set, final fates, and the iteration's record."""
+    """The part with the labelled frames that join the data set, the final fates and the iteration's record."""
     return f"iter{iteration:03d}-append"
 
 
 def of_iteration(iteration: int, config: CampaignConfig) -> list[list[str]]:
-    """The parts of a finished iteration, a list per step in the order of the steps.
+    """The parts of a finished iteration: a list for each stage, in the order of the stages.
 
-    The parts with labels are not among them: how many there are, the selection decides.
+    Label parts are not included, because their number depends on the selection.
     """
     return [
         members(iteration, config.training.members),

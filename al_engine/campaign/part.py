@@ -1,4 +1,4 @@
-"""A finished stage, as the ledger knows it: the part's name, file and key, and where campaign.h5 links it."""
+"""A part as the ledger knows it: name, file, key and hash, and where campaign.h5 links the part."""
 
 import re
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from al_engine.errors import LedgerError
 from al_engine.files.part_file import MADE_BY, SUMMARY, open_part
 
 PARTS = "parts"
-"""The folder of a campaign directory that holds them."""
+"""The folder of a campaign directory that contains the parts."""
 PART_NAME = re.compile(r"(?P<group>initial|iter(?P<iteration>\d{3}))-(?P<stage>[A-Za-z0-9.-]+)")
 DATASET_STAGES = ("dataset", "append")
-"""`initial-dataset`, then `iter000-append`, ...: in order of name."""
+"""Stages whose parts make the data set: `initial-dataset`, `iter000-append`, ..., in order of name."""
 
 
 def iteration_of(name: str) -> int | None:
@@ -21,10 +21,10 @@ def iteration_of(name: str) -> int | None:
 
 
 def link_of(path: Path) -> str:
-    """Where a part with this file stands in campaign.h5, such as `/iterations/003/member0`.
+    """Path of the link to a part in campaign.h5, such as `/iterations/003/member0`.
 
     Raises:
-        LedgerError: If no part has such a name.
+        LedgerError: If the file name is not that of a part.
     """
     match = PART_NAME.fullmatch(path.stem)
     if match is None:
@@ -35,13 +35,13 @@ def link_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A finished stage.
+    """The part of a finished stage.
 
     Attributes:
         name: File name without its ending, such as `iter003-member0`.
         path: The file.
-        key: Key of its inputs.
-        content_hash: Hash of its content.
+        key: Hash of the stage's inputs.
+        content_hash: Hash of the part's content.
         seconds: Time that the stage took, s.
         summary: One line for the reader; empty in parts of schema 1 and 2.
         made_by: Versions, device and host that made the part, as JSON; empty in parts of schema 1 and 2.
@@ -57,10 +57,10 @@ class Part:
 
     @classmethod
     def load(cls, path: Path, *, verify: bool = False) -> "Part":
-        """Read a part's attributes; `verify` compares all of its bytes with its seal.
+        """Read a part's attributes; with `verify`, all bytes of the file are also compared with its seal.
 
         Raises:
-            LedgerError: If it is missing, damaged or no part of a campaign.
+            LedgerError: If the file is missing, damaged or not a part of a campaign.
         """
         with open_part(path, verify=verify) as root:
             attributes = dict(root.attrs)
@@ -79,15 +79,15 @@ class Part:
 
     @property
     def link(self) -> str:
-        """Where the part stands in campaign.h5, such as `/iterations/003/member0`."""
+        """Path of the link to the part in campaign.h5, such as `/iterations/003/member0`."""
         return link_of(self.path)
 
     @property
     def iteration(self) -> int | None:
-        """The iteration it belongs to; None for the initial set."""
+        """The iteration that the part belongs to; None for the initial set."""
         return iteration_of(self.name)
 
     @property
     def has_labels(self) -> bool:
-        """Whether its `labelled` group joins the data set."""
+        """Whether the part's `labelled` group belongs to the data set."""
         return self.link.rsplit("/", 1)[-1] in DATASET_STAGES

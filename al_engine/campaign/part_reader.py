@@ -14,11 +14,11 @@ from al_engine.structures.frames import LabelledFrame
 
 
 class UndeclaredPartError(RuntimeError):
-    """A job reads a part that is not among its parents: a change of that part would not change the job's key."""
+    """A job reads a part that is not one of its parents: a change of that part would not change the job's key."""
 
 
 class PartReader:
-    """Opens parts by name.
+    """Opens parts by name; other parts than those named at its creation are refused.
 
     Args:
         directory: The campaign directory.

@@ -1,4 +1,4 @@
-"""What happened in an iteration, from the parts its stages wrote."""
+"""The part that ends an iteration, and the iteration's record, made from the parts of the other stages."""
 
 import h5py
 import numpy as np
@@ -18,17 +18,17 @@ from al_engine.verdict.records import IterationRecord
 def write_iteration(
     root: h5py.File, parts: PartReader, config: CampaignConfig, *, iteration: int, seconds: float
 ) -> IterationRecord:
-    """Fill the part that ends an iteration: its new labels, the fate of every frame it sampled, its record.
+    """Fill the append part of an iteration: its new labels, the final fate of every sampled frame, its record.
 
     Args:
         root: The empty part.
         parts: The parts of the iteration, and the data set before it.
         config: The campaign's config.
-        iteration: The iteration; sampled, selected, labelled and scored.
-        seconds: Time on the clock since the iteration was started or resumed.
+        iteration: Number of the iteration, which has been sampled, selected, labelled and scored.
+        seconds: Wall time since the iteration was started or resumed, s.
 
     Returns:
-        The record, which is also in the part.
+        The record, which is also stored in the part.
     """
     labels = read_labels(parts.path(name) for name in parts.label_chunks(iteration))
     with parts.open(names.selection(iteration)) as selected:
@@ -53,8 +53,8 @@ def iteration_record(
     Args:
         parts: The parts of the iteration, and the data set before it.
         config: The campaign's config.
-        iteration: The iteration; sampled, selected and scored.
-        fates: Fate of every sampled frame, failed labels among them.
+        iteration: Number of the iteration, which has been sampled, selected and scored.
+        fates: Final fate of every sampled frame, including failed labels.
         labels: The labels of the chosen frames.
     """
     samples = names.samples(iteration, config.sampling.temperatures_kelvin)
@@ -83,7 +83,7 @@ def iteration_record(
 
 
 def _label_warning(labels: Labels) -> tuple[str, ...]:
-    """What became of labels that failed, if any did."""
+    """A warning about failed labels; empty if no label failed."""
     if not labels.failures:
         return ()
     return (f"{labels.failures} of {len(labels.reasons)} labels failed, {labels.failure_words()}",)

@@ -1,4 +1,4 @@
-"""The frames an iteration sampled, read back from its sample parts: for the selection, and for the record."""
+"""Reading the sample parts of an iteration: frames and deviations for the selection, counts for the record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class SampledFrames:
     Attributes:
         parts: Reader of the sample parts.
         names: Names of the sample parts in order.
-        source: Which sample part each frame is from, and its place in it, shape (S, 2).
-        columns: What the parts say of each frame, `COLUMNS`, arrays of shape (S,).
+        source: Index of each frame's sample part, and row of the frame in that part, shape (S, 2).
+        columns: The arrays named in `COLUMNS`, each of shape (S,).
     """
 
     parts: PartReader
@@ -43,7 +43,7 @@ class SampledFrames:
     columns: dict[str, np.ndarray]
 
     def frames(self, indices: IntArray) -> list[Frame]:
-        """Read some of the frames; indices ascending."""
+        """Read the frames of the given indices, which must be ascending."""
         frames: list[Frame] = []
         for part, name in enumerate(self.names):
             rows = self.source[indices[self.source[indices, 0] == part], 1]
@@ -52,7 +52,7 @@ class SampledFrames:
         return frames
 
     def trajectories(self) -> list[list[IntArray]]:
-        """Indices of the frames of every trajectory in order of time, a list for each sample part."""
+        """Indices of the frames of every trajectory in order of time: for each sample part, a list of trajectories."""
         found = []
         for part in range(len(self.names)):
             here = np.flatnonzero(self.source[:, 0] == part)
@@ -63,7 +63,7 @@ class SampledFrames:
 
 
 def read_sampled(parts: PartReader, samples: Sequence[str]) -> SampledFrames:
-    """Read all columns of sample parts, given by name in order; structures are read later, on demand."""
+    """Read all columns of the sample parts of these names; structures are read later, on demand."""
     source: list[IntArray] = []
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     for index, sample in enumerate(samples):
@@ -83,8 +83,8 @@ def read_sampled(parts: PartReader, samples: Sequence[str]) -> SampledFrames:
 def trusted_mev_per_ang(parts: PartReader, config: CampaignConfig, iteration: int) -> float:
     """Force deviation in meV/Å up to which an iteration's trajectories are trusted while they run.
 
-    The upper end of the window. An adaptive one is not known before the frames are: then it is that of the iteration
-    before, and in the first one trajectories are trusted until `sampling.stop_deviation_mev_per_ang` stops them.
+    It is the upper end of the window. An adaptive window is known only after the sampling, so the upper end of the
+    previous iteration's window is used. In iteration 0 it is `sampling.stop_deviation_mev_per_ang`.
     """
     if not config.selection.adaptive.enabled:
         return config.selection.upper_mev_per_ang
@@ -102,8 +102,8 @@ def temperature_records(
     Args:
         parts: Reader of the sample parts.
         samples: Names of the sample parts in order.
-        fates: Fates of all their frames, shape (S,).
-        deviation: Which deviation decided: `norm` or `component`.
+        fates: Fates of all frames of these parts, shape (S,).
+        deviation: The deviation that the window refers to: `norm` or `component`.
     """
     records, start = [], 0
     for sample in samples:

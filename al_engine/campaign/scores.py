@@ -1,4 +1,7 @@
-"""Scoring: a committee against labels it was not trained on, written to a part, and what is read out of it."""
+"""Scores of a committee on labels that it was not trained on: the test set and an iteration's new labels.
+
+This module reads the labels to score, reads the scores back from evaluation parts, and assesses the committee by them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +24,14 @@ GROUPS = ("test", "new")
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Labelled frames and the temperature each was sampled at in K, shape (F,); NaN where none is known."""
+    """Labelled frames, and the temperature at which each was sampled in K, shape (F,); NaN if unknown."""
 
     frames: list[LabelledFrame]
     temperature_kelvin: FloatArray
 
 
 def read_test(parts: PartReader) -> Labelled:
-    """The test set."""
+    """Read the test set."""
     with parts.open(names.INITIAL_DATASET) as root:
         frames = read_labelled(root["test"])
         there = has_dataset(root["test"], "temperature_kelvin")
@@ -37,7 +40,7 @@ def read_test(parts: PartReader) -> Labelled:
 
 
 def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Labelled:
-    """The new labels of an iteration."""
+    """Read the new labels of an iteration."""
     labelled = read_labels(parts.path(name) for name in parts.label_chunks(iteration)).labelled
     with parts.open(names.selection(iteration)) as root:
         part = root["source"][()][root["chosen"][()], 0]
@@ -46,12 +49,12 @@ def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Label
 
 
 def read_scored(group: h5py.Group, deviation: str, *, kelvin: float | None = None) -> ScoredFrames:
-    """What calibration asks of a group's frames; of those of one temperature only, if one is given.
+    """Read the deviations and errors of a group's frames, as the calibration needs them.
 
     Args:
-        group: As written by `write_scores`.
-        deviation: Which deviation the window is on: `norm` or `component`.
-        kelvin: The temperature in K.
+        group: Group `test` or `new` of an evaluation part.
+        deviation: The deviation that the window refers to: `norm` or `component`.
+        kelvin: Read only the frames of this temperature, K; None: all frames.
     """
     scored = ScoredFrames(
         deviation=group[f"deviation_{deviation}"][()],
@@ -62,7 +65,7 @@ def read_scored(group: h5py.Group, deviation: str, *, kelvin: float | None = Non
 
 
 def read_member_forces(group: h5py.Group) -> list[MemberForces]:
-    """Every frame of a group as each member sees it."""
+    """Read the members' forces and the reference forces on every frame of a group."""
     ends = np.cumsum(group["n_atoms"][()])[:-1]
     if not len(group["n_atoms"]):
         return []
@@ -73,7 +76,7 @@ def read_member_forces(group: h5py.Group) -> list[MemberForces]:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What an iteration's labels say of its committee and its window."""
+    """Calibration of the window, health of the committee, and warnings, from the labels of an iteration."""
 
     calibration: Calibration
     health: CommitteeHealth | None
@@ -81,12 +84,12 @@ class Assessment:
 
 
 def assess(root: h5py.Group, *, window: Window, deviation: str) -> Assessment:
-    """Read calibration and committee health out of an evaluation part.
+    """Compute calibration and committee health from an evaluation part.
 
     Args:
         root: The root of the part.
-        window: The window in force.
-        deviation: Which deviation it is on: `norm` or `component`.
+        window: The window of the iteration.
+        deviation: The deviation that the window refers to: `norm` or `component`.
     """
     test, new = (read_scored(root[name], deviation) for name in GROUPS)
     health = committee_health(*(read_member_forces(root[name]) for name in GROUPS))

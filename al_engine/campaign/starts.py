@@ -1,4 +1,4 @@
-"""Where the trajectories of an iteration start."""
+"""Starting frames of the trajectories of an iteration."""
 
 import numpy as np
 
@@ -15,13 +15,13 @@ from al_engine.structures.frames import Frame
 def starting_frames(
     parts: PartReader, config: CampaignConfig, *, iteration: int, temperature_kelvin: float
 ) -> list[Frame]:
-    """One frame per replica.
+    """Starting frames at a temperature, one for each replica slot.
 
-    In the first iteration these are initial frames, drawn from the half whose anneal temperature is nearest. Later,
-    with `sampling.start: continue`, a replica goes on where its last trajectory ended, or starts afresh from an initial
-    frame if that one was stopped. With `labelled` the replicas start from sampled frames that were labelled in the
-    iteration before, those of their own temperature first, then of the nearest ones; where there are too few, the
-    others continue.
+    In iteration 0 they are initial frames, drawn from the half whose anneal temperature is nearest. In later iterations
+    they depend on `sampling.start`. With `continue`, a replica slot goes on from the end of its last trajectory, or
+    from an initial frame if that trajectory was stopped. With `labelled`, the replica slots start from sampled frames
+    that were labelled in the previous iteration, first those of the same temperature, then those of the nearest
+    temperatures; if they are too few, the remaining slots continue.
     """
     sampling = config.sampling
     rng = derived_rng(config.seed, "start", iteration, round(1000 * temperature_kelvin))
@@ -37,17 +37,19 @@ def starting_frames(
 
 
 def _last_sound_frames(parts: PartReader, iteration: int, kelvin: float, *, instead: list[Frame]) -> list[Frame]:
-    """Where the last trajectory in each replica's place ended, or another frame if it was stopped."""
+    """Last frame of the last trajectory in each replica slot; a frame of `instead` if that trajectory was stopped."""
     with parts.open(names.sample(iteration, kelvin)) as root:
         final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
-    last = {int(slot): index for index, slot in enumerate(slots)}  # in order of time: the last one stays
+    last = {
+        int(slot): index for index, slot in enumerate(slots)
+    }  # in order of time: the last trajectory of a slot stays
     return [final[last[slot]] if reasons[last[slot]] == COMPLETED else new for slot, new in enumerate(instead)]
 
 
 def _labelled_frames(
     parts: PartReader, config: CampaignConfig, iteration: int, kelvin: float, *, most: int, rng: np.random.Generator
 ) -> list[Frame]:
-    """Sampled frames that were labelled, not the clusters cut from them: of this temperature, then of the nearest."""
+    """At most `most` sampled frames (uncut) that were labelled, those of the nearest temperatures first."""
     with parts.open(names.append(iteration)) as root:
         labelled = np.flatnonzero(root["fate"][()] == Fate.LABELLED)
     with parts.open(names.selection(iteration)) as root:
@@ -64,7 +66,7 @@ def _labelled_frames(
 
 
 def near_initial_frames(parts: PartReader, temperature_kelvin: float) -> list[Frame]:
-    """Initial frames to start trajectories from: the half annealed nearest to a temperature."""
+    """The half of the initial frames whose anneal temperature is nearest to a temperature."""
     with parts.open(names.INITIAL_FRAMES) as root:
         frames = read_frames(root["starts"])
         temperatures = root["starts"]["temperature_kelvin"][()]

@@ -13,13 +13,13 @@ from al_engine.structures.molecules import MoleculeTable
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredSystem:
-    """What the trajectories of a campaign simulate, and what is labelled of it.
+    """The system that the trajectories of a campaign simulate, and the cluster that is labelled.
 
     Attributes:
         frame: The packed structure of N atoms, with total charge and unpaired electrons.
-        bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
+        bonds: All bonds; their lengths in the packed structure are the equilibrium lengths.
         molecules: The copy and the bonded fragment that each atom belongs to.
-        cluster: The cluster that is cut from boxes to be labelled; None where frames are labelled whole.
+        cluster: A cluster as it is cut from boxes for labels; None if frames are labelled whole.
     """
 
     frame: Frame

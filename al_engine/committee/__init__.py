@@ -1,1 +1,1 @@
-"""Where the predictions of a committee meet each other and labels: force deviation, errors, calibration, health."""
+"""A committee's predictions compared with each other and with labels: deviation, errors, calibration, health."""

@@ -1,4 +1,4 @@
-"""Errors along a bond: how far predictions are from labels while the bond is stretched, length by length."""
+"""Errors along a stretched bond: predictions compared with labels at each bond length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from al_engine.units import MEV_PER_EV
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BondCurve:
-    """P lengths of a bond, averages over the frames it was stretched in; NaN where no frame has a label.
+    """Errors at P lengths of a bond, averaged over the frames in which it was stretched; NaN without any label.
 
     Attributes:
-        labelled: Frames with a label at each length, shape (P,).
+        labelled: Number of frames with a label at each length, shape (P,).
         energy_mae: Mean absolute error of the committee's mean energy, meV/atom, shape (P,).
         force_mae: Mean absolute error of the components of the committee's mean forces, meV/Å, shape (P,).
         deviation: Largest force deviation (norm) over the atoms, meV/Å, shape (P,).
-        reference: Energy of the label above the lowest one on the same frame's curve, eV, shape (P,).
-        predicted: The same of the committee's mean, above its own lowest one at the same lengths, eV, shape (P,).
+        reference: Energy of the label above the lowest label energy of the same frame, eV, shape (P,).
+        predicted: The committee's mean energy above its lowest value on the same frame, eV, shape (P,).
     """
 
     labelled: IntArray
@@ -33,7 +33,7 @@ class BondCurve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanPoint:
-    """One labelled frame of a scan, and what M members say of it.
+    """One labelled frame of a scan, with the predictions of M members.
 
     Attributes:
         labelled: The frame with its label.
@@ -47,10 +47,10 @@ class ScanPoint:
 
 
 def bond_curve(scans: Sequence[Sequence[ScanPoint | None]]) -> BondCurve:
-    """The curve of one bond.
+    """Average the scans of one bond.
 
     Args:
-        scans: One scan per frame, each of the same P lengths; None where there is no label.
+        scans: One scan per frame, all at the same P bond lengths; None in place of a point without a label.
     """
     n_points = len(scans[0])
     columns = {name: np.full((len(scans), n_points), np.nan) for name in ("e", "f", "s", "reference", "predicted")}
@@ -76,7 +76,7 @@ def bond_curve(scans: Sequence[Sequence[ScanPoint | None]]) -> BondCurve:
 
 
 def _mean(values: FloatArray) -> FloatArray:
-    """Mean over rows of what is not NaN, shape (P,); NaN where nothing is."""
+    """Mean of the finite values over the rows, shape (P,); NaN in a column without finite values."""
     there = np.isfinite(values)
     count = there.sum(axis=0)
     total = np.where(there, values, 0.0).sum(axis=0)

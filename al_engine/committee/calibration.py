@@ -1,15 +1,16 @@
-"""Calibration: what true error a deviation meant, from labels that are already paid for.
+"""Calibration: the true force error that a given force deviation corresponds to, from labels at hand.
 
-The true error of a frame is that of its worst atom, max_i |F_i - F_i(label)|, of the committee's mean; the deviation is
-also its worst atom's, so that both are what a threshold is compared with. Two sets of labelled frames tell:
+The true error of a frame is the force error of the committee's mean on its worst atom, max_i |F_i - F_i(label)|. The
+deviation of a frame is also that of its worst atom, so both can be compared with a threshold. Two sets of labelled
+frames are used:
 
-- the test set, which nobody selected, and which covers deviations below the window, where labels are otherwise not
-  bought; but its frames come from the initial sampling, not from the committee's MD;
+- the test set. It was not selected by deviation, and it covers deviations below the window, where no frames are chosen
+  for labels. But its frames come from the initial sampling, not from the committee's MD;
 - the new labels of an iteration, scored by the committee that chose them. They were chosen by their deviation. That
-  leaves the error at a given deviation as it is, but it narrows the range of deviations, so their rank correlation is
-  lower than that of all sampled frames would be, and their errors say nothing of frames outside the window.
+  leaves the error at a given deviation unchanged, but narrows the range of deviations. So their rank correlation is
+  lower than that of all sampled frames, and their errors do not describe frames outside the window.
 
-So the two are described apart, and taken together only for the error at a given deviation.
+The two sets are therefore described separately, and joined only to estimate the error at a given deviation.
 """
 
 from dataclasses import dataclass
@@ -20,24 +21,27 @@ from al_engine.structures.frames import BoolArray, FloatArray
 from al_engine.units import MEV_PER_EV
 
 LEAST_FRAMES = 10
-"""Fewer labelled frames tell nothing of how error and deviation go together."""
+"""Fewest labelled frames from which the relation of error and deviation is estimated."""
 NEAR, LEAST_NEAR = 2.0, 5
-"""The error at a deviation is told where so many labelled frames have one within this factor."""
+"""The error at a deviation is stated if at least `LEAST_NEAR` labelled frames are within the factor `NEAR` of it."""
 ONE_SIGMA = (0.16, 0.5, 0.84)
-"""Quantiles: of two frames in three, the error lies between the outer ones."""
+"""Quantiles of a spread: two thirds of the values lie between the outer two, as within one standard deviation."""
 OFF = 2.0
-"""A threshold is off if the typical true error there is another by this factor; healthy committees show 1.0-1.6."""
+"""The lower end of the window is off if the typical true error at it differs by more than this factor. Healthy
+committees show factors of 1.0-1.6."""
 LEAST_RANK_CORRELATION = 0.25
-"""Below, the deviation hardly ranks frames. Healthy committees show 0.6-0.8 on a test set over all temperatures."""
+"""Spearman rank correlation below which the deviation hardly ranks frames. Healthy committees show 0.6-0.8 on a test
+set over all temperatures."""
 LEAST_RANKED = 30
-"""Frames that it takes to tell 0.6 from that: their rank correlation has a standard error of about 0.15."""
+"""Frames needed to tell a rank correlation of 0.6 from `LEAST_RANK_CORRELATION`: the standard error is then about
+0.15."""
 LEAST_SLOPE = 0.2
-"""Flatter, the deviation at which the error has a given value is anyone's guess."""
+"""Slope of `ErrorLine` below which its inverse is ill-conditioned, so that no threshold is suggested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Where a quantity lies: its median, and the range of two values in three around it."""
+    """Distribution of a quantity: its median, and the range that contains two thirds of the values around it."""
 
     low: float
     typical: float
@@ -53,13 +57,14 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How deviation and true error go together over some frames.
+    """Relation of force deviation and true error over some frames.
 
     Attributes:
         frames: Number of frames F.
-        error_over_deviation: True error of the committee's mean per deviation: the factor to scale a deviation by.
-        member_error_over_deviation: Median of the same for one member's error, as of the one that drives.
-        rank_correlation: Spearman's; None if one of the two does not vary.
+        error_over_deviation: Ratio of the true error of the committee's mean to the deviation.
+        member_error_over_deviation: Median ratio of a single member's true error to the deviation. It applies to MD
+            driven by one member.
+        rank_correlation: Spearman's rank correlation of error and deviation; None if one of them does not vary.
     """
 
     frames: int
@@ -70,15 +75,15 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The thresholds of an iteration in units of true error, in meV/Å.
+    """The thresholds of an iteration expressed as true errors, in meV/Å.
 
     Attributes:
         test: Agreement over the test set; None with too few frames.
-        new: Agreement over the iteration's new labels; None with too few.
-        lower_means: True error at the window's lower end; None where no labels are near.
-        upper_means: True error at its upper end; None where no labels are near.
-        suggested_lower: The deviation at which the typical true error is what the lower end says; None if that is not
-            off, or the labels can't tell.
+        new: Agreement over the iteration's new labels; None with too few labels.
+        lower_means: True error at the window's lower end; None if too few labelled frames are near it.
+        upper_means: True error at the window's upper end; None if too few labelled frames are near it.
+        suggested_lower: Deviation at which the typical true error equals the lower end; None if the lower end is not
+            off, or if the labels do not suffice for a suggestion.
     """
 
     test: Agreement | None
@@ -90,12 +95,12 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredFrames:
-    """Labelled frames as a committee sees them.
+    """Force deviations and true errors of a committee on F labelled frames.
 
     Attributes:
-        deviation: Their deviation, eV/Å, shape (F,).
+        deviation: Force deviation, eV/Å, shape (F,).
         error: True error of the committee's mean, eV/Å, shape (F,).
-        member_error: True error of one member, eV/Å, shape (F,): the mean of it over members.
+        member_error: True error of a single member, averaged over the members, eV/Å, shape (F,).
     """
 
     deviation: FloatArray
@@ -103,11 +108,11 @@ class ScoredFrames:
     member_error: FloatArray
 
     def where(self, keep: BoolArray) -> "ScoredFrames":
-        """Only some of the frames; `keep` has shape (F,)."""
+        """The frames for which `keep`, shape (F,), is true."""
         return ScoredFrames(self.deviation[keep], self.error[keep], self.member_error[keep])
 
     def where_finite(self) -> "ScoredFrames":
-        """Only the frames of which all three are positive numbers, so that they have a logarithm."""
+        """The frames whose deviation and errors are finite and positive, so that their logarithms exist."""
         columns = np.stack([self.deviation, self.error, self.member_error])
         return self.where(np.asarray((np.isfinite(columns) & (columns > 0.0)).all(axis=0)))
 
@@ -124,12 +129,12 @@ class ScoredFrames:
 
 @dataclass(frozen=True, slots=True)
 class ErrorLine:
-    """True error at a given deviation: a straight line in their logarithms, and the scatter about it.
+    """True error as a function of deviation: a straight line in the logarithms of both, with the scatter about it.
 
     Attributes:
-        slope: Power of the deviation; 1 where error and deviation are proportional.
-        intercept: Logarithm of the error in eV/Å at a deviation of 1 eV/Å.
-        scatter: Where the error lies about the line, as multiples of it.
+        slope: Exponent of the deviation; 1 if error and deviation are proportional.
+        intercept: Natural logarithm of the error in eV/Å at a deviation of 1 eV/Å.
+        scatter: Ratio of the frames' errors to the line.
     """
 
     slope: float
@@ -142,7 +147,7 @@ class ErrorLine:
         return self.scatter.times(error)
 
     def deviation_at(self, error: float) -> float:
-        """The deviation at which the typical error has a value, both in eV/Å."""
+        """Deviation at which the typical true error has a given value, both in eV/Å."""
         return float(np.exp((np.log(error / self.scatter.typical) - self.intercept) / self.slope))
 
 
@@ -151,7 +156,7 @@ def _spread(values: FloatArray) -> Spread:
 
 
 def agreement(frames: ScoredFrames) -> Agreement | None:
-    """How deviation and true error go together; None with too few frames to tell."""
+    """Relate deviation and true error; None with fewer than `LEAST_FRAMES` usable frames."""
     from scipy.stats import spearmanr  # takes most of a second
 
     frames = frames.where_finite()
@@ -167,7 +172,7 @@ def agreement(frames: ScoredFrames) -> Agreement | None:
 
 
 def error_line(frames: ScoredFrames) -> ErrorLine | None:
-    """The Theil-Sen line, which a few odd frames do not bend; None with too few frames or one deviation only."""
+    """Fit the Theil-Sen line, which is robust against outliers; None with too few frames or equal deviations."""
     from scipy.stats import theilslopes  # takes most of a second
 
     frames = frames.where_finite()
@@ -182,16 +187,16 @@ def error_line(frames: ScoredFrames) -> ErrorLine | None:
 def calibrate(
     test: ScoredFrames, new: ScoredFrames, *, lower_mev_per_ang: float, upper_mev_per_ang: float
 ) -> Calibration:
-    """Restate the window in units of true error, and say what its lower end should be if that is off.
+    """Express the window as true errors, and suggest another lower end if the present one is off.
 
-    The lower end is off if the typical true error there is more than twice what it says, or less than half: frames
-    are then left that had something to teach, or labelled that had not.
+    The lower end is off if the typical true error at it is more than twice its value, or less than half (`OFF`). In the
+    first case inaccurate frames are not labelled; in the second case labels are spent on accurate frames.
 
     Args:
         test: The test set.
-        new: The new labels of one iteration, as the committee saw them that chose them.
-        lower_mev_per_ang: Lower end of the window.
-        upper_mev_per_ang: Its upper end.
+        new: The new labels of one iteration, scored by the committee that chose them.
+        lower_mev_per_ang: Lower end of the window, meV/Å.
+        upper_mev_per_ang: Upper end of the window, meV/Å.
     """
     together = (test + new).where_finite()
     line = error_line(together)
@@ -211,7 +216,7 @@ def calibrate(
 
 
 def _error_near(line: ErrorLine | None, frames: ScoredFrames, deviation: float) -> Spread | None:
-    """The error at a deviation, if labelled frames are near it."""
+    """True error at a deviation; None if too few labelled frames are near it."""
     near = (frames.deviation > deviation / NEAR) & (frames.deviation < deviation * NEAR)
     return None if line is None or near.sum() < LEAST_NEAR else line.error_at(deviation)
 
@@ -221,11 +226,11 @@ def _milli(spread: Spread | None) -> Spread | None:
 
 
 def calibration_warnings(calibration: Calibration, *, lower_mev_per_ang: float) -> list[str]:
-    """What is wrong with the thresholds, a sentence each.
+    """What is wrong with the thresholds, one sentence each.
 
     Args:
-        calibration: What the labels say.
-        lower_mev_per_ang: Lower end of the window.
+        calibration: The calibration of the iteration.
+        lower_mev_per_ang: Lower end of the window, meV/Å.
     """
     warnings = []
     if calibration.suggested_lower is not None and calibration.lower_means is not None:

@@ -1,11 +1,12 @@
-"""Committee health: members too close to each other to know what they do not know, and one that is far off.
+"""Committee health: detects members that are too similar, and a member whose errors are far above the others'.
 
-All numbers are ratios within a frame, of which the median over frames counts, so that neither one odd frame nor the
-hardest temperature decides. Of M members with forces F^m and mean F, per force component (root mean squares):
+Members that are too similar agree where they are wrong, so that the force deviation understates the error. Every
+quantity is a ratio within a frame, and the median over the frames is used: neither an outlier nor the hardest
+temperature decides. For M members with forces F^m and mean F, all values being root mean squares per force component:
 
-- spread s, with s^2 = mean_m |F^m - F|^2, and error e = |F - F(label)|. Krogh & Vedelsby (Adv. Neural Inf. Process.
-  Syst. 7, 231 (1995)): mean_m |F^m - F(label)|^2 = e^2 + s^2. Members that err independently have
-  e / s = 1 / sqrt(M - 1), 0.6 for four; members whose errors correlate by rho have
+- the spread is s, with s^2 = mean_m |F^m - F|^2, and the error is e = |F - F(label)|. Krogh & Vedelsby (Adv. Neural
+  Inf. Process. Syst. 7, 231 (1995)): mean_m |F^m - F(label)|^2 = e^2 + s^2. Members with independent errors have
+  e / s = 1 / sqrt(M - 1), 0.6 for four members; members whose errors have the correlation rho have
   e^2 / s^2 = (rho + (1 - rho) / M) / ((1 - rho) (1 - 1/M)).
 - healthy committees of four (ethanol, acetamide, glycine, two N(CF3)3; 15-150 labelled frames) had e / s 0.8-1.5, a
   member's error at 0.9-1.4 times the others', and the closest pair at 0.8-1.0 of the median distance between pairs.
@@ -23,19 +24,19 @@ from al_engine.structures.frames import FloatArray
 from al_engine.units import MEV_PER_EV
 
 LEAST_FRAMES = 10
-"""Fewer labelled frames tell nothing: with three, healthy members' errors differ by a factor of 1.7."""
+"""Fewest labelled frames for a judgement: on three frames, the errors of healthy members differ by a factor of 1.7."""
 COLLAPSED = 3.0
-"""e / s from which a committee has collapsed: with four members, errors that correlate by 0.87."""
+"""Ratio e / s above which a committee has collapsed: four members' errors then have a correlation of 0.87."""
 IDENTICAL = 0.25
-"""Distance of two members, as a share of the median pair's, below which they count as one."""
+"""Distance of two members, relative to the median distance of pairs, up to which they count as identical."""
 ROGUE = 2.0
-"""Error of a member, as a multiple of the others', from which it is rogue: with four members, the deviation is then
-1.4 times what the other three give."""
-LARGEST_FACTOR = 1000.0  # reported for members that agree exactly, for which it would be infinite
+"""Error of a member, relative to the median of the others, from which the member is rogue. With four members, the
+deviation is then 1.4 times the deviation of the other three."""
+LARGEST_FACTOR = 1000.0  # largest e / s reported; members that agree exactly would give infinity
 
 
 class MemberForces(NamedTuple):
-    """One labelled frame as each member sees it.
+    """Predicted and reference forces of one labelled frame.
 
     Attributes:
         predicted: Forces of M members, eV/Å, shape (M, N, 3).
@@ -48,17 +49,18 @@ class MemberForces(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommitteeHealth:
-    """How M members stand to each other and to the truth; members are counted from 0.
+    """Spread and errors of a committee of M members on labelled frames; members are counted from 0.
 
     Attributes:
-        frames: Labelled frames that were looked at.
-        error_over_spread: e / s on the test set; None with too few test frames.
-        member_error_mev_per_ang: Typical root mean square error of each member's force components; None where its
-            forces are no numbers.
-        member_error_ratio: Each member's error as a multiple of the others' median; None as above.
-        deviation_without: What is left of the deviation without each member, as a share; None for fewer than three.
-        identical: Pairs of members that are nearly the same.
-        rogue: A member far off, or None.
+        frames: Number of labelled frames used.
+        error_over_spread: Ratio e / s on the test set; None with too few test frames.
+        member_error_mev_per_ang: Median root mean square error of each member's force components, meV/Å; None for a
+            member whose forces are not finite.
+        member_error_ratio: Each member's error divided by the median error of the others; None as above.
+        deviation_without: Deviation without each member, as a share of that of the whole committee; None for fewer than
+            three members.
+        identical: Pairs of members that are nearly identical.
+        rogue: A member whose error is far above the others'; None if there is no such member.
     """
 
     frames: int
@@ -71,11 +73,11 @@ class CommitteeHealth:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the deviation understates the error so much that low values of it prove nothing."""
+        """Whether the deviation understates the error so much that a low deviation proves nothing."""
         return bool(self.identical) or (self.error_over_spread or 0.0) > COLLAPSED
 
     def warnings(self) -> list[str]:
-        """What is wrong with the committee, a sentence each."""
+        """What is wrong with the committee, one sentence each."""
         found = [
             f"members {i} and {j} are nearly identical: the committee has {len(self.member_error_ratio)} members, but "
             "not as many opinions; look at their seeds and at what they start from"
@@ -103,13 +105,13 @@ class CommitteeHealth:
 
 
 def committee_health(test: Sequence[MemberForces], new: Sequence[MemberForces]) -> CommitteeHealth | None:
-    """Look at a committee through labelled frames.
+    """Assess a committee on labelled frames.
 
-    Whether it has collapsed is asked of the test set alone: new labels were chosen because their spread is large.
+    The ratio e / s is computed on the test set alone, because new labels were chosen for their large spread.
 
     Args:
         test: The test set.
-        new: New labels of the iteration.
+        new: The new labels of the iteration.
 
     Returns:
         The committee's health; None with fewer than two members or too few frames.
@@ -138,7 +140,7 @@ def _rms(values: FloatArray, *, axis: tuple[int, ...] | None = None) -> FloatArr
 
 
 def _median(rows: FloatArray) -> FloatArray:
-    """Median over frames, shape (M,) of (F, M); NaN for a member that has any."""
+    """Median over the frames of an array of shape (F, M), shape (M,); NaN for a member with any NaN."""
     return np.asarray(np.median(rows, axis=0))
 
 
@@ -152,15 +154,15 @@ def _member_errors(frame: MemberForces) -> FloatArray:
 
 
 def _medians_of_others(row: FloatArray) -> FloatArray:
-    """Median over the other members that give numbers, shape (M,)."""
+    """For each member, the median of the other members' finite values, shape (M,)."""
     others = [np.delete(row, member) for member in range(len(row))]
     return np.array([np.median(other[np.isfinite(other)]) if np.isfinite(other).any() else np.nan for other in others])
 
 
 def _deviations_without(frames: Sequence[MemberForces]) -> FloatArray:
-    """Largest deviation without each member, as a share of that with it, shape (M,); NaN for fewer than three."""
+    """Largest deviation of the frame without each member, as a share of that with it, shape (M,); NaN if M < 3."""
     members = len(frames[0].predicted)
-    if members < 3:  # noqa: PLR2004 (of one member alone there is no deviation)
+    if members < 3:  # noqa: PLR2004 (a single member has no deviation)
         return np.full(members, np.nan)
     shares = np.empty((len(frames), members))
     for index, frame in enumerate(frames):
@@ -172,7 +174,12 @@ def _deviations_without(frames: Sequence[MemberForces]) -> FloatArray:
 
 
 def _rogue(ratio: FloatArray, without: FloatArray) -> int | None:
-    """The member with an error far above the others' whose removal takes most of the deviation, if there is one."""
+    """The rogue member, if there is one.
+
+    It is a member with non-finite forces while others are finite, or else the member of the largest error, if that
+    reaches `ROGUE` and its removal lowers the deviation more than the removal of any other member. In a committee of
+    two, the error alone decides.
+    """
     broken = np.flatnonzero(~np.isfinite(ratio))
     if 0 < len(broken) < len(ratio):
         return int(broken[0])
@@ -196,7 +203,11 @@ def _error_over_spread(test: Sequence[MemberForces]) -> float | None:
 
 
 def _identical_pairs(frames: Sequence[MemberForces], error: FloatArray) -> tuple[tuple[int, int], ...]:
-    """Pairs closer than `IDENTICAL` of the median pair; of two members, than that share of their error."""
+    """Pairs of members that are nearly identical in most frames.
+
+    Their distance is at most `IDENTICAL` times the median distance of pairs, or, in a committee of two, times the
+    median error of the two members.
+    """
     pairs = list(combinations(range(error.shape[1]), 2))
     distance = np.array([[float(_rms(f.predicted[i] - f.predicted[j])) for i, j in pairs] for f in frames])  # (F, P)
     yardstick = np.median(distance if len(pairs) > 1 else error, axis=1)

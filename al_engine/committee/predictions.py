@@ -1,4 +1,4 @@
-"""How far predictions are from labels: mean absolute, root mean square and largest error."""
+"""Errors of predictions against labels: mean absolute, root mean square and largest error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from al_engine.units import MEV_PER_EV
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Errors of some numbers, in their own unit.
+    """Errors of a set of numbers, in the unit of the numbers.
 
     Attributes:
-        values: How many numbers.
+        values: Number of values.
         mae: Mean absolute error.
         rmse: Root mean square error.
         largest: Largest absolute error.
@@ -30,10 +30,10 @@ class Errors:
 
     @classmethod
     def of(cls, differences: ArrayLike) -> Self:
-        """The errors of differences between prediction and label, of any shape.
+        """Compute the errors from differences between prediction and label, of any shape.
 
         Raises:
-            ValueError: If there are none.
+            ValueError: If there are no differences.
         """
         size = np.abs(np.asarray(differences, dtype=np.float64)).ravel()
         if not len(size):
@@ -48,12 +48,12 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Errors on some labelled frames.
+    """Energy and force errors on a set of labelled frames.
 
     Attributes:
-        frames: How many frames.
-        energy_mev_per_atom: Of the total energy divided by the number of atoms, meV/atom.
-        forces_mev_per_ang: Of Cartesian force components, meV/Å.
+        frames: Number of frames.
+        energy_mev_per_atom: Errors of the total energy divided by the number of atoms, meV/atom.
+        forces_mev_per_ang: Errors of the Cartesian force components, meV/Å.
     """
 
     frames: int
@@ -62,7 +62,7 @@ class Accuracy:
 
 
 def energy_differences(energies: FloatArray, labelled: Sequence[LabelledFrame]) -> FloatArray:
-    """Predicted minus reference energy per atom in meV, shape (F,), of energies in eV, shape (F,)."""
+    """Predicted minus reference energy per atom in meV/atom, shape (F,); `energies` in eV, shape (F,)."""
     references = np.array([item.energy for item in labelled])
     atoms = np.array([len(item) for item in labelled])
     differences: FloatArray = (energies - references) / atoms * MEV_PER_EV
@@ -70,12 +70,12 @@ def energy_differences(energies: FloatArray, labelled: Sequence[LabelledFrame]) 
 
 
 def force_differences(forces: Sequence[FloatArray], labelled: Sequence[LabelledFrame]) -> list[FloatArray]:
-    """Predicted minus reference forces in meV/Å, each shape (N, 3), of forces in eV/Å, each shape (N, 3)."""
+    """Predicted minus reference forces in meV/Å, each shape (N, 3); `forces` in eV/Å, each shape (N, 3)."""
     return [(f - item.forces) * MEV_PER_EV for f, item in zip(forces, labelled, strict=True)]
 
 
 def accuracy(energies: FloatArray, forces: Sequence[FloatArray], labelled: Sequence[LabelledFrame]) -> Accuracy:
-    """The errors of predictions.
+    """Errors of predicted energies and forces.
 
     Args:
         energies: Predicted energies in eV, shape (F,).
@@ -96,15 +96,15 @@ def accuracy(energies: FloatArray, forces: Sequence[FloatArray], labelled: Seque
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameScores:
-    """F labelled frames as a committee of M members sees them. A frame's error is that of its worst atom.
+    """Deviations and errors of a committee of M members on F labelled frames; the worst atom of a frame decides.
 
     Attributes:
         deviation_norm: Force deviation (norm), eV/Å, shape (F,).
         deviation_component: Force deviation (component), eV/Å, shape (F,).
-        worst_atom: Atom with the largest deviation (norm), shape (F,).
-        force_error: Largest |F - F(label)| of the committee's mean over the atoms, eV/Å, shape (F,).
-        force_error_atom: The atom that has it, shape (F,).
-        member_force_error: The same of each member, eV/Å, shape (M, F).
+        worst_atom: Index of the atom with the largest deviation (norm), shape (F,).
+        force_error: Largest |F - F(label)| over the atoms, with F the committee's mean force, eV/Å, shape (F,).
+        force_error_atom: Index of the atom with this largest error, shape (F,).
+        member_force_error: Largest |F - F(label)| over the atoms for each member, eV/Å, shape (M, F).
     """
 
     deviation_norm: FloatArray
@@ -116,12 +116,12 @@ class FrameScores:
 
 
 def score_frames(member_forces: Sequence[FloatArray], references: Sequence[FloatArray], *, members: int) -> FrameScores:
-    """Score a committee.
+    """Compute the force deviations and force errors of a committee on labelled frames.
 
     Args:
         member_forces: Forces of all members on each frame, eV/Å, each shape (M, N, 3).
         references: Forces of the labels, eV/Å, each shape (N, 3).
-        members: Number of members M, which no frames do not tell.
+        members: Number of members M; needed because an empty list of frames does not show it.
     """
     deviations = [force_deviation(forces) for forces in member_forces]
     errors = [
@@ -144,12 +144,12 @@ def score_frames(member_forces: Sequence[FloatArray], references: Sequence[Float
 
 @dataclass(frozen=True, slots=True)
 class TemperatureErrors:
-    """Errors on the test frames of one temperature, or on all of them.
+    """Errors on the test frames of one temperature, or on all test frames.
 
     Attributes:
-        kelvin: The temperature; None for frames of unknown temperature, or for all.
-        mean: Of the committee's mean.
-        members: Of each member.
+        kelvin: The temperature, K; None for frames of unknown temperature, or for all frames.
+        mean: Errors of the committee's mean.
+        members: Errors of each member.
     """
 
     kelvin: float | None
@@ -160,13 +160,13 @@ class TemperatureErrors:
 def committee_errors(
     energies: FloatArray, forces: Sequence[FloatArray], labelled: Sequence[LabelledFrame], *, kelvin: float | None
 ) -> TemperatureErrors:
-    """The errors of a committee's predictions.
+    """Errors of a committee's mean and of each member.
 
     Args:
         energies: All members' energies in eV, shape (M, F).
         forces: All members' forces in eV/Å, F arrays of shape (M, N, 3).
         labelled: The F frames with their labels.
-        kelvin: What to write down as their temperature.
+        kelvin: Temperature of the frames to store in the result, K.
     """
     members = tuple(
         accuracy(energies[m], [frame_forces[m] for frame_forces in forces], labelled) for m in range(len(energies))

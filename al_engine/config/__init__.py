@@ -1,7 +1,7 @@
-"""The campaign config: one typed tree, the single source of defaults, validation and documentation.
+"""The campaign config: a typed tree, the single source of defaults, validation and documentation.
 
-Every field bears its unit in its name and its description in `Field(description=...)`; `writer` writes the
-commented YAML from those, `reader` reads it back, `presets` has the starting points.
+A field with a unit bears it in its name. Its meaning is in `Field(description=...)`. `writer` writes a config as
+commented YAML, `reader` reads and validates it, `presets` contains starting points.
 """
 
 from al_engine.config.base import Section

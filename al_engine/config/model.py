@@ -1,4 +1,4 @@
-"""The model and its training."""
+"""Config sections `model` and `training`: the architecture, the committee and its training."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -30,20 +30,23 @@ class PathConfig(Section):
 Dtype = Literal["float32", "float64"]
 ModelKind = Literal["ms-mace", "ms-nequip", "mace", "nequip"]
 ONE_PATH_KINDS: tuple[ModelKind, ...] = ("mace", "nequip")
-"""Kinds without the long path."""
+"""Kinds of models without the long path."""
 GATED_KINDS: tuple[ModelKind, ...] = ("ms-nequip", "nequip")
-"""Kinds whose layers end in a gate, not in a product basis."""
+"""Kinds of models whose layers end in a gate instead of a product basis."""
 
 
 def _default_long_path(values: dict[str, Any]) -> PathConfig | None:
-    """The long path where none is given, by the fields validated before it."""
+    """Default of `long`, which depends on `kind`; `values` contains the fields validated before `long`."""
     if values.get("kind") in ONE_PATH_KINDS:
         return None
     return PathConfig(cutoff_ang=8.0, channels=16, l_max=1, radial_mlp=[])
 
 
 class ModelConfig(Section):
-    """A family of four: MACE and NequIP, and both with a cheap long-range path beside the costly short-range one."""
+    """The architecture: MACE or NequIP, each alone or with a second interaction path.
+
+    The second path is cheap and of long range, beside the costly path of short range.
+    """
 
     kind: ModelKind = Field(
         "ms-mace",
@@ -95,7 +98,7 @@ class ModelConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_removed_options(cls, values: Any) -> Any:
-        """Accept `product: symmetric`, the only product basis, which earlier configs and member files name."""
+        """Accept `product: symmetric`, an option of earlier configs and member files, now the only product basis."""
         if not isinstance(values, Mapping) or "product" not in values:
             return values
         if values["product"] != "symmetric":
@@ -107,7 +110,7 @@ class ModelConfig(Section):
 
     @model_serializer(mode="wrap")
     def _with_removed_options(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Keep `product` in JSON: keys of parts hash it, so that campaigns begun with the option can go on."""
+        """Keep `product` in JSON, because keys of parts hash it: campaigns begun with the option can go on."""
         values: dict[str, Any] = handler(self)
         return values | {"product": "symmetric"} if info.mode == "json" else values
 
@@ -128,7 +131,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
-        """A value that differs from the default but would do nothing is a misunderstanding."""
+        """Refuse a value that differs from the default but has no effect with this kind of model."""
         without_effect = ["fusion"] if self.kind in ONE_PATH_KINDS else []
         if self.kind in GATED_KINDS:
             without_effect += ["first_layer", "correlation", "readout_hidden"]

@@ -1,4 +1,7 @@
-"""Starting points for a config: `quick` for minutes on two cores, `standard`, and `paper`, the reference work's."""
+"""Presets of the config: `quick` for a campaign of minutes on two cores, `standard`, `paper` for the reference work.
+
+A value that a preset does not name is the default of the config's field.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "stop": {"max_iterations": 8},
     },
     "standard": {},
-    # arXiv:2312.09490 and its authors' code where they say; what they don't is written beside it.
+    # Values of arXiv:2312.09490 and its authors' code; deviations and ambiguities are explained beside the values.
     "paper": {
         "system": {"density_g_per_cm3": 1.88},
         "initial": {
@@ -52,7 +55,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over each other, the later ones winning key by key."""
+    """Merge nested mappings key by key; later mappings override earlier ones."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():

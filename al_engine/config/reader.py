@@ -1,4 +1,4 @@
-"""Reading a config: YAML in, one typed tree out, or one message that names the key, what it got and what it takes."""
+"""Reading a config: from YAML to `CampaignConfig`, or an error that names each wrong key with its value."""
 
 import difflib
 import re
@@ -17,9 +17,9 @@ MAX_CONFIG_BYTES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `1e-3` is a number (as in YAML 1.2), and a key given twice or an alias is an error.
+    """Safe YAML in which `1e-3` is a number (as in YAML 1.2), and a repeated key or an alias is an error.
 
-    A few aliases can stand for more values than any memory holds.
+    Aliases are refused because a few of them can expand to more values than fit into memory.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):  # another one is refused below
+            if isinstance(key, Hashable):  # a key that is not hashable is refused below
                 if key in seen:
                     problem = f"key `{key}` is given twice (line {key_node.start_mark.line + 1})"
                     raise yaml.constructor.ConstructorError(None, None, problem, None)
@@ -51,7 +51,7 @@ def load_config(path: Path) -> CampaignConfig:
     """Read and validate a config file.
 
     Raises:
-        InputError: If the file is missing, is no YAML mapping, or a value is wrong; the message names the key.
+        InputError: If the file is missing or not a YAML mapping, or a value is wrong; the message names the key.
     """
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -65,7 +65,7 @@ def load_config(path: Path) -> CampaignConfig:
 
 
 def parse_config(text: str, *, source: str) -> CampaignConfig:
-    """Validate YAML text; `source` is named in errors.
+    """Read and validate YAML text; error messages begin with `source`.
 
     Raises:
         InputError: As `load_config`.
@@ -81,10 +81,10 @@ def parse_config(text: str, *, source: str) -> CampaignConfig:
 
 
 def validate_config(data: Mapping[str, Any], *, source: str) -> CampaignConfig:
-    """Validate a mapping; `source` is named in errors.
+    """Validate a mapping; error messages begin with `source`.
 
     Raises:
-        InputError: If a value is wrong; the message names every wrong key.
+        InputError: If a value is wrong; the message names the wrong keys, at most eight.
     """
     try:
         return CampaignConfig.model_validate(data)
@@ -128,7 +128,7 @@ def _suggestion(where: str) -> str:
 
 
 def key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All keys of a config section as dotted paths, sections included."""
+    """All keys of a config section as dotted paths, including the keys of sections."""
     for name, info in model.model_fields.items():
         yield prefix + name
         for section in (info.annotation, *getattr(info.annotation, "__args__", ())):
@@ -141,7 +141,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def differences(old: CampaignConfig, new: CampaignConfig) -> dict[str, tuple[Any, Any]]:
-    """Keys whose values differ, as dotted path -> (old, new)."""
+    """The keys, as dotted paths, whose values differ, each with its old and new value."""
 
     def flat(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict) and value:
@@ -159,10 +159,10 @@ def differences(old: CampaignConfig, new: CampaignConfig) -> dict[str, tuple[Any
 
 
 def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str) -> None:
-    """Refuse a config that would change what a campaign has already computed.
+    """Refuse a config that differs from that of a begun campaign in a value that may not change.
 
     Raises:
-        InputError: Naming each changed key with both values; what `MUTABLE` lists may change.
+        InputError: If a value outside `MUTABLE` has changed; the message names each such key with both values.
     """
     changed = {key: pair for key, pair in differences(old, new).items() if not is_mutable(key)}
     if changed:

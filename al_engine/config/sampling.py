@@ -1,4 +1,4 @@
-"""Committee-driven MD, and what is kept of it."""
+"""Config section `sampling`: MD driven by the committee."""
 
 from typing import Literal, Self
 

@@ -1,4 +1,4 @@
-"""Options of the selection: which sampled frames are labelled."""
+"""Config section `selection`: which sampled frames are labelled."""
 
 from typing import Literal, Self
 
@@ -8,7 +8,7 @@ from al_engine.config.base import Fraction, Section
 
 
 class AdaptiveConfig(Section):
-    """A window that follows the deviations of the last iterations, instead of a fixed one."""
+    """A window that is computed from the deviations of the last iterations, instead of a fixed window."""
 
     enabled: bool = Field(default=False, description="Whether this window is used instead of the fixed one.")
     lower_quantile: Fraction = Field(

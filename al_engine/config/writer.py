@@ -1,4 +1,4 @@
-"""Writing a config: YAML with every field's description above it, from the one source in `config`."""
+"""Writing a config: YAML with the description of every field as a comment above the field."""
 
 import textwrap
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ WIDTH = 100
 
 
 def config_text(config: CampaignConfig) -> str:
-    """The config as commented YAML; reading it back gives an equal config."""
+    """The config as commented YAML, from which `reader` reads an equal config."""
     title = f"# al-engine campaign `{config.name}`. Units stand in the names; null means: chosen for you."
     return "\n".join([title, "", *_lines(config, indent=0)]) + "\n"
 

@@ -1,1 +1,1 @@
-"""Bytes on disk: atomic writes, locks, seals, HDF5 files of frames and of parts."""
+"""Files on disk: atomic writes, locks, seals, and HDF5 files with frames or parts."""

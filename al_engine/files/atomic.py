@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: a crash leaves the old one or the new one, never half of one."""
+"""Atomic writes: a file is replaced as a whole, so that a crash leaves either the old file or the new file."""
 
 import errno
 import os
@@ -9,17 +9,17 @@ from al_engine.errors import ResumableError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO)
-"""What a system says of a disk or a network file system that fails, whatever is in the file."""
+"""Error numbers of a disk or network file system that fails, whatever the content of the file."""
 REFUSED = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
-"""What a system says of a path that it does not take."""
+"""Error numbers of a path that can't be used."""
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file: all of it or nothing, and on disk when this returns.
+    """Write a file atomically; the content is on disk when this function returns.
 
     Args:
-        path: The file; `path` + ".tmp" is used meanwhile.
-        content: All of its bytes.
+        path: The file. A temporary file `path` + ".tmp" is used while writing.
+        content: All bytes of the file.
 
     Raises:
         ResumableError: If the disk is full or can't be written to.
@@ -39,10 +39,10 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give a file that is on disk its name; the name is on disk too when this returns.
+    """Rename a temporary file whose content is on disk; the new name is on disk when this function returns.
 
     Raises:
-        OSError: If that cannot be done.
+        OSError: If the file cannot be renamed.
     """
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
@@ -53,7 +53,7 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def read_error(path: Path, error: OSError) -> ResumableError:
-    """The message for a read that the disk failed, not the file."""
+    """The error for a failed read whose cause is the disk, not the content of the file."""
     return ResumableError(
         f"{path}: cannot be read ({error.strerror or error}): the disk or its file system fails. Nothing finished is "
         "lost: see to it, then `al-engine resume`"
@@ -61,7 +61,7 @@ def read_error(path: Path, error: OSError) -> ResumableError:
 
 
 def disk_error(path: Path, error: OSError) -> ResumableError:
-    """The message for a write that failed."""
+    """The error for a failed write."""
     if error.errno in DISK_FULL:
         return ResumableError(
             f"{path}: the disk is full. Nothing finished is lost: free some space, then `al-engine resume`"

@@ -1,4 +1,4 @@
-"""Frames in HDF5: arrays per atom are concatenated over the frames, other arrays have a row for every frame.
+"""Frames in HDF5: arrays per atom are concatenated over all frames, arrays per frame have one row for each frame.
 
 Layout of a group with M frames and T atoms in all: `n_atoms` (M,), `numbers` (T,), `positions` (T, 3) Å,
 `cell` (M, 3, 3) Å, `pbc` (M, 3), `charge` (M,), `unpaired_electrons` (M,); labelled frames add `energy` (M,) eV,
@@ -17,7 +17,7 @@ from al_engine.files.hdf5 import append_rows, growing
 from al_engine.structures.frames import Frame, IntArray, LabelledFrame
 
 Columns = Mapping[str, tuple[tuple[int, ...], str]]
-"""Names of data sets, with the shape of a row and its type."""
+"""Names of data sets, each with the shape of a row and the NumPy type code."""
 
 UNITS = {"positions": "Å", "cell": "Å", "charge": "e", "energy": "eV", "forces": "eV/Å"}
 PER_ATOM: Columns = {"numbers": ((), "i8"), "positions": ((3,), "f8")}
@@ -32,13 +32,14 @@ LABELS_PER_ATOM: Columns = {"forces": ((3,), "f8")}
 LABELS_PER_FRAME: Columns = {"energy": ((), "f8")}
 FRAME_HASH = "frame_hash"
 MISSING = -(2**63)
-"""The value that integers have in `campaign.h5` where they are linked from a part that is missing; floats are NaN."""
+"""Fill value of integers in `campaign.h5` if the linked part is missing; the fill value of floats is NaN."""
 COUNTS_AT_A_TIME = 2**16
-"""How many frames' numbers of atoms are held at a time."""
+"""Number of entries of `n_atoms` that are read at a time."""
 GAP_ATOMS = 512
-"""Two wanted frames with no more atoms between them are read at once: reading 16 KiB more costs less than a call."""
+"""Largest number of atoms between two wanted frames that are read in one call: reading 16 KiB more costs less than
+another call."""
 BLOCK_ATOMS = 2**15
-"""Atoms read at a time, about: a mebibyte, or two with forces."""
+"""Approximate number of atoms read at a time: 1 MiB of data, or 2 MiB with forces."""
 
 
 def write_frames(group: h5py.Group, frames: Sequence[Frame]) -> None:
@@ -67,9 +68,9 @@ def _write(group: h5py.Group, name: str, array: np.ndarray, dtype: str) -> None:
 
 
 def read_frames(group: h5py.Group, *, rows: Sequence[int] | IntArray | None = None) -> list[Frame]:
-    """Read the frames of a group, or some of the frames.
+    """Read all or some of the frames of a group.
 
-    Only the rows that are asked for are read from the file, in contiguous blocks: beside the frames themselves, memory
+    Only the wanted rows are read from the file, in contiguous blocks. Apart from the frames returned, the memory needed
     does not grow with the size of the group.
 
     Args:
@@ -77,8 +78,8 @@ def read_frames(group: h5py.Group, *, rows: Sequence[int] | IntArray | None = No
         rows: Indices of the wanted frames in the group, in the order in which the frames are returned; None: all.
 
     Raises:
-        LedgerError: If an array is missing, if the lengths of the arrays do not fit together, or if the group links a
-            part that is missing.
+        LedgerError: If an array is missing, if the lengths of the arrays disagree, or if the group links a part that
+            is missing.
         IndexError: If a row is outside the group.
     """
     if rows is None:
@@ -109,11 +110,11 @@ def read_frame_hashes(group: h5py.Group) -> bytes:
     """
     if FRAME_HASH in group:
         return bytes(group[FRAME_HASH][()].tobytes())
-    return b"".join(bytes.fromhex(item.content_hash()) for item in read_labelled(group))  # a file of an older version
+    return b"".join(bytes.fromhex(item.content_hash()) for item in read_labelled(group))  # written by an older version
 
 
 def has_dataset(group: h5py.Group, name: str) -> bool:
-    """Whether a group has a data set of a name (`group.get` would report a failing disk as a missing name)."""
+    """Whether a group has a data set of this name; `group.get` would report a failing disk as a missing name."""
     try:
         return isinstance(group[name], h5py.Dataset)
     except KeyError as error:
@@ -125,16 +126,16 @@ def has_dataset(group: h5py.Group, name: str) -> bool:
 def _frames_of(
     group: h5py.Group, per_atom: Columns, per_frame: Columns, rows: IntArray | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The values of each wanted frame by name, without `n_atoms`.
+    """Read the values of each wanted frame, by name, without `n_atoms`.
 
     Args:
         group: The group.
-        per_atom: Data sets with a row for every atom.
-        per_frame: Data sets with a row for every frame, `n_atoms` among them.
+        per_atom: Data sets with one row for each atom.
+        per_frame: Data sets with one row for each frame, including `n_atoms`.
         rows: Indices of the wanted frames, in any order; None: all.
 
     Yields:
-        Index of a frame and its values, in ascending order of the index, every frame once.
+        Index and values of a frame, in ascending order of the index; each frame once.
     """
     where = f"{group.file.filename}:{group.name}"
     columns = {**per_atom, **per_frame}
@@ -165,15 +166,16 @@ def _frames_of(
 
 
 def _atom_ranges(n_atoms: h5py.Dataset, wanted: IntArray, where: str) -> tuple[IntArray, IntArray, int]:
-    """Where the atoms of wanted frames are in the data sets per atom.
+    """Find the rows of the wanted frames' atoms in the data sets per atom.
 
     Args:
-        n_atoms: Number of atoms of every frame of the group, read a block at a time.
+        n_atoms: Number of atoms of every frame of the group; read in blocks.
         wanted: Indices of W frames, ascending.
-        where: How to name the group in a message.
+        where: Name of the group for messages.
 
     Returns:
-        First atom of each wanted frame, shape (W,), and the atom after its last, shape (W,); the number of all atoms.
+        First row of each wanted frame, shape (W,); the row after its last row, shape (W,); the number of atoms of all
+        frames of the group.
     """
     starts, stops = np.empty(len(wanted), dtype=np.int64), np.empty(len(wanted), dtype=np.int64)
     total = 0
@@ -185,14 +187,18 @@ def _atom_ranges(n_atoms: h5py.Dataset, wanted: IntArray, where: str) -> tuple[I
         here = wanted[first:last] - low
         stops[first:last] = total + np.cumsum(sizes)[here]
         starts[first:last] = stops[first:last] - sizes[here]
-        total += sum(sizes.tolist())  # Python's integers: damaged counts must not overflow to a total that fits
+        total += sum(sizes.tolist())  # Python integers: damaged counts must not overflow to a plausible total
     return starts, stops, total
 
 
 def _blocks(wanted: IntArray, starts: IntArray, stops: IntArray) -> Iterator[tuple[int, int]]:
-    """Which of the wanted frames are read at a time: the first frame of each block, and the frame after its last.
+    """Divide the wanted frames into blocks that are read at once.
 
-    Frames near each other are read together with the frames between them. The row of a frame counts as an atom.
+    Wanted frames that are close in the file are read together with the frames between them. In the sizes of blocks and
+    gaps, the row of a frame counts as one more atom.
+
+    Yields:
+        Position in `wanted` of a block's first frame, and the position after its last frame.
     """
     if not len(wanted):
         return
@@ -203,12 +209,12 @@ def _blocks(wanted: IntArray, starts: IntArray, stops: IntArray) -> Iterator[tup
 
 
 class FrameAppender:
-    """Appends frames to an empty group that `read_frames` can read.
+    """Appends frames to a group that is empty at first; `read_frames` can read the group.
 
     Args:
         group: The group.
         expected_frames: Approximate largest number of frames.
-        expected_atoms: Approximate number of atoms of all these frames.
+        expected_atoms: Approximate number of atoms of all expected frames.
     """
 
     def __init__(self, group: h5py.Group, *, expected_frames: int, expected_atoms: int) -> None:

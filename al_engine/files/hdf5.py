@@ -1,7 +1,7 @@
-"""HDF5 files that grow on disk while they are written, for content that need not fit the memory.
+"""HDF5 files that grow on disk while they are written, for content that may be larger than the memory.
 
 HDF5 does not survive a full disk: a file that it cannot close stays open in the library, which then crashes at the end
-of the process. So it writes through a Python file that reports the first error, and otherwise pretends to have written.
+of the process. So HDF5 writes through a Python file object that raises the first error and hides all later errors.
 """
 
 import io
@@ -18,11 +18,11 @@ from al_engine.files.atomic import disk_error, publish
 from al_engine.files.seal import seal_file
 
 CHUNK_BYTES = 2**16
-"""Largest chunk of a growing data set: what is written at a time."""
+"""Largest chunk of a growing data set in bytes; a chunk is written at a time."""
 
 
 class _Spool(io.RawIOBase):
-    """What HDF5 takes for a file."""
+    """The file object that HDF5 writes to. It keeps the first error, and raises it only if HDF5 is not closing."""
 
     def __init__(self, handle: io.FileIO) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Spool(io.RawIOBase):
         self.closing = False
 
     def write(self, data: Any) -> int:
-        """Write all of the bytes."""
+        """Write all bytes."""
         size, left = len(data), memoryview(data)
         with self._reported_once():
             while left:
@@ -39,7 +39,7 @@ class _Spool(io.RawIOBase):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """Make the file so long."""
+        """Set the size of the file in bytes."""
         with self._reported_once():
             self._handle.truncate(size)
         return self._handle.tell() if size is None else size
@@ -55,23 +55,25 @@ class _Spool(io.RawIOBase):
                 raise
 
     def readinto(self, buffer: Any) -> int:
-        """Read as many bytes as the buffer has, or all there are."""
+        """Fill the buffer, or read up to the end of the file."""
         return self._handle.readinto(buffer) or 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
+        """Move to a position in the file."""
         return self._handle.seek(offset, whence)
 
 
 @contextmanager
 def streamed_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Write an HDF5 file: all of it or nothing, and on disk when the block ends; never all of it in memory.
+    """Write a sealed HDF5 file atomically, without holding all of its content in memory.
+
+    The file is on disk when the block ends.
 
     Args:
-        path: The file; `path` + ".tmp" grows meanwhile.
+        path: The file. A temporary file `path` + ".tmp" grows while the block runs.
 
     Raises:
-        ResumableError: If the disk is full or can't be written to; from inside the block too, where HDF5 notices.
+        ResumableError: If the disk is full or can't be written to. The error may be raised inside the block.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -108,14 +110,14 @@ def streamed_hdf5(path: Path) -> Iterator[h5py.File]:
 def growing(
     group: h5py.Group, name: str, *, row: tuple[int, ...] = (), dtype: np.dtype | type, expected: int
 ) -> h5py.Dataset:
-    """A data set without rows, to append to.
+    """Create a data set without rows, to which `append_rows` appends.
 
     Args:
-        group: Where it will be.
-        name: Its name.
+        group: Group that will contain the data set.
+        name: Name of the data set.
         row: Shape of one row.
-        dtype: Type of its numbers.
-        expected: How many rows there will be at most, about: a small one takes no more room than it needs.
+        dtype: Type of the numbers.
+        expected: Approximate largest number of rows. It limits the chunks, so that a small data set takes little space.
     """
     kind = np.dtype(dtype)
     row_bytes = kind.itemsize * int(np.prod(row, dtype=np.int64))
@@ -124,7 +126,7 @@ def growing(
 
 
 def append_rows(dataset: h5py.Dataset, rows: np.ndarray) -> None:
-    """Append rows to a data set of `growing`."""
+    """Append rows to a data set that `growing` created."""
     before = len(dataset)
     dataset.resize(before + len(rows), axis=0)
     dataset[before:] = rows

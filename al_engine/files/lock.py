@@ -1,7 +1,8 @@
-"""One writer per campaign: a lock of the kernel's, which ends with its process, or a file that is renewed.
+"""One writer per campaign: a lock of the kernel, which ends with its process, or a lease, a file that is renewed.
 
-Some network file systems have no locks. There a second run is kept out by a file that names who made it, if the config
-says so: it counts as long as that process lives, or, where that cannot be seen, as long as it is renewed.
+Some network file systems have no locks. On such a file system, a lease keeps a second run out, if the config says
+`execution.lock: file`. The lease names the process that holds it. It is valid as long as that process lives, or, if the
+process runs on another machine or in another container and so can't be seen, as long as the lease is renewed.
 """
 
 import errno
@@ -28,9 +29,10 @@ LockKind: TypeAlias = Literal["auto", "file", "none"]
 LOCK_FILE, LEASE_FILE = ".lock", ".lease"
 PATIENCE_S = 1.0  # a reader that asks `is_locked` holds the lock for microseconds
 RENEW_S, LEASE_S = 15.0, 90.0
-"""How often a lease is renewed, and for how long it counts after that: network file systems show changes late."""
+"""Seconds between two renewals of a lease, and seconds for which a lease is valid after a renewal. The second is much
+longer, because network file systems show changes late."""
 SETTLE_S = 0.5
-"""Longer than two processes that take over the same lease need to replace its file one after the other."""
+"""Wait in seconds after taking over a lease, so that the last of several processes that replaced the file is seen."""
 
 
 class NoLocksError(InputError):
@@ -41,26 +43,26 @@ class NoLocksError(InputError):
 def campaign_lock(
     directory: Path, kind: LockKind = "auto", *, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[None]:
-    """Hold the lock of a campaign, or of another directory.
+    """Hold the lock of a campaign directory or another directory.
 
     Args:
-        directory: What is locked.
-        kind: `auto` for the file system's lock, `file` for a file that is renewed, `none` for none at all.
-        say: Told whose old lock was taken over, and if this one is lost.
+        directory: The directory.
+        kind: `auto` for a lock of the file system, `file` for a lease, `none` for no lock.
+        say: Receives messages: an old lease was taken over, or the own lease was lost.
 
     Raises:
-        CampaignLockedError: If another process holds it; the message names its process id.
+        CampaignLockedError: If another process holds the lock; the message names its process id.
         NoLocksError: If the file system has no locks, and `kind` is `auto`.
         InputError: If the directory can't be written to.
     """
     with ExitStack() as held:
         if kind == "file":
             held.enter_context(_lease(directory, say))
-            with suppress(NoLocksError):  # where there are locks, runs of another `kind` are kept out too
+            with suppress(NoLocksError):  # if the file system has locks, runs with `kind` "auto" are kept out too
                 held.enter_context(_kernel_lock(directory))
         elif kind == "auto":
             held.enter_context(_kernel_lock(directory))
-            now = (directory / LOCK_FILE).stat().st_mtime  # just written to: the time by the file system's clock
+            now = (directory / LOCK_FILE).stat().st_mtime  # just written: the time by the file system's clock
             holder = _fresh_holder(directory / LEASE_FILE, now=now)
             if holder is not None:
                 raise _locked(directory, holder)
@@ -68,7 +70,7 @@ def campaign_lock(
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a process is running this campaign now, as far as its lock tells."""
+    """Whether a process is running the campaign now, judged by lease and lock."""
     if _fresh_holder(directory / LEASE_FILE, now=time.time()) is not None:
         return True
     try:
@@ -78,12 +80,12 @@ def is_locked(directory: Path) -> bool:
     with handle:
         try:
             return not _try_lock(handle.fileno(), fcntl.LOCK_SH)
-        except OSError:  # no locks, or a disk that fails, of which its files tell more
+        except OSError:  # no locks, or a failing disk: reading the files reports that
             return False
 
 
 def has_record_locks(directory: Path) -> bool:
-    """Whether a file system has the locks of parts of files, which databases need."""
+    """Whether a file system has record locks (locks on byte ranges of files), which databases need."""
     try:
         with tempfile.TemporaryFile(dir=directory) as handle:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,19 +142,19 @@ def _try_lock(descriptor: int, operation: int) -> bool:
     return True
 
 
-# -- the file that is renewed ---------------------------------------------------------------------------------------
+# -- the lease --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """Who made a lease.
+    """The process that holds a lease.
 
     Attributes:
-        host: Its machine, for people.
-        process: Its process id.
-        started: When that process was started, in the kernel's ticks: ids are used again.
-        place: Where that id means this process: the machine since its last start, and the container.
-        token: A number that no other lease has.
+        host: Name of its machine, for messages.
+        process: Process id.
+        started: Start time of the process in the kernel's clock ticks, because process ids are reused.
+        place: Where the process id is valid: boot id of the machine and process id namespace (container).
+        token: Random number that no other lease has.
     """
 
     host: str
@@ -171,16 +173,19 @@ class _Holder:
 
     @property
     def is_dead(self) -> bool | None:
-        """Whether its process has ended; None if that cannot be seen from here."""
+        """Whether the process has ended; None if it runs on another machine or in another container."""
         return None if self.place != _place() else _start_of(self.process) != self.started
 
 
 UNKNOWN = _Holder("an unknown machine", 0, "", "", "")
-"""Of a lease that cannot be read: its process was killed while it wrote it, or is just about to."""
+"""Holder of a lease that cannot be parsed: its process was killed while writing it, or is still writing it."""
 
 
 def _start_of(pid: int) -> str:
-    """When a process was started; empty if there is none. Its name, in brackets, may have spaces and brackets."""
+    """Start time of a process in clock ticks, field 22 of /proc/PID/stat; empty if the process has ended.
+
+    The name of the process, in brackets, may contain spaces and brackets.
+    """
     try:
         state, *fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -195,13 +200,13 @@ def _place() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
-        return f"{platform.node()} {secrets.token_hex(8)}"  # no place but this one
+        return f"{platform.node()} {secrets.token_hex(8)}"  # differs at every call: no process id can be compared
 
 
 def _read(path: Path) -> tuple[_Holder, float] | None:
-    """Who made a lease, and when it was renewed by the clock of its file system; None if there is none."""
+    """Holder of a lease, and time of its last renewal by the file system's clock; None if the file does not exist."""
     try:
-        with path.open(encoding="utf-8") as handle:  # opened anew: a network file system then looks what there is
+        with path.open(encoding="utf-8") as handle:  # opened again: makes a network file system update its cache
             renewed = os.fstat(handle.fileno()).st_mtime
             return _Holder(**json.load(handle)), renewed
     except FileNotFoundError:
@@ -211,7 +216,7 @@ def _read(path: Path) -> tuple[_Holder, float] | None:
 
 
 def _fresh_holder(path: Path, *, now: float) -> _Holder | None:
-    """Who holds a lease that counts; None if there is none, or its process has ended, or it was not renewed."""
+    """Holder of a valid lease; None if there is no lease, its process has ended, or it was not renewed in time."""
     try:
         found = _read(path)
     except OSError:
@@ -257,11 +262,14 @@ def _lease(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _take(path: Path, mine: _Holder) -> _Holder | None:
-    """Make a lease, or take over one that counts no more; returns whose that was.
+    """Create a lease, or take over a lease that is no longer valid.
+
+    Returns:
+        The former holder; None if there was no lease.
 
     Raises:
-        CampaignLockedError: If another process has one.
-        OSError: If it can't be written.
+        CampaignLockedError: If another process holds a valid lease.
+        OSError: If the lease can't be written.
     """
     content = json.dumps(asdict(mine))
     try:
@@ -274,7 +282,9 @@ def _take(path: Path, mine: _Holder) -> _Holder | None:
     own = path.with_name(f"{path.name}.{mine.token}.tmp")
     try:
         own.write_text(content, encoding="utf-8")
-        holder = _fresh_holder(path, now=own.stat().st_mtime)  # by one clock: machines' clocks differ
+        holder = _fresh_holder(
+            path, now=own.stat().st_mtime
+        )  # both times by the file system's clock: machines' clocks differ
         if holder is not None:
             raise _locked(path.parent, holder)
         found = _read(path)
@@ -282,7 +292,7 @@ def _take(path: Path, mine: _Holder) -> _Holder | None:
     finally:
         own.unlink(missing_ok=True)
     time.sleep(SETTLE_S)
-    if _token(path) != mine.token:  # another process took it over at the same time, and was the last to do so
+    if _token(path) != mine.token:  # another process took the lease over at the same time, and wrote last
         raise _locked(path.parent, (_read(path) or (UNKNOWN, 0.0))[0])
     return found[0] if found is not None else None
 
@@ -293,7 +303,7 @@ def _token(path: Path) -> str:
 
 
 def _renew(path: Path, mine: _Holder, over: threading.Event, say: Callable[[str], None]) -> None:
-    """Renew a lease until it is over; end the run if another process has taken it over."""
+    """Renew a lease until `over` is set; end this process if another process has taken the lease over."""
     while not over.wait(RENEW_S):
         try:
             found = _read(path)
@@ -302,9 +312,9 @@ def _renew(path: Path, mine: _Holder, over: threading.Event, say: Callable[[str]
                     json.dump(asdict(mine), handle)
             elif found[0].token == mine.token:
                 os.utime(path)
-            else:  # this process was stopped for longer than a lease counts
+            else:  # this process was suspended for longer than a lease is valid
                 say(f"{found[0]} has taken over the lock of this run, which was not renewed in time; this run ends")
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
         except OSError:
-            continue  # tried again, several times before the lease ends
+            continue  # tried again several times before the lease becomes invalid

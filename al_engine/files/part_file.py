@@ -18,42 +18,42 @@ from al_engine.files.hdf5 import streamed_hdf5
 from al_engine.files.seal import SealState, check_seal, seal_of
 
 SCHEMA_VERSION = 3
-"""Schema of the parts that are written. 2: parts are sealed. 3: parts have a summary and say what made them."""
+"""Schema of the parts that this version writes. New in 2: the seal. New in 3: summary and provenance (`MADE_BY`)."""
 READABLE_SCHEMAS = (1, 2, 3)
 CONTENT_SCHEMA = 2
-"""The newest schema that changed what the content hash covers. A part of a later schema is hashed as if it were of this
-one, so that a part that is computed again for an older campaign has the same hash as before."""
+"""The newest schema that changed the coverage of the content hash. A part of a later schema is hashed with this schema
+number, so that a part that is computed again for an older campaign has the same hash as before."""
 KEY_VERSION = 1
-"""Version of the payload of keys. If it were raised, the parts of all existing campaigns would be foreign to them."""
+"""Version of the data that a key hashes. If it were raised, no part of an existing campaign would match its key."""
 SUMMARY, MADE_BY = "summary", "made_by"
-"""Attributes of a part's root: one line for the reader; versions, device and host that made the part, as JSON."""
+"""Attributes of a part's root: a one-line summary; and the versions, device and host that made the part, as JSON."""
 VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds", "force_check", SUMMARY, MADE_BY})
-"""Attributes of a part's root that say how it was made, not what it holds: left out of the content hash."""
+"""Attributes of a part's root that are left out of the content hash: they describe its making, not its content."""
 
 BLOCK_BYTES = 2**22
-"""How much of a data set is hashed at a time."""
+"""Bytes of a data set that are hashed at a time."""
 
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError)
-"""What h5py raises on damaged bytes, depending on what they were: data, a name, a type, an address."""
+"""Errors that h5py raises on damaged files; the type depends on the damage: data, a name, a type, an address."""
 
 
 def part_key(kind: str, inputs: Mapping[str, Any], parents: Sequence[str]) -> str:
-    """Key of a stage's inputs.
+    """Key of a part: a hash of the inputs of its stage.
 
     Args:
         kind: Name of the stage.
-        inputs: JSON-able inputs: config sections, seeds, numbers.
+        inputs: Inputs as JSON-able values: config sections, seeds, numbers.
         parents: Content hashes of the parts that the stage reads.
 
     Returns:
-        SHA-256, equal for equal inputs.
+        SHA-256 as hexadecimal digits; equal for equal inputs.
     """
     payload = {"schema": KEY_VERSION, "kind": kind, "inputs": dict(inputs), "parents": list(parents)}
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def content_hash(root: h5py.Group) -> str:
-    """SHA-256 over every dataset and attribute of a part, or of a group of it, independent of the file's layout."""
+    """SHA-256 over all data sets and attributes of a part or a group, independent of the layout of the file."""
     digest = hashlib.sha256()
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -67,7 +67,7 @@ def content_hash(root: h5py.Group) -> str:
             for number, array in enumerate(_blocks(item)):
                 if number == 0:
                     digest.update(_json([str(array.dtype.descr), item.shape]))
-                # The bytes of variable-length strings are pointers.
+                # In memory, variable-length strings are pointers, whose bytes are not the content.
                 digest.update(_json(array) if array.dtype.hasobject else array.tobytes())
 
     add("", root)
@@ -79,7 +79,7 @@ def content_hash(root: h5py.Group) -> str:
 
 
 def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
-    """A data set's content, in rows that fit the memory unless their bytes are not what is hashed."""
+    """A data set in blocks of rows of about `BLOCK_BYTES`; strings of variable length in one block."""
     if not dataset.shape or dataset.dtype.hasobject or dataset.nbytes <= BLOCK_BYTES:
         yield np.asarray(dataset[()])
         return
@@ -101,10 +101,10 @@ def _json(value: Any) -> bytes:
 
 @contextmanager
 def in_memory_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Write an HDF5 file: all of it or nothing, and on disk when the block ends.
+    """Write a sealed HDF5 file atomically; the file is on disk when the block ends.
 
-    It is made in memory, because HDF5 neither reports a full disk in one way nor survives it: a file that can't be
-    flushed stays open in the library, which then crashes at the end of the process.
+    The file is built in memory, because HDF5 does not survive a full disk: a file that can't be flushed stays open in
+    the library, which then crashes at the end of the process.
 
     Raises:
         ResumableError: If the disk is full or can't be written to.
@@ -118,13 +118,13 @@ def in_memory_hdf5(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def write_part(path: Path, *, kind: str, key: str, streamed: bool = False) -> Iterator[h5py.File]:
-    """Write a part: all of it or nothing, and on disk when the block ends.
+    """Write a part atomically; the part is on disk when the block ends.
 
     Args:
-        path: Where the part will be; `path` + ".tmp" is used meanwhile.
+        path: File of the part. A temporary file `path` + ".tmp" is used while writing.
         kind: Name of the stage.
-        key: From `part_key`.
-        streamed: Whether it grows on disk, as it is written, and not in memory.
+        key: The key, from `part_key`.
+        streamed: Whether the file grows on disk while it is written, instead of in memory.
 
     Raises:
         ResumableError: If the disk is full or can't be written to.
@@ -141,7 +141,7 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
 
     Args:
         path: The part.
-        verify: Compare all of its bytes with its seal, or where it is older than seals, its content with its hash.
+        verify: Compare all bytes with the seal, or, in a part of schema 1, the content with the content hash.
 
     Raises:
         LedgerError: If the file is missing, damaged, in use, or of a schema this version does not read.
@@ -172,16 +172,16 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
 
 
 def refuse_tricks(root: h5py.File) -> None:
-    """Refuse a file that reaches outside itself, or claims data that it does not have.
+    """Refuse a file with data outside the file, or with data sets larger than the file.
 
-    Files of ours hold neither links nor compressed data, so that all of their content is within their bytes.
+    Parts contain neither links nor compressed data, so that all their content is in the file itself.
 
     Raises:
-        LedgerError: If it has a link to another file or name, data in another file, or data sets larger than itself.
+        LedgerError: If the file has a soft or external link, external or virtual data, or too large data sets.
     """
     size = Path(root.filename).stat().st_size
 
-    # What these return ends the visit; an exception must not pass through HDF5's own code.
+    # A returned message ends the visit; an exception must not pass through the C code of HDF5.
     def leaves(name: str, link: Any) -> str | None:
         return None if isinstance(link, h5py.HardLink) else f"{name} is a link to somewhere else, which no part has"
 
@@ -196,7 +196,7 @@ def refuse_tricks(root: h5py.File) -> None:
 
 
 def seal_state(path: Path) -> SealState | None:
-    """What a file's seal says; None if the file can't be opened, of which `open_hdf5` says more.
+    """State of a file's seal; None if the file can't be opened, which `open_hdf5` reports in detail.
 
     Raises:
         ResumableError: If the disk fails.
@@ -212,11 +212,11 @@ def seal_state(path: Path) -> SealState | None:
 def hdf5_for_reading(path: Path) -> h5py.File:
     """Open an HDF5 file for reading, without HDF5's lock on it.
 
-    A file of ours is never written to once it has its name, so that its readers need no lock: one that a dead process
-    has left, or a file system without locks, must not keep them from it.
+    Parts and campaign.h5 are never changed once they have their name, so readers need no lock. Neither a lock left by a
+    dead process nor a file system without locks shall keep them out.
 
     Raises:
-        OSError: If it can't be opened.
+        OSError: If the file can't be opened.
     """
     for locking in (False, None, True, "best-effort"):
         try:
@@ -224,7 +224,7 @@ def hdf5_for_reading(path: Path) -> h5py.File:
         except OSError as error:
             if "flag values don't match" not in str(error):
                 raise
-            refused = error  # this process has it open, with another word on locks: HDF5 asks for the same
+            refused = error  # open in this process with another lock setting: HDF5 requires the same
     raise refused
 
 
@@ -234,7 +234,7 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
 
     Args:
         path: The file.
-        fix: What to do if it is damaged, for the error.
+        fix: Advice for the error message if the file is damaged.
 
     Raises:
         LedgerError: If the file is missing, damaged or in use.
@@ -247,8 +247,8 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
     except OSError as error:
         if error.errno in BROKEN:
             raise read_error(path, OSError(error.errno, os.strerror(error.errno))) from error
-        if error.errno is not None:  # the system's word, not HDF5's: the file itself may be sound
-            told = "HDF5_USE_FILE_LOCKING"  # what it says goes before what we ask for
+        if error.errno is not None:  # an error of the operating system, not of HDF5: the file may be sound
+            told = "HDF5_USE_FILE_LOCKING"  # this variable overrides the `locking` argument
             fix = f"unset {told}" if "lock" in str(error) and told in os.environ else "see to it, then try again"
             raise LedgerError(f"{path}: cannot be opened ({os.strerror(error.errno)}); {fix}") from None
         raise _damaged(path, error, fix) from None
@@ -259,7 +259,7 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
             raise _damaged(path, error, fix) from None
         try:
             yield root
-        except UNREADABLE as error:  # HDF5 turns what the system says into errors of any kind
+        except UNREADABLE as error:  # HDF5 turns errors of the operating system into errors of any type
             number = _system_error(path, error)
             if number not in BROKEN:
                 raise
@@ -267,7 +267,7 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
 
 
 def _system_error(path: Path, error: Exception) -> int | None:
-    """The system's error number behind one of HDF5's about a file."""
+    """The operating system's error number in an HDF5 error about the file; None if it has no such number."""
     match = re.search(r"filename = '(.*?)',.* errno = (\d+)", str(error))
     return int(match[2]) if match and match[1] == str(path) else None
 

@@ -1,7 +1,7 @@
-"""The seal of an HDF5 file of ours: the SHA-256 of its bytes, written behind them.
+"""The seal of an HDF5 file: the SHA-256 of its bytes, appended to the file.
 
-Damage is found by it before HDF5 sees the file, whose library may crash on damaged bytes and checks few of them itself.
-HDF5 ignores what follows the end that a file's header states, so that every reader opens a sealed file as any other.
+The seal reveals damage before the file is opened with HDF5, which may crash on damaged bytes and checks few of them.
+HDF5 ignores bytes beyond the end that a file's header states, so that any HDF5 reader can open a sealed file.
 """
 
 import hashlib
@@ -14,26 +14,26 @@ BLOCK_BYTES = 2**20
 
 
 class SealState(Enum):
-    """What a file's seal says."""
+    """Result of comparing a file with its seal."""
 
     WHOLE = auto()
     """The bytes are those that were written."""
     BROKEN = auto()
-    """They are not."""
+    """The bytes are not those that were written."""
     ABSENT = auto()
-    """There is none: the file is cut off, was written to by another program, or is older than seals."""
+    """The file has no seal: it is cut off, was changed by another program, or is older than seals."""
 
 
 def seal_of(content: bytes) -> bytes:
-    """What to write behind a file's content."""
+    """The seal for a file of this content, to be appended to it."""
     return _seal(hashlib.sha256(content))
 
 
 def seal_file(path: Path) -> None:
-    """Seal a file that has no seal yet.
+    """Append the seal to a file that has no seal yet.
 
     Raises:
-        OSError: If it can't be read or written to.
+        OSError: If the file can't be read or written.
     """
     with path.open("r+b") as handle:
         digest = hashlib.sha256()
@@ -46,7 +46,7 @@ def check_seal(path: Path) -> SealState:
     """Read a file and compare it with its seal.
 
     Raises:
-        OSError: If it can't be read.
+        OSError: If the file can't be read.
     """
     left = path.stat().st_size - SEAL_BYTES
     digest = hashlib.sha256()

@@ -1,1 +1,1 @@
-"""From the force deviations of sampled frames to their fates: window, thinning in time, diversity."""
+"""Selection of the frames to label: window on the force deviation, thinning in time, diversity, fates."""

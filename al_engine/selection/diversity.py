@@ -1,4 +1,4 @@
-"""Farthest-point selection: of many points, those least like a reference set and each other.
+"""Farthest-point selection: picks the points that are least similar to a reference set and to each other.
 
 The greedy k-centre algorithm (Gonzalez, Theor. Comput. Sci. 38, 293 (1985); known as farthest-point sampling from
 Eldar et al., IEEE Trans. Image Process. 6, 1305 (1997)): take the point whose nearest neighbour in the reference is
@@ -10,7 +10,7 @@ import numpy as np
 from al_engine.structures.frames import FloatArray, IntArray
 
 BLOCK = 4096  # rows and columns of the distance matrix at a time: 128 MiB
-SMALLEST_SPREAD = 1e-3  # of the largest: a feature that hardly varies is not blown up to matter as much as the others
+SMALLEST_SPREAD = 1e-3  # of the largest spread: features that hardly vary keep a small weight
 
 
 def farthest_points(
@@ -21,16 +21,16 @@ def farthest_points(
     kinds: IntArray | None = None,
     reference_kinds: IntArray | None = None,
 ) -> IntArray:
-    """Pick points one by one, each the farthest from the reference and from those picked before.
+    """Pick points one by one, each the farthest from the reference and from the points picked before.
 
-    The picks of a smaller count are the first ones of a larger. Of equally far points the first is picked; a point
-    whose kind neither the reference nor a pick has is infinitely far.
+    A smaller `count` gives the first picks of a larger `count`. Of equally distant points, the first is picked. A point
+    is infinitely far if neither the reference nor the picks so far contain a point of its kind.
 
     Args:
-        points: The points, Euclidean, shape (F, D).
-        reference: What is there already, shape (R, D); may be empty.
-        count: How many to pick; all of them, in order, if there are no more.
-        kinds: Kind of each point, shape (F,): only points of one kind are compared. None: all are of one kind.
+        points: The points in Euclidean space, shape (F, D).
+        reference: The reference points, shape (R, D); may be empty.
+        count: Number of points to pick; if it is F or more, all points are picked.
+        kinds: Kind of each point, shape (F,); only points of the same kind are compared. None: all have one kind.
         reference_kinds: Kind of each reference point, shape (R,).
 
     Returns:
@@ -38,7 +38,7 @@ def farthest_points(
     """
     kinds = np.zeros(len(points), dtype=np.int64) if kinds is None else kinds
     reference_kinds = np.zeros(len(reference), dtype=np.int64) if reference_kinds is None else reference_kinds
-    nearest = np.full(len(points), np.inf)  # squared
+    nearest = np.full(len(points), np.inf)  # squared distances
     members = {kind: np.flatnonzero(kinds == kind) for kind in np.unique(kinds).tolist()}
     alike = {kind: points[here] for kind, here in members.items()}
     for kind, here in members.items():
@@ -49,12 +49,12 @@ def farthest_points(
         kind = int(kinds[pick])
         vectors = alike[kind] - points[pick]
         nearest[members[kind]] = np.minimum(nearest[members[kind]], np.einsum("ij,ij->i", vectors, vectors))
-        nearest[pick] = -np.inf  # never again, not even where all others coincide with the reference
+        nearest[pick] = -np.inf  # never picked twice, even if all other points coincide with the reference
     return picks
 
 
 def _nearest_squares(points: FloatArray, reference: FloatArray) -> FloatArray:
-    """Squared distance of each point, shape (F, D), to the nearest of the reference, shape (R, D); inf without one."""
+    """Squared distance of each point to the nearest reference point, shape (F,); infinite without reference points."""
     nearest = np.full(len(points), np.inf)
     squares = np.einsum("ij,ij->i", reference, reference)
     for start in range(0, len(points), BLOCK):
@@ -64,16 +64,16 @@ def _nearest_squares(points: FloatArray, reference: FloatArray) -> FloatArray:
             columns = slice(first, first + BLOCK)
             distances = squares[columns] - 2.0 * points[rows] @ reference[columns].T
             nearest[rows] = np.minimum(nearest[rows], distances.min(axis=1) + own)
-    np.maximum(nearest, 0.0, out=nearest)  # rounding may leave less
+    np.maximum(nearest, 0.0, out=nearest)  # rounding may give negative values
     return nearest
 
 
 def standardised(
     points: FloatArray, reference: FloatArray, *, kinds: IntArray, reference_kinds: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Points and reference in units of each feature's standard deviation, kind by kind.
+    """Shift and scale points and reference to zero mean and unit standard deviation per feature, kind by kind.
 
-    Mean and deviation are those of the reference; of a kind that it lacks, the points'.
+    Mean and standard deviation are computed from the reference; for a kind that it lacks, from the points.
 
     Args:
         points: The points, shape (F, D).
@@ -82,8 +82,8 @@ def standardised(
         reference_kinds: Kind of each reference point, shape (R,).
 
     Returns:
-        Both, shape (F, D) and (R, D). Features that vary less than a thousandth of the one that varies most are
-        divided by that thousandth.
+        Scaled points, shape (F, D), and scaled reference, shape (R, D). The standard deviation that a feature is
+        divided by is at least a thousandth of the largest among the features.
     """
     scaled_points, scaled_reference = np.array(points, dtype=np.float64), np.array(reference, dtype=np.float64)
     for kind in np.unique(kinds):

@@ -1,7 +1,7 @@
-"""Selection: one fate for every sampled frame.
+"""Fates: why each sampled frame was or was not labelled.
 
-A frame's fate is decided step by step, and the first reason against its label stays: the window, then the sanity gate,
-duplicates, thinning in time, the cap. Candidates about which nothing speaks are `OVER_CAP` until they are chosen.
+The fate is decided in steps: the window, the sanity gate, duplicates, thinning in time, the cap on labels. The first
+reason against a label stays. A candidate without such a reason has the fate `OVER_CAP` until it is chosen.
 """
 
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ class Fate(IntEnum):
     LABELLED = 2
     """Candidate, chosen and labelled."""
     OVER_CAP = 3
-    """Candidate, left out: more candidates than labels per iteration."""
+    """Candidate, not chosen: there were more candidates than labels per iteration."""
     TOO_CLOSE = 4
     """Candidate with atoms closer than the gate allows."""
     REFUSED = 5
     """Candidate that no labeler takes (element, electrons, cell)."""
     LABEL_FAILED = 6
-    """Candidate, chosen, but its label failed: a recorded failure."""
+    """Candidate, chosen, but its label failed."""
     UNSOUND = 7
-    """The frame on which a trajectory was stopped; counts as rejected."""
+    """Frame at which a trajectory was stopped; counts as rejected."""
     CORRELATED = 8
-    """Candidate too soon before or after another one of its trajectory."""
+    """Candidate too close in time to another candidate of its trajectory."""
     DUPLICATE = 9
-    """Candidate that is in the data set or the test set, or was chosen, already."""
+    """Candidate that equals a frame of the data set or the test set, or an earlier candidate."""
     FRAGMENTED = 10
     """Candidate with a bond longer than the gate allows."""
 
@@ -49,7 +49,7 @@ FateArray: TypeAlias = NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many frames fell where; `sampled = accurate + candidate + rejected`."""
+    """Numbers of frames; `sampled = accurate + candidate + rejected`."""
 
     sampled: int
     accurate: int
@@ -68,7 +68,7 @@ class Counts:
 
 
 def count(fates: NDArray[np.integer]) -> Counts:
-    """Counts of an array of fates. Candidates count whether or not they were labelled, and why not."""
+    """Counts of an array of fates; a candidate counts as one whether or not it was labelled."""
     accurate = int(np.sum(fates == Fate.ACCURATE))
     rejected = int(np.isin(fates, REJECTED_FATES).sum())
     return Counts(sampled=len(fates), accurate=accurate, candidate=len(fates) - accurate - rejected, rejected=rejected)
@@ -81,12 +81,12 @@ def count_fates(fates: NDArray[np.integer]) -> dict[str, int]:
 
 
 def window_fates(deviation: FloatArray, net_force: FloatArray, *, sound: BoolArray, window: Window) -> FateArray:
-    """Fates by the window: accurate, rejected, unsound; candidates are `OVER_CAP` for now.
+    """Fates by the window: accurate, rejected or unsound; candidates get `OVER_CAP` for now.
 
     Args:
-        deviation: Deviation of S frames in eV/Å, shape (S,), of the kind the config asks for.
+        deviation: Force deviation of S frames in eV/Å, shape (S,), as `selection.deviation` defines it.
         net_force: Largest deviation of a molecule's net force in eV/Å, shape (S,).
-        sound: False for frames on which a trajectory was stopped, shape (S,).
+        sound: False for frames at which a trajectory was stopped, shape (S,).
         window: The window.
     """
     fates = np.full(len(deviation), Fate.OVER_CAP, dtype=np.int8)
@@ -97,17 +97,17 @@ def window_fates(deviation: FloatArray, net_force: FloatArray, *, sound: BoolArr
 
 
 def open_candidates(fates: FateArray) -> IntArray:
-    """Indices, ascending, of the candidates about which nothing speaks so far."""
+    """Indices, ascending, of the candidates without a reason against a label so far."""
     return np.flatnonzero(fates == Fate.OVER_CAP)
 
 
 def choose(fates: FateArray, order: IntArray, max_labels: int) -> IntArray:
-    """Choose frames to label: `LABELLED` stands for chosen from here on.
+    """Choose frames to label and set their fate to `LABELLED`, which means "chosen" until the labels are computed.
 
     Args:
         fates: Fates of S frames, shape (S,); changed in place.
         order: Candidates in the order in which they would be labelled, shape (C,).
-        max_labels: How many labels there are.
+        max_labels: Largest number of frames to choose.
 
     Returns:
         Indices of the chosen frames, ascending.

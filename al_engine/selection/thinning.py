@@ -1,4 +1,4 @@
-"""Thinning in time: of frames of one trajectory that are close in time, one is kept."""
+"""Thinning in time: of several frames of a trajectory that are close in time, only the worthiest is kept."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 
 
 def thinned(trajectory: IntArray, time: IntArray, worth: FloatArray, *, separation: float) -> BoolArray:
-    """Which frames to keep so that no two of a trajectory are closer in time than a separation.
+    """Choose frames so that no two kept frames of a trajectory are closer in time than a separation.
 
-    Greedy: the frame worth most is kept first (of equal ones the earliest), what is too close to it goes, and so on.
-    Every frame that goes is within the separation of one that is kept and worth no less.
+    The algorithm is greedy. It keeps the frame of the highest worth (of equal frames the earliest), drops all frames
+    too close to it, and repeats. So every dropped frame is close to a kept frame of at least the same worth.
 
     Args:
-        trajectory: Which trajectory each frame is of, shape (F,).
+        trajectory: Index of each frame's trajectory, shape (F,).
         time: Time of each frame in any unit, shape (F,).
-        worth: What decides between frames, shape (F,).
-        separation: Smallest distance in time of two frames that are kept, in the same unit.
+        worth: Worth of each frame; frames of higher worth are preferred, shape (F,).
+        separation: Smallest distance in time between two kept frames, in the unit of `time`.
 
     Returns:
         Whether each frame is kept, shape (F,).
@@ -24,7 +24,9 @@ def thinned(trajectory: IntArray, time: IntArray, worth: FloatArray, *, separati
     kept = np.zeros(len(order), dtype=bool)
     for members in np.split(order, np.flatnonzero(np.diff(trajectory[order])) + 1):
         times = time[members]
-        first = np.searchsorted(times, times - separation, side="right")  # the first that is too close to each
+        first = np.searchsorted(
+            times, times - separation, side="right"
+        )  # index of the first frame too close to each frame
         last = np.searchsorted(times, times + separation, side="left")
         taken = np.zeros(len(members), dtype=bool)
         for place in np.lexsort((times, -worth[members])):

@@ -13,13 +13,18 @@ from al_engine.units import MEV_PER_EV
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Ends of the window, which belong to it, in meV/Å; a second window, on net forces, is an option.
+    """The window on the force deviation, and optionally a second window on the deviation of net forces.
+
+    Frames at the ends of a window are candidates.
+
 
     Attributes:
-        lower_mev_per_ang: Below: accurate.
-        upper_mev_per_ang: Above: rejected.
-        net_force_lower_mev_per_ang: An accurate frame whose net-force deviation is not below this is a candidate.
-        net_force_upper_mev_per_ang: Any frame whose net-force deviation is above this is rejected.
+        lower_mev_per_ang: Lower end, meV/Å: a frame with a deviation below it is accurate.
+        upper_mev_per_ang: Upper end, meV/Å: a frame with a deviation above it is rejected.
+        net_force_lower_mev_per_ang: Lower end for net forces, meV/Å: a frame is accurate only if its net-force
+            deviation is also below it. None: no window on net forces.
+        net_force_upper_mev_per_ang: Upper end for net forces, meV/Å: a frame with a net-force deviation above it is
+            rejected. None: no window on net forces.
     """
 
     lower_mev_per_ang: float
@@ -34,14 +39,14 @@ class Window:
             raise ValueError("a net-force window has two ends")
 
     def accurate(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
-        """Which frames teach nothing.
+        """Which frames are accurate.
 
         Args:
             deviation: Force deviation of S frames in eV/Å, shape (S,).
             net_force: Largest deviation of a molecule's net force in eV/Å, shape (S,).
 
         Returns:
-            Whether each is below the lower end, or both lower ends; shape (S,).
+            Whether each frame is below the lower ends of all windows, shape (S,).
         """
         below = deviation < _ev(self.lower_mev_per_ang)
         if self.net_force_lower_mev_per_ang is not None:
@@ -49,25 +54,25 @@ class Window:
         return np.asarray(below)
 
     def trusted(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
-        """Whether each frame is above no upper end; shape (S,). What is not a number is not trusted."""
+        """Whether each frame is above no upper end, shape (S,). A frame with a NaN is not trusted."""
         within = deviation <= _ev(self.upper_mev_per_ang)
         if self.net_force_upper_mev_per_ang is not None:
             within &= net_force <= _ev(self.net_force_upper_mev_per_ang)
         return np.asarray(within)
 
     def excess(self, deviation: FloatArray, net_force: FloatArray) -> FloatArray:
-        """How many times the lower end a frame's deviation is, or its net force's where that is more; shape (S,)."""
+        """Ratio of each frame's deviation to the lower end, shape (S,); the larger ratio if there are two windows."""
         excess = deviation / _ev(self.lower_mev_per_ang)
         if self.net_force_lower_mev_per_ang is not None:
             excess = np.maximum(excess, net_force / _ev(self.net_force_lower_mev_per_ang))
         return np.asarray(excess)
 
     def by_net_force(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
-        """Whether a frame's net forces are further into their window than its forces into theirs; shape (S,)."""
+        """Whether the ratio of `excess` is that of the net forces, not that of the forces; shape (S,)."""
         return np.asarray(self.excess(deviation, net_force) > deviation / _ev(self.lower_mev_per_ang))
 
     def to_attributes(self) -> dict[str, float]:
-        """Its ends by name, to be stored; without the net-force window if there is none."""
+        """The ends by name, for HDF5 attributes; ends that are None are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
@@ -77,7 +82,7 @@ class Window:
 
 
 def _ev(mev: float) -> float:
-    """The quotient is the number nearest the decimal; times 1e-3 would often miss it."""
+    """A value in eV. Dividing gives the float nearest to the decimal number, multiplying by 1e-3 often does not."""
     return mev / MEV_PER_EV
 
 
@@ -85,9 +90,9 @@ def window_of(config: SelectionConfig, deviation: FloatArray) -> Window:
     """The window of an iteration.
 
     Args:
-        config: What the user asked for.
-        deviation: Force deviation in eV/Å of all sound frames of the iterations that an adaptive window looks back
-            on, any shape; a fixed window ignores it.
+        config: Options of the selection.
+        deviation: Force deviations in eV/Å, any shape, of all sound frames of the iterations that an adaptive window
+            takes into account; a fixed window ignores them.
     """
     lower, upper = config.lower_mev_per_ang, config.upper_mev_per_ang
     if config.adaptive.enabled:
@@ -99,8 +104,8 @@ def adaptive_ends(config: AdaptiveConfig, deviation: FloatArray) -> tuple[float,
     """Both ends of an adaptive window in meV/Å.
 
     Args:
-        config: Quantile, factor and floor.
-        deviation: Deviations in eV/Å, any shape; those that are not finite do not count.
+        config: Quantile, factor and floor of the adaptive window.
+        deviation: Force deviations in eV/Å, any shape; non-finite values are ignored.
     """
     finite = deviation[np.isfinite(deviation)]
     quantile = MEV_PER_EV * float(np.quantile(finite, config.lower_quantile)) if finite.size else 0.0

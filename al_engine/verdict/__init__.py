@@ -1,1 +1,1 @@
-"""When a campaign stops, and how sure that is: records of iterations, evidence, verdict."""
+"""When and why a campaign stops: records of finished iterations, statistical evidence, the verdict."""

@@ -1,12 +1,12 @@
-"""Evidence: whether a low acceptance is to be believed, and how much MD it takes until it is.
+"""Evidence for convergence: whether a low acceptance is significant, and how much more MD would make it so.
 
-The last `stop.iterations` iterations are judged together: as one sample per temperature. Each is by a committee of its
-own, so that what is bounded is the mean acceptance of those committees; that it was low in each of them, in a row,
-speaks against a lucky one.
+The last `stop.iterations` iterations are judged together, as one sample per temperature. Each iteration has its own
+committee, so the bound holds for the mean acceptance of these committees. Requiring a low acceptance in consecutive
+iterations guards against a single lucky one.
 
-The bound is asked for after every iteration, and being asked often it errs more often than once: a campaign whose
-acceptance stayed at exactly the limit would be called converged in 1 of 4 cases within ten iterations; at 1.25 times
-the limit in 1 of 20, at 1.5 times in 1 of 100 (tests/al_engine/verdict/test_evidence.py simulates them).
+The bound is tested after every iteration, so a campaign is called converged by chance more often than a single test
+would allow. If the acceptance stayed at exactly the limit, the chance within ten iterations would be 1 in 4; at 1.25
+times the limit 1 in 20, at 1.5 times 1 in 100 (simulated in tests/al_engine/verdict/test_evidence.py).
 """
 
 import math
@@ -19,27 +19,32 @@ from al_engine.statistics import frames_needed, lower_bound, upper_bound
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, decorrelated_over, pooled, total_counts
 
 UNSTABLE_SHARE = 0.5
-"""Of the frames rejected, or of the trajectories stopped: most of the MD at a temperature is not trusted."""
+"""Share of frames rejected, or of trajectories stopped, above which most of the MD at a temperature is lost."""
 NEAR_CONVERGENCE = 4.0
-"""Times the acceptance to stop at: from here on a single iteration that is judged alone gathers evidence."""
+"""Multiple of `stop.acceptance`. Where a single iteration is judged (`stop.iterations: 1`), its trajectories are
+lengthened once the acceptance before it was below this multiple."""
 EVIDENCE_MARGIN = 1.25
-"""The correlation time of the next iteration is not known, only the last one's."""
+"""Factor on the frames needed: the next iteration's correlation time is unknown, and estimated from the last one's."""
 WORTH_PROVING = 0.5
-"""Share of the limit: nearer to it, more training lowers the acceptance for less than it costs to prove it."""
+"""Highest acceptance, as a share of `stop.acceptance`, for which the frames needed are computed. Nearer to the limit,
+more training lowers the acceptance at less cost than the MD that would prove it."""
 LONGEST_EXTENSION = 8
-"""Times `sampling.steps`."""
+"""Most MD steps of an iteration, as a multiple of `sampling.steps`."""
 
 
 def missing_evidence(
     history: Sequence[IterationRecord], stop: StopConfig, *, lower_mev_per_ang: float = math.inf
 ) -> list[str]:
-    """What keeps a campaign from counting as converged, each with its numbers; empty: nothing.
+    """List what keeps a campaign from counting as converged.
 
     Args:
         history: Finished iterations, oldest first, at least one.
         stop: The rules.
-        lower_mev_per_ang: Lower end of the window that the campaign's force field is meant to reach; a window that
-            moves by itself may stand above.
+        lower_mev_per_ang: Lower end of the window that the force field is meant to reach, meV/Å. An adaptive window may
+            still have a higher lower end.
+
+    Returns:
+        One phrase with its numbers for each missing piece of evidence; empty if the campaign has converged.
     """
     judged = history[-stop.iterations :]
     temperatures = pooled(judged)
@@ -66,14 +71,14 @@ def missing_evidence(
 
 
 def acceptance_and_bound(judged: Sequence[IterationRecord], confidence: float) -> tuple[Counts, float, float]:
-    """Counts over some iterations taken together, their decorrelated frames, and the upper bound on the acceptance."""
+    """Counts and decorrelated frames of several iterations together, and the upper bound on their acceptance."""
     strata = [t for record in judged for t in record.temperatures]
     counts, decorrelated = total_counts(t.counts for t in strata), decorrelated_over(strata)
     return counts, decorrelated, upper_bound(counts.acceptance, decorrelated, confidence)
 
 
 def _unproven(temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> list[str]:
-    """Where the bounds are: over all temperatures from above, at each from below."""
+    """Bounds that speak against convergence: the upper one over all temperatures, the lower one at each temperature."""
     missing = []
     counts, decorrelated = total_counts(t.counts for t in temperatures), decorrelated_over(temperatures)
     bound = upper_bound(counts.acceptance, decorrelated, stop.confidence)
@@ -94,7 +99,7 @@ def _unproven(temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> li
 
 
 def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord, stop: StopConfig) -> list[str]:
-    """Where frames were rejected or trajectories stopped, and a committee that can't be asked."""
+    """Temperatures with too many rejected frames or stopped trajectories, and a committee that has collapsed."""
     rejected = [
         f"{t.counts.rejected_share:.2%} of the frames rejected at {t.temperature_kelvin:g} K"
         for t in temperatures
@@ -110,7 +115,7 @@ def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord,
 
 
 def _blind(judged: Sequence[IterationRecord], lower_mev_per_ang: float) -> list[str]:
-    """A window whose lower end stands above the one asked for."""
+    """A window whose lower end is above the lower end that the force field is meant to reach."""
     highest = max((r.window.lower_mev_per_ang for r in judged if r.window is not None), default=0.0)
     if highest <= lower_mev_per_ang:
         return []
@@ -118,21 +123,23 @@ def _blind(judged: Sequence[IterationRecord], lower_mev_per_ang: float) -> list[
 
 
 def is_exploding(record: TemperatureRecord, stop: StopConfig) -> bool:
-    """Whether trajectories at a temperature leave the trusted region, or jump over the window instead of through it.
+    """Whether trajectories at a temperature leave the trusted region, or jump over the window instead of crossing it.
 
-    Most of the MD there is lost; or more was thrown away than there was to learn from, and more than the guard allows.
+    That is so if most of the MD is lost (`UNSTABLE_SHARE`), or if the lost frames outnumber both the candidates and the
+    frames that `stop.max_rejected_share` allows to be rejected.
     """
     allowed = stop.max_rejected_share * record.counts.sampled
     return record.lost_share > UNSTABLE_SHARE or record.lost > max(record.counts.candidate, allowed)
 
 
 def sampling_steps(history: Sequence[IterationRecord], sampling: SamplingConfig, stop: StopConfig) -> int:
-    """MD steps of the next iteration: near convergence, as many as its evidence takes.
+    """MD steps of each replica in the next iteration: `sampling.steps`, or more near convergence.
 
-    While the acceptance is above the limit, `sampling.steps` find enough to learn. Once it is below, the trajectories
-    are made so long that the iterations that will be judged together have the decorrelated frames that the bound asks
-    for at the acceptance seen, by the last iteration's rate; no longer than `LONGEST_EXTENSION` times. Where one
-    iteration alone is judged, it has to be long before its acceptance is known: from `NEAR_CONVERGENCE` on.
+    While the acceptance is above the limit, or the MD explodes, the number is `sampling.steps`. Once the acceptance is
+    below the limit, the trajectories are lengthened: the iterations that will be judged together shall contain the
+    decorrelated frames that the bound requires at the acceptance seen. The decorrelated frames per step are those of
+    the last iteration, and the number of steps is at most `LONGEST_EXTENSION` times `sampling.steps`. Where a single
+    iteration is judged, it has to be long before its acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on.
     """
     if not history or any(is_exploding(t, stop) for t in history[-1].temperatures):
         return sampling.steps
@@ -141,7 +148,9 @@ def sampling_steps(history: Sequence[IterationRecord], sampling: SamplingConfig,
     if not counting and not (alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
         return sampling.steps
     counts, gathered, _ = acceptance_and_bound(counting or [last], stop.confidence)
-    seen = (counts.acceptance * gathered + 0.5) / (gathered + 1.0)  # Jeffreys' estimate: none seen is not none at all
+    seen = (counts.acceptance * gathered + 0.5) / (
+        gathered + 1.0
+    )  # Jeffreys' estimate: not zero where no candidate was seen
     needed = frames_needed(stop.acceptance, stop.confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
     missing = EVIDENCE_MARGIN * needed - (gathered if counting else 0.0)
     rate = max(last.decorrelated, 1.0) / (last.steps or sampling.steps)
@@ -151,6 +160,6 @@ def sampling_steps(history: Sequence[IterationRecord], sampling: SamplingConfig,
 
 
 def _last_below(history: Sequence[IterationRecord], stop: StopConfig) -> list[IterationRecord]:
-    """The last iterations in a row with an acceptance below the limit: the next one is judged together with them."""
+    """The latest iterations in a row with an acceptance below the limit; the next iteration is judged with them."""
     below = takewhile(lambda record: record.counts.acceptance < stop.acceptance, reversed(history))
     return list(below)

@@ -1,4 +1,4 @@
-"""What is remembered of an iteration: counts, errors and sizes, as stored in its append part and shown by `status`."""
+"""Records of finished iterations: counts, errors and sizes, stored in the append part and shown by `status`."""
 
 import json
 import math
@@ -24,9 +24,9 @@ class TemperatureRecord:
 
     Attributes:
         temperature_kelvin: Temperature of the thermostat.
-        counts: Where its frames fell.
-        decorrelated: Independent frames that they are worth, for counting candidates.
-        replicas: Trajectories started, those that took the place of a stopped one among them.
+        counts: Numbers of its accurate, candidate and rejected frames.
+        decorrelated: Number of independent frames with the same information on the acceptance.
+        replicas: Trajectories started, including those that replaced a stopped trajectory.
         stopped: Trajectories stopped before their end.
     """
 
@@ -43,7 +43,10 @@ class TemperatureRecord:
 
     @property
     def lost(self) -> int:
-        """Frames thrown away; a trajectory that left none, because what stopped it was no number, counts as one."""
+        """Frames lost: the rejected frames, or the stopped trajectories if there were more of them.
+
+        A trajectory stopped by a non-finite number may leave no rejected frame, and still counts.
+        """
         return max(self.counts.rejected, self.stopped)
 
     @property
@@ -58,23 +61,23 @@ class TemperatureRecord:
 
 @dataclass(frozen=True, slots=True)
 class IterationRecord:
-    """One finished iteration. What is not a number, such as the error of a model that diverged, is None.
+    """One finished iteration. A value that is not finite, such as the error of a diverged model, is stored as None.
 
     Attributes:
         iteration: Its number, from 0.
         temperatures: One record per temperature.
         labelled: New labels that joined the data set.
-        label_failures: Frames chosen whose label failed.
+        label_failures: Chosen frames whose label failed.
         dataset_size: Labelled frames after this iteration, test set not counted.
         error_before_training_mev_per_ang: Force MAE on the new labels of the committee that chose them, or None.
         test_force_mae_mev_per_ang: Force MAE of the committee mean on the test set.
         test_energy_mae_mev_per_atom: Energy MAE of the committee mean on the test set.
-        steps: MD steps of each replica; None in campaigns of older versions, as everything below.
-        window: The window in force.
-        calibration: What true error a deviation meant; None with too few labels to tell.
-        health: How the members stand to each other; None with too few labels to tell.
-        failure_words: What most of the failed labels said; empty if none failed, or none was asked in an older version.
-        warnings: What is wrong with labels, committee or thresholds, a sentence each.
+        steps: MD steps of each replica. Older versions stored neither this field nor those below: None or empty.
+        window: The window of the iteration.
+        calibration: True force error at a given deviation; None in older versions.
+        health: Spread and errors of the committee's members; None with too few labels.
+        failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
+        warnings: What is wrong with labels, committee or thresholds, one sentence each.
     """
 
     iteration: int
@@ -99,7 +102,7 @@ class IterationRecord:
 
     @property
     def decorrelated(self) -> float:
-        """Independent frames over all temperatures."""
+        """Decorrelated frames over all temperatures (`decorrelated_over`)."""
         return decorrelated_over(self.temperatures)
 
     @property
@@ -122,7 +125,7 @@ class IterationRecord:
         return _PARSER.validate_json(text)
 
     def summary(self) -> Mapping[str, Any]:
-        """The line of `status --json`: design names, all temperatures together."""
+        """The iteration as `status --json` shows it: counts over all temperatures, then each temperature."""
         counts = self.counts
         return {
             "iteration": self.iteration,
@@ -157,7 +160,7 @@ def _temperature_summary(record: TemperatureRecord) -> dict[str, Any]:
 
 
 def _numbers_only(value: Any) -> Any:
-    """The same nested values with null where a number is none: JSON knows no NaN."""
+    """Nested values with None in place of floats that are not finite, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _numbers_only(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -166,7 +169,7 @@ def _numbers_only(value: Any) -> Any:
 
 
 def total_counts(parts: Iterable[Counts]) -> Counts:
-    """Sums of counts."""
+    """The sum of several counts."""
     counts = list(parts)
     return Counts(
         sampled=sum(c.sampled for c in counts),
@@ -199,11 +202,12 @@ def pooled(records: Sequence[IterationRecord]) -> tuple[TemperatureRecord, ...]:
 
 
 def decorrelated_over(strata: Sequence[TemperatureRecord]) -> float:
-    """Independent frames that several strata (temperatures, iterations) are worth together.
+    """Decorrelated frames of several strata (temperatures, iterations) taken together.
 
-    Frames over a mean inefficiency, to which each stratum contributes by its candidates, and by its frames as if one
-    candidate more were spread over all of them. The plain sum of decorrelated frames would be too many: candidates come
-    from where the inefficiency is largest, and bounds from that sum miss the truth in 15 % of cases instead of 5 %.
+    The result is the number of frames divided by a weighted mean of the strata's statistical inefficiencies. The weight
+    of a stratum is its number of candidates plus its share of all frames, as if one more candidate were spread over all
+    frames. The plain sum of decorrelated frames would overstate the evidence: candidates come from the strata with the
+    largest inefficiency, and bounds from that sum miss the true acceptance in 15 % of cases instead of 5 %.
     """
     strata = [s for s in strata if s.counts.sampled]
     if any(s.decorrelated <= 0 for s in strata):
@@ -230,9 +234,9 @@ def temperature_record(
 
     Args:
         temperature_kelvin: Temperature of the thermostat.
-        fates: Fates of its S frames, shape (S,).
-        deviation: Their deviation in eV/Å, shape (S,), in order of time within each replica.
-        replica: Which trajectory each frame is of, shape (S,).
+        fates: Fates of the S frames, shape (S,).
+        deviation: Force deviations of the frames in eV/Å, shape (S,), in order of time within each trajectory.
+        replica: Index of each frame's trajectory, shape (S,).
         replicas: Trajectories started.
         stopped: Trajectories stopped before their end.
     """

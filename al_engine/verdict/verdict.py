@@ -1,4 +1,7 @@
-"""The verdict: why a campaign stopped, with one sentence of evidence. Pure functions of the finished iterations."""
+"""The verdict: why a campaign stopped, with one sentence of evidence.
+
+The verdict depends on the records of the finished iterations and on the config alone.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +13,10 @@ from al_engine.verdict.evidence import UNSTABLE_SHARE, acceptance_and_bound, is_
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled
 
 HEALING = 0.9
-"""A campaign whose lost share falls at least to this, over the iterations looked at, is left to heal."""
+"""Ratio of the lost share in the last to that in the first of `stop.unstable_iterations` iterations. At or below it the
+MD is recovering, and the campaign goes on."""
 MIN_LABELS_FOR_FAILURE = 5
-"""One failure among two labels is no evidence of a broken set-up."""
+"""Fewest labels tried in an iteration for the verdict `failed`: one failure among two labels proves nothing."""
 
 
 class VerdictKind(StrEnum):
@@ -41,13 +45,13 @@ def judge(
     max_failed_share: float,
     lower_mev_per_ang: float = math.inf,
 ) -> Verdict | None:
-    """The verdict after the iterations so far, or None to go on.
+    """The verdict after the iterations so far; None if the campaign goes on.
 
     Args:
         history: Finished iterations, oldest first.
         stop: The rules.
-        max_failed_share: Share of failed labels in one iteration that stops the campaign.
-        lower_mev_per_ang: Lower end of the window that the force field is meant to reach (`missing_evidence`).
+        max_failed_share: Share of failed labels in one iteration above which the campaign stops as `failed`.
+        lower_mev_per_ang: Lower end of the window that the force field is meant to reach, meV/Å (`missing_evidence`).
     """
     if not history:
         return None
@@ -79,7 +83,7 @@ def _failed(record: IterationRecord, max_failed_share: float) -> Verdict | None:
 
 
 def _proof(judged: Sequence[IterationRecord], stop: StopConfig) -> str:
-    """The evidence for convergence."""
+    """The sentence of evidence for convergence."""
     counts, decorrelated, bound = acceptance_and_bound(judged, stop.confidence)
     temperatures = pooled(judged)
     worst = max(temperatures, key=lambda t: t.counts.acceptance)
@@ -100,7 +104,7 @@ def _iterations(records: Sequence[IterationRecord]) -> str:
 
 
 def _unstable(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
-    """Most of the MD at some temperature is lost, iteration after iteration, and it does not get better."""
+    """`unstable` if most of the MD at some temperature was lost in each recent iteration, without recovery."""
     recent = history[-stop.unstable_iterations :]
     broken = all(_most_lost(r).lost_share > UNSTABLE_SHARE for r in recent)
     if len(recent) < stop.unstable_iterations or not broken:
@@ -122,7 +126,7 @@ def _most_lost(record: IterationRecord) -> TemperatureRecord:
 
 
 def _lost_share(record: IterationRecord) -> float:
-    """Mean over temperatures: also falls when only some of them heal."""
+    """Mean lost share over the temperatures; it also falls when the MD recovers at some temperatures only."""
     return sum(t.lost_share for t in record.temperatures) / len(record.temperatures)
 
 
@@ -134,7 +138,7 @@ def _loss(t: TemperatureRecord) -> str:
 
 
 def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verdict | None:
-    """What a campaign is called that comes to another end while its MD explodes."""
+    """`unstable` in place of another verdict if the MD exploded in the last iteration."""
     exploding = [t for t in record.temperatures if is_exploding(t, stop)]
     if not exploding:
         return None
@@ -158,14 +162,15 @@ def _budget(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | N
 
 
 def _stalled(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
-    """No label, or no progress: neither fewer frames above the window's lower end, nor a lower end of it.
+    """`stalled` if recent iterations brought no new label, or no progress.
 
-    The acceptance itself would mislead: it rises while a campaign heals in which most frames were rejected.
+    Progress is a smaller share of frames that are not accurate, or a smaller lower end of the window. The acceptance
+    would be a wrong measure: it rises while a campaign recovers from iterations in which most frames were rejected.
     """
     recent, before = history[-stop.stall_iterations :], history[: -stop.stall_iterations]
     if not before:
         return None
-    # Low acceptance that lacks evidence is not a stall: the sampling grows until the evidence is there.
+    # A low acceptance without enough evidence is not a stall: the trajectories are lengthened until there is enough.
     sound = [r for r in recent if _most_lost(r).lost_share <= UNSTABLE_SHARE]
     if any(r.counts.acceptance < stop.acceptance for r in sound):
         return None

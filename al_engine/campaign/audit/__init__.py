@@ -1,1 +1,1 @@
-"""Whether a campaign directory is sound: hashes, links and counts of its parts; repair of what can be rebuilt."""
+"""Audit of a campaign directory: checks hashes, links and counts of its parts, and repairs what can be rebuilt."""

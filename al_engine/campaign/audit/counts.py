@@ -1,4 +1,4 @@
-"""Whether a campaign's parts are all there, and their numbers add up: frames sampled, fates, labels, records, sizes."""
+"""Checks that no part is missing, and that numbers agree: sampled frames, fates, labels, records, data set sizes."""
 
 from collections.abc import Generator, Iterator, Mapping
 
@@ -15,7 +15,7 @@ from al_engine.verdict.records import IterationRecord
 
 
 def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[Finding]:
-    """Parts that must have been there, because later ones are.
+    """Find parts that are missing although parts of later stages exist.
 
     Args:
         parts: The sound parts by name.
@@ -42,10 +42,10 @@ def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[
 
 
 def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:
-    """Check every finished iteration's counts against the parts they are of.
+    """Compare the counts of every finished iteration with the parts that were counted.
 
     Args:
-        parts: The sound parts by name. What depends on one that is not among them is not checked.
+        parts: The sound parts by name. Counts that need another part are not checked.
     """
     if names.INITIAL_DATASET not in parts:
         return
@@ -53,12 +53,12 @@ def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:
         size = len(root["labelled/n_atoms"])
     for iteration in sorted({part.iteration for part in parts.values() if part.iteration is not None}):
         if names.append(iteration) not in parts:
-            return  # it, or one after it, is not finished, or lost: sizes can't be followed further
+            return  # unfinished or lost: later sizes can't be checked
         size = yield from _iteration_findings(iteration, parts, size)
 
 
 def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: int) -> Generator[Finding, None, int]:
-    """What does not add up in an iteration; returns the size of the data set after it."""
+    """Find counts that disagree in an iteration; returns the size of the data set after it."""
     append = parts[names.append(iteration)]
     with open_part(append.path) as root:
         fates = root["fate"][()]

@@ -1,6 +1,6 @@
-"""Whether a campaign directory is as the engine left it: every file, every hash, every link.
+"""Checks that a campaign directory is as al-engine left it: every file, every hash, every link.
 
-Nothing is changed, and nothing damaged is handed to HDF5 unseen: a file's seal is looked at first.
+Nothing is changed. The seal of a file is checked before HDF5 opens it, because HDF5 may crash on damaged bytes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,31 +24,31 @@ class Problem(StrEnum):
     """What is wrong with a file."""
 
     MISSING = "missing"
-    """The campaign had it, and it is gone."""
+    """The campaign had the file, and it is gone."""
     DAMAGED = "damaged"
-    """Its bytes are not those that were written."""
+    """The bytes of the file are not those that were written."""
     REPLACED = "replaced"
-    """It is whole, but another one than the campaign had."""
+    """The file is whole, but not the file that the campaign wrote."""
     FOREIGN = "foreign"
-    """The campaign never had it."""
+    """The file does not belong to the campaign."""
     OUTDATED = "outdated"
-    """It does not say what the parts say."""
+    """The content of `campaign.h5` does not agree with the parts."""
     CHANGED = "changed"
-    """It was edited since the campaign began."""
+    """The file was edited after the campaign began."""
     MISCOUNTED = "miscounted"
-    """Its numbers do not add up with other files'."""
+    """Numbers in the file do not agree with other files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong.
+    """A problem found in one file.
 
     Attributes:
         file: The file, relative to the campaign directory.
-        stage: What of the campaign is in it.
-        problem: What is wrong.
-        message: The same in words.
-        fix: What to do.
+        stage: The stage that the file belongs to, in words.
+        problem: Kind of problem.
+        message: What is wrong, in words.
+        fix: What to do about it.
     """
 
     file: str
@@ -67,12 +67,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found.
+    """Result of checking the files of a campaign directory.
 
     Attributes:
-        findings: What is wrong; nothing, if all is well.
+        findings: All problems; empty if the files are sound.
         parts: The sound parts, by name.
-        recorded: The parts that campaign.h5 names, by name; empty if it can't be read.
+        recorded: The parts listed in campaign.h5, by name; empty if that file can't be read.
     """
 
     findings: tuple[Finding, ...]
@@ -82,7 +82,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What campaign.h5 remembers of a part."""
+    """A part as the table in campaign.h5 records it."""
 
     key: str
     content_hash: str
@@ -90,7 +90,7 @@ class Recorded:
 
 
 def stage_of(name: str) -> str:
-    """What a part holds, in words."""
+    """Iteration and stage of a part, in words."""
     match = PART_NAME.fullmatch(name)
     if match is None:
         return "no part of a campaign"
@@ -103,10 +103,10 @@ def verify_files(directory: Path, *, progress: Progress = silent) -> Verificatio
 
     Args:
         directory: The campaign directory.
-        progress: Told how many parts are read.
+        progress: Receives the number of parts that have been read.
 
     Raises:
-        InputError: If it is no campaign directory at all.
+        InputError: If the directory is not a campaign directory.
     """
     recorded, findings = _recorded(directory)
     findings = [*_config_findings(directory), *findings]
@@ -149,7 +149,7 @@ def _config_findings(directory: Path) -> Iterator[Finding]:
         if not (directory / CONFIG_FILE).exists() and not (directory / CAMPAIGN_FILE).exists():
             raise
         if (directory / CAMPAIGN_FILE).exists() and str(directory / CAMPAIGN_FILE) in str(error):
-            return  # campaign.h5 is another finding's subject
+            return  # a damaged campaign.h5 has a finding of its own
         yield Finding(
             CONFIG_FILE, stage, Problem.DAMAGED, f"cannot be read: {error}", "`verify --repair` writes it anew"
         )
@@ -165,7 +165,7 @@ def _config_findings(directory: Path) -> Iterator[Finding]:
 
 
 def _recorded(directory: Path) -> tuple[dict[str, Recorded], list[Finding]]:
-    """What campaign.h5 remembers, and what is wrong with it."""
+    """The parts recorded in campaign.h5, and problems of that file."""
     path = directory / CAMPAIGN_FILE
     fix = "`verify --repair` builds it anew from the parts, and so does resuming"
     if not path.exists():
@@ -207,7 +207,7 @@ def _against_record(part: Part, recorded: Mapping[str, Recorded]) -> Iterator[Fi
 
 
 def _index_findings(directory: Path, parts: Mapping[str, Part], recorded: Mapping[str, Recorded]) -> Iterator[Finding]:
-    """What campaign.h5 links and what it does not."""
+    """Find links that are missing or wrong in campaign.h5, and a data set of the wrong size."""
     fix = "`verify --repair` builds it anew, and so does resuming"
     for name in parts.keys() - recorded.keys():
         yield Finding(CAMPAIGN_FILE, "the index", Problem.OUTDATED, f"does not link {PARTS}/{name}.h5", fix)
@@ -239,6 +239,6 @@ def _frames(part: Part) -> int:
 
 
 def worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings in the order in which they should be looked at: lost files before outdated links."""
+    """Sort findings by urgency, in the order of `Problem`: missing files before outdated links."""
     order = list(Problem)
     return sorted(findings, key=lambda finding: (order.index(finding.problem), finding.file))

@@ -1,15 +1,15 @@
-"""Files that are put aside, never deleted, so that what they hold is computed again."""
+"""Setting files aside: they are moved, never deleted, so that their content is computed again."""
 
 from pathlib import Path
 
 from al_engine.files.atomic import disk_error
 
 ASIDE = "set-aside"
-"""Folder beside the parts."""
+"""Folder for files that were set aside, inside the folder of the parts."""
 
 
 def set_aside(path: Path) -> str:
-    """Move a part out of the way, beside earlier ones of its name; returns what was done, in words.
+    """Move a part to the folder `ASIDE`, under a name that is free; returns what was done, in words.
 
     Raises:
         ResumableError: If the disk is full or can't be written to.

@@ -1,6 +1,6 @@
-"""Repairing a campaign directory: what other parts still have is rebuilt, what is damaged is put aside.
+"""Repair of a campaign directory: damaged parts are set aside, and rebuilt where other parts still have their content.
 
-Nothing is deleted. What can't be rebuilt here the campaign computes again when it is resumed.
+Nothing is deleted. Parts that can't be rebuilt are computed again when the campaign is resumed.
 """
 
 import json
@@ -29,7 +29,7 @@ from al_engine.verdict.verdict import Verdict
 
 
 def repair(directory: Path, verification: Verification) -> Iterator[str]:
-    """Repair what was found; yields what was done, a line each.
+    """Repair the problems found; yields a line for each repair.
 
     Raises:
         CampaignLockedError: If a process is running the campaign.
@@ -62,7 +62,7 @@ _REPAIRED = (Problem.DAMAGED, Problem.REPLACED, Problem.MISSING)
 
 
 def _lock_kind(directory: Path) -> LockKind:
-    """What `execution.lock` says, in whichever of the two files it can be read."""
+    """The value of `execution.lock`, from campaign.yaml or, if that can't be read, from campaign.h5."""
     try:
         return load_config(directory / CONFIG_FILE).execution.lock
     except AlEngineError:
@@ -81,11 +81,11 @@ def _verdict(ledger: Ledger) -> Verdict | None:
     try:
         return ledger.verdict()
     except AlEngineError:
-        return None  # resuming judges again
+        return None  # the verdict is formed again on resuming
 
 
 def _write_config(directory: Path) -> str:
-    """Write `campaign.yaml` from what campaign.h5 remembers."""
+    """Write `campaign.yaml` from the config stored in campaign.h5."""
     config = _launched_config(directory)
     path = directory / CONFIG_FILE
     if path.exists():
@@ -102,9 +102,13 @@ def _rename(path: Path, target: Path) -> None:
 
 
 def _rebuild_labels(path: Path, verification: Verification) -> bool:
-    """Write a chunk of labels again from the data set they joined; False if it can't be, or comes out otherwise.
+    """Rebuild a label part from the data set that its labels joined.
 
-    A chunk with a failed or a rescued label can't: what became of that frame stands nowhere else.
+    A label part with a failed or rescued label can't be rebuilt, because the outcome of that frame is stored nowhere
+    else.
+
+    Returns:
+        Whether the part was rebuilt with the content hash that it had.
     """
     recorded, chunk = verification.recorded.get(path.stem), label_range(path.stem)
     if recorded is None or chunk is None:
@@ -119,12 +123,12 @@ def _rebuild_labels(path: Path, verification: Verification) -> bool:
     _write_labels(path, recorded, frames[first - 1 : last], level=level, rescue=rescue)
     if Part.load(path).content_hash == recorded.content_hash:
         return True
-    path.unlink()  # our own, and not what was there
+    path.unlink()  # written just now, with another content than the lost part
     return False
 
 
 def _labelled(iteration: int | None, verification: Verification) -> list[LabelledFrame] | None:
-    """All labelled frames of an iteration in the order of its chunks; None if one failed, or a part is missing."""
+    """All labelled frames of an iteration in order of its label parts; None if a label failed or a part is missing."""
     source = names.INITIAL_FRAMES if iteration is None else names.selection(iteration)
     joined = names.INITIAL_DATASET if iteration is None else names.append(iteration)
     if source not in verification.parts or joined not in verification.parts:
@@ -142,7 +146,7 @@ def _write_labels(path: Path, recorded: Recorded, frames: list[LabelledFrame], *
         write_labelled(root.create_group("labelled"), frames)
         root["reason"] = np.array([LabelReason.OK.value] * len(frames), dtype="S")
         root["message"] = np.array([b""] * len(frames), dtype="S400")
-        if rescue:  # parts of older versions lack it
+        if rescue:  # parts of older versions lack this data set
             root["rescue"] = np.array([b""] * len(frames), dtype="S40")
         root.attrs["level_of_theory"] = level
         root.attrs["seconds"] = recorded.seconds

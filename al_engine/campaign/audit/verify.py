@@ -1,4 +1,4 @@
-"""What `al-engine verify` answers."""
+"""The answer of `al-engine verify`: all problems of a campaign directory, and the repairs made."""
 
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,18 @@ from al_engine.protocols import Progress, silent
 
 
 def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> tuple[dict[str, Any], str]:
-    """Verify a campaign directory, and repair it if that is wanted.
+    """Verify a campaign directory, and repair it if asked to.
 
     Args:
-        directory: The campaign directory; it may be running unless it is to be repaired.
-        repaired: Whether to repair what can be.
-        progress: Told how many parts are read.
+        directory: The campaign directory. The campaign may be running, unless `repaired` is set.
+        repaired: Whether to repair the directory as far as possible.
+        progress: Receives the number of parts that have been read.
 
     Returns:
-        The answer as JSON-able values, of which `sound` says whether all is well now, and as text.
+        The answer as JSON-able values, in which `sound` says whether no problem is left, and as text.
 
     Raises:
-        InputError: If it is no campaign directory, or is to be repaired while it is being run.
+        InputError: If the directory is not a campaign directory, or is to be repaired while the campaign is running.
         ResumableError: If the disk is full or can't be written to.
     """
     found = verify_files(directory, progress=progress)
@@ -59,12 +59,12 @@ def _state(findings: int, parts: int) -> str:
 
 
 def _all_findings(directory: Path, found: Verification) -> list[Finding]:
-    """What is wrong with the files, their records and what should be there, worst first."""
+    """Problems of files, counts and missing parts, the most urgent first."""
     findings = [*found.findings, *count_findings(found.parts)]
     if not any(finding.file == CONFIG_FILE for finding in findings):
         known = {finding.file for finding in findings}
         gaps = gap_findings(found.parts, Ledger.open(directory).config)
         findings += [finding for finding in gaps if finding.file not in known]
-    if is_locked(directory):  # a part is there a moment before it is linked
+    if is_locked(directory):  # a new part exists for a moment before it is linked
         findings = [finding for finding in findings if finding.problem is not Problem.OUTDATED]
     return worst_first(findings)
