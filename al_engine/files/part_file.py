@@ -163,7 +163,7 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
             raise LedgerError(f"{path}: lacks its seal, so that it was cut off or written to; {fix}")
         if verify:
             try:
-                refuse_tricks(root)
+                check_self_contained(root)
             except UNREADABLE as error:
                 raise _damaged(path, error, fix) from None
         if seal is SealState.ABSENT and not _is_as_written(root):
@@ -171,7 +171,7 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
         yield root
 
 
-def refuse_tricks(root: h5py.File) -> None:
+def check_self_contained(root: h5py.File) -> None:
     """Refuse a file with data outside the file, or with data sets larger than the file.
 
     Parts contain neither links nor compressed data, so that all their content is in the file itself.
