@@ -1,6 +1,6 @@
-"""Reference energies and forces: GFN2-xTB (xtb-python, tblite), any ASE calculator; the worker pool.
+"""Labels: reference energies and forces from GFN2-xTB (xtb-python, tblite) or any ASE calculator; the worker pool.
 
-Importing this package loads no quantum-chemistry code: the backends are imported where labels are computed.
+Importing this package loads no quantum-chemistry code: a backend is imported only when its labeler is built.
 """
 
 from al_engine.campaign.labels import LabelOutcome, LabelReason, LevelOfTheory

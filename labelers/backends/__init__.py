@@ -1,1 +1,1 @@
-"""The programs that compute labels, each behind one class with a method `label`."""
+"""The programs that compute labels, each wrapped in a class with the method `label`."""

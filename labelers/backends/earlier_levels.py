@@ -1,8 +1,8 @@
-"""Levels of theory as earlier versions wrote them, and whether labels made now would be the same.
+"""Comparison of levels of theory that earlier versions of al-engine stored with the current level of theory.
 
-Of ASE calculators, those versions stored the `energy`, and told them charge and unpaired electrons through ASE's
-initial charges and magnetic moments alone. Their levels say neither, because there was no other way. To xtb they gave
-frames as they stand.
+Earlier versions differ in three ways. For ASE calculators they stored `energy` instead of the force-consistent energy,
+and passed charge and unpaired electrons only through ASE's initial charges and magnetic moments; the stored level
+mentions neither choice. For xtb they did not rotate frames.
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ _SAID_SINCE = ("energy", "charge_and_spin")
 
 
 def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shells: bool) -> list[str] | None:
-    """What has changed between a level that an earlier version wrote and the same one now.
+    """Compare the level of theory of labels from an earlier version with the current level.
 
     Args:
         stored: The level as stored with the labels (`LevelOfTheory.to_dict`).
-        now: What a label would be now.
-        closed_shells: Whether all frames that the labels are of are neutral and without unpaired electrons.
+        now: The current level of theory.
+        closed_shells: Whether all labelled frames are neutral and have no unpaired electrons.
 
     Returns:
-        What would be other labels now, in words, nothing if they would be the same; None if `stored` is not an earlier
-        form of `now` at all.
+        The changes that would alter the labels, in words; empty if the labels would be the same. None if `stored` is
+        not an earlier form of `now`.
 
     Raises:
         InputError: If the calculator can't be imported.
@@ -36,7 +36,7 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
         return [fault]
     if now.backend != "ase" or any(name in settings for name in _SAID_SINCE):
         return None
-    if "parameters" in settings:  # a folder for files was once counted as a part of the level
+    if "parameters" in settings:  # earlier versions stored the folder for files with the level
         settings["parameters"] = {key: value for key, value in settings["parameters"].items() if key != "directory"}
     settings_now = {name: value for name, value in now.settings.items() if name not in _SAID_SINCE}
     if {**stored, "settings": settings} != {**now.to_dict(), "settings": settings_now}:
@@ -58,10 +58,13 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
 
 
 def known_fault(stored: Mapping[str, Any]) -> str | None:
-    """What is known to be wrong with labels that an earlier version made, in words; None if nothing.
+    """Describe the known fault of labels from an earlier version.
 
     Args:
-        stored: Their level of theory as it was stored with them (`LevelOfTheory.to_dict`).
+        stored: The level of theory as stored with the labels (`LevelOfTheory.to_dict`).
+
+    Returns:
+        The fault in words; None if no fault is known.
     """
     if stored["backend"] == "xtb" and FRAMES_TURNED not in stored["settings"]:
         return (
@@ -72,9 +75,9 @@ def known_fault(stored: Mapping[str, Any]) -> str | None:
 
 
 def _free_energy_may_differ(calculator: Any, facts: Facts | None) -> bool:
-    """Whether a calculator may give a free energy that is another number than its energy."""
+    """Whether a calculator may return a free energy that differs from its energy."""
     if facts is not None:
         return facts.smeared
     if str(getattr(calculator, "__module__", "")).startswith("ase.calculators."):
-        return False  # those of ASE's own that may have a row
+        return False  # every calculator of ASE whose free energy may differ has a row in `facts`
     return "free_energy" in getattr(calculator, "implemented_properties", ["free_energy"])

@@ -1,9 +1,9 @@
-"""A faster linear algebra for tblite, for worker processes only.
+"""Preloading of OpenBLAS for tblite, in worker processes only.
 
-tblite's wheels bring the reference BLAS and LAPACK. When OpenBLAS is in the process's global symbol table before tblite
-is first imported, the dynamic linker binds tblite to it instead: 0.5 s rather than 1.9 s for 120 atoms, energies equal
-within 1e-11 eV. The OpenBLAS used is the one that the xtb wheel brings, else the system's; where there is neither,
-nothing changes.
+tblite's wheels contain the reference BLAS and LAPACK, which are slow. If OpenBLAS is in the process's global symbol
+table before tblite is first imported, the dynamic linker binds tblite to OpenBLAS instead: 120 atoms take 0.5 s rather
+than 1.9 s, and energies agree within 1e-11 eV. The OpenBLAS of the xtb wheel is used, else the system's. Without
+either, tblite keeps its own libraries.
 """
 
 import ctypes
@@ -13,17 +13,18 @@ from pathlib import Path
 
 
 def _bundled_with_xtb() -> list[str]:
+    """Paths of the OpenBLAS of the xtb wheel and the libraries it needs, in load order; empty without that wheel."""
     spec = importlib.util.find_spec("xtb")
     if spec is None or spec.origin is None:
         return []
     folder = Path(spec.origin).parent.parent / "xtb.libs"
-    # In this order: OpenBLAS needs the Fortran run-time, which needs libquadmath.
+    # Load order: OpenBLAS needs the Fortran run-time library, which needs libquadmath.
     found = [sorted(folder.glob(f"{name}*.so*")) for name in ("libquadmath", "libgfortran", "libopenblas")]
     return [str(paths[0]) for paths in found] if all(found) else []
 
 
 def preload_openblas() -> bool:
-    """Load OpenBLAS into the global symbol table, if there is one and tblite is not loaded yet.
+    """Load OpenBLAS into the global symbol table, if OpenBLAS is installed and tblite is not loaded yet (Linux only).
 
     Returns:
         Whether OpenBLAS was loaded.

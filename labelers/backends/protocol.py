@@ -1,4 +1,4 @@
-"""What a labeler is, what it was run with, and what became of a frame."""
+"""The interface of labelers, and the exception they raise for a frame that can't be labelled."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,11 +7,11 @@ from al_engine.structures.frames import FloatArray, Frame
 
 
 class LabelError(Exception):
-    """A frame that a labeler can't label.
+    """Failure of a labeler on a single frame.
 
     Attributes:
         reason: The reason code.
-        message: The cause in words, one line.
+        message: The cause in words, on a single line.
     """
 
     def __init__(self, reason: LabelReason, message: str) -> None:
@@ -21,10 +21,10 @@ class LabelError(Exception):
 
 
 class Labeler(Protocol):
-    """Gives reference energies and forces, one frame at a time, each independent of the frames before it."""
+    """Computes reference energies and forces, frame by frame; a label does not depend on the frames before it."""
 
     def label(self, frame: Frame) -> tuple[float, FloatArray]:
-        """Energy in eV and forces in eV/Å, shape (N, 3), of one frame.
+        """Compute the energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
 
         Raises:
             LabelError: If the frame can't be labelled.
@@ -33,11 +33,11 @@ class Labeler(Protocol):
 
 @runtime_checkable
 class FrameChecker(Protocol):
-    """A labeler that can tell before the first label that it can't label a system."""
+    """A labeler that can refuse a system before the first label."""
 
     def check(self, frame: Frame) -> None:
-        """Refuse a frame that stands for all that is to be labelled.
+        """Check a frame that is representative of all frames to label.
 
         Raises:
-            InputError: Saying why, and what to change.
+            InputError: If the labeler can't label such frames; the message says why, and what to change.
         """

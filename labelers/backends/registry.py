@@ -1,4 +1,4 @@
-"""From the config to a labeler and its level of theory."""
+"""Selection of the backend that a config asks for, its labeler and its level of theory."""
 
 import importlib.metadata
 import importlib.util
@@ -12,17 +12,23 @@ from labelers.backends.protocol import Labeler
 Backend = Literal["xtb", "tblite", "ase"]
 
 _PIP = {"xtb": "pip install xtb typing_extensions", "tblite": "pip install tblite"}
-_MODULES = {"xtb": ("xtb", "typing_extensions"), "tblite": ("tblite",)}  # xtb needs the second and does not say so
+_MODULES = {
+    "xtb": ("xtb", "typing_extensions"),
+    "tblite": ("tblite",),
+}  # xtb-python needs typing_extensions and does not declare it
 
 
 def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
-    """Which backend labels the frames.
+    """Select the backend that labels the frames.
 
-    Only looks whether packages are there; nothing is imported.
+    The function only checks which packages are installed; it imports none of them.
 
     Args:
-        config: Settings of the labels; `auto` is tblite where it is installed, else, for frames without a cell, xtb.
+        config: Settings of the labels; `auto` selects tblite if it is installed, else xtb for frames without a cell.
         periodic: Whether the frames are periodic.
+
+    Returns:
+        The backend.
 
     Raises:
         InputError: If the backend is not installed, or can't label periodic frames.
@@ -31,7 +37,7 @@ def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
     if backend == "auto":
         if _installed(
             "tblite"
-        ):  # with xtb's OpenBLAS (`labelers.backends.openblas`) it is the faster one on systems of any size
+        ):  # with OpenBLAS (`labelers.backends.openblas`) tblite is faster than xtb for all system sizes
             return "tblite"
         if not periodic and _installed("xtb"):
             return "xtb"
@@ -51,10 +57,10 @@ def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
 
 
 def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
-    """A labeler of the configured kind, in this process.
+    """Build the labeler of the configured backend in this process.
 
     Raises:
-        InputError: If the backend is not there or does not take the settings.
+        InputError: If the backend is not installed or does not accept the settings.
     """
     backend = resolve_backend(config, periodic=periodic)
     if backend == "xtb":
@@ -71,10 +77,10 @@ def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
 
 
 def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfTheory:
-    """What the labels of this config are, as recorded with them.
+    """The level of theory of this config's labels, as stored with the labels.
 
     Raises:
-        InputError: If the backend is not there.
+        InputError: If the backend is not installed.
     """
     backend = resolve_backend(config, periodic=periodic)
     if backend == "ase":

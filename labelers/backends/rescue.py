@@ -1,8 +1,9 @@
-"""What is tried for a frame whose self-consistent field does not converge: a ladder, rung by rung.
+"""Rescue of frames whose self-consistent field (SCF) does not converge: a ladder of rungs, tried in order.
 
-Every rung ends in a calculation at the campaign's own settings. Only how it gets there differs: more cycles, stronger
-damping, or the orbitals of a calculation at a higher electronic temperature to start from. None of them moves the point
-that is converged to, so a label from any rung is of the campaign's level of theory. Which rung it was is recorded.
+Every rung ends in a calculation at the campaign's settings. Rungs differ only in the way to convergence: more cycles,
+stronger damping, or a start from the orbitals of a calculation at a higher electronic temperature. None of these
+changes the converged solution, so a label from any rung is of the campaign's level of theory. The rung's name is
+recorded with the label.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ from labelers.backends.protocol import Labeler, LabelError
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One way to converge.
+    """A way to converge the SCF.
 
     Attributes:
-        name: As recorded.
-        cycles: SCF cycles, in units of `labels.max_scf_iterations`.
-        damping: Share of the new density mixed into the old one; None: the backend's own.
-        start_kelvin: Electronic temperature of a calculation made before, which the one that counts starts from.
+        name: The name recorded with the label.
+        cycles: Largest number of SCF cycles, in units of `labels.max_scf_iterations`.
+        damping: Fraction of the new density mixed into the old one; None: the backend's default.
+        start_kelvin: Electronic temperature, K, of a preceding calculation that gives the starting orbitals; None: no
+            preceding calculation.
     """
 
     name: str
@@ -32,8 +34,8 @@ class Rung:
 
 
 PLAIN = Rung("")
-"""As configured."""
-# Twice the cycles and no more: mixing remembers all of them, so that 1000 take a hundred times as long as 250.
+"""The configured settings."""
+# Only twice the cycles: the mixer keeps all previous cycles, so 1000 cycles take a hundred times as long as 250.
 MORE_CYCLES = Rung("more cycles", cycles=2)
 DAMPED = Rung("damped", cycles=2, damping=0.1)
 WARM = Rung("started at 3000 K", start_kelvin=3000.0)
@@ -42,31 +44,31 @@ HOT = Rung("started at 10000 K", start_kelvin=10_000.0)
 
 @runtime_checkable
 class Rescuer(Protocol):
-    """A labeler that knows other ways to converge."""
+    """A labeler with a rescue ladder."""
 
     rungs: Sequence[Rung]
-    """In the order in which they are tried."""
+    """The rungs of the ladder, in the order in which they are tried."""
 
     def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
-        """As `Labeler.label`, on a rung of the ladder.
+        """Compute the label of a frame, as `Labeler.label` does, with the settings of a rung.
 
         Raises:
-            LabelError: If the frame can't be labelled that way.
+            LabelError: If the frame can't be labelled on this rung.
         """
 
 
 def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[float, FloatArray, str]:
-    """Label a frame, on the first rung that converges.
+    """Label a frame with the configured settings; if the SCF does not converge, on the first rung that converges.
 
     Args:
-        labeler: The labeler; one that is no `Rescuer` has no ladder.
+        labeler: The labeler; a labeler that is not a `Rescuer` has no ladder.
         frame: The frame.
 
     Returns:
-        Energy in eV, forces in eV/Å, shape (N, 3), and the name of the rung, empty where none was needed.
+        Energy in eV, forces in eV/Å, shape (N, 3), and the name of the rung (empty for the configured settings).
 
     Raises:
-        LabelError: If it can't be labelled; on no rung, if it does not converge.
+        LabelError: If the frame can't be labelled, or the SCF converges neither at first nor on any rung.
     """
     try:
         return (*labeler.label(frame), PLAIN.name)

@@ -14,7 +14,7 @@ from labelers.backends.rescue import DAMPED, HOT, MORE_CYCLES, PLAIN, WARM, Rung
 class Gfn2TbliteLabeler:
     """GFN2-xTB by tblite. Each label starts from a fresh calculator, so labels do not depend on their order.
 
-    Frames should have passed `sanity.screen_frame`: tblite answers some impossible input with numbers.
+    Frames should have passed `sanity.screen_frame`: tblite returns numbers even for some impossible frames.
 
     Args:
         config: Settings of the labels.
@@ -40,7 +40,7 @@ class Gfn2TbliteLabeler:
         self._config = config
 
     def label(self, frame: Frame) -> tuple[float, FloatArray]:
-        """Energy in eV and forces in eV/Å, shape (N, 3).
+        """Compute the energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
 
         Raises:
             LabelError: If the frame is periodic in some directions only, the SCF does not converge, or tblite reports
@@ -49,7 +49,11 @@ class Gfn2TbliteLabeler:
         return self.label_on(PLAIN, frame)
 
     def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
-        """As `label`, on a rung of the rescue ladder."""
+        """Compute the label of a frame, as `label` does, with the settings of a rung of the rescue ladder.
+
+        Raises:
+            LabelError: As `label`.
+        """
         if frame.is_periodic and not frame.pbc.all():
             raise LabelError(
                 LabelReason.BAD_INPUT,
@@ -82,11 +86,12 @@ class Gfn2TbliteLabeler:
         return energy * self._hartree, -gradient * (self._hartree / self._bohr)
 
     def _kt(self, kelvin: float) -> float:
-        """Tblite takes kT in hartree."""
+        """Convert an electronic temperature from K to kT in hartree, tblite's unit."""
         return kelvin * self._boltzmann / self._hartree
 
 
 def _label_error(error: Exception) -> LabelError:
+    """The `LabelError` for an exception of tblite."""
     text = " | ".join(line.strip() for line in str(error).splitlines() if line.strip())
     reason = LabelReason.NOT_CONVERGED if "not converged" in text else LabelReason.BACKEND_ERROR
     return LabelError(reason, f"tblite: {text}")

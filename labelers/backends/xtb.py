@@ -2,11 +2,11 @@
 
 Method: C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019).
 
-libxtb up to 6.7.1 drops a term of the gradient wherever an overlap integral vanishes (grimme-lab/xtb issue 986). That
-happens to near atoms that share a Cartesian coordinate, which idealised geometries and files of two or three decimals
-are full of: forces are then wrong by up to 9 eV/Å, energies are right. Frames are therefore turned before libxtb sees
-them, and their forces turned back. A term that is missing all the same gives the frame a net torque, which no isolated
-frame has: then another orientation is tried.
+libxtb up to 6.7.1 drops a term of the gradient wherever an overlap integral vanishes (grimme-lab/xtb issue 986). This
+happens to near atoms that share a Cartesian coordinate, which is common in idealised geometries and in files with two
+or three decimals. Forces are then wrong by up to 9 eV/Å; energies are right. Each frame is therefore rotated before
+libxtb computes it, and its forces are rotated back. If a term is still missing, the forces have a net torque, which no
+isolated frame has, and the next orientation is tried.
 """
 
 import numpy as np
@@ -19,18 +19,21 @@ from labelers.backends.protocol import LabelError
 from labelers.backends.rescue import HOT, MORE_CYCLES, PLAIN, WARM, Rung
 
 _ROTATION_VECTORS = ((0.831, 1.577, 2.213), (-1.291, 0.487, 0.913), (0.379, -2.203, 1.117), (1.733, 0.611, -0.829))
-"""Axis times angle in rad of the orientations that are tried, in order. No symmetry maps any of them on an axis."""
+"""Rotation vectors (axis times angle in rad) of the orientations, in the order in which they are tried.
+
+No symmetry maps any of the vectors on a Cartesian axis.
+"""
 _TORQUE_EV = 1e-3
-"""A larger net torque is a fault of the gradient: rounding gives 2e-4 eV at most, one missing term 2e-2 eV and more."""
+"""Largest net torque of correct forces, eV. Rounding gives at most 2e-4 eV, a missing term 2e-2 eV or more."""
 _LEVER_ANG = 10.0
-"""From this distance of an atom from the centre on, the rounding error of a torque grows with it."""
+"""Extent of a frame, Å, above which the torque limit grows in proportion to the extent, as rounding errors do."""
 
 
 class Gfn2XtbLabeler:
     """GFN2-xTB by xtb-python. Each label starts from a fresh calculator, so labels do not depend on their order.
 
-    Frames must have passed `sanity.screen_frame`: libxtb answers some impossible input (Z > 86, more unpaired electrons
-    than orbitals) with a crash of the process.
+    Frames must have passed `sanity.screen_frame`: some impossible frames (Z > 86, more unpaired electrons than
+    orbitals) make libxtb crash the process.
 
     Args:
         config: Settings of the labels.
@@ -39,7 +42,7 @@ class Gfn2XtbLabeler:
         InputError: If xtb-python can't be imported.
     """
 
-    rungs = (MORE_CYCLES, WARM, HOT)  # xtb-python has no damping to set
+    rungs = (MORE_CYCLES, WARM, HOT)  # no DAMPED: xtb-python can't set the damping
 
     def __init__(self, config: LabelsConfig) -> None:
         try:
@@ -60,7 +63,7 @@ class Gfn2XtbLabeler:
         self._torque_ev = _TORQUE_EV * max(1.0, config.accuracy) ** 0.5
 
     def label(self, frame: Frame) -> tuple[float, FloatArray]:
-        """Energy in eV and forces in eV/Å, shape (N, 3).
+        """Compute the energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
 
         Raises:
             LabelError: If the frame is periodic, the SCF does not converge, libxtb reports an error, or the forces have
@@ -69,7 +72,11 @@ class Gfn2XtbLabeler:
         return self.label_on(PLAIN, frame)
 
     def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
-        """As `label`, on a rung of the rescue ladder."""
+        """Compute the label of a frame, as `label` does, with the settings of a rung of the rescue ladder.
+
+        Raises:
+            LabelError: As `label`.
+        """
         if frame.is_periodic:
             raise LabelError(
                 LabelReason.BAD_INPUT, "xtb-python has no periodic GFN2-xTB; set labels.backend to tblite for boxes"
@@ -90,7 +97,7 @@ class Gfn2XtbLabeler:
         )
 
     def _calculate(self, rung: Rung, frame: Frame, positions: FloatArray) -> tuple[float, FloatArray]:
-        """Energy in eV and forces in eV/Å, shape (N, 3), of a frame at other positions in Å, shape (N, 3)."""
+        """Compute energy (eV) and forces (eV/Å, shape (N, 3)) of a frame with other positions (Å, shape (N, 3))."""
         try:
             calculator = self._interface.Calculator(
                 self._interface.Param.GFN2xTB,
@@ -115,6 +122,7 @@ class Gfn2XtbLabeler:
 
 
 def _label_error(error: Exception) -> LabelError:
+    """The `LabelError` for an exception of xtb-python."""
     text = " | ".join(line.strip() for line in str(error).splitlines() if line.strip())
     reason = LabelReason.NOT_CONVERGED if "did not converge" in text else LabelReason.BACKEND_ERROR
     return LabelError(reason, f"xtb: {text}")

@@ -1,1 +1,1 @@
-"""Checks of a labeler by its own labels: forces against energies, small cells against larger ones."""
+"""Checks of a labeler by its own labels: forces against energy differences, cells against doubled cells."""

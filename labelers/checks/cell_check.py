@@ -1,7 +1,9 @@
-"""Whether a periodic cell is large enough for a method that has the Γ point alone, as GFN2-xTB has.
+"""Check whether a periodic cell is large enough for a method that samples the Γ point only, such as GFN2-xTB.
 
-Electrons in a small cell feel their own images: labels are consistent, learnt without trouble, and wrong. A cell that
-is doubled along an axis has one more k-point there: where energies per atom or forces change, the cell is too small.
+In a small cell, electrons interact with their own images. The labels are then consistent and a model learns them
+without trouble, but they are wrong. A Γ-point calculation of the cell doubled along an axis is equivalent to a
+calculation of the original cell with another k-point along this axis. If the energy per atom or the forces change, the
+cell is too small.
 """
 
 from collections.abc import Sequence
@@ -17,11 +19,11 @@ from al_engine.units import MEV_PER_EV
 
 @dataclass(frozen=True, slots=True)
 class AxisChange:
-    """What a label changes when the cell is doubled along an axis.
+    """Change of a label when the cell is doubled along an axis.
 
     Attributes:
-        axis: 0, 1 or 2 for a, b or c.
-        height_ang: Distance of the cell's faces along it, Å.
+        axis: Cell vector: 0, 1 or 2 for a, b or c.
+        height_ang: Distance between the two faces that the cell vector connects, Å.
         energy_ev_per_atom: Change of the energy per atom, eV.
         force_ev_per_ang: Largest change of a force component, eV/Å.
     """
@@ -39,7 +41,7 @@ def heights(cell: FloatArray) -> FloatArray:
 
 
 def doubled(frame: Frame, axis: int) -> Frame:
-    """A periodic frame twice in a row along an axis."""
+    """Double a periodic frame along a cell vector (0, 1 or 2), with twice the charge and unpaired electrons."""
     cell = frame.cell.copy()
     cell[axis] *= 2.0
     return Frame(
@@ -53,15 +55,15 @@ def doubled(frame: Frame, axis: int) -> Frame:
 
 
 def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: float) -> list[AxisChange] | None:
-    """Double a cell along each axis along which it is no higher than a limit.
+    """Label a frame again with its cell doubled, for each axis along which the cell's height is at most a limit.
 
     Args:
         frame: A frame that is periodic in three directions.
-        reference: The labels' method.
+        reference: The reference method of the labels.
         max_height_ang: The limit, Å.
 
     Returns:
-        One change per such axis, or None if a label failed.
+        The change along each such axis; None if a label failed.
     """
     short = [axis for axis, height in enumerate(heights(frame.cell)) if height <= max_height_ang]
     if not short:
@@ -84,10 +86,15 @@ def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: 
 
 
 def too_small(changes: Sequence[AxisChange], frame: Frame, config: CellCheckConfig) -> str:
-    """Why a cell is too small, with the numbers and what to do, in words; empty if it is not.
+    """Describe why a cell is too small: a message with the changes and the remedies, empty if the cell is large enough.
 
-    Of a charged cell forces alone are compared: against tblite's uniform background, its energy depends on the shape of
-    the cell that the same crystal is written in.
+    For a charged frame only the forces are compared: with tblite's uniform background charge, the energy depends on the
+    choice of the cell of the same crystal.
+
+    Args:
+        changes: The changes that `changes_when_doubled` found.
+        frame: The frame.
+        config: The allowed changes.
     """
     bad = [
         change

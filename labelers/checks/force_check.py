@@ -1,8 +1,8 @@
-"""Forces against finite differences of the energies of the same method, to find labelers whose two answers disagree.
+"""Comparison of a labeler's forces with finite differences of its energies, to find forces that are not the gradient.
 
-A model cannot show such a fault: it learns the forces, and the test set has the same ones. Frames are moved along
-random directions, all atoms at once, so that a few energies test all forces of a frame; where a direction disagrees,
-halving the atoms that move leads to the one component of a force that is wrong.
+A model's test errors cannot show such a fault, because the test set has the same wrong forces as the training set. All
+atoms of a frame are displaced at once along random directions, so that a few energies test all forces. If forces and
+energies disagree along a direction, a bisection over the displaced components finds the wrong force component.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,31 +13,31 @@ import numpy as np
 from al_engine.structures.frames import FloatArray, Frame, LabelledFrame
 
 Energies = Callable[[Sequence[Frame]], Sequence[float | None]]
-"""Energies in eV of some frames, None where there is none."""
+"""A function that gives the energies of frames in eV; None for a frame without an energy."""
 
 STEP_ANG = 0.005
-"""Standard deviation of the smallest displacement of a Cartesian coordinate."""
+"""Standard deviation of the smallest displacement of a Cartesian coordinate, Å."""
 MULTIPLES = (-4, -2, -1, 1, 2, 4)
-"""Displacements in units of the smallest one."""
+"""Displacements in units of the smallest displacement."""
 DIRECTIONS = 2
-"""Random directions per frame. A fault five times the tolerance goes unseen in one of forty frames."""
+"""Random directions per frame. A fault of five times the tolerance is missed in 1 of 40 frames."""
 CONFIRMING_STEPS = (1.0, 0.8, 1.25)
-"""Factors on `STEP_ANG` with which a fault must show every time: noise does not."""
+"""Factors on `STEP_ANG`. A fault must show with each of them; noise does not."""
 RELATIVE = 0.01
-"""Share of a force by which it may be off besides the tolerance."""
+"""Allowed error of a force component as a fraction of the component, in addition to the tolerance."""
 UNCERTAINTIES = 4.0
-"""A disagreement is a fault where it is so many times as large as the uncertainty of the finite difference."""
+"""Allowed disagreement in units of the finite difference's uncertainty, in addition to the tolerance."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForceFault:
-    """One component of a force that is not the derivative of the energy.
+    """A force component that is not the derivative of the energy.
 
     Attributes:
         atom: Index of the atom in its frame.
         axis: 0, 1 or 2 for x, y or z.
-        force_ev_per_ang: The label's force.
-        difference_ev_per_ang: What finite differences of the energy give.
+        force_ev_per_ang: The component in the label, eV/Å.
+        difference_ev_per_ang: The component from finite differences of the energy, eV/Å.
     """
 
     atom: int
@@ -48,13 +48,13 @@ class ForceFault:
 
 @dataclass(frozen=True, slots=True)
 class ForceCheck:
-    """What came of checking one frame.
+    """Result of the check of a frame.
 
     Attributes:
-        worst_ev_per_ang: Largest disagreement along a direction whose components have a standard deviation of 1; NaN
-            if energies failed.
-        uncertainty_ev_per_ang: Uncertainty of the finite difference of that direction, from two step sizes.
-        fault: The component that is wrong, or None.
+        worst_ev_per_ang: Largest disagreement along a random direction, eV/Å; NaN if energies are missing. Components
+            of a direction have a standard deviation of 1.
+        uncertainty_ev_per_ang: Uncertainty of the finite difference along that direction, from two step sizes, eV/Å.
+        fault: The wrong force component, or None.
     """
 
     worst_ev_per_ang: float
@@ -63,22 +63,22 @@ class ForceCheck:
 
     @property
     def done(self) -> bool:
-        """Whether there were energies to compare with."""
+        """Whether the frame could be checked: a direction had all its energies."""
         return bool(np.isfinite(self.worst_ev_per_ang))
 
 
 def check_forces(
     labelled: Sequence[LabelledFrame], energies: Energies, *, tolerance_ev_per_ang: float
 ) -> list[ForceCheck]:
-    """Compare the forces of labels with finite differences of their method's energies.
+    """Compare the forces of labels with finite differences of the energies of the same method.
 
     Args:
         labelled: The labels.
-        energies: Gives the energies of other frames by the same method.
-        tolerance_ev_per_ang: Disagreement of a single component that is allowed, besides 1 % of it.
+        energies: Function that computes energies by the method of the labels.
+        tolerance_ev_per_ang: Allowed disagreement of a force component, in addition to 1 % of the component, eV/Å.
 
     Returns:
-        One result per label. The directions depend on the frames alone.
+        The result of each label. The random directions depend on the frames alone.
     """
     directions = [
         np.random.default_rng(int(item.frame.content_hash()[:16], 16)).standard_normal((DIRECTIONS, len(item), 3))
@@ -102,7 +102,7 @@ def check_forces(
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """A frame to be moved along a direction, shape (N, 3); the smallest displacement is `step` times that, Å."""
+    """A label whose atoms are displaced along a direction, shape (N, 3), by multiples of `step` (Å)."""
 
     labelled: LabelledFrame
     direction: FloatArray
@@ -113,7 +113,7 @@ class _Probe:
         return [frame.with_positions(frame.positions + k * self.step * self.direction) for k in MULTIPLES]
 
     def halves(self) -> tuple["_Probe", "_Probe"]:
-        """The same direction for one half of the components that move, and for the other half."""
+        """Split the probe: each part displaces half of the components, along the same direction."""
         moving = np.flatnonzero(self.direction)
         first, second = np.zeros(self.direction.size), np.zeros(self.direction.size)
         middle = len(moving) // 2
@@ -125,7 +125,13 @@ class _Probe:
 
 @dataclass(frozen=True, slots=True)
 class _Slope:
-    """Minus the derivative of the energy along a direction, by finite differences and by the forces, eV/Å."""
+    """Minus the derivative of the energy along a direction, eV/Å.
+
+    Attributes:
+        difference: From finite differences of the energy.
+        uncertainty: Uncertainty of `difference`.
+        by_forces: From the forces of the label.
+    """
 
     difference: float
     uncertainty: float
@@ -133,11 +139,11 @@ class _Slope:
 
     @property
     def excess(self) -> float:
-        """What the finite difference gives beyond the forces."""
+        """Value from finite differences minus value from forces, eV/Å."""
         return self.difference - self.by_forces
 
     def disagrees(self, tolerance: float) -> bool:
-        """Whether they differ by more than a tolerance and their uncertainty; never where an energy is missing."""
+        """Whether the two values differ by more than the tolerance and uncertainty; False if an energy is missing."""
         return abs(self.excess) > tolerance + UNCERTAINTIES * self.uncertainty
 
 
@@ -148,7 +154,14 @@ def _slopes(probes: Sequence[_Probe], energies: Energies) -> list[_Slope]:
 
 
 def _slope(probe: _Probe, energies: FloatArray) -> _Slope:
-    """Richardson's extrapolation of central differences at one, two and four steps: the error is of fourth order."""
+    """The slope by Richardson extrapolation of central differences at 1, 2 and 4 steps, whose error is of fourth order.
+
+    The uncertainty is the difference of the extrapolations from 1 and 2 steps and from 2 and 4 steps.
+
+    Args:
+        probe: The probe.
+        energies: Energies in eV of the displaced frames in the order of `MULTIPLES`, shape (6,).
+    """
     at = dict(zip(MULTIPLES, energies.tolist(), strict=True))
     central = {k: -(at[k] - at[-k]) / (2 * k * probe.step) for k in (1, 2, 4)}
     fine, coarse = ((4 * central[k] - central[2 * k]) / 3 for k in (1, 2))
@@ -156,7 +169,12 @@ def _slope(probe: _Probe, energies: FloatArray) -> _Slope:
 
 
 def _located(probe: _Probe, energies: Energies, *, tolerance_ev_per_ang: float) -> ForceFault | None:
-    """The component to which a direction's disagreement leads, if it is wrong by itself; None for spread-out noise."""
+    """Find the wrong force component behind a direction's disagreement by bisection.
+
+    Returns:
+        The component; None if an energy is missing or the component alone does not disagree with every step, as for
+        noise that is spread over many components.
+    """
     while np.count_nonzero(probe.direction) > 1:
         halves = probe.halves()
         excess = [abs(slope.excess) for slope in _slopes(halves, energies)]

@@ -1,4 +1,4 @@
-"""The labels' method as a function of frames, for whoever needs energies and forces and not the record of a label."""
+"""The reference method of the labels as a function from frames to energies and forces."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -14,19 +14,22 @@ from labelers.pool.pool import LabelPool
 
 
 class ReferenceMethod:
-    """The labels' method as a function of frames (`al_engine.protocols.Reference`); a context manager.
+    """The reference method as a callable (`al_engine.protocols.Reference`); a context manager.
 
     Args:
         config: Settings of the labels.
         periodic: Whether the frames are periodic.
-        workers: Processes; None: one per core.
-        cache: Labels that are there already, or None; new ones are kept in it.
-        remember: Whether what was labelled is kept in `made`.
-        progress: Told how many labels were made.
+        workers: Number of worker processes; None: one per usable core.
+        cache: Cache in which labels are looked up and new labels are stored, or None.
+        remember: Whether new outcomes are collected in `made`.
+        progress: Called with the number of frames labelled so far.
 
     Attributes:
-        made: What was labelled, if it is remembered.
-        failure: Why the last frame without a label has none, in words.
+        made: All new outcomes, if `remember` is set.
+        failure: Reason code and message of the last failed frame; empty if no frame has failed.
+
+    Raises:
+        InputError: If the backend is not installed or can't label periodic frames.
     """
 
     def __init__(
@@ -52,15 +55,27 @@ class ReferenceMethod:
         self._pool.close()
 
     def check(self, frame: Frame) -> None:
-        """Let a worker look at the labeler and a frame without labelling it: what a user's calculator takes.
+        """Build the labeler in a worker and let it check a frame, without labelling the frame.
 
         Raises:
             InputError: If the labeler can't be built, or can't label such frames.
+            ResumableError: If the worker dies or is not ready in time.
         """
         self._pool.check(frame)
 
     def __call__(self, frames: Sequence[Frame]) -> list[tuple[float, np.ndarray] | None]:
-        """Energy in eV and forces in eV/Å, shape (N, 3), of each frame, or None."""
+        """Label frames, or take their labels from the cache.
+
+        Args:
+            frames: The frames.
+
+        Returns:
+            Energy in eV and forces in eV/Å, shape (N, 3), of each frame; None for a frame that can't be labelled.
+
+        Raises:
+            InputError: If the labeler can't be built, or the cache is damaged.
+            ResumableError: If workers repeatedly die before they are ready, or the cache can't be read or written.
+        """
         found = {} if self._cache is None else self._cache.find(frames)
         missing = [index for index in range(len(frames)) if index not in found]
         new = self._pool.label([frames[index] for index in missing], time_limit_s=self._limit_s)

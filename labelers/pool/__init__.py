@@ -1,1 +1,1 @@
-"""Worker processes that label, so that a crash, a hang or a NaN costs one frame; journal and cache of their labels."""
+"""The pool of labelling processes, in which a crash, a hang or a NaN costs one frame; the label journal and cache."""

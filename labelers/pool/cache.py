@@ -1,7 +1,7 @@
-"""Labels that outlive what asked for them: one SQLite file, by content of the frame and level of theory.
+"""The label cache: an SQLite file of labels, looked up by the frame's content hash and the level of theory.
 
-A campaign has one of its own, so that no label is computed twice even if its part is lost; `execution.label_cache`
-names one that campaigns share. It may be deleted at any time: the parts are the truth.
+Each campaign has its own cache, so that no label is computed twice even if its part is lost. `execution.label_cache`
+names a cache that campaigns share. A cache may be deleted at any time: the parts hold the authoritative labels.
 """
 
 import errno
@@ -20,11 +20,11 @@ from al_engine.files.lock import has_record_locks
 from al_engine.structures.frames import Frame, LabelledFrame
 
 CODE_VERSION = 1
-"""Of this package's way to a label. To be raised when a label of the same level comes out otherwise."""
+"""Version of the labelling code. Raise it when a code change alters labels of an unchanged level of theory."""
 PRIMARY_CODE = 0xFF
-"""The part of SQLite's error codes that says what kind of error it is."""
+"""Bit mask for the primary error code, the low byte of SQLite's extended error codes."""
 PATIENCE_S = 60.0
-"""How long to wait for another campaign that is writing."""
+"""How long to wait while another campaign writes to the file, s."""
 TABLE = """
 CREATE TABLE IF NOT EXISTS labels (
     frame TEXT NOT NULL, level TEXT NOT NULL, energy REAL NOT NULL, forces BLOB NOT NULL, rescue TEXT NOT NULL,
@@ -34,16 +34,18 @@ CREATE TABLE IF NOT EXISTS labels (
 
 
 class LabelCache:
-    """Labels of one level of theory in a file; a context manager. Threads and processes may share the file.
+    """The labels of a single level of theory in a cache file; a context manager.
+
+    Threads and processes may share the file.
 
     Args:
-        path: The file; made if it is not there.
-        level: What the labels are.
-        shared: Whether other processes may use the file too: then its file system must have locks.
+        path: The file; created if it does not exist.
+        level: Level of theory of the labels to find and keep.
+        shared: Whether other processes may use the file too; its file system must then support record locks.
 
     Raises:
-        InputError: If the file is no cache of ours, or is to be shared where there are no locks.
-        ResumableError: If it can't be written to.
+        InputError: If the file is not a label cache, or is shared on a file system without record locks.
+        ResumableError: If the file can't be read or written.
     """
 
     def __init__(self, path: Path, level: LevelOfTheory, *, shared: bool = True) -> None:
@@ -70,10 +72,17 @@ class LabelCache:
         self._database.close()
 
     def find(self, frames: Sequence[Frame]) -> dict[int, LabelOutcome]:
-        """The outcomes of those of some frames that have a label here, by index.
+        """Look up the labels of frames.
+
+        Args:
+            frames: The frames to look up.
+
+        Returns:
+            Outcomes by index in `frames`. Frames without a label in the cache, or with a damaged label, are left out.
 
         Raises:
             InputError: If the file is damaged.
+            ResumableError: If the file can't be read.
         """
         found = {}
         query = "SELECT energy, forces, rescue, content FROM labels WHERE frame = ? AND level = ?"
@@ -89,9 +98,10 @@ class LabelCache:
         return found
 
     def keep(self, outcomes: Iterable[LabelOutcome]) -> None:
-        """Keep the labels among some outcomes: all of them or none.
+        """Store the labels of the successful outcomes in a single transaction: all labels or none.
 
         Raises:
+            InputError: If the file is damaged.
             ResumableError: If the file can't be written to.
         """
         rows = [
@@ -108,14 +118,14 @@ class LabelCache:
         ]
         with self._turn:
             try:
-                with self._database:  # a transaction
+                with self._database:  # one transaction
                     self._database.executemany("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?)", rows)
             except sqlite3.Error as error:
                 raise self._error(error) from None
 
     def _error(self, error: sqlite3.Error) -> InputError | ResumableError:
         if isinstance(error, sqlite3.OperationalError):
-            code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE  # what the system said is lost
+            code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE  # SQLite does not pass on the system's errno
             broken = code == sqlite3.SQLITE_IOERR
             reason = os.strerror(errno.EIO) if broken else error
             return ResumableError(f"{self.path}: the label cache cannot be used ({reason}); fix that, then resume")
@@ -123,7 +133,7 @@ class LabelCache:
 
 
 def _labelled(frame: Frame, *, energy: float, forces: bytes) -> LabelledFrame | None:
-    """The label as it was kept; None if it does not fit the frame."""
+    """The stored label of a frame; None if the number of forces does not fit the frame."""
     if len(forces) != 24 * len(frame):
         return None
     return LabelledFrame(frame, energy, np.frombuffer(forces, dtype="<f8").reshape(-1, 3))

@@ -1,4 +1,4 @@
-"""A chunk of labels: the unit that a campaign computes, publishes and never computes again."""
+"""Labelling of a chunk: a group of frames that a campaign labels and publishes as a unit, and never labels again."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,23 +21,24 @@ def label_chunk(
     record: Record = forget,
     progress: Progress = silent,
 ) -> list[LabelOutcome]:
-    """Label frames; those that fail the screen never reach a worker.
+    """Label frames. Frames that fail `screen_frame` never reach a worker and get the reason `bad_input`.
 
     Args:
-        pool: Workers made with the same `config`.
+        pool: The pool, made with the same `config`.
         frames: Frames to label.
         config: Settings of the labels.
-        min_distance_ang: Frames with two atoms closer than this, periodic images included, are refused, Å.
-        min_contact_factor: The same in units of the sum of their covalent radii.
-        done: Outcomes that are there already, by index: these frames are not computed again.
-        record: Given every new outcome the moment it is there, with its frame's index, in any order.
-        progress: Told about every frame that is finished.
+        min_distance_ang: Smallest distance of two atoms, periodic images included, Å; frames below it are refused.
+        min_contact_factor: Smallest distance of two atoms in units of the sum of their covalent radii.
+        done: Known outcomes by index; these frames are not labelled again.
+        record: Called with the frame's index and the outcome as soon as a worker's outcome is known, in any order.
+        progress: Called for every finished frame.
 
     Returns:
-        One outcome per frame, in order. They depend on the frames and the config, not on the number of workers.
+        The outcome of each frame, in order. Outcomes depend on the frames and the config, not on the number of workers.
 
     Raises:
         InputError: If the workers can't build the labeler.
+        ResumableError: If workers repeatedly die before they are ready.
     """
     refusals = [
         screen_frame(

@@ -1,7 +1,7 @@
-"""The journal of a chunk that is being labelled: one line per finished label, so that a kill loses none of them.
+"""The journal of a chunk during labelling: a line per finished frame, so that a kill loses no finished label.
 
-JSON lines; the first has the key of the chunk's inputs. A line torn by a kill is dropped. When the chunk is published
-as a part the journal has done its work and is removed.
+The format is JSON lines. The first line holds the key of the chunk's inputs. A line that a kill has cut short is
+dropped, with all lines after it. The journal is removed once the chunk is published as a part.
 """
 
 import json
@@ -17,15 +17,15 @@ from al_engine.structures.frames import Frame, LabelledFrame
 
 
 class LabelJournal:
-    """Outcomes of one chunk, appended as they come; a context manager.
+    """The journal of a single chunk, to which outcomes are appended; a context manager.
 
     Args:
         path: The journal's file.
-        key: Key of the chunk's inputs; a journal with another key is started anew.
+        key: Key of the chunk's inputs; a journal with another key is discarded.
         frames: The chunk's frames.
 
     Attributes:
-        done: Outcomes found in the file, by the frame's index.
+        done: Outcomes that the file held when it was opened, by the frame's index.
 
     Raises:
         ResumableError: If the file can't be written.
@@ -50,7 +50,11 @@ class LabelJournal:
         self._file.close()
 
     def record(self, index: int, outcome: LabelOutcome) -> None:
-        """Write down one outcome; it survives the death of this process the moment this returns."""
+        """Append an outcome. Once this method returns, the outcome survives a kill of this process.
+
+        Raises:
+            ResumableError: If the file can't be written.
+        """
         line: dict[str, Any] = {"index": index, "reason": outcome.reason.value, "message": outcome.message}
         if outcome.labelled is not None:
             line |= {"energy": outcome.labelled.energy, "forces": outcome.labelled.forces.tolist()}
@@ -60,12 +64,13 @@ class LabelJournal:
     def _append(self, *lines: dict[str, Any]) -> None:
         try:
             for line in lines:
-                self._file.write(json.dumps(line).encode() + b"\n")  # unbuffered: in the kernel's hands at once
+                self._file.write(json.dumps(line).encode() + b"\n")  # unbuffered: handed to the kernel at once
         except OSError as error:
             raise disk_error(self.path, error) from error
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a journal up to the first damaged line; empty if the file can't be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -77,12 +82,13 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            break  # torn by a kill: what follows is not to be trusted either
+            break  # cut short by a kill: later lines are not trusted either
         lines.append(value)
     return lines
 
 
 def _outcome(line: dict[str, Any], frame: Frame) -> LabelOutcome:
+    """The outcome that a line of the journal records for a frame."""
     labelled = None
     if line["reason"] == LabelReason.OK:
         labelled = LabelledFrame(frame, line["energy"], np.reshape(line["forces"], (-1, 3)))

@@ -9,16 +9,16 @@ from al_engine.campaign.labels import LabelReason
 def screen_label(
     n_atoms: int, energy: float, forces: ArrayLike, *, max_force_ev_per_ang: float
 ) -> tuple[LabelReason, str] | None:
-    """Why numbers that a backend returned are no label.
+    """Check that an energy and forces returned by a backend are a valid label.
 
     Args:
         n_atoms: Number of atoms N of the frame.
         energy: Energy in eV.
-        forces: Forces in eV/Å; anything but shape (N, 3) is refused.
-        max_force_ev_per_ang: Largest magnitude allowed for a force component.
+        forces: Forces in eV/Å; any shape other than (N, 3) is refused.
+        max_force_ev_per_ang: Largest allowed magnitude of a force component, eV/Å.
 
     Returns:
-        The reason code and its words, or None if they are a label.
+        The reason code of the refusal and its message; None if the label is valid.
     """
     array = np.asarray(forces, dtype=np.float64)
     if array.shape != (n_atoms, 3):

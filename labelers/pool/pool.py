@@ -1,11 +1,12 @@
-"""A pool of single-threaded labelling processes in which a crash, a hang or an exception costs one frame.
+"""A pool of single-threaded labelling processes in which a crash, a hang or an exception costs a single frame.
 
-A frame whose worker died is tried once more in a new one: what an operator or a full memory killed gets its label, so
-that labels depend on the frames alone, and what crashes the backend crashes it twice.
+A frame whose worker died is labelled once more by a new worker. So a worker killed by an operator or for lack of
+memory costs no label, and labels depend on the frames alone. A frame that crashes the backend crashes it twice and
+fails.
 
-Each worker has a socket of its own and at most one frame at a time, so it is always known which frame a lost worker
-had; nothing is shared between workers that a dying one could leave locked. The pool is one loop in the caller's thread:
-it hands out frames, waits, and replaces what it had to kill.
+Each worker has its own socket and at most one frame at a time, so the pool always knows which frame a lost worker had.
+Workers share no lock that a dying worker could leave locked. The pool is a loop in the caller's thread: it hands out
+frames, waits for answers, and replaces lost workers.
 """
 
 import threading
@@ -29,33 +30,38 @@ from labelers.pool.label_check import screen_label
 from labelers.pool.worker_process import START_LIMIT_S, WorkerOrder, WorkerProcess, WorkerState
 
 Record = Callable[[int, LabelOutcome], None]
+"""A function that is called with a frame's index and its outcome."""
 
 DEFAULT_FACTORY = "labelers.backends.registry:create_labeler"
 _LABELS_PER_WORKER = 1000
-"""A worker is replaced after so many: should a backend leak, it leaks no further. Starting one takes half a second."""
+"""Answers after which a worker is replaced, to bound memory leaks of backends. A start takes half a second."""
 _MAX_FAILED_STARTS = 3
+"""Failed starts of workers in a row after which the pool gives up."""
 _LONGEST_WAIT_S = 1.0
+"""Longest wait for answers before workers are checked again, s."""
 _DYING_S = 10.0
+"""Time for a failed worker to end by itself before it is killed, so that its exit status tells the cause, s."""
 
 
 def forget(index: int, outcome: LabelOutcome) -> None:
-    """A record that keeps nothing."""
+    """Ignore an outcome: the default `Record`."""
     del index, outcome
 
 
 class LabelPool:
-    """Worker processes that label frames. A context manager; processes start with the first frames and are reused.
+    """Worker processes that label frames; a context manager.
 
-    Calls of `label` from several threads take turns.
+    Processes start with the first frames and are reused. Calls of `label` from several threads run one after another.
 
     Args:
         config: Settings of the labels.
-        periodic: Whether the frames are periodic; decides what `backend: auto` means.
-        workers: Number of processes; None: one per core.
-        factory: `module:function` that makes a `Labeler` from a `LabelsConfig`; workers have this import path.
+        periodic: Whether the frames are periodic; decides which backend `backend: auto` selects.
+        workers: Number of processes; None: one per usable core.
+        factory: `module:function` that makes a `Labeler` from a `LabelsConfig`. Workers have the import path of this
+            process.
 
     Raises:
-        InputError: If the backend is not there.
+        InputError: If the backend is not installed or can't label periodic frames.
     """
 
     def __init__(
@@ -73,7 +79,8 @@ class LabelPool:
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
         self._turn = threading.Lock()
-        # The kernel kills a worker with the thread that started it, so one thread of the pool's own starts them all.
+        # The kernel kills a worker when the thread that started it ends. The pool therefore starts all workers from a
+        # thread of its own, which lives as long as the pool.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="label-pool-starter")
 
     def __enter__(self) -> Self:
@@ -83,7 +90,7 @@ class LabelPool:
         self.close()
 
     def close(self) -> None:
-        """End all workers at once. Safe to call twice."""
+        """Kill all workers. May be called twice."""
         with self._turn:
             for worker in self._workers:
                 worker.kill()
@@ -92,18 +99,18 @@ class LabelPool:
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers that are running."""
+        """Process ids of the running workers."""
         return [worker.pid for worker in self._workers if worker.alive]
 
     def check(self, frame: Frame) -> None:
-        """Build the labeler in a worker and let it look at a frame: what can't work is said before the first label.
+        """Build the labeler in a worker and let it check a frame, so that wrong settings show before the first label.
 
         Args:
-            frame: One that stands for all that are to be labelled.
+            frame: A frame that is representative of all frames to label.
 
         Raises:
             InputError: If the labeler can't be built, or refuses the frame.
-            ResumableError: If the worker dies or takes too long.
+            ResumableError: If the worker dies or is not ready within `START_LIMIT_S`.
         """
         worker = WorkerProcess(replace(self._order, frame=frame), self._starter)
         message, grace_s = None, 0.0
@@ -126,20 +133,20 @@ class LabelPool:
         record: Record = forget,
         progress: Progress = silent,
     ) -> list[LabelOutcome]:
-        """Label frames that have passed the screen.
+        """Label frames that have passed `screen_frame`.
 
         Args:
             frames: Frames to label.
-            time_limit_s: Time each may take, starting when an idle worker is given it; start-up does not count.
-            record: Given every outcome the moment it is there, with its frame's index; the order is not that of frames.
-            progress: Told about every frame that is finished.
+            time_limit_s: Longest time per frame, s, from the moment a worker receives it; start-up does not count.
+            record: Called with the frame's index and the outcome as soon as the outcome is known, in any order.
+            progress: Called for every finished frame.
 
         Returns:
-            One outcome per frame, in order.
+            The outcome of each frame, in order.
 
         Raises:
             InputError: If the labeler can't be built.
-            ResumableError: If workers die again and again before they are ready.
+            ResumableError: If workers repeatedly die before they are ready.
         """
         with self._turn:
             batch = _Batch(frames, record, progress)
@@ -150,18 +157,20 @@ class LabelPool:
                     self._listen(batch)
                     self._end_overdue(batch, time_limit_s)
             finally:
-                # Only after an exception is a worker still busy here; what it would answer nobody waits for any more.
+                # Workers are still busy here only after an exception. Nobody waits for their answers any more.
                 for worker in [worker for worker in self._workers if worker.state is WorkerState.BUSY]:
                     self._remove(worker)
             return batch.in_order()
 
     def _start_workers(self, n_wanted: int) -> None:
+        """Drop idle workers that died, and start workers up to the pool's size or the number wanted."""
         for worker in [worker for worker in self._workers if worker.state is WorkerState.IDLE and not worker.alive]:
             self._remove(worker)
         while len(self._workers) < min(self._n_workers, n_wanted):
             self._workers.append(WorkerProcess(self._order, self._starter))
 
     def _hand_out(self, batch: "_Batch", time_limit_s: float) -> None:
+        """Give a waiting frame to each idle worker."""
         for worker in [worker for worker in self._workers if worker.state is WorkerState.IDLE]:
             if not batch.waiting:
                 return
@@ -172,13 +181,15 @@ class LabelPool:
                 self._failed_start(self._remove(worker))
 
     def _listen(self, batch: "_Batch") -> None:
+        """Wait for messages until the next deadline, `_LONGEST_WAIT_S` at most, and process them."""
         busy = {worker.connection: worker for worker in self._workers if worker.deadline is not None}
         next_deadline = min((worker.deadline or 0.0 for worker in busy.values()), default=0.0)
         timeout = min(_LONGEST_WAIT_S, max(0.0, next_deadline - time.monotonic()))
         for connection in wait(list(busy), timeout=timeout):
-            self._hear(busy[connection], batch)  # type: ignore[index]  # wait gives back what it was given
+            self._hear(busy[connection], batch)  # type: ignore[index]  # `wait` returns the objects it was given
 
     def _hear(self, worker: WorkerProcess, batch: "_Batch") -> None:
+        """Process a worker's message, or its death."""
         message = worker.receive()
         task = worker.task
         if message is None:
@@ -204,6 +215,7 @@ class LabelPool:
                     self._remove(worker)
 
     def _outcome(self, frame: Frame, answer: wire.Message) -> LabelOutcome:
+        """The outcome of a frame from a worker's answer, after `screen_label`."""
         seconds = answer["seconds"]
         if "reason" in answer:
             return LabelOutcome(LabelReason(answer["reason"]), answer["message"], None, seconds)
@@ -215,6 +227,7 @@ class LabelPool:
         return LabelOutcome(LabelReason.OK, "", labelled, seconds, rescue=str(answer.get("rescue", "")))
 
     def _end_overdue(self, batch: "_Batch", time_limit_s: float) -> None:
+        """Kill workers past their deadline; their frames fail with the reason `time_limit`."""
         for worker in [worker for worker in self._workers if worker.overdue]:
             task = worker.task
             self._remove(worker)
@@ -225,10 +238,12 @@ class LabelPool:
                 batch.finish(task, LabelOutcome(LabelReason.TIME_LIMIT, message, None, time_limit_s))
 
     def _remove(self, worker: WorkerProcess, *, grace_s: float = 0.0) -> str:
+        """Kill a worker and drop it from the pool; returns how it ended, in words."""
         self._workers.remove(worker)
         return worker.kill(grace_s=grace_s)
 
     def _failed_start(self, cause: str) -> None:
+        """Count a failed start; raise `ResumableError` at the `_MAX_FAILED_STARTS`-th in a row."""
         self._failed_starts += 1
         if self._failed_starts >= _MAX_FAILED_STARTS:
             self._failed_starts = 0
@@ -239,7 +254,7 @@ class LabelPool:
 
 
 class _Batch:
-    """The frames of one call, and what has become of them."""
+    """The frames of a single call of `LabelPool.label`, and their outcomes."""
 
     def __init__(self, frames: Sequence[Frame], record: Record, progress: Progress) -> None:
         self.frames = frames
@@ -254,7 +269,11 @@ class _Batch:
         return len(self.frames) - len(self._outcomes)
 
     def try_again(self, task: int) -> bool:
-        """Whether a frame whose worker died gets another: once, as the worker may have been killed from outside."""
+        """Put a frame whose worker died back into the queue, unless that has happened before.
+
+        Returns:
+            Whether the frame is queued again.
+        """
         if task in self._tried_again:
             return False
         self._tried_again.add(task)

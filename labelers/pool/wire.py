@@ -1,7 +1,7 @@
 """Messages between the pool and its workers: JSON over a private socket.
 
-JSON because a worker may be corrupted by the Fortran it runs, and must not be able to make the parent execute anything;
-Python writes floats so that they read back bit for bit, NaN and infinity included.
+JSON rather than pickle: Fortran code may corrupt a worker, and a corrupt message must not make the parent process
+execute code. Python's JSON floats are read back bit for bit, NaN and infinity included.
 """
 
 import json
@@ -16,21 +16,21 @@ Message = dict[str, Any]
 
 
 def send(connection: Connection, message: Message) -> None:
-    """Send one message.
+    """Send a message.
 
     Raises:
-        OSError: If the other side is gone.
+        OSError: If the other process has closed the connection.
     """
     connection.send_bytes(json.dumps(message).encode())
 
 
 def receive(connection: Connection) -> Message:
-    """Wait for one message.
+    """Wait for a message.
 
     Raises:
-        EOFError: If the other side is gone.
-        OSError: Likewise.
-        ValueError: If what came is no message.
+        EOFError: If the other process has closed the connection.
+        OSError: If the connection is broken.
+        ValueError: If the bytes received are not a JSON object.
     """
     message = json.loads(connection.recv_bytes())
     if not isinstance(message, dict):
@@ -39,7 +39,7 @@ def receive(connection: Connection) -> Message:
 
 
 def frame_to_message(frame: Frame) -> Message:
-    """A frame as JSON-able values."""
+    """Convert a frame to a message of values that JSON can hold."""
     return {
         "numbers": frame.numbers.tolist(),
         "positions": frame.positions.tolist(),
@@ -51,5 +51,5 @@ def frame_to_message(frame: Frame) -> Message:
 
 
 def frame_from_message(message: Message) -> Frame:
-    """The frame that `frame_to_message` was given, bit for bit."""
+    """Convert a message of `frame_to_message` back to the frame, bit for bit."""
     return Frame(**{**message, "positions": np.reshape(message["positions"], (-1, 3))})

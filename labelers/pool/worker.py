@@ -1,7 +1,7 @@
 """The program of a labelling worker: `python -m labelers.pool.worker SOCKET PARENT`, started by `labelers.pool.pool`.
 
-It builds its labeler once, then answers one frame at a time until the pool is gone. It imports neither torch nor
-Prefect, so it starts in half a second and stays small.
+A worker builds its labeler once, then labels one frame at a time until the pool closes the socket. It imports neither
+torch nor Prefect, so it starts in half a second and needs little memory.
 """
 
 import importlib
@@ -27,6 +27,7 @@ from labelers.pool import wire
 
 
 def _build(order: wire.Message) -> Labeler:
+    """Set the memory limit, build the labeler, and let it check the representative frame if the order holds it."""
     config = LabelsConfig.model_validate(order["config"])
     if config.memory_limit_mib is not None:
         limit = config.memory_limit_mib * 2**20
@@ -41,25 +42,26 @@ def _build(order: wire.Message) -> Labeler:
 
 
 def _answer(labeler: Labeler, request: wire.Message) -> wire.Message:
+    """Label the frame of a request; the message holds the label or the reason why it failed, and the time taken (s)."""
     start = time.perf_counter()
     try:
         energy, forces, rung = label_or_rescue(labeler, wire.frame_from_message(request))
         answer = {"energy": float(energy), "forces": np.asarray(forces, dtype=np.float64).tolist(), "rescue": rung}
     except LabelError as error:
         answer = {"reason": error.reason.value, "message": error.message}
-    except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this frame only
+    except Exception as error:  # noqa: BLE001 - an exception of the backend costs this frame only
         answer = {"reason": LabelReason.BACKEND_ERROR.value, "message": f"{type(error).__name__}: {error}"}
     return {**answer, "seconds": time.perf_counter() - start}
 
 
 @contextmanager
 def _programs_end_with_us() -> Iterator[None]:
-    """Let a shell wait for this process's end, however that comes, and then end the programs that it has started.
+    """Start a shell that outlives this process and then kills the programs that this process has started.
 
-    They are of its process group, which `worker_process` gives every worker. The kernel ends a worker with the pool,
-    but not a worker's programs with the worker.
+    The kernel kills a worker when the pool ends, but not the worker's programs when the worker ends. The programs are
+    in the worker's process group (`worker_process` starts each worker in a new session), which the shell kills.
     """
-    # The other end of the shell's input is this process's alone, and closes with it.
+    # Only this process holds the write end of the shell's input. It closes when the process ends, however that happens.
     with subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=subprocess.PIPE) as guard:
         try:
             yield
@@ -68,7 +70,12 @@ def _programs_end_with_us() -> Iterator[None]:
 
 
 def serve(connection: Connection) -> None:
-    """Build the labeler that the first message orders, then label frame after frame until the pool hangs up."""
+    """Build the labeler that the first message describes, then label frames until the pool closes the connection.
+
+    Raises:
+        EOFError: If the pool has closed the connection.
+        OSError: If the connection is broken.
+    """
     order = wire.receive(connection)
     with _programs_end_with_us() if order["config"]["backend"] == "ase" else nullcontext():
         _serve(connection, order)
@@ -80,7 +87,7 @@ def _serve(connection: Connection, order: wire.Message) -> None:
     except InputError as error:
         wire.send(connection, {"fatal": str(error)})
         return
-    except Exception as error:  # noqa: BLE001 - the parent tells the user; nobody reads a worker's stderr
+    except Exception as error:  # noqa: BLE001 - the parent reports it; a worker's stderr is discarded
         wire.send(connection, {"fatal": f"the labeler can't be built: {type(error).__name__}: {error}"})
         return
     wire.send(connection, {"ready": True})
@@ -89,17 +96,24 @@ def _serve(connection: Connection, order: wire.Message) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the pool on an inherited socket; returns the exit status."""
-    if len(arguments) != 2:  # noqa: PLR2004 - the two named in the usage
+    """Serve the pool on an inherited socket.
+
+    Args:
+        arguments: File descriptor of the socket, and process id of the parent.
+
+    Returns:
+        The exit status.
+    """
+    if len(arguments) != 2:  # noqa: PLR2004 - SOCKET and PARENT
         sys.stderr.write("usage: python -m labelers.pool.worker SOCKET PARENT (started by the labelling pool)\n")
         return 2
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     socket, parent_pid = (int(argument) for argument in arguments)
     die_with_parent(parent_pid)
     try:
         serve(Connection(socket))
     except (EOFError, OSError):
-        return 0  # the pool hung up
+        return 0  # the pool closed the connection
     return 0
 
 

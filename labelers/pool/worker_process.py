@@ -1,4 +1,4 @@
-"""One worker process as the pool sees it: start it, hand it a frame, hear from it, kill it."""
+"""The pool's handle of a worker process: start it, send it a frame, receive its answer, kill it."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from al_engine.structures.frames import Frame
 from labelers.pool import wire
 
 START_LIMIT_S = 120.0
-"""Time a worker may take to start and build its labeler."""
+"""Longest time for a worker to start and build its labeler, s."""
 
 _SINGLE_THREADED = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
@@ -26,7 +26,7 @@ _SINGLE_THREADED = dict.fromkeys(
 
 
 class WorkerState(Enum):
-    """Where a worker is in its life."""
+    """The state of a worker: starting, idle or busy with a frame."""
 
     STARTING = auto()
     IDLE = auto()
@@ -35,13 +35,12 @@ class WorkerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerOrder:
-    """What a worker is told to build.
+    """Description of the labeler that a worker is to build.
 
     Attributes:
-        config: Settings of the labels, backend resolved.
+        config: Settings of the labels; the backend is not `auto`.
         factory: `module:function` that makes a `Labeler` from a `LabelsConfig`, importable in the worker.
-        frame: One that stands for all to be labelled: the worker refuses it before the first label if it can tell then
-            that it can't label it. None: there is nothing to look at.
+        frame: A frame representative of all frames to label, which the labeler checks once it is built; None: no check.
     """
 
     config: LabelsConfig
@@ -50,55 +49,57 @@ class WorkerOrder:
 
 
 def _worker_environment(scratch: str) -> dict[str, str]:
-    # Thread counts must stand in the environment before Python starts: OpenBLAS reads them when it is loaded. One
-    # thread makes labels bitwise repeatable, and one process per core is faster than threads. PYTHONPATH gives the
-    # worker the parent's import path, as multiprocessing's spawn would. TMPDIR is the worker's own and removed with it:
-    # a worker that is killed removes nothing itself.
+    """The environment variables of a worker whose temporary files go into `scratch`."""
+    # Thread counts must be set before Python starts, because OpenBLAS reads them when it is loaded. A single thread
+    # makes labels bitwise repeatable, and one process per core is faster than threads. PYTHONPATH gives the worker the
+    # parent's import path, as multiprocessing's spawn would. Each worker has its own TMPDIR, which the pool removes: a
+    # killed worker can't remove its files.
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return {**os.environ, **_SINGLE_THREADED, "PYTHONPATH": path, "TMPDIR": scratch}
 
 
 class WorkerProcess:
-    """A process running `labelers.pool.worker`.
+    """A process that runs `labelers.pool.worker`.
 
-    A plain subprocess rather than a multiprocessing one: the latter imports the parent's main module again, and with
-    it, under Prefect, all of Prefect; and its environment could only be set by changing the parent's.
+    It is a plain subprocess. A `multiprocessing` process would import the parent's main module again (under Prefect,
+    all of Prefect), and its environment could be set only by changing the parent's.
 
     Args:
-        order: What to build.
-        starter: Where the process is started from: its thread must live as long as the worker is wanted, because the
-            kernel kills the worker with the *thread* that started it.
+        order: Description of the labeler to build.
+        starter: Executor that starts the process. Its thread must outlive the worker, because the kernel kills the
+            worker when the *thread* that started it ends.
 
     Attributes:
-        state: Where the worker is in its life.
-        task: Index of the frame it has, while busy.
-        deadline: When it is overdue, on `time.monotonic`'s clock; None while idle.
-        sent_at: When the current frame was sent, on the same clock.
-        answered: How many frames it has answered.
+        connection: The pool's end of the socket.
+        state: The worker's state.
+        task: Index of the frame that the worker is labelling; None unless it is busy.
+        deadline: Time from which the worker is overdue, `time.monotonic` in s; None while it is idle.
+        sent_at: Time at which the current frame was sent, `time.monotonic` in s.
+        answered: Number of frames answered.
     """
 
     def __init__(self, order: WorkerOrder, starter: Executor) -> None:
         self.connection, theirs = Pipe()
         self._scratch = TemporaryDirectory(prefix="al-engine-label-", ignore_cleanup_errors=True)
-        # -P: a folder `labelers` that happens to stand in the working directory must not be taken for this package.
+        # -P: Python must not import a folder `labelers` in the working directory instead of this package.
         command = [sys.executable, "-P", "-m", "labelers.pool.worker", str(theirs.fileno()), str(os.getpid())]
         try:
             self._process: subprocess.Popen[bytes] = starter.submit(
                 subprocess.Popen,
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # Fortran prints as it likes
+                stdout=subprocess.DEVNULL,  # Fortran backends print
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env=_worker_environment(self._scratch.name),
-                start_new_session=True,  # so that the programs it starts can be ended with it
+                start_new_session=True,  # so that programs it starts can be killed with it
             ).result()
         except BaseException:
             self.connection.close()
             self._scratch.cleanup()
             raise
         finally:
-            theirs.close()  # so that the worker's death is an end of file here
+            theirs.close()  # so that the worker's death ends the connection
         self.state = WorkerState.STARTING
         self.task: int | None = None
         self.sent_at = 0.0
@@ -124,15 +125,24 @@ class WorkerProcess:
 
     @property
     def overdue(self) -> bool:
-        """Whether its time is up."""
+        """Whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def set_idle(self) -> None:
-        """The worker has answered and may be given a frame."""
+        """Mark the worker as idle after it has answered."""
         self.state, self.task, self.deadline = WorkerState.IDLE, None, None
 
     def give(self, task: int, frame: Frame, time_limit_s: float) -> bool:
-        """Hand an idle worker a frame; False if it turns out to be dead and never got it."""
+        """Send a frame to an idle worker.
+
+        Args:
+            task: Index of the frame.
+            frame: The frame.
+            time_limit_s: Time until the worker is overdue, s.
+
+        Returns:
+            Whether the frame was sent; False if the worker is dead.
+        """
         if not self._send(wire.frame_to_message(frame)):
             return False
         self.state, self.task, self.sent_at = WorkerState.BUSY, task, time.monotonic()
@@ -147,25 +157,25 @@ class WorkerProcess:
         return True
 
     def receive(self) -> wire.Message | None:
-        """The worker's next message, or None if it died, or talks nonsense, which is as good as dead."""
+        """Wait for the worker's next message; None if the worker died or sent an invalid message."""
         try:
             return wire.receive(self.connection)
         except (EOFError, OSError, ValueError):
             return None
 
     def kill(self, *, grace_s: float = 0.0) -> str:
-        """End the process and every program that it has started, whatever they are doing.
+        """Kill the process and every program that it has started.
 
         Args:
-            grace_s: Time it gets to end by itself, for one that is known to be dying and whose exit status tells why.
+            grace_s: Time to wait before the kill, s, so that a dying process leaves the exit status of its failure.
 
         Returns:
-            How it ended, in words.
+            How the process ended, in words.
         """
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=grace_s)
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # a backend in compiled code hears nothing softer
+            os.killpg(self._process.pid, signal.SIGKILL)  # compiled code may not handle a weaker signal
         status = self._process.wait()
         self.connection.close()
         self._scratch.cleanup()

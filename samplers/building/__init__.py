@@ -1,1 +1,1 @@
-"""From a molecule to the simulated system: perception of ions and bonds, packing of clusters and boxes."""
+"""Construction of the simulated system from a molecule: perception of ions and bonds, packing of clusters and boxes."""

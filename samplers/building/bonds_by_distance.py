@@ -11,6 +11,7 @@ BOND_FACTOR = 1.1
 _LENGTHS = {(1, 1): 0.80, (7, 17): 1.90, (8, 8): 1.45, (8, 9): 1.42, (9, 9): 1.42}
 """Lengths in Å of single bonds that are longer than the sum of the covalent radii."""
 _SHARED_PROTON_ANG = 1.45
+"""Largest distance between an unbonded hydrogen atom and the electronegative atom to which it is bonded then, Å."""
 
 
 def bonds_from_radii(

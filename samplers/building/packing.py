@@ -1,4 +1,7 @@
-"""Many copies of one molecule without overlaps, by Packmol (Martínez et al., J. Comput. Chem. 30, 2157 (2009))."""
+"""Packing of many copies of a molecule without overlaps, by Packmol.
+
+Method: L. Martínez et al., J. Comput. Chem. 30, 2157 (2009).
+"""
 
 import subprocess
 import tempfile
@@ -13,20 +16,30 @@ from al_engine.structures.frames import FloatArray, IntArray
 from samplers.building.molecules import Molecule
 
 _VDW_SHARE = 0.75
-"""Two atoms of different molecules are at least this share of the sum of their van der Waals radii apart."""
-_SMALLEST_RADIUS_ANG = 1.0  # so that hydrogens stay 2 Å apart
-_UNKNOWN_VDW_ANG = 2.0  # for elements without a tabulated radius
-_BOX_CONTACT_SCALES = (1.0, 0.9)  # dense liquids need a little squeezing; the classical minimisation undoes it
+"""Smallest distance of two atoms of different molecules, as a fraction of the sum of their van der Waals radii."""
+_SMALLEST_RADIUS_ANG = 1.0
+"""Smallest contact radius, Å; it keeps hydrogen atoms of different molecules 2 Å apart."""
+_UNKNOWN_VDW_ANG = 2.0
+"""Van der Waals radius of elements without a tabulated radius, Å."""
+_BOX_CONTACT_SCALES = (1.0, 0.9)
+"""Factors on the contact radii, tried in order. Dense liquids need 0.9; the classical minimisation removes contacts."""
 _SPHERE_GROWTH = 1.08
+"""Ratio of the radii of two successive spheres."""
 _SPHERE_ATTEMPTS = 40
+"""Largest number of spheres that are tried."""
 _TIME_LIMIT_S = 600.0
+"""Longest run of Packmol, s."""
 _PACKMOL_FOUND_NONE = 173
-"""Exit status when molecules still overlap after all attempts (it leaves its best one behind)."""
+"""Packmol's exit status if molecules still overlap after all attempts; it then writes its best attempt."""
 AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
+"""1 amu/Å³ in g/cm³."""
 
 
 def contact_radii(numbers: IntArray) -> FloatArray:
-    """Radii in Å, shape (n,); atoms of different molecules keep the sum of theirs."""
+    """Contact radii in Å, shape (n,): atoms of different molecules are packed at least the sum of their radii apart.
+
+    The radii are a fraction of Alvarez's van der Waals radii, as tabulated in ASE.
+    """
     from ase.data.vdw_alvarez import vdw_radii
 
     padded = np.full(LAST_ELEMENT + 1, _UNKNOWN_VDW_ANG)
@@ -37,19 +50,23 @@ def contact_radii(numbers: IntArray) -> FloatArray:
 
 
 def pack_cluster(molecule: Molecule, count: int, *, seed: int) -> FloatArray:
-    """Positions in Å, shape (count * n, 3), of a compact cluster, molecule after molecule, centred on the origin.
+    """Pack copies of a molecule into a compact cluster.
 
-    The smallest sphere in a growing series that holds all molecules without overlap. One molecule is its conformer.
+    The copies are packed into the smallest of a series of growing spheres that holds them without overlaps. A single
+    copy keeps the molecule's conformer.
+
+    Returns:
+        Positions in Å, shape (count * n, 3), copy after copy, centred on the origin.
 
     Raises:
-        InputError: If no sphere of the series holds them.
+        InputError: If no sphere of the series holds the copies, or Packmol fails.
     """
     centred = molecule.positions - molecule.positions.mean(axis=0)
     if count == 1:
         return centred
     radii = contact_radii(molecule.numbers)
     extent = float((np.linalg.norm(centred, axis=1) + radii).max())
-    # Half of the sphere filled by the molecules' own bounding spheres shrunk to their atoms.
+    # The spheres of the atoms' contact radii fill half of the first sphere.
     atoms_volume = count * float((radii**3).sum())
     radius = max(extent, float((2.0 * atoms_volume) ** (1 / 3)))
     for _ in range(_SPHERE_ATTEMPTS):
@@ -64,13 +81,13 @@ def pack_cluster(molecule: Molecule, count: int, *, seed: int) -> FloatArray:
 
 
 def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: int) -> tuple[FloatArray, FloatArray]:
-    """A cubic periodic box at a density.
+    """Pack copies of a molecule into a cubic periodic box at a density.
 
     Returns:
-        Positions in Å, shape (count * n, 3), molecule after molecule, each whole; cell vectors in Å, shape (3, 3).
+        Positions in Å, shape (count * n, 3), copy after copy, each copy whole; cell vectors in Å, shape (3, 3).
 
     Raises:
-        InputError: If the molecules do not fit at this density.
+        InputError: If the copies do not fit at this density, or Packmol fails.
     """
     mass = count * float(atomic_masses(molecule.numbers).sum())
     side = float((mass * AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
@@ -98,7 +115,14 @@ def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: 
 def _packmol(
     molecule: Molecule, count: int, *, radii: FloatArray, region: str, seed: int, header: Sequence[str] = ()
 ) -> FloatArray | None:
-    """Run Packmol; the packed positions in Å, shape (count * n, 3), or None if it found no packing."""
+    """Run Packmol.
+
+    Returns:
+        The packed positions in Å, shape (count * n, 3); None if Packmol found no packing in time.
+
+    Raises:
+        InputError: If Packmol fails or is missing.
+    """
     lines = [
         f"tolerance {2.0 * float(radii.min()):.6f}",
         "filetype xyz",
@@ -139,6 +163,7 @@ def _packmol(
 
 
 def _xyz(molecule: Molecule) -> str:
+    """The molecule in XYZ format, without its elements, which Packmol does not need."""
     rows = [f"X {x:.10f} {y:.10f} {z:.10f}" for x, y, z in molecule.positions.tolist()]
     return "\n".join([str(len(rows)), "", *rows, ""])
 

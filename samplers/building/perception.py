@@ -17,18 +17,21 @@ from al_engine.structures.frames import FloatArray, IntArray
 from samplers.building.valences import STATES, TRANSITION_METALS, UNLIKELY, State
 
 CHARGE_EFFORT = 2.0
-"""Largest penalty beyond the smallest penalty at which fragments may take other charges to give the total charge."""
+"""Largest penalty, in excess of the smallest possible penalty, that fragments may take to reach the total charge."""
 LARGEST_FRAGMENT = 2000
 """Largest number of atoms of a fragment whose bond orders are determined."""
 _TIME_LIMIT_S = 20.0
+"""Longest solution of an integer program, s."""
 _TIE_BREAK = 1e-3
-"""Penalty of a bond order, times the bond's relative length: of equivalent structures, short bonds get high orders."""
+"""Penalty per bond order and relative bond length. Among equivalent structures, short bonds get the high orders."""
 _LONGEST_SHARE = {2: 0.985, 3: 0.85}
 """Largest lengths of bonds of these orders, in units of the sum of covalent radii: C#C has 0.79, C=O 0.85, C=C 0.88,
 and double bonds of aromatic rings up to 0.96."""
 _ORDER_NAMES = {2: "double", 3: "triple"}
 ORDINARY = frozenset({6, 7, 8})
+"""Atomic numbers of the elements whose multiple bonds are checked against `_LONGEST_SHARE`."""
 _SMALLEST_LINEAR_DEGREES = 140.0
+"""Smallest bond angle of an atom that its bond orders make linear, degrees."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,7 +230,7 @@ def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
 
     for atom, own in enumerate(states):
         for k, state in enumerate(own):
-            add(atom, first[atom] + k, 1.0)  # one state each
+            add(atom, first[atom] + k, 1.0)  # each atom takes exactly one state
             add(n_atoms + atom, first[atom] + k, -state.valence)  # orders at an atom add up to its valence
             if charge is not None:
                 add(2 * n_atoms, first[atom] + k, state.charge)

@@ -79,7 +79,8 @@ def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
     """Build the molecule, resolve charge and spin, and pack the copies.
 
     A periodic structure file with `shape: box` and a single copy keeps its own cell; other boxes are cubic at the given
-    density. With `shape: cluster`, which must be given, a periodic structure is made whole and loses its cell.
+    density. With `shape: cluster`, which must then be given explicitly, a periodic structure is made whole and loses
+    its cell.
 
     Args:
         config: The `system` section.
@@ -87,15 +88,15 @@ def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
         seed: Seed of conformer and packing.
 
     Raises:
-        InputError: If the molecule can't be read, has atoms of no element, impossible charge or spin, or can't be
-            packed.
+        InputError: If the molecule can't be read, has atoms without an element, has an impossible charge or spin, or
+            can't be packed.
     """
     molecule = load_molecule(config, base_dir=base_dir, seed=seed)
     return packed_system(molecule, config, count=config.molecules, seed=seed)
 
 
 def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed: int) -> System:
-    """Pack `count` copies of a molecule that is already built into the shape of the config.
+    """Pack `count` copies of a finished molecule into the shape that the config names.
 
     Raises:
         InputError: As `build_system`.

@@ -1,8 +1,9 @@
-"""What valences atoms have: the states among which `perception` finds the most ordinary Lewis structure.
+"""Table of the valence states of atoms, from which `perception` chooses the Lewis structure of least penalty.
 
-A state is a sum of bond orders with a formal charge, radical electrons, and a penalty: nothing for the ordinary ones,
-as much as it takes for the others that known molecules and ions come out as chemists draw them. N+ is a little cheaper
-than N-, and that than O-: so nitro groups and azides are neutral, and bis(sulfonyl)imides have their charge on N.
+A state consists of a valence (sum of bond orders), a formal charge, a number of radical electrons, and a penalty.
+Ordinary states have no penalty. The other penalties are chosen so that known molecules and ions get the Lewis
+structures that chemists draw. N+ has a slightly smaller penalty than N-, and N- than O-: nitro groups and azides are
+therefore neutral, and bis(sulfonyl)imides carry their charge on N.
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One state of an atom.
+    """A valence state of an atom.
 
     Attributes:
-        valence: Sum of the orders of its bonds.
+        valence: Sum of the orders of the atom's bonds.
         charge: Formal charge, e.
-        penalty: How unusual it is; the sum over a molecule is minimised.
-        radicals: Radical electrons.
+        penalty: Penalty of the state; `perception` minimises the sum over a fragment.
+        radicals: Number of radical electrons.
     """
 
     valence: int
@@ -26,8 +27,9 @@ class State:
 
 
 RADICAL = 6.0
+"""Penalty of a radical electron."""
 UNLIKELY = 5.0
-"""States from here on hint at missing hydrogens, or at a charge or spin that was not said."""
+"""Penalty from which on a state suggests missing hydrogens, or a charge or spin that was not stated."""
 
 _CARBON = (State(4, 0, 0), State(3, -1, 4), State(3, 1, 5), State(2, 0, 10), State(3, 0, RADICAL, 1))
 _SILICON = (State(4, 0, 0), State(5, -1, 2), State(6, -2, 3), State(3, -1, 4), State(3, 0, RADICAL, 1))
@@ -48,7 +50,7 @@ _NOBLE = (State(0, 0, 0), State(2, 0, 1), State(4, 0, 1), State(6, 0, 1))
 
 
 def _metal(*charges: int) -> tuple[State, ...]:
-    """A metal as a bare ion of one of several usual charges."""
+    """States of a metal as a bare ion with one of its usual charges (e)."""
     return tuple(State(0, charge, 0.0) for charge in charges)
 
 
@@ -94,10 +96,10 @@ STATES: dict[int, tuple[State, ...]] = {
     82: (*_metal(2), State(4, 0, 1)),
     83: (*_metal(3), State(3, 0, 0)),
 }
-"""States by atomic number; elements that are not here have no Lewis structure that could be told."""
+"""States by atomic number. Lewis structures of other elements are not determined."""
 
 IONIC_METALS = frozenset({3, 11, 19, 37, 55, 12, 20, 38, 56})
-"""Metals that are ions beside what is electronegative, however near that is."""
+"""Atomic numbers of metals that have no bonds to electronegative atoms, at any distance: they are ions."""
 ELECTRONEGATIVE = frozenset({7, 8, 9, 16, 17, 34, 35, 52, 53})
 NOBLE_GASES = frozenset({2, 10, 18, 36, 54, 86})
 TRANSITION_METALS = frozenset((*range(21, 31), *range(39, 49), *range(57, 81), *range(89, 113)))

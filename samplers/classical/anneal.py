@@ -1,7 +1,8 @@
-"""Frames from classical MD: an anneal from hot to cold, and runs at one temperature for the test set.
+"""Frames from classical MD: an anneal from hot to cold, and runs at constant temperature for the test set.
 
-A run is cut into segments. Each begins from positions and velocities alone, with random numbers
-of its own, so that a run that goes on from a segment's end gives the frames of one left alone, bit for bit.
+A run is divided into segments. Each segment starts from positions and velocities alone, with its own random numbers.
+A run that is interrupted and resumed at a segment's end therefore gives the same frames as an uninterrupted run, bit
+for bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +18,21 @@ from samplers.building.system import System
 from samplers.classical.classical import open_classical_md
 
 SEGMENT_ATOM_STEPS = 2_000_000
-"""Atoms times steps of a segment: half a minute or so on one core, which is what a kill may cost."""
-_RAMP_STEPS = 50  # steps between two settings of the thermostat
-_COOLING_SHARE = 0.25  # of a constant-temperature run: from hot to its temperature, and settling there
+"""Length of a segment in atoms times steps: about half a minute on one core, which is the most that a kill costs."""
+_RAMP_STEPS = 50
+"""Number of steps between two settings of the thermostat's temperature."""
+_COOLING_SHARE = 0.25
+"""Fraction of a constant-temperature run that is spent on cooling from hot and on settling."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassicalFrames:
-    """Frames of a classical trajectory in order of time, and the thermostat's temperature (K, shape (S,)) at each."""
+    """Frames of a classical trajectory.
+
+    Attributes:
+        frames: The S frames in order of time.
+        temperature_kelvin: Temperature of the thermostat at each frame, K, shape (S,).
+    """
 
     frames: tuple[Frame, ...]
     temperature_kelvin: FloatArray
@@ -32,12 +40,12 @@ class ClassicalFrames:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunState:
-    """A run between two segments: all that it takes to go on.
+    """State of a run at the end of a segment, from which it can be resumed.
 
     Attributes:
-        segments: Segments done.
-        positions: Where the atoms are, Å, shape (N, 3).
-        velocities: Their velocities, Å/fs, shape (N, 3).
+        segments: Number of finished segments.
+        positions: Positions of the atoms, Å, shape (N, 3).
+        velocities: Velocities of the atoms, Å/fs, shape (N, 3).
         kept: Positions of the frames kept so far, Å, shape (K, N, 3).
     """
 
@@ -48,16 +56,23 @@ class RunState:
 
 
 Save = Callable[[RunState], None]
+"""A function that is called with the state of a run at the end of each segment."""
 
 
 def forget(state: RunState) -> None:
-    """A save that keeps nothing."""
+    """Ignore a state: the default `Save`."""
     del state
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Some steps at one setting of the thermostat, and the temperature at their end if a frame is kept there."""
+    """Steps at a constant setting of the thermostat.
+
+    Attributes:
+        steps: Number of steps.
+        kelvin: Temperature of the thermostat, K.
+        kept_kelvin: Nominal temperature at the end of the block, K, if a frame is kept there; else None.
+    """
 
     steps: int
     kelvin: float
@@ -77,22 +92,26 @@ def anneal(
     save: Save = forget,
     progress: Progress = silent,
 ) -> ClassicalFrames:
-    """Cool linearly from hot to cold and keep frames evenly spaced in time; the last one is at `cold_kelvin`.
+    """Cool linearly from hot to cold and keep frames evenly spaced in time; the last frame is at `cold_kelvin`.
 
     Args:
-        system: The system, from its packed structure.
-        hot_kelvin: Temperature at the start.
-        cold_kelvin: Temperature at the end.
-        duration_ps: Length of the run.
-        frames: How many frames to keep.
+        system: The system; the run starts from its packed structure.
+        hot_kelvin: Temperature at the start, K.
+        cold_kelvin: Temperature at the end, K.
+        duration_ps: Length of the run, ps.
+        frames: Number of frames to keep.
         timestep_fs: Time step, fs.
         seed: Seed of all velocities and noise.
-        start: Where an earlier run with the same arguments was cut off; None to begin.
-        save: Given the state at the end of every segment.
-        progress: Told how many frames are kept.
+        start: State from which to resume an interrupted run with the same arguments; None to start a new run.
+        save: Called with the state at the end of every segment.
+        progress: Called with the number of frames kept so far.
+
+    Returns:
+        The frames.
 
     Raises:
-        InputError: If the system has no classical force field, the anneal is shorter than its frames, or blows up.
+        InputError: If the system has no classical force field, the run has fewer steps than frames, or the trajectory
+            diverges.
     """
     steps = _steps(duration_ps, timestep_fs, frames)
     ends = np.linspace(0, steps, frames + 1).round().astype(int)
@@ -118,10 +137,15 @@ def constant_temperature_frames(
     save: Save = forget,
     progress: Progress = silent,
 ) -> ClassicalFrames:
-    """Frames evenly spaced over a run at one temperature, after a quarter of the time to cool from hot and settle.
+    """Keep frames evenly spaced in time from a run at constant temperature.
 
-    Starting hot lets flexible molecules leave the conformer they were built in, so that the run is independent of
-    another one of the same system. The other arguments are those of `anneal`.
+    The first quarter of the run cools from hot and settles, without keeping frames. The hot start lets flexible
+    molecules leave the conformer in which they were built, so that two runs of the same system are independent.
+    `kelvin` is the temperature of the frames, K, and the run starts at `hot_kelvin` if that is higher. The other
+    arguments are those of `anneal`.
+
+    Returns:
+        The frames.
 
     Raises:
         InputError: As `anneal`.
@@ -137,6 +161,7 @@ def constant_temperature_frames(
 
 
 def _steps(duration_ps: float, timestep_fs: float, frames: int) -> int:
+    """Number of steps of a run; raises `InputError` if it is smaller than the number of frames."""
     steps = round(1000.0 * duration_ps / timestep_fs)
     if steps < frames:
         raise InputError(
@@ -147,7 +172,7 @@ def _steps(duration_ps: float, timestep_fs: float, frames: int) -> int:
 
 
 def _ramp(steps: int, first: float, last: float, *, keep: bool = False) -> Iterator[_Block]:
-    """Blocks over which the thermostat goes linearly from first to last, K; at their end a frame may be kept."""
+    """Yield blocks in which the thermostat goes linearly from `first` to `last` (K); `keep` a frame at the end."""
     for done in range(0, int(steps), _RAMP_STEPS):
         size = min(_RAMP_STEPS, int(steps) - done)
         kelvin = float(first + (last - first) * (done + 0.5 * size) / steps)
@@ -155,7 +180,7 @@ def _ramp(steps: int, first: float, last: float, *, keep: bool = False) -> Itera
 
 
 def _segments(blocks: Sequence[_Block], n_atoms: int) -> list[list[_Block]]:
-    """The blocks in groups of at least `SEGMENT_ATOM_STEPS`, but for the last."""
+    """Group the blocks into segments of about `SEGMENT_ATOM_STEPS` atoms times steps."""
     ends = np.cumsum([block.steps for block in blocks]) * n_atoms
     owner = (ends - 1) // SEGMENT_ATOM_STEPS
     return [[blocks[k] for k in np.flatnonzero(owner == group).tolist()] for group in np.unique(owner)]

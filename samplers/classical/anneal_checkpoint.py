@@ -1,4 +1,4 @@
-"""How far the classical runs of an initial set have come, in one HDF5 file that is either whole or absent."""
+"""Checkpoint of the classical runs of an initial set, in an HDF5 file that is either complete or absent."""
 
 from pathlib import Path
 
@@ -9,15 +9,16 @@ from al_engine.files.seal import SealState, check_seal
 from samplers.classical.anneal import RunState, Save
 
 SCHEMA = 1
+"""Version of the file format."""
 
 
 class AnnealCheckpoint:
-    """States of some runs by name, kept in a file; a kill at any moment leaves the file before or after a save.
+    """States of runs by name, stored in a file. A kill leaves the file as it was either before or after a save.
 
     Args:
-        path: The file, or None to keep nothing.
-        key: Key of the runs' inputs: a file with another key, or one that can't be read, counts as none.
-        n_atoms: Atoms N of the system.
+        path: The file; None: states are kept in memory only.
+        key: Key of the runs' inputs; a file with another key, or an unreadable file, is ignored.
+        n_atoms: Number of atoms N of the system.
     """
 
     def __init__(self, path: Path | None, *, key: str, n_atoms: int) -> None:
@@ -25,13 +26,13 @@ class AnnealCheckpoint:
         self._runs = {} if path is None else _read(path, key=key, n_atoms=n_atoms)
 
     def state(self, run: str) -> RunState | None:
-        """Where a run was cut off or ended; None if it has not begun."""
+        """The last saved state of a run; None if none was saved."""
         return self._runs.get(run)
 
     def saver(self, run: str) -> Save:
-        """What puts a run's states into the file.
+        """Make the function that saves the states of a run to the file.
 
-        It raises `ResumableError` if the disk is full or can't be written to.
+        The function raises `ResumableError` if the disk is full or can't be written to.
         """
 
         def save(state: RunState) -> None:
@@ -67,7 +68,7 @@ def _read(path: Path, *, key: str, n_atoms: int) -> dict[str, RunState]:
                 for name, group in file.items()
             }
     except UNREADABLE:
-        return {}  # the runs start over, nothing else is lost
+        return {}  # the runs start again; nothing else is lost
     fits = all(
         state.positions.shape == state.velocities.shape == (n_atoms, 3) and state.kept.shape[1:] == (n_atoms, 3)
         for state in runs.values()

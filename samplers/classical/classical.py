@@ -1,4 +1,4 @@
-"""Classical MD for initial structures: MMFF94 through OpenMM where it has parameters, else UFF through RDKit."""
+"""Classical MD for the initial set: MMFF94 with OpenMM if it has parameters for the system, else UFF with RDKit."""
 
 from typing import Protocol
 
@@ -12,32 +12,39 @@ from samplers.classical.mmff import typed
 from samplers.dynamics.walls import SphericalWall, extent
 
 _WALL_MARGIN_ANG = 2.0
+"""Distance of the wall from the outermost atom of a packed cluster, Å."""
 _MOST_NEIGHBOURS = 4
-"""RDKit's UFF has no angles between more: two fluorine atoms of PF6- may lie on each other."""
+"""Largest number of neighbours of an atom for which RDKit's UFF is usable.
+
+With more neighbours RDKit's UFF lacks angle terms, so that two fluorine atoms of PF6- may coincide.
+"""
 
 
 class ClassicalMD(Protocol):
-    """A classical Langevin trajectory of one system. Positions are in Å, velocities in Å/fs, both of shape (N, 3)."""
+    """A classical Langevin trajectory of a system."""
 
     @property
     def positions(self) -> FloatArray:
-        """Where the atoms are; molecules are whole."""
+        """Positions in Å, shape (N, 3); molecules are whole."""
 
     @property
     def velocities(self) -> FloatArray:
-        """How they move."""
+        """Velocities in Å/fs, shape (N, 3)."""
 
     def minimise(self) -> None:
-        """Move to a nearby energy minimum."""
+        """Move the atoms to a nearby energy minimum."""
 
     def thermalise(self, kelvin: float) -> None:
-        """Draw Maxwell-Boltzmann velocities."""
+        """Draw Maxwell-Boltzmann velocities at a temperature (K)."""
 
     def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
-        """Go on from a state with new random numbers; what comes depends on nothing that was before."""
+        """Continue from positions (Å) and velocities (Å/fs), both of shape (N, 3), with new random numbers.
+
+        The trajectory then depends on these arguments alone, not on earlier steps.
+        """
 
     def advance(self, steps: int, kelvin: float) -> None:
-        """Integrate some steps with the thermostat at a temperature.
+        """Integrate a number of steps with the thermostat at a temperature (K).
 
         Raises:
             FloatingPointError: If the trajectory is no longer finite.
@@ -45,15 +52,18 @@ class ClassicalMD(Protocol):
 
 
 def force_field_of(system: System, *, boxed: bool = False) -> str:
-    """The force field the system can be annealed with: MMFF94 or UFF.
+    """Select the force field with which the system can be annealed.
 
     Args:
         system: The system.
-        boxed: Whether it is annealed in a periodic box, to be cut out of it.
+        boxed: Whether the molecules are annealed in a periodic box from which clusters are then cut.
+
+    Returns:
+        `MMFF94` or `UFF`.
 
     Raises:
-        InputError: If there is none: bond orders unknown, elements without parameters, a box that only UFF could do, a
-            cell that is not orthorhombic.
+        InputError: If neither can be used: bond orders are unknown, parameters are missing, an atom has too many
+            neighbours for UFF, a periodic box has no MMFF94 parameters, or a cell is not orthorhombic.
     """
     from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
@@ -81,7 +91,11 @@ def force_field_of(system: System, *, boxed: bool = False) -> str:
 
 
 def at_rest(molecule: Molecule) -> FloatArray:
-    """Positions in Å, shape (n, 3), of a molecule at a minimum of MMFF94, else of UFF, that is near its own."""
+    """Relax a molecule to a nearby minimum of MMFF94, or of UFF if MMFF94 has no parameters.
+
+    Returns:
+        Positions in Å, shape (n, 3).
+    """
     from rdkit import Chem, rdBase
 
     mol = Chem.Mol(molecule.rdkit)
@@ -92,13 +106,16 @@ def at_rest(molecule: Molecule) -> FloatArray:
 
 
 def open_classical_md(system: System, *, seed: int, timestep_fs: float, friction_per_ps: float = 5.0) -> ClassicalMD:
-    """Classical MD of a system from its packed structure; clusters are kept together by a spherical wall.
+    """Set up classical MD of a system from its packed structure; a spherical wall keeps clusters together.
 
     Args:
         system: The system.
         seed: Seed of velocities and noise.
         timestep_fs: Time step, fs.
         friction_per_ps: Langevin friction, 1/ps.
+
+    Returns:
+        The trajectory at its start.
 
     Raises:
         InputError: As `force_field_of`.

@@ -1,7 +1,7 @@
 """MMFF94 as an OpenMM system, from RDKit's atom types and parameters.
 
-Functional forms: Halgren, J. Comput. Chem. 17, 490 (1996) (paper I, equations 2-13), with RDKit's constants. Inside
-OpenMM energies are kJ/mol and lengths nm; the formulas keep MMFF's Å and degrees through explicit factors.
+Functional forms: T. A. Halgren, J. Comput. Chem. 17, 490 (1996) (paper I, equations 2-13), with RDKit's constants.
+OpenMM's energies are in kJ/mol and its lengths in nm; explicit factors convert them to MMFF94's Å and degrees.
 """
 
 import math
@@ -26,18 +26,18 @@ _COULOMB_BUFFER_ANG = 0.05
 _ONE_FOUR_COULOMB = 0.75
 _LINEAR_TYPES = frozenset({4, 42, 53, 61})  # MMFFPROP.PAR, column linh: =C=, -C#, =N=, N#
 _LARGEST_CUTOFF_NM = 1.0
-_SWITCH_SHARE = 0.9
+_SWITCH_SHARE = 0.9  # fraction of the cut-off at which the switching function starts
 
 _VDW = "eps*(1.07*R/(d+0.07*R))^7*(1.12*R^7/(d^7+0.12*R^7)-2)"
 _COULOMB = f"{_COULOMB_KCAL_ANG * KCAL_IN_KJ}*qq/(d+{_COULOMB_BUFFER_ANG})"
 _COULOMB_BUFFERING = f"{_COULOMB_KCAL_ANG * KCAL_IN_KJ}*qq*(1/(d+{_COULOMB_BUFFER_ANG})-1/d)"
 _COULOMB_OPENMM_KCAL_ANG = 332.06371
-"""OpenMM's own constant, which its Ewald sum uses: charges are scaled to MMFF's."""
+"""Coulomb constant of OpenMM's Ewald sum, kcal Å/(mol e²); charges are scaled to obtain MMFF94's constant."""
 _EWALD_TOLERANCE = 1e-4
 
 
 def typed(molecule: Molecule) -> Any | None:
-    """RDKit's MMFF94 typing of a molecule; None if MMFF94 has no parameters for the molecule."""
+    """RDKit's MMFF94 atom types and parameters of a molecule; None if MMFF94 has no parameters for it."""
     from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
 
@@ -48,7 +48,7 @@ def typed(molecule: Molecule) -> Any | None:
 
 
 class _Terms:
-    """Topology and MMFF94 parameters of a molecule, and the index shifts of its copies."""
+    """Topology and MMFF94 parameters of a molecule, and the shifts of the atom indices for each copy."""
 
     def __init__(self, molecule: Molecule, properties: Any, count: int) -> None:
         self.mol, self.properties = molecule.rdkit, properties
@@ -74,7 +74,7 @@ class _Terms:
         return constant, theta
 
     def torsions(self) -> Iterator[tuple[int, int, int, int]]:
-        """i-j-k-l about every bond j-k whose two atoms are neither terminal nor linear (nor, as in RDKit, sp)."""
+        """Yield the torsions i-j-k-l about every bond j-k whose atoms are each sp2 or sp3, which is RDKit's rule."""
         from rdkit.Chem import HybridizationType
 
         turning = {HybridizationType.SP2, HybridizationType.SP3}
@@ -100,6 +100,7 @@ class _Terms:
 
 
 def _stretch(terms: _Terms) -> Any:
+    """Bond stretching, up to the fourth power of the elongation."""
     import openmm
 
     force = openmm.CustomBondForce(f"k/2*d^2*(1+cs*d+7/12*cs^2*d^2); d=10*(r-r0); cs={_STRETCH_CUBIC}")
@@ -113,6 +114,7 @@ def _stretch(terms: _Terms) -> Any:
 
 
 def _bends(terms: _Terms) -> list[Any]:
+    """Angle bending about bent and about linear atoms."""
     import openmm
 
     bent = openmm.CustomAngleForce(f"k/2*d^2*(1+{_BEND_CUBIC}*d); d=theta/{_DEGREE}-theta0")
@@ -132,6 +134,7 @@ def _bends(terms: _Terms) -> list[Any]:
 
 
 def _stretch_bend(terms: _Terms) -> Any:
+    """Coupling of bond stretching and angle bending."""
     import openmm
 
     force = openmm.CustomCompoundBondForce(
@@ -152,7 +155,10 @@ def _stretch_bend(terms: _Terms) -> Any:
 
 
 def _out_of_plane(terms: _Terms) -> Any:
-    """k/2 chi², chi the Wilson angle between the bond j-l and the plane i-j-k; particles are i, j, k, l."""
+    """Out-of-plane bending k/2 chi², with the Wilson angle chi between the bond j-l and the plane i-j-k.
+
+    The particles are i, j, k, l.
+    """
     import openmm
 
     force = openmm.CustomCompoundBondForce(
@@ -176,6 +182,7 @@ def _out_of_plane(terms: _Terms) -> Any:
 
 
 def _torsion(terms: _Terms) -> Any:
+    """Torsions, as cosines of one, two and three times the torsion angle."""
     import openmm
 
     force = openmm.PeriodicTorsionForce()
@@ -191,12 +198,13 @@ def _torsion(terms: _Terms) -> Any:
 
 
 def _vdw(properties: Any, i: int, j: int) -> tuple[float, float]:
-    """R* (Å) and epsilon (kJ/mol) of a pair, donor-acceptor scaling included."""
+    """R* (Å) and epsilon (kJ/mol) of a pair of atoms, donor-acceptor scaling included."""
     _, _, distance, depth = properties.GetMMFFVdWParams(i, j)
     return distance, depth * KCAL_IN_KJ
 
 
 def _one_four(terms: _Terms, pairs: set[tuple[int, int]]) -> Any:
+    """Van der Waals and scaled Coulomb terms of pairs of atoms that are three bonds apart."""
     import openmm
 
     force = openmm.CustomBondForce(f"{_VDW}+{_COULOMB}; d=10*r")
@@ -211,7 +219,10 @@ def _one_four(terms: _Terms, pairs: set[tuple[int, int]]) -> Any:
 
 
 def _nonbonded(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray | None) -> Any:
-    """Van der Waals and Coulomb terms; in a cell only the difference of MMFF's buffered Coulomb term to 1 / d."""
+    """Van der Waals and Coulomb terms of all pairs that are not excluded.
+
+    In a cell, the Coulomb term is only the difference of MMFF94's buffered form and 1 / d; `_ewald` adds 1 / d.
+    """
     import openmm
 
     n_atoms = len(terms.neighbours)
@@ -243,14 +254,16 @@ def _nonbonded(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArra
 
 
 def _cutoff_nm(cell_nm: FloatArray) -> float:
+    """Cut-off of the non-bonded terms, nm: `_LARGEST_CUTOFF_NM`, or just under half the shortest edge if less."""
     return min(_LARGEST_CUTOFF_NM, 0.49 * float(np.diag(cell_nm).min()))
 
 
 def _ewald(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray) -> Any:
     """Coulomb energy (1 / d) of the charges in a periodic cell by particle-mesh Ewald, without excluded pairs.
 
-    A cut-off is not sufficient: it cuts through molecules and leaves a net charge in every atom's sphere. With charges
-    as large as in perfluorocarbons, molecules that deform to collect this charge lower the energy by electron volts.
+    A plain cut-off is not sufficient: it cuts through molecules and leaves a net charge in the cut-off sphere of each
+    atom. With charges as large as in perfluorocarbons, molecules would deform to collect this charge, which lowers the
+    energy by electron volts.
     """
     import openmm
 
@@ -269,16 +282,19 @@ def _ewald(terms: _Terms, excluded: set[tuple[int, int]], cell_nm: FloatArray) -
 
 
 def mmff_system(molecule: Molecule, count: int, *, cell: FloatArray | None = None) -> Any:
-    """MMFF94 of `count` copies of a molecule as an `openmm.System`; atoms stand molecule after molecule.
+    """Set up MMFF94 for `count` copies of a molecule; the atoms are ordered copy after copy.
 
-    Without a cell there is no cut-off and the energy is RDKit's own. With a cell, charges interact by particle-mesh
-    Ewald, and the other non-bonded terms are switched off between 0.9 and 1 of the cut-off: 10 Å, or just under half
-    the cell if that is less.
+    Without a cell, no cut-off is applied and the energy equals RDKit's. With a cell, charges interact by particle-mesh
+    Ewald, and the other non-bonded terms are switched off between 0.9 and 1 of the cut-off. The cut-off is 10 Å, or
+    just under half the shortest cell edge if that is less.
 
     Args:
         molecule: The molecule, with its RDKit counterpart.
         count: Number of copies.
         cell: Vectors of an orthorhombic periodic cell along x, y, z in Å, shape (3, 3), or None.
+
+    Returns:
+        The `openmm.System`.
 
     Raises:
         ValueError: If MMFF94 has no parameters for the molecule (`typed` says so), or the cell is not orthorhombic.

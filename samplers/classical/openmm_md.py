@@ -15,11 +15,21 @@ _EV_IN_KJ_PER_MOL = 23.060548 * KCAL_IN_KJ
 _RELAX_TOLERANCE = 10.0  # kJ/mol/nm
 _RELAX_ITERATIONS = 2000
 _REFERENCE_UP_TO_ATOMS = 200
-"""Up to here OpenMM's Reference platform is at least as fast on one core as its CPU platform."""
+"""Number of atoms up to which OpenMM's Reference platform is at least as fast on one core as its CPU platform."""
 
 
 class OpenmmMD:
-    """MMFF94 Langevin MD (`ClassicalMD`); one thread, so equal seeds give equal trajectories."""
+    """Langevin MD with MMFF94 (`samplers.classical.classical.ClassicalMD`).
+
+    OpenMM runs in a single thread, so that equal seeds give equal trajectories.
+
+    Args:
+        system: The system.
+        seed: Seed of velocities and noise.
+        timestep_fs: Time step, fs.
+        friction_per_ps: Langevin friction, 1/ps.
+        wall: Wall that keeps a cluster together, or None.
+    """
 
     def __init__(
         self, system: System, *, seed: int, timestep_fs: float, friction_per_ps: float, wall: SphericalWall | None
@@ -41,7 +51,7 @@ class OpenmmMD:
             platform = openmm.Platform.getPlatformByName("CPU")
             options = {"Threads": "1", "DeterministicForces": "true"}
         self._context = openmm.Context(model, self._integrator, platform, options)
-        origin = np.zeros(3) if wall is None else centre_of_mass(frame)  # where the wall is centred
+        origin = np.zeros(3) if wall is None else centre_of_mass(frame)  # centre of the wall
         self._context.setPositions((frame.positions - origin) * _ANG_IN_NM)
 
     @property
@@ -63,24 +73,27 @@ class OpenmmMD:
         return np.array(nanometres, dtype=np.float64) / _ANG_PER_FS_IN_NM_PER_PS
 
     def minimise(self) -> None:
-        """Move to a nearby energy minimum (L-BFGS)."""
+        """Move the atoms to a nearby energy minimum (L-BFGS)."""
         import openmm
 
         openmm.LocalEnergyMinimizer.minimize(self._context, _RELAX_TOLERANCE, _RELAX_ITERATIONS)
 
     def thermalise(self, kelvin: float) -> None:
-        """Draw Maxwell-Boltzmann velocities."""
+        """Draw Maxwell-Boltzmann velocities at a temperature (K)."""
         self._context.setVelocitiesToTemperature(kelvin, self._seed)
 
     def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
-        """Go on from a state (Å, Å/fs) with new random numbers; what comes depends on nothing that was before."""
+        """Continue from positions (Å) and velocities (Å/fs), both of shape (N, 3), with new random numbers.
+
+        The trajectory then depends on these arguments alone, not on earlier steps.
+        """
         self._integrator.setRandomNumberSeed(_openmm_seed(seed))
-        self._context.reinitialize()  # else the seed has no effect, and neighbour lists would remember
+        self._context.reinitialize()  # otherwise the seed has no effect and old neighbour lists are used
         self._context.setPositions(positions * _ANG_IN_NM)
         self._context.setVelocities(velocities * _ANG_PER_FS_IN_NM_PER_PS)
 
     def advance(self, steps: int, kelvin: float) -> None:
-        """Integrate some steps with the thermostat at a temperature.
+        """Integrate a number of steps with the thermostat at a temperature (K).
 
         Raises:
             FloatingPointError: If the trajectory is no longer finite.
@@ -97,10 +110,12 @@ class OpenmmMD:
 
 
 def _openmm_seed(seed: int) -> int:
-    return seed % (2**31 - 2) + 1  # 0 would mean: from the clock
+    """A seed that OpenMM accepts, from 1 on: the seed 0 makes OpenMM choose a random seed."""
+    return seed % (2**31 - 2) + 1
 
 
 def _wall_force(wall: SphericalWall, n_atoms: int) -> Any:
+    """A spherical wall about the origin as an OpenMM force, harmonic outside of its radius."""
     import openmm
 
     force = openmm.CustomExternalForce(

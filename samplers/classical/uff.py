@@ -1,4 +1,4 @@
-"""Classical Langevin MD with UFF in RDKit, for clusters of molecules that MMFF94 has no parameters for."""
+"""Classical Langevin MD with RDKit's UFF, for clusters of molecules for which MMFF94 has no parameters."""
 
 from functools import reduce
 from typing import Any
@@ -16,7 +16,17 @@ _RELAX_ITERATIONS = 2000
 
 
 class UffMD:
-    """UFF Langevin MD (`samplers.classical.classical.ClassicalMD`) by BAOAB, as in `samplers.dynamics.langevin`."""
+    """Langevin MD with UFF (`samplers.classical.classical.ClassicalMD`).
+
+    The integrator is BAOAB, as in `samplers.dynamics.langevin`.
+
+    Args:
+        system: The system, a cluster.
+        seed: Seed of velocities and noise.
+        timestep_fs: Time step, fs.
+        friction_per_ps: Langevin friction, 1/ps.
+        wall: Wall that keeps the cluster together, or None.
+    """
 
     def __init__(
         self, system: System, *, seed: int, timestep_fs: float, friction_per_ps: float, wall: SphericalWall | None
@@ -40,7 +50,7 @@ class UffMD:
         return self._velocities.copy()
 
     def minimise(self) -> None:
-        """Move to a nearby energy minimum."""
+        """Move the atoms to a nearby energy minimum (L-BFGS); the wall is ignored."""
         from scipy.optimize import minimize
 
         shape = self._positions.shape
@@ -54,15 +64,19 @@ class UffMD:
         self._positions = found.x.reshape(shape)
 
     def thermalise(self, kelvin: float) -> None:
-        """Draw Maxwell-Boltzmann velocities."""
+        """Draw Maxwell-Boltzmann velocities at a temperature (K)."""
         self._velocities = self._thermal(kelvin)
 
     def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
-        """Go on from a state (Å, Å/fs) with new random numbers; what comes depends on nothing that was before."""
+        """Continue from positions (Å) and velocities (Å/fs), both of shape (N, 3), with new random numbers.
+
+        The trajectory then depends on these arguments alone, not on earlier steps.
+        """
         self._positions, self._velocities = positions.copy(), velocities.copy()
         self._rng = np.random.default_rng(seed)
 
     def _thermal(self, kelvin: float) -> FloatArray:
+        """Random Maxwell-Boltzmann velocities without net momentum, Å/fs, shape (N, 3)."""
         spread = np.sqrt(BOLTZMANN_EV_PER_KELVIN * kelvin * EV_IN_AMU_ANG2_PER_FS2 / self._masses)
         velocities = spread * self._rng.standard_normal(self._positions.shape)
         drift = (self._masses * velocities).sum(axis=0) / self._masses.sum()
@@ -70,6 +84,7 @@ class UffMD:
         return thermal
 
     def _acceleration(self) -> FloatArray:
+        """Accelerations by UFF and the wall, Å/fs², shape (N, 3); the wall's net force is removed."""
         x = self._positions
         forces = -KCAL_IN_EV * energy_and_gradient(self._field, x.ravel())[1].reshape(x.shape)
         if self._wall is not None:
@@ -80,7 +95,7 @@ class UffMD:
         return acceleration
 
     def advance(self, steps: int, kelvin: float) -> None:
-        """Integrate some steps with the thermostat at a temperature.
+        """Integrate a number of steps with the thermostat at a temperature (K).
 
         Raises:
             FloatingPointError: If the trajectory is no longer finite.
@@ -101,7 +116,7 @@ class UffMD:
 
 
 def uff_force_field(mol: Any, count: int) -> Any:
-    """RDKit's UFF of `count` copies of a molecule, without a cut-off."""
+    """Set up RDKit's UFF for `count` copies of a molecule, without a cut-off."""
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdForceFieldHelpers
 
@@ -114,9 +129,9 @@ def uff_force_field(mol: Any, count: int) -> Any:
 
 
 def energy_and_gradient(field: Any, coordinates: FloatArray) -> tuple[float, FloatArray]:
-    """Energy (kcal/mol) and gradient (kcal/mol/Å, shape (3N,)) at coordinates in Å, shape (3N,).
+    """Compute energy (kcal/mol) and gradient (kcal/mol/Å, shape (3N,)) at coordinates in Å, shape (3N,).
 
-    The energy must come first: RDKit caches distances, and only the energy of new coordinates renews them.
+    The energy is computed first, because RDKit caches distances and only the energy call renews them.
     """
     flat = coordinates.tolist()
     energy = field.CalcEnergy(flat)

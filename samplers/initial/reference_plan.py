@@ -1,4 +1,7 @@
-"""How many trajectories MD by the reference method takes for an initial set, and what they cost; knows no torch."""
+"""Trajectories of the reference MD that gives an initial set: their number, temperatures, lengths and cost.
+
+This module does not import torch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +11,19 @@ import numpy as np
 from al_engine.config import InitialConfig
 
 REPLICAS = 16
-"""Replicas that the frames of the initial set come from, at as many temperatures."""
+"""Largest number of trajectories for the training set; each runs at its own temperature."""
 SETTLING_STRIDES = 4
-"""Strides at the start of a trajectory from which no frame is kept."""
+"""Number of strides at the start of a trajectory that give no frames. A stride is the steps between two frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which replicas run how long.
+    """Temperatures and length of the trajectories of the reference MD.
 
     Attributes:
-        train_kelvin: Temperature of each replica of the training set, K.
-        test_kelvin: Temperature of each replica of the test set, K.
-        strides: Strides of each, of which the first are for settling.
+        train_kelvin: Temperature of each trajectory of the training set, K.
+        test_kelvin: Temperature of each trajectory of the test set, K.
+        strides: Number of strides of each trajectory, including the first `SETTLING_STRIDES`.
     """
 
     train_kelvin: tuple[float, ...]
@@ -29,12 +32,17 @@ class Plan:
 
     @property
     def kelvins(self) -> tuple[float, ...]:
-        """Temperature of every replica, K."""
+        """Temperatures of all trajectories, K: training set, then test set."""
         return self.train_kelvin + self.test_kelvin
 
 
 def plan(config: InitialConfig, temperatures_kelvin: Sequence[float]) -> Plan:
-    """The replicas that give as many frames as the config asks for."""
+    """Plan trajectories that give at least the numbers of frames that the config asks for.
+
+    Args:
+        config: The `initial` section.
+        temperatures_kelvin: Temperatures of the test set, K.
+    """
     count = min(REPLICAS, config.frames)
     kept = -(-config.frames // count)
     per_temperature = -(-config.test_frames // (kept * len(temperatures_kelvin)))
@@ -46,6 +54,9 @@ def plan(config: InitialConfig, temperatures_kelvin: Sequence[float]) -> Plan:
 
 
 def single_points(config: InitialConfig, temperatures_kelvin: Sequence[float]) -> int:
-    """How many energies and forces of the reference method the frames take."""
+    """Number of single-point calculations (energy and forces) of the reference method that the plan takes.
+
+    Arguments are those of `plan`.
+    """
     planned = plan(config, temperatures_kelvin)
     return len(planned.kelvins) * planned.strides * config.reference_stride_steps

@@ -1,1 +1,1 @@
-"""Structure files, and what they say: elements, charges, spins, cells."""
+"""Reading of structure files: elements, positions, cells, charges and spins."""

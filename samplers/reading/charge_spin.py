@@ -1,4 +1,4 @@
-"""Charge and spin of the whole system from what the user said and what the molecule implies."""
+"""Total charge and unpaired electrons of a system, from the config and the molecule."""
 
 from al_engine.errors import InputError
 from al_engine.structures.frames import IntArray
@@ -16,22 +16,26 @@ def resolve_charge_and_spin(
     molecule_unpaired_electrons: int | None = None,
     source: str = "the system",
 ) -> tuple[int, int]:
-    """Total charge (e) and number of unpaired electrons of a system of equal molecules.
+    """Determine the total charge and the number of unpaired electrons of a system of equal molecules.
 
     Args:
         numbers: Atomic numbers of the whole system, shape (N,).
-        molecules: Copies of the molecule in it.
-        charge: Total charge the user gave, or None: the molecule's formal charge times the copies.
-        unpaired_electrons: What the user gave, or None: 0, if that is possible and nothing speaks against it.
-        molecule_charge: Charge of one molecule, e.
-        molecule_formal_charge: Sum of the formal charges of its SMILES or bond orders, e, where there are any.
-        molecule_radical_electrons: Radical electrons of its SMILES or bond orders.
-        molecule_unpaired_electrons: Unpaired electrons of one molecule that its file states, or None.
-        source: How a message names the molecule.
+        molecules: Number of copies of the molecule.
+        charge: Total charge that the user gave, e; None: `molecule_charge` times the number of copies.
+        unpaired_electrons: Number of unpaired electrons that the user gave; None: for a single molecule the number in
+            its file, else 0, which is refused for an odd number of electrons and for radicals.
+        molecule_charge: Charge of a single molecule, e.
+        molecule_formal_charge: Sum of the formal charges in the molecule's SMILES or bond orders, e; None: unknown.
+        molecule_radical_electrons: Radical electrons of a single molecule in its SMILES or bond orders.
+        molecule_unpaired_electrons: Unpaired electrons of a single molecule as its file states them, or None.
+        source: Name of the molecule in messages.
+
+    Returns:
+        Total charge (e) and number of unpaired electrons.
 
     Raises:
-        InputError: If electrons and spin do not fit, the charge contradicts formal charges, or the spin of a radical is
-            not said.
+        InputError: If the unpaired electrons do not fit the number of electrons, the charge contradicts the formal
+            charges or exceeds the number of protons, or the spin of a radical is not stated.
     """
     named = f"{source} x {molecules}" if molecules > 1 else source
     if charge is not None and molecule_formal_charge and charge != molecules * molecule_formal_charge:

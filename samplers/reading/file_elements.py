@@ -1,4 +1,4 @@
-"""Elements in formats that name atoms otherwise, or number their types: told by the file or the user, never guessed."""
+"""Elements of atoms in formats with atom names or numbered types: from the file or the user, never guessed."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,19 +10,28 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, IntArray
 
 LONGEST_COUNT = 18
-"""Digits of a number of atoms."""
+"""Largest number of digits of a number of atoms."""
 ISOTOPES = ("D", "T")
+"""Labels of isotopes of hydrogen."""
 GHOSTS = ("BQ", "GH", "GHOST", "XX", "X")
+"""Labels of ghost and dummy atoms."""
 MASS_SHARE = 0.005
-"""A mass is an element's if it is no farther from it than this share."""
+"""Largest relative difference between a mass in a file and the element's mass."""
 _GRO_PRECISION_FIELDS = 3
 
 
 def element_of(label: str, elements: Mapping[str, str]) -> int | None:
-    """Atomic number of an element's symbol, or of what the user says a label means; None for any other label.
+    """Find the atomic number of a label: the user's element for it, or the element whose symbol it is.
+
+    Args:
+        label: Label of an atom in a file.
+        elements: The user's elements by label.
+
+    Returns:
+        The atomic number; None if the label is neither in `elements` nor an element's symbol.
 
     Raises:
-        InputError: If the user's element for the label is none.
+        InputError: If the user's element for the label is not an element's symbol.
     """
     from ase.data import atomic_numbers
 
@@ -36,7 +45,7 @@ def element_of(label: str, elements: Mapping[str, str]) -> int | None:
 
 
 def _asked(labels: Iterable[str], source: str, what: str) -> InputError:
-    """The message that asks for elements."""
+    """The error that asks the user for the elements of labels."""
     names = list(dict.fromkeys(labels))
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")  # noqa: PLR2004 -- a line
     example = ", ".join(f"{name}: ?" for name in names[:4])
@@ -52,20 +61,20 @@ def _asked(labels: Iterable[str], source: str, what: str) -> InputError:
 def xyz_with_elements(
     lines: Iterable[str], elements: Mapping[str, str], *, source: str, size: int | None
 ) -> str | None:
-    """Look through an XYZ file before it is parsed.
+    """Check an XYZ file before it is parsed, and replace labels by the user's elements.
 
     Args:
-        lines: The file.
+        lines: The lines of the file.
         elements: The user's elements by label.
-        source: How a message names the file.
-        size: Its bytes, which bound the numbers of atoms it can hold; None if unknown.
+        source: Name of the file in messages.
+        size: Size of the file in bytes, which bounds its number of atoms; None if unknown.
 
     Returns:
-        The file's text with elements in place of labels, or None if it can be read as it is.
+        The file's text with elements in place of labels; None if `elements` is empty and the file can be read as it is.
 
     Raises:
-        InputError: Naming the line, if a label is no element, an isotope or a ghost atom, if the comment line may hold
-            a charge that is not named, or a count can't be right.
+        InputError: If a label is not an element, or is an isotope or a ghost atom, if a comment line may hold an
+            unnamed charge, or if a number of atoms is impossible. The message names the line.
     """
     unknown: dict[str, int] = {}
     written: list[str] = []
@@ -86,7 +95,11 @@ def xyz_with_elements(
 
 
 def _xyz_rows(lines: Iterable[str], source: str, size: int | None) -> Iterator[tuple[int, str, int | None]]:
-    """Every line with its number from 1; those of atoms with the column of the element, others with None."""
+    """Yield the number (from 1) and text of each line, and the column of the element; None for a line without an atom.
+
+    Raises:
+        InputError: If a number of atoms is impossible, or a comment line may hold an unnamed charge.
+    """
     count = left = column = 0
     expecting_comment = False
     for number, line in enumerate(lines, start=1):
@@ -105,7 +118,10 @@ def _xyz_rows(lines: Iterable[str], source: str, size: int | None) -> Iterator[t
 
 
 def _species_column(comment: str) -> int:
-    """The column of element symbols in an extended XYZ frame; beyond all columns where there is none."""
+    """Index of the column of element symbols, from the comment line of an XYZ frame.
+
+    Without `Properties`, as in plain XYZ, the index is 0. If `Properties` has no species, it is beyond all columns.
+    """
     match = re.search(r'Properties="?([^\s"]+)', comment)
     if match is None:
         return 0
@@ -118,7 +134,11 @@ def _species_column(comment: str) -> int:
 
 
 def _xyz_symbol(label: str, elements: Mapping[str, str], where: str) -> str | None:
-    """The symbol to be read for a label, itself where the parser will do; None if nobody says what it is."""
+    """The symbol to write for a label: the user's element, or the label itself; None if the element is unknown.
+
+    Raises:
+        InputError: If the label is an isotope or a ghost atom.
+    """
     from ase.data import chemical_symbols
 
     number = element_of(label, elements)
@@ -132,12 +152,16 @@ def _xyz_symbol(label: str, elements: Mapping[str, str], where: str) -> str | No
     if label.upper() in GHOSTS:
         raise InputError(f"{where}: '{label}' is a ghost or dummy atom; leave it out")
     if re.fullmatch(r"[+-]?\d*\.?\d*([eE][+-]?\d+)?", label) and not label.isdecimal():
-        return label  # a number where an element should be: the parser says what is wrong with the line
+        return label  # a number in place of an element: the parser reports the fault of the line
     return None
 
 
 def _refuse_bare_numbers(comment: str, where: str) -> None:
-    """Refuse a comment line such as `1 2`: charge and multiplicity to some programs, nothing to others."""
+    """Refuse a comment line such as `1 2`, which some programs read as charge and multiplicity.
+
+    Raises:
+        InputError: If the comment line is a pair of integers other than `0 1`.
+    """
     match = re.fullmatch(r"\s*([+-]?\d{1,2})[\s,]+(\d{1,2})\s*", comment)
     if match and (int(match[1]), int(match[2])) != (0, 1):
         raise InputError(
@@ -150,7 +174,10 @@ def _refuse_bare_numbers(comment: str, where: str) -> None:
 
 
 def _named(name: str, elements: Mapping[str, str]) -> int | None:
-    """The element of an atom by its name, where that leaves no doubt: C, F, H, N, O, P or S, then digits at most."""
+    """Atomic number from an atom's name: the user's element, or the letter C, F, H, N, O, P or S with optional digits.
+
+    Other names are ambiguous (CA is a carbon atom or calcium) and give None.
+    """
     if name in elements:
         return element_of(name, elements)
     match = re.fullmatch(r"([CFHNOPS])\d*", name)
@@ -158,14 +185,22 @@ def _named(name: str, elements: Mapping[str, str]) -> int | None:
 
 
 def elements_of_pdb(lines: Iterable[str], elements: Mapping[str, str], *, source: str) -> tuple[IntArray, FloatArray]:
-    """Atomic numbers and formal charges (e) of all atoms of a PDB file in order, over all of its models.
+    """Read the elements and formal charges of a PDB file, which has elements in columns 77-78 and charges in 79-80.
 
-    Elements stand in columns 77-78, charges in 79-80 (wwPDB format 3.30). Where columns 77-78 are empty, a name of one
-    letter and digits is that element.
+    The columns are those of wwPDB format 3.30. If columns 77-78 are empty, the element is read from an atom name that
+    consists of one of the letters C, F, H, N, O, P and S and optional digits.
+
+    Args:
+        lines: The lines of the file.
+        elements: The user's elements by atom name.
+        source: Name of the file in messages.
+
+    Returns:
+        Atomic numbers and formal charges (e) of the atoms of all models in order, each of shape (N,).
 
     Raises:
-        InputError: If an atom has no element, is only partly there, is in one of several alternative positions, or is
-            an isotope.
+        InputError: If an atom has no element, has an occupancy other than 0 or 1, has an alternative position, or is an
+            isotope; or if a charge is invalid.
     """
     numbers, charges, unknown = [], [], []
     for count, line in enumerate(lines, start=1):
@@ -200,7 +235,11 @@ def _number(text: str, where: str) -> float:
 
 
 def _pdb_charge(text: str, where: str) -> int:
-    """A charge such as `1-` or `+2`, e; 0 where there is none."""
+    """The charge in e that a text such as `1-` or `+2` states; 0 for an empty text.
+
+    Raises:
+        InputError: If the text is not a charge.
+    """
     if not text:
         return 0
     match = re.fullmatch(r"(\d)([+-])|([+-])(\d)|0", text)
@@ -213,10 +252,18 @@ def _pdb_charge(text: str, where: str) -> int:
 
 
 def elements_of_gro(lines: Iterable[str], elements: Mapping[str, str], *, source: str) -> list[Any]:
-    """All frames of a GROMACS .gro file as `ase.Atoms`, in Å; it names atoms and has no elements.
+    """Read all frames of a GROMACS .gro file, which has atom names but no elements.
+
+    Args:
+        lines: The lines of the file.
+        elements: The user's elements by atom name.
+        source: Name of the file in messages.
+
+    Returns:
+        The frames as `ase.Atoms`, in Å.
 
     Raises:
-        InputError: If a name leaves a doubt about the element, or a line is not of the format.
+        InputError: If the element of an atom name is ambiguous, or a line does not follow the format.
     """
     rows = [line.rstrip("\n") for line in lines]
     images, place = [], 0
@@ -247,7 +294,7 @@ def _gro_frame(rows: list[str], box: str, elements: Mapping[str, str], *, source
 
 
 def _gro_position(row: str, where: str) -> list[float]:
-    """Position in nm; the distance between decimal points tells the width of a column."""
+    """The position in a line of a .gro file, nm. The width of a column is the distance between two decimal points."""
     points = [20 + match.start() for match in re.finditer(r"\.", row[20:])]
     if len(points) < _GRO_PRECISION_FIELDS:
         raise InputError(f"{where}: has no three coordinates from column 21 on")
@@ -261,20 +308,20 @@ def _gro_position(row: str, where: str) -> list[float]:
 def lammps_with_elements(
     lines: Iterable[str], kind: str, elements: Mapping[str, str], *, source: str
 ) -> tuple[str | None, dict[str, Any]]:
-    """What makes ASE read a LAMMPS file without guessing an element.
+    """Prepare a LAMMPS file so that ASE's reader does not guess elements.
 
     Args:
-        lines: The file.
-        kind: ASE's name of the format.
+        lines: The lines of the file.
+        kind: ASE's name of the format: `lammps-data` or `lammps-dump-text`.
         elements: The user's elements by type, or by the label in the column `element`.
-        source: How a message names the file.
+        source: Name of the file in messages.
 
     Returns:
-        The file's text with elements in place of labels, or None if it can be read as it is; and keyword arguments of
-        the reader.
+        The file's text with elements in place of labels (None if the file can be read as it is), and keyword arguments
+        for ASE's reader.
 
     Raises:
-        InputError: If the file has types or labels whose elements neither it nor the user says.
+        InputError: If neither the file nor the user gives the element of a type or label.
     """
     if kind == "lammps-data":
         types, masses = _data_types(lines)
@@ -321,7 +368,7 @@ def _dump_with_elements(
 
 
 def _data_types(lines: Iterable[str]) -> tuple[set[str], dict[str, float]]:
-    """All types of a data file, and their masses in amu where it has them."""
+    """The atom types of a data file, and masses by type in amu for the types that have one."""
     masses: dict[str, float] = {}
     count, section = 0, ""
     for line in lines:
@@ -336,7 +383,7 @@ def _data_types(lines: Iterable[str]) -> tuple[set[str], dict[str, float]]:
 
 
 def _by_mass(mass: float | None) -> int | None:
-    """The element whose mass, in amu, is nearest, if there is no doubt."""
+    """Atomic number of the element with the nearest mass (amu); None if it differs by more than `MASS_SHARE`."""
     from ase.data import atomic_masses
 
     if mass is None or mass <= 0.0:

@@ -1,21 +1,24 @@
-"""Charge and multiplicity in the input and output files of programs, where ASE's readers leave them out."""
+"""Charge and multiplicity in input and output files of programs, for formats whose ASE reader drops them."""
 
 import re
 from collections.abc import Mapping
 
 NUMBER = r"([-+]?\d+(?:\.\d*)?(?:[eEdD][-+]?\d+)?)"
+"""Regular expression of a number, Fortran's exponents included."""
 CHARGE_IN_INPUT = re.compile(
     r"(?:^|[\s,;$\"'])((?:tot_|total|net|excess|cell|scf\.system\.)?charge)[\"']?\s*[:=\s]\s*[\"']?"
     + NUMBER
     + r"(?![\w.])",
     re.IGNORECASE | re.MULTILINE,
 )
-"""A keyword such as `tot_charge = 1`, `ExcessCharge=1`, `charge 1`, `"totalCharge": 1`, and its value."""
+"""A keyword of the charge and its value, such as `tot_charge = 1`, `ExcessCharge=1`, `charge 1`, `"totalCharge": 1`."""
 MULTIPLICITY_IN_INPUT = re.compile(
     r"(?:^|[\s,;$\"'])((?:spin)?multiplicity|mult|unpaired)[\"']?\s*[:=\s]\s*[\"']?(\d+)(?![\w.])",
     re.IGNORECASE | re.MULTILINE,
 )
+"""A keyword of the multiplicity or the number of unpaired electrons, and its value."""
 COMMENT = re.compile(r"[#!].*")
+"""A comment in an input file."""
 INPUTS = frozenset(
     {
         "abinit-in", "acemolecule-input", "castep-cell", "cjson", "cp2k-restart", "dftb", "elk", "espresso-in",
@@ -44,23 +47,23 @@ OTHERS: Mapping[str, Mapping[str, str]] = {
         "multiplicity": r"Multiplicity\s+Mult\s+\.+\s+(\d+)",
     },
 }
-"""Where other formats have them, by ASE's name of the format: one expression for each."""
+"""Regular expressions of charge and multiplicity in other formats, by ASE's name of the format."""
 
 
 def has_charge_in_text(kind: str) -> bool:
-    """Whether files of a format (ASE's name) are searched."""
+    """Whether files of a format (ASE's name) are searched for charge and multiplicity."""
     return kind in INPUTS or kind in OTHERS
 
 
 def charge_in_text(text: str, kind: str) -> dict[str, str]:
-    """Statements of charge and multiplicity in a program's input or output.
+    """Find charge and multiplicity in a program's input or output file.
 
     Args:
-        text: The file.
-        kind: ASE's name of its format.
+        text: The text of the file.
+        kind: ASE's name of the format.
 
     Returns:
-        Values as they are written, by the name that the file has for them, or `charge` and `multiplicity`.
+        Values as text, by the keyword in the file for the formats in `INPUTS`, else by `charge` and `multiplicity`.
     """
     if kind in INPUTS:
         text = "\n".join(COMMENT.sub("", line) for line in text.splitlines())
@@ -72,5 +75,5 @@ def charge_in_text(text: str, kind: str) -> dict[str, str]:
 
 
 def _number(text: str) -> str:
-    """A number with Fortran's exponent as others write it."""
+    """The number with the exponent letter `e` in place of Fortran's `d`."""
     return text.lower().replace("d", "e")

@@ -1,4 +1,4 @@
-"""Structures from SDF and MOL files, by RDKit: they have bond orders and formal charges, which ASE's reader drops."""
+"""Structures from SDF and MOL files, read by RDKit, because ASE's reader drops bond orders and formal charges."""
 
 import re
 from typing import Any
@@ -9,17 +9,22 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 
 _TETRAHEDRAL = 4
+"""Number of neighbours of an atom from which on a flat structure counts as a drawing."""
 
 
 def read_sdf(text: str, *, source: str) -> list[tuple[Frame, Any, str]]:
-    """Every record of a file: its frame with the sum of formal charges, its RDKit molecule, its name in a message.
+    """Read all records of a file.
 
     Args:
-        text: The file.
-        source: How a message names the file.
+        text: The text of the file.
+        source: Name of the file in messages.
+
+    Returns:
+        For each record its frame, whose charge is the sum of the formal charges, its RDKit molecule, and its name in
+        messages.
 
     Raises:
-        InputError: If a record can't be read, is a drawing, lacks hydrogens or has isotopes.
+        InputError: If a record can't be read, is a 2D drawing, lacks hydrogens or has isotopes.
     """
     from rdkit import Chem, rdBase
 
@@ -42,6 +47,7 @@ def read_sdf(text: str, *, source: str) -> list[tuple[Frame, Any, str]]:
 
 
 def _refuse_incomplete(mol: Any, block: str, where: str) -> None:
+    """Raise `InputError` for a record that has isotopes, is a 2D drawing, or lacks hydrogens."""
     isotopes = [atom for atom in mol.GetAtoms() if atom.GetIsotope()]
     if isotopes:
         raise InputError(

@@ -1,7 +1,8 @@
-"""What a structure file states of charge and spin, under the names that programs use for them.
+"""Charge and spin that a structure file states, under the names that programs use.
 
-A statement is taken, or refused with what to write instead; none is dropped. Names that mean different things to
-different programs are read as their most common meaning and checked against the number of electrons.
+Each statement is either used or refused with a message that says what to write instead; no statement is ignored. A name
+with different meanings in different programs is read in its most common meaning, and the value is checked against the
+number of electrons.
 """
 
 import re
@@ -20,26 +21,28 @@ CHARGE_NAMES = frozenset(
         "charge_total", "excesscharge", "cellcharge", "scf.system.charge",
     }
 )  # fmt: skip
+"""Names of the total charge, in lower case with underscores."""
 MULTIPLICITY_NAMES = frozenset(
     {"multiplicity", "mult", "spin_multiplicity", "spinmultiplicity", "spin", "total_spin", "totalspin"}
 )
-"""2S + 1. `spin` and `total_spin` too, as large data sets (OMol25) and MACE have them."""
+"""Names of the multiplicity 2S + 1. `spin` and `total_spin` are among them, as in OMol25 and MACE."""
 UNPAIRED_NAMES = frozenset(
     {"unpaired_electrons", "n_unpaired", "nunpaired", "unpaired", "n_unpaired_electrons", "num_unpaired", "uhf"}
 )
+"""Names of the number of unpaired electrons."""
 SUSPECT = re.compile(r"charge|multiplicity|spin|unpaired|^q$|^qtot$|^mult$")
-"""A number under any other name like these may be a charge or a spin, and is asked about."""
+"""Other names that may mean a charge or a spin. A non-zero number under such a name is refused."""
 WHOLE = 0.05
-"""Charges of atoms that come so near a whole number in their sum are the parts of that number."""
+"""Largest distance from an integer of a sum of atomic charges (e) or magnetic moments that counts as that integer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """Charge in e and number of unpaired electrons as a file states them; None where it does not.
+    """Charge and spin that a file states.
 
     Attributes:
-        charge: Total charge, e.
-        unpaired_electrons: Number of unpaired electrons.
+        charge: Total charge, e; None if the file does not state it.
+        unpaired_electrons: Number of unpaired electrons; None if the file does not state it.
     """
 
     charge: int | None = None
@@ -49,17 +52,21 @@ class Stated:
 def stated_charge_and_spin(
     info: Mapping[str, Any], atom_charges: Mapping[str, Any], magnetic_moments: Any, *, numbers: IntArray, where: str
 ) -> Stated:
-    """What is stated with one structure.
+    """Collect the charge and spin stated with a structure.
 
     Args:
-        info: Values by name that stand with the structure (`ase.Atoms.info`, parameters of its calculation).
-        atom_charges: Columns of charges by name, in e, each of shape (N,).
-        magnetic_moments: Moments of the atoms in Bohr magnetons, shape (N,), or None.
+        info: Values by name from the structure's file (`ase.Atoms.info`, parameters of the calculation).
+        atom_charges: Columns of atomic charges by name, in e, each of shape (N,).
+        magnetic_moments: Magnetic moments of the atoms in Bohr magnetons, shape (N,), or None.
         numbers: Atomic numbers, shape (N,).
-        where: How a message names the structure.
+        where: Name of the structure in messages.
+
+    Returns:
+        The stated charge and spin.
 
     Raises:
-        InputError: If a statement is fractional, contradicts another one or the number of electrons, or can't be told.
+        InputError: If a statement is not an integer, contradicts another statement or the number of electrons, or has
+            an ambiguous name.
     """
     said = _by_name(info, where)
     charges = {**said["charge"], **_sums_of(atom_charges, where, always=bool(said["charge"]))}
@@ -74,10 +81,15 @@ def stated_charge_and_spin(
 
 
 NAMES = {"charge": CHARGE_NAMES, "multiplicity": MULTIPLICITY_NAMES, "unpaired_electrons": UNPAIRED_NAMES}
+"""Names in files, by quantity."""
 
 
 def _by_name(info: Mapping[str, Any], where: str) -> dict[str, dict[str, int]]:
-    """What is stated by name: for each of `NAMES`, the values by the name that the file has."""
+    """The stated values for each quantity of `NAMES`, by the name in the file.
+
+    Raises:
+        InputError: If a value is not an integer, or a name is ambiguous.
+    """
     said: dict[str, dict[str, int]] = {what: {} for what in NAMES}
     for key, value in info.items():
         name = str(key).strip().partition(":")[0].lower().replace("-", "_").replace(" ", "_")
@@ -93,7 +105,13 @@ def _by_name(info: Mapping[str, Any], where: str) -> dict[str, dict[str, int]]:
 
 
 def _sums_of(columns: Mapping[str, Any], where: str, *, always: bool) -> dict[str, int]:
-    """Sums of columns of charges, e; those that are 0 only where asked for always: not every column says a charge."""
+    """Sums of columns of atomic charges, e, by a name for messages.
+
+    A sum of 0 is left out unless `always` is set, because such a column need not be a statement of the charge.
+
+    Raises:
+        InputError: If a sum is not near an integer.
+    """
     sums = {}
     for column, values in columns.items():
         total = float(np.sum(np.asarray(values, dtype=np.float64)))
@@ -108,6 +126,11 @@ def _sums_of(columns: Mapping[str, Any], where: str, *, always: bool) -> dict[st
 
 
 def _sum_of_moments(moments: Any, electrons: int, where: str) -> dict[str, int]:
+    """The number of unpaired electrons from magnetic moments, by a name for messages; empty if the sum is 0.
+
+    Raises:
+        InputError: If the sum is not near an integer, or does not fit the number of electrons.
+    """
     total = abs(float(np.sum(np.asarray(moments, dtype=np.float64))))
     if abs(total - round(total)) > WHOLE:
         raise InputError(
@@ -127,10 +150,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _whole(key: Any, value: Any, where: str, *, name: str) -> int:
-    """A statement's value.
+    """The value of a statement as an integer.
 
     Raises:
-        InputError: If it is no whole number.
+        InputError: If the value is not an integer.
     """
     if isinstance(value, bool | np.bool_):
         raise InputError(f"{where}: says `{key}` without a value that can be read; write {name}=NUMBER")
@@ -144,7 +167,11 @@ def _whole(key: Any, value: Any, where: str, *, name: str) -> int:
 
 
 def _unpaired_of(key: str, value: int, electrons: int, where: str) -> int:
-    """Unpaired electrons of a multiplicity 2S + 1; 0, which is none, can only mean that all are paired."""
+    """Number of unpaired electrons for a multiplicity 2S + 1; the invalid multiplicity 0 counts as all paired.
+
+    Raises:
+        InputError: If the number does not fit the number of electrons.
+    """
     unpaired = max(value - 1, 0)
     if value < 0 or (electrons - unpaired) % 2:
         raise InputError(
@@ -155,10 +182,10 @@ def _unpaired_of(key: str, value: int, electrons: int, where: str) -> int:
 
 
 def _one(statements: Mapping[str, int], where: str) -> int | None:
-    """The one value that all statements have; None where there is none.
+    """The common value of all statements; None without statements.
 
     Raises:
-        InputError: If they contradict each other.
+        InputError: If the statements contradict each other.
     """
     if len(set(statements.values())) > 1:
         text = ", ".join(f"{name} {value:+d}" for name, value in statements.items())

@@ -1,4 +1,4 @@
-"""Structures and trajectories from files: what a file says is taken or refused, what it does not say is not guessed."""
+"""Structures and trajectories from files. Data in a file are used or refused; missing data are not guessed."""
 
 import bz2
 import gzip
@@ -20,15 +20,19 @@ from samplers.reading.sdf_files import read_sdf
 from samplers.reading.stated_charge import Stated, stated_charge_and_spin
 
 FARTHEST_ANG = 1e5
-"""A frame reaches no farther: neighbour searches fail at extents that no system has."""
+"""Largest absolute coordinate of an atom, Å. Neighbour searches fail at far larger extents than any real system's."""
 ISOTOPE_AMU = 0.5
-"""A mass so far from the element's is an isotope's, or a united atom's."""
+"""Difference of a mass from the element's mass, amu, above which the atom counts as an isotope or a united atom."""
 FULL_OCCUPANCY = 1e-3
+"""Largest difference from 1 of the occupancy of a fully occupied site."""
 PLACEHOLDER_ANG = 1.01
-"""Edges of the cell that PDB files without one have."""
+"""Upper limit of the edges of the placeholder cell (1 Å) in PDB files without a cell, Å."""
 LAMMPS_DATA = (r"(?m)^\s*\d+\s+atoms\s*(#.*)?$", r"(?m)^\s*\d+\s+atom types\s*(#.*)?$")
+"""Lines that a LAMMPS data file has in its header."""
 _HEAD = 4000
+"""Number of characters at the start of a file that are searched for `LAMMPS_DATA`."""
 LABEL_NAMES = re.compile(r"energy|forces?$|stress|virial", re.IGNORECASE)
+"""Names of data that are labels."""
 UNRELIABLE = {
     "gromos": "the elements of atoms",
     "dlp4": "the elements of atoms",
@@ -36,19 +40,19 @@ UNRELIABLE = {
     "lammps-dump-binary": "the elements of atoms",
     "netcdftrajectory": "the elements of atoms",
 }
-"""Formats that do not have what is needed, in words; ASE guesses it."""
+"""Formats that lack needed information, which ASE would guess, by ASE's name; the value names the information."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileStructure:
-    """One structure of a file.
+    """A structure of a file.
 
     Attributes:
         frame: Elements, positions, cell and periodicity; charge and spin as stated, else 0.
-        stated: What the file states of charge and spin.
-        where: How a message names it.
-        unused: What stands with it and is not used, such as energies and forces.
-        rdkit: The RDKit molecule, atoms in the same order, where the file has bond orders; else None.
+        stated: Charge and spin that the file states.
+        where: Name of the structure in messages.
+        unused: Names of data in the file that are not used, such as energies and forces.
+        rdkit: The RDKit molecule, atoms in the same order, if the file has bond orders; else None.
     """
 
     frame: Frame
@@ -59,15 +63,19 @@ class FileStructure:
 
 
 def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) -> list[FileStructure]:
-    """All structures of a file in any format ASE reads, or an SDF or MOL file.
+    """Read all structures of a file in any format that ASE reads, or of an SDF or MOL file.
 
     Args:
-        path: The file; `.gz`, `.bz2` and `.xz` are unpacked.
-        elements: Elements by the name or type that the file has for an atom, for files that have no elements.
+        path: The file; `.gz`, `.bz2` and `.xz` files are unpacked.
+        elements: Elements by atom name or type, for files without elements.
+
+    Returns:
+        The structures in the order of the file, at least one.
 
     Raises:
-        InputError: Naming file, structure and line, if it is missing, empty or unreadable, or says something that is
-            not taken: partial occupancy, alternative positions, isotopes, fractional charges; or says no elements.
+        InputError: If the file is missing, empty or unreadable, has no elements, or holds anything that is not
+            supported: partial occupancy, alternative positions, isotopes, fractional charges, periodicity in some
+            directions only. The message names the file, the structure or the line.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
@@ -103,7 +111,7 @@ def _format(path: Path) -> str:
 
     with open_text(path) as handle:
         head = handle.read(_HEAD)
-    if all(re.search(pattern, head) for pattern in LAMMPS_DATA):  # which ASE tells by no name and takes for others'
+    if all(re.search(pattern, head) for pattern in LAMMPS_DATA):  # ASE takes it for other formats
         return "lammps-data"
     try:
         return str(filetype(str(path)))
@@ -112,21 +120,25 @@ def _format(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    """What ASE's parsers stumble over: any exception, whose words may be worth as much as a key."""
+    """The error for an exception of ASE's parsers, with its type, because its message may be no more than a key."""
     reason = str(error).strip().splitlines()
     detail = f": {reason[0]}" if reason else ""
     return InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})")
 
 
 def open_text(path: Path) -> IO[str]:
-    """A text file, unpacked where its name says that it is packed; bytes that are no UTF-8 are replaced."""
+    """Open a text file, unpacked if its name ends in `.gz`, `.bz2` or `.xz`; bytes that are not UTF-8 are replaced."""
     opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)
     handle: IO[str] = opener(path, "rt", encoding="utf-8", errors="replace")
     return handle
 
 
 def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
-    """The structures as `ase.Atoms`, with elements that the file or the user says."""
+    """The structures of a file as `ase.Atoms`, with the elements that the file or the user gives.
+
+    Raises:
+        InputError: If the file can't be read.
+    """
     import ase.io
 
     try:
@@ -153,25 +165,25 @@ def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
 
 
 def _database_images(path: Path) -> list[Any]:
-    """Rows of an ASE database, with their key-value pairs as `atoms.info`."""
+    """The structures of an ASE database, with the key-value pairs of each row in `atoms.info`."""
     from ase.db import connect
 
     images = []
     for row in connect(path).select():
         atoms = row.toatoms()
-        # `charge` is ASE's own sum of the column of charges, which is looked at by itself.
+        # `charge` is ASE's sum of the column of charges; `stated_charge_and_spin` reads the column itself.
         atoms.info.update({key: value for key, value in row.key_value_pairs.items() if key != "charge"})
         images.append(atoms)
     return images
 
 
 def _unpacked_size(path: Path) -> int | None:
-    """Bytes of a file that is not packed."""
+    """Size of a file in bytes; None if the file is packed."""
     return path.stat().st_size if path.suffix not in (".gz", ".bz2", ".xz") else None
 
 
 def _pdb_images(path: Path, elements: Mapping[str, str]) -> list[Any]:
-    """Structures of a PDB file: ASE's, with the elements that the file says, and one cell for all of its models."""
+    """The structures of a PDB file as ASE reads them, with the file's elements, and its cell for all models."""
     import ase.io
 
     with open_text(path) as lines:
@@ -185,7 +197,7 @@ def _pdb_images(path: Path, elements: Mapping[str, str]) -> list[Any]:
         if np.any(charges[start:stop]):
             atoms.set_initial_charges(charges[start:stop])
         start = stop
-        if first is not None and not atoms.pbc.any():  # CRYST1 stands once, before all models
+        if first is not None and not atoms.pbc.any():  # the record CRYST1 occurs once, before all models
             atoms.set_cell(first.cell)
             atoms.pbc = first.pbc
         if atoms.pbc.any() and (atoms.cell.lengths() < PLACEHOLDER_ANG).all():
@@ -225,6 +237,7 @@ def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStruct
 
 
 def _refuse_nonsense(atoms: Any, where: str) -> None:
+    """Raise `InputError` for a structure without atoms, with a non-finite number, or periodic without a full cell."""
     if len(atoms) == 0:
         raise InputError(f"{where} has no atoms")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
@@ -234,7 +247,7 @@ def _refuse_nonsense(atoms: Any, where: str) -> None:
 
 
 def _refuse_what_is_not_simulated(atoms: Any, where: str) -> None:
-    """Refuse sites that are only partly there, and masses that are not the elements'."""
+    """Raise `InputError` for partly occupied sites, and for masses of isotopes or united atoms."""
     from ase.data import atomic_masses
 
     sites = atoms.info.get("occupancy")
@@ -258,6 +271,11 @@ def _refuse_what_is_not_simulated(atoms: Any, where: str) -> None:
 
 
 def _checked(structure: FileStructure) -> FileStructure:
+    """The structure itself, after a check of its periodicity and its coordinates.
+
+    Raises:
+        InputError: If it is periodic in some directions only, or an atom is too far from the origin.
+    """
     pbc = structure.frame.pbc
     if pbc.any() and not pbc.all():
         axes = " and ".join(axis for axis, periodic in zip("abc", pbc, strict=True) if periodic)
@@ -272,5 +290,5 @@ def _checked(structure: FileStructure) -> FileStructure:
 
 
 def unused_in(structures: Sequence[FileStructure]) -> tuple[str, ...]:
-    """Names of all that stands in a file and is not used, each once."""
+    """Names of the data in a file that are not used, without duplicates."""
     return tuple(dict.fromkeys(name for one in structures for name in one.unused))

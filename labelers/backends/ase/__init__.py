@@ -1,1 +1,1 @@
-"""Labels by ASE calculators: how each is made, is told charge and spin, and where its files go."""
+"""Labels by ASE calculators: construction of a calculator, its charge and spin, and the folder of its files."""

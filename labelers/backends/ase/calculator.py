@@ -1,4 +1,4 @@
-"""ASE calculators by name: the class, its parameters from a config, a fresh one in a folder of its own."""
+"""ASE calculators by name: find the class, check the config's parameters, make a calculator for a given folder."""
 
 import difflib
 import importlib
@@ -17,21 +17,22 @@ from al_engine.errors import InputError
 from labelers.backends.ase.facts import Facts, Folder
 
 PARAMETERS = "labels.ase_parameters"
+"""The config key of the calculator's parameters, for messages."""
 _COMMON_KEYS = frozenset({"atoms", "command", "directory", "ignore_bad_restart_file", "label", "profile", "restart"})
 _LIKELY_TYPO = 0.75
-"""How alike two keys are (`difflib`'s ratio) for one to be taken for a slip of the other."""
+"""Smallest similarity (`difflib` ratio) at which an unknown key counts as a misspelling of a known key."""
 _PLAIN_WORD = re.compile(r"[\w./+-]+")
 _CONFIG_FILE = "ASE's configuration file (~/.config/ase/config.ini, or where ASE_CONFIG_PATH says)"
 
 
 def calculator_class(name: str) -> Any:
-    """The class of an ASE calculator, or a function that makes one.
+    """Find the class of an ASE calculator, or a function that makes a calculator.
 
     Args:
         name: A name ASE knows, or `package.module:Class`.
 
     Raises:
-        InputError: If there is none.
+        InputError: If ASE knows no such calculator, or the class can't be imported.
     """
     module_name, colon, class_name = name.partition(":")
     if colon:
@@ -56,10 +57,10 @@ def calculator_class(name: str) -> Any:
 
 
 def refuse_other_folder(name: str, facts: Facts) -> None:
-    """Refuse a calculator that writes into the folder that al-engine was started in, whatever it is told.
+    """Refuse a calculator that always writes into the current folder.
 
     Raises:
-        InputError: If it does: two labels at a time would write into each other's files.
+        InputError: If the calculator does so: labels computed in parallel would overwrite each other's files.
     """
     if facts.folder is Folder.CURRENT:
         raise InputError(
@@ -70,10 +71,10 @@ def refuse_other_folder(name: str, facts: Facts) -> None:
 
 
 def refuse_no_forces(name: str, facts: Facts, parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters with which a program is not asked for forces.
+    """Refuse parameters that do not ask the program for forces, where ASE does not ask for them itself.
 
     Raises:
-        InputError: Naming what is missing.
+        InputError: If the keyword for forces is missing; the message names it.
     """
     key, *words = facts.asks_forces or ("",)
     text = " ".join(value for value in parameters.values() if isinstance(value, str)).lower()
@@ -82,12 +83,12 @@ def refuse_no_forces(name: str, facts: Facts, parameters: Mapping[str, Any]) -> 
 
 
 def refuse_typos(calculator: Any, facts: Facts, parameters: Mapping[str, Any]) -> None:
-    """Refuse keys that a calculator would take without a word and without an effect.
+    """Refuse keys that a calculator would silently ignore.
 
-    Of calculators that hand their keys on to a program, nothing can be said: those are let through.
+    Calculators that pass their keys on to a program are not checked, because the keys of the program are not known.
 
     Raises:
-        InputError: Naming the key and the nearest right one.
+        InputError: If a key is unknown; the message names the key and the most similar known key.
     """
     from ase.calculators.calculator import Calculator, FileIOCalculator
 
@@ -112,18 +113,18 @@ def _is_subclass(calculator: Any, base: type) -> bool:
 
 
 def _named_arguments(calculator: Any) -> frozenset[str]:
-    """Arguments that the class and the classes it is derived from name."""
+    """Names of the constructor arguments of a class and its base classes."""
     names: set[str] = set()
     for base in getattr(calculator, "__mro__", (calculator,)):
         try:
             names.update(inspect.signature(base).parameters)
-        except (TypeError, ValueError):  # built-in classes have none to look at
+        except (TypeError, ValueError):  # built-in classes have no signature
             continue
     return frozenset(names)
 
 
 def _is_mentioned(calculator: Any, key: str) -> bool:
-    """Whether the source of a class, or of one above it, has the key as a word; also if there is none."""
+    """Whether the source of a class or of a base class contains the key as a word; True if a source is missing."""
     for base in calculator.__mro__:
         try:
             source = inspect.getsource(base)
@@ -137,21 +138,21 @@ def _is_mentioned(calculator: Any, key: str) -> bool:
 
 
 def made(calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> Any:
-    """A fresh calculator.
+    """Make a calculator that writes its files into a folder.
 
     Args:
-        calculator: Its class.
-        facts: What is known of it.
-        parameters: Its keyword arguments as a config has them, `directory` left out.
-        folder: Where it is to write, an absolute path.
+        calculator: The class, or a function that makes a calculator.
+        facts: Known facts about the calculator.
+        parameters: The keyword arguments as in the config, without `directory`.
+        folder: The folder, an absolute path.
 
     Raises:
-        Exception: Whatever its class raises.
+        Exception: Any exception of the class.
     """
     arguments = _with_objects(calculator, deepcopy(dict(parameters)), folder)
     by_keyword = facts.folder is Folder.KEYWORD or "directory" in _own_arguments(calculator)
     if by_keyword and facts.folder is not Folder.OWN:
-        arguments["directory"] = str(folder)  # those that want a Path make it one
+        arguments["directory"] = str(folder)  # classes that need a Path convert the string
     fresh = calculator(**arguments)
     if not by_keyword and facts.folder is not Folder.OWN and hasattr(fresh, "directory"):
         fresh.directory = folder if isinstance(fresh.directory, Path) else str(folder)
@@ -166,7 +167,7 @@ def _own_arguments(calculator: Any) -> frozenset[str]:
 
 
 def _with_objects(calculator: Any, parameters: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Mappings made the Python objects that a calculator wants: `profile`, and exciting's `runner`."""
+    """Replace the mappings `profile` and `runner` (exciting) by the Python objects that a calculator needs."""
     if isinstance(parameters.get("profile"), Mapping):
         parameters["profile"] = _profile(calculator, parameters["profile"])
     if isinstance(parameters.get("runner"), Mapping):
@@ -177,7 +178,7 @@ def _with_objects(calculator: Any, parameters: dict[str, Any], folder: Path) -> 
 
 
 def _profile(calculator: Any, values: Mapping[str, Any]) -> Any:
-    """The profile of a calculator: of the one profile class in the module of its class, else a plain command."""
+    """Make a calculator's profile, from the profile class in the module of its class, else as a `StandardProfile`."""
     from ase.calculators.calculator import StandardProfile
     from ase.calculators.genericfileio import BaseProfile
 
@@ -190,11 +191,11 @@ def _profile(calculator: Any, values: Mapping[str, Any]) -> Any:
 
 
 def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> None:
-    """Make the calculator once, and look for its program.
+    """Make the calculator for a trial, and check that it computes forces and that its program is installed.
 
     Raises:
-        InputError: If its class does not take the parameters, it computes no forces, it is not configured, or its
-            program is not there.
+        InputError: If the class does not accept the parameters, the calculator computes no forces or is not
+            configured, or its program is missing.
     """
     from ase.calculators import calculator as ase_calculator
 
@@ -233,6 +234,7 @@ def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mappin
 
 
 def _how_to_name_the_program(calculator: Any) -> str:
+    """The config keys and the ASE section that name the program of a calculator, in words for a message."""
     from ase.calculators.genericfileio import GenericFileIOCalculator
 
     key = "profile: {command: /path/to/program}"
@@ -242,19 +244,19 @@ def _how_to_name_the_program(calculator: Any) -> str:
 
 
 def _command(fresh: Any) -> object:
-    """What a calculator starts its program with, or None if there is no telling."""
-    if hasattr(fresh, "make_command"):  # Vasp's
+    """The command with which a calculator starts its program; None if it is unknown."""
+    if hasattr(fresh, "make_command"):  # Vasp
         return fresh.make_command(fresh.command)
     return getattr(getattr(fresh, "profile", None), "command", None)
 
 
 def one_line(error: BaseException) -> str:
-    """An exception in one line: its kind and its words."""
+    """An exception's type and message on a single line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def _first_word(command: object) -> str | None:
-    """What a command starts, if that is a plain word and no construction of the shell."""
+    """The first word of a command, if it is a plain word and not shell syntax; else None."""
     try:
         words = shlex.split(command) if isinstance(command, str) else []
     except ValueError:
@@ -263,7 +265,7 @@ def _first_word(command: object) -> str | None:
 
 
 def _is_there(word: str) -> bool:
-    """Whether a command's first word is a program, or something that the shell itself knows."""
+    """Whether a command's first word is an installed program or a command of the shell."""
     if shutil.which(word):
         return True
     asked = subprocess.run(["/bin/sh", "-c", 'command -v "$1"', "sh", word], capture_output=True, check=False)  # noqa: S603 -- a plain word, only looked up

@@ -1,8 +1,8 @@
-"""A frame's charge and unpaired electrons, told to an ASE calculator: in its parameters or on ASE's atoms.
+"""Passing a frame's charge and unpaired electrons to an ASE calculator, in its parameters or on the `ase.Atoms`.
 
-A frame without charge and unpaired electrons needs nothing. For any other the way is known (`facts`), or the user says
-it (`labels.ase_charge_and_spin`), or the frame is refused: a calculator that is not told labels a neutral closed shell
-without a word.
+A neutral frame without unpaired electrons needs nothing. For any other frame, either the way is known (`facts`), or the
+user names it (`labels.ase_charge_and_spin`), or the frame is refused. Without this check, a calculator would silently
+label the neutral closed shell instead.
 """
 
 import re
@@ -22,23 +22,27 @@ Way = Literal["auto", "atoms", "parameters"]
 Parameters = dict[str, Any]
 
 KEY = "labels.ase_charge_and_spin"
+"""The config key of the way, for messages."""
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _SHARES = 2**20
-"""Shares of an electron are whole multiples of its inverse, so that their floating-point sum is exact: NWChem cuts the
-sum of the moments down to a whole number, and seven times a seventh is less than one."""
+"""Each atom's share of a charge or moment is a multiple of 1 / _SHARES, so that the floating-point sum is exact.
+
+NWChem truncates the sum of the moments to an integer, and in floating point seven times 1/7 is less than 1.
+"""
 _BLOCKS_D_AND_F = ((21, 30), (39, 48), (57, 80), (89, 112))
+"""First and last atomic numbers of the rows of the d and f blocks."""
 _HYDROGEN = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeAndSpin:
-    """How one calculator is told charge and spin.
+    """The way in which a calculator receives charge and spin.
 
     Attributes:
         name: The calculator, as in `labels.ase_calculator`.
-        facts: What is known of it; None if nothing is.
-        way: `labels.ase_charge_and_spin`.
-        parameters: `labels.ase_parameters`.
+        facts: Known facts about the calculator; None if it has no row.
+        way: Value of `labels.ase_charge_and_spin`.
+        parameters: Value of `labels.ase_parameters`, without `directory`.
     """
 
     name: str
@@ -47,10 +51,10 @@ class ChargeAndSpin:
     parameters: Mapping[str, Any]
 
     def refuse_way(self) -> None:
-        """Refuse a way that the calculator is known not to have.
+        """Refuse the way `atoms` for a calculator that is known to take charge or spin from its parameters.
 
         Raises:
-            InputError: If it should read from atoms what it takes from its parameters.
+            InputError: If the way is `atoms` and the calculator takes charge or spin from its parameters.
         """
         facts = self.facts
         if self.way == "atoms" and facts is not None and facts.given:
@@ -61,12 +65,12 @@ class ChargeAndSpin:
             )
 
     def parameters_for(self, frame: Frame) -> Parameters:
-        """The calculator's parameters for a frame: the user's with what the frame needs.
+        """The calculator's parameters for a frame: the user's parameters, completed with the frame's charge and spin.
 
         Raises:
-            InputError: If it can't be told, or the user's parameters contradict.
+            InputError: If no way is known to pass charge or spin, or the user's parameters contradict the frame.
         """
-        parameters = deepcopy(dict(self.parameters))  # nested ones are changed by some calculators
+        parameters = deepcopy(dict(self.parameters))  # some calculators change nested parameters
         if self.way == "parameters":
             return parameters
         facts = self.facts or UNKNOWN
@@ -93,7 +97,11 @@ class ChargeAndSpin:
         return parameters
 
     def _said(self, frame: Frame, facts: Facts) -> dict[str, bool]:
-        """The user's keys that say the charge (True) or the spin (False) already, all of them rightly."""
+        """The user's keys that already state the charge (True) or the spin (False).
+
+        Raises:
+            InputError: If a key contradicts the frame.
+        """
         said = {}
         for key, quantity in {**facts.given, **facts.also}.items():
             got = _get(self.parameters, key)
@@ -115,6 +123,7 @@ class ChargeAndSpin:
         return said
 
     def _open_shell(self, parameters: Parameters, facts: Facts) -> None:
+        """Set the parameters that unpaired electrons need; raise `InputError` if the user's values exclude them."""
         for key, (value, *wrong) in facts.open_shell.items():
             got = _get(parameters, key)
             if got is not None and any(_plain(got) == _plain(other) for other in wrong):
@@ -126,7 +135,7 @@ class ChargeAndSpin:
             _put(parameters, key, value if got is None else got)
 
     def _untold(self, frame: Frame, facts: Facts) -> str:
-        """Why a frame can't be labelled: there is no known way to tell the calculator."""
+        """The message for a frame whose charge or spin can't be passed to the calculator in any known way."""
         parts = [f"charge {frame.charge:+d}"] if frame.charge and not facts.takes_charge else []
         if frame.unpaired_electrons and not facts.takes_spin:
             parts.append(f"{frame.unpaired_electrons} unpaired electron{'s' if frame.unpaired_electrons > 1 else ''}")
@@ -137,21 +146,21 @@ class ChargeAndSpin:
         )
 
     def mark(self, atoms: Any, frame: Frame) -> None:
-        """Set what the calculator reads from `ase.Atoms`: initial charges, magnetic moments, `info` for newer ones."""
+        """Set the charge and spin that the calculator reads from `ase.Atoms`: initial charges, moments and `info`."""
         facts = self.facts or UNKNOWN
         from_atoms = self.way == "atoms"
         if frame.charge and (from_atoms or (self.way == "auto" and facts.charges)):
             atoms.set_initial_charges(spread(frame.charge, np.ones(len(frame), dtype=bool)))
         if frame.unpaired_electrons and (from_atoms or (self.way == "auto" and facts.moments)):
             atoms.set_initial_magnetic_moments(spread(frame.unpaired_electrons, magnetic_atoms(frame)))
-        if from_atoms:  # where FAIRChem's and MACE's models with charge and spin look
+        if from_atoms:  # FAIRChem's and MACE's models with charge and spin read `info`
             atoms.info["charge"], atoms.info["spin"] = frame.charge, frame.unpaired_electrons + 1
 
 
 def magnetic_atoms(frame: Frame) -> BoolArray:
-    """Which atoms unpaired electrons are put on to start from, shape (N,), bool.
+    """The atoms that get an initial magnetic moment, as a mask of shape (N,), bool.
 
-    The d and f elements if there are any, else all atoms but hydrogen, else all.
+    These are the atoms of d- and f-block elements; without any, all atoms except hydrogen; without any, all atoms.
     """
     numbers = frame.numbers
     metals: BoolArray = np.any([(first <= numbers) & (numbers <= last) for first, last in _BLOCKS_D_AND_F], axis=0)
@@ -162,11 +171,11 @@ def magnetic_atoms(frame: Frame) -> BoolArray:
 
 
 def spread(total: int, atoms: BoolArray) -> FloatArray:
-    """A whole number over some atoms as evenly as can be, with a floating-point sum that is exact in any order.
+    """Distribute an integer over atoms as evenly as possible, with a floating-point sum that is exact in any order.
 
     Args:
-        total: The number.
-        atoms: Which atoms, shape (N,), bool, one at least.
+        total: The integer.
+        atoms: Mask of the atoms, shape (N,), bool, with at least one True.
 
     Returns:
         Each atom's share, shape (N,).
@@ -182,16 +191,17 @@ def spread(total: int, atoms: BoolArray) -> FloatArray:
 
 
 def _dotted(key: str) -> str:
+    """A nested key with `.` between the levels, for messages."""
     return key.replace("/", ".")
 
 
 def _own_spelling(section: Mapping[str, Any], key: str) -> str:
-    """The key as the section has it: namelists and the like take any case."""
+    """The key in the section's own spelling: Fortran namelists, for example, ignore upper and lower case."""
     return next((own for own in section if isinstance(own, str) and own.lower() == key.lower()), key)
 
 
 def _sections(parameters: Mapping[str, Any], keys: list[str]) -> Iterator[Mapping[str, Any]]:
-    """The nested sections that keys lead through, as far as they are there."""
+    """The nested sections along a path of keys, as far as they exist."""
     section: Any = parameters
     for key in keys:
         if not isinstance(section, Mapping):
@@ -201,6 +211,7 @@ def _sections(parameters: Mapping[str, Any], keys: list[str]) -> Iterator[Mappin
 
 
 def _get(parameters: Mapping[str, Any], key: str, default: JsonValue = None) -> Any:
+    """The value of a nested key; the default if the key is missing or None."""
     keys = key.split("/")
     sections = list(_sections(parameters, keys))
     value = sections[-1].get(_own_spelling(sections[-1], keys[-1])) if len(sections) == len(keys) else None
@@ -208,6 +219,7 @@ def _get(parameters: Mapping[str, Any], key: str, default: JsonValue = None) -> 
 
 
 def _put(parameters: Parameters, key: str, value: Any) -> None:
+    """Set the value of a nested key, and create missing sections."""
     *outer, last = key.split("/")
     section = parameters
     for name in outer:
@@ -219,11 +231,12 @@ def _put(parameters: Parameters, key: str, value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    """A string in lower case; any other value unchanged."""
     return value.lower() if isinstance(value, str) else value
 
 
 def _numbers(value: Any) -> Any:
-    """What two ways to write the same number have in common: the numbers in it."""
+    """The numbers in a value as a tuple, whatever their spelling; a string without numbers in lower case."""
     if isinstance(value, str):
         return tuple(float(number) for number in _NUMBER.findall(value)) or value.lower()
     if isinstance(value, list | tuple):

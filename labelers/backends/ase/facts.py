@@ -1,8 +1,8 @@
-"""What is known of ASE's calculators: how each takes charge and spin, where it writes its files, what it needs.
+"""Table of facts about ASE's calculators: how each takes charge and spin, where it writes files, what else it needs.
 
-One row per calculator, read from the sources of ASE 3.29 and the manuals of the programs. A calculator without a row is
-treated as `UNKNOWN`. A program that takes the total charge but no total spin through ASE (Octopus) has a row for the
-charge alone. Classical potentials have no row: they know neither.
+The table has a row per calculator, from the sources of ASE 3.29 and the manuals of the programs. A calculator without a
+row is treated as `UNKNOWN`. The row of a program that takes the total charge but no total spin through ASE (Octopus)
+has the charge alone. Classical potentials take neither; they have a row only for other facts.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 
 class Quantity(StrEnum):
-    """What a parameter of a calculator says."""
+    """The meaning of a calculator's parameter."""
 
     CHARGE = "the total charge in e"
     EXCESS_ELECTRONS = "the total charge in electrons"
@@ -25,7 +25,7 @@ class Quantity(StrEnum):
 
     @property
     def is_charge(self) -> bool:
-        """Whether it is about the charge; else about the spin."""
+        """Whether the quantity is a charge; otherwise it is a spin."""
         return self in {Quantity.CHARGE, Quantity.EXCESS_ELECTRONS}
 
     def of(self, charge: int, unpaired_electrons: int) -> JsonValue:
@@ -42,36 +42,36 @@ class Quantity(StrEnum):
 
 
 class Folder(StrEnum):
-    """How a calculator is told where to write."""
+    """The way in which a calculator receives the folder for its files."""
 
     ATTRIBUTE = "attribute"
-    """By its attribute `directory`, or by the keyword if its class names it."""
+    """Through its attribute `directory`, or the argument `directory` if its class names that argument."""
     KEYWORD = "keyword"
-    """By the keyword `directory` alone, which its class does not name."""
+    """Through the keyword argument `directory` alone, which the signature of its class does not name."""
     OWN = "own"
-    """Not at all: it makes a temporary folder for every calculation."""
+    """It receives no folder, and makes a temporary folder for each calculation."""
     CURRENT = "current"
-    """Not at all: it writes into the folder that al-engine was started in."""
+    """It receives no folder, and writes into the current folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one calculator. Keys of its parameters have `/` between the levels of nested ones.
+    """Known facts about a calculator. Keys of nested parameters have `/` between the levels.
 
     Attributes:
-        given: Keys that are written for a charge or unpaired electrons, and what each says.
-        also: Other keys that say the same: looked at, never written.
-        open_shell: What else unpaired electrons need: the value that is written where the user has none, then values of
-            the user's that can't be right.
-        closed_shell: What is written without unpaired electrons where the user has no value.
-        charges: Whether it takes the total charge from ASE's initial charges.
-        moments: Whether it reads ASE's initial magnetic moments, as the total spin or as a start.
-        most_unpaired: Largest number of unpaired electrons that ASE's interface can say.
-        needs_cell: Whether it has no way to calculate without a periodic cell.
-        folder: How it is told where to write.
-        smeared: Whether its free energy can be another number than its energy.
-        keys: All keys that have an effect, where ASE takes others without a word.
-        asks_forces: Where ASE does not ask the program for forces: the key that must, and the words that do.
+        given: Keys that al-engine sets for a charge or unpaired electrons, and the meaning of each.
+        also: Other keys that state charge or spin: al-engine compares them with the frame, but never sets them.
+        open_shell: Further keys that unpaired electrons need. Of each tuple, the first value is set if the user gives
+            none; the other values are refused.
+        closed_shell: Keys and values to set for frames without unpaired electrons, if the user gives no value.
+        charges: Whether the calculator takes the total charge from ASE's initial charges.
+        moments: Whether it reads ASE's initial magnetic moments, as the total spin or as a starting guess.
+        most_unpaired: Largest number of unpaired electrons that ASE's interface can pass on; None: no limit.
+        needs_cell: Whether it can calculate only in a periodic cell.
+        folder: The way in which it receives the folder for its files.
+        smeared: Whether its free energy can differ from its energy.
+        keys: All keys that have an effect, if ASE silently accepts others; None: unknown.
+        asks_forces: If ASE does not ask the program for forces: the key that must ask, then the words that do so.
     """
 
     given: Mapping[str, Quantity] = field(default_factory=dict)
@@ -89,22 +89,22 @@ class Facts:
 
     @property
     def takes_charge(self) -> bool:
-        """Whether there is a way to tell it the total charge."""
+        """Whether a way is known to pass the total charge to the calculator."""
         return self.charges or any(quantity.is_charge for quantity in self.given.values())
 
     @property
     def takes_spin(self) -> bool:
-        """Whether there is a way to tell it the number of unpaired electrons."""
+        """Whether a way is known to pass the number of unpaired electrons to the calculator."""
         return self.moments or any(not quantity.is_charge for quantity in self.given.values())
 
 
 _CHARGE, _MULTIPLICITY, _UNPAIRED = Quantity.CHARGE, Quantity.MULTIPLICITY, Quantity.UNPAIRED
 
 UNKNOWN = Facts(also={"charge": _CHARGE, "total_charge": _CHARGE, "mult": _MULTIPLICITY, "multiplicity": _MULTIPLICITY})
-"""Of a calculator without a row: no way to give it anything, but these keys of its parameters must not contradict."""
+"""Facts about a calculator without a row: al-engine sets nothing, but these keys must not contradict the frame."""
 
 FACTS: Mapping[str, Facts] = {
-    "abinit": Facts(  # the charge's key depends on Abinit's version
+    "abinit": Facts(  # the key of the charge depends on Abinit's version
         given={"spinmagntarget": _UNPAIRED},
         also={"charge": _CHARGE, "cellcharge": _CHARGE},
         moments=True,
@@ -116,7 +116,7 @@ FACTS: Mapping[str, Facts] = {
         open_shell={"spin": ("collinear", "none")},
         moments=True,
     ),
-    "castep": Facts(also={"charge": _CHARGE}, needs_cell=True, smeared=True),  # it may drop keywords with a warning
+    "castep": Facts(also={"charge": _CHARGE}, needs_cell=True, smeared=True),  # CASTEP may drop keywords with a warning
     "cp2k": Facts(
         given={"charge": _CHARGE, "multiplicity": _MULTIPLICITY}, open_shell={"uks": (True, False)}, needs_cell=True
     ),
@@ -171,7 +171,9 @@ FACTS: Mapping[str, Facts] = {
     "psi4": Facts(
         given={"charge": _CHARGE, "multiplicity": _MULTIPLICITY},
         open_shell={"reference": ("uhf", "rhf", "rks")},
-        closed_shell={"reference": "rhf"},  # Psi4's options outlive a calculator: the frame before may have set `uhf`
+        closed_shell={
+            "reference": "rhf"
+        },  # Psi4's options outlive a calculator: `uhf` may remain from the previous frame
     ),
     "qchem": Facts(given={"charge": _CHARGE, "multiplicity": _MULTIPLICITY}),
     "siesta": Facts(
@@ -189,7 +191,7 @@ FACTS: Mapping[str, Facts] = {
         smeared=True,
     ),
     "xtb.ase.calculator": Facts(charges=True, moments=True),
-    # -- without electrons, or without a way to tell it of them ---------------------------------------------------
+    # -- calculators without electrons, or without a way to pass charge and spin ----------------------------------
     "amber": Facts(folder=Folder.CURRENT),
     "dftd3": Facts(folder=Folder.KEYWORD),
     "emt": Facts(keys=frozenset({"asap_cutoff"})),
@@ -200,15 +202,18 @@ FACTS: Mapping[str, Facts] = {
     "morse": Facts(keys=frozenset({"epsilon", "rho0", "r0", "rcut1", "rcut2"})),
     "turbomole": Facts(folder=Folder.CURRENT),
 }
-"""By the name ASE has for the calculator (its module in `ase.calculators`), else by the module of its class."""
+"""Facts by ASE's name of the calculator (its module in `ase.calculators`), else by the module of its class."""
 
 
 def facts_of(name: str, calculator: Any) -> Facts | None:
-    """The row of a calculator; that of the class it is derived from, if it has none; None if there is none at all.
+    """Find the row of a calculator, else the row of the nearest base class.
 
     Args:
-        name: As in `labels.ase_calculator`.
-        calculator: Its class, or a function that makes one.
+        name: The calculator, as in `labels.ase_calculator`.
+        calculator: Its class, or a function that makes a calculator.
+
+    Returns:
+        The row; None if neither the calculator nor a base class has a row.
     """
     modules = [base.__module__ for base in getattr(calculator, "__mro__", ())]
     for key in (name, *map(_row_name, modules)):
@@ -218,5 +223,5 @@ def facts_of(name: str, calculator: Any) -> Facts | None:
 
 
 def _row_name(module: str) -> str:
-    """`orca` of `ase.calculators.orca`, `vasp` of `ase.calculators.vasp.vasp`; other modules as they are."""
+    """The row name of a module: `vasp` for `ase.calculators.vasp.vasp`; modules outside of ASE keep their name."""
     return module.split(".")[2] if module.startswith("ase.calculators.") else module

@@ -1,7 +1,8 @@
-"""The folder that an ASE calculator writes one label's files into: its own, so that no two labels share one.
+"""Folders for the files of ASE calculators: each label has its own folder.
 
-Without a wish of the user's it is temporary. With `labels.ase_parameters.directory` it lies there and is kept; that of
-a failed label under a name that begins with `failed-`, for the first `FAILED_KEPT` of them.
+By default the folder is temporary. If `labels.ase_parameters.directory` is set, the folder is made in that directory
+and kept. The folders of the first `FAILED_KEPT` failed labels are kept under names that begin with `failed-`; those of
+later failed labels are removed.
 """
 
 import shutil
@@ -13,23 +14,24 @@ from pathlib import Path
 from al_engine.structures.frames import Frame
 
 FAILED_KEPT = 10
+"""Largest number of kept folders of failed labels."""
 _LOGS = (".err", ".out", ".log", ".pwo", ".nwo", ".castep", ".outmol", ".txt")
 _TAIL_BYTES, _TAIL_LINES = 2000, 3
 
 
 @contextmanager
 def label_folder(parent: Path | None, frame: Frame) -> Iterator[Path]:
-    """A fresh folder for one label.
+    """Make an empty folder for a label.
 
     Args:
-        parent: Where it is kept; None: it is temporary.
-        frame: The frame; a kept folder's name begins with its content hash.
+        parent: Directory in which the folder is made and kept; None: the folder is temporary.
+        frame: The frame; the name of a kept folder begins with its content hash.
 
     Yields:
-        The folder, an absolute path.
+        The folder, as an absolute path if `parent` is absolute.
 
     Raises:
-        OSError: If it can't be made.
+        OSError: If the folder can't be made.
     """
     if parent is None:
         with tempfile.TemporaryDirectory() as temporary:
@@ -45,7 +47,7 @@ def label_folder(parent: Path | None, frame: Frame) -> Iterator[Path]:
 
 
 def _put_aside(folder: Path) -> None:
-    """Keep the folder of a failed label, if there are few of them."""
+    """Rename the folder of a failed label; remove it if `FAILED_KEPT` folders are already kept."""
     if len(list(folder.parent.glob("failed-*"))) < FAILED_KEPT:
         folder.rename(folder.with_name(f"failed-{folder.name}"))
     else:
@@ -53,7 +55,7 @@ def _put_aside(folder: Path) -> None:
 
 
 def last_words(folder: Path) -> str:
-    """The last lines of what a program wrote most recently about its work, in one line; empty if it wrote nothing."""
+    """The last lines of the log file that was written most recently, joined by ` | `; empty without a log file."""
     logs = [path for path in folder.iterdir() if path.is_file() and path.suffix in _LOGS and path.stat().st_size]
     if not logs:
         return ""

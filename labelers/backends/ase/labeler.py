@@ -1,4 +1,4 @@
-"""Labels from any ASE calculator: one that ASE knows by name, or a class given as `package.module:Class`."""
+"""Labels from any ASE calculator, given by ASE's name of it or as `package.module:Class`."""
 
 import contextlib
 from collections.abc import Mapping
@@ -28,22 +28,22 @@ from labelers.backends.ase.folders import label_folder, last_words
 from labelers.backends.protocol import LabelError
 
 _LONGEST_CAUSE, _LONGEST_WORDS = 230, 150
-"""Characters of a failure's message: of the exception, and of what the program wrote last."""
+"""Largest numbers of characters in a failure's message: of the exception, and of the program's last output."""
 
 
 class AseLabeler:
-    """Any ASE calculator.
+    """Labeler that uses an ASE calculator.
 
-    A fresh calculator serves each label, in a folder of its own: calculators keep a wave function between calls, which
-    would make labels depend on their order, and most write files under fixed names. Charge and unpaired electrons reach
-    it as `labels.ase_charge_and_spin` has it (`labelers.backends.ase.charge_spin`).
+    Each label has a fresh calculator and its own folder. A calculator that is used again would start from its last wave
+    function, so labels would depend on their order; and most calculators write files under fixed names. Charge and
+    unpaired electrons are passed on as `labels.ase_charge_and_spin` says (`labelers.backends.ase.charge_spin`).
 
     Args:
         name: A name ASE knows (`emt`, `lj`), or `package.module:Class`.
         config: Settings of the labels.
 
     Raises:
-        InputError: If there is no such calculator, it does not take these parameters, or its program is not there.
+        InputError: If there is no such calculator, it does not accept the parameters, or its program is missing.
     """
 
     def __init__(self, name: str, config: LabelsConfig) -> None:
@@ -61,11 +61,11 @@ class AseLabeler:
             refuse_no_start(name, self._class, self._facts, parameters, Path(folder))
 
     def check(self, frame: Frame) -> None:
-        """Refuse a system that can't be labelled, before anything is.
+        """Check a frame that is representative of all frames to label.
 
         Raises:
-            InputError: If there is no known way to tell the calculator its charge or spin, the parameters contradict,
-                or it has no periodic cell and the calculator needs one.
+            InputError: If no way is known to pass the frame's charge or spin to the calculator, if the parameters
+                contradict the frame, or if the calculator needs a periodic cell and the frame has none.
         """
         self._told.parameters_for(frame)
         if self._facts.needs_cell and not frame.is_periodic:
@@ -75,11 +75,11 @@ class AseLabeler:
             )
 
     def label(self, frame: Frame) -> tuple[float, FloatArray]:
-        """Force-consistent energy in eV and forces in eV/Å, shape (N, 3).
+        """Compute the force-consistent energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
 
         Raises:
-            LabelError: If the calculator raises, with its words and the last of its program's; or if it can't be told
-                the frame's charge or spin.
+            LabelError: If the calculator raises an exception (the message holds the exception and the last output of
+                its program), or if the frame's charge or spin can't be passed to it.
         """
         try:
             parameters = self._told.parameters_for(frame)
@@ -90,19 +90,26 @@ class AseLabeler:
         with label_folder(self._kept_in, frame) as folder:
             try:
                 atoms.calc = made(self._class, self._facts, parameters, folder)
-                forces = np.array(atoms.get_forces(), dtype=np.float64)  # first: the energy comes with them
+                forces = np.array(
+                    atoms.get_forces(), dtype=np.float64
+                )  # before the energy, which comes with the forces
                 return force_consistent_energy(atoms), forces
             except Exception as error:  # a calculator may raise anything; the frame is lost, not the worker
                 raise LabelError(_reason(error), self._words(error, folder)) from error
 
     def _words(self, error: Exception, folder: Path) -> str:
+        """The message of a failed label: the exception, and the last output of the program."""
         said, wrote = (text.replace(str(folder), ".") for text in (one_line(error), last_words(folder)))
         words = f"{self._name}: {said[:_LONGEST_CAUSE]}"
         return f"{words}; its program's last words: {wrote[-_LONGEST_WORDS:]}" if wrote else words
 
 
 def _kept_in(directory: object) -> Path | None:
-    """The folder that the user wants the calculators' files in."""
+    """The directory that keeps the calculators' files, as an absolute path; None if the user gives no directory.
+
+    Raises:
+        InputError: If the value is not a path.
+    """
     if directory is None:
         return None
     if not isinstance(directory, str):
@@ -111,9 +118,9 @@ def _kept_in(directory: object) -> Path | None:
 
 
 def force_consistent_energy(atoms: Any) -> float:
-    """The energy in eV whose negative gradient the forces are: the free energy, where the calculator gives it.
+    """The energy in eV that is consistent with the forces (F = -dE/dR): the free energy, if the calculator gives it.
 
-    With electronic smearing a calculator's `energy` is extrapolated to zero temperature, and no forces belong to it.
+    With electronic smearing, a calculator's `energy` is extrapolated to zero temperature and does not match the forces.
 
     Args:
         atoms: `ase.Atoms` with a calculator that has computed the forces.
@@ -122,12 +129,13 @@ def force_consistent_energy(atoms: Any) -> float:
     found = results.get("free_energy") if isinstance(results, Mapping) else None
     if found is not None:
         return float(found)
-    with contextlib.suppress(NotImplementedError, TypeError):  # TypeError: some take no such argument
+    with contextlib.suppress(NotImplementedError, TypeError):  # TypeError: some calculators lack this argument
         return float(atoms.get_potential_energy(force_consistent=True))
     return float(atoms.get_potential_energy())
 
 
 def _reason(error: Exception) -> LabelReason:
+    """The reason code of a calculator's exception."""
     from ase.calculators.calculator import SCFError
 
     return LabelReason.NOT_CONVERGED if isinstance(error, SCFError) else LabelReason.BACKEND_ERROR
