@@ -19,7 +19,7 @@ from al_engine.files.lock import LEASE_FILE, LEASE_S, campaign_lock, is_locked
 HOLD = """
 import sys
 from pathlib import Path
-from al_engine import lock
+from al_engine.files import lock
 lock.RENEW_S = 0.05
 with lock.campaign_lock(Path(sys.argv[1]), sys.argv[2], say=lambda line: print(line, file=sys.stderr)):
     print("locked", flush=True)
