@@ -43,10 +43,7 @@ def _default_long_path(values: dict[str, Any]) -> PathConfig | None:
 
 
 class ModelConfig(Section):
-    """The architecture: MACE or NequIP, each alone or with a second interaction path.
-
-    The second path is cheap and of long range, beside the costly path of short range.
-    """
+    """The architecture: MACE or NequIP, each alone or with a second path, which is cheap and of long range."""
 
     kind: ModelKind = Field(
         "ms-mace",
