@@ -1,4 +1,4 @@
-"""How many processor cores this process may use: of those it is bound to, as many as a container's quota pays for."""
+"""Number of processor cores that this process may use: limited by its CPU affinity and by a container's CPU quota."""
 
 import math
 import os
@@ -12,11 +12,11 @@ ROOT = Path("/")
 def usable_cores(root: Path = ROOT) -> int:
     """Cores that this process may keep busy, at least one.
 
-    A container's quota of processor time does not show in the number of cores that the process is bound to: with two
-    cores' worth of time on a host of 64, a process per core would be stopped most of the time.
+    The CPU affinity of a process does not reflect a container's quota of processor time. With a quota of two cores on a
+    host of 64, the processes of a pool with one process per core would be suspended most of the time.
 
     Args:
-        root: Where `/proc` and `/sys` are; another one than `/` in tests.
+        root: Folder that contains `proc` and `sys`; tests use another folder than `/`.
     """
     bound = len(os.sched_getaffinity(0))
     return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
@@ -24,7 +24,7 @@ def usable_cores(root: Path = ROOT) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
-    """A mounted hierarchy of control groups: the group at its top, where that is mounted, and the version."""
+    """A mounted hierarchy of control groups: the control group at its top, the mount point, the cgroup version."""
 
     top: PurePosixPath
     folder: Path
@@ -32,13 +32,13 @@ class _Mount:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The limits in cores of the control groups that this process is in, and of all that these are in."""
+    """Quotas in cores of this process's control groups and of all their ancestors."""
     groups = _groups(root)
     for mount in _mounts(root):
         group = groups.get(mount.version)
         if group is None:
             continue
-        # Seen from inside a container, a group may lie outside of what is mounted there: its top is the container's.
+        # In a container the group may lie outside the mounted hierarchy; the mount point is then the container's group.
         inside = group.relative_to(mount.top) if group.is_relative_to(mount.top) else PurePosixPath()
         folder = mount.folder if ".." in inside.parts else mount.folder / inside
         for level in (folder, *folder.parents):
@@ -50,7 +50,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(root: Path) -> dict[int, PurePosixPath]:
-    """The control groups of this process that limit processor time, by version: `/proc/self/cgroup`, cgroups(7)."""
+    """Control groups of this process that limit processor time, by cgroup version: `/proc/self/cgroup`, cgroups(7)."""
     groups = {}
     for line in _lines(root / "proc/self/cgroup"):
         _, _, named = line.partition(":")
@@ -63,7 +63,7 @@ def _groups(root: Path) -> dict[int, PurePosixPath]:
 
 
 def _mounts(root: Path) -> Iterator[_Mount]:
-    """Where those groups are mounted: `/proc/self/mountinfo`, proc_pid_mountinfo(5)."""
+    """Mounted hierarchies that limit processor time: `/proc/self/mountinfo`, proc_pid_mountinfo(5)."""
     for line in _lines(root / "proc/self/mountinfo"):
         place, _, kind = line.partition(" - ")
         version = {"cgroup": 1, "cgroup2": 2}.get(kind.partition(" ")[0])
@@ -79,7 +79,7 @@ def _unescaped(field: str) -> str:
 
 
 def _quota(folder: Path, version: int) -> float | None:
-    """The limit of one group in cores; None where it has none."""
+    """Quota of a control group in cores; None without a quota."""
     if version == 2:  # noqa: PLR2004 (cgroup v2)
         fields = " ".join(_lines(folder / "cpu.max")).split()
     else:

@@ -1,4 +1,4 @@
-"""Errors a user can act on. Everything else that escapes is a bug and keeps its traceback."""
+"""Errors that a user can act on. Every other exception that reaches the user is a bug, and keeps its traceback."""
 
 import shlex
 from enum import IntEnum
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def typed(path: Path) -> str:
-    """A path as it is typed in a shell: quoted where it has to be, and no option where it begins with a dash."""
+    """A path for use in a shell: quoted if necessary, and with `./` before a dash, so that it is not an option."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
@@ -17,19 +17,19 @@ class ExitStatus(IntEnum):
     DONE = 0
     """Converged, or a read-only command succeeded."""
     BUG = 1
-    """Anything not foreseen."""
+    """An unforeseen error."""
     BAD_INPUT = 2
     """The input is wrong; nothing was changed."""
     NOT_CONVERGED = 3
     """The campaign stopped for another reason than convergence."""
     INTERRUPTED = 4
-    """Stopped before its end; the same command continues it."""
+    """The campaign stopped before its end; the same command continues it."""
 
 
 class AlEngineError(Exception):
-    """Base of all errors that are shown as one message without a traceback.
+    """Base class of all errors that are shown as a message without a traceback.
 
-    The message says what is wrong, where (file, key, frame, atom), and what to do.
+    The message says what is wrong, where (file, key, frame, atom), and what to do about it.
     """
 
     exit_status: ExitStatus = ExitStatus.BAD_INPUT
@@ -44,10 +44,10 @@ class CampaignLockedError(InputError):
 
 
 class LedgerError(InputError):
-    """A file of the campaign directory is missing, damaged or not one of ours."""
+    """A file of the campaign directory is missing, damaged or not written by al-engine."""
 
 
 class ResumableError(AlEngineError):
-    """The campaign stopped where it can go on: a full disk, a lost worker, an interrupt."""
+    """The campaign stopped but can be resumed: for example after a full disk, a lost worker or an interrupt."""
 
     exit_status = ExitStatus.INTERRUPTED

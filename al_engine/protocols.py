@@ -1,24 +1,25 @@
-"""What the middle rooms hand each other without importing each other.
+"""Interfaces through which models, samplers and labelers work together without importing each other.
 
-Samplers are given a committee and never learn which model it is. The array type is the provider's own (torch tensors
-for MS-MACE, float64, on the committee's device), so that nothing leaves the device between strides.
+A sampler receives a committee without knowing its kind of model. The type of arrays is that of the committee's
+implementation (for MS-MACE torch tensors, float64, on the committee's device), so that no data leave the device between
+two strides.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
-from al_engine.frames import FloatArray, Frame
+from al_engine.structures.frames import FloatArray, Frame
 
 Array = TypeVar("Array")
 
 
 class BoundCommittee(Protocol[Array]):
-    """A committee bound to the atoms of some frames, concatenated to one batch of T atoms in B frames."""
+    """A committee bound to the atoms of B frames, concatenated to one batch of T atoms."""
 
     def energy_and_forces(self, positions: Array, member: int | None) -> tuple[Array, Array]:
         """One member's energies (eV, shape (B,)) and forces (eV/Å, shape (T, 3)) at positions (Å, shape (T, 3)).
 
-        With `member` None they are the mean over all members.
+        With `member` None, energies and forces are the mean over all members.
         """
 
     def member_forces(self, positions: Array) -> Array:
@@ -26,7 +27,7 @@ class BoundCommittee(Protocol[Array]):
 
 
 class Committee(Protocol[Array]):
-    """Models that differ in their random seed alone."""
+    """A committee: models that differ in their random seed alone."""
 
     @property
     def n_members(self) -> int:
@@ -37,16 +38,16 @@ class Committee(Protocol[Array]):
 
 
 Reference: TypeAlias = Callable[[Sequence[Frame]], Sequence[tuple[float, FloatArray] | None]]
-"""The reference method: energy in eV and forces in eV/Å, shape (N, 3), of each frame; None where it fails."""
+"""The reference method: for each frame, energy in eV and forces in eV/Å, shape (N, 3), or None if it fails."""
 
 
 class Progress(Protocol):
-    """Receives how far a long step is; must be cheap to call."""
+    """Receives the progress of a long operation; a call must be cheap."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Report `done` of `total` units, with a short note such as the current loss."""
 
 
 def silent(done: int, total: int, note: str = "") -> None:
-    """Progress that nobody watches."""
+    """A `Progress` that does nothing."""
     del done, total, note

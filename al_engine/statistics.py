@@ -1,26 +1,26 @@
-"""How much a correlated sample says: decorrelated frames, and the bound on an acceptance."""
+"""Statistics of correlated frames: number of decorrelated frames, and confidence bounds on the acceptance."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 
-from al_engine.frames import BoolArray, FloatArray
+from al_engine.structures.frames import BoolArray, FloatArray
 
 WINDOW = 5.0  # Sokal's self-consistent window: sum until the lag exceeds five correlation times
-MOST_FRAMES = 2**40  # nobody samples more
+MOST_FRAMES = 2**40  # upper end of the search for a number of frames
 
 
 def statistical_inefficiency(trajectories: Sequence[FloatArray], *, own_means: bool = False) -> float:
-    """Frames per decorrelated frame: g = 1 + 2 sum of the autocorrelation, at least 1.
+    """Frames per decorrelated frame: g = 1 + 2 * (sum of the autocorrelation over all lags from 1), at least 1.
 
     The autocorrelation is averaged over the trajectories (Sokal, "Monte Carlo Methods in Statistical Mechanics", 1996;
     Chodera et al., J. Chem. Theory Comput. 3, 26 (2007)). Constant series give 1.
 
     Args:
-        trajectories: Series of one observable at equal spacing, each shape (n,); non-finite values are left out.
-        own_means: Take it about the mean of each trajectory, not of all: what changes more slowly than a trajectory
-            lasts, such as which conformer it is in, then does not count.
+        trajectories: Time series of an observable at equal spacing, each shape (n,); non-finite values are left out.
+        own_means: Subtract from each trajectory its own mean, not the mean of all. Changes slower than a trajectory,
+            such as those between conformers, then do not count.
     """
     finite = [series[np.isfinite(series)] for series in trajectories]
     finite = [series for series in finite if len(series) > 1]
@@ -43,18 +43,19 @@ def statistical_inefficiency(trajectories: Sequence[FloatArray], *, own_means: b
 
 
 def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[BoolArray]) -> float:
-    """How many independent frames the frames of one temperature are worth, for counting candidates.
+    """Number of independent frames that give the same information on the share of candidates at one temperature.
 
-    Frames over the larger of two statistical inefficiencies: the deviation's, which can always be estimated, and the
-    candidates' own, which can't while they are rare, but is the larger one when they come in bursts, or all in one
-    trajectory. The deviation's is taken about each trajectory's mean: that one conformer's forces are known a little
-    less well than another's, all of them well enough, says nothing about how often the window is reached, and would
-    count every trajectory as a single frame. A deviation that does not change at all tells of trajectories that do not
-    move: one frame each.
+    It is the number of frames divided by the larger of two statistical inefficiencies. That of the deviation can always
+    be estimated. That of `candidate` can't be estimated while candidates are rare, but it is the larger one if
+    candidates come in bursts or all in one trajectory.
+
+    The deviation is taken about the mean of each trajectory. Otherwise, small differences between the conformers of
+    trajectories would count every trajectory as a single frame, although they do not affect how often the window is
+    reached. If the deviation never changes, the trajectories do not move, and count as one frame each.
 
     Args:
-        deviation: Deviation along each trajectory in order of time, shapes (n,).
-        candidate: Whether each of those frames is a candidate, same shapes.
+        deviation: Force deviation along each trajectory in order of time, eV/Å, each shape (n,).
+        candidate: Whether each of these frames is a candidate, same shapes.
     """
     frames = sum(len(series) for series in deviation)
     started = [series for series in deviation if len(series)]
@@ -65,10 +66,15 @@ def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[Boo
 
 
 def frames_needed(acceptance: float, confidence: float, *, seen: float = 0.0) -> int:
-    """Decorrelated frames that are needed to claim less than `acceptance`, if a share of `seen` is accepted.
+    """Number of decorrelated frames needed to show that the true acceptance is below a limit.
 
-    598 for 0.5 % at 95 % when none is accepted, from (1 - acceptance)^n <= 1 - confidence (the rule of three says
-    600); 922 when one in a thousand is.
+    For 0.5 % at 95 % confidence, 598 frames are needed without candidates, from (1 - acceptance)^n <= 1 - confidence
+    (the rule of three gives 600), and 922 frames with one candidate in a thousand.
+
+    Args:
+        acceptance: The limit.
+        confidence: Confidence of the upper bound that has to be below the limit.
+        seen: Share of candidates among the frames.
 
     Raises:
         ValueError: If `seen` is not below `acceptance`: no number of frames suffices.
@@ -79,10 +85,15 @@ def frames_needed(acceptance: float, confidence: float, *, seen: float = 0.0) ->
 
 
 def upper_bound(acceptance: float, decorrelated: float, confidence: float) -> float:
-    """One-sided Clopper-Pearson upper bound on the true acceptance, given so many decorrelated frames.
+    """One-sided Clopper-Pearson upper bound on the true acceptance.
 
-    Their number, and that of the candidates among them, need not be whole: Korn & Graubard, Surv. Methodol. 24, 193
+    The numbers of decorrelated frames and of candidates need not be integers: Korn & Graubard, Surv. Methodol. 24, 193
     (1998).
+
+    Args:
+        acceptance: Acceptance seen.
+        decorrelated: Number of decorrelated frames.
+        confidence: Probability that the bound holds.
     """
     accepted = acceptance * decorrelated
     if decorrelated <= 0 or accepted >= decorrelated:
@@ -91,7 +102,7 @@ def upper_bound(acceptance: float, decorrelated: float, confidence: float) -> fl
 
 
 def lower_bound(acceptance: float, decorrelated: float, confidence: float) -> float:
-    """One-sided Clopper-Pearson lower bound on the true acceptance, as `upper_bound`."""
+    """One-sided Clopper-Pearson lower bound on the true acceptance; arguments as in `upper_bound`."""
     accepted = acceptance * decorrelated
     if decorrelated <= 0 or accepted <= 0:
         return 0.0
@@ -100,6 +111,6 @@ def lower_bound(acceptance: float, decorrelated: float, confidence: float) -> fl
 
 def _beta_quantile(a: float, b: float, probability: float) -> float:
     """The quantile of a beta distribution."""
-    from scipy.special import betaincinv  # a third of a second, in every worker too
+    from scipy.special import betaincinv  # the import takes a third of a second, in every worker too
 
     return float(betaincinv(a, b, probability))

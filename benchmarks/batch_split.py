@@ -4,17 +4,17 @@
     python benchmarks/batch_split.py --json
 
 Copies of clusters of 9, 26 and 120 atoms in one batch, with the kernels, for the models of two presets. Every size is a
-process of its own. `samplers.batches.CPU_ATOMS` follows from it.
+process of its own. `samplers.dynamics.batches.CPU_ATOMS` follows from it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from al_engine.presets import PRESETS
+from al_engine.config.presets import PRESETS
 from command import Bench, note, parser, run, structure_file
 from contestants.structures import Structure
 from lineup import ours
-from samplers.batches import CPU_ATOMS
+from samplers.dynamics.batches import CPU_ATOMS
 from systems import C12F27N, ETHANOL, NC3F9, small_cluster
 from tables import batch_split_table
 

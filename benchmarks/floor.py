@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 from al_engine.config import ModelConfig
-from al_engine.frames import Frame
+from al_engine.structures.frames import Frame
 from contestants.structures import Structure
 from lineup import gated, read_model, single_scale
-from models.gated import GatedLayer
-from models.geometry import path_configs
-from models.graph import AtomBatch, neighbour_graph
-from models.interaction import InteractionLayer
-from models.linear import DegreeLinear, SpeciesLinear
-from models.message import PathMessage
+from models.graph.graph import AtomBatch, neighbour_graph
+from models.layers.gated import GatedLayer
+from models.layers.geometry import path_configs
+from models.layers.interaction import InteractionLayer
+from models.layers.linear import DegreeLinear, SpeciesLinear
+from models.layers.message import PathMessage
+from models.layers.product import ProductBasis
 from models.ms_mace import MSMACE, ModelConstants
 from models.native.product import terms_and_coefficients
-from models.product import ProductBasis
 from systems import benchmark_structures
 from tables import number, table
 
@@ -64,7 +64,7 @@ def floor_of(config: ModelConfig, item: Structure) -> Floor:
     positions = torch.from_numpy(np.array(frame.positions))
     atoms = AtomBatch.of([frame], elements)
     graph = neighbour_graph(atoms, positions, cutoffs=cutoffs)
-    counts = graph.mean_neighbours(positions.index_select(0, atoms.order), cutoffs)
+    counts = graph.mean_neighbours(graph.to_nodes(positions), cutoffs)
     return per_atom_floor(config, counts, elements=elements).times(len(frame))
 
 
@@ -98,7 +98,7 @@ def _message_flop(message: PathMessage, n_neighbours: float) -> float:
     weighted = sum((2 * l2 + 1) for _, l2, _ in message.couplings)
     summed = sum(2 * (2 * l1 + 1) * (2 * l2 + 1) for l1, l2, _ in message.couplings)
     pair = radial + BY_POSITIONS * channels * (weighted + summed)
-    coupled = 2 * int(message.clebsch_gordan.count_nonzero()) * channels if message.l_source else 0
+    coupled = 2 * int(message.plain.clebsch_gordan.count_nonzero()) * channels if message.l_source else 0
     return n_neighbours * float(pair) + BY_WEIGHTS * (coupled + _linear_flop(message.up))
 
 

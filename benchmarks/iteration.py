@@ -24,14 +24,14 @@ from typing import Any
 
 import yaml
 
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part import Part
 from al_engine.config import CampaignConfig
-from al_engine.config_io import validate_config
-from al_engine.config_text import config_text
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import validate_config
+from al_engine.config.writer import config_text
 from al_engine.errors import AlEngineError, ExitStatus
-from al_engine.ledger import Ledger
-from al_engine.part import Part
-from al_engine.presets import PRESETS, merged
-from flows.server import ensure_server
+from flows.cockpit.server import ensure_server
 from machine import machine, versions
 from systems import C12F27N
 
@@ -174,7 +174,7 @@ def proportional_set_size(process: int) -> int:
 
 def run_campaign(config_file: Path, directory: Path) -> tuple[float, MemoryWatch]:
     """Run the campaign in a process of its own; returns seconds on the clock and the memory watched."""
-    command = [sys.executable, "-m", "flows.cli", "run", str(config_file), "--dir", str(directory)]
+    command = [sys.executable, "-m", "flows.cli.app", "run", str(config_file), "--dir", str(directory)]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 (our own interpreter)
         watch = MemoryWatch(process.pid)

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 
 from al_engine.config import ModelConfig
-from al_engine.frames import Frame, IntArray, LabelledFrame
+from al_engine.structures.frames import Frame, IntArray, LabelledFrame
 from command import HERE, RESULTS, note
 from contestants.structures import Structure
 from lineup import read_model
 from machine import circumstances, versions
-from models.acceleration import accelerate
-from models.chunked import DEFAULT_MEMORY_MIB, evaluate_chunked, plan_domains
-from models.constants import constants_from_data
-from models.graph import AtomBatch, neighbour_graph
+from models.graph.graph import AtomBatch, neighbour_graph
+from models.inference.acceleration import accelerate
+from models.inference.chunked import DEFAULT_MEMORY_MIB, evaluate_chunked, plan_domains
 from models.ms_mace import MSMACE, Prediction
+from models.training.constants import constants_from_data
 from systems import benchmark_structures
 
 SIZES = (10_000, 30_000, 100_000)

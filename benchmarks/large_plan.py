@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from al_engine.frames import Frame
+from al_engine.structures.frames import Frame
 from command import HERE, RESULTS
 from contestants.counting import count_operations
 from large import as_frame, benchmark_model, predict_whole, repeated
 from lineup import read_model
-from models.chunked import LARGEST_DOMAIN, DomainPlan, evaluate_chunked, plan_domains
-from models.domains import DomainDecomposition
+from models.graph.domains import DomainDecomposition
+from models.inference.chunked import LARGEST_DOMAIN, DomainPlan, evaluate_chunked, plan_domains
 from models.ms_mace import MSMACE
 from systems import benchmark_structures
 from tables import table
@@ -132,7 +132,9 @@ def seconds_for_lists(model: MSMACE, box: Frame) -> float:
     frame = repeated(box, (2, 2, 2))
     species = np.searchsorted(model.constants.elements, frame.numbers)
     start = time.process_time()
-    domains = DomainDecomposition(frame, species, cutoffs=model.cutoffs, size=2000, identity=model.identity)
+    domains = DomainDecomposition(
+        frame, species, cutoffs=model.cutoffs, size=2000, n_species=len(model.constants.elements), device=model.device
+    )
     for _ in domains:
         pass
     return (time.process_time() - start) / len(frame)

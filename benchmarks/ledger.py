@@ -21,20 +21,19 @@ from typing import Any
 
 import numpy as np
 
+from al_engine.campaign import names
+from al_engine.campaign.labels import LabelReason
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part import Part
 from al_engine.config import CampaignConfig
-from al_engine.config_io import validate_config
-from al_engine.frame_io import write_frames, write_labelled
-from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
-from al_engine.part import Part
-from al_engine.parts import write_part
-from al_engine.presets import PRESETS, merged
-from al_engine.records import IterationRecord, TemperatureRecord
-from al_engine.selection import Fate, count
-from al_engine.streamed import append_rows, growing
-from flows import names
-from flows.labelling import chunks
-from labelers.protocol import LabelReason
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import validate_config
+from al_engine.files.frames_hdf5 import write_frames, write_labelled
+from al_engine.files.hdf5 import append_rows, growing
+from al_engine.files.part_file import write_part
+from al_engine.selection.fates import Fate, count
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from machine import circumstances, versions
 from tables import ledger_table
 
@@ -75,7 +74,8 @@ def build(directory: Path, share: float, seed: int) -> float:
         fates = np.full(sampled * len(KELVINS), Fate.ACCURATE, dtype=np.int8)
         fates[: len(labelled)] = Fate.LABELLED
         _select(ledger, iteration, fates)
-        for first, last in chunks(per_iteration, CHUNK):
+        for first in range(1, per_iteration + 1, CHUNK):
+            last = min(first + CHUNK - 1, per_iteration)
             _label(ledger, names.labels(iteration, first, last), labelled[first - 1 : last])
         _stage(ledger, names.evaluation(iteration), _nothing)
         size += per_iteration
@@ -110,7 +110,9 @@ def _label(ledger: Ledger, name: str, labelled: list[LabelledFrame]) -> None:
 
 
 def _stage(ledger: Ledger, name: str, fill: Callable[[Any], None]) -> Part:
-    return ledger.stage(name, inputs={}, parents=[], compute=ledger.write(name, fill))
+    with write_part(ledger.part_path(name), kind=name, key=ledger.key(name, inputs={}, parents=[])) as root:
+        fill(root)
+    return ledger.finish(name)
 
 
 def _labelled(rng: np.random.Generator, count: int) -> list[LabelledFrame]:
@@ -122,19 +124,18 @@ def _labelled(rng: np.random.Generator, count: int) -> list[LabelledFrame]:
 
 
 def _sample(ledger: Ledger, name: str, count: int, rng: np.random.Generator) -> None:
-    def compute(path: Path, key: str) -> None:
-        with write_part(path, kind=name, key=key, streamed=True) as root:
-            group = root.create_group("frames")
-            write_frames(group, [])
-            del group["positions"]
-            positions = growing(group, "positions", row=(3,), dtype=np.dtype("<f8"), expected=count * ATOMS)
-            for first in range(0, count, BLOCK):
-                rows = min(BLOCK, count - first)
-                append_rows(positions, rng.normal(size=(rows * ATOMS, 3)))
-            root["deviation_norm"] = rng.random(count)
-            root["stop_reason"] = np.zeros(8, dtype=int)
-
-    ledger.stage(name, inputs={}, parents=[], compute=compute)
+    key = ledger.key(name, inputs={}, parents=[])
+    with write_part(ledger.part_path(name), kind=name, key=key, streamed=True) as root:
+        group = root.create_group("frames")
+        write_frames(group, [])
+        del group["positions"]
+        positions = growing(group, "positions", row=(3,), dtype=np.dtype("<f8"), expected=count * ATOMS)
+        for first in range(0, count, BLOCK):
+            rows = min(BLOCK, count - first)
+            append_rows(positions, rng.normal(size=(rows * ATOMS, 3)))
+        root["deviation_norm"] = rng.random(count)
+        root["stop_reason"] = np.zeros(8, dtype=int)
+    ledger.finish(name)
 
 
 def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, fates: np.ndarray, size: int) -> None:
@@ -161,11 +162,11 @@ def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, fa
 def operate(directory: Path, operation: str) -> None:
     """One operation, in a process of its own."""
     if operation == "status":
-        from flows.status import campaign_status
+        from flows.pages.status import campaign_status
 
         campaign_status(directory)
     elif operation == "verify":
-        from flows.verify import verify
+        from al_engine.campaign.audit.verify import verify
 
         answer, text = verify(directory, repaired=False)
         if not answer["sound"]:

@@ -36,7 +36,7 @@ def single_scale(model: ModelConfig, cutoff_ang: float) -> dict[str, Any]:
 
 def gated(model: ModelConfig) -> dict[str, Any]:
     """The model with NequIP's gated layers, of the NequIP peer's size."""
-    given = {key: value for key, value in _given(model).items() if key not in {"product", "correlation", "fusion"}}
+    given = {key: value for key, value in _given(model).items() if key not in {"correlation", "fusion"}}
     short = {**model.short.model_dump(), "l_max": NEQUIP["l_max"]}
     return {**given, "kind": "ms-nequip", "short": short, "hidden_l_max": NEQUIP["l_max"]}
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from al_engine.config import ModelConfig
-from al_engine.presets import PRESETS
+from al_engine.config.presets import PRESETS
 from command import Bench, note, parser, run, structure_file
 from contestants.structures import Structure
 from harness import ratio

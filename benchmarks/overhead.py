@@ -8,38 +8,38 @@ is there for safety alone. A function's time is its own, without that of another
 """
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-import al_engine.parts
-import al_engine.streamed
-import labelers.chunk
-import models.training
-from al_engine.config_io import load_config
-from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
-from al_engine.presets import merged
-from flows.preflight import with_automatic_choices
-from flows.stages import Campaign
-from flows.workers import ComputePool
+import al_engine.files.hdf5
+import al_engine.files.part_file
+import labelers.pool.chunk
+import models.training.training
+from al_engine.campaign.ledger import Ledger
+from al_engine.config.presets import merged
+from al_engine.config.reader import load_config
+from al_engine.structures.frames import Frame, LabelledFrame
+from flows.compute.stage_call import InlineExecutor, run_stages
+from flows.session.preflight import with_automatic_choices
+from flows.stages.order import initial_steps, iteration_steps
 from labelers import create_labeler
-from labelers.cache import LabelCache
-from labelers.journal import LabelJournal
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
+from labelers.backends.registry import level_of_theory
+from labelers.pool.cache import LabelCache
+from labelers.pool.journal import LabelJournal
+from labelers.pool.pool import LabelPool
 from machine import circumstances, versions
 from tables import overhead_table
-from trials.runs import InThisProcess
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ethanol.yaml"
 QUICK: Mapping[str, Any] = {
@@ -50,22 +50,26 @@ QUICK: Mapping[str, Any] = {
 LABELS = 100
 """Labels that are computed with and without a worker process."""
 GUARDS: Mapping[str, Sequence[tuple[Any, str]]] = {
-    "seals": [(al_engine.parts, "seal_of"), (al_engine.parts, "check_seal"), (al_engine.streamed, "seal_file")],
+    "seals": [
+        (al_engine.files.part_file, "seal_of"),
+        (al_engine.files.part_file, "check_seal"),
+        (al_engine.files.hdf5, "seal_file"),
+    ],
     "content hashes": [
-        (al_engine.parts, "content_hash"),
+        (al_engine.files.part_file, "content_hash"),
         (Frame, "content_hash"),
         (LabelledFrame, "content_hash"),
     ],
     "flushes to disk": [(os, "fsync")],
     "index": [(Ledger, "write_index")],
-    "checkpoints": [(models.training, "write_checkpoint")],
+    "checkpoints": [(models.training.training, "write_checkpoint")],
     "journal and cache of labels": [
         (LabelJournal, "__init__"),
         (LabelJournal, "record"),
         (LabelCache, "find"),
         (LabelCache, "keep"),
     ],
-    "gate": [(labelers.chunk, "screen_frame")],
+    "gate": [(labelers.pool.chunk, "screen_frame")],
 }
 
 
@@ -128,25 +132,14 @@ def measure(directory: Path, *, iterations: int, quick: bool) -> dict[str, Any]:
 
     with (
         LabelPool(config.labels, workers=1) as pool,
-        LabelCache(directory / "labels.sqlite", level) as cache,
         watch.watching(),
     ):
-        compute = cast("ComputePool", InThisProcess())  # all that a campaign asks of it is `run` and `workers`
-        campaign = Campaign(ledger, compute=compute, label_pool=pool, level=level, device="cpu", cache=cache)
-        stage("build and anneal", campaign.initial_frames)
-        for first, last in campaign.initial_chunks():
-            stage("label", partial(campaign.label, None, first, last))
-        stage("assemble, append", campaign.assemble)
-        for iteration in range(iterations):
-            for member in range(config.training.members):
-                stage("train", partial(campaign.train, iteration, [member]))
-            for index in range(len(config.sampling.temperatures_kelvin)):
-                stage("sample", partial(campaign.sample, iteration, index))
-            stage("select", partial(campaign.select, iteration))
-            for first, last in campaign.chunks(iteration):
-                stage("label", partial(campaign.label, iteration, first, last))
-            stage("evaluate", partial(campaign.evaluate, iteration))
-            stage("assemble, append", partial(campaign.append, iteration))
+        executor = InlineExecutor(ledger.directory, label_pool=lambda: nullcontext(pool))
+        steps = [initial_steps(ledger, level), *(iteration_steps(ledger, level, k) for k in range(iterations))]
+        for step in itertools.chain(*steps):
+            name = "assemble, append" if step.kind in ("assemble", "append") else step.kind
+            for alike in step.calls.values():
+                stage(name, partial(run_stages, ledger, executor, alike))
         frames = [item.frame for item in ledger.dataset()[:LABELS]]
     return {"stages": stages, "isolation": isolation(config.labels, frames)}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from al_engine.disk import write_file
+from al_engine.files.atomic import write_file
 
 READING = "<!-- Written by hand after looking at the tables; the command keeps what stands below this line. -->"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from al_engine.config import SystemConfig
-from al_engine.frames import FloatArray, Frame
 from al_engine.seeds import derived_seed
+from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.frames import FloatArray, Frame
 from contestants.structures import Structure
-from samplers.crop import nearest_molecules
-from samplers.system import System, boxed, build_system
+from samplers.building.system import System, boxed, build_system
 
 C12F27N = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)N(C(F)(F)C(F)(F)C(F)(F)C(F)(F)F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
 NC3F9 = "FC(F)(F)N(C(F)(F)F)C(F)(F)F"
@@ -39,7 +39,7 @@ def benchmark_structures(*, copies: Sequence[int] = (), seed: int = 0) -> Mappin
     frames = {"cluster_120": _cluster(box, 0.5 * box.frame.cell.sum(0)), "bulk_520": box.frame}
     frames |= {f"bulk_{count * len(box.frame)}": repeated(box.frame, count) for count in copies}
     for k in range(TRAINING_CLUSTERS):
-        centre = box.frame.positions[box.molecule_of_atom == k].mean(0)
+        centre = box.frame.positions[box.molecules.copy_of_atom == k].mean(0)
         frames[f"train_{k}"] = _cluster(box, centre)
     return {name: _structure(frame, seed=derived_seed(seed, name)) for name, frame in frames.items()}
 
@@ -68,7 +68,9 @@ def repeated(frame: Frame, count: int) -> Frame:
 
 
 def _cluster(box: System, centre: FloatArray) -> Frame:
-    cluster, _ = nearest_molecules(box.frame, box.molecule_of_atom, box.bonds.pairs, CLUSTER_MOLECULES, centre=centre)
+    cluster, _ = nearest_molecules(
+        box.frame, box.molecules.copy_of_atom, box.bonds.pairs, CLUSTER_MOLECULES, centre=centre
+    )
     return cluster
 
 

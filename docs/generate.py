@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 (a script, not a package)
-"""Write docs/config.md, the reference of every config option, from `al_engine.config` and `al_engine.presets` alone.
+"""Write docs/config.md, the reference of every config option, from `al_engine.config` alone.
 
 Types and ranges are those of pydantic's JSON schema, defaults those of the models: what validates a config is what
 documents it.
@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from al_engine.config import MUTABLE_SECTIONS, CampaignConfig
-from al_engine.presets import PRESETS
+from al_engine.config import MUTABLE, CampaignConfig
+from al_engine.config.presets import PRESETS
 
 OUTPUT = Path(__file__).with_name("config.md")
 BOUNDS = (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤"))
@@ -27,7 +27,7 @@ INTRODUCTION = f"""\
 `al-engine init` writes a file with all of them and their descriptions; a file of your own needs only what differs from
 the defaults. Units stand in the names. Unknown keys are refused, with the nearest right one.
 
-Once a campaign has begun, only the sections {", ".join(f"`{name}`" for name in MUTABLE_SECTIONS)} may change."""
+Once a campaign has begun, only {", ".join(f"`{name}`" for name in MUTABLE)} may change."""
 
 
 def reference() -> str:

@@ -1,13 +1,15 @@
-"""Reference energies and forces: GFN2-xTB (xtb-python, tblite), any ASE calculator; the worker pool.
+"""Labels: reference energies and forces from GFN2-xTB (xtb-python, tblite) or any ASE calculator; the worker pool.
 
-Importing this package loads no quantum-chemistry code: the backends are imported where labels are computed.
+Importing this package loads no quantum-chemistry code: a backend is imported only when its labeler is built.
 """
 
-from labelers.chunk import label_chunk
-from labelers.pool import LabelPool
-from labelers.protocol import Labeler, LabelError, LabelOutcome, LabelReason, LevelOfTheory
-from labelers.registry import create_labeler, level_of_theory, resolve_backend
-from labelers.screen import screen_frame, screen_label
+from al_engine.campaign.labels import LabelOutcome, LabelReason, LevelOfTheory
+from al_engine.structures.sanity import screen_frame
+from labelers.backends.protocol import Labeler, LabelError
+from labelers.backends.registry import create_labeler, level_of_theory, resolve_backend
+from labelers.pool.chunk import label_chunk
+from labelers.pool.label_check import screen_label
+from labelers.pool.pool import LabelPool
 
 __all__ = [
     "LabelError",

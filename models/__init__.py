@@ -2,7 +2,7 @@
 
 `load_committee` is all a user of a finished campaign needs:
 
-    from models import load_committee
+    from al_engine import load_committee
 
     atoms.calc = load_committee("runs/ethanol")
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.calculator import CommitteeCalculator
+    from models.inference.calculator import CommitteeCalculator
 
 __all__ = ["load_committee"]
 
@@ -27,9 +27,9 @@ def load_committee(path: str | Path, *, device: str = "auto", iteration: int | N
     Raises:
         InputError: If there is no such file, iteration or member, or a weight is damaged.
     """
-    from models.calculator import CommitteeCalculator, load_models
-    from models.committee import Committee
-    from models.devices import resolve_device
+    from models.inference.calculator import CommitteeCalculator, load_models
+    from models.inference.committee import Committee
+    from models.inference.devices import resolve_device
 
     where = resolve_device(device)
     return CommitteeCalculator(Committee(load_models(Path(path), iteration=iteration, device=where), device=where))

@@ -1,43 +1,47 @@
-"""MS-MACE: a costly short-range path and a cheap long-range one, fused before MACE's product basis.
+"""MS-MACE: an expensive short-range path and a cheap long-range path, fused before MACE's product basis.
 
-Hu, Zhou and Jiang, arXiv:2312.09490, on top of Batatia et al., MACE (2022). Per layer, with N the
-mean neighbour counts:
+Hu, Zhou and Jiang, arXiv:2312.09490, based on Batatia et al., MACE (2022). Per layer, with mean neighbour counts N:
 
     short_i = W_S Σ_{r<r_short} R_S(r) · (Y^{l<=l_short} ⊗ W_up   h_j) / N_short
     long_i  = W_L Σ_{r<r_long}  R_L(r) · (Y^{l<=l_long}  ⊗ W_down h_j) / N_long
     A_i     = (short_i + long_i) / 2
     h_i'    = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i)
 
-Without the long path A_i = short_i and the model is MACE. With `fusion: energy` two such towers, one per path, are
-summed.
+Without the long path A_i = short_i and the model is MACE. With `fusion: energy` the energies of two towers, each with a
+single path, are summed. The factors 1 / N and 1 / 2 are absorbed into W_S and W_L (`models.layers.interaction`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from al_engine.config import ModelConfig
-from models.geometry import EdgeFeatures, PathGeometry, path_configs
-from models.graph import NeighbourGraph, NodeSpecies, narrow
-from models.parameters import Initializer, Modules
-from models.repulsion import ZBLRepulsion
-from models.tower import Tower
+from al_engine.config import Dtype, ModelConfig
+from models.graph.graph import Graph, NodeSpecies, leading_columns
+from models.layers.geometry import EdgeFeatures, Geometry, PathGeometry, VectorGeometry, path_configs
+from models.layers.operators import use_plain
+from models.layers.parameters import Initializer, Modules
+from models.layers.repulsion import ZBLRepulsion
+from models.layers.tower import Tower
+
+DTYPES: Mapping[Dtype, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+"""Precisions of the network by their names in a config."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConstants:
-    """What is fixed from the training data before training.
+    """Constants fixed from the training data before training.
 
     Attributes:
-        elements: Atomic numbers the model knows, ascending.
-        reference_energies: E0 of each element in eV: what an isolated atom's energy is. They are fitted to the
-            training set, before and once more after training, and so are the shift: there is no separate one.
+        elements: Atomic numbers of the species, ascending.
+        reference_energies: E0 of each element in eV: per-element energy offsets, fitted by least squares to the
+            training energies before training and again after it. They are the model's energies of isolated atoms, but
+            equal the labels of isolated atoms only if the compositions of the training set determine them.
         scale: Unit of the network's energies in eV: the root mean square force component in eV/Å times 1 Å.
         mean_neighbours: Mean number of neighbours within each path's cut-off.
-        repulsion_strength: Factor on the repulsion of nuclei, if there is one; not 1 in converted models alone.
+        repulsion_strength: Factor on the ZBL repulsion; differs from 1 only in converted models.
     """
 
     elements: tuple[int, ...]
@@ -59,21 +63,24 @@ class Prediction(NamedTuple):
 
 
 class MSMACE(nn.Module):
-    """E = scale · Σ_i (e_i - e_alone(Z_i)) + Σ_i E0(Z_i), perhaps + E_ZBL; forces and stress by differentiation.
+    """E = scale · Σ_i (e_i - e_isolated(Z_i)) + Σ_i E0(Z_i) + E_ZBL; forces and stress by differentiation.
+
+    e_i is the sum of the readouts of atom i, e_isolated the same for an atom without neighbours, so that an isolated
+    atom has the energy E0 exactly (an addition to MACE). E_ZBL is optional.
 
     The network runs in `config.dtype`; energies are summed in float64.
     """
 
     def __init__(self, config: ModelConfig, constants: ModelConstants, *, seed: int) -> None:
-        """Random weights from `seed`."""
+        """A model with random weights, drawn from `seed`."""
         super().__init__()
         self.config, self.constants = config, constants
-        self.dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        dtype = DTYPES[config.dtype]
         paths = path_configs(config)
         self.cutoffs = tuple(path.cutoff_ang for path in paths)
-        self.geometries: Modules[PathGeometry] = Modules(PathGeometry(path, config, dtype=self.dtype) for path in paths)
+        self.geometries: Modules[PathGeometry] = Modules(PathGeometry(path, config, dtype=dtype) for path in paths)
         self.tower_paths = [[k] for k in range(len(paths))] if config.fusion == "energy" else [list(range(len(paths)))]
-        init = Initializer(torch.Generator().manual_seed(seed), self.dtype)
+        init = Initializer(torch.Generator().manual_seed(seed), dtype)
         self.towers: Modules[Tower] = Modules(
             Tower(
                 [paths[k] for k in members],
@@ -98,7 +105,17 @@ class MSMACE(nn.Module):
         self.identity: Tensor
         reference = torch.tensor(constants.reference_energies, dtype=torch.float64)
         self.register_buffer("reference_energies", reference, persistent=False)
-        self.register_buffer("identity", torch.eye(len(reference), dtype=self.dtype), persistent=False)
+        self.register_buffer("identity", torch.eye(len(reference), dtype=dtype), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return self.identity.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.identity.device
 
     def set_reference_energies(self, values: Sequence[float]) -> None:
         """Replace the E0s, in eV, one per element."""
@@ -106,72 +123,119 @@ class MSMACE(nn.Module):
         self.reference_energies.copy_(torch.tensor(self.constants.reference_energies, dtype=torch.float64))
 
     def freeze(self) -> "MSMACE":
-        """For inference: the weights will not change any more."""
+        """Prepare for inference: no weight needs a gradient, and what depends on weights alone is computed once."""
         self.requires_grad_(requires_grad=False)
         for tower in self.towers:
             tower.freeze()
         return self
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's
+        """Move weights and, for another precision, compute the constants anew; `.to()` and `.cuda()` call this.
+
+        Kernels are compiled for a precision and a CPU: after a change of either the model uses plain torch.
+
+        Raises:
+            TypeError: If the precision would be neither float32 nor float64.
+        """
+        before = (self.dtype, self.device)
+        dtype = fn(self.identity[:0]).dtype
+        names = {value: name for name, value in DTYPES.items()}
+        if dtype not in names:
+            raise TypeError(f"a model's network is in float32 or float64, {dtype} is neither")
+        super()._apply(fn, recurse)
+        if (dtype, self.device) != before:
+            use_plain(self)
+        if dtype != before[0]:
+            self.config = self.config.model_copy(update={"dtype": names[dtype]})
+            exact = MSMACE(self.config, self.constants, seed=0)
+            for name, values in exact.named_buffers():
+                self.get_buffer(name).data = values.to(self.device)  # energies stay in float64
+        return self
+
     def edge_features(self, vectors: Tensor, columns: Sequence[int]) -> list[EdgeFeatures]:
         """Harmonics and radial basis of every path from vectors (T, K, 3) in Å."""
-        parts = narrow(vectors.to(self.dtype), columns)
+        parts = leading_columns(vectors.to(self.dtype), columns)
         return [geometry(part) for geometry, part in zip(self.geometries, parts, strict=True)]
 
-    def network_energies(self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]) -> Tensor:
-        """Energies of frames in units of `constants.scale`, without E0s, shape (B,), float64."""
-        atoms = graph.atoms
-        atomic = sum(tower(*inputs) for tower, inputs in self._tower_inputs(graph, edges))
-        totals = torch.zeros(atoms.n_frames, dtype=torch.float64, device=atoms.species.device)
-        return totals.index_add(0, atoms.frame_index, atomic.squeeze(1).double())
+    def geometry(self, graph: Graph, vectors: Tensor) -> VectorGeometry:
+        """Edge features from vectors (T, K, 3) in Å, and derivatives by these vectors."""
+        with torch.enable_grad():
+            vectors = vectors.detach().requires_grad_()
+            return VectorGeometry(self.edge_features(vectors, graph.columns), vectors)
 
-    def invariant_features(self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]) -> Tensor:
-        """Scalar features of the nodes after every layer of every tower, one beside the other, shape (T, D)."""
+    def network_energies(self, graph: Graph, edges: Sequence[EdgeFeatures]) -> Tensor:
+        """Energies of frames in units of `constants.scale`, without E0s, shape (B,), float64."""
+        atomic = sum(tower(*inputs) for tower, inputs in self._tower_inputs(graph, edges))
+        return graph.frame_sums(atomic.squeeze(1))
+
+    def invariant_features(self, graph: Graph, edges: Sequence[EdgeFeatures]) -> Tensor:
+        """Scalar features of the nodes after every layer of every tower, side by side, shape (T, D)."""
         return torch.cat(
             [h[0] for tower, inputs in self._tower_inputs(graph, edges) for h in tower.features(*inputs)], dim=1
         )
 
     def _tower_inputs(
-        self, graph: NeighbourGraph, edges: Sequence[EdgeFeatures]
+        self, graph: Graph, edges: Sequence[EdgeFeatures]
     ) -> list[tuple[Tower, tuple[NodeSpecies, list[Tensor], list[EdgeFeatures]]]]:
         """Every tower with its species, neighbours and edges."""
-        neighbours = narrow(graph.neighbours, graph.columns)
-        atoms = graph.atoms
-        species = NodeSpecies(atoms.species, self.identity.index_select(0, atoms.species), atoms.species_counts)
+        neighbours, species = leading_columns(graph.neighbours, graph.columns), graph.receiver_species(self.identity)
         return [
             (tower, (species, [neighbours[k] for k in members], [edges[k] for k in members]))
             for tower, members in zip(self.towers, self.tower_paths, strict=True)
         ]
 
-    def frame_references(self, graph: NeighbourGraph) -> Tensor:
+    def frame_references(self, graph: Graph) -> Tensor:
         """Σ_i E0(Z_i) of each frame in eV, shape (B,)."""
-        totals = torch.zeros(graph.atoms.n_frames, dtype=torch.float64, device=self.reference_energies.device)
-        return totals.index_add(0, graph.atoms.frame_index, self.reference_energies[graph.atoms.species])
+        return graph.frame_sums(self.reference_energies[graph.kinds])
 
-    def energy_gradients(self, graph: NeighbourGraph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies (B,) in eV and dE/d(vectors) (T, K, 3) in eV/Å at vectors (T, K, 3) in Å."""
+    def network_gradients(
+        self, graph: Graph, geometry: Geometry, *, differentiable: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Energies of the network alone in its own units, as training sees them, and their derivatives.
+
+        Args:
+            graph: Neighbours of B whole frames.
+            geometry: Edge features, and the way from them to the vectors.
+            differentiable: Whether the results will be differentiated again, by the weights.
+
+        Returns:
+            Energies (B,) in units of `constants.scale`, float64, and their derivatives by the neighbour vectors:
+            tensors (T, k, 3) that add up, each for its k leading columns, per Å.
+        """
         with torch.enable_grad():
-            vectors = vectors.detach().requires_grad_()
-            edges = self.edge_features(vectors, graph.columns)
-            energies = self.constants.scale * self.network_energies(graph, edges)
+            energies = self.network_energies(graph, geometry.edges)
+            return energies, geometry.differentiate(energies.sum(), differentiable=differentiable)
+
+    def energy_gradients(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies of whole frames with all their terms, and their derivatives.
+
+        Molecular dynamics, the calculator, predictions and the compiled graph all call this function.
+
+        Args:
+            graph: Neighbours of B whole frames.
+            vectors: Neighbour vectors (T, K, 3) in Å.
+
+        Returns:
+            Energies (B,) in eV, float64, and dE/d(vectors) (T, K, 3) in eV/Å.
+        """
+        with torch.enable_grad():
+            geometry = self.geometry(graph, vectors)
+            energies = self.constants.scale * self.network_energies(graph, geometry.edges)
             if self.repulsion is not None:
-                energies = energies + self.repulsion(graph, vectors)
-            (gradients,) = torch.autograd.grad(energies.sum(), vectors)
+                energies = energies + self.repulsion(graph, geometry.vectors)
+            (gradients,) = geometry.differentiate(energies.sum())
         return energies.detach() + self.frame_references(graph), gradients
 
-    def energy_and_forces(self, graph: NeighbourGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_and_forces(self, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (B,) in eV and forces (T, 3) in eV/Å at atom positions (T, 3) in Å, float64."""
-        vectors = graph.vectors(positions.index_select(0, graph.atoms.order))
-        energies, gradients = self.energy_gradients(graph, vectors)
-        return energies, graph.forces(gradients).index_select(0, graph.atoms.inverse)
+        energies, gradients = self.energy_gradients(graph, graph.vectors(graph.to_nodes(positions)))
+        return energies, graph.to_atoms(graph.forces(gradients))
 
-    def predict(self, graph: NeighbourGraph, positions: Tensor) -> Prediction:
+    def predict(self, graph: Graph, positions: Tensor) -> Prediction:
         """Energies, forces and stresses; stress is dE/d(strain) / V, ASE's sign, without a kinetic part."""
-        vectors = graph.vectors(positions.index_select(0, graph.atoms.order))
+        vectors = graph.vectors(graph.to_nodes(positions))
         energies, gradients = self.energy_gradients(graph, vectors)
-        virials = torch.zeros(graph.atoms.n_frames, 3, 3, dtype=torch.float64, device=vectors.device)
-        per_node = vectors.transpose(1, 2) @ gradients  # (T, 3, 3)
-        virials = virials.index_add(0, graph.atoms.frame_index, per_node)
-        volumes = torch.linalg.det(torch.from_numpy(graph.atoms.cells)).abs()
-        volumes[~torch.from_numpy(graph.atoms.pbc).all(1)] = torch.nan
-        stresses = 0.5 * (virials + virials.mT) / volumes.to(virials.device)[:, None, None]
-        return Prediction(energies, graph.forces(gradients).index_select(0, graph.atoms.inverse), stresses)
+        virials = graph.virials(vectors, gradients)
+        volumes = virials.new_full((graph.n_frames,), torch.nan) if graph.volumes is None else graph.volumes
+        stresses = 0.5 * (virials + virials.mT) / volumes[:, None, None]
+        return Prediction(energies, graph.to_atoms(graph.forces(gradients)), stresses)

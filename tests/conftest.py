@@ -5,15 +5,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flow_runs import CommandLine, end_server, heed_interrupts, start_server
 from kills import Undisturbed, undisturbed
 from shared import FOLDER, once
 
 SLOWEST = (
-    "faults/test_faults_kills.py",
-    "faults/test_faults_dead_runs.py",  # it mostly waits
-    "faults/test_faults_server.py",
+    "faults/test_kills.py",
+    "faults/test_dead_runs.py",  # it mostly waits
+    "faults/test_server.py",
     "faults/",  # these need the campaign that the first file runs
     "flows/",
 )
@@ -62,3 +63,8 @@ def alone(prefect_server):
     return Undisturbed.from_json(
         once("alone", lambda folder: undisturbed(CommandLine(prefect_server, folder), folder / "alone").as_json())
     )
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)

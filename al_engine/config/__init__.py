@@ -1,11 +1,11 @@
-"""The campaign config: one typed tree, the single source of defaults, validation and documentation.
+"""The campaign config: a typed tree, the single source of defaults, validation and documentation.
 
-Every field bears its unit in its name and its description in `Field(description=...)`; `config_text` writes the
-commented YAML from those, `config_io` reads it back, `presets` has the starting points.
+A field with a unit bears it in its name. Its meaning is in `Field(description=...)`. `writer` writes a config as
+commented YAML, `reader` reads and validates it, `presets` contains starting points.
 """
 
 from al_engine.config.base import Section
-from al_engine.config.campaign import MUTABLE_SECTIONS, CampaignConfig, is_mutable, name_from
+from al_engine.config.campaign import MUTABLE, CampaignConfig, is_mutable, name_from
 from al_engine.config.execution import Acceleration, ExecutionConfig
 from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
@@ -17,13 +17,14 @@ from al_engine.config.model import (
     PathConfig,
     TrainingConfig,
 )
-from al_engine.config.sampling import AdaptiveConfig, SamplingConfig, SelectionConfig
+from al_engine.config.sampling import SamplingConfig
+from al_engine.config.selection import AdaptiveConfig, SelectionConfig
 from al_engine.config.stop import StopConfig
 from al_engine.config.system import InitialConfig, InitialSource, StretchConfig, SystemConfig
 
 __all__ = [
     "GATED_KINDS",
-    "MUTABLE_SECTIONS",
+    "MUTABLE",
     "ONE_PATH_KINDS",
     "Acceleration",
     "AdaptiveConfig",

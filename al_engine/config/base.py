@@ -1,4 +1,4 @@
-"""What every section of the config shares: strictness, and a few types."""
+"""Base class of the config's sections, and types that several sections share."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -10,12 +10,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    """A part of the config: no unknown keys, no silent conversions, no change after reading."""
+    """A section of the config: unknown keys and implicit conversions are refused; values can't change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     added_fields: ClassVar[frozenset[str]] = frozenset()
-    """Fields that campaigns may have begun without: in the keys of parts they count only where they are not default."""
+    """Fields that are newer than some campaigns: they enter the keys of parts only if they differ from the default."""
 
     def key_values(self) -> dict[str, Any]:
         """The values that a part's key hashes."""

@@ -1,4 +1,4 @@
-"""All sections together."""
+"""The whole config of a campaign: all sections, and the rules that concern several sections."""
 
 import re
 import unicodedata
@@ -10,12 +10,13 @@ from al_engine.config.base import Section, Seed
 from al_engine.config.execution import ExecutionConfig
 from al_engine.config.labels import LabelsConfig
 from al_engine.config.model import ModelConfig, TrainingConfig
-from al_engine.config.sampling import SamplingConfig, SelectionConfig
+from al_engine.config.sampling import SamplingConfig
+from al_engine.config.selection import SelectionConfig
 from al_engine.config.stop import StopConfig
 from al_engine.config.system import InitialConfig, SystemConfig
 
 MARKS = "._,+=@() -"
-"""What a name may have beside letters and digits: it is the name of a folder, a tag in the UI, a word in a sentence."""
+"""Characters that a campaign's name may contain besides letters and digits; it serves as folder name and UI tag."""
 NAME = re.compile(rf"[^\W_][\w{re.escape(MARKS)}]{{0,63}}(?<! )")
 
 
@@ -30,7 +31,7 @@ def _checked_name(value: str) -> str:
 
 
 def name_from(folder: str) -> str:
-    """The name of a campaign that is made from its folder's: what a name may not have becomes a dash."""
+    """A campaign's name made from the name of its folder: characters that are not allowed become dashes."""
     text = re.sub(rf"[^\w{re.escape(MARKS)}]+", "-", unicodedata.normalize("NFC", folder))
     return re.sub(r"^[\W_]+", "", text)[:64].rstrip(" -") or "campaign"
 
@@ -52,7 +53,7 @@ class CampaignConfig(Section):
 
     @property
     def labels_boxes(self) -> bool:
-        """Whether what is labelled is periodic: boxes, no clusters cut from them."""
+        """Whether whole periodic boxes are labelled, instead of clusters."""
         return self.system.shape == "box" and self.selection.cut_molecules is None
 
     @model_validator(mode="after")
@@ -82,10 +83,18 @@ class CampaignConfig(Section):
         return self
 
 
-MUTABLE_SECTIONS = ("stop", "execution", "labels.force_check")
-"""Sections that may change in a campaign that has begun: they do not touch what was computed."""
+MUTABLE = (
+    "stop",
+    "execution",
+    "labels.force_check",
+    "labels.cell_check",
+    "labels.time_limit_s",
+    "labels.memory_limit_mib",
+    "labels.max_failed_share",
+)
+"""Sections and fields that may change in a campaign that has begun, because no key of a part hashes them."""
 
 
 def is_mutable(key: str) -> bool:
     """Whether the value at a dotted key may change in a campaign that has begun."""
-    return any(key == section or key.startswith(f"{section}.") for section in MUTABLE_SECTIONS)
+    return any(key == free or key.startswith(f"{free}.") for free in MUTABLE)

@@ -1,4 +1,4 @@
-"""How the machine is used."""
+"""Config section `execution`: how the machine is used."""
 
 from typing import Literal, TypeAlias
 
@@ -10,7 +10,7 @@ Acceleration: TypeAlias = Literal["auto", "kernels", "graph", "off"]
 
 
 class ExecutionConfig(Section):
-    """How the machine is used. May be changed at any time; results differ by no more than a device's rounding."""
+    """How the machine is used. The section may change at any time: it changes results by no more than rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models train and run; auto: a GPU if there is one."

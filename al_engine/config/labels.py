@@ -1,4 +1,4 @@
-"""Reference energies and forces."""
+"""Config section `labels`: reference energies and forces."""
 
 from typing import Literal, Self, TypeAlias
 
@@ -10,7 +10,7 @@ LabelBackend: TypeAlias = Literal["auto", "xtb", "tblite", "ase"]
 
 
 class ForceCheckConfig(Section):
-    """Forces of labels against finite differences of their energies. May be changed later: it touches no label."""
+    """Comparison of labels' forces with finite differences of energies. May change later: no label depends on it."""
 
     frames: int = Field(
         3,
@@ -32,7 +32,7 @@ class ForceCheckConfig(Section):
 
 
 class CellCheckConfig(Section):
-    """Whether periodic cells are large enough for GFN2-xTB, which has the Γ point alone: they are doubled to tell."""
+    """Check that periodic cells are large enough for GFN2-xTB at the Γ point, by comparison with doubled cells."""
 
     max_height_ang: float = Field(
         12.0,

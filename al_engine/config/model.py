@@ -1,8 +1,17 @@
-"""The model and its training."""
+"""Config sections `model` and `training`: the architecture, the committee and its training."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from al_engine.config.base import Section
 
@@ -21,20 +30,20 @@ class PathConfig(Section):
 Dtype = Literal["float32", "float64"]
 ModelKind = Literal["ms-mace", "ms-nequip", "mace", "nequip"]
 ONE_PATH_KINDS: tuple[ModelKind, ...] = ("mace", "nequip")
-"""Kinds without the long path."""
+"""Kinds of models without the long path."""
 GATED_KINDS: tuple[ModelKind, ...] = ("ms-nequip", "nequip")
-"""Kinds whose layers end in a gate, not in a product basis."""
+"""Kinds of models whose layers end in a gate instead of a product basis."""
 
 
 def _default_long_path(values: dict[str, Any]) -> PathConfig | None:
-    """The long path where none is given, by the fields validated before it."""
+    """Default of `long`, which depends on `kind`; `values` contains the fields validated before `long`."""
     if values.get("kind") in ONE_PATH_KINDS:
         return None
     return PathConfig(cutoff_ang=8.0, channels=16, l_max=1, radial_mlp=[])
 
 
 class ModelConfig(Section):
-    """A family of four: MACE and NequIP, and both with a cheap long-range path beside the costly short-range one."""
+    """The architecture: MACE or NequIP, each alone or with a second path, which is cheap and of long range."""
 
     kind: ModelKind = Field(
         "ms-mace",
@@ -52,13 +61,6 @@ class ModelConfig(Section):
         description="Long path: few channels, low degree; null for `mace` and `nequip`, which have none.",
     )
     layers: int = Field(2, ge=1, le=6, description="Interaction layers.")
-    product: Literal["symmetric", "recursive"] = Field(
-        "symmetric",
-        description=(
-            "Product basis of the MACE kinds. `symmetric`: every coupling of up to `correlation` factors has a weight, "
-            "as in MACE; `recursive`: factors are coupled one after another, with weights at every step."
-        ),
-    )
     first_layer: Literal["residual", "species"] = Field(
         "residual",
         description=(
@@ -90,6 +92,25 @@ class ModelConfig(Section):
     )
     dtype: Dtype = Field("float32", description="Precision of the network.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_options(cls, values: Any) -> Any:
+        """Accept `product: symmetric`, an option of earlier configs and member files, now the only product basis."""
+        if not isinstance(values, Mapping) or "product" not in values:
+            return values
+        if values["product"] != "symmetric":
+            raise ValueError(
+                f"`product: {values['product']}` was removed: the recursive product basis had the errors and the cost "
+                "of MACE's own; write `product: symmetric` or remove the line, and train such models again"
+            )
+        return {name: value for name, value in values.items() if name != "product"}
+
+    @model_serializer(mode="wrap")
+    def _with_removed_options(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Keep `product` in JSON, because keys of parts hash it: campaigns begun with the option can go on."""
+        values: dict[str, Any] = handler(self)
+        return values | {"product": "symmetric"} if info.mode == "json" else values
+
     @model_validator(mode="after")
     def _paths_fit_the_kind(self) -> Self:
         if self.kind in ONE_PATH_KINDS:
@@ -107,10 +128,10 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
-        """A value that differs from the default but would do nothing is a misunderstanding."""
+        """Refuse a value that differs from the default but has no effect with this kind of model."""
         without_effect = ["fusion"] if self.kind in ONE_PATH_KINDS else []
         if self.kind in GATED_KINDS:
-            without_effect += ["product", "first_layer", "correlation", "readout_hidden"]
+            without_effect += ["first_layer", "correlation", "readout_hidden"]
         for name in without_effect:
             value, default = getattr(self, name), type(self).model_fields[name].default
             if value != default:
@@ -161,4 +182,4 @@ class TrainingConfig(Section):
         0.1, gt=0.0, lt=0.9, description="Share of the training set each member holds out for early stopping."
     )
     validation_interval: PositiveInt = Field(200, description="Updates between two validations (and checkpoints).")
-    patience: PositiveInt = Field(20, description="Validations without improvement before training stops early.")
+    patience: PositiveInt = Field(10, description="Validations without improvement before training stops early.")

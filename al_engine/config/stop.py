@@ -1,4 +1,4 @@
-"""When a campaign ends."""
+"""Config section `stop`: when a campaign ends."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from al_engine.config.base import Fraction, Section
 
 
 class StopConfig(Section):
-    """When a campaign ends. May be changed later: `resume` goes on under the new rules."""
+    """When a campaign ends. The section may change later: `resume` continues under the new rules."""
 
     acceptance: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.005, description="Converged when candidates / sampled is below this, and the guards below hold."

@@ -1,4 +1,4 @@
-"""What a campaign is about, and the frames it starts from."""
+"""Config sections `system` and `initial`: the simulated system, the initial set and the test set."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -10,12 +10,12 @@ InitialSource: TypeAlias = Literal["auto", "anneal", "reference", "file"]
 
 
 def _names(value: Any) -> Any:
-    """LAMMPS types are numbers to YAML."""
+    """Convert the keys to strings: YAML reads LAMMPS types as numbers."""
     return {str(name): element for name, element in value.items()} if isinstance(value, dict) else value
 
 
 class SystemConfig(Section):
-    """What the force field is for."""
+    """The system that the force field is trained for."""
 
     added_fields: ClassVar[frozenset[str]] = frozenset({"structure_frame", "elements"})
 
@@ -93,7 +93,7 @@ class StretchConfig(Section):
 
 
 class InitialConfig(Section):
-    """Where the frames of iteration 0 come from, and the test set that is put aside."""
+    """Source of the initial set and of the test set."""
 
     added_fields: ClassVar[frozenset[str]] = frozenset({"reference_stride_steps"})
 

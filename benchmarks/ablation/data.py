@@ -16,16 +16,16 @@ import numpy as np
 from ablation.pairs import pair_curves
 from al_engine.config import LabelsConfig, SystemConfig
 from al_engine.errors import InputError
-from al_engine.frame_io import read_labelled, write_labelled
-from al_engine.frames import FloatArray, Frame, IntArray, LabelledFrame
-from al_engine.parts import open_part, part_key, write_part
+from al_engine.files.frames_hdf5 import read_labelled, write_labelled
+from al_engine.files.part_file import open_part, part_key, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_rng, derived_seed
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
-from samplers.anneal import ClassicalFrames, anneal, constant_temperature_frames
-from samplers.crop import nearest_molecules
-from samplers.system import System, boxed, build_system
+from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.frames import FloatArray, Frame, IntArray, LabelledFrame
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
+from samplers.building.system import System, boxed, build_system
+from samplers.classical.anneal import ClassicalFrames, anneal, constant_temperature_frames
 
 C12F27N = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)N(C(F)(F)C(F)(F)C(F)(F)C(F)(F)F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
 DENSITY_G_PER_CM3 = 1.88
@@ -300,7 +300,7 @@ def _cut(box: System, run: ClassicalFrames, *, count: int, size: int, rng: np.ra
     clusters = [
         nearest_molecules(
             run.frames[source],
-            box.molecule_of_atom,
+            box.molecules.copy_of_atom,
             box.bonds.pairs,
             size,
             centre=rng.uniform(size=3) @ run.frames[source].cell,

@@ -7,8 +7,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from ablation.data import LabelledSet
-from al_engine.frames import FloatArray, IntArray
-from samplers.elements import atomic_masses
+from al_engine.structures.elements import atomic_masses
+from al_engine.structures.frames import FloatArray, IntArray
 
 MILLI = 1000.0
 """eV to meV."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from al_engine.frames import FloatArray, Frame, IntArray
+from al_engine.structures.frames import FloatArray, Frame, IntArray
 
 _ALONG = np.array([1.0, 0.0, 0.0])
 CONTACT_ANG = 2.9

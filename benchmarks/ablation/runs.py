@@ -16,14 +16,14 @@ from ablation.data import LabelledSet
 from ablation.metrics import Predictions, curve_errors, set_errors
 from ablation.variants import training
 from al_engine.config import ModelConfig
-from al_engine.disk import write_file
 from al_engine.errors import InputError
-from al_engine.frames import dataset_digest
-from al_engine.parts import open_part, part_key, write_part
+from al_engine.files.atomic import write_file
+from al_engine.files.part_file import open_part, part_key, write_part
+from al_engine.structures.frames import dataset_digest
 from jobs import log, run_all
-from models.committee import Committee
-from models.training import train_member
-from models.weights import TrainedMember, read_member, write_member
+from models.inference.committee import Committee
+from models.storage.weights import TrainedMember, read_member, write_member
+from models.training.training import train_member
 
 FIRST_TIMED, LAST_TIMED = 20, 60
 """Updates between which the time of one is measured; `train_member` tells every 20th."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from al_engine.config import ModelConfig, TrainingConfig
-from al_engine.presets import merged
+from al_engine.config.presets import merged
 
 SHORT_ANG, MIDDLE_ANG, LONG_ANG = 4.5, 6.0, 10.0
 _SHORT: Mapping[str, Any] = {"cutoff_ang": SHORT_ANG, "channels": 24, "l_max": 2, "radial_mlp": []}
@@ -14,7 +14,6 @@ _TWO_PATHS: Mapping[str, Any] = {"long": _LONG}
 
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "ms-mace": {"kind": "ms-mace", **_TWO_PATHS},
-    "ms-mace, recursive product": {"kind": "ms-mace", "product": "recursive", **_TWO_PATHS},
     "ms-mace, MLP radials": {
         "kind": "ms-mace",
         "short": {"radial_mlp": [32, 32]},

@@ -8,20 +8,21 @@ import numpy as np
 import torch
 
 from al_engine.config import Acceleration, ModelConfig, TrainingConfig
-from al_engine.frames import Frame, LabelledFrame
+from al_engine.structures.frames import Frame, LabelledFrame
 from contestants.structures import Structure
 from contestants.worker import Task, serve
-from models.acceleration import accelerate
-from models.committee import Committee
-from models.constants import constants_from_data
-from models.dataset import TrainingSet
-from models.graph import AtomBatch, NeighbourGraph, neighbour_graph
+from models.graph.graph import AtomBatch, Graph, neighbour_graph
+from models.inference.acceleration import accelerate
+from models.inference.committee import Committee
 from models.ms_mace import MSMACE
-from models.stacked import StackedTrainer, single_atoms
-from models.trainer import Trainer
-from samplers.explosion import StopReason
-from samplers.langevin import run_langevin
-from samplers.walls import SphericalWall
+from models.training.constants import constants_from_data
+from models.training.dataset import TrainingSet
+from models.training.stacked import StackedTrainer, isolated_atom_frames
+from models.training.trainer import Trainer
+from samplers.dynamics.langevin import run_langevin
+from samplers.dynamics.limits import StopReason
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
+from samplers.dynamics.walls import SphericalWall
 
 
 class Ours:
@@ -29,7 +30,7 @@ class Ours:
 
     The setting has `model` (a config's `model` section), `mode`, and perhaps `members` and `stride`. Modes are those of
     `execution.acceleration`: `kernels`, those of `models.native`; `graph`, energy and forces compiled as a whole by
-    `models.compiled`, with those kernels on a CPU; and `plain`, which is `off` there: PyTorch's operators.
+    `models.inference.compiled`, with those kernels on a CPU; and `plain`, which is `off` there: PyTorch's operators.
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
@@ -84,13 +85,13 @@ class Ours:
             raise RuntimeError("the kernels can't be used here")
         return model
 
-    def _forces(self, graph: NeighbourGraph, positions: torch.Tensor) -> Task:
+    def _forces(self, graph: Graph, positions: torch.Tensor) -> Task:
         """Energy and forces of the first member; where compiled, by one graph for all structures."""
         model = self.models[0]
         if self.setting["mode"] != "graph":
             return lambda: model.energy_and_forces(graph, positions)
         if self._graph is None:
-            from models.compiled import CompiledForces
+            from models.inference.compiled import CompiledForces
 
             self._graph = CompiledForces()
         compiled = self._graph
@@ -116,12 +117,14 @@ class Ours:
                 committee,
                 starts,
                 temperatures_kelvin=np.tile(kelvins, len(frames)),
-                steps=setting["steps"],
-                timestep_fs=setting["timestep_fs"],
-                friction_per_ps=setting["friction_per_ps"],
-                stride_steps=setting["stride"],
-                stop_deviation=np.inf,
-                wall=wall,
+                integration=Integration(
+                    steps=setting["steps"],
+                    stride_steps=setting["stride"],
+                    timestep_fs=setting["timestep_fs"],
+                    friction_per_ps=setting["friction_per_ps"],
+                ),
+                stop=StopRules(stop_deviation=np.inf),
+                surroundings=Surroundings(wall=wall),
                 seed=0,
                 device=self.device,
                 sink=None if setting.get("kept", True) else lambda _: None,
@@ -148,7 +151,7 @@ class Ours:
         return tasks[name]
 
     def _training(self, structures: Sequence[Structure]) -> Task:
-        """One update as `models.training.train_member` makes it: batch, loss, double backward, Adam, moving average."""
+        """One update as in `models.training.training`: batch, loss, double backward, Adam, moving average."""
         network = self._model(0)
         training_set = TrainingSet(self._labelled(structures), network, device=self.device)
         trainer = Trainer(network, TrainingConfig(batch_size=len(structures)), peak=0.01, updates=10_000)
@@ -156,9 +159,9 @@ class Ours:
         return lambda: trainer.update(training_set.batch(everything))
 
     def _training_members(self, structures: Sequence[Structure], *, together: bool) -> Task:
-        """One update of every member on plain paths, as `models.training.train_members` makes it."""
+        """One update of every member on plain paths, as `models.training.training.train_members` makes it."""
         networks = [MSMACE(self.config, self.constants, seed=k).to(self.device) for k in range(len(self.models))]
-        frames = [*self._labelled(structures), *single_atoms(self.constants.elements)]
+        frames = [*self._labelled(structures), *isolated_atom_frames(self.constants.elements)]
         data = TrainingSet(frames, *networks, device=self.device)
         training = TrainingConfig(batch_size=len(structures))
         trainers = [Trainer(network, training, peak=0.01, updates=10_000) for network in networks]

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from al_engine.committee.deviation import force_deviation
 from al_engine.config import ModelConfig, SelectionConfig, TrainingConfig
-from al_engine.deviation import force_deviation
-from al_engine.frames import FloatArray, Frame, IntArray, LabelledFrame
-from al_engine.parts import open_part, part_key, write_part
+from al_engine.files.part_file import open_part, part_key, write_part
 from al_engine.seeds import derived_rng, derived_seed
-from al_engine.window import window_of
+from al_engine.selection.window import window_of
+from al_engine.structures.frames import FloatArray, Frame, IntArray, LabelledFrame
 from learning.data import DataSource, FrameSet, Molecule, rows_by_temperature
 from learning.strategies import STRATEGIES, Choice, Strategy, Unlabelled, asks_committee, choose
-from models.committee import Committee
-from models.descriptors import atom_descriptors
-from models.training import train_member
-from models.weights import TrainedMember, read_member, write_member
+from models.inference.committee import Committee
+from models.inference.descriptors import atom_descriptors
+from models.storage.weights import TrainedMember, read_member, write_member
+from models.training.training import train_member
 
 MILLI = 1000.0
 TAIL = 95.0

@@ -14,16 +14,17 @@ import torch
 
 from al_engine.config import LabelsConfig, SystemConfig
 from al_engine.errors import InputError
-from al_engine.frame_io import read_labelled, write_labelled
-from al_engine.frames import FloatArray, Frame, IntArray, LabelledFrame, dataset_digest
-from al_engine.parts import open_part, part_key, write_part
+from al_engine.files.frames_hdf5 import read_labelled, write_labelled
+from al_engine.files.part_file import open_part, part_key, write_part
 from al_engine.seeds import derived_seed
+from al_engine.structures.frames import FloatArray, Frame, IntArray, LabelledFrame, dataset_digest
 from jobs import log
-from labelers.protocol import Labeler, LabelError
-from labelers.registry import create_labeler, level_of_theory
-from samplers.explosion import StopReason
-from samplers.langevin import run_langevin
-from samplers.system import build_system
+from labelers.backends.protocol import Labeler, LabelError
+from labelers.backends.registry import create_labeler, level_of_theory
+from samplers.building.system import build_system
+from samplers.dynamics.langevin import run_langevin
+from samplers.dynamics.limits import StopReason
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from systems import ETHANOL, NC3F9
 
 KELVINS = (300.0, 500.0, 700.0, 900.0)
@@ -214,12 +215,14 @@ def make_temperature(source: DataSource, molecule: Molecule, kind: str, kelvin: 
         ReferenceForces(labeler),
         [system.frame] * sizes.replicas,
         temperatures_kelvin=[kelvin] * sizes.replicas,
-        steps=strides * stride,
-        timestep_fs=molecule.timestep_fs,
-        friction_per_ps=FRICTION_PER_PS,
-        stride_steps=stride,
-        stop_deviation=np.inf,
-        bonds=system.bonds,
+        integration=Integration(
+            steps=strides * stride,
+            stride_steps=stride,
+            timestep_fs=molecule.timestep_fs,
+            friction_per_ps=FRICTION_PER_PS,
+        ),
+        stop=StopRules(stop_deviation=np.inf),
+        surroundings=Surroundings(bonds=system.bonds),
         seed=derived_seed(source.seed, kind, round(kelvin)),
     )
     if any(reason is not StopReason.COMPLETED for reason in sampled.stop_reason):

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 from ase.build import bulk
 
-from al_engine.frames import Frame
-from samplers.molecules import molecule_from_smiles
-from samplers.packing import pack_box, pack_cluster
+from al_engine.structures.frames import Frame
+from samplers.building.molecules import molecule_from_smiles
+from samplers.building.packing import pack_box, pack_cluster
 
 PERFLUOROTRIBUTYLAMINE = "N(" + ")(".join(["C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"] * 2) + ")C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
 SHEAR = np.array([[1.0, 0.0, 0.0], [0.12, 1.02, 0.0], [-0.07, 0.05, 0.97]])

@@ -1,4 +1,4 @@
-"""Pair energies of mace-torch's ZBL repulsion and their slopes, for the test of `models.repulsion`.
+"""Pair energies of mace-torch's ZBL repulsion and their slopes, for the test of `models.layers.repulsion`.
 
 Runs where mace-torch 0.3.16 is installed, from the root of this repository, without al-engine:
 

@@ -7,29 +7,29 @@ stopped; its result is kept there too.
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from al_engine.calibration import ScoredFrames, agreement
-from al_engine.disk import write_file
-from al_engine.ledger import Ledger
-from al_engine.lock import campaign_lock
-from al_engine.parts import part_key
-from al_engine.protocols import Progress, silent
-from al_engine.records import IterationRecord
-from al_engine.scores import score_frames
-from flows.display import Display
+from al_engine.campaign.ledger import Ledger
+from al_engine.committee.calibration import ScoredFrames, agreement
+from al_engine.committee.predictions import score_frames
+from al_engine.files.atomic import write_file
+from al_engine.files.lock import campaign_lock
+from al_engine.files.part_file import part_key
+from al_engine.verdict.records import IterationRecord
+from flows.compute.stage_call import InlineExecutor, run_stages
 from flows.evaluation.verb import evaluate
-from flows.jobs import load_committee
-from flows.stages import Campaign
-from flows.workers import ComputePool
+from flows.pages.display import Display
+from flows.stages.order import initial_steps, iteration_steps
+from flows.stages.training import load_committee
 from jobs import log
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
 from learning.curves import errors
 from learning.data import MOLECULES, DataSource, FrameSet, rows_by_temperature
 from trials.variants import SECTIONS, STRETCHING, VARIANTS, Plan, config
@@ -40,16 +40,8 @@ METRICS = 1
 """To be raised when what is measured of a finished campaign changes."""
 TEST_MOLECULE = MOLECULES["ethanol"]
 COSTS, RESULT = "costs.json", "result.json"
-
-
-class InThisProcess:
-    """Runs the jobs of a campaign's stages where they are asked for, one at a time; takes a `ComputePool`'s place."""
-
-    workers = 1
-
-    def run(self, job: Callable[..., Any], *, progress: Progress = silent, **arguments: Any) -> Any:
-        """Run a job."""
-        return job(**arguments, progress=progress)
+COUNTED = {"build": "frames", "train": "train", "sample": "sample", "select": "select", "score": "evaluate"}
+"""Steps whose CPU time is counted, and the name under which it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,29 +138,19 @@ def _run_campaign(trial: Trial, ledger: Ledger) -> dict[str, float]:
     """All stages of all iterations; CPU seconds by `<iteration>/<stage>`."""
     costs, settings = Costs(trial.directory / COSTS), ledger.config
     with LabelPool(settings.labels, workers=1) as label_pool:
-        campaign = Campaign(
-            ledger,
-            compute=cast("ComputePool", InThisProcess()),  # all that a campaign asks of it is `run` and `workers`
-            label_pool=label_pool,
-            level=level_of_theory(settings.labels),
-            device="cpu",
-        )
-        costs.count("initial/frames", campaign.initial_frames)
-        for first, last in campaign.initial_chunks():
-            campaign.label(None, first, last)
-        campaign.assemble()
-        for iteration in range(trial.plan.iterations):
-            if len(ledger.history()) > iteration:
-                continue
-            for member in range(settings.training.members):
-                costs.count(f"{iteration}/train", partial(campaign.train, iteration, [member]))
-            for index in range(len(settings.sampling.temperatures_kelvin)):
-                costs.count(f"{iteration}/sample", partial(campaign.sample, iteration, index))
-            costs.count(f"{iteration}/select", partial(campaign.select, iteration))
-            for first, last in campaign.chunks(iteration):
-                campaign.label(iteration, first, last)
-            costs.count(f"{iteration}/evaluate", partial(campaign.evaluate, iteration))
-            log(f"{trial.title}, iteration {iteration}: {campaign.append(iteration)}")
+        executor = InlineExecutor(ledger.directory, label_pool=lambda: nullcontext(label_pool))
+        level = level_of_theory(settings.labels)
+        done = len(ledger.history())
+        steps = [(f"{k}", iteration_steps(ledger, level, k)) for k in range(done, trial.plan.iterations)]
+        for iteration, of_iteration in [("initial", initial_steps(ledger, level)), *steps]:
+            for step in of_iteration:
+                for stages in step.calls.values():
+                    run = partial(run_stages, ledger, executor, stages)
+                    if step.kind in COUNTED:
+                        costs.count(f"{iteration}/{COUNTED[step.kind]}", run)
+                    else:
+                        run()
+            log(f"{trial.title}, {iteration}: finished")
     return costs.seconds
 
 
@@ -188,7 +170,7 @@ def _recorded(record: IterationRecord) -> dict[str, Any]:
 
 def _scores(ledger: Ledger, iteration: int, test: FrameSet) -> dict[str, Any]:
     """An iteration's committee on the test set: errors by temperature, deviation, and how the two go together."""
-    committee = load_committee(ledger, iteration, "cpu", evaluations=0)
+    committee = load_committee(ledger.reader(), ledger.config, iteration, "cpu", evaluations=0)
     energies, forces = committee.predict([item.frame for item in test.frames], batch_size=BATCH)
     mean = [each.mean(axis=0) for each in forces]
     scores = score_frames(forces, [item.forces for item in test.frames], members=committee.n_members)

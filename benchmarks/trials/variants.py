@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from al_engine.config import CampaignConfig, TrainingConfig
-from al_engine.config_io import validate_config
-from al_engine.presets import PRESETS, merged
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import validate_config
 from systems import ETHANOL
 
 BASE = "warm start, one member drives"

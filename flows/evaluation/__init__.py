@@ -1,1 +1,1 @@
-"""What a campaign's models are worth: `al-engine evaluate`, on labels and trajectories that no training has seen."""
+"""Evaluation of a campaign's models (`al-engine evaluate`), on labels and trajectories that no training has seen."""

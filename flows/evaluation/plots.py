@@ -1,26 +1,24 @@
 """Plots of the evaluations, as PNG bytes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from al_engine.frames import FloatArray
-from flows.plots import BLUE, GREY, RED, png, warmth
-
-if TYPE_CHECKING:
-    from flows.evaluation.errors import TemperatureErrors
-    from flows.evaluation.scans import Scan
-    from flows.evaluation.stability import Trajectories
+from al_engine.committee.bond_curves import BondCurve
+from al_engine.committee.predictions import TemperatureErrors
+from al_engine.structures.frames import FloatArray
+from flows.pages.plots import BLUE, GREY, RED, png, warmth
 
 SCAN_COLUMNS = 4
+"""Largest number of bonds beside each other in the plot of bond scans."""
 HOTTEST_SHOWN = 3.0
-"""In units of the thermostat's temperature: a collapsing replica's last temperature would hide all others."""
+"""Highest kinetic temperature shown, in units of the thermostat's: a collapsing replica would hide all others."""
 
 
 def errors_plot(
-    by_temperature: Sequence["TemperatureErrors"],
+    by_temperature: Sequence[TemperatureErrors],
     *,
     kelvins: FloatArray,
     forces_reference: Sequence[FloatArray],
@@ -30,11 +28,11 @@ def errors_plot(
     """Parity of the test set's force components, and mean absolute errors by temperature.
 
     Args:
-        by_temperature: What the bars show.
+        by_temperature: Errors at each temperature, shown as bars.
         kelvins: Temperature of each frame in K, shape (F,).
         forces_reference: Labels' forces in eV/Å, F arrays of shape (N, 3).
         forces_predicted: The committee's mean forces in eV/Å, F arrays of shape (N, 3).
-        force_mae: Of all of them, meV/Å.
+        force_mae: Mean absolute error of all force components, meV/Å.
     """
     figure = Figure(figsize=(11.5, 3.9), layout="constrained")
     parity, forces, energies = figure.subplots(1, 3)
@@ -67,13 +65,23 @@ def errors_plot(
     return png(figure)
 
 
-def scans_plot(scans: Sequence["Scan"], factors: FloatArray) -> bytes:
-    """One column per bond: its energy curve by labels and model, and the errors along it.
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanPanel:
+    """The panels of one bond.
 
-    Args:
-        scans: The bonds.
-        factors: Lengths in equilibrium lengths, shape (P,).
+    Attributes:
+        title: Title of the panels.
+        lengths_ang: Bond lengths in Å, shape (P,).
+        curve: Energies and errors at these lengths.
     """
+
+    title: str
+    lengths_ang: FloatArray
+    curve: BondCurve
+
+
+def scans_plot(scans: Sequence[ScanPanel]) -> bytes:
+    """One column of panels per bond: energy curves of labels and model, and the errors along them."""
     columns = min(SCAN_COLUMNS, len(scans))
     rows = -(-len(scans) // columns)
     figure = Figure(figsize=(3.2 * columns, 4.6 * rows), layout="constrained")
@@ -83,11 +91,11 @@ def scans_plot(scans: Sequence["Scan"], factors: FloatArray) -> bytes:
     for place, scan in enumerate(scans):
         row, column = divmod(place, columns)
         energy, error = panels[2 * row, column], panels[2 * row + 1, column]
-        lengths = factors * scan.equilibrium_ang
+        lengths = scan.lengths_ang
         energy.set_visible(True)
         energy.plot(lengths, scan.curve.reference, "k-", lw=1.5, label="label")
         energy.plot(lengths, scan.curve.predicted, "--", color=RED, lw=1.5, label="committee mean")
-        energy.set(title=f"{scan.kind.name} ({scan.kind.count} alike)", ylabel="energy / eV")
+        energy.set(title=scan.title, ylabel="energy / eV")
         error.set_visible(True)
         error.plot(lengths, scan.curve.force_mae, "o-", ms=3, color=BLUE, label="forces / meV/Å")
         error.plot(lengths, scan.curve.energy_mae, "s-", ms=3, color=RED, label="energy / meV/atom")
@@ -99,23 +107,35 @@ def scans_plot(scans: Sequence["Scan"], factors: FloatArray) -> bytes:
     return png(figure)
 
 
-def stability_plot(seen: "Trajectories", *, kelvin: float, timestep_fs: float) -> bytes:
-    """Survivors, the largest stretch and the temperature of each replica against time."""
-    from samplers.explosion import LONGEST_STRETCH_ANG
-    from samplers.stability import surviving
+def stability_plot(
+    *,
+    time_ps: FloatArray,
+    surviving: FloatArray,
+    stretch_ang: FloatArray,
+    kinetic_kelvin: FloatArray,
+    kelvin: float,
+    collapse_ang: float,
+) -> bytes:
+    """Share of surviving replicas, and largest stretch and temperature of each replica, against time.
 
+    Args:
+        time_ps: Times in ps, shape (S,).
+        surviving: Share of the B replicas that survive, shape (S,).
+        stretch_ang: Largest change of a bond from its equilibrium length in Å, shape (S, B).
+        kinetic_kelvin: Kinetic temperatures in K, shape (S, B).
+        kelvin: Temperature of the thermostat in K.
+        collapse_ang: Stretch in Å that counts as collapse.
+    """
     figure = Figure(figsize=(11.5, 3.6), layout="constrained")
     alive, stretch, temperature = figure.subplots(1, 3)
-    time_ps = seen.step * timestep_fs * 1e-3
-    share = surviving(seen.stop_reason, seen.stop_step, seen.step)
-    alive.step([0.0, *time_ps], [100.0, *(100.0 * share)], where="post", color=BLUE, lw=2)
-    alive.set(ylim=(-3, 103), ylabel="surviving / %", title=f"Survivors of {len(seen.stop_reason)}")
-    replicas = seen.stretch_ang.shape[1]
+    alive.step([0.0, *time_ps], [100.0, *(100.0 * surviving)], where="post", color=BLUE, lw=2)
+    alive.set(ylim=(-3, 103), ylabel="surviving / %", title=f"Survivors of {stretch_ang.shape[1]}")
+    replicas = stretch_ang.shape[1]
     for replica in range(replicas):
         colour = warmth(replica / max(replicas - 1, 1))
-        stretch.plot(time_ps, seen.stretch_ang[:, replica], lw=0.8, color=colour)
-        temperature.plot(time_ps, seen.kinetic_kelvin[:, replica], lw=0.5, color=colour)
-    stretch.axhline(LONGEST_STRETCH_ANG, color=GREY, ls="--", lw=1, label="collapse")
+        stretch.plot(time_ps, stretch_ang[:, replica], lw=0.8, color=colour)
+        temperature.plot(time_ps, kinetic_kelvin[:, replica], lw=0.5, color=colour)
+    stretch.axhline(collapse_ang, color=GREY, ls="--", lw=1, label="collapse")
     stretch.set_yscale("log")
     stretch.set(ylabel="Å from the equilibrium length", title="Most stretched bond")
     stretch.legend(fontsize=8)

@@ -1,30 +1,30 @@
-"""Which frames bonds are stretched in: test frames of the lowest temperature, whole, or one molecule of each."""
+"""The frames whose bonds are stretched: test frames of the lowest temperature, or one molecule of each."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError
-from al_engine.frame_io import read_frames
-from al_engine.frames import FloatArray, Frame, IntArray
-from al_engine.ledger import Ledger
-from al_engine.parts import open_part
-from flows import names
-from samplers.crop import nearest_molecules
-from samplers.periodic import made_whole
+from al_engine.files.frames_hdf5 import read_frames
+from al_engine.files.part_file import open_part
+from al_engine.structures.bonds import made_whole
+from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.frames import FloatArray, Frame, IntArray
 
 Of = Literal["system", "molecule"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanSubject:
-    """Frames of one set of atoms, whose molecules are whole.
+    """Frames with the same atoms, whose molecules are not split by periodic boundaries.
 
     Attributes:
         frames: The frames.
         bonds: Bonded pairs, shape (n_bonds, 2).
-        lengths: Their equilibrium lengths in Å, shape (n_bonds,).
+        lengths: Equilibrium lengths of the bonds in Å, shape (n_bonds,).
     """
 
     frames: tuple[Frame, ...]
@@ -38,10 +38,11 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
     Args:
         ledger: The campaign.
         of: `system`: the frame; `molecule`: the molecule nearest its centre.
-        count: How many frames, at most.
+        count: Largest number of frames.
 
     Raises:
-        InputError: If there is no frame of the system's own atoms, or charge and unpaired electrons do not divide.
+        InputError: If no test frame has the atoms of the system, or charge or unpaired electrons cannot be divided
+            among the molecules.
     """
     with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
         system = read_frames(root["system"])[0]
@@ -56,7 +57,7 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
         raise InputError(f"{ledger.directory}: no test frame has the atoms of the system, whose bonds are known")
 
     def of_first(molecules: int) -> IntArray:
-        """Bonds of the first molecules: all copies have the same ones."""
+        """Indices of the bonds of the first molecules; all copies have the same bonds."""
         places: IntArray = np.flatnonzero(owner[bonds[:, 0]] < molecules)
         return places
 

@@ -1,4 +1,4 @@
-"""Errors against bond length: one bond of each kind stretched step by step, labelled afresh, predicted."""
+"""Errors against bond length: a bond of each kind is stretched in steps; every frame is labelled and predicted."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,40 +7,42 @@ from typing import Any
 
 import numpy as np
 
-from al_engine.accuracy import accuracy
-from al_engine.bond_curves import BondCurve, ScanPoint, bond_curve
+from al_engine.campaign.labels import Labels, read_labels
+from al_engine.committee.bond_curves import BondCurve, ScanPoint, bond_curve
+from al_engine.committee.predictions import accuracy
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray, Frame
-from al_engine.parts import open_part, part_key
-from flows.display import Display
+from al_engine.files.part_file import open_part, part_key, write_part
+from al_engine.structures.frames import FloatArray, Frame
+from flows.compute.devices import worker_counts
 from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
-from flows.labelling import Labels, level_to_go_on_with, read_labels, write_label_part
-from flows.launch import worker_counts
-from flows.preflight import with_automatic_choices
-from flows.scoring import EVALUATION_BATCH
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
-from samplers.bond_kinds import BondKind, bond_kinds
-from samplers.bond_scan import bond_scan
+from flows.pages.display import Display
+from flows.session.preflight import with_automatic_choices
+from flows.stages.labelling import label_frames
+from flows.stages.levels import level_to_go_on_with
+from flows.stages.scoring import EVALUATION_BATCH
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
+from samplers.probes.bond_kinds import BondKind, bond_kinds
+from samplers.probes.bond_scan import bond_scan
 
 WHAT = "bond-length"
 SHORTEST_FACTOR, LONGEST_FACTOR = 0.85, 2.0
-"""The reference work's range (arXiv:2312.09490)."""
+"""Shortest and longest bond in equilibrium lengths, as in the reference work (arXiv:2312.09490)."""
 RANGES = ((0.85, 1.15), (1.15, 1.5), (1.5, 2.0))
-"""Stretches, in equilibrium lengths, that errors are given for in one number: thermal, bond breaking, broken."""
+"""Ranges of bond length, in equilibrium lengths, for which mean errors are given: thermal, bond breaking, broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """How much is scanned.
+    """Options of the bond scans.
 
     Attributes:
-        of: Bonds of the system, or of one molecule.
-        frames: Frames each bond is stretched in.
-        bonds: Kinds of bonds, at most.
-        points: Lengths of each bond.
+        of: `system` or `molecule`: stretch bonds of the labelled frame, or of one molecule.
+        frames: Number of frames in which each bond is stretched.
+        bonds: Largest number of kinds of bonds.
+        points: Number of lengths of each bond.
     """
 
     of: Of = "system"
@@ -50,19 +52,19 @@ class ScanOptions:
 
     @property
     def factors(self) -> FloatArray:
-        """The lengths in equilibrium lengths, shape (P,)."""
+        """The bond lengths in units of the equilibrium length, shape (P,)."""
         return np.linspace(SHORTEST_FACTOR, LONGEST_FACTOR, self.points)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """One bond's curve.
+    """The scan of one bond.
 
     Attributes:
-        kind: The bond.
-        equilibrium_ang: Its equilibrium length, Å.
-        points: One list per frame, one entry per length; None where there is no label.
-        curve: Their averages.
+        kind: The kind of the bond.
+        equilibrium_ang: Equilibrium length of the bond, Å.
+        points: A list for each frame with an entry for each length; None for a length without a label.
+        curve: Averages of the points over the frames.
     """
 
     kind: BondKind
@@ -72,10 +74,10 @@ class Scan:
 
 
 def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Display) -> dict[str, Any]:
-    """Stretch, label, predict, and write down how far they are apart.
+    """Stretch bonds, label and predict the frames, and write the errors.
 
     Raises:
-        InputError: If there is no bond to stretch, no frame to stretch it in, or no frame could be labelled.
+        InputError: If no bond can be stretched, no test frame is suitable, or no stretched frame could be labelled.
     """
     found = scan_subject(subject.ledger, of=options.of, count=options.frames)
     kinds = bond_kinds(found.frames[0].numbers, found.bonds, limit=options.bonds)
@@ -122,7 +124,15 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
         "ranges": _by_range([row for scan in scans for row in scan.points], options.factors),
         "bonds": [_described(scan, options.factors) for scan in scans],
     }
-    return subject.result(WHAT, values, plots.scans_plot(scans, options.factors))
+    panels = [
+        plots.ScanPanel(
+            title=f"{scan.kind.name} ({scan.kind.count} alike)",
+            lengths_ang=options.factors * scan.equilibrium_ang,
+            curve=scan.curve,
+        )
+        for scan in scans
+    ]
+    return subject.result(WHAT, values, plots.scans_plot(panels))
 
 
 def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
@@ -131,7 +141,7 @@ def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
 
 
 def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
-    """Labels of the frames: those of an earlier evaluation if it had the same frames, else new ones."""
+    """Labels of the frames: from an earlier evaluation of the same frames if it exists, otherwise new labels."""
     config = with_automatic_choices(subject.ledger.config)
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
@@ -153,17 +163,11 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     if not _is_there(path, key):
         _, workers = worker_counts(config, subject.device)
         with LabelPool(config.labels, workers=workers, periodic=periodic) as pool, display.step("label") as progress:
-            write_label_part(
-                path,
-                key,
-                pool,
-                frames,
-                config=config.labels,
-                level=level,
-                min_distance_ang=closest,
-                min_contact_factor=contact,
-                progress=progress,
-            )
+            journal = path.with_suffix(".journal")
+            done = label_frames(pool, frames, config=config, level=level, journal=journal, key=key, progress=progress)
+            with write_part(path, kind=path.stem, key=key) as root:
+                done.write(root)
+            journal.unlink()
     return read_labels([path])
 
 
@@ -212,12 +216,12 @@ def _described(scan: Scan, factors: FloatArray) -> dict[str, Any]:
 
 
 def _listed(values: FloatArray) -> list[float | None]:
-    """Numbers for JSON, which has no NaN."""
+    """A list for JSON, with None for values that are not finite."""
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def bond_length_text(answer: dict[str, Any]) -> str:
-    """The result as lines for the terminal."""
+    """The result as text for the terminal."""
     heads = [f"{part['from']:g}-{part['to']:g}" for part in answer["ranges"]]
     lines = [
         (

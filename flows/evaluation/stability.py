@@ -1,4 +1,4 @@
-"""Long-time stability: hot trajectories from the campaign's own frames, and how many of them stay whole."""
+"""Long-time stability: trajectories at high temperature from initial frames, and the share without broken bonds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,39 +9,42 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from al_engine.frames import FloatArray, Frame, IntArray
-from al_engine.ledger import Ledger
-from al_engine.parts import open_part, part_key, write_part
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.starts import near_initial_frames
+from al_engine.files.part_file import open_part, part_key, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_rng, derived_seed
-from flows import names
-from flows.display import Display
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.units import FS_PER_PS, MEV_PER_EV
+from flows.compute.devices import worker_counts
+from flows.compute.local import ComputePool
 from flows.evaluation import plots
 from flows.evaluation.subject import Subject
-from flows.jobs import load_committee
-from flows.launch import worker_counts
-from flows.starts import near_initial_frames
-from flows.workers import ComputePool
+from flows.pages.display import Display
+from flows.stages.training import load_committee
 
 if TYPE_CHECKING:
-    from samplers.stability import StabilityRun
+    from samplers.probes.stability import StabilityRun
 
 WHAT = "stability"
 STRIDE_STEPS = 50
-"""Steps between two looks at the replicas."""
+"""MD steps between two inspections of the replicas."""
 COLLAPSED, COMPLETED = "bond_broken", "completed"
-"""Stop reasons that this module tells apart from the others."""
+"""Stop reasons that have a count of their own in the results."""
 
 
 @dataclass(frozen=True, slots=True)
 class StabilityOptions:
-    """What is run; the defaults are the reference work's test (arXiv:2312.09490), which does not say how many replicas.
+    """Options of the stability test.
+
+    The defaults are those of the reference work (arXiv:2312.09490), which does not state its number of replicas.
 
     Attributes:
         steps: MD steps of each replica.
-        kelvin: Temperature of the thermostat.
-        replicas: How many trajectories.
-        driver: `rotate`: replica k is driven by member k (after the last comes the first again); `mean`: by the mean.
+        kelvin: Temperature of the thermostat, K.
+        replicas: Number of trajectories.
+        driver: `rotate`: member k modulo M drives replica k; `mean`: the mean of the M members drives all replicas.
     """
 
     steps: int = 50_000
@@ -72,13 +75,14 @@ def stability_job(
     key: str,
     progress: Progress,
 ) -> None:
-    """Run some replicas in a worker and write what was seen of them."""
-    from flows.sampling import Surroundings
-    from samplers.stability import run_stability
+    """Run some replicas in a worker, and write their trajectories' observables."""
+    from flows.stages.sampling import surroundings_of
+    from samplers.probes.stability import run_stability
 
     ledger = Ledger.open(Path(directory))
-    sampling, around = ledger.config.sampling, Surroundings.of(ledger)
-    committee = load_committee(ledger, iteration, device, evaluations=options.steps)
+    parts, config = ledger.reader(), ledger.config
+    sampling, around = config.sampling, surroundings_of(parts, config)
+    committee = load_committee(parts, config, iteration, device, evaluations=options.steps)
     starts = _starts(ledger, options)
     run = run_stability(
         committee,
@@ -99,8 +103,8 @@ def stability_job(
 
 
 def _starts(ledger: Ledger, options: StabilityOptions) -> list[Frame]:
-    """One initial frame per replica, drawn from the half whose anneal temperature is nearest."""
-    frames = near_initial_frames(ledger, options.kelvin)
+    """One initial frame per replica, drawn from the half with the nearest anneal temperatures."""
+    frames = near_initial_frames(ledger.reader(), options.kelvin)
     rng = derived_rng(ledger.config.seed, "stability starts", round(1000 * options.kelvin))
     drawn = rng.choice(len(frames), size=options.replicas, replace=len(frames) < options.replicas)
     return [frames[index] for index in drawn.tolist()]
@@ -116,7 +120,7 @@ def _write(path: Path, key: str, run: "StabilityRun", replicas: Sequence[int]) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectories:
-    """All B replicas of a stability test at S strides, as `samplers.stability.StabilityRun` has them."""
+    """All B replicas of a stability test at S strides, with the fields of `samplers.probes.stability.StabilityRun`."""
 
     step: IntArray
     stretch_ang: FloatArray
@@ -127,7 +131,7 @@ class Trajectories:
 
     @classmethod
     def read(cls, groups: Sequence[_Group]) -> "Trajectories":
-        """Read the groups' files; replicas stand in order."""
+        """Read the files of the groups; the replicas are in ascending order."""
         order = np.argsort([replica for group in groups for replica in group.replicas])
         columns: dict[str, list[np.ndarray]] = {}
         for group in groups:
@@ -141,7 +145,7 @@ class Trajectories:
 
 
 def evaluate_stability(subject: Subject, options: StabilityOptions, display: Display) -> dict[str, Any]:
-    """Run the replicas, those of an earlier, interrupted call not again, and count who survived.
+    """Run the replicas that an earlier call has not finished, and count the replicas that survive.
 
     Raises:
         ResumableError: If a worker died.
@@ -157,7 +161,7 @@ def evaluate_stability(subject: Subject, options: StabilityOptions, display: Dis
                 future.result()
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            compute.kill()  # else the threads would wait for their jobs' ends
+            compute.kill()  # otherwise the threads would wait for their jobs
             raise
     return _result(subject, options, Trajectories.read(groups))
 
@@ -180,9 +184,9 @@ def _run(compute: ComputePool, subject: Subject, options: StabilityOptions, grou
 
 
 def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
-    """Replicas by driver, so that what a replica does depends on the options alone, not on how many workers there are.
+    """Groups of replicas by driver; trajectories thus depend on the options alone, not on the number of workers.
 
-    The mean's are divided as the members' would be.
+    Replicas that the mean drives are divided into the same groups.
     """
     ledger, members = subject.ledger, subject.ledger.config.training.members
     inputs = {
@@ -217,6 +221,9 @@ def _is_there(group: _Group) -> bool:
 
 
 def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> dict[str, Any]:
+    from samplers.dynamics.limits import LONGEST_STRETCH_ANG
+    from samplers.probes.stability import surviving
+
     timestep_fs = subject.ledger.config.sampling.timestep_fs
     members = subject.ledger.config.training.members
     reasons = Counter(seen.stop_reason)
@@ -224,7 +231,7 @@ def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> 
     values = {
         **asdict(options),
         "timestep_fs": timestep_fs,
-        "picoseconds": options.steps * timestep_fs * 1e-3,
+        "picoseconds": options.steps * timestep_fs / FS_PER_PS,
         "survived": reasons[COMPLETED],
         "surviving_share": reasons[COMPLETED] / options.replicas,
         "collapsed": reasons[COLLAPSED],
@@ -239,13 +246,21 @@ def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> 
                 "largest_stretch_ang": _largest(seen.stretch_ang[:, replica]),
                 "hottest_kelvin": _largest(seen.kinetic_kelvin[:, replica]),
                 "mean_kelvin": _mean(seen.kinetic_kelvin[:, replica]),
-                "largest_deviation_mev_per_ang": _largest(1e3 * seen.deviation[:, replica]),
+                "largest_deviation_mev_per_ang": _largest(MEV_PER_EV * seen.deviation[:, replica]),
             }
             for replica in range(options.replicas)
         ],
         "data": [str(subject.file(f"{WHAT}-{k}", ".h5")) for k in range(min(members, options.replicas))],
     }
-    return subject.result(WHAT, values, plots.stability_plot(seen, kelvin=options.kelvin, timestep_fs=timestep_fs))
+    plot = plots.stability_plot(
+        time_ps=(timestep_fs / FS_PER_PS) * seen.step.astype(np.float64),
+        surviving=surviving(seen.stop_reason, seen.stop_step, seen.step),
+        stretch_ang=seen.stretch_ang,
+        kinetic_kelvin=seen.kinetic_kelvin,
+        kelvin=options.kelvin,
+        collapse_ang=LONGEST_STRETCH_ANG,
+    )
+    return subject.result(WHAT, values, plot)
 
 
 def _largest(values: FloatArray) -> float | None:
@@ -259,7 +274,7 @@ def _mean(values: FloatArray) -> float | None:
 
 
 def stability_text(answer: dict[str, Any]) -> str:
-    """The result as lines for the terminal."""
+    """The result as text for the terminal."""
     lines = [
         (
             f"iteration {answer['iteration']}, {answer['replicas']} replicas, {answer['steps']} steps "

@@ -1,4 +1,4 @@
-"""What is evaluated: the committee of one iteration of a campaign, and where the results go."""
+"""The subject of an evaluation: the committee of one iteration of a campaign, and the folder of the results."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
 from al_engine.cores import usable_cores
-from al_engine.disk import disk_error, write_file
 from al_engine.errors import CampaignLockedError, InputError, typed
-from al_engine.ledger import Ledger
-from al_engine.lock import campaign_lock
-from flows import names
-from flows.jobs import load_committee
-from flows.launch import choose_device
+from al_engine.files.atomic import disk_error, write_file
+from al_engine.files.lock import campaign_lock
+from flows.compute.devices import choose_device
+from flows.stages.training import load_committee
 
 if TYPE_CHECKING:
-    from models.committee import Committee
+    from models.inference.committee import Committee
 
 FOLDER = "evaluation"
+"""Folder of a campaign directory for the results of evaluations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,9 @@ class Subject:
 
     Attributes:
         ledger: The campaign, read only.
-        iteration: Whose committee.
+        iteration: Iteration of the committee.
         device: `cpu` or `cuda`.
-        output: Folder of the results, which this process holds locked.
+        output: Folder of the results, which this process has locked.
     """
 
     ledger: Ledger
@@ -39,19 +40,20 @@ class Subject:
     output: Path
 
     def committee(self, *, evaluations: int = 0) -> "Committee":
-        """Load the committee; `evaluations` are how many are planned."""
+        """Load the committee; `evaluations` is the number of planned evaluations."""
         import torch
 
-        # torch counts the cores of the machine, not those that a container's quota pays for
+        # torch counts the cores of the machine, although a container's quota may allow fewer
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
-        return load_committee(self.ledger, self.iteration, self.device, evaluations=evaluations)
+        parts, config = self.ledger.reader(), self.ledger.config
+        return load_committee(parts, config, self.iteration, self.device, evaluations=evaluations)
 
     def file(self, what: str, ending: str) -> Path:
-        """Where a result of this committee stands, such as `iter003-errors.json`."""
+        """Path of a result of this committee, such as `iter003-errors.json`."""
         return self.output / f"iter{self.iteration:03d}-{what}{ending}"
 
     def result(self, what: str, values: Mapping[str, Any], plot: bytes) -> dict[str, Any]:
-        """Write a result as JSON and its plot as PNG; gives back what the JSON says, with both paths.
+        """Write a result as JSON and its plot as PNG; returns the content of the JSON file, which holds both paths.
 
         Raises:
             ResumableError: If the disk is full or can't be written to.
@@ -97,11 +99,12 @@ def opened(directory: Path, *, iteration: int | None, output: Path | None) -> It
 
     Args:
         directory: The campaign directory.
-        iteration: Whose committee; None for the newest that is complete.
+        iteration: Iteration of the committee; None: the newest complete committee.
         output: Folder for the results; None for `evaluation` in the campaign directory.
 
     Raises:
-        InputError: If there is no such campaign, iteration or folder, or another evaluation writes there.
+        InputError: If the campaign or the committee does not exist, or the folder is a file or is locked by another
+            evaluation.
     """
     ledger = Ledger.open(directory)
     newest = newest_iteration(ledger)

@@ -1,20 +1,21 @@
-"""`al-engine evaluate`: which evaluation, with which options."""
+"""`al-engine evaluate`: choose the evaluation, check its options, and run it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from al_engine.errors import InputError
-from flows.display import Display
-from flows.evaluation import errors, scans, stability
+from flows.evaluation import scans, stability
+from flows.evaluation import test_set as errors
 from flows.evaluation.subject import opened
+from flows.pages.display import Display
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     errors.WHAT: {},
     scans.WHAT: {"of": "--of", "frames": "--frames", "bonds": "--bonds", "points": "--points"},
     stability.WHAT: {"steps": "--steps", "kelvin": "--kelvin", "replicas": "--replicas", "driver": "--driver"},
 }
-"""Options of each evaluation by field of its options class, as they stand on the command line."""
+"""Options of each evaluation: their names on the command line, by field of the options class."""
 
 
 def evaluate(
@@ -31,10 +32,10 @@ def evaluate(
     Args:
         directory: The campaign directory.
         what: A key of `OPTIONS`.
-        iteration: Whose committee; None for the newest that is complete.
+        iteration: Iteration of the committee; None: the newest complete committee.
         output: Folder for the results; None for `evaluation` in the campaign directory.
-        options: Options that were given, by name; None where one was not.
-        display: Shows how far it is.
+        options: Values of the options, by name; None for an option that was not given.
+        display: Shows the progress.
 
     Returns:
         The result as JSON-able values, and as text.

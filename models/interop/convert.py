@@ -1,9 +1,9 @@
-"""Models of mace-torch and nequip as a committee.
+"""Convert models of mace-torch and nequip to a committee.
 
     python -m models.interop.convert a.h5 b.h5 --to committee.h5
 
-makes a committee, for `models.load_committee` or as the start of a campaign (`training.start`), of files that
-`export_mace.py` or `export_nequip.py` wrote: each says itself which.
+writes a committee, for `models.load_committee` or as the start of a campaign (`training.start`), from files that
+`export_mace.py` or `export_nequip.py` wrote; each file names its package.
 """
 
 import argparse
@@ -14,26 +14,26 @@ from typing import get_args
 
 from al_engine.config import Dtype
 from al_engine.errors import AlEngineError, ExitStatus, InputError
-from al_engine.parts import in_memory_hdf5
+from al_engine.files.part_file import in_memory_hdf5
 from models.interop.convert_mace import convert_mace
 from models.interop.convert_nequip import convert_nequip
 from models.interop.export_file import open_export, package_of
 from models.interop.mace_file import PACKAGE as MACE
 from models.interop.mace_file import read_mace_group
 from models.interop.nequip_file import read_nequip_group
-from models.weights import TrainedMember, write_member
+from models.storage.weights import TrainedMember, write_member
 
 
 def convert(source: Path, *, head: str | None = None, dtype: Dtype | None = None) -> TrainedMember:
-    """An exported model, of whichever package, as a member.
+    """Convert an exported model of any supported package to a member.
 
     Args:
         source: File that one of the exporters wrote.
-        head: Which head of a mace-torch model with several; None if there is one.
+        head: Head of a mace-torch model with several heads; None for a single head.
         dtype: Precision to evaluate it in; None for the model's own.
 
     Raises:
-        InputError: If the file is something else, or its model can't be represented exactly; names the reason.
+        InputError: If the file is something else, or its model cannot be represented exactly; names the reason.
     """
     with open_export(source) as file:
         if package_of(file) == MACE:
@@ -51,12 +51,12 @@ def write_committee(
     Args:
         sources: Files that the exporters wrote, one per member.
         target: HDF5 file to write.
-        head: Which head of mace-torch models with several; None if there is one.
+        head: Head of mace-torch models with several heads; None for a single head.
         dtype: Precision to evaluate them in; None for each model's own.
 
     Raises:
-        InputError: If a model can't be converted, or elements or cut-offs differ.
-        ResumableError: If the target can't be written.
+        InputError: If a model cannot be converted, or elements or cut-offs differ.
+        ResumableError: If the target cannot be written.
     """
     members = [convert(path, head=head, dtype=dtype) for path in sources]
     first = members[0].model

@@ -1,15 +1,16 @@
-"""A mace-torch model as a member: the same function of the atoms, to rounding.
+"""Conversion of a mace-torch model to a member that is the same function of the atoms, to rounding.
 
-What is converted, from a file that `export_mace.py` wrote, is ScaleShiftMACE or MACE with residual interaction blocks,
-or another first one as `mace_run_train` has it; anything that `models` does not represent exactly is refused by name.
+Supported are ScaleShiftMACE and MACE with residual interaction blocks, or with the first block that `mace_run_train`
+uses by default, exported by `export_mace.py`; any model that `models` does not represent exactly is refused by name.
 
-Both codes evaluate the same equations (Batatia et al., MACE (2022)), so that conversion is a matter of conventions:
+Both codes evaluate the same equations (Batatia et al., MACE (2022)) and differ in conventions:
 
 - e3nn divides weights by sqrt(fan-in) when they are used, and scales SiLU to unit second moment; here both are part of
   the weights, and so is the mean number of neighbours.
 - Couplings of a message are in another order; couplings of the product basis are another basis of the same polynomials.
 - Vectors point from atoms to neighbours here and back there: features of odd degree change sign, energies do not.
-- Energies of atoms alone: mace-torch adds the network's to its E0s, here they are subtracted and E0 is the whole of it.
+- Energies of isolated atoms: in mace-torch the sum of E0 and the network's energy; here the network's energy is
+  subtracted and E0 is the energy of the isolated atom.
 """
 
 import math
@@ -21,13 +22,13 @@ import torch
 
 from al_engine.config import Dtype, ModelConfig, PathConfig
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray
-from models.couplings import monomials, symmetric_couplings
+from al_engine.structures.frames import FloatArray
+from models.graph.couplings import monomials, symmetric_couplings
 from models.interop.export_file import degrees
 from models.interop.mace_file import SPECIES_BLOCK, MaceExport, MaceLayer, check_supported
+from models.layers.repulsion import SCREENING, SCREENING_EXPONENT, SCREENING_LENGTH_ANG
 from models.ms_mace import MSMACE, ModelConstants
-from models.repulsion import SCREENING, SCREENING_EXPONENT, SCREENING_LENGTH_ANG
-from models.weights import TrainedMember
+from models.storage.weights import TrainedMember
 
 BASIS_TOLERANCE = 1e-5
 """Largest relative part of a coupling outside our basis: rounding of a float32 file."""
@@ -36,15 +37,15 @@ MACE_BOHR_ANG = 0.529
 
 
 def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | None = None) -> TrainedMember:
-    """The same model with our weights.
+    """Convert an export to a member.
 
     Args:
         export: From `read_mace_export`.
-        head: Which head of a model with several; None if there is one.
+        head: Head of a model with several heads; None for a single head.
         dtype: Precision to evaluate it in; None for the model's own.
 
     Returns:
-        A member without training history. Its E0s (eV) are what an isolated atom has in mace-torch.
+        A member without training history. Its E0s (eV) are the energies of isolated atoms in mace-torch.
 
     Raises:
         InputError: If the model has something that is not represented here, naming it, or there is no such head.
@@ -65,7 +66,6 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
             radial_mlp=widths[1:-1],
         ),
         long=None,
-        product="symmetric",
         first_layer="species" if hyper.layers[0].interaction == SPECIES_BLOCK else "residual",
         zbl="pair_repulsion_fn" in hyper.blocks,
         layers=len(hyper.layers),
@@ -100,13 +100,13 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
     shift = weights.of_head("scale_shift.shift", default=0.0)
     free_atoms = weights.of_head("atomic_energies_fn.atomic_energies", default=0.0, per_species=True)
     with torch.no_grad():
-        alone = tower.alone().double().numpy()[:, 0]
+        alone = tower.isolated_energies().double().numpy()[:, 0]
     model.set_reference_energies((free_atoms[weights.by_number] + shift + constants.scale * alone).tolist())
     return TrainedMember(model=model)
 
 
 class _Weights:
-    """Our weights from mace-torch's, block by block; remembers which were used."""
+    """Maps mace-torch's weights to weights of `models`, block by block, and records which were used."""
 
     def __init__(self, export: MaceExport, config: ModelConfig, *, which: int) -> None:
         self.export, self.config, self.which = export, config, which
@@ -131,7 +131,7 @@ class _Weights:
             raise self.export.refuse(f"it has weights of unknown meaning: {', '.join(sorted(self.unused)[:5])}")
 
     def of_head(self, name: str, *, default: float, per_species: bool = False) -> FloatArray:
-        """A constant of the head: a number, or one for each species."""
+        """A constant of the head: a number, or an array over species."""
         values = self.export.buffers.get(name, np.array(default))
         rows = np.atleast_2d(values) if per_species else np.atleast_1d(values)
         return rows[self.which if len(rows) > 1 else 0]

@@ -1,17 +1,16 @@
-"""A nequip model as a member: the same function of the atoms, to rounding.
+"""Conversion of a nequip model to a member that is the same function of the atoms, to rounding.
 
-What is converted, from a file that `export_nequip.py` wrote, is `NequIPGNNModel` of nequip 0.19 with `parity: false`,
-which keeps natural parity only, as everything here does; anything that `models` does not represent exactly is refused
-by name.
+Supported is `NequIPGNNModel` of nequip 0.19 with `parity: false`, which like `models` keeps only natural parity,
+exported by `export_nequip.py`; any model that `models` does not represent exactly is refused by name.
 
-Both codes evaluate the same equations (Batzner et al., NequIP (2022)), so that conversion is a matter of conventions:
+Both codes evaluate the same equations (Batzner et al., NequIP (2022)) and differ in conventions:
 
 - Constant factors (fan-ins, mean neighbours, the gain of the radial basis) are part of the weights here.
 - Couplings of a message are in another order.
 - The self-connection is linear in the type embedding there, W_Z = Σ_k embedding_{Z,k} W_k; here W_Z is free.
 
-What stays different: here there is one number of channels for all degrees and for the embedding, one energy scale for
-all elements, one kind of radial network for all layers, and the readout is linear.
+Remaining differences: here all degrees and the embedding have the same number of channels, all elements the same energy
+scale, all layers the same widths of the radial network, and the readout is linear.
 """
 
 import math
@@ -23,15 +22,15 @@ import torch
 from ase.data import atomic_numbers
 
 from al_engine.config import Dtype, ModelConfig, PathConfig
-from al_engine.frames import FloatArray
+from al_engine.structures.frames import FloatArray
 from models.interop.export_file import degrees
 from models.interop.nequip_file import NequipExport, check_supported
 from models.ms_mace import MSMACE, ModelConstants
-from models.weights import TrainedMember
+from models.storage.weights import TrainedMember
 
 
 def convert_nequip(export: NequipExport, *, dtype: Dtype | None = None) -> TrainedMember:
-    """The same model with our weights.
+    """Convert an export to a member.
 
     Args:
         export: From `read_nequip_export`.
@@ -131,7 +130,7 @@ def _irrep(degree: int) -> str:
 
 
 def _per_element(export: NequipExport, name: str, *, default: float) -> FloatArray:
-    """A constant for each element, given for each, for all, or not at all."""
+    """A constant for each element; the export holds an array over elements, a number, or nothing (the default)."""
     n_elements = len(export.hyper.type_names)
     values = export.weight(name, None)
     if values.size > 1:

@@ -1,4 +1,4 @@
-"""What the files of all exporters share: how they are opened, which package wrote them, irreps in e3nn's notation."""
+"""Common parts of the exporters' files: opening, package of origin, irreps in e3nn's notation."""
 
 import json
 import re
@@ -11,17 +11,17 @@ import h5py
 from pydantic import BaseModel, ValidationError
 
 from al_engine.errors import InputError
-from al_engine.parts import UNREADABLE, open_hdf5
+from al_engine.files.part_file import UNREADABLE, open_hdf5
 
 SCHEMA = 1
 EXPORTERS = {"mace-torch": "export_mace.py", "nequip": "export_nequip.py"}
-"""Which script of ours exports a package's models."""
+"""Export script of each package."""
 HyperParameters = TypeVar("HyperParameters", bound=BaseModel)
 
 
 @contextmanager
 def open_export(path: Path) -> Iterator[h5py.File]:
-    """Open a file that one of the exporters wrote.
+    """Open a file that an exporter wrote.
 
     Raises:
         InputError: If it is missing or no HDF5.
@@ -39,7 +39,7 @@ def name_of(group: h5py.Group) -> str:
 
 
 def package_of(group: h5py.Group) -> str:
-    """The package whose model a group holds, one of `EXPORTERS`: the exporters write down its version.
+    """The package whose model a group holds, a key of `EXPORTERS`: the exporters record its version.
 
     Raises:
         InputError: If no exporter wrote the group.
@@ -55,7 +55,7 @@ def package_of(group: h5py.Group) -> str:
 
 
 def read_hyper_parameters(group: h5py.Group, kind: type[HyperParameters], *, package: str) -> HyperParameters:
-    """Everything about an exported model that is not a weight.
+    """Read the hyper-parameters of an exported model.
 
     Args:
         group: What the exporter wrote.
@@ -80,13 +80,13 @@ def read_hyper_parameters(group: h5py.Group, kind: type[HyperParameters], *, pac
 
 
 def damaged(group: h5py.Group, error: Exception, *, package: str) -> InputError:
-    """The error for an export that can't be read."""
+    """The error for an export that cannot be read."""
     reason = " ".join(str(error).split())[:200]
     return InputError(f"{name_of(group)} is damaged ({reason}); write it again with {EXPORTERS[package]}")
 
 
 def degrees(irreps: str) -> dict[int, int] | None:
-    """Channels of each degree of irreps such as `16x0e+16x1o`; None if parity is not natural or one is repeated."""
+    """Channels of each degree of irreps such as `16x0e+16x1o`; None if parity is not natural or a degree repeats."""
     channels: dict[int, int] = {}
     for term in irreps.split("+"):
         match = re.fullmatch(r"(\d+)x(\d+)([eo])", term.strip())

@@ -1,13 +1,13 @@
 """Write a mace-torch model to HDF5: weights and hyper-parameters, no pickle.
 
-A mace-torch model file is a pickle, which runs whatever code is in it when it is read. al-engine never does that. So
-run this file, which needs nothing else of al-engine, in the environment where the model was trained, on a model you
-trust:
+A mace-torch model file is a pickle, which executes the code in it when it is read; al-engine never reads pickles.
+Run this script, which needs nothing else of al-engine, in the environment where the model was trained, on a model that
+you trust:
 
     python export_mace.py MACE.model member.h5
 
-Then `python -m models.interop.convert member.h5 --to committee.h5`, where al-engine is installed, makes a committee of
-it.
+Then `python -m models.interop.convert member.h5 --to committee.h5`, where al-engine is installed, converts the
+export to a committee.
 """
 
 import argparse
@@ -22,16 +22,16 @@ import torch
 SCHEMA = 1
 PACKAGES = ("mace-torch", "e3nn", "torch")
 DERIVED = ("output_mask", "_zeroed", "_compiled")
-"""Buffers with this in their name follow from the hyper-parameters."""
+"""Parts of the names of buffers that follow from the hyper-parameters."""
 
 
 def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
     """Write a model into an empty group.
 
     Args:
-        model: A `mace.modules.MACE` or one of its descendants, of any version; whether it can be converted is for
-            `models.interop.convert_mace` to say.
-        group: Where to: attributes `schema` and `hyper_parameters` (JSON), groups `parameters` and `buffers`.
+        model: A `mace.modules.MACE` or subclass of any version; `models.interop.convert_mace` checks whether it can be
+            converted.
+        group: Target: attributes `schema` and `hyper_parameters` (JSON), groups `parameters` and `buffers`.
     """
     group.attrs["schema"] = SCHEMA
     group.attrs["hyper_parameters"] = json.dumps(hyper_parameters(model), indent=1)
@@ -45,7 +45,7 @@ def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
 
 
 def hyper_parameters(model: Any) -> dict[str, Any]:
-    """Everything about a model that is not a weight, as JSON-able values.
+    """Hyper-parameters of a model, as values that JSON can hold.
 
     Only names, numbers and irreps: what attributes older versions lack has the value they meant.
     """
@@ -107,7 +107,7 @@ def _readout(readout: Any) -> dict[str, Any]:
 
 
 def _silu_gain(layer: Any) -> float | None:
-    """Factor on the SiLU after a radial network's first layer; None if there is no activation or another one."""
+    """Factor on the SiLU after a radial network's first layer; None if there is no activation or another activation."""
     activation = getattr(layer, "act", None)
     return None if activation is None else _gain(activation, 1)
 

@@ -1,13 +1,13 @@
 """Write a NequIP model to HDF5: weights and hyper-parameters, no pickle.
 
-A nequip checkpoint is a pickle, which runs whatever code is in it when it is read. al-engine never does that. So run
-this file, which needs h5py but nothing else of al-engine, in the environment where the model was trained, on a model
+A nequip checkpoint is a pickle, which executes the code in it when it is read; al-engine never reads pickles. Run this
+script, which needs h5py but nothing else of al-engine, in the environment where the model was trained, on a model that
 you trust:
 
     python export_nequip.py model.ckpt member.h5
 
-Then `python -m models.interop.convert member.h5 --to committee.h5`, where al-engine is installed, makes a committee of
-it.
+Then `python -m models.interop.convert member.h5 --to committee.h5`, where al-engine is installed, converts the
+export to a committee.
 """
 
 import argparse
@@ -26,12 +26,12 @@ PACKAGES = ("nequip", "e3nn", "torch")
 def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
     """Write a model into an empty group.
 
-    Weights are written as they act: e3nn's and nequip's normalisations are read off the modules and multiplied in.
+    Weights are written as applied: e3nn's and nequip's normalisations are read off the modules and multiplied in.
 
     Args:
-        model: A model of nequip 0.19's `NequIPGNNModel` or one of its relatives; whether it can be converted is for
-            `models.interop.convert_nequip` to say.
-        group: Where to: attributes `schema` and `hyper_parameters` (JSON), datasets by block.
+        model: A model of nequip 0.19's `NequIPGNNModel` or a related builder; `models.interop.convert_nequip` checks
+            whether it can be converted.
+        group: Target: attributes `schema` and `hyper_parameters` (JSON), datasets by block.
     """
     (network,) = (module for module in model.modules() if _kind(module) == "SequentialGraphNetwork")
     blocks = dict(network.named_children())

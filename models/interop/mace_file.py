@@ -1,4 +1,4 @@
-"""Reads what `export_mace.py` wrote, and refuses what `models` cannot represent exactly."""
+"""Reads files of `export_mace.py`, and refuses models that `models` cannot represent exactly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray
-from al_engine.parts import UNREADABLE
+from al_engine.files.part_file import UNREADABLE
+from al_engine.structures.frames import FloatArray
 from models.interop.export_file import damaged, degrees, name_of, open_export, read_hyper_parameters
 
 PACKAGE = "mace-torch"
@@ -37,7 +37,7 @@ class _Section(BaseModel):
 
 
 class MaceLayer(_Section):
-    """One interaction block and the product basis after it; irreps as e3nn prints them."""
+    """An interaction block and the product basis after it; irreps as e3nn prints them."""
 
     interaction: str
     source_irreps: str
@@ -56,7 +56,7 @@ class MaceLayer(_Section):
 
 
 class MaceReadout(_Section):
-    """A readout block; `hidden_irreps` is None for a linear one, `gain` is the factor on its SiLU."""
+    """A readout block; `hidden_irreps` is None for a linear readout, `gain` is the factor on its SiLU."""
 
     block: str
     irreps: str
@@ -65,7 +65,7 @@ class MaceReadout(_Section):
 
 
 class MaceHyperParameters(_Section):
-    """What `export_mace.hyper_parameters` gives."""
+    """The result of `export_mace.hyper_parameters`."""
 
     versions: dict[str, str]
     model: str
@@ -87,7 +87,7 @@ class MaceHyperParameters(_Section):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaceExport:
-    """A mace-torch model as numbers.
+    """An exported mace-torch model: hyper-parameters and arrays.
 
     Attributes:
         where: File and group, for errors.
@@ -102,7 +102,7 @@ class MaceExport:
     buffers: dict[str, FloatArray] = field(repr=False)
 
     def refuse(self, what: str) -> InputError:
-        """The error for a model that can't be represented."""
+        """The error for a model that cannot be represented."""
         return InputError(f"{self.where}: {what}; only models that al-engine evaluates exactly are converted")
 
 
@@ -117,7 +117,7 @@ def read_mace_export(path: Path) -> MaceExport:
 
 
 def read_mace_group(group: h5py.Group) -> MaceExport:
-    """Read what `export_mace.export_model` wrote into a group.
+    """Read a group that `export_mace.export_model` wrote.
 
     Raises:
         InputError: If the group is damaged, or something else.
@@ -141,14 +141,14 @@ def check_supported(export: MaceExport) -> None:
     """Refuse a model that the `mace` setting cannot represent exactly.
 
     Raises:
-        InputError: Naming the first such thing.
+        InputError: Naming the first unsupported property.
     """
     for reason in _unsupported(export.hyper):
         raise export.refuse(reason)
 
 
 def _unsupported(hyper: MaceHyperParameters) -> Iterator[str]:
-    """Reasons why a model can't be represented."""
+    """Reasons why a model cannot be represented."""
     if hyper.model not in {"MACE", "ScaleShiftMACE"}:
         yield f"it is a {hyper.model}, not a MACE or ScaleShiftMACE"
     for name, block in hyper.blocks.items():

@@ -1,4 +1,4 @@
-"""Reads what `export_nequip.py` wrote, and refuses what `models` cannot represent exactly."""
+"""Reads files of `export_nequip.py`, and refuses models that `models` cannot represent exactly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field
 
 from al_engine.errors import InputError
-from al_engine.frames import FloatArray
-from al_engine.parts import UNREADABLE
+from al_engine.files.part_file import UNREADABLE
+from al_engine.structures.frames import FloatArray
 from models.interop.export_file import damaged, degrees, name_of, open_export, read_hyper_parameters
-from models.linear import SILU_GAIN
+from models.layers.linear import SILU_GAIN
 
 PACKAGE = "nequip"
 BLOCKS = {
@@ -28,7 +28,7 @@ BLOCKS = {
     "per_type_energy_scale_shift": "PerTypeScaleShift",
     "total_energy_sum": "AtomwiseReduce",
 }
-"""Blocks of a model beside its layers."""
+"""Blocks of a model except its layers."""
 GAIN_TOLERANCE = 1e-9
 
 
@@ -37,7 +37,7 @@ class _Part(BaseModel):
 
 
 class NequipLayer(_Part):
-    """One `ConvNetLayer`: names of its blocks, irreps in e3nn's notation, couplings in the order of its weights."""
+    """A `ConvNetLayer`: names of its blocks, irreps in e3nn's notation, couplings in the order of its weights."""
 
     nonlinearity: str
     gains: list[float | None]
@@ -72,7 +72,7 @@ class NequipHyperParameters(_Part):
 
 @dataclass(frozen=True, slots=True)
 class NequipExport:
-    """A nequip model as numbers.
+    """An exported nequip model: hyper-parameters and arrays.
 
     Attributes:
         where: File and group, for errors.
@@ -101,7 +101,7 @@ class NequipExport:
         return values
 
     def refuse(self, what: str) -> InputError:
-        """The error for a model that can't be represented."""
+        """The error for a model that cannot be represented."""
         return InputError(f"{self.where}: {what}; only models that al-engine evaluates exactly are converted")
 
 
@@ -116,7 +116,7 @@ def read_nequip_export(path: Path) -> NequipExport:
 
 
 def read_nequip_group(group: h5py.Group) -> NequipExport:
-    """Read what `export_nequip.export_model` wrote into a group.
+    """Read a group that `export_nequip.export_model` wrote.
 
     Raises:
         InputError: If the group is damaged, or something else.
@@ -150,7 +150,7 @@ def check_supported(export: NequipExport) -> None:
 
 
 def _unsupported(export: NequipExport) -> Iterator[str]:
-    """Reasons why a model can't be represented."""
+    """Reasons why a model cannot be represented."""
     hyper = export.hyper
     expected = BLOCKS | {f"layer{k}_convnet": "ConvNetLayer" for k in range(len(hyper.layers))}
     for name in sorted(hyper.blocks.keys() | expected.keys()):

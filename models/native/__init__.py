@@ -1,5 +1,5 @@
-"""Kernels in C++ for CPUs: the two sums that cost most of MS-MACE, each in one pass with nothing stored per pair.
+"""C++ kernels for CPUs: geometry, messages and product basis, each in a single pass with nothing stored per pair.
 
-They are compiled for the machine when first needed (a second each), kept on disk, and checked against the plain torch
-path of `models.message` and `models.product` before use. Without a C++ compiler, or on a GPU, the plain path is used.
+Kernels are compiled for the machine when first needed (about a second each), cached on disk, and compared with plain
+torch before use (`models.inference.acceleration`). Without a C++ compiler, or on a GPU, plain torch is used.
 """

@@ -1,4 +1,4 @@
-"""Compile a kernel for this machine, once: libraries are kept on disk under a hash of all that went into them."""
+"""Compile a kernel for this machine, once: libraries are cached on disk under a hash of source, flags and machine."""
 
 import ctypes
 import hashlib
@@ -26,21 +26,21 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
-"""-ffast-math but for two things. NaN and infinity keep their meaning: a model that sees a broken frame must say so.
-And loading a library does not make the whole process flush denormal numbers, as linking with -ffast-math does."""
+"""-ffast-math with two exceptions: NaN and infinity keep their meaning, so that broken frames give NaN; and loading a
+library does not make the whole process flush denormal numbers, as linking with -ffast-math does."""
 WIDEST_LANES_BYTES = 64
 TIME_LIMIT_S = 120.0
 
 
 class KernelError(RuntimeError):
-    """A kernel can't be had on this machine; says why."""
+    """A kernel cannot be used on this machine; the message gives the reason."""
 
 
 def cache_directory() -> Path:
-    """Where libraries are kept: `al-engine/kernels` in the user's cache directory.
+    """Directory of compiled libraries: `al-engine/kernels` in the user's cache directory.
 
     Raises:
-        KernelError: If the user has none. A shared place would not do: libraries are code.
+        KernelError: If the user has no home directory. A directory shared by users is unsafe: libraries are code.
     """
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "al-engine" / "kernels"
@@ -49,20 +49,20 @@ def cache_directory() -> Path:
 
 
 def find_compiler() -> str | None:
-    """The C++ compiler: `$CXX`, else the first of c++, g++ and clang++ on the path, None if there is none."""
+    """The C++ compiler: `$CXX`, else the first of c++, g++ and clang++ on the path; None without a compiler."""
     names = (os.environ.get("CXX"), "c++", "g++", "clang++")
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def load_library(source: str, header: str) -> ctypes.CDLL:
-    """The library of a source file of this folder, compiled after a header.
+    """The library compiled from a header and a source file of this folder.
 
     Args:
         source: Name of the file.
         header: Definitions put in front of it.
 
     Raises:
-        KernelError: If it can't be compiled or loaded.
+        KernelError: If it cannot be compiled or loaded.
     """
     text = header + (Path(__file__).parent / source).read_text(encoding="utf-8")
     command = find_compiler()
@@ -76,11 +76,11 @@ def load_library(source: str, header: str) -> ctypes.CDLL:
             _compile(command, text, library)
         return ctypes.CDLL(str(library))
     except OSError as error:
-        raise KernelError(f"the kernel {name} can't be written or loaded: {error}") from error
+        raise KernelError(f"the kernel {name} cannot be written or loaded: {error}") from error
 
 
 def _compile(command: str, text: str, library: Path) -> None:
-    """Compile into a file of its own name at once, so that processes that race do not harm each other."""
+    """Compile into a temporary folder and rename, so that concurrent processes never see a partial library."""
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         source, result = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
@@ -109,7 +109,7 @@ def _version(command: str) -> str:
 
 @cache
 def _machine() -> str:
-    """The processor and what it can do: a cache directory may be shared by machines of several kinds."""
+    """Model and features of the processor: machines with different processors may share a cache directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -123,7 +123,7 @@ def real_type(dtype: torch.dtype) -> str:
 
 
 def lanes(channels: int, dtype: torch.dtype) -> int:
-    """Channels handled by one instruction: the largest power of two that divides their number and fits."""
+    """Channels per instruction: the largest power of two that divides their number and fits into a register."""
     return min(channels & -channels, WIDEST_LANES_BYTES // dtype.itemsize)
 
 

@@ -1,17 +1,17 @@
-// Spherical harmonics and radial basis of neighbour vectors, and their first derivatives either way.
+// Spherical harmonics and radial basis of neighbour vectors, and products with their Jacobian from both sides.
 //
 //   Y_lm(v / r),   B_n(r) = sqrt(2 / c) sin(n pi r / c) / r * u(r / c),   r = |v|, c the cut-off
 //
 // LANES vectors at a time. sin and cos of n x come from those of x by the recursion f_{n+1} = 2 cos(x) f_n - f_{n-1}.
 // Included after a generated header that defines REAL, LANES, N_HARMONICS, N_RADIAL, POWER (of the envelope), CUTOFF,
-// SMALLEST (length, lengths are clamped there) and the functions
+// SMALLEST (lower bound on r) and the functions
 //   harmonics(x, y, z, Y) and gradients(x, y, z, dY): the polynomials Y_lm and their derivatives, dY[3 * lm + axis].
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-// Nothing but the functions is seen from outside: libraries of several kernels live in one process.
+// Only the functions are exported: libraries of several kernels are loaded into the same process.
 namespace {
 
 constexpr REAL PI = 3.14159265358979323846;
@@ -29,7 +29,7 @@ static inline vec power(vec x, int n) {
 
 static inline Radial radial(vec r) {
     Radial out;
-    r = r > CUTOFF ? vec{} + CUTOFF : r;  // all is zero there; further out the series below would overflow
+    r = r > CUTOFF ? vec{} + CUTOFF : r;  // features are zero there; further out the series below would overflow
     const vec x = r / CUTOFF, half = x * (PI / 2), square = half * half;  // half of pi x, for accuracy at small r
     vec cosine = vec{} + 1, sine = vec{} + 1;  // cos(half) and sin(half) / half, by Horner's scheme
     for (int k = COSINE_TERMS; k > 0; --k) {
@@ -55,7 +55,7 @@ static inline Radial radial(vec r) {
     return out;
 }
 
-struct Vectors {  // LANES of them: direction, length, and whether the length was not clamped
+struct Vectors {  // LANES vectors: direction, length, and whether the length was not clamped
     vec x, y, z, r, free;
     bool any;
     Vectors(const REAL* v, int64_t count) {
@@ -125,7 +125,7 @@ extern "C" void features_backward(int64_t E, const REAL* v, const REAL* g_Y, con
     }
 }
 
-// How Y and B change along t: t_Y = dY/dv . t, t_B = dB/dv . t
+// Derivatives of Y and B along t: t_Y = dY/dv . t, t_B = dB/dv . t
 extern "C" void features_forward(int64_t E, const REAL* v, const REAL* t, REAL* t_Y, REAL* t_B) {
     for (int64_t e = 0; e < E; e += LANES) {
         const int64_t count = E - e < LANES ? E - e : LANES;

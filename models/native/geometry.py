@@ -1,8 +1,8 @@
 """The geometry kernel as torch operators; source and layout: `geometry.cpp`.
 
-Features of vectors, their derivative backward (features to vectors) and forward (vectors to features). The two
-derivatives are each other's transpose, so training differentiates forces with respect to weights; it does not
-differentiate the geometry twice, because positions do not change in training.
+Operators for the features of vectors, the vector-Jacobian product (backward) and the Jacobian-vector product (forward).
+Each product is the derivative of the other by the factor beside the Jacobian, which is all that training needs: it
+differentiates forces by weights, not by positions.
 """
 
 from collections import defaultdict
@@ -12,12 +12,12 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from models.graph.spherical import SphericalHarmonics
 from models.native.build import WIDEST_LANES_BYTES, real_type
-from models.native.kernel import Kernel, save_tensors
-from models.spherical import SphericalHarmonics
+from models.native.kernel import Kernel, refuse_derivative, save_tensors
 
 Polynomial: TypeAlias = dict[tuple[int, int, int], float]
-"""Coefficients by the powers of x, y and z."""
+"""Coefficients by powers of x, y and z."""
 SMALLEST_COEFFICIENT = 1e-12
 
 _HEADER = """
@@ -39,14 +39,14 @@ static inline void gradients(vec x, vec y, vec z, vec* dY) {{
 
 @dataclass(frozen=True)
 class GeometryKernel(Kernel):
-    """What a geometry kernel is compiled for.
+    """Compile-time constants of the geometry kernel.
 
     Attributes:
         l_max: Highest degree of the harmonics.
         n_radial: Number of Bessel functions.
         power: Power of the polynomial envelope.
-        cutoff: In Å.
-        smallest: Lengths are clamped here, in Å.
+        cutoff: Cut-off radius in Å.
+        smallest: Lower bound on distances in Å.
         dtype: Precision.
     """
 
@@ -64,7 +64,7 @@ class GeometryKernel(Kernel):
         return harmonics, basis
 
     def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor) -> Tensor:
-        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); can be differentiated by these two."""
+        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); differentiable by these two."""
         result: Tensor = torch.ops.al_engine.edge_features_backward(self.key, vectors, g_harmonics, g_basis)
         return result
 
@@ -89,7 +89,7 @@ class GeometryKernel(Kernel):
 
 
 def harmonic_polynomials(l_max: int) -> list[Polynomial]:
-    """The harmonics of `models.spherical.SphericalHarmonics` as polynomials in the components of the unit vector."""
+    """The harmonics of `SphericalHarmonics` as polynomials in the components of the unit vector."""
     recursion = SphericalHarmonics(l_max, dtype=torch.float64)
     degree_0: list[Polynomial] = [{(0, 0, 0): 1.0}]
     degree_1: list[Polynomial] = [{(1, 0, 0): 3**0.5}, {(0, 1, 0): 3**0.5}, {(0, 0, 1): 3**0.5}]
@@ -112,7 +112,7 @@ def _derivative(polynomial: Polynomial, axis: int) -> Polynomial:
 
 
 def _raised(powers: tuple[int, int, int], axis: int, *, by: int) -> tuple[int, int, int]:
-    """Powers of x, y and z with that of one axis changed."""
+    """Powers of x, y and z with the power of an axis changed by `by`."""
     i, j, k = (n + by * (axis == other) for other, n in enumerate(powers))
     return i, j, k
 
@@ -185,3 +185,4 @@ def _differentiate_twice(ctx: Any, t: Tensor) -> tuple[Tensor | None, ...]:
 
 torch.library.register_autograd("al_engine::edge_features", _differentiate, setup_context=save_tensors)
 torch.library.register_autograd("al_engine::edge_features_backward", _differentiate_twice, setup_context=save_tensors)
+refuse_derivative("al_engine::edge_features_forward")

@@ -1,4 +1,4 @@
-"""What all kernels have in common: their key, and the library compiled for it."""
+"""Base class of the kernels: compile-time constants, key, and compiled library."""
 
 import ctypes
 from abc import ABC, abstractmethod
@@ -14,27 +14,27 @@ from models.native.build import load_library
 
 @dataclass(frozen=True)
 class Kernel(ABC):
-    """What a kernel is compiled for: numbers and, as the last field, a dtype. Subclasses add them.
+    """Compile-time constants of a kernel: numbers and, as the last field, a dtype; subclasses add the fields.
 
     Attributes:
-        source: File of this folder with its functions.
+        source: Source file in this folder.
     """
 
     source: ClassVar[str]
 
     @abstractmethod
     def header(self) -> str:
-        """Definitions that go in front of the source."""
+        """Definitions in front of the source."""
 
     @cached_property
     def key(self) -> str:
-        """All fields as a string, which is what a torch operator takes."""
+        """All fields as a string, the type that a torch operator can take."""
         *numbers, dtype = astuple(self)
         return " ".join([*map(repr, numbers), str(dtype).removeprefix("torch.")])
 
     @classmethod
     def from_key(cls, key: str) -> Self:
-        """The inverse of `key`; equal keys give the same object."""
+        """The kernel of a key; equal keys give the same object."""
         kernel: Self = _from_key(cls, key)
         return kernel
 
@@ -43,22 +43,22 @@ class Kernel(ABC):
         """The compiled functions.
 
         Raises:
-            KernelError: If they can't be compiled or loaded.
+            KernelError: If compiling or loading fails.
         """
         return load_library(self.source, self.header())
 
     def prepared(self) -> Self:
-        """The one object of its key, compiled now and not at the first call.
+        """The kernel object of this key, compiled immediately.
 
         Raises:
-            KernelError: If it can't be compiled or loaded.
+            KernelError: If compiling or loading fails.
         """
         kernel = self.from_key(self.key)
         _ = kernel.library
         return kernel
 
     def call(self, function: str, sizes: tuple[int, ...], *tensors: Tensor | None) -> None:
-        """Call a function of the library with sizes, then the data of contiguous tensors; None is a null pointer."""
+        """Call a function of the library with sizes and the data of contiguous tensors; None is a null pointer."""
         pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
         getattr(self.library, function)(*map(ctypes.c_int64, sizes), *pointers)
 
@@ -74,6 +74,29 @@ def _from_key(kind: Any, key: str) -> Any:
 
 
 def save_tensors(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """The key and all tensors that an operator got: what its derivative needs."""
+    """Save the key and all tensor inputs of an operator, for its derivative."""
     ctx.key, *rest = inputs
     ctx.save_for_backward(*(item for item in rest if isinstance(item, Tensor)))
+
+
+def save_derivative(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Save the inputs of a backward operator, for its derivative; the last input is whether it gives weight gradients.
+
+    The derivative receives None instead of zeros for an output that nothing depends on, and skips its terms.
+    """
+    save_tensors(ctx, inputs, output)
+    ctx.with_weights = inputs[-1]
+    ctx.set_materialize_grads(False)
+
+
+def refuse_derivative(operator: str) -> None:
+    """Make the differentiation of an operator's results an error; by default torch would omit the derivative.
+
+    Args:
+        operator: Qualified name, such as `al_engine::message_backward_twice`.
+    """
+
+    def raise_error(_ctx: Any, *_gradients: Tensor) -> None:
+        raise RuntimeError(f"{operator} has no derivative; use a model without kernels for one more derivative")
+
+    torch.library.register_autograd(operator, raise_error)

@@ -1,24 +1,24 @@
-// Message of one path on a CPU: sum over neighbours and Clebsch-Gordan coupling in one pass, nothing stored per pair.
+// Message of a path on a CPU: sum over neighbours and Clebsch-Gordan coupling in a single pass, nothing stored per pair.
 //
 //   out[l3 m3, i, (p, c)] = sum_{m1 m2} CG^{l3 m3}_{l1 m1, l2 m2} sum_k R[i, k, p, c] Y[i, k, l1 m1] h[l2 m2, j(i, k), c]
 //   R[i, k, p, c] = sum_x X[i, k, x] W[x, p, c]
 //
-// for the couplings p = (l1, l2) -> l3. A neighbour whose X is all zeros is outside the cut-off or padding: skipped.
-// Messages go to T atoms from N; where T < N those are the first of them.
+// for the couplings p = (l1, l2) -> l3. A slot whose X is all zeros is outside the cut-off or padding, and is skipped.
+// There are T receivers, the first of N nodes.
 // Included after a generated header that defines REAL, LANES, CHANNELS, N_RADIAL, N_HARMONICS, N_SOURCE, N_COUPLINGS,
-// N_SUMS (components summed over neighbours, of one channel), N_ROWS (components of the messages), the list
+// N_SUMS (components summed over neighbours, for a channel), N_ROWS (components of the messages), the list
 // BLOCKS(F) of F(l1, l2, couplings, first coupling, first sum) and the tables `coupled`, `rows`.
 
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-// Nothing but the functions is seen from outside: libraries of several kernels live in one process.
+// Only the functions are exported: libraries of several kernels are loaded into the same process.
 namespace {
 
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 constexpr int CHUNKS = CHANNELS / LANES;
-constexpr int PAIRS = N_RADIAL > 16 ? 4 : 1;  // neighbours handled together: large weights are then loaded less often
+constexpr int PAIRS = N_RADIAL > 16 ? 4 : 1;  // neighbours processed together, so that large weights are loaded less often
 
 static inline vec load(const REAL* p) { return *reinterpret_cast<const vec*>(p); }
 static inline void add(REAL* p, vec v) { *reinterpret_cast<vec*>(p) += v; }
@@ -28,7 +28,7 @@ static inline REAL total(vec v) {
     return sum;
 }
 
-struct Neighbours {  // those of one atom that count, filled up to a multiple of PAIRS by one without effect
+struct Neighbours {  // of a receiver within the cut-off, padded to a multiple of PAIRS by slots of zeros
     std::vector<const REAL *> y, x;
     std::vector<int64_t> slot, atom;
     void find(int64_t i, int64_t K, const REAL* Y, const REAL* X, const int64_t* neighbours) {
@@ -61,7 +61,7 @@ struct Several {  // PAIRS neighbours, one chunk of channels
     }
 };
 
-struct Derivatives {  // of PAIRS neighbours; those of x and y are summed over chunks
+struct Derivatives {  // for PAIRS neighbours; x and y are summed over chunks of channels
     vec x[PAIRS][N_RADIAL] = {}, y[PAIRS][N_HARMONICS] = {}, h[PAIRS][N_SOURCE], R[N_COUPLINGS][PAIRS];
 };
 
@@ -115,7 +115,7 @@ static inline void differentiate_radial(const Several& s, const REAL* w, REAL* g
         }
 }
 
-static inline int64_t place(const Row& row, int64_t T, int64_t i) {  // of a row of the messages, first channel
+static inline int64_t place(const Row& row, int64_t T, int64_t i) {  // index of a row of the messages, first channel
     return ((row.before * T + i * row.width) + row.within) * CHANNELS;
 }
 

@@ -1,7 +1,7 @@
-"""The message kernel as torch operators that can be differentiated twice.
+"""The message kernel as torch operators with first and second derivatives.
 
-Source and layout: `message.cpp`. The message is linear in Y, X, W and h each, so its derivatives are messages of other
-arguments and their derivatives: two operators are closed under differentiation.
+Source and layout: `message.cpp`. The message is linear in each of Y, X, W and h, so its second derivatives are
+messages and derivatives of messages with an argument replaced.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from models.graph.spherical import Coupling, clebsch_gordan, couplings_of
 from models.native.build import lanes, real_type, table
-from models.native.kernel import Kernel, save_tensors
-from models.spherical import Coupling, clebsch_gordan, couplings_of
+from models.native.kernel import Kernel, refuse_derivative, save_derivative, save_tensors
 
 SMALLEST_COEFFICIENT = 1e-12
 
@@ -35,11 +35,11 @@ struct Row {{ int before, width, within; }};
 
 @dataclass(frozen=True)
 class MessageKernel(Kernel):
-    """What a message kernel is compiled for.
+    """Compile-time constants of the message kernel.
 
     Attributes:
-        l_max: Highest degree of the harmonics handed over.
-        l_used: Highest degree of those that couple.
+        l_max: Highest degree of the given harmonics.
+        l_used: Highest degree of the harmonics that couple to a message.
         l_source: Highest degree of the features h.
         l_message: Highest degree of the messages.
         channels: Channels C of features and messages.
@@ -61,14 +61,14 @@ class MessageKernel(Kernel):
 
         Args:
             Y: Harmonics, shape (T, K, (l_max + 1)²).
-            X: Inputs of the last radial layer, shape (T, K, H); all zero: not a neighbour.
-            W: Its weights, shape (H, P · C), P couplings.
-            h: Features of N atoms, shape ((l_source + 1)², N, C).
-            neighbours: Which of the N, shape (T, K).
+            X: Inputs of the last radial layer, shape (T, K, H); a slot of zeros is skipped.
+            W: Weights of the last radial layer, shape (H, P · C), P couplings.
+            h: Features of N nodes, shape ((l_source + 1)², N, C).
+            neighbours: Node of each neighbour, shape (T, K).
         """
         flat: Tensor = torch.ops.al_engine.message(self.key, Y, X, W, h, neighbours)
         sizes = [(2 * degree + 1) * n for degree, n in enumerate(self.counts) if n]
-        T = neighbours.shape[0]  # not len(): that is a constant to a tracer
+        T = neighbours.shape[0]  # not len(), which would be a constant in a trace
         parts = flat.split([T * size * self.channels for size in sizes])
         return [part.view(2 * degree + 1, T, -1) for degree, part in enumerate(parts)]
 
@@ -139,7 +139,7 @@ torch.library.define(
 )
 torch.library.define(
     "al_engine::message_backward_twice",
-    "(str kernel, Tensor? v_Y, Tensor? v_X, Tensor? v_h, Tensor g, Tensor Y, Tensor X, Tensor W, Tensor h,"
+    "(str kernel, Tensor? v_Y, Tensor? v_X, Tensor? v_W, Tensor? v_h, Tensor g, Tensor Y, Tensor X, Tensor W, Tensor h,"
     " Tensor neighbours) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
@@ -170,6 +170,7 @@ def _message_backward_twice(
     key: str,
     v_Y: Tensor | None,
     v_X: Tensor | None,
+    v_W: Tensor | None,
     v_h: Tensor | None,
     g: Tensor,
     Y: Tensor,
@@ -178,20 +179,25 @@ def _message_backward_twice(
     h: Tensor,
     neighbours: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The message is linear in Y, X and h each: <v, derivatives> is a sum of messages with one of them replaced."""
+    """Derivatives of <v_Y, g_Y> + <v_X, g_X> + <v_W, g_W> + <v_h, g_h> by g, Y, X, W and h.
+
+    The message M is linear in each of its arguments, so that sum is <g, M(v_Y, X, W, h) + M(Y, v_X, W, h) + ...>, and
+    its derivatives are those of four messages with one argument replaced. A direction that is None is zero.
+    """
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
     g_g, g_Y, g_X, g_W, g_h = (torch.zeros_like(tensor) for tensor in (g, Y, X, W, h))
     sizes = (*neighbours.shape, h.shape[1])
-    for y, x, source, results in (
-        (v_Y, X, h, (None, g_X, g_h)),
-        (Y, v_X, h, (g_Y, None, g_h)),
-        (Y, X, v_h, (g_Y, g_X, None)),
+    for y, x, w, source, results in (
+        (v_Y, X, W, h, (None, g_X, g_h, g_W)),
+        (Y, v_X, W, h, (g_Y, None, g_h, g_W)),
+        (Y, X, v_W, h, (g_Y, g_X, g_h, None)),
+        (Y, X, W, v_h, (g_Y, g_X, None, g_W)),
     ):
-        if y is None or x is None or source is None:
+        if y is None or x is None or w is None or source is None:
             continue
-        arguments = (y.contiguous(), x.contiguous(), W, source.contiguous(), neighbours)
+        arguments = (y.contiguous(), x.contiguous(), w.contiguous(), source.contiguous(), neighbours)
         MessageKernel.from_key(key).call("message", sizes, *arguments, g_g)
-        MessageKernel.from_key(key).call("message_backward", sizes, g, *arguments, *results, g_W)
+        MessageKernel.from_key(key).call("message_backward", sizes, g, *arguments, *results)
     return g_g, g_Y, g_X, g_W, g_h
 
 
@@ -213,6 +219,7 @@ def _message_backward_twice_shape(
     key: str,
     v_Y: Tensor | None,
     v_X: Tensor | None,
+    v_W: Tensor | None,
     v_h: Tensor | None,
     g: Tensor,
     Y: Tensor,
@@ -235,10 +242,11 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 def _differentiate_twice(
     ctx: Any, v_Y: Tensor | None, v_X: Tensor | None, v_W: Tensor | None, v_h: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Of the derivatives by Y, X and h: forces need no others."""
-    results = torch.ops.al_engine.message_backward_twice(ctx.key, v_Y, v_X, v_h, *ctx.saved_tensors)
+    v_W = v_W if ctx.with_weights else None  # else g_W is a tensor without elements
+    results = torch.ops.al_engine.message_backward_twice(ctx.key, v_Y, v_X, v_W, v_h, *ctx.saved_tensors)
     return (None, *results, None, None)
 
 
 torch.library.register_autograd("al_engine::message", _differentiate, setup_context=save_tensors)
-torch.library.register_autograd("al_engine::message_backward", _differentiate_twice, setup_context=save_tensors)
+torch.library.register_autograd("al_engine::message_backward", _differentiate_twice, setup_context=save_derivative)
+refuse_derivative("al_engine::message_backward_twice")

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-// Nothing but the functions is seen from outside: libraries of several kernels live in one process.
+// Only the functions are exported: libraries of several kernels are loaded into the same process.
 namespace {
 
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
@@ -19,7 +19,7 @@ static inline vec load(const REAL* p) { return *reinterpret_cast<const vec*>(p);
 static inline void store(REAL* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
 static inline void add(REAL* p, vec v) { *reinterpret_cast<vec*>(p) += v; }
 
-struct Factors {  // A of one atom and chunk of channels, and the constant behind it
+struct Factors {  // A of an atom for a chunk of channels, and the constant behind it
     vec x[N_IN + 1];
     Factors(const REAL* A, int64_t T, REAL constant) {
         for (int m = 0; m < N_IN; ++m) x[m] = load(A + m * T * CHANNELS);
@@ -71,7 +71,7 @@ extern "C" void product_backward(int64_t T, const REAL* g, const REAL* A, const 
     }
 }
 
-// Derivatives of <v, g_A> with g_A as above: the derivative of B along v. gg and g_A are written, g_w is added to.
+// Derivatives of <v, g_A> with g_A as above: the derivative of B along v. g_g and g_A are written, g_w is added to.
 extern "C" void product_backward_twice(int64_t T, const REAL* v, const REAL* g, const REAL* A, const REAL* w,
                                        const int64_t* species, REAL* g_g, REAL* g_A, REAL* g_w) {
     FOR_ATOMS_AND_CHUNKS {

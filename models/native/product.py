@@ -1,4 +1,4 @@
-"""The product kernel as torch operators that can be differentiated twice; source and layout: `product.cpp`."""
+"""The product kernel as torch operators with first and second derivatives; source and layout: `product.cpp`."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.couplings import monomials, symmetric_couplings
+from models.graph.couplings import monomials, symmetric_couplings
 from models.native.build import lanes, real_type, table
-from models.native.kernel import Kernel, save_tensors
+from models.native.kernel import Kernel, refuse_derivative, save_derivative, save_tensors
 
 SMALLEST_COEFFICIENT = 1e-9
 
@@ -28,7 +28,7 @@ struct Group {{ int out, a, b, first, end; }};
 
 @dataclass(frozen=True)
 class ProductKernel(Kernel):
-    """What a product kernel is compiled for.
+    """Compile-time constants of the product kernel.
 
     Attributes:
         l_max: Highest degree of A.
@@ -50,7 +50,7 @@ class ProductKernel(Kernel):
 
         Args:
             A: Features, shape ((l_max + 1)², T, C).
-            weights: Weights of the terms, shape (S, n_terms, C): those of the couplings times `coefficients`.
+            weights: Weights of the terms, shape (S, n_terms, C): weights of couplings times their coefficients.
             species: Species of each atom, shape (T,).
         """
         result: Tensor = torch.ops.al_engine.product(self.key, A, weights, species)
@@ -79,23 +79,23 @@ class ProductKernel(Kernel):
 def terms_and_coefficients(
     l_max: int, l_out: int, correlation: int
 ) -> tuple[list[tuple[int, int, int, int]], tuple[Tensor, ...]]:
-    """Terms (m, a, b, d) of the polynomials, and for each degree L what each coupling gives each term.
+    """Terms (m, a, b, d) of the polynomials, and for each degree L the coefficients of the couplings in the terms.
 
     Returns:
-        The terms, sorted, and matrices (n_couplings of L, n_terms), float64. The couplings of a degree are those of
-        order 1, 2 .. `correlation`, one after the other.
+        The terms, sorted, and matrices (n_couplings of L, n_terms), float64. The couplings of a degree are
+        ordered by order 1, 2 .. `correlation`.
     """
-    one = (l_max + 1) ** 2
+    constant = (l_max + 1) ** 2  # this index stands for the factor 1
     found: list[tuple[tuple[int, int, int, int], int, int, float]] = []
     counts = []
     for degree in range(l_out + 1):
         first = 0
         for order in range(1, correlation + 1):
             couplings = symmetric_couplings(l_max, degree, order)  # (η, 2 L + 1, n_monomials)
-            index = monomials(one, order).tolist()
+            index = monomials(constant, order).tolist()
             for eta, m, k in np.argwhere(np.abs(couplings) > SMALLEST_COEFFICIENT).tolist():
-                factors = [*index[k], *[one] * (3 - order)]
-                a, b, d = factors if order != 1 else (one, one, factors[0])
+                factors = [*index[k], *[constant] * (3 - order)]
+                a, b, d = factors if order != 1 else (constant, constant, factors[0])
                 found.append(((degree**2 + m, a, b, d), degree, first + eta, float(couplings[eta, m, k])))
             first += len(couplings)
         counts.append(first)
@@ -114,7 +114,7 @@ torch.library.define(
 )
 torch.library.define(
     "al_engine::product_backward_twice",
-    "(str kernel, Tensor v, Tensor g, Tensor A, Tensor w, Tensor species) -> (Tensor, Tensor, Tensor)",
+    "(str kernel, Tensor? v_A, Tensor? v_w, Tensor g, Tensor A, Tensor w, Tensor species) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -139,12 +139,25 @@ def _product_backward(
 
 @torch.library.impl("al_engine::product_backward_twice", "CPU")
 def _product_backward_twice(
-    key: str, v: Tensor, g: Tensor, A: Tensor, w: Tensor, species: Tensor
+    key: str, v_A: Tensor | None, v_w: Tensor | None, g: Tensor, A: Tensor, w: Tensor, species: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    v, g, A, w = v.contiguous(), g.contiguous(), A.contiguous(), w.contiguous()
-    results = torch.empty_like(g), torch.empty_like(A), torch.zeros_like(w)
-    tensors = (v, g, A, w, species, *results)
-    ProductKernel.from_key(key).call("product_backward_twice", (A.shape[1],), *tensors)
+    """Derivatives of <v_A, g_A> + <v_w, g_w> by g, A and w; a direction that is None is zero.
+
+    B is linear in w, so the second term is <g, B(A, v_w)>, and its derivatives are those of a product.
+    """
+    kernel, sizes = ProductKernel.from_key(key), (A.shape[1],)
+    g, A, w = g.contiguous(), A.contiguous(), w.contiguous()
+    if v_A is None:
+        results = torch.zeros_like(g), torch.zeros_like(A), torch.zeros_like(w)
+    else:
+        results = torch.empty_like(g), torch.empty_like(A), torch.zeros_like(w)
+        kernel.call("product_backward_twice", sizes, *(v_A.contiguous(), g, A, w, species, *results))
+    if v_w is not None:
+        v_w = v_w.contiguous()
+        g_g, g_A = torch.empty_like(g), torch.empty_like(A)
+        kernel.call("product", sizes, *(A, v_w, species, g_g))
+        kernel.call("product_backward", sizes, *(g, A, v_w, species, g_A, None))
+        results = results[0] + g_g, results[1] + g_A, results[2]
     return results
 
 
@@ -162,7 +175,7 @@ def _product_backward_shape(
 
 @torch.library.register_fake("al_engine::product_backward_twice")
 def _product_backward_twice_shape(
-    key: str, v: Tensor, g: Tensor, A: Tensor, w: Tensor, species: Tensor
+    key: str, v_A: Tensor | None, v_w: Tensor | None, g: Tensor, A: Tensor, w: Tensor, species: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     return g.new_empty(g.shape), A.new_empty(A.shape), w.new_empty(w.shape)
 
@@ -175,13 +188,11 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _differentiate_twice(ctx: Any, v_A: Tensor | None, v_w: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Of the derivatives with respect to A alone: forces need no others."""
-    if v_A is None:
-        return (None,) * 6
-    g, A, w, species = ctx.saved_tensors
-    g_g, g_A, g_w = torch.ops.al_engine.product_backward_twice(ctx.key, v_A, g, A, w, species)
+    v_w = v_w if ctx.with_weights else None  # else g_w is a tensor without elements
+    g_g, g_A, g_w = torch.ops.al_engine.product_backward_twice(ctx.key, v_A, v_w, *ctx.saved_tensors)
     return None, g_g, g_A, g_w, None, None
 
 
 torch.library.register_autograd("al_engine::product", _differentiate, setup_context=save_tensors)
-torch.library.register_autograd("al_engine::product_backward", _differentiate_twice, setup_context=save_tensors)
+torch.library.register_autograd("al_engine::product_backward", _differentiate_twice, setup_context=save_derivative)
+refuse_derivative("al_engine::product_backward_twice")

@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part import Part
 from al_engine.config import CampaignConfig
-from al_engine.config_io import validate_config
-from al_engine.frame_io import write_labelled
-from al_engine.frames import Frame, LabelledFrame
-from al_engine.ledger import Ledger
-from al_engine.part import Part
-from al_engine.presets import PRESETS, merged
-from al_engine.records import IterationRecord, TemperatureRecord
-from al_engine.selection import Counts
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import validate_config
+from al_engine.files.frames_hdf5 import write_labelled
+from al_engine.files.part_file import write_part
+from al_engine.selection.fates import Counts
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.verdict.records import IterationRecord, TemperatureRecord
 
 
 @pytest.fixture
@@ -115,6 +116,22 @@ def open_ledger(tmp_path, make_config):
     return make
 
 
+def _compute_part(ledger, name, fill, *, inputs=None, parents=()):
+    """A part that is computed unless it is finished, as a session does it."""
+    key = ledger.key(name, inputs=inputs or {}, parents=parents)
+    found = ledger.find(name, key)
+    if found is not None:
+        return found
+    with write_part(ledger.part_path(name), kind=name, key=key) as root:
+        fill(root)
+    return ledger.finish(name)
+
+
+@pytest.fixture
+def compute_part():
+    return _compute_part
+
+
 @pytest.fixture
 def add_labels(random_labelled, make_record):
     """Append parts as a campaign does: the initial set, then one per iteration."""
@@ -131,8 +148,7 @@ def add_labels(random_labelled, make_record):
                 root.attrs["iteration_seconds"] = 60.0 + iteration
             root.attrs["seconds"] = 1.5
 
-        return ledger.stage(
-            name, inputs={"seed": 1}, parents=ledger.dataset_parts()[:number], compute=ledger.write(name, fill)
-        )
+        parents = [part for part in ledger.parts() if part.has_labels][:number]
+        return _compute_part(ledger, name, fill, inputs={"seed": 1}, parents=parents)
 
     return add

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from al_engine.config_io import load_config
-from al_engine.config_text import config_text
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import load_config
+from al_engine.config.writer import config_text
 from al_engine.errors import AlEngineError
-from al_engine.frame_io import read_labelled, write_labelled
-from al_engine.frames import Frame, LabelledFrame
-from al_engine.parts import open_part, write_part
-from al_engine.presets import PRESETS, merged
-from al_engine.seal import SEAL_BYTES, seal_of
-from samplers.structure_files import read_structures
+from al_engine.files.frames_hdf5 import read_labelled, write_labelled
+from al_engine.files.part_file import open_part, write_part
+from al_engine.files.seal import SEAL_BYTES, seal_of
+from al_engine.structures.frames import Frame, LabelledFrame
+from samplers.reading.structure_files import read_structures
 
 BATCH, LIMIT_S = 20, 60
 TOKENS = (
@@ -37,7 +37,7 @@ TOKENS = (
 
 def seeds(folder: Path) -> dict[str, list[bytes]]:
     """Sound files to start from, by reader."""
-    from al_engine.config_io import validate_config
+    from al_engine.config.reader import validate_config
 
     configs = [
         config_text(validate_config(merged({"name": "x", "system": {"smiles": "CCO"}}, preset), source="seed")).encode()

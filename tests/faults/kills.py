@@ -19,8 +19,8 @@ from typing import Any, Self
 
 from flow_runs import CommandLine
 
-from al_engine.ledger import Ledger
-from al_engine.lock import is_locked
+from al_engine.campaign.ledger import Ledger
+from al_engine.files.lock import is_locked
 
 HERE = Path(__file__).parent
 WAYS = ("kill a worker", "SIGTERM", "Ctrl-C", "kill the group", "kill the main process")

@@ -137,7 +137,7 @@ class CommandLine:
     directory: Path
 
     def command(self, *arguments):
-        return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+        return [sys.executable, "-m", "flows.cli.app", *map(str, arguments)]
 
     def __call__(self, *arguments, timeout=240):
         return subprocess.run(

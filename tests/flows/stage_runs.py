@@ -1,23 +1,45 @@
 """Campaigns stage by stage in the tests' own process: no Prefect, real labels."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-from al_engine.config_io import parse_config
-from al_engine.ledger import Ledger
-from al_engine.protocols import silent
-from flows.preflight import preflight
-from flows.stages import Campaign
-from labelers.pool import LabelPool
-from labelers.registry import level_of_theory
+from al_engine.campaign.ledger import Ledger
+from al_engine.config.reader import parse_config
+from flows.compute.stage_call import InlineExecutor, run_stages
+from flows.session.preflight import preflight
+from flows.stages.judging import verdict_after
+from flows.stages.order import initial_steps, iteration_steps
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
 
 
-class InThisProcess:
-    """Runs jobs where it is."""
+class StageRuns:
+    """A campaign whose stages are run in this process."""
 
-    workers = 1
+    def __init__(self, ledger, *, level=None, label_pool=None):
+        self.ledger, self.level, self.label_pool = ledger, level, label_pool
+        self.executor = InlineExecutor(ledger.directory, label_pool=lambda: nullcontext(self.label_pool))
 
-    def run(self, job, *, progress=silent, **arguments):
-        return job(**arguments, progress=progress)
+    @property
+    def config(self):
+        return self.ledger.config
+
+    def run(self, *stages, **options):
+        """Run stages as one call; their summaries."""
+        return "; ".join(part.summary for part in run_stages(self.ledger, self.executor, stages, **options))
+
+    def run_all(self, steps):
+        """Run steps in order."""
+        for step in steps:
+            for stages in step.calls.values():
+                self.run(*stages)
+
+    def initial_set(self):
+        self.run_all(initial_steps(self.ledger, self.level))
+
+    def iteration(self, iteration):
+        """One iteration, and the verdict after it."""
+        self.run_all(iteration_steps(self.ledger, self.level, iteration))
+        return verdict_after(self.ledger, iteration + 1)
 
 
 @contextmanager
@@ -29,23 +51,6 @@ def begun(directory, text):
     config = ledger.config
     level = level_of_theory(config.labels, periodic=config.labels_boxes)
     with LabelPool(config.labels, workers=1, periodic=config.labels_boxes) as pool:
-        campaign = Campaign(ledger, compute=InThisProcess(), label_pool=pool, level=level, device="cpu")
-        campaign.initial_frames()
-        for first, last in campaign.initial_chunks():
-            campaign.label(None, first, last)
-        campaign.assemble()
+        campaign = StageRuns(ledger, level=level, label_pool=pool)
+        campaign.initial_set()
         yield campaign
-
-
-def run_iteration(campaign, iteration):
-    """One iteration, and the verdict after it."""
-    for group in campaign.training_groups():
-        campaign.train(iteration, group)
-    for index in range(len(campaign.config.sampling.temperatures_kelvin)):
-        campaign.sample(iteration, index)
-    campaign.select(iteration)
-    for first, last in campaign.chunks(iteration):
-        campaign.label(iteration, first, last)
-    campaign.evaluate(iteration)
-    campaign.append(iteration)
-    return campaign.judge(iteration + 1)

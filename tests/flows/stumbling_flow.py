@@ -8,7 +8,7 @@ import time
 import prefect.task_engine
 from prefect import flow, task
 
-from flows.interrupts import Interrupts
+from flows.session.interrupts import Interrupts
 
 create = prefect.task_engine._create_task_run_locally
 

@@ -10,7 +10,7 @@ from ase.build import molecule
 from ase.units import Bohr, Hartree, Rydberg, kcal, mol
 
 from al_engine.config import LabelsConfig
-from al_engine.frames import Frame
+from al_engine.structures.frames import Frame
 
 STAND_IN = f"{sys.executable} -S {Path(__file__).parent / 'stand_in.py'}"
 UNITS = {

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from al_engine.campaign.labels import LabelOutcome, LabelReason
 from al_engine.config import LabelsConfig
-from al_engine.frames import Frame, LabelledFrame
-from labelers.cache import LabelCache
-from labelers.protocol import LabelOutcome, LabelReason
-from labelers.registry import level_of_theory
+from al_engine.structures.frames import Frame, LabelledFrame
+from labelers.backends.registry import level_of_theory
+from labelers.pool.cache import LabelCache
 
 LEVEL = level_of_theory(LabelsConfig(backend="tblite"))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from al_engine.frames import Frame
+from al_engine.structures.frames import Frame
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests and worker processes import faulty_labelers by name
 

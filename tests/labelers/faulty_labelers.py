@@ -8,7 +8,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from labelers.protocol import LabelError, LabelReason
+from al_engine.campaign.labels import LabelReason
+from labelers.backends.protocol import LabelError
 
 
 class Fault(IntEnum):

@@ -3,15 +3,14 @@ import pytest
 import torch
 
 from al_engine.config import ModelConfig, PathConfig
-from al_engine.frames import Frame
-from models.graph import AtomBatch, neighbour_graph
+from al_engine.structures.frames import Frame
+from models.graph.graph import AtomBatch, neighbour_graph
 from models.ms_mace import MSMACE, ModelConstants
 
 KINDS = {
     "mace": {"kind": "mace"},
     "message": {},
     "energy": {"fusion": "energy"},
-    "recursive": {"product": "recursive"},
     "zbl": {"kind": "mace", "zbl": True},
     "nequip": {"kind": "nequip"},
     "ms-nequip": {"kind": "ms-nequip", "zbl": True},

@@ -63,8 +63,3 @@ class _Bound:
 @pytest.fixture
 def pair_potential():
     return PairPotential
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)

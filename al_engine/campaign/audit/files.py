@@ -1,0 +1,244 @@
+"""Checks that a campaign directory is as al-engine left it: every file, every hash, every link.
+
+Nothing is changed. The seal of a file is checked before HDF5 opens it, because HDF5 may crash on damaged bytes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
+from al_engine.campaign.ledger import CONFIG_FILE, Ledger
+from al_engine.campaign.part import PART_NAME, PARTS, Part
+from al_engine.config.reader import differences, load_config
+from al_engine.errors import AlEngineError, LedgerError
+from al_engine.files.part_file import UNREADABLE, hdf5_for_reading
+from al_engine.protocols import Progress, silent
+
+
+class Problem(StrEnum):
+    """What is wrong with a file."""
+
+    MISSING = "missing"
+    """The campaign had the file, and it is gone."""
+    DAMAGED = "damaged"
+    """The bytes of the file are not those that were written."""
+    REPLACED = "replaced"
+    """The file is whole, but not the file that the campaign wrote."""
+    FOREIGN = "foreign"
+    """The file does not belong to the campaign."""
+    OUTDATED = "outdated"
+    """The content of `campaign.h5` does not agree with the parts."""
+    CHANGED = "changed"
+    """The file was edited after the campaign began."""
+    MISCOUNTED = "miscounted"
+    """Numbers in the file do not agree with other files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem found in one file.
+
+    Attributes:
+        file: The file, relative to the campaign directory.
+        stage: The stage that the file belongs to, in words.
+        problem: Kind of problem.
+        message: What is wrong, in words.
+        fix: What to do about it.
+    """
+
+    file: str
+    stage: str
+    problem: Problem
+    message: str
+    fix: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As plain JSON-able values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.file} ({self.stage}): {self.message}; {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Result of checking the files of a campaign directory.
+
+    Attributes:
+        findings: All problems; empty if the files are sound.
+        parts: The sound parts, by name.
+        recorded: The parts listed in campaign.h5, by name; empty if that file can't be read.
+    """
+
+    findings: tuple[Finding, ...]
+    parts: Mapping[str, Part]
+    recorded: Mapping[str, "Recorded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A part as the table in campaign.h5 records it."""
+
+    key: str
+    content_hash: str
+    seconds: float
+
+
+def stage_of(name: str) -> str:
+    """Iteration and stage of a part, in words."""
+    match = PART_NAME.fullmatch(name)
+    if match is None:
+        return "no part of a campaign"
+    stage = match["stage"].replace("-", " ")
+    return f"initial set, {stage}" if match["iteration"] is None else f"iteration {int(match['iteration'])}, {stage}"
+
+
+def verify_files(directory: Path, *, progress: Progress = silent) -> Verification:
+    """Check config, campaign.h5 and all parts.
+
+    Args:
+        directory: The campaign directory.
+        progress: Receives the number of parts that have been read.
+
+    Raises:
+        InputError: If the directory is not a campaign directory.
+    """
+    recorded, findings = _recorded(directory)
+    findings = [*_config_findings(directory), *findings]
+    parts: dict[str, Part] = {}
+    paths = sorted((directory / PARTS).glob("*.h5"))
+    for done, path in enumerate(paths):
+        progress(done, len(paths), path.stem)
+        try:
+            part = Part.load(path, verify=True)
+            _ = part.link
+        except LedgerError as error:
+            findings.append(_damaged_part(path, error))
+        else:
+            parts[part.name] = part
+            findings += _against_record(part, recorded)
+    progress(len(paths), len(paths))
+    known = {path.stem for path in paths}
+    findings += [
+        Finding(
+            f"{PARTS}/{name}.h5",
+            stage_of(name),
+            Problem.MISSING,
+            "is gone, and what was made from it has lost its origin",
+            "restore it from a copy; or `verify --repair`, then resume, which computes it again",
+        )
+        for name in recorded
+        if name not in known
+    ]
+    if recorded:
+        findings += _index_findings(directory, parts, recorded)
+    return Verification(tuple(findings), parts, recorded)
+
+
+def _config_findings(directory: Path) -> Iterator[Finding]:
+    stage = "the config"
+    try:
+        config = load_config(directory / CONFIG_FILE)
+        launched = Ledger(directory, config).launched_config()
+    except AlEngineError as error:
+        if not (directory / CONFIG_FILE).exists() and not (directory / CAMPAIGN_FILE).exists():
+            raise
+        if (directory / CAMPAIGN_FILE).exists() and str(directory / CAMPAIGN_FILE) in str(error):
+            return  # a damaged campaign.h5 has a finding of its own
+        yield Finding(
+            CONFIG_FILE, stage, Problem.DAMAGED, f"cannot be read: {error}", "`verify --repair` writes it anew"
+        )
+        return
+    for key, (old, new) in (differences(launched, config) if launched is not None else {}).items():
+        yield Finding(
+            CONFIG_FILE,
+            stage,
+            Problem.CHANGED,
+            f"{key} is {new}, the campaign began with {old}",
+            "put it back, or start a campaign of its own with it",
+        )
+
+
+def _recorded(directory: Path) -> tuple[dict[str, Recorded], list[Finding]]:
+    """The parts recorded in campaign.h5, and problems of that file."""
+    path = directory / CAMPAIGN_FILE
+    fix = "`verify --repair` builds it anew from the parts, and so does resuming"
+    if not path.exists():
+        begun = any((directory / PARTS).glob("*.h5"))
+        return {}, [Finding(CAMPAIGN_FILE, "the index", Problem.MISSING, "is gone", fix)] if begun else []
+    try:
+        with open_index(path) as root:
+            table = root["ledger"]
+            columns = {name: table[name][()] for name in ("name", "key", "content_hash", "seconds")}
+    except (LedgerError, *UNREADABLE) as error:
+        return {}, [Finding(CAMPAIGN_FILE, "the index", Problem.DAMAGED, f"cannot be read: {error}", fix)]
+    rows = zip(*(columns[name].tolist() for name in columns), strict=True)
+    return {name.decode(): Recorded(key.decode(), hashed.decode(), seconds) for name, key, hashed, seconds in rows}, []
+
+
+def _damaged_part(path: Path, error: LedgerError) -> Finding:
+    foreign = PART_NAME.fullmatch(path.stem) is None
+    return Finding(
+        f"{PARTS}/{path.name}",
+        stage_of(path.stem),
+        Problem.FOREIGN if foreign else Problem.DAMAGED,
+        str(error).removeprefix(f"{path}: "),
+        "move it away"
+        if foreign
+        else "`verify --repair` puts it aside and rebuilds what it can, resuming does the rest",
+    )
+
+
+def _against_record(part: Part, recorded: Mapping[str, Recorded]) -> Iterator[Finding]:
+    record = recorded.get(part.name)
+    if record is not None and (record.key, record.content_hash) != (part.key, part.content_hash):
+        yield Finding(
+            f"{PARTS}/{part.path.name}",
+            stage_of(part.name),
+            Problem.REPLACED,
+            "is whole, but not the file that the campaign wrote",
+            "restore that one from a copy; or `verify --repair` puts it aside, and resuming computes it again",
+        )
+
+
+def _index_findings(directory: Path, parts: Mapping[str, Part], recorded: Mapping[str, Recorded]) -> Iterator[Finding]:
+    """Find links that are missing or wrong in campaign.h5, and a data set of the wrong size."""
+    fix = "`verify --repair` builds it anew, and so does resuming"
+    for name in parts.keys() - recorded.keys():
+        yield Finding(CAMPAIGN_FILE, "the index", Problem.OUTDATED, f"does not link {PARTS}/{name}.h5", fix)
+    with open_index(directory / CAMPAIGN_FILE) as root:
+        for name in recorded:
+            link = _link(root, name)
+            if link != f"{PARTS}/{name}.h5":
+                message = (
+                    f"links {link} where {PARTS}/{name}.h5 belongs" if link else f"does not link {PARTS}/{name}.h5"
+                )
+                yield Finding(CAMPAIGN_FILE, "the index", Problem.OUTDATED, message, fix)
+        labelled = [parts[name] for name in recorded if name in parts and parts[name].has_labels]
+        if len(labelled) == sum(1 for name in recorded if name.endswith(("-dataset", "-append"))):
+            stored, linked = sum(map(_frames, labelled)), len(root["dataset/n_atoms"])
+            if stored != linked:
+                message = f"its data set has {linked} frames, the parts have {stored}"
+                yield Finding(CAMPAIGN_FILE, "the data set", Problem.OUTDATED, message, fix)
+
+
+def _link(root: h5py.File, name: str) -> str | None:
+    path = Part(name, Path(f"{name}.h5"), "", "", 0.0).link
+    link: Any = root.get(path, getlink=True)
+    return link.filename if isinstance(link, h5py.ExternalLink) else None
+
+
+def _frames(part: Part) -> int:
+    with hdf5_for_reading(part.path) as root:
+        return len(root["labelled/n_atoms"])
+
+
+def worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    """Sort findings by urgency, in the order of `Problem`: missing files before outdated links."""
+    order = list(Problem)
+    return sorted(findings, key=lambda finding: (order.index(finding.problem), finding.file))

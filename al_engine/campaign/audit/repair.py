@@ -1,0 +1,152 @@
+"""Repair of a campaign directory: damaged parts are set aside, and rebuilt where other parts still have their content.
+
+Nothing is deleted. Parts that can't be rebuilt are computed again when the campaign is resumed.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.audit.files import Problem, Recorded, Verification
+from al_engine.campaign.audit.quarantine import set_aside
+from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
+from al_engine.campaign.labels import LabelReason
+from al_engine.campaign.ledger import CONFIG_FILE, Ledger
+from al_engine.campaign.names import label_range
+from al_engine.campaign.part import Part
+from al_engine.config import CampaignConfig
+from al_engine.config.reader import load_config, validate_config
+from al_engine.errors import AlEngineError
+from al_engine.files.atomic import disk_error
+from al_engine.files.frames_hdf5 import read_labelled, write_labelled
+from al_engine.files.lock import LockKind, campaign_lock
+from al_engine.files.part_file import open_part, write_part
+from al_engine.structures.frames import LabelledFrame
+from al_engine.verdict.verdict import Verdict
+
+
+def repair(directory: Path, verification: Verification) -> Iterator[str]:
+    """Repair the problems found; yields a line for each repair.
+
+    Raises:
+        CampaignLockedError: If a process is running the campaign.
+        ResumableError: If the disk is full or can't be written to.
+    """
+    with campaign_lock(directory, _lock_kind(directory)):
+        if any(f.file == CONFIG_FILE and f.problem is Problem.DAMAGED for f in verification.findings):
+            yield _write_config(directory)
+        ledger = Ledger.open(directory)
+        incomplete = False
+        for finding in verification.findings:
+            if finding.file.startswith("parts/") and finding.problem in _REPAIRED:
+                path = directory / finding.file
+                if path.exists():
+                    yield f"{finding.file}: {set_aside(path)}"
+                rebuilt = _rebuild_labels(path, verification)
+                incomplete = incomplete or not rebuilt
+                yield (
+                    f"{finding.file}: rebuilt, with the very content it had"
+                    if rebuilt
+                    else f"{finding.file}: to be computed again when the campaign is resumed"
+                )
+        if verification.findings:
+            verdict = None if incomplete else _verdict(ledger)
+            ledger.write_index(verdict)
+            yield f"{CAMPAIGN_FILE}: built anew from the parts"
+
+
+_REPAIRED = (Problem.DAMAGED, Problem.REPLACED, Problem.MISSING)
+
+
+def _lock_kind(directory: Path) -> LockKind:
+    """The value of `execution.lock`, from campaign.yaml or, if that can't be read, from campaign.h5."""
+    try:
+        return load_config(directory / CONFIG_FILE).execution.lock
+    except AlEngineError:
+        try:
+            return _launched_config(directory).execution.lock
+        except AlEngineError:
+            return "auto"
+
+
+def _launched_config(directory: Path) -> CampaignConfig:
+    with open_index(directory / CAMPAIGN_FILE) as root:
+        return validate_config(json.loads(str(root.attrs["config_json"])), source=CAMPAIGN_FILE)
+
+
+def _verdict(ledger: Ledger) -> Verdict | None:
+    try:
+        return ledger.verdict()
+    except AlEngineError:
+        return None  # the verdict is formed again on resuming
+
+
+def _write_config(directory: Path) -> str:
+    """Write `campaign.yaml` from the config stored in campaign.h5."""
+    config = _launched_config(directory)
+    path = directory / CONFIG_FILE
+    if path.exists():
+        _rename(path, path.with_name(f"{CONFIG_FILE}.damaged"))
+    Ledger(directory, config).write_config()
+    return f"{CONFIG_FILE}: written anew from {CAMPAIGN_FILE}"
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def _rebuild_labels(path: Path, verification: Verification) -> bool:
+    """Rebuild a label part from the data set that its labels joined.
+
+    A label part with a failed or rescued label can't be rebuilt, because the outcome of that frame is stored nowhere
+    else.
+
+    Returns:
+        Whether the part was rebuilt with the content hash that it had.
+    """
+    recorded, chunk = verification.recorded.get(path.stem), label_range(path.stem)
+    if recorded is None or chunk is None:
+        return False
+    iteration, first, last = chunk
+    labels = [part for name, part in verification.parts.items() if label_range(name) is not None]
+    frames = _labelled(iteration, verification)
+    if not labels or frames is None or len(frames) < last:
+        return False
+    with open_part(labels[0].path) as root:
+        level, rescue = root.attrs["level_of_theory"], "rescue" in root
+    _write_labels(path, recorded, frames[first - 1 : last], level=level, rescue=rescue)
+    if Part.load(path).content_hash == recorded.content_hash:
+        return True
+    path.unlink()  # written just now, with another content than the lost part
+    return False
+
+
+def _labelled(iteration: int | None, verification: Verification) -> list[LabelledFrame] | None:
+    """All labelled frames of an iteration in order of its label parts; None if a label failed or a part is missing."""
+    source = names.INITIAL_FRAMES if iteration is None else names.selection(iteration)
+    joined = names.INITIAL_DATASET if iteration is None else names.append(iteration)
+    if source not in verification.parts or joined not in verification.parts:
+        return None
+    with open_part(verification.parts[joined].path) as root:
+        labelled = [frame for group in ("labelled", "test") if group in root for frame in read_labelled(root[group])]
+    with open_part(verification.parts[source].path) as root:
+        groups = ("train", "test") if iteration is None else ("selected",)
+        wanted = sum(len(root[group]["n_atoms"]) for group in groups)
+    return labelled if len(labelled) == wanted else None
+
+
+def _write_labels(path: Path, recorded: Recorded, frames: list[LabelledFrame], *, level: str, rescue: bool) -> None:
+    with write_part(path, kind=path.stem, key=recorded.key) as root:
+        write_labelled(root.create_group("labelled"), frames)
+        root["reason"] = np.array([LabelReason.OK.value] * len(frames), dtype="S")
+        root["message"] = np.array([b""] * len(frames), dtype="S400")
+        if rescue:  # parts of older versions lack this data set
+            root["rescue"] = np.array([b""] * len(frames), dtype="S40")
+        root.attrs["level_of_theory"] = level
+        root.attrs["seconds"] = recorded.seconds

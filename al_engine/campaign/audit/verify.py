@@ -1,0 +1,70 @@
+"""The answer of `al-engine verify`: all problems of a campaign directory, and the repairs made."""
+
+from pathlib import Path
+from typing import Any
+
+from al_engine.campaign.audit.counts import count_findings, gap_findings
+from al_engine.campaign.audit.files import Finding, Problem, Verification, verify_files, worst_first
+from al_engine.campaign.audit.repair import repair
+from al_engine.campaign.ledger import CONFIG_FILE, Ledger
+from al_engine.files.lock import is_locked
+from al_engine.protocols import Progress, silent
+
+
+def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> tuple[dict[str, Any], str]:
+    """Verify a campaign directory, and repair it if asked to.
+
+    Args:
+        directory: The campaign directory. The campaign may be running, unless `repaired` is set.
+        repaired: Whether to repair the directory as far as possible.
+        progress: Receives the number of parts that have been read.
+
+    Returns:
+        The answer as JSON-able values, in which `sound` says whether no problem is left, and as text.
+
+    Raises:
+        InputError: If the directory is not a campaign directory, or is to be repaired while the campaign is running.
+        ResumableError: If the disk is full or can't be written to.
+    """
+    found = verify_files(directory, progress=progress)
+    findings = _all_findings(directory, found)
+    done: list[str] = []
+    if repaired and findings:
+        done = list(repair(directory, found))
+        found = verify_files(directory, progress=progress)
+        findings = _all_findings(directory, found)
+    sound, parts = not findings, len(found.parts)
+    size = sum(part.path.stat().st_size for part in found.parts.values())
+    lines = [
+        *done,
+        *(f"{finding.problem.value}: {finding}" for finding in findings),
+        f"{directory}: {_state(len(findings), parts)}: {parts} parts, {size / 1e6:.1f} MB"
+        + (f", {len(findings)} findings" if findings else ", all hashes, links and counts" if parts else ""),
+    ]
+    answer = {
+        "directory": str(directory),
+        "sound": sound,
+        "parts": parts,
+        "bytes": size,
+        "findings": [finding.to_dict() for finding in findings],
+        "repaired": done,
+    }
+    return answer, "\n".join(lines)
+
+
+def _state(findings: int, parts: int) -> str:
+    if findings:
+        return "NOT sound"
+    return "sound" if parts else "sound, and not begun"
+
+
+def _all_findings(directory: Path, found: Verification) -> list[Finding]:
+    """Problems of files, counts and missing parts, the most urgent first."""
+    findings = [*found.findings, *count_findings(found.parts)]
+    if not any(finding.file == CONFIG_FILE for finding in findings):
+        known = {finding.file for finding in findings}
+        gaps = gap_findings(found.parts, Ledger.open(directory).config)
+        findings += [finding for finding in gaps if finding.file not in known]
+    if is_locked(directory):  # a new part exists for a moment before it is linked
+        findings = [finding for finding in findings if finding.problem is not Problem.OUTDATED]
+    return worst_first(findings)

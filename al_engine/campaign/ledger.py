@@ -1,0 +1,278 @@
+"""The ledger: the parts of a campaign directory, and `campaign.h5`, which `campaign_file` builds from the parts.
+
+```
+campaign.yaml    the config as launched
+campaign.h5      links every part, one virtual data set over all labelled frames, the verdict
+parts/           iter003-member0.h5, ...: written once, by `part_file.write_part`
+```
+
+The parts are the truth: `campaign.h5` can be rebuilt from them.
+"""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index, write_index
+from al_engine.campaign.part import PARTS, Part, iteration_of, link_of
+from al_engine.campaign.part_reader import PartReader
+from al_engine.config import CampaignConfig
+from al_engine.config.reader import load_config, refuse_changes, validate_config
+from al_engine.config.writer import config_text
+from al_engine.errors import InputError, LedgerError
+from al_engine.files.atomic import disk_error, write_file
+from al_engine.files.frames_hdf5 import read_frame_hashes
+from al_engine.files.part_file import open_part, part_key
+from al_engine.structures.frames import LabelledFrame, digest_of_hashes
+from al_engine.verdict.records import IterationRecord
+from al_engine.verdict.verdict import Verdict, VerdictKind
+
+CONFIG_FILE = "campaign.yaml"
+HELPERS = ("*.journal", "*.checkpoint")  # progress inside a stage; removed when its part is published
+
+
+class Ledger:
+    """One campaign directory. Writing requires `al_engine.files.lock.campaign_lock`; reading requires no lock."""
+
+    def __init__(self, directory: Path, config: CampaignConfig) -> None:
+        self.directory = directory
+        self.config = config
+        self._index_lock = threading.Lock()  # stages finish in several threads of the one writing process
+        self._read: dict[Path, tuple[tuple[int, int], Part]] = {}
+        self._sound: dict[str, tuple[tuple[int, int] | None, Part]] = {}
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, directory: Path) -> "Ledger":
+        """Open a campaign directory, for reading or to continue the campaign.
+
+        Raises:
+            InputError: If the directory is not a campaign directory, or its config is wrong.
+        """
+        path = directory / CONFIG_FILE
+        if not path.is_file():
+            raise InputError(
+                f"{directory}: no campaign directory (it has no {CONFIG_FILE}); `al-engine init` makes one"
+            )
+        return cls(directory, load_config(path))
+
+    def begin(self) -> None:
+        """Prepare the directory of a new campaign, or check that the config of a begun campaign has not changed.
+
+        Leftovers of killed processes are removed, and `campaign.h5` is rebuilt without a verdict.
+
+        Raises:
+            InputError: If the config differs from that the campaign began with; the message names the keys.
+            ResumableError: If the disk is full.
+        """
+        launched = self.launched_config()
+        if launched is not None:
+            refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE))
+        try:
+            self.parts_directory.mkdir(parents=True, exist_ok=True)
+            for leftover in self._leftovers():
+                leftover.unlink()
+        except OSError as error:
+            raise disk_error(self.parts_directory, error) from error
+        self.write_index(verdict=None)
+
+    def _leftovers(self) -> list[Path]:
+        """Files that a kill may leave: unfinished temporary files, and progress files of stages that have a part."""
+        helpers = (path for pattern in HELPERS for path in self.parts_directory.glob(pattern))
+        return [
+            *self.parts_directory.glob("*.tmp"),
+            *(path for path in helpers if path.with_suffix(".h5").exists()),
+        ]
+
+    def has_begun(self) -> bool:
+        """Whether the campaign has a part: it begins with its first part."""
+        return any(self.parts_directory.glob("*.h5"))
+
+    def launched_config(self) -> CampaignConfig | None:
+        """The config that the campaign began with; None before its first part."""
+        path = self.directory / CAMPAIGN_FILE
+        if not (path.exists() and self.has_begun()):
+            return None
+        with open_index(path) as root:
+            return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json")
+
+    def write_config(self) -> None:
+        """Write `campaign.yaml`, commented and normalised."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(self.directory, error) from error
+        write_file(self.directory / CONFIG_FILE, config_text(self.config).encode())
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    @property
+    def parts_directory(self) -> Path:
+        """Folder of the parts."""
+        return self.directory / PARTS
+
+    def part_path(self, name: str) -> Path:
+        """The file of a part."""
+        return self.parts_directory / f"{name}.h5"
+
+    def parts(self) -> list[Part]:
+        """All finished parts, in order of name.
+
+        Raises:
+            LedgerError: If a part can't be read.
+        """
+        return [self._load(path) for path in sorted(self.parts_directory.glob("*.h5"))]
+
+    def _load(self, path: Path) -> Part:
+        """Read a part, or return the part read before if its file has not changed since."""
+        same = _stamp(path)
+        known = self._read.get(path)
+        if known is None or known[0] != same:
+            known = self._read[path] = same, Part.load(path)
+        return known[1]
+
+    def find(self, name: str, key: str) -> Part | None:
+        """The finished part of a name; None if the stage has yet to be computed.
+
+        Raises:
+            LedgerError: If the part is damaged, or was made from other inputs (another key).
+        """
+        path = self.part_path(name)
+        if not path.exists():
+            return None
+        part = Part.load(path, verify=True)
+        if part.key != key:
+            raise LedgerError(
+                f"{path}: was made from other inputs than this campaign's now; move it away to compute it again"
+            )
+        return part
+
+    @staticmethod
+    def key(name: str, *, inputs: Mapping[str, Any], parents: Sequence[Part]) -> str:
+        """The key of a stage's part, from its inputs and the content hashes of its parents."""
+        return part_key(name, inputs, [parent.content_hash for parent in parents])
+
+    def sound_part(self, name: str) -> Part:
+        """A finished part whose bytes match its seal. Each version of the file is checked once per process.
+
+        Raises:
+            LedgerError: If the part is missing or damaged.
+        """
+        path = self.part_path(name)
+        same = _stamp(path) if path.exists() else None
+        if same is None or self._sound.get(name, (None,))[0] != same:
+            self._sound[name] = same, Part.load(path, verify=True)
+        return self._sound[name][1]
+
+    def finish(self, name: str) -> Part:
+        """Add a part that has just been written to `campaign.h5`.
+
+        Raises:
+            LedgerError: If the part is missing or damaged.
+        """
+        part = Part.load(self.part_path(name))
+        self.write_index(verdict=None)
+        return part
+
+    def reader(self) -> PartReader:
+        """A reader of all finished parts.
+
+        Raises:
+            LedgerError: If a file in the folder of the parts does not have the name of a part.
+        """
+        paths = sorted(self.parts_directory.glob("*.h5"))
+        for path in paths:
+            link_of(path)
+        return PartReader(self.directory, (path.stem for path in paths))
+
+    # -- content of the parts -----------------------------------------------------------------------------------
+
+    def dataset(self, *, before: int | None = None) -> list[LabelledFrame]:
+        """Labelled frames of the data set in order, without the test set; `before` as in `PartReader.dataset_parts`."""
+        return self.reader().dataset(before=before)
+
+    def dataset_size(self) -> int:
+        """Number of labelled frames of the data set, without the test set."""
+        return self.reader().dataset_size()
+
+    def dataset_digest(self) -> str:
+        """SHA-256 over the content of the data set's frames in order: `frames.dataset_digest` of `dataset()`."""
+        parts, hashes = self.reader(), []
+        for name in parts.dataset_parts():
+            with parts.open(name) as root:
+                hashes.append(read_frame_hashes(root["labelled"]))
+        return digest_of_hashes(hashes)
+
+    def label_parts(self, iteration: int | None) -> list[Path]:
+        """Files of the label parts of an iteration in order; iteration None: of the initial set."""
+        group = "initial" if iteration is None else f"iter{iteration:03d}"
+        return sorted(self.parts_directory.glob(f"{group}-labels-*.h5"))
+
+    def history(self) -> list[IterationRecord]:
+        """Records of the finished iterations, oldest first."""
+        records = []
+        for path in sorted(self.parts_directory.glob("iter*-append.h5")):
+            with open_part(path) as root:
+                records.append(IterationRecord.from_json(str(root.attrs["record"])))
+        return records
+
+    def label_failures(self) -> int:
+        """Number of failed labels so far, in the initial set and all iterations."""
+        finished = {record.iteration: record.label_failures for record in self.history()}
+        failures = sum(finished.values())
+        for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
+            if (
+                iteration_of(path.stem) in finished
+            ):  # counted in the record: an iteration may have hundreds of label parts
+                continue
+            with open_part(path) as root:
+                failures += len(root["reason"]) - len(root["labelled/energy"])
+        return failures
+
+    def iteration_seconds(self, iteration: int) -> float:
+        """Wall time in seconds of a finished iteration since it was started or last resumed."""
+        with open_part(self.part_path(f"iter{iteration:03d}-append")) as root:
+            return float(root.attrs["iteration_seconds"])
+
+    def missing_parts(self) -> list[str]:
+        """Names of the parts that `campaign.h5` links but whose files are missing.
+
+        Raises:
+            LedgerError: If `campaign.h5` is damaged.
+        """
+        path = self.directory / CAMPAIGN_FILE
+        if not path.exists():
+            return []
+        with open_index(path) as root:
+            names = [name.decode() for name in root["ledger/name"][()].tolist()]
+        return [name for name in names if not self.part_path(name).exists()]
+
+    def verdict(self) -> Verdict | None:
+        """The verdict, as stored in `campaign.h5`; None while the campaign has not stopped."""
+        path = self.directory / CAMPAIGN_FILE
+        if not path.exists():
+            return None
+        with open_index(path) as root:
+            if "verdict" not in root.attrs:
+                return None
+            return Verdict(VerdictKind(str(root.attrs["verdict"])), str(root.attrs["verdict_evidence"]))
+
+    # -- campaign.h5 --------------------------------------------------------------------------------------------
+
+    def write_index(self, verdict: Verdict | None) -> None:
+        """Replace `campaign.h5`: links to all parts, the table of parts, the data set, the verdict.
+
+        Raises:
+            ResumableError: If the disk is full.
+        """
+        with self._index_lock:
+            write_index(self.directory, self.config, self.parts(), verdict)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Modification time (ns) and size of a file, by which an unchanged file is recognised."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size

@@ -1,0 +1,131 @@
+"""Reading the sample parts of an iteration: frames and deviations for the selection, counts for the record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.part_reader import PartReader
+from al_engine.config import CampaignConfig
+from al_engine.files.frames_hdf5 import read_frames
+from al_engine.selection.window import Window
+from al_engine.structures.frames import Frame, IntArray
+from al_engine.verdict.records import TemperatureRecord, temperature_record
+
+COLUMNS = (
+    "deviation_norm",
+    "deviation_component",
+    "worst_atom",
+    "net_force_deviation",
+    "worst_molecule",
+    "sound",
+    "replica",
+    "step",
+)
+COMPLETED = b"completed"
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFrames:
+    """All S frames of an iteration, temperature after temperature.
+
+    Attributes:
+        parts: Reader of the sample parts.
+        names: Names of the sample parts in order.
+        source: Index of each frame's sample part, and row of the frame in that part, shape (S, 2).
+        columns: The arrays named in `COLUMNS`, each of shape (S,).
+    """
+
+    parts: PartReader
+    names: tuple[str, ...]
+    source: IntArray
+    columns: dict[str, np.ndarray]
+
+    def frames(self, indices: IntArray) -> list[Frame]:
+        """Read the frames of the given indices, which must be ascending."""
+        frames: list[Frame] = []
+        for part, name in enumerate(self.names):
+            rows = self.source[indices[self.source[indices, 0] == part], 1]
+            with self.parts.open(name) as root:
+                frames += read_frames(root["frames"], rows=rows)
+        return frames
+
+    def trajectories(self) -> list[list[IntArray]]:
+        """Indices of the frames of every trajectory in order of time: for each sample part, a list of trajectories."""
+        found = []
+        for part in range(len(self.names)):
+            here = np.flatnonzero(self.source[:, 0] == part)
+            replica, step = self.columns["replica"][here], self.columns["step"][here]
+            order = here[np.lexsort((step, replica))]
+            found.append(np.split(order, np.flatnonzero(np.diff(self.columns["replica"][order])) + 1))
+        return found
+
+
+def read_sampled(parts: PartReader, samples: Sequence[str]) -> SampledFrames:
+    """Read all columns of the sample parts of these names; structures are read later, on demand."""
+    source: list[IntArray] = []
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    for index, sample in enumerate(samples):
+        with parts.open(sample) as root:
+            for name, values in columns.items():
+                values.append(root[name][()])
+        size = len(columns["step"][-1])
+        source.append(np.column_stack([np.full(size, index), np.arange(size)]).astype(np.int64))
+    return SampledFrames(
+        parts=parts,
+        names=tuple(samples),
+        source=np.concatenate(source),
+        columns={name: np.concatenate(values) for name, values in columns.items()},
+    )
+
+
+def trusted_mev_per_ang(parts: PartReader, config: CampaignConfig, iteration: int) -> float:
+    """Force deviation in meV/Å up to which an iteration's trajectories are trusted while they run.
+
+    It is the upper end of the window. An adaptive window is known only after the sampling, so the upper end of the
+    previous iteration's window is used. In iteration 0 it is `sampling.stop_deviation_mev_per_ang`.
+    """
+    if not config.selection.adaptive.enabled:
+        return config.selection.upper_mev_per_ang
+    if iteration == 0:
+        return config.sampling.stop_deviation_mev_per_ang
+    with parts.open(names.selection(iteration - 1)) as root:
+        return Window.from_attributes(root.attrs).upper_mev_per_ang
+
+
+def temperature_records(
+    parts: PartReader, samples: Sequence[str], fates: np.ndarray, *, deviation: str
+) -> tuple[TemperatureRecord, ...]:
+    """One record per sample part.
+
+    Args:
+        parts: Reader of the sample parts.
+        samples: Names of the sample parts in order.
+        fates: Fates of all frames of these parts, shape (S,).
+        deviation: The deviation that the window refers to: `norm` or `component`.
+    """
+    records, start = [], 0
+    for sample in samples:
+        with parts.open(sample) as root:
+            values = root[f"deviation_{deviation}"][()]
+            replica, reasons = root["replica"][()], root["stop_reason"][()]
+            kelvin = float(root.attrs["temperature_kelvin"])
+        records.append(
+            temperature_record(
+                kelvin,
+                fates=fates[start : start + len(values)],
+                deviation=values,
+                replica=replica,
+                replicas=len(reasons),
+                stopped=int(np.sum(reasons != COMPLETED)),
+            )
+        )
+        start += len(values)
+    return tuple(records)
+
+
+def sampled_steps(parts: PartReader, sample: str) -> int:
+    """MD steps of each replica of a sample part."""
+    with parts.open(sample) as root:
+        return int(root.attrs["steps"])

@@ -1,0 +1,103 @@
+"""Scores of a committee on labels that it was not trained on: the test set and an iteration's new labels.
+
+This module reads the labels to score, reads the scores back from evaluation parts, and assesses the committee by them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.labels import read_labels
+from al_engine.campaign.part_reader import PartReader
+from al_engine.committee.calibration import Calibration, ScoredFrames, calibrate, calibration_warnings
+from al_engine.committee.health import CommitteeHealth, MemberForces, committee_health
+from al_engine.config import CampaignConfig
+from al_engine.files.frames_hdf5 import has_dataset, read_labelled
+from al_engine.selection.window import Window
+from al_engine.structures.frames import FloatArray, LabelledFrame
+
+GROUPS = ("test", "new")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Labelled frames, and the temperature at which each was sampled in K, shape (F,); NaN if unknown."""
+
+    frames: list[LabelledFrame]
+    temperature_kelvin: FloatArray
+
+
+def read_test(parts: PartReader) -> Labelled:
+    """Read the test set."""
+    with parts.open(names.INITIAL_DATASET) as root:
+        frames = read_labelled(root["test"])
+        there = has_dataset(root["test"], "temperature_kelvin")
+        kelvins = root["test/temperature_kelvin"][()] if there else np.full(len(frames), np.nan)
+    return Labelled(frames, kelvins)
+
+
+def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Labelled:
+    """Read the new labels of an iteration."""
+    labelled = read_labels(parts.path(name) for name in parts.label_chunks(iteration)).labelled
+    with parts.open(names.selection(iteration)) as root:
+        part = root["source"][()][root["chosen"][()], 0]
+    kelvins = np.asarray(config.sampling.temperatures_kelvin)[part[list(labelled)]]
+    return Labelled(list(labelled.values()), kelvins.astype(np.float64))
+
+
+def read_scored(group: h5py.Group, deviation: str, *, kelvin: float | None = None) -> ScoredFrames:
+    """Read the deviations and errors of a group's frames, as the calibration needs them.
+
+    Args:
+        group: Group `test` or `new` of an evaluation part.
+        deviation: The deviation that the window refers to: `norm` or `component`.
+        kelvin: Read only the frames of this temperature, K; None: all frames.
+    """
+    scored = ScoredFrames(
+        deviation=group[f"deviation_{deviation}"][()],
+        error=group["force_error"][()],
+        member_error=group["member_force_error"][()].mean(axis=0),
+    )
+    return scored if kelvin is None else scored.where(group["temperature_kelvin"][()] == kelvin)
+
+
+def read_member_forces(group: h5py.Group) -> list[MemberForces]:
+    """Read the members' forces and the reference forces on every frame of a group."""
+    ends = np.cumsum(group["n_atoms"][()])[:-1]
+    if not len(group["n_atoms"]):
+        return []
+    predicted = np.split(group["forces_members"][()].astype(np.float64), ends, axis=1)
+    reference = np.split(group["forces_reference"][()], ends)
+    return [MemberForces(p, r) for p, r in zip(predicted, reference, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Calibration of the window, health of the committee, and warnings, from the labels of an iteration."""
+
+    calibration: Calibration
+    health: CommitteeHealth | None
+    warnings: tuple[str, ...]
+
+
+def assess(root: h5py.Group, *, window: Window, deviation: str) -> Assessment:
+    """Compute calibration and committee health from an evaluation part.
+
+    Args:
+        root: The root of the part.
+        window: The window of the iteration.
+        deviation: The deviation that the window refers to: `norm` or `component`.
+    """
+    test, new = (read_scored(root[name], deviation) for name in GROUPS)
+    health = committee_health(*(read_member_forces(root[name]) for name in GROUPS))
+    lower = window.lower_mev_per_ang
+    calibration = calibrate(test, new, lower_mev_per_ang=lower, upper_mev_per_ang=window.upper_mev_per_ang)
+    warnings: Sequence[str] = [] if health is None else health.warnings()
+    return Assessment(
+        calibration=calibration,
+        health=health,
+        warnings=(*warnings, *calibration_warnings(calibration, lower_mev_per_ang=lower)),
+    )

@@ -1,0 +1,75 @@
+"""Starting frames of the trajectories of an iteration."""
+
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.part_reader import PartReader
+from al_engine.campaign.samples import COMPLETED
+from al_engine.config import CampaignConfig
+from al_engine.files.frames_hdf5 import read_frames
+from al_engine.seeds import derived_rng
+from al_engine.selection.fates import Fate
+from al_engine.structures.frames import Frame
+
+
+def starting_frames(
+    parts: PartReader, config: CampaignConfig, *, iteration: int, temperature_kelvin: float
+) -> list[Frame]:
+    """Starting frames at a temperature, one for each replica slot.
+
+    In iteration 0 they are initial frames, drawn from the half whose anneal temperature is nearest. In later iterations
+    they depend on `sampling.start`. With `continue`, a replica slot goes on from the end of its last trajectory, or
+    from an initial frame if that trajectory was stopped. With `labelled`, the replica slots start from sampled frames
+    that were labelled in the previous iteration, first those of the same temperature, then those of the nearest
+    temperatures; if they are too few, the remaining slots continue.
+    """
+    sampling = config.sampling
+    rng = derived_rng(config.seed, "start", iteration, round(1000 * temperature_kelvin))
+    fresh = near_initial_frames(parts, temperature_kelvin)
+    drawn = [fresh[i] for i in rng.choice(len(fresh), size=sampling.replicas, replace=len(fresh) < sampling.replicas)]
+    if iteration == 0:
+        return drawn
+    starts = _last_sound_frames(parts, iteration - 1, temperature_kelvin, instead=drawn)
+    if sampling.start == "labelled":
+        labelled = _labelled_frames(parts, config, iteration - 1, temperature_kelvin, most=sampling.replicas, rng=rng)
+        starts[: len(labelled)] = labelled
+    return starts
+
+
+def _last_sound_frames(parts: PartReader, iteration: int, kelvin: float, *, instead: list[Frame]) -> list[Frame]:
+    """Last frame of the last trajectory in each replica slot; a frame of `instead` if that trajectory was stopped."""
+    with parts.open(names.sample(iteration, kelvin)) as root:
+        final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
+    last = {
+        int(slot): index for index, slot in enumerate(slots)
+    }  # in order of time: the last trajectory of a slot stays
+    return [final[last[slot]] if reasons[last[slot]] == COMPLETED else new for slot, new in enumerate(instead)]
+
+
+def _labelled_frames(
+    parts: PartReader, config: CampaignConfig, iteration: int, kelvin: float, *, most: int, rng: np.random.Generator
+) -> list[Frame]:
+    """At most `most` sampled frames (uncut) that were labelled, those of the nearest temperatures first."""
+    with parts.open(names.append(iteration)) as root:
+        labelled = np.flatnonzero(root["fate"][()] == Fate.LABELLED)
+    with parts.open(names.selection(iteration)) as root:
+        source = root["source"][()][labelled]
+    temperatures = np.array(config.sampling.temperatures_kelvin)
+    frames: list[Frame] = []
+    for part in np.argsort(np.abs(temperatures - kelvin), kind="stable"):
+        rows = source[source[:, 0] == part, 1]
+        taken = rng.permutation(rows)[: most - len(frames)]
+        if len(taken):
+            with parts.open(names.sample(iteration, float(temperatures[part]))) as root:
+                frames += read_frames(root["frames"], rows=taken)
+    return frames
+
+
+def near_initial_frames(parts: PartReader, temperature_kelvin: float) -> list[Frame]:
+    """The half of the initial frames whose anneal temperature is nearest to a temperature."""
+    with parts.open(names.INITIAL_FRAMES) as root:
+        frames = read_frames(root["starts"])
+        temperatures = root["starts"]["temperature_kelvin"][()]
+    distance = np.where(np.isfinite(temperatures), np.abs(temperatures - temperature_kelvin), 0.0)
+    near = np.argsort(distance, kind="stable")[: max(1, (len(frames) + 1) // 2)]
+    return [frames[index] for index in near.tolist()]

@@ -1,0 +1,215 @@
+"""Committee health: detects members that are too similar, and a member whose errors are far above the others'.
+
+Members that are too similar agree where they are wrong, so that the force deviation understates the error. Every
+quantity is a ratio within a frame, and the median over the frames is used: neither an outlier nor the hardest
+temperature decides. For M members with forces F^m and mean F, all values being root mean squares per force component:
+
+- the spread is s, with s^2 = mean_m |F^m - F|^2, and the error is e = |F - F(label)|. Krogh & Vedelsby (Adv. Neural
+  Inf. Process. Syst. 7, 231 (1995)): mean_m |F^m - F(label)|^2 = e^2 + s^2. Members with independent errors have
+  e / s = 1 / sqrt(M - 1), 0.6 for four members; members whose errors have the correlation rho have
+  e^2 / s^2 = (rho + (1 - rho) / M) / ((1 - rho) (1 - 1/M)).
+- healthy committees of four (ethanol, acetamide, glycine, two N(CF3)3; 15-150 labelled frames) had e / s 0.8-1.5, a
+  member's error at 0.9-1.4 times the others', and the closest pair at 0.8-1.0 of the median distance between pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from al_engine.committee.deviation import force_deviation
+from al_engine.structures.frames import FloatArray
+from al_engine.units import MEV_PER_EV
+
+LEAST_FRAMES = 10
+"""Fewest labelled frames for a judgement: on three frames, the errors of healthy members differ by a factor of 1.7."""
+COLLAPSED = 3.0
+"""Ratio e / s above which a committee has collapsed: four members' errors then have a correlation of 0.87."""
+IDENTICAL = 0.25
+"""Distance of two members, relative to the median distance of pairs, up to which they count as identical."""
+ROGUE = 2.0
+"""Error of a member, relative to the median of the others, from which the member is rogue. With four members, the
+deviation is then 1.4 times the deviation of the other three."""
+LARGEST_FACTOR = 1000.0  # largest e / s reported; members that agree exactly would give infinity
+
+
+class MemberForces(NamedTuple):
+    """Predicted and reference forces of one labelled frame.
+
+    Attributes:
+        predicted: Forces of M members, eV/Å, shape (M, N, 3).
+        reference: Forces of the label, eV/Å, shape (N, 3).
+    """
+
+    predicted: FloatArray
+    reference: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class CommitteeHealth:
+    """Spread and errors of a committee of M members on labelled frames; members are counted from 0.
+
+    Attributes:
+        frames: Number of labelled frames used.
+        error_over_spread: Ratio e / s on the test set; None with too few test frames.
+        member_error_mev_per_ang: Median root mean square error of each member's force components, meV/Å; None for a
+            member whose forces are not finite.
+        member_error_ratio: Each member's error divided by the median error of the others; None as above.
+        deviation_without: Deviation without each member, as a share of that of the whole committee; None for fewer than
+            three members.
+        identical: Pairs of members that are nearly identical.
+        rogue: A member whose error is far above the others'; None if there is no such member.
+    """
+
+    frames: int
+    error_over_spread: float | None
+    member_error_mev_per_ang: tuple[float | None, ...]
+    member_error_ratio: tuple[float | None, ...]
+    deviation_without: tuple[float | None, ...]
+    identical: tuple[tuple[int, int], ...]
+    rogue: int | None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the deviation understates the error so much that a low deviation proves nothing."""
+        return bool(self.identical) or (self.error_over_spread or 0.0) > COLLAPSED
+
+    def warnings(self) -> list[str]:
+        """What is wrong with the committee, one sentence each."""
+        found = [
+            f"members {i} and {j} are nearly identical: the committee has {len(self.member_error_ratio)} members, but "
+            "not as many opinions; look at their seeds and at what they start from"
+            for i, j in self.identical
+        ]
+        if (self.error_over_spread or 0.0) > COLLAPSED:
+            found.append(
+                f"the committee has collapsed: on the test set its error is {self.error_over_spread:.3g} times the "
+                "spread of its members, so that the deviation understates the error; train its members apart (from "
+                "scratch, longer), or select at lower thresholds"
+            )
+        if self.rogue is not None:
+            found.append(self._rogue_warning(self.rogue))
+        return found
+
+    def _rogue_warning(self, member: int) -> str:
+        ratio, without = self.member_error_ratio[member], self.deviation_without[member]
+        if ratio is None:
+            return f"member {member} is rogue: its forces are no numbers; its training diverged"
+        left = "" if without is None else f", and without it {without:.0%} of the deviation are left"
+        return (
+            f"member {member} is rogue: its force error is {ratio:.1f} times that of the others "
+            f"({self.member_error_mev_per_ang[member]:.0f} meV/Å per component){left}; frames are chosen for its sake"
+        )
+
+
+def committee_health(test: Sequence[MemberForces], new: Sequence[MemberForces]) -> CommitteeHealth | None:
+    """Assess a committee on labelled frames.
+
+    The ratio e / s is computed on the test set alone, because new labels were chosen for their large spread.
+
+    Args:
+        test: The test set.
+        new: The new labels of the iteration.
+
+    Returns:
+        The committee's health; None with fewer than two members or too few frames.
+    """
+    frames = [*test, *new]
+    if len(frames) < LEAST_FRAMES or len(frames[0].predicted) < 2:  # noqa: PLR2004 (one member is no committee)
+        return None
+    error = np.array([_member_errors(frame) for frame in frames])  # (F, M)
+    with np.errstate(divide="ignore", invalid="ignore"):  # perfect members: no ratio, no warning
+        ratio = _median(error / np.array([_medians_of_others(row) for row in error]))
+    without = _deviations_without(frames)
+    rogue = _rogue(ratio, without)
+    return CommitteeHealth(
+        frames=len(frames),
+        error_over_spread=_error_over_spread(test),
+        member_error_mev_per_ang=_numbers(MEV_PER_EV * _median(error)),
+        member_error_ratio=_numbers(ratio),
+        deviation_without=_numbers(without),
+        identical=_identical_pairs(frames, error),
+        rogue=rogue,
+    )
+
+
+def _rms(values: FloatArray, *, axis: tuple[int, ...] | None = None) -> FloatArray:
+    return np.asarray(np.sqrt(np.mean(values**2, axis=axis)))
+
+
+def _median(rows: FloatArray) -> FloatArray:
+    """Median over the frames of an array of shape (F, M), shape (M,); NaN for a member with any NaN."""
+    return np.asarray(np.median(rows, axis=0))
+
+
+def _numbers(values: FloatArray) -> tuple[float | None, ...]:
+    return tuple(float(value) if np.isfinite(value) else None for value in values)
+
+
+def _member_errors(frame: MemberForces) -> FloatArray:
+    """Root mean square error of each member's force components, eV/Å, shape (M,)."""
+    return _rms(frame.predicted - frame.reference, axis=(1, 2))
+
+
+def _medians_of_others(row: FloatArray) -> FloatArray:
+    """For each member, the median of the other members' finite values, shape (M,)."""
+    others = [np.delete(row, member) for member in range(len(row))]
+    return np.array([np.median(other[np.isfinite(other)]) if np.isfinite(other).any() else np.nan for other in others])
+
+
+def _deviations_without(frames: Sequence[MemberForces]) -> FloatArray:
+    """Largest deviation of the frame without each member, as a share of that with it, shape (M,); NaN if M < 3."""
+    members = len(frames[0].predicted)
+    if members < 3:  # noqa: PLR2004 (a single member has no deviation)
+        return np.full(members, np.nan)
+    shares = np.empty((len(frames), members))
+    for index, frame in enumerate(frames):
+        full = force_deviation(frame.predicted).norm.max()
+        for member in range(members):
+            fewer = force_deviation(np.delete(frame.predicted, member, axis=0)).norm.max()
+            shares[index, member] = fewer / full if full > 0 else np.nan
+    return _median(shares)
+
+
+def _rogue(ratio: FloatArray, without: FloatArray) -> int | None:
+    """The rogue member, if there is one.
+
+    It is a member with non-finite forces while others are finite, or else the member of the largest error, if that
+    reaches `ROGUE` and its removal lowers the deviation more than the removal of any other member. In a committee of
+    two, the error alone decides.
+    """
+    broken = np.flatnonzero(~np.isfinite(ratio))
+    if 0 < len(broken) < len(ratio):
+        return int(broken[0])
+    if len(broken):
+        return None
+    worst = int(np.argmax(ratio))
+    matters = not np.isfinite(without).all() or int(np.argmin(without)) == worst
+    return worst if ratio[worst] >= ROGUE and matters else None
+
+
+def _error_over_spread(test: Sequence[MemberForces]) -> float | None:
+    if len(test) < LEAST_FRAMES:
+        return None
+    ratios = []
+    for predicted, reference in test:
+        mean = predicted.mean(axis=0)
+        error, spread = float(_rms(mean - reference)), float(_rms(predicted - mean))
+        ratios.append(error / max(spread, error / LARGEST_FACTOR) if error > 0 else 0.0)
+    typical = float(np.median(ratios))
+    return typical if np.isfinite(typical) else None
+
+
+def _identical_pairs(frames: Sequence[MemberForces], error: FloatArray) -> tuple[tuple[int, int], ...]:
+    """Pairs of members that are nearly identical in most frames.
+
+    Their distance is at most `IDENTICAL` times the median distance of pairs, or, in a committee of two, times the
+    median error of the two members.
+    """
+    pairs = list(combinations(range(error.shape[1]), 2))
+    distance = np.array([[float(_rms(f.predicted[i] - f.predicted[j])) for i, j in pairs] for f in frames])  # (F, P)
+    yardstick = np.median(distance if len(pairs) > 1 else error, axis=1)
+    close = np.median(distance <= IDENTICAL * yardstick[:, None], axis=0)  # in most frames
+    return tuple(pair for pair, is_close in zip(pairs, close, strict=True) if is_close > 0.5)  # noqa: PLR2004 (most)

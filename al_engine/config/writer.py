@@ -1,0 +1,39 @@
+"""Writing a config: YAML with the description of every field as a comment above the field."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from al_engine.config import CampaignConfig
+
+WIDTH = 100
+
+
+def config_text(config: CampaignConfig) -> str:
+    """The config as commented YAML, from which `reader` reads an equal config."""
+    title = f"# al-engine campaign `{config.name}`. Units stand in the names; null means: chosen for you."
+    return "\n".join([title, "", *_lines(config, indent=0)]) + "\n"
+
+
+def _lines(section: BaseModel, indent: int) -> Iterator[str]:
+    pad = " " * indent
+    for name, info in type(section).model_fields.items():
+        value = getattr(section, name)
+        is_section = isinstance(value, BaseModel)
+        if indent == 0 and is_section:
+            yield ""
+        for line in textwrap.wrap(info.description or "", WIDTH - indent - 2):
+            yield f"{pad}# {line}"
+        if isinstance(value, BaseModel):
+            yield f"{pad}{name}:"
+            yield from _lines(value, indent + 2)
+        else:
+            yield f"{pad}{name}: {_scalar(value)}"
+
+
+def _scalar(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

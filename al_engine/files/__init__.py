@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, locks, seals, and HDF5 files with frames or parts."""

@@ -1,0 +1,71 @@
+"""Atomic writes: a file is replaced as a whole, so that a crash leaves either the old file or the new file."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from al_engine.errors import ResumableError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO)
+"""Error numbers of a disk or network file system that fails, whatever the content of the file."""
+REFUSED = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""Error numbers of a path that can't be used."""
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file atomically; the content is on disk when this function returns.
+
+    Args:
+        path: The file. A temporary file `path` + ".tmp" is used while writing.
+        content: All bytes of the file.
+
+    Raises:
+        ResumableError: If the disk is full or can't be written to.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        publish(temporary, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Rename a temporary file whose content is on disk; the new name is on disk when this function returns.
+
+    Raises:
+        OSError: If the file cannot be renamed.
+    """
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_error(path: Path, error: OSError) -> ResumableError:
+    """The error for a failed read whose cause is the disk, not the content of the file."""
+    return ResumableError(
+        f"{path}: cannot be read ({error.strerror or error}): the disk or its file system fails. Nothing finished is "
+        "lost: see to it, then `al-engine resume`"
+    )
+
+
+def disk_error(path: Path, error: OSError) -> ResumableError:
+    """The error for a failed write."""
+    if error.errno in DISK_FULL:
+        return ResumableError(
+            f"{path}: the disk is full. Nothing finished is lost: free some space, then `al-engine resume`"
+        )
+    return ResumableError(
+        f"{path}: cannot be written ({error.strerror or error}). Nothing finished is lost: fix that, then resume"
+    )

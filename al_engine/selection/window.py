@@ -1,0 +1,113 @@
+"""The window on the deviation: which sampled frames are accurate, which are candidates, which are rejected."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from al_engine.config import AdaptiveConfig, SelectionConfig
+from al_engine.structures.frames import BoolArray, FloatArray
+from al_engine.units import MEV_PER_EV
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The window on the force deviation, and optionally a second window on the deviation of net forces.
+
+    Frames at the ends of a window are candidates.
+
+
+    Attributes:
+        lower_mev_per_ang: Lower end, meV/Å: a frame with a deviation below it is accurate.
+        upper_mev_per_ang: Upper end, meV/Å: a frame with a deviation above it is rejected.
+        net_force_lower_mev_per_ang: Lower end for net forces, meV/Å: a frame is accurate only if its net-force
+            deviation is also below it. None: no window on net forces.
+        net_force_upper_mev_per_ang: Upper end for net forces, meV/Å: a frame with a net-force deviation above it is
+            rejected. None: no window on net forces.
+    """
+
+    lower_mev_per_ang: float
+    upper_mev_per_ang: float
+    net_force_lower_mev_per_ang: float | None = None
+    net_force_upper_mev_per_ang: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.lower_mev_per_ang <= self.upper_mev_per_ang:
+            raise ValueError(f"a window from {self.lower_mev_per_ang} to {self.upper_mev_per_ang} meV/Å")
+        if (self.net_force_lower_mev_per_ang is None) != (self.net_force_upper_mev_per_ang is None):
+            raise ValueError("a net-force window has two ends")
+
+    def accurate(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
+        """Which frames are accurate.
+
+        Args:
+            deviation: Force deviation of S frames in eV/Å, shape (S,).
+            net_force: Largest deviation of a molecule's net force in eV/Å, shape (S,).
+
+        Returns:
+            Whether each frame is below the lower ends of all windows, shape (S,).
+        """
+        below = deviation < _ev(self.lower_mev_per_ang)
+        if self.net_force_lower_mev_per_ang is not None:
+            below &= net_force < _ev(self.net_force_lower_mev_per_ang)
+        return np.asarray(below)
+
+    def trusted(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
+        """Whether each frame is above no upper end, shape (S,). A frame with a NaN is not trusted."""
+        within = deviation <= _ev(self.upper_mev_per_ang)
+        if self.net_force_upper_mev_per_ang is not None:
+            within &= net_force <= _ev(self.net_force_upper_mev_per_ang)
+        return np.asarray(within)
+
+    def excess(self, deviation: FloatArray, net_force: FloatArray) -> FloatArray:
+        """Ratio of each frame's deviation to the lower end, shape (S,); the larger ratio if there are two windows."""
+        excess = deviation / _ev(self.lower_mev_per_ang)
+        if self.net_force_lower_mev_per_ang is not None:
+            excess = np.maximum(excess, net_force / _ev(self.net_force_lower_mev_per_ang))
+        return np.asarray(excess)
+
+    def by_net_force(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
+        """Whether the ratio of `excess` is that of the net forces, not that of the forces; shape (S,)."""
+        return np.asarray(self.excess(deviation, net_force) > deviation / _ev(self.lower_mev_per_ang))
+
+    def to_attributes(self) -> dict[str, float]:
+        """The ends by name, for HDF5 attributes; ends that are None are left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """The inverse of `to_attributes`; other attributes are ignored."""
+        return cls(**{name: float(attributes[name]) for name in cls.__slots__ if name in attributes})
+
+
+def _ev(mev: float) -> float:
+    """A value in eV. Dividing gives the float nearest to the decimal number, multiplying by 1e-3 often does not."""
+    return mev / MEV_PER_EV
+
+
+def window_of(config: SelectionConfig, deviation: FloatArray) -> Window:
+    """The window of an iteration.
+
+    Args:
+        config: Options of the selection.
+        deviation: Force deviations in eV/Å, any shape, of all sound frames of the iterations that an adaptive window
+            takes into account; a fixed window ignores them.
+    """
+    lower, upper = config.lower_mev_per_ang, config.upper_mev_per_ang
+    if config.adaptive.enabled:
+        lower, upper = adaptive_ends(config.adaptive, deviation)
+    return Window(lower, upper, config.net_force_lower_mev_per_ang, config.net_force_upper_mev_per_ang)
+
+
+def adaptive_ends(config: AdaptiveConfig, deviation: FloatArray) -> tuple[float, float]:
+    """Both ends of an adaptive window in meV/Å.
+
+    Args:
+        config: Quantile, factor and floor of the adaptive window.
+        deviation: Force deviations in eV/Å, any shape; non-finite values are ignored.
+    """
+    finite = deviation[np.isfinite(deviation)]
+    quantile = MEV_PER_EV * float(np.quantile(finite, config.lower_quantile)) if finite.size else 0.0
+    lower = max(quantile, config.floor_mev_per_ang)
+    return lower, config.upper_factor * lower

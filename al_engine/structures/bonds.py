@@ -1,0 +1,186 @@
+"""Bonds and the graph that they make: fragments, molecules made whole in periodic cells, stretched bonds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
+from al_engine.structures.periodic import image_shifts, nearest_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bonds:
+    """Bonds and their equilibrium lengths.
+
+    Attributes:
+        pairs: Atom indices, shape (n_bonds, 2).
+        lengths: Equilibrium lengths in Å, shape (n_bonds,).
+    """
+
+    pairs: IntArray
+    lengths: FloatArray
+
+    @classmethod
+    def at(cls, frame: Frame, pairs: IntArray) -> "Bonds":
+        """The bonds of these atom pairs, shape (n_bonds, 2), with the lengths that they have in a frame."""
+        return cls(pairs=pairs, lengths=bond_lengths(frame.positions, pairs))
+
+
+def bond_lengths(positions: FloatArray, pairs: IntArray) -> FloatArray:
+    """Distances in Å, shape (n_bonds,), of atom pairs, shape (n_bonds, 2); no periodic images."""
+    i, j = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    lengths: FloatArray = np.linalg.norm(positions[i] - positions[j], axis=1)
+    return lengths
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fragment:
+    """Atoms that bonds hold together, and the bonds between them.
+
+    Attributes:
+        atoms: Indices of the n atoms of the fragment in the graph, ascending, shape (n,).
+        bonds: Indices of the m bonds of the fragment in the graph, ascending, shape (m,).
+        pairs: The atoms of each bond, as indices into `atoms`, shape (m, 2).
+    """
+
+    atoms: IntArray
+    bonds: IntArray
+    pairs: IntArray
+
+
+class BondGraph:
+    """The graph whose nodes are N atoms and whose edges are bonds.
+
+    Args:
+        n_atoms: Number of atoms N.
+        pairs: Bonded pairs of atom indices, shape (n_bonds, 2).
+
+    Attributes:
+        n_atoms: Number of atoms N.
+        pairs: Bonded pairs of atom indices, shape (n_bonds, 2).
+        neighbours: The atoms bonded to each atom, in the order of the bonds, N lists.
+    """
+
+    def __init__(self, n_atoms: int, pairs: IntArray | Sequence[tuple[int, int]]) -> None:
+        self.n_atoms = n_atoms
+        self.pairs: IntArray = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+        self.neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
+        self._bonds: list[list[int]] = [[] for _ in range(n_atoms)]  # the bonds to the neighbours, in the same order
+        for bond, (i, j) in enumerate(self.pairs.tolist()):
+            self.neighbours[i].append(j)
+            self.neighbours[j].append(i)
+            self._bonds[i].append(bond)
+            self._bonds[j].append(bond)
+
+    def fragments(self) -> list[Fragment]:
+        """The connected components of the graph, in order of their first atoms."""
+        owner = fragment_of_atom(self.n_atoms, self.pairs)
+        owner_of_bond = owner[self.pairs[:, 0]]
+        fragments = []
+        for index in range(int(owner.max(initial=-1)) + 1):
+            atoms, bonds = np.flatnonzero(owner == index), np.flatnonzero(owner_of_bond == index)
+            fragments.append(Fragment(atoms, bonds, np.searchsorted(atoms, self.pairs[bonds])))
+        return fragments
+
+    def side_of(self, root: int, across: int) -> set[int]:
+        """The atoms that bonds connect to an atom without the bond between that atom and its neighbour.
+
+        Args:
+            root: The atom; it belongs to its side.
+            across: The neighbour. It is in the result if the bond is in a ring.
+        """
+        seen, stack = {root}, [root]
+        while stack:
+            atom = stack.pop()
+            for other in self.neighbours[atom]:
+                if other not in seen and (atom, other) != (root, across):
+                    seen.add(other)
+                    stack.append(other)
+        return seen
+
+    def summed_steps(self, steps: IntArray) -> IntArray:
+        """Sum of the steps along the bonds that lead to each atom from the first atom of its fragment.
+
+        Where there are several ways, around a ring, a depth-first search decides.
+
+        Args:
+            steps: The step from the first to the second atom of each bond, shape (n_bonds, 3).
+
+        Returns:
+            The sums, shape (N, 3); zero for the first atom of a fragment.
+        """
+        sums = np.zeros((self.n_atoms, 3), dtype=np.int64)
+        reached = np.zeros(self.n_atoms, dtype=bool)
+        for root in range(self.n_atoms):
+            stack = [] if reached[root] else [root]
+            reached[root] = True
+            while stack:
+                atom = stack.pop()
+                for other, bond in zip(self.neighbours[atom], self._bonds[atom], strict=True):
+                    if not reached[other]:
+                        forward = self.pairs[bond, 0] == atom
+                        sums[other] = sums[atom] + (steps[bond] if forward else -steps[bond])
+                        reached[other] = True
+                        stack.append(other)
+        return sums
+
+
+def fragment_of_atom(n_atoms: int, bonds: IntArray) -> IntArray:
+    """Index of the bonded fragment of each of N atoms, shape (N,); fragments are numbered by their first atoms."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    i, j = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).T
+    _, found = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n_atoms, n_atoms)), directed=False)
+    first = np.unique(found, return_index=True)[1]
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    fragments: IntArray = rank[found]
+    return fragments
+
+
+def made_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: BoolArray) -> FloatArray:
+    """Positions in Å, shape (N, 3), where every bonded fragment is in one piece; its first atom stays where it is.
+
+    Atoms move by whole lattice vectors, so that a fragment in one piece is returned bit for bit. A bond is taken to be
+    shorter than half the smallest cell height.
+
+    Args:
+        positions: Positions in Å, shape (N, 3).
+        bonds: Bonded pairs of atom indices, shape (n_bonds, 2).
+        cell: Cell vectors as rows in Å, shape (3, 3).
+        pbc: Periodicity along each cell vector, shape (3,).
+    """
+    if not np.any(pbc):
+        return np.array(positions, dtype=np.float64)
+    graph = BondGraph(len(positions), bonds)
+    steps = image_shifts(positions[graph.pairs[:, 1]] - positions[graph.pairs[:, 0]], cell, pbc)
+    whole: FloatArray = positions + graph.summed_steps(steps) @ cell
+    return whole
+
+
+def longest_bonds(frames: Sequence[Frame], bonds: Bonds) -> FloatArray:
+    """Length of the most stretched bond of each frame, in units of the equilibrium length of that bond.
+
+    Args:
+        frames: F frames of the system whose bonds are given.
+        bonds: The bonds; in periodic frames a bond leads to the nearest image.
+
+    Returns:
+        Relative lengths, shape (F,); 0 where there are no bonds.
+    """
+    return np.array([_stretches(frame, bonds).max(initial=0.0) for frame in frames])
+
+
+def shortest_bonds(frames: Sequence[Frame], bonds: Bonds) -> FloatArray:
+    """Length of the least stretched bond of each frame, as `longest_bonds`; infinity where there are no bonds."""
+    return np.array([_stretches(frame, bonds).min(initial=np.inf) for frame in frames])
+
+
+def _stretches(frame: Frame, bonds: Bonds) -> FloatArray:
+    """Lengths of a frame's bonds in units of their equilibrium lengths, shape (n_bonds,)."""
+    i, j = bonds.pairs.reshape(-1, 2).T
+    vectors = nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
+    stretches: FloatArray = np.linalg.norm(vectors, axis=1) / bonds.lengths
+    return stretches

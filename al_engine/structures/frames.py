@@ -1,0 +1,168 @@
+"""Frames (structures in ASE's units) and labelled frames (structures with energy and forces)."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+def _frozen(value: ArrayLike, dtype: type, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    array: NDArray[Any] = np.array(value, dtype=dtype, order="C")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    array.setflags(write=False)
+    return array
+
+
+def _no_cell() -> FloatArray:
+    return np.zeros((3, 3))
+
+
+def _no_pbc() -> BoolArray:
+    return np.zeros(3, dtype=bool)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A structure. Its arrays are read-only.
+
+    Attributes:
+        numbers: Atomic numbers, shape (N,).
+        positions: Positions in Å, shape (N, 3).
+        cell: Cell vectors as rows in Å, shape (3, 3); zeros without a cell.
+        pbc: Periodicity along each cell vector, shape (3,).
+        charge: Total charge in e.
+        unpaired_electrons: Number of unpaired electrons (multiplicity minus one).
+
+    Raises:
+        ValueError: If an array has the wrong shape.
+    """
+
+    numbers: IntArray
+    positions: FloatArray
+    cell: FloatArray = field(default_factory=_no_cell)
+    pbc: BoolArray = field(default_factory=_no_pbc)
+    charge: int = 0
+    unpaired_electrons: int = 0
+
+    def __post_init__(self) -> None:
+        n_atoms = len(self.numbers)
+        object.__setattr__(self, "numbers", _frozen(self.numbers, np.int64, (n_atoms,), "numbers"))
+        object.__setattr__(self, "positions", _frozen(self.positions, np.float64, (n_atoms, 3), "positions"))
+        object.__setattr__(self, "cell", _frozen(self.cell, np.float64, (3, 3), "cell"))
+        object.__setattr__(self, "pbc", _frozen(self.pbc, np.bool_, (3,), "pbc"))
+        object.__setattr__(self, "charge", int(self.charge))
+        object.__setattr__(self, "unpaired_electrons", int(self.unpaired_electrons))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def n_electrons(self) -> int:
+        """Number of electrons, core electrons included."""
+        return int(self.numbers.sum()) - self.charge
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether any direction is periodic."""
+        return bool(self.pbc.any())
+
+    def with_positions(self, positions: ArrayLike) -> "Frame":
+        """The same system with other positions (Å, shape (N, 3))."""
+        return Frame(
+            numbers=self.numbers,
+            positions=np.asarray(positions, dtype=np.float64),
+            cell=self.cell,
+            pbc=self.pbc,
+            charge=self.charge,
+            unpaired_electrons=self.unpaired_electrons,
+        )
+
+    def content_hash(self) -> str:
+        """SHA-256 over the exact content, independent of where the frame is stored."""
+        digest = hashlib.sha256(b"frame-1")
+        for array, dtype in (
+            (self.numbers, "<i8"),
+            (self.positions, "<f8"),
+            (self.cell, "<f8"),
+            (self.pbc, "u1"),
+            (np.array([self.charge, self.unpaired_electrons]), "<i8"),
+        ):
+            digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        return digest.hexdigest()
+
+    def to_atoms(self) -> Any:
+        """The frame as `ase.Atoms`, with charge and unpaired electrons in `info`."""
+        from ase import Atoms
+
+        return Atoms(
+            numbers=self.numbers,
+            positions=self.positions,
+            cell=self.cell,
+            pbc=self.pbc,
+            info={"charge": self.charge, "unpaired_electrons": self.unpaired_electrons},
+        )
+
+    @classmethod
+    def from_atoms(cls, atoms: Any, *, charge: int | None = None, unpaired_electrons: int | None = None) -> Self:
+        """A frame from `ase.Atoms`; charge and spin from the arguments, else from `atoms.info`, else 0."""
+        info = atoms.info
+        return cls(
+            numbers=atoms.numbers,
+            positions=atoms.positions,
+            cell=atoms.cell.array,
+            pbc=atoms.pbc,
+            charge=int(info.get("charge", 0)) if charge is None else charge,
+            unpaired_electrons=(
+                int(info.get("unpaired_electrons", 0)) if unpaired_electrons is None else unpaired_electrons
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledFrame:
+    """A frame with its reference energy and forces.
+
+    Attributes:
+        frame: The structure.
+        energy: Energy in eV.
+        forces: Forces in eV/Å, shape (N, 3).
+    """
+
+    frame: Frame
+    energy: float
+    forces: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "energy", float(self.energy))
+        object.__setattr__(self, "forces", _frozen(self.forces, np.float64, (len(self.frame), 3), "forces"))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def content_hash(self) -> str:
+        """SHA-256 over structure, energy and forces."""
+        digest = hashlib.sha256(self.frame.content_hash().encode())
+        digest.update(np.float64(self.energy).astype("<f8").tobytes())
+        digest.update(np.ascontiguousarray(self.forces, dtype="<f8").tobytes())
+        return digest.hexdigest()
+
+
+def dataset_digest(labelled: Sequence[LabelledFrame]) -> str:
+    """SHA-256 over the labelled frames' content in order; does not depend on how they are stored."""
+    return digest_of_hashes(bytes.fromhex(item.content_hash()) for item in labelled)
+
+
+def digest_of_hashes(hashes: Iterable[bytes]) -> str:
+    """`dataset_digest` of frames whose content hashes are known, as bytes, one by one or concatenated."""
+    digest = hashlib.sha256(b"dataset-1")
+    for item in hashes:
+        digest.update(item)
+    return digest.hexdigest()

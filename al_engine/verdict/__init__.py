@@ -1,0 +1,1 @@
+"""When and why a campaign stops: records of finished iterations, statistical evidence, the verdict."""

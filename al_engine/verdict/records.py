@@ -1,0 +1,253 @@
+"""Records of finished iterations: counts, errors and sizes, stored in the append part and shown by `status`."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from al_engine.committee.calibration import Calibration
+from al_engine.committee.health import CommitteeHealth
+from al_engine.selection.fates import CANDIDATE_FATES, Counts, count
+from al_engine.selection.window import Window
+from al_engine.statistics import decorrelated_frames, lower_bound, upper_bound
+from al_engine.structures.frames import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class TemperatureRecord:
+    """One temperature of one iteration, or of several taken together.
+
+    Attributes:
+        temperature_kelvin: Temperature of the thermostat.
+        counts: Numbers of its accurate, candidate and rejected frames.
+        decorrelated: Number of independent frames with the same information on the acceptance.
+        replicas: Trajectories started, including those that replaced a stopped trajectory.
+        stopped: Trajectories stopped before their end.
+    """
+
+    temperature_kelvin: float
+    counts: Counts
+    decorrelated: float
+    replicas: int
+    stopped: int
+
+    @property
+    def stopped_share(self) -> float:
+        """Share of trajectories that were stopped before their end."""
+        return self.stopped / self.replicas if self.replicas else 0.0
+
+    @property
+    def lost(self) -> int:
+        """Frames lost: the rejected frames, or the stopped trajectories if there were more of them.
+
+        A trajectory stopped by a non-finite number may leave no rejected frame, and still counts.
+        """
+        return max(self.counts.rejected, self.stopped)
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the MD that is not trusted: of frames rejected or of trajectories stopped, whichever is larger."""
+        return max(self.counts.rejected_share, self.stopped_share)
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """One-sided lower and upper bound on the acceptance."""
+        return _bounds(self.counts.acceptance, self.decorrelated, confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class IterationRecord:
+    """One finished iteration. A value that is not finite, such as the error of a diverged model, is stored as None.
+
+    Attributes:
+        iteration: Its number, from 0.
+        temperatures: One record per temperature.
+        labelled: New labels that joined the data set.
+        label_failures: Chosen frames whose label failed.
+        dataset_size: Labelled frames after this iteration, test set not counted.
+        error_before_training_mev_per_ang: Force MAE on the new labels of the committee that chose them, or None.
+        test_force_mae_mev_per_ang: Force MAE of the committee mean on the test set.
+        test_energy_mae_mev_per_atom: Energy MAE of the committee mean on the test set.
+        steps: MD steps of each replica. Older versions stored neither this field nor those below: None or empty.
+        window: The window of the iteration.
+        calibration: True force error at a given deviation; None in older versions.
+        health: Spread and errors of the committee's members; None with too few labels.
+        failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
+        warnings: What is wrong with labels, committee or thresholds, one sentence each.
+    """
+
+    iteration: int
+    temperatures: tuple[TemperatureRecord, ...]
+    labelled: int
+    label_failures: int
+    dataset_size: int
+    error_before_training_mev_per_ang: float | None
+    test_force_mae_mev_per_ang: float | None
+    test_energy_mae_mev_per_atom: float | None
+    steps: int | None = None
+    window: Window | None = None
+    calibration: Calibration | None = None
+    health: CommitteeHealth | None = None
+    failure_words: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> Counts:
+        """Counts over all temperatures."""
+        return total_counts(t.counts for t in self.temperatures)
+
+    @property
+    def decorrelated(self) -> float:
+        """Decorrelated frames over all temperatures (`decorrelated_over`)."""
+        return decorrelated_over(self.temperatures)
+
+    @property
+    def stopped_share(self) -> float:
+        """Share of trajectories that were stopped before their end."""
+        replicas = sum(t.replicas for t in self.temperatures)
+        return sum(t.stopped for t in self.temperatures) / replicas if replicas else 0.0
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """One-sided lower and upper bound on the acceptance."""
+        return _bounds(self.counts.acceptance, self.decorrelated, confidence)
+
+    def to_json(self) -> str:
+        """The record as JSON."""
+        return json.dumps(_numbers_only(asdict(self)), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "IterationRecord":
+        """The inverse of `to_json`."""
+        return _PARSER.validate_json(text)
+
+    def summary(self) -> Mapping[str, Any]:
+        """The iteration as `status --json` shows it: counts over all temperatures, then each temperature."""
+        counts = self.counts
+        return {
+            "iteration": self.iteration,
+            "sampled": counts.sampled,
+            "accurate": counts.accurate,
+            "candidate": counts.candidate,
+            "rejected": counts.rejected,
+            "acceptance": counts.acceptance,
+            "labelled": self.labelled,
+            "label_failures": self.label_failures,
+            "dataset_size": self.dataset_size,
+            "error_before_training_mev_per_ang": self.error_before_training_mev_per_ang,
+            "test_force_mae_mev_per_ang": self.test_force_mae_mev_per_ang,
+            "test_energy_mae_mev_per_atom": self.test_energy_mae_mev_per_atom,
+            "decorrelated": self.decorrelated,
+            "stopped_trajectories": sum(t.stopped for t in self.temperatures),
+            "steps": self.steps,
+            "window": None if self.window is None else self.window.to_attributes(),
+            "temperatures": [_numbers_only(_temperature_summary(t)) for t in self.temperatures],
+            "calibration": _numbers_only(None if self.calibration is None else asdict(self.calibration)),
+            "health": _numbers_only(None if self.health is None else asdict(self.health)),
+            "warnings": list(self.warnings),
+        }
+
+
+_PARSER = TypeAdapter(IterationRecord)
+
+
+def _temperature_summary(record: TemperatureRecord) -> dict[str, Any]:
+    counts = {**asdict(record.counts), "acceptance": record.counts.acceptance}
+    return {**{key: value for key, value in asdict(record).items() if key != "counts"}, **counts}
+
+
+def _numbers_only(value: Any) -> Any:
+    """Nested values with None in place of floats that are not finite, because JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _numbers_only(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers_only(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def total_counts(parts: Iterable[Counts]) -> Counts:
+    """The sum of several counts."""
+    counts = list(parts)
+    return Counts(
+        sampled=sum(c.sampled for c in counts),
+        accurate=sum(c.accurate for c in counts),
+        candidate=sum(c.candidate for c in counts),
+        rejected=sum(c.rejected for c in counts),
+    )
+
+
+def _bounds(acceptance: float, decorrelated: float, confidence: float) -> tuple[float, float]:
+    return lower_bound(acceptance, decorrelated, confidence), upper_bound(acceptance, decorrelated, confidence)
+
+
+def pooled(records: Sequence[IterationRecord]) -> tuple[TemperatureRecord, ...]:
+    """Several iterations taken together: one record per temperature, coldest first."""
+    kelvins = sorted({t.temperature_kelvin for record in records for t in record.temperatures})
+    pooled_records = []
+    for kelvin in kelvins:
+        here = [t for record in records for t in record.temperatures if t.temperature_kelvin == kelvin]
+        pooled_records.append(
+            TemperatureRecord(
+                temperature_kelvin=kelvin,
+                counts=total_counts(t.counts for t in here),
+                decorrelated=decorrelated_over(here),
+                replicas=sum(t.replicas for t in here),
+                stopped=sum(t.stopped for t in here),
+            )
+        )
+    return tuple(pooled_records)
+
+
+def decorrelated_over(strata: Sequence[TemperatureRecord]) -> float:
+    """Decorrelated frames of several strata (temperatures, iterations) taken together.
+
+    The result is the number of frames divided by a weighted mean of the strata's statistical inefficiencies. The weight
+    of a stratum is its number of candidates plus its share of all frames, as if one more candidate were spread over all
+    frames. The plain sum of decorrelated frames would overstate the evidence: candidates come from the strata with the
+    largest inefficiency, and bounds from that sum miss the true acceptance in 15 % of cases instead of 5 %.
+    """
+    strata = [s for s in strata if s.counts.sampled]
+    if any(s.decorrelated <= 0 for s in strata):
+        return 0.0
+    sampled = sum(s.counts.sampled for s in strata)
+    candidates = sum(s.counts.candidate for s in strata)
+    inefficiency = sum(
+        (s.counts.candidate + s.counts.sampled / sampled) / (candidates + 1) * s.counts.sampled / s.decorrelated
+        for s in strata
+    )
+    return sampled / inefficiency if strata else 0.0
+
+
+def temperature_record(
+    temperature_kelvin: float,
+    *,
+    fates: NDArray[np.integer],
+    deviation: FloatArray,
+    replica: IntArray,
+    replicas: int,
+    stopped: int,
+) -> TemperatureRecord:
+    """Summarise the frames sampled at one temperature.
+
+    Args:
+        temperature_kelvin: Temperature of the thermostat.
+        fates: Fates of the S frames, shape (S,).
+        deviation: Force deviations of the frames in eV/Å, shape (S,), in order of time within each trajectory.
+        replica: Index of each frame's trajectory, shape (S,).
+        replicas: Trajectories started.
+        stopped: Trajectories stopped before their end.
+    """
+    trajectories = [np.flatnonzero(replica == index) for index in range(replicas)]
+    candidate = np.isin(fates, CANDIDATE_FATES)
+    return TemperatureRecord(
+        temperature_kelvin=temperature_kelvin,
+        counts=count(fates),
+        decorrelated=decorrelated_frames(
+            [deviation[frames] for frames in trajectories], [candidate[frames] for frames in trajectories]
+        ),
+        replicas=replicas,
+        stopped=stopped,
+    )

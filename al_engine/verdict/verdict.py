@@ -1,0 +1,210 @@
+"""The verdict: why a campaign stopped, with one sentence of evidence.
+
+The verdict depends on the records of the finished iterations and on the config alone.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from al_engine.config import StopConfig
+from al_engine.verdict.evidence import UNSTABLE_SHARE, acceptance_and_bound, is_exploding, missing_evidence
+from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled
+
+HEALING = 0.9
+"""Ratio of the lost share in the last to that in the first of `stop.unstable_iterations` iterations. At or below it the
+MD is recovering, and the campaign goes on."""
+MIN_LABELS_FOR_FAILURE = 5
+"""Fewest labels tried in an iteration for the verdict `failed`: one failure among two labels proves nothing."""
+
+
+class VerdictKind(StrEnum):
+    """Why a campaign stopped."""
+
+    CONVERGED = "converged"
+    MAX_ITERATIONS = "max_iterations"
+    STALLED = "stalled"
+    UNSTABLE = "unstable"
+    BUDGET = "budget"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a campaign stopped, and the evidence in one sentence."""
+
+    kind: VerdictKind
+    evidence: str
+
+
+def judge(
+    history: Sequence[IterationRecord],
+    stop: StopConfig,
+    *,
+    max_failed_share: float,
+    lower_mev_per_ang: float = math.inf,
+) -> Verdict | None:
+    """The verdict after the iterations so far; None if the campaign goes on.
+
+    Args:
+        history: Finished iterations, oldest first.
+        stop: The rules.
+        max_failed_share: Share of failed labels in one iteration above which the campaign stops as `failed`.
+        lower_mev_per_ang: Lower end of the window that the force field is meant to reach, meV/Å (`missing_evidence`).
+    """
+    if not history:
+        return None
+    failed = _failed(history[-1], max_failed_share)
+    if failed is not None:
+        return failed
+    missing = missing_evidence(history, stop, lower_mev_per_ang=lower_mev_per_ang)
+    if not missing:
+        return Verdict(VerdictKind.CONVERGED, _proof(history[-stop.iterations :], stop))
+    unstable = _unstable(history, stop)
+    if unstable is not None:
+        return unstable
+    ended = _budget(history, stop) or _stalled(history, stop) or _max_iterations(history, stop, missing)
+    if ended is None:
+        return None
+    return _exploded(history[-1], stop, ended) or ended
+
+
+def _failed(record: IterationRecord, max_failed_share: float) -> Verdict | None:
+    attempts = record.labelled + record.label_failures
+    if attempts < MIN_LABELS_FOR_FAILURE or record.label_failures <= max_failed_share * attempts:
+        return None
+    return Verdict(
+        VerdictKind.FAILED,
+        f"{record.label_failures} of {attempts} labels failed in iteration {record.iteration}, more than the "
+        f"{max_failed_share:.0%} allowed, {record.failure_words or 'for reasons that stand in its label parts'}; once "
+        "their cause is gone, `al-engine resume DIR --retry-failed-labels` computes them again and goes on",
+    )
+
+
+def _proof(judged: Sequence[IterationRecord], stop: StopConfig) -> str:
+    """The sentence of evidence for convergence."""
+    counts, decorrelated, bound = acceptance_and_bound(judged, stop.confidence)
+    temperatures = pooled(judged)
+    worst = max(temperatures, key=lambda t: t.counts.acceptance)
+    stopped = sum(t.stopped for t in temperatures)
+    rejected = "1 frame" if counts.rejected == 1 else f"{counts.rejected} frames"
+    return (
+        f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
+        f"{_iterations(judged)}, below {stop.acceptance:.2%}; they are worth {decorrelated:.0f} decorrelated ones, so "
+        f"that the acceptance is below {bound:.2%} at {stop.confidence:.0%} confidence; worst at "
+        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%}), {rejected} rejected, "
+        f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped"
+    )
+
+
+def _iterations(records: Sequence[IterationRecord]) -> str:
+    first, last = records[0].iteration, records[-1].iteration
+    return f"iteration {last}" if first == last else f"iterations {first} to {last}"
+
+
+def _unstable(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+    """`unstable` if most of the MD at some temperature was lost in each recent iteration, without recovery."""
+    recent = history[-stop.unstable_iterations :]
+    broken = all(_most_lost(r).lost_share > UNSTABLE_SHARE for r in recent)
+    if len(recent) < stop.unstable_iterations or not broken:
+        return None
+    if len(recent) > 1 and _lost_share(recent[-1]) <= HEALING * _lost_share(recent[0]):
+        return None
+    return Verdict(
+        VerdictKind.UNSTABLE,
+        f"in each of the last {len(recent)} iterations most of the MD at some temperature was not trusted, and it does "
+        f"not get better; {_loss(_most_lost(recent[-1]))} in the last one; {_REMEDY}",
+    )
+
+
+_REMEDY = "in a new campaign, more initial frames, lower temperatures or more training may help"
+
+
+def _most_lost(record: IterationRecord) -> TemperatureRecord:
+    return max(record.temperatures, key=lambda t: t.lost_share)
+
+
+def _lost_share(record: IterationRecord) -> float:
+    """Mean lost share over the temperatures; it also falls when the MD recovers at some temperatures only."""
+    return sum(t.lost_share for t in record.temperatures) / len(record.temperatures)
+
+
+def _loss(t: TemperatureRecord) -> str:
+    return (
+        f"at {t.temperature_kelvin:g} K {t.counts.rejected_share:.0%} of {t.counts.sampled} frames were rejected and "
+        f"{t.stopped} of {t.replicas} trajectories stopped early"
+    )
+
+
+def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verdict | None:
+    """`unstable` in place of another verdict if the MD exploded in the last iteration."""
+    exploding = [t for t in record.temperatures if is_exploding(t, stop)]
+    if not exploding:
+        return None
+    worst = max(exploding, key=lambda t: t.lost_share)
+    return Verdict(
+        VerdictKind.UNSTABLE,
+        f"the MD explodes: {_loss(worst)} in iteration {record.iteration}, where {worst.counts.candidate} were "
+        f"candidates; {_REMEDY} (otherwise the verdict would be `{ended.kind.value}`)",
+    )
+
+
+def _budget(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+    spent = sum(record.labelled + record.label_failures for record in history)
+    if stop.max_labels is None or spent < stop.max_labels:
+        return None
+    return Verdict(
+        VerdictKind.BUDGET,
+        f"{spent} labels were computed, stop.max_labels is {stop.max_labels}; the acceptance is "
+        f"{history[-1].counts.acceptance:.2%}",
+    )
+
+
+def _stalled(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+    """`stalled` if recent iterations brought no new label, or no progress.
+
+    Progress is a smaller share of frames that are not accurate, or a smaller lower end of the window. The acceptance
+    would be a wrong measure: it rises while a campaign recovers from iterations in which most frames were rejected.
+    """
+    recent, before = history[-stop.stall_iterations :], history[: -stop.stall_iterations]
+    if not before:
+        return None
+    # A low acceptance without enough evidence is not a stall: the trajectories are lengthened until there is enough.
+    sound = [r for r in recent if _most_lost(r).lost_share <= UNSTABLE_SHARE]
+    if any(r.counts.acceptance < stop.acceptance for r in sound):
+        return None
+    if all(r.labelled == 0 for r in recent):
+        return Verdict(
+            VerdictKind.STALLED,
+            f"no new label in the last {len(recent)} iterations, at an acceptance of "
+            f"{history[-1].counts.acceptance:.2%}",
+        )
+    best_before, best_recent = (min(_open_share(r) for r in records) for records in (before, recent))
+    lowest_before, lowest_recent = (min(_lower_end(r) for r in records) for records in (before, recent))
+    if best_recent < best_before or lowest_recent < lowest_before:
+        return None
+    return Verdict(
+        VerdictKind.STALLED,
+        f"the share of frames that are not accurate has not fallen in the last {len(recent)} iterations "
+        f"(best {best_recent:.2%}, before {best_before:.2%}); the acceptance is {history[-1].counts.acceptance:.2%}",
+    )
+
+
+def _open_share(record: IterationRecord) -> float:
+    counts = record.counts
+    return 1.0 - counts.accurate / counts.sampled if counts.sampled else 1.0
+
+
+def _lower_end(record: IterationRecord) -> float:
+    return math.inf if record.window is None else record.window.lower_mev_per_ang
+
+
+def _max_iterations(history: Sequence[IterationRecord], stop: StopConfig, missing: Sequence[str]) -> Verdict | None:
+    if len(history) < stop.max_iterations:
+        return None
+    return Verdict(
+        VerdictKind.MAX_ITERATIONS,
+        f"stopped at the limit (stop.max_iterations: {stop.max_iterations}; raise it and resume to go on) at an "
+        f"acceptance of {history[-1].counts.acceptance:.2%}, which is not converged because of: {'; '.join(missing)}",
+    )

@@ -1,0 +1,134 @@
+"""A campaign for Python scripts: `from al_engine import Campaign`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.samples import COLUMNS
+from al_engine.errors import InputError
+from al_engine.files.frames_hdf5 import read_frames
+from al_engine.selection.fates import Fate
+from al_engine.verdict.records import IterationRecord
+from al_engine.verdict.verdict import Verdict
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from models.inference.calculator import CommitteeCalculator
+
+FRAMES_AT_A_TIME = 1000
+"""Number of structures that `Campaign.frames` reads at once."""
+
+
+class Campaign:
+    """A campaign directory, for reading; the campaign may be running.
+
+    Args:
+        directory: The campaign directory, such as `runs/ethanol`.
+
+    Raises:
+        InputError: If `directory` is not a campaign directory.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self._ledger = Ledger.open(Path(directory))
+
+    def __repr__(self) -> str:
+        return f"Campaign({str(self.directory)!r})"
+
+    @property
+    def directory(self) -> Path:
+        """The campaign directory."""
+        return self._ledger.directory
+
+    def status(self) -> dict[str, Any]:
+        """The state of the campaign, as `al-engine status --json` prints it."""
+        from flows.pages.status import campaign_status
+
+        return campaign_status(self.directory)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Why the campaign stopped; None while it has not."""
+        return self._ledger.verdict()
+
+    @property
+    def iterations(self) -> tuple[IterationRecord, ...]:
+        """The records of the finished iterations, oldest first."""
+        return tuple(self._ledger.history())
+
+    def dataset(self) -> "list[Atoms]":
+        """The labelled frames in order, without the test set: `ase.Atoms` with energy (eV) and forces (eV/Å)."""
+        from al_engine.campaign.export import labelled_atoms
+
+        return [labelled_atoms(item) for item in self._ledger.dataset()]
+
+    def test_set(self) -> "list[Atoms]":
+        """The labelled test frames, on which no model is trained, in the format of `dataset`."""
+        from al_engine.campaign.export import labelled_atoms
+        from al_engine.campaign.scores import read_test
+
+        return [labelled_atoms(item) for item in read_test(self._ledger.reader()).frames]
+
+    def frames(self, *, fate: str | Sequence[str] | None = None, iteration: int | None = None) -> "Iterator[Atoms]":
+        """Sampled frames, one after the other, as `ase.Atoms`.
+
+        `info` holds `iteration`, `temperature_kelvin`, `fate`, `deviation_norm` and `deviation_component` (eV/Å),
+        `worst_atom`, `replica` and `step`.
+
+        Args:
+            fate: Only frames of this fate, or of these fates, such as `labelled` or `rejected`; None: all.
+            iteration: Only frames of this iteration; None: of all finished iterations.
+
+        Raises:
+            InputError: If the fate is unknown, or the iteration is not finished.
+        """
+        known = [each.name.lower() for each in Fate]
+        wanted = known if fate is None else [fate] if isinstance(fate, str) else list(fate)
+        for name in wanted:
+            if name not in known:
+                raise InputError(f"fate {name!r}: there is none of that name; the fates are {', '.join(known)}")
+        finished = len(self._ledger.history())
+        if iteration is not None and not 0 <= iteration < finished:
+            raise InputError(f"iteration {iteration}: {self.directory} has {finished} finished iterations, from 0 on")
+        codes = [Fate[name.upper()] for name in wanted]
+        for each in range(finished) if iteration is None else [iteration]:
+            yield from self._sampled(each, codes)
+
+    def _sampled(self, iteration: int, codes: Sequence[Fate]) -> "Iterator[Atoms]":
+        parts = self._ledger.reader()
+        with parts.open(names.append(iteration)) as root:
+            fates = root["fate"][()]
+        start = 0
+        for kelvin in self._ledger.config.sampling.temperatures_kelvin:
+            with parts.open(names.sample(iteration, kelvin)) as root:
+                columns = {name: root[name][()] for name in COLUMNS}
+                here = fates[start : start + len(columns["step"])]
+                start += len(here)
+                rows = np.flatnonzero(np.isin(here, codes))
+                for first in range(0, len(rows), FRAMES_AT_A_TIME):
+                    chosen = rows[first : first + FRAMES_AT_A_TIME]
+                    for row, frame in zip(chosen.tolist(), read_frames(root["frames"], rows=chosen), strict=True):
+                        atoms = frame.to_atoms()
+                        atoms.info |= {"iteration": iteration, "temperature_kelvin": kelvin}
+                        atoms.info |= {name: values[row].item() for name, values in columns.items()}
+                        atoms.info["fate"] = Fate(int(here[row])).name.lower()
+                        yield atoms
+
+    def committee(self, iteration: int | None = None, *, device: str = "auto") -> "CommitteeCalculator":
+        """The committee as an ASE calculator.
+
+        Args:
+            iteration: Iteration of the committee; None: the newest complete committee.
+            device: `cpu`, `cuda`, or `auto`: a GPU if the machine has one.
+
+        Raises:
+            InputError: If the iteration has no complete committee, or a weight is damaged.
+        """
+        from models import load_committee
+
+        return load_committee(self.directory, iteration=iteration, device=device)

@@ -1,0 +1,195 @@
+"""Estimate the run time of a campaign from a trial of seconds on this machine; nothing is changed."""
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from al_engine.config import CampaignConfig
+from al_engine.errors import InputError
+from al_engine.protocols import Progress, silent
+from al_engine.structures.frames import Frame, LabelledFrame
+from flows.compute.devices import choose_device, worker_counts
+from flows.compute.local import ComputePool
+from flows.pages.display import duration_text
+from flows.session.preflight import Preflight
+from flows.stages import training
+from labelers.pool.chunk import label_chunk
+from labelers.pool.pool import LabelPool
+from samplers.initial.reference_plan import single_points
+
+TRIAL_UPDATES = 12
+"""Number of training updates of the trial."""
+TRIAL_STEPS = 40
+"""Number of MD steps of the trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Estimated wall-clock times on this machine, s.
+
+    Attributes:
+        atoms: Number of atoms of the system.
+        labelled_atoms: Number of atoms of the labelled structure: the system, or a cluster cut from it.
+        device: `cpu` or `cuda`.
+        workers: Number of processes that train and sample.
+        label_s: Time of one label.
+        initial_frames_s: Time of the MD by the reference method that makes the initial frames; 0 if they come from a
+            classical force field or a file.
+        initial_labels_s: Time of all labels of the initial set and the test set.
+        training_s: Time of training in iteration 0; an upper limit on a GPU, which trains all members together.
+        sampling_s: Time to sample all temperatures once.
+        labelling_s: Time of the largest number of labels of an iteration.
+    """
+
+    atoms: int
+    labelled_atoms: int
+    device: str
+    workers: int
+    label_s: float
+    initial_frames_s: float
+    initial_labels_s: float
+    training_s: float
+    sampling_s: float
+    labelling_s: float
+
+    @property
+    def first_iteration_s(self) -> float:
+        """Time of the initial set and iteration 0, s."""
+        return self.initial_frames_s + self.initial_labels_s + self.training_s + self.sampling_s + self.labelling_s
+
+    @property
+    def iteration_s(self) -> float:
+        """Time of a later iteration with the largest number of labels, without the growth of its updates, s."""
+        return self.training_s + self.sampling_s + self.labelling_s
+
+    def to_dict(self) -> dict[str, object]:
+        """The values for `--json`."""
+        return {**asdict(self), "first_iteration_s": self.first_iteration_s, "iteration_s": self.iteration_s}
+
+
+def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
+    """Estimate the cost from a trial: label the system or a cluster twice, train a model briefly, run short MD.
+
+    Raises:
+        InputError: If the system cannot be labelled.
+    """
+    config, frame = checked.config, checked.labelled.frame
+    device = choose_device(config)
+    workers, label_workers = worker_counts(config, device)
+    parameters = {key: value for key, value in config.labels.ase_parameters.items() if key != "directory"}
+    labels = config.labels.model_copy(update={"ase_parameters": parameters})  # write no files to the user's folder
+    with LabelPool(labels, workers=1, periodic=frame.is_periodic) as pool:
+        closest = config.selection.min_distance_ang
+        outcomes = label_chunk(pool, [frame, frame], config.labels, min_distance_ang=closest)
+    progress(1, 2, "label")
+    outcome = outcomes[-1]
+    if outcome.labelled is None:
+        raise InputError(f"the start structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
+    with ComputePool(1) as compute, tempfile.TemporaryDirectory() as scratch:
+        update_s, step_s = compute.run(
+            trial_job,
+            config=config,
+            labelled=outcome.labelled,
+            system=checked.system.frame,
+            device=device,
+            scratch=str(scratch),
+        )
+    progress(2, 2, "model")
+    sampling = config.sampling
+    rounds_train = -(-config.training.members // workers)
+    rounds_sample = -(-len(sampling.temperatures_kelvin) // workers)
+    per_label = outcome.seconds / label_workers
+    by_reference = config.initial.source == "reference"
+    reference_labels = single_points(config.initial, sampling.temperatures_kelvin) if by_reference else 0
+    return Cost(
+        atoms=len(checked.system.frame),
+        labelled_atoms=len(frame),
+        device=device,
+        workers=workers,
+        label_s=outcome.seconds,
+        initial_frames_s=per_label * reference_labels,
+        initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
+        training_s=rounds_train * update_s * training.updates(config.training, 0),
+        sampling_s=rounds_sample * step_s * sampling.steps,
+        labelling_s=per_label * config.selection.max_labels,
+    )
+
+
+def check_text(checked: Preflight, cost: Cost) -> str:
+    """The results of the checks and the estimated cost, as text for the terminal."""
+    frame, level = checked.system.frame, checked.level
+    cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
+    initial = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
+    iteration = (
+        f"an iteration about {duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, sampling "
+        f"{duration_text(cost.sampling_s)}, labels at most {duration_text(cost.labelling_s)}), at most "
+        f"{checked.config.stop.max_iterations} of them"
+    )
+    system = (
+        f"{frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
+        f"{frame.unpaired_electrons} unpaired electrons"
+    )
+    lines = [
+        *(f"note: {note}" for note in checked.notes),
+        f"system: {system}",
+        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each{cut}",
+        f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
+        (initial if cost.initial_frames_s else "")
+        + f"initial labels about {duration_text(cost.initial_labels_s)}; {iteration}",
+    ]
+    return "\n".join(lines)
+
+
+def trial_job(
+    *, config: CampaignConfig, labelled: LabelledFrame, system: Frame, device: str, scratch: str, progress: Progress
+) -> tuple[float, float]:
+    """Time of one training update, and of one MD step of one temperature's replicas with its share of strides, s."""
+    from models.inference.committee import Committee
+    from models.training.training import train_member
+    from samplers.dynamics.langevin import run_langevin
+    from samplers.dynamics.settings import Integration, StopRules
+
+    del progress
+    batch = config.training.batch_size
+    data = [labelled] * (batch + 2)
+    times = {}
+    for updates in (1, 2, TRIAL_UPDATES):  # 1: starts torch; a difference cancels the set-up
+        start = time.perf_counter()
+        trained = train_member(
+            frames=data,
+            model=config.model,
+            training=config.training.model_copy(update={"validation_interval": 10 * TRIAL_UPDATES}),
+            seed=0,
+            updates=updates,
+            device=device,
+            kernels=config.execution.acceleration != "off",
+            checkpoint=Path(scratch) / f"{updates}.checkpoint",
+            key="trial",
+        )
+        times[updates] = time.perf_counter() - start
+    frames: list[Frame] = [system] * config.sampling.replicas
+    committee = Committee(
+        [trained.model] * config.training.members, device=device, acceleration=config.execution.acceleration
+    )
+    for steps in (1, 2, TRIAL_STEPS):
+        start = time.perf_counter()
+        run_langevin(
+            committee,
+            frames,
+            temperatures_kelvin=[300.0] * len(frames),
+            integration=Integration(
+                steps=steps,
+                stride_steps=min(config.sampling.stride_steps, steps),
+                timestep_fs=0.1,
+                friction_per_ps=config.sampling.friction_per_ps,
+            ),
+            stop=StopRules(stop_deviation=1e9),
+            seed=0,
+            device=committee.device,
+        )
+        times[-steps] = time.perf_counter() - start
+    return (
+        max(times[TRIAL_UPDATES] - times[2], 0.0) / (TRIAL_UPDATES - 2),
+        max(times[-TRIAL_STEPS] - times[-2], 0.0) / (TRIAL_STEPS - 2),
+    )

@@ -1,0 +1,62 @@
+"""A limit on wall-clock time, for queues that kill: at the limit the process sends itself SIGTERM."""
+
+import os
+import re
+import signal
+import threading
+from types import TracebackType
+from typing import Self
+
+from al_engine.errors import InputError
+
+UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+"""Length of the units of a duration, s."""
+DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as `7h50m`, `90m` or `1d`.
+
+    Raises:
+        InputError: If the text is not a duration, or the duration is zero.
+    """
+    match = DURATION.fullmatch(text.strip())
+    seconds = (
+        sum(int(number or 0) * unit for number, unit in zip(match.groups(), UNITS_S.values(), strict=True))
+        if match
+        else 0.0
+    )
+    if seconds <= 0.0:
+        raise InputError(f"--time-limit {text}: no duration; write days, hours, minutes and seconds as in 7h50m or 1d")
+    return seconds
+
+
+class TimeLimit:
+    """Sends this process SIGTERM after some time, unless its block has ended by then.
+
+    Args:
+        seconds: The limit, s; None: no limit.
+
+    Attributes:
+        reached: Whether the limit was reached.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.reached = False
+        self._timer = None if seconds is None else threading.Timer(seconds, self._end)
+
+    def __enter__(self) -> Self:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        self.reached = True
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""The commands of `al-engine`, one module each: their options, the functions they call, and their answers."""

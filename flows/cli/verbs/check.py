@@ -1,0 +1,27 @@
+"""`al-engine check`."""
+
+from flows.cli.options import AsJson, Target, answer
+
+
+def check(target: Target, as_json: AsJson = False) -> None:
+    """Validate, look at the machine, say what the campaign will cost; changes nothing."""
+    from flows.cli.check import check_text, measure_cost
+    from flows.pages.display import Display
+    from flows.session.preflight import preflight
+    from flows.session.prepare import load_target
+
+    config, base_dir = load_target(target)
+    with Display(quiet=as_json) as display:
+        with display.step("checking") as progress:
+            checked = preflight(config, base_dir=base_dir, progress=progress)
+        with display.step("measuring") as progress:
+            cost = measure_cost(checked, progress)
+    result = {
+        "target": str(target),
+        "campaign": config.name,
+        "level_of_theory": checked.level.to_dict(),
+        "initial_source": checked.config.initial.source,
+        "notes": list(checked.notes),
+        **cost.to_dict(),
+    }
+    answer(result, f"{target} is valid\n{check_text(checked, cost)}", as_json=as_json)

@@ -1,0 +1,108 @@
+"""`al-engine init`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from al_engine.errors import InputError, typed
+from flows.cli.options import AsJson, Directory, answer
+
+
+class Preset(StrEnum):
+    """Starting points of `init`: the keys of `al_engine.config.presets.PRESETS`."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    PAPER = "paper"
+
+
+class Shape(StrEnum):
+    """Shapes of the system that `init` builds from the molecules."""
+
+    CLUSTER = "cluster"
+    BOX = "box"
+
+
+def init(
+    directory: Directory,
+    smiles: Annotated[str | None, typer.Option(help="SMILES of one molecule.")] = None,
+    structure: Annotated[Path | None, typer.Option(help="Structure file that ASE reads.")] = None,
+    molecules: Annotated[int, typer.Option(help="Copies of the molecule.")] = 1,
+    charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES or the file.")] = None,
+    unpaired_electrons: Annotated[int | None, typer.Option("--unpaired-electrons", help="Unpaired electrons.")] = None,
+    shape: Annotated[Shape | None, typer.Option(help="cluster, or a periodic box; default: cluster.")] = None,
+    density: Annotated[float | None, typer.Option(help="Density of a box, g/cm³.")] = None,
+    elements: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=ELEMENT,...",
+            help="Elements by the file's names or types of atoms, such as OW=O,HW1=H or 1=O,2=H.",
+        ),
+    ] = None,
+    structure_frame: Annotated[
+        int | None, typer.Option("--structure-frame", help="Which structure of a file of several; -1: the last.")
+    ] = None,
+    preset: Annotated[Preset, typer.Option(help="Starting point.")] = Preset.STANDARD,
+    name: Annotated[str | None, typer.Option(help="Name of the campaign; default: made from DIR's name.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Campaign or file of models to start training from; sets `model` to theirs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write DIR/campaign.yaml, every option with its description."""
+    from flows.cli.init import init_campaign
+    from flows.pages.display import Display
+
+    system = {
+        "smiles": smiles,
+        "molecules": molecules,
+        "charge": charge,
+        "unpaired_electrons": unpaired_electrons,
+        "shape": None if shape is None else shape.value,
+        "density_g_per_cm3": density,
+        "elements": _pairs(elements),
+        "structure_frame": structure_frame,
+    }
+    with Display(quiet=as_json) as display, display.step("checking") as progress:
+        made = init_campaign(
+            directory,
+            system=system,
+            structure=structure,
+            preset=preset.value,
+            name=name,
+            start=start,
+            progress=progress,
+        )
+    shown = typed(directory)
+    answer(
+        {
+            "campaign": made.config.name,
+            "directory": str(directory),
+            "config": str(directory / "campaign.yaml"),
+            "notes": list(made.notes),
+        },
+        "\n".join(
+            [
+                *(f"note: {note}" for note in made.notes),
+                f"wrote {directory}/campaign.yaml",
+                f"next: `al-engine check {shown}`, `al-engine run {shown}`",
+            ]
+        ),
+        as_json=as_json,
+    )
+
+
+def _pairs(text: str | None) -> dict[str, str] | None:
+    """Parse a text such as `OW=O,HW1=H` into a mapping; None stays None.
+
+    Raises:
+        InputError: If the text does not have this form.
+    """
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(name.strip() and sign and element.strip() for name, sign, element in pairs):
+        raise InputError(f"--elements: got {text!r}; it takes NAME=ELEMENT,NAME=ELEMENT,... such as OW=O,HW1=H")
+    return {name.strip(): element.strip() for name, _, element in pairs}

@@ -1,0 +1,24 @@
+"""`al-engine status`."""
+
+from al_engine.errors import typed
+from flows.cli.options import AsJson, Directory, answer
+from flows.pages.terminal import plain_console
+
+
+def status(directory: Directory, as_json: AsJson = False) -> None:
+    """Where a campaign stands, iteration by iteration; also while it runs."""
+    from flows.pages.status import campaign_status, missing_remarks, remarks, status_table
+
+    state = campaign_status(directory)
+    if as_json:
+        answer(state, "", as_json=True)
+        return
+    plain_console().print(status_table(state))
+    lines = [*missing_remarks(state), *remarks(state)]
+    if state["verdict"] is not None:
+        lines.append(f"{state['verdict']}: {state['evidence']}")
+    elif state["state"] == "running":
+        lines.append(f"last finished: {state['last_part']}")
+    else:
+        lines.append(f"go on with: al-engine resume {typed(directory)}")
+    plain_console(soft_wrap=True).print("\n".join(lines))

@@ -1,0 +1,28 @@
+"""`al-engine verify`."""
+
+from typing import Annotated
+
+import typer
+
+from al_engine.errors import ExitStatus
+from flows.cli.options import AsJson, Directory, answer
+
+
+def verify(
+    directory: Directory,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Rebuild what other parts still have, put what is damaged aside; nothing is deleted."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every hash, link and count of a campaign; exit status 2 if something is wrong."""
+    from al_engine.campaign.audit.verify import verify as run_verification
+    from flows.pages.display import Display
+
+    with Display(quiet=as_json) as display, display.step("verifying") as progress:
+        result, text = run_verification(directory, repaired=repair, progress=progress)
+    answer(result, text, as_json=as_json)
+    raise typer.Exit(ExitStatus.DONE if result["sound"] else ExitStatus.BAD_INPUT)

@@ -1,0 +1,184 @@
+"""The page of an iteration in Prefect: one Markdown artifact with tables and plots, and an event."""
+
+import base64
+import re
+from collections.abc import Sequence
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.scores import GROUPS, read_scored
+from al_engine.committee.calibration import Agreement, Calibration, agreement
+from al_engine.committee.health import COLLAPSED, CommitteeHealth
+from al_engine.config import StopConfig
+from al_engine.files.part_file import open_part
+from al_engine.selection.window import Window
+from al_engine.verdict.evidence import missing_evidence
+from al_engine.verdict.records import IterationRecord
+from flows.pages.display import duration_text, number_text
+from flows.pages.terminal import in_ascii
+
+
+def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
+    """Publish the iteration's artifact and event to Prefect."""
+    record = ledger.history()[iteration]
+    create_markdown_artifact(
+        iteration_markdown(ledger, iteration),
+        key=f"{_slug(campaign)}-iteration-{iteration}",
+        description=f"{campaign}, iteration {iteration}: acceptance {record.counts.acceptance:.2%}",
+    )
+    emit_event(
+        "al-engine.iteration.completed",
+        resource={"prefect.resource.id": f"al-engine.campaign.{_slug(campaign)}"},
+        payload={key: value for key, value in record.summary().items() if value is not None},
+    )
+
+
+def _slug(name: str) -> str:
+    """A name as an artifact key, for which Prefect allows lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "".join(map(in_ascii, name)).lower()).strip("-")
+
+
+def iteration_markdown(ledger: Ledger, iteration: int) -> str:
+    """The iteration as Markdown; images are embedded as data URIs, so that the page needs no other file."""
+    from flows.pages import plots  # importing matplotlib takes half a second
+
+    history = ledger.history()[: iteration + 1]
+    record, config = history[-1], ledger.config
+    kind = config.selection.deviation
+    with open_part(ledger.part_path(names.selection(iteration))) as root:
+        deviation, window = root[f"deviation_{kind}"][()], Window.from_attributes(root.attrs)
+    with open_part(ledger.part_path(names.evaluation(iteration))) as root:
+        parity = {name: (root[name]["forces_reference"][()], root[name]["forces_predicted"][()]) for name in GROUPS}
+        scored = {name: read_scored(root[name], kind) for name in GROUPS}
+        by_kelvin = {
+            t.temperature_kelvin: read_scored(root["test"], kind, kelvin=t.temperature_kelvin)
+            + read_scored(root["new"], kind, kelvin=t.temperature_kelvin)
+            for t in record.temperatures
+        }
+    missing = missing_evidence(history, config.stop, lower_mev_per_ang=config.selection.lower_mev_per_ang)
+    agreements = [("test set", agreement(scored["test"])), ("new labels", agreement(scored["new"]))]
+    agreements += [(f"both, {kelvin:g} K", agreement(frames)) for kelvin, frames in by_kelvin.items()]
+    lines = [
+        f"# {config.name}, iteration {iteration}",
+        "",
+        *(f"> **Warning**: {warning}\n" for warning in record.warnings),
+        *_table(("", ""), _rows(record, window, config.stop, duration_text(ledger.iteration_seconds(iteration)))),
+        "Converged." if not missing else f"Not converged: {'; '.join(missing)}.",
+        "",
+        *_temperature_table(record, config.stop),
+        _image("Acceptance by temperature", plots.acceptance_plot(history, config.stop.acceptance)),
+        "",
+        _image("Deviation histogram", plots.deviation_plot(deviation, window)),
+        "",
+        "## What a deviation meant",
+        "",
+        *_calibration_lines(record.calibration, window),
+        *_table(
+            ("labelled frames", "", "error / deviation", "one member's", "rank correlation"),
+            [_agreement_row(name, found) for name, found in agreements if found is not None],
+        ),
+        _image("Calibration plot", plots.calibration_plot(scored["test"], scored["new"], window)),
+        "",
+        *_member_table(record.health),
+        _image(
+            "Parity plot",
+            plots.parity_plot(parity["test"], parity["new"], mae_mev_per_ang=record.test_force_mae_mev_per_ang),
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table and an empty line; no lines if the table has no rows."""
+    if not rows:
+        return []
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)] + [""]
+
+
+def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) -> list[tuple[str, str]]:
+    counts = record.counts
+    low, high = record.bounds(stop.confidence)
+    return [
+        ("sampled", f"{counts.sampled}, worth {record.decorrelated:.0f} decorrelated ones"),
+        ("accurate / candidate / rejected", f"{counts.accurate} / {counts.candidate} / {counts.rejected}"),
+        ("window", f"{window.lower_mev_per_ang:.0f} to {window.upper_mev_per_ang:.0f} meV/Å"),
+        ("acceptance", f"{counts.acceptance:.2%} (stop below {stop.acceptance:.2%})"),
+        (f"its bounds at {stop.confidence:.0%}", f"{low:.2%}, {high:.2%}"),
+        ("labelled / failed", f"{record.labelled} / {record.label_failures}"),
+        ("data set", f"{record.dataset_size} frames"),
+        (
+            "force MAE on new labels, before training",
+            f"{number_text(record.error_before_training_mev_per_ang)} meV/Å",
+        ),
+        ("force MAE on the test set", f"{number_text(record.test_force_mae_mev_per_ang)} meV/Å"),
+        ("energy MAE on the test set", f"{number_text(record.test_energy_mae_mev_per_atom, '.2f')} meV/atom"),
+        ("time", time),
+    ]
+
+
+def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
+    header = ("temperature", "sampled", "accurate", "candidate", "rejected", "acceptance", "bounds", "decorrelated")
+    rows = []
+    for t in record.temperatures:
+        low, high = t.bounds(stop.confidence)
+        counts = (t.counts.sampled, t.counts.accurate, t.counts.candidate, t.counts.rejected)
+        rows.append(
+            (
+                f"{t.temperature_kelvin:g} K",
+                *(str(number) for number in counts),
+                f"{t.counts.acceptance:.2%}",
+                f"{low:.2%}, {high:.2%}",
+                f"{t.decorrelated:.0f}",
+                f"{t.stopped} of {t.replicas}",
+            )
+        )
+    return _table((*header, "stopped"), rows)
+
+
+def _calibration_lines(calibration: Calibration | None, window: Window) -> list[str]:
+    if calibration is None:
+        return []
+    ends = (
+        (window.lower_mev_per_ang, calibration.lower_means),
+        (window.upper_mev_per_ang, calibration.upper_means),
+    )
+    lines = [
+        f"A deviation of {end:.0f} meV/Å meant a true error of {meant} meV/Å on the worst atom."
+        for end, meant in ends
+        if meant is not None
+    ]
+    return [*lines, ""] if lines else ["Too few labelled frames have deviations near the window to tell.", ""]
+
+
+def _agreement_row(name: str, found: Agreement) -> tuple[str, ...]:
+    return (
+        name,
+        str(found.frames),
+        str(found.error_over_deviation),
+        f"{found.member_error_over_deviation:.3g}",
+        number_text(found.rank_correlation, ".2f"),
+    )
+
+
+def _member_table(health: CommitteeHealth | None) -> list[str]:
+    """Each member's error compared with the others', and the committee's error compared with its spread."""
+    if health is None:
+        return []
+    rows = [
+        (str(member), number_text(error), number_text(ratio, ".2f"), number_text(without, ".0%"))
+        for member, (error, ratio, without) in enumerate(
+            zip(health.member_error_mev_per_ang, health.member_error_ratio, health.deviation_without, strict=True)
+        )
+    ]
+    lines = ["## The committee", ""]
+    if health.error_over_spread is not None:
+        factor = f"{health.error_over_spread:.2f} times the spread of its members (collapsed from {COLLAPSED:g})"
+        lines += [f"On the test set its error is {factor}.", ""]
+    return lines + _table(("member", "RMS force error / meV/Å", "times the others'", "deviation without it"), rows)
+
+
+def _image(title: str, png: bytes) -> str:
+    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"

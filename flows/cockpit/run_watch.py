@@ -1,0 +1,86 @@
+"""Cancel and Pause on Prefect's pages, for runs in this process.
+
+Prefect records that a run is to be cancelled or paused, and leaves the action to the run's infrastructure. A campaign's
+run has no infrastructure but this process, so this process polls the states of its own runs.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import PrefectException
+
+ASK_S = 2.0
+"""Time between two polls, s."""
+CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
+"""States of a run that was cancelled."""
+
+
+class RunWatch:
+    """Polls the states of a campaign's runs on the server.
+
+    Args:
+        on_cancel: Called once, in the thread of `watch`, if a run is cancelled.
+
+    Attributes:
+        cancelled: Whether a run was cancelled on the server.
+    """
+
+    def __init__(self, on_cancel: Callable[[], None]) -> None:
+        self.cancelled = False
+        self._on_cancel = on_cancel
+        self._runs: list[UUID] = []
+        self._running = threading.Event()  # cleared while a run is paused
+        self._running.set()
+        self._over = threading.Event()
+
+    def add(self, run_id: UUID | None) -> None:
+        """Watch a further run; None is ignored."""
+        if run_id is not None:
+            self._runs.append(run_id)
+
+    def wait_while_paused(self, check: Callable[[], None]) -> None:
+        """Wait while a run is paused; `check` is called every `ASK_S` of the wait and may raise."""
+        while not self._running.wait(ASK_S):
+            check()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._over.set()
+
+    def watch(self) -> None:
+        """Poll until the watch is closed or a run is cancelled; for a thread of its own."""
+        with get_client(sync_client=True) as client:
+            while not self._over.wait(ASK_S):
+                states = set()
+                for run_id in tuple(self._runs):
+                    with suppress(
+                        httpx.HTTPError, PrefectException
+                    ):  # the server is being restarted; the next poll asks again
+                        states.add(client.read_flow_run(run_id).state_type)
+                if states & set(CANCELLED):
+                    self.cancelled = True
+                    self._running.set()
+                    self._on_cancel()
+                    return
+                if StateType.PAUSED in states:
+                    self._running.clear()
+                elif states:
+                    self._running.set()
+
+
+@contextmanager
+def watched(run_id: UUID | None, on_cancel: Callable[[], None]) -> Iterator[RunWatch]:
+    """Watch a run while the block runs; `on_cancel` is called once if the run is cancelled, in another thread."""
+    watch = RunWatch(on_cancel)
+    watch.add(run_id)
+    thread = threading.Thread(target=watch.watch, name="run-watch", daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.close()

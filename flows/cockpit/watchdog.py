@@ -1,0 +1,44 @@
+"""Mark dead runs as crashed: an automation of the Prefect server acts when the heartbeat of a run stops.
+
+A killed process cannot report that it ended, so its run would show as Running for ever. Runs send a heartbeat every
+`PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (`flows.cockpit.server`), and the server watches for it.
+"""
+
+from datetime import timedelta
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+NAME = "al-engine: campaigns without a heartbeat are crashed"
+SILENCE_S = 90
+"""Time without a heartbeat after which a run counts as crashed: three missed heartbeats, s."""
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+"""Final states, after which no heartbeat is expected."""
+
+
+def watch_for_dead_runs() -> None:
+    """Create the automation unless the server has it; it covers only runs with the tag of a campaign."""
+    with get_client(sync_client=True) as client:
+        if not client.read_automations_by_name(NAME):
+            client.create_automation(_automation())
+
+
+def _automation() -> AutomationCore:
+    heartbeat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name=NAME,
+        description="A process that was killed cannot say so. Going on with its campaign starts a run of its own.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            after={heartbeat},
+            expect={heartbeat, *(f"prefect.flow-run.{end}" for end in ENDS)},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.campaign:*"},
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=timedelta(seconds=SILENCE_S),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE_S} s; resume it")],
+    )

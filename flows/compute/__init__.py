@@ -1,0 +1,1 @@
+"""Where stages are computed: the device, the number of workers, and the worker processes of this machine."""

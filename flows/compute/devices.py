@@ -1,0 +1,32 @@
+"""The device and the number of workers of a campaign."""
+
+from pathlib import Path
+
+from al_engine.config import CampaignConfig
+from al_engine.cores import usable_cores
+from al_engine.errors import InputError
+
+
+def choose_device(config: CampaignConfig) -> str:
+    """`cuda` if `execution.device` is `cuda`, or is `auto` and a GPU is found; otherwise `cpu`.
+
+    Raises:
+        InputError: If `execution.device` is `cuda` and torch finds no GPU.
+    """
+    wanted = config.execution.device
+    if wanted == "cpu" or (wanted == "auto" and not Path("/dev/nvidiactl").exists()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise InputError("execution.device is cuda, but torch finds no GPU; set it to auto or cpu")
+    return "cpu"
+
+
+def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
+    """Number of worker processes that compute, and number that label."""
+    cores = usable_cores()
+    wanted = config.execution.workers
+    return wanted or (1 if device == "cuda" else cores), wanted or cores

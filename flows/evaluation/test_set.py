@@ -1,0 +1,77 @@
+"""Errors of the committee's mean and of each member on the test set, by temperature."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from al_engine.campaign.scores import read_test
+from al_engine.committee.predictions import TemperatureErrors, committee_errors
+from al_engine.errors import InputError
+from al_engine.protocols import Progress
+from al_engine.structures.frames import IntArray
+from flows.evaluation import plots
+from flows.evaluation.subject import Subject
+from flows.stages.scoring import EVALUATION_BATCH
+
+WHAT = "errors"
+
+
+def evaluate_errors(subject: Subject, progress: Progress) -> dict[str, Any]:
+    """Score the committee on the test set.
+
+    Raises:
+        InputError: If the test set is empty.
+    """
+    test = read_test(subject.ledger.reader())
+    if not test.frames:
+        raise InputError(f"{subject.ledger.directory}: has no labelled test frames (initial.test_frames)")
+    energies, forces = subject.committee().predict(
+        [item.frame for item in test.frames], batch_size=EVALUATION_BATCH, progress=progress
+    )
+
+    def errors_of(rows: IntArray, kelvin: float | None) -> TemperatureErrors:
+        chosen = rows.tolist()
+        labelled = [test.frames[i] for i in chosen]
+        return committee_errors(energies[:, chosen], [forces[i] for i in chosen], labelled, kelvin=kelvin)
+
+    kelvins = test.temperature_kelvin
+    known = np.unique(kelvins[np.isfinite(kelvins)]).tolist()
+    by_temperature = [errors_of(np.flatnonzero(kelvins == kelvin), kelvin) for kelvin in known]
+    unknown = np.flatnonzero(~np.isfinite(kelvins))
+    if len(unknown):
+        by_temperature.append(errors_of(unknown, None))
+    overall = errors_of(np.arange(len(test.frames)), None)
+    plot = plots.errors_plot(
+        by_temperature,
+        kelvins=kelvins,
+        forces_reference=[item.forces for item in test.frames],
+        forces_predicted=[frame_forces.mean(axis=0) for frame_forces in forces],
+        force_mae=overall.mean.forces_mev_per_ang.mae,
+    )
+    values = {"all": asdict(overall), "temperatures": [asdict(errors) for errors in by_temperature]}
+    return subject.result(WHAT, values, plot)
+
+
+def errors_text(answer: dict[str, Any]) -> str:
+    """The result as text for the terminal."""
+    lines = [
+        f"iteration {answer['iteration']}, test set of {answer['all']['mean']['frames']} frames",
+        "",
+        f"{'':>9}  {'':>6}  {'forces / meV/Å':^26}  {'energy / meV/atom':^26}",
+        (
+            f"{'':>9}  {'frames':>6}  {'MAE':>6} {'RMSE':>6} {'max':>6} {'member':>6}  "
+            f"{'MAE':>6} {'RMSE':>6} {'max':>6} {'member':>6}"
+        ),
+    ]
+    for row in [*answer["temperatures"], {**answer["all"], "kelvin": "all"}]:
+        kelvin = row["kelvin"]
+        name = "all" if kelvin == "all" else "unknown" if kelvin is None else f"{kelvin:g} K"
+        cells = [f"{name:>9}  {row['mean']['frames']:>6}"]
+        for quantity in ("forces_mev_per_ang", "energy_mev_per_atom"):
+            mean = row["mean"][quantity]
+            member = np.mean([m[quantity]["mae"] for m in row["members"]])
+            cells.append(" ".join(f"{value:>6.3g}" for value in (mean["mae"], mean["rmse"], mean["largest"], member)))
+        lines.append("  ".join(cells))
+    lines += ["", "of the committee's mean; member: MAE of one member, their average", f"{answer['plot']}"]
+    return "\n".join(lines)

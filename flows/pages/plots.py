@@ -1,0 +1,141 @@
+"""The plots of an iteration, as PNG bytes. Drawn without a display and without global state."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from al_engine.committee.calibration import ScoredFrames, error_line
+from al_engine.selection.window import Window
+from al_engine.structures.frames import FloatArray
+from al_engine.units import MEV_PER_EV
+from al_engine.verdict.records import IterationRecord
+from flows.pages.display import number_text
+
+DPI = 110
+"""Resolution of the plots, dots per inch."""
+BLUE, RED, GREY = "#2b6cb0", "#c53030", "#718096"
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file, equal for equal figures."""
+    FigureCanvasAgg(figure)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> bytes:
+    """Acceptance of each temperature and of all temperatures together, against the iteration."""
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    iterations = [record.iteration for record in history]
+    kelvins = [t.temperature_kelvin for t in history[-1].temperatures]
+    colours = [RED if len(kelvins) == 1 else warmth(i / (len(kelvins) - 1)) for i in range(len(kelvins))]
+    for index, (kelvin, colour) in enumerate(zip(kelvins, colours, strict=True)):
+        values = [100 * record.temperatures[index].counts.acceptance for record in history]
+        axes.plot(iterations, values, "o-", ms=4, lw=1, color=colour, label=f"{kelvin:g} K")
+    axes.plot(iterations, [100 * r.counts.acceptance for r in history], "ks-", ms=5, lw=2, label="all")
+    axes.axhline(100 * threshold, color=GREY, ls="--", lw=1, label=f"stop {threshold:.1%}")
+    axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_ylim(0, 120)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(iterations)
+    axes.set(xlabel="iteration", ylabel="acceptance / %", title="Acceptance by temperature")
+    axes.legend(fontsize=8)
+    return png(figure)
+
+
+def warmth(fraction: float) -> tuple[float, float, float]:
+    """A colour (RGB, 0 to 1) for a fraction from 0, cold, to 1, hot."""
+    return (0.17 + 0.6 * fraction, 0.42 - 0.23 * fraction, 0.69 - 0.5 * fraction)
+
+
+def deviation_plot(deviation: FloatArray, window: Window) -> bytes:
+    """Histogram of the frames' force deviation (eV/Å) with the window."""
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    finite = MEV_PER_EV * deviation[np.isfinite(deviation) & (deviation > 0)]
+    if len(finite):
+        low, high = min(finite.min(), window.lower_mev_per_ang), max(finite.max(), window.upper_mev_per_ang)
+        axes.hist(finite, bins=np.geomspace(0.9 * low, 1.1 * high, 50).tolist(), color=BLUE)
+    axes.axvspan(window.lower_mev_per_ang, window.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+    axes.set_yscale("symlog", linthresh=1)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="max force deviation / meV/Å", ylabel="frames", title="Deviation of the sampled frames")
+    axes.legend(fontsize=8)
+    return png(figure)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis with 1, 2, 5, 10, ..."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> bytes:
+    """True error of labelled frames against their force deviation, with the window and the fitted typical error."""
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(window.lower_mev_per_ang, window.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
+    for frames, colour, name in ((new, RED, "new labels, before training"), (test, BLUE, "test set")):
+        seen = frames.where_finite()
+        if len(seen):
+            axes.plot(
+                MEV_PER_EV * seen.deviation, MEV_PER_EV * seen.error, ".", ms=5, alpha=0.6, color=colour, label=name
+            )
+    together = (test + new).where_finite()
+    line = error_line(together)
+    if line is not None:
+        x = np.geomspace(together.deviation.min(), together.deviation.max(), 50)
+        spreads = [line.error_at(float(deviation)) for deviation in x]
+        axes.fill_between(
+            MEV_PER_EV * x,
+            [MEV_PER_EV * s.low for s in spreads],
+            [MEV_PER_EV * s.high for s in spreads],
+            color="k",
+            alpha=0.1,
+        )
+        axes.plot(
+            MEV_PER_EV * x, [MEV_PER_EV * s.typical for s in spreads], "k-", lw=1, label="typical, and two in three"
+        )
+    ends = [window.lower_mev_per_ang, window.upper_mev_per_ang]
+    if len(together):
+        ends += [MEV_PER_EV * float(together.deviation.min()), MEV_PER_EV * float(together.deviation.max())]
+    low, high = 0.9 * min(ends), 1.1 * max(ends)
+    axes.plot([low, high], [low, high], color=GREY, ls="--", lw=1, label="error = deviation")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(low, high)
+    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.yaxis)
+    axes.set(xlabel="max force deviation / meV/Å", ylabel="max force error / meV/Å", title="What a deviation meant")
+    axes.legend(fontsize=8)
+    return png(figure)
+
+
+def parity_plot(
+    test: tuple[FloatArray, FloatArray], new: tuple[FloatArray, FloatArray], *, mae_mev_per_ang: float | None
+) -> bytes:
+    """Predicted against reference force components (eV/Å), of the test set and of the new labels."""
+    figure = Figure(figsize=(4.2, 3.9), layout="constrained")
+    axes = figure.subplots()
+    for (reference, predicted), colour, name in ((new, RED, "new labels, before training"), (test, BLUE, "test set")):
+        if len(reference):
+            axes.plot(reference.ravel(), predicted.ravel(), ".", ms=3, alpha=0.5, color=colour, label=name)
+    low, high = axes.get_xlim()
+    axes.plot([low, high], [low, high], color=GREY, lw=1)
+    axes.set(
+        xlabel="reference force / eV/Å",
+        ylabel="committee mean / eV/Å",
+        title=f"Forces: test MAE {number_text(mae_mev_per_ang)} meV/Å",
+    )
+    axes.legend(fontsize=8)
+    return png(figure)

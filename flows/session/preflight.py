@@ -1,0 +1,293 @@
+"""Checks of a campaign that take seconds: inputs that would stop the campaign later are refused before it starts.
+
+`init`, `check` and the first `run` all call `preflight`, so they refuse the same inputs with the same messages.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from al_engine.campaign.labels import LabelOutcome, LevelOfTheory
+from al_engine.config import CampaignConfig, LabelsConfig, SelectionConfig
+from al_engine.errors import InputError
+from al_engine.protocols import Progress, Reference, silent
+from al_engine.seeds import derived_seed
+from al_engine.structures.frames import Frame
+from al_engine.structures.sanity import screen_frame
+from labelers.backends.registry import level_of_theory, resolve_backend
+from labelers.checks.cell_check import changes_when_doubled, too_small
+from labelers.checks.reference import ReferenceMethod
+from labelers.pool.cache import LabelCache
+from samplers.building.system import System, build_system, cluster_of, unpaired_of, unpaired_of_copy
+from samplers.classical.classical import at_rest, force_field_of
+from samplers.initial.initial import checked_file_frames
+from samplers.initial.reference_geometry import at_rest_by, covalent_kinds, disagreement
+from samplers.initial.reference_plan import single_points
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """Result of the checks of a campaign before its first stage.
+
+    Attributes:
+        config: The config with its automatic choices made.
+        system: The system that is simulated.
+        labelled: The structure that is labelled: the system, or a cluster cut from it.
+        level: Level of theory of the labels.
+        notes: Remarks for the user, a sentence each.
+        labels: Labels that the checks computed with the campaign's own method.
+    """
+
+    config: CampaignConfig
+    system: System
+    labelled: System
+    level: LevelOfTheory
+    notes: tuple[str, ...]
+    labels: tuple[LabelOutcome, ...]
+
+
+def preflight(
+    config: CampaignConfig, *, base_dir: Path, cache: LabelCache | None = None, progress: Progress = silent
+) -> Preflight:
+    """Check what can be checked in seconds: files, structure, charge and spin, elements, the labelling method.
+
+    Args:
+        config: The config.
+        base_dir: Folder that relative paths in the config start from.
+        cache: Labels that exist already, or None.
+        progress: Receives the number of labels made.
+
+    Returns:
+        The config with its choices made, the system, and the remarks and labels of the checks.
+
+    Raises:
+        InputError: If the campaign cannot work.
+    """
+    seed = derived_seed(config.seed, "system")
+    system = build_system(config.system, base_dir=base_dir, seed=seed)
+    if config.training.start is not None:
+        from models.training.start import check_start
+
+        check_start(base_dir / config.training.start, config.model, elements=sorted(set(system.frame.numbers.tolist())))
+    config = with_automatic_choices(config)
+    _refuse_crystals(system, config)
+    cut = config.selection.cut_molecules
+    labelled = system if cut is None else cluster_of(system, cut)
+    level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
+    built = config.system.smiles is not None
+    _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
+    if len(system.frame) == 1:
+        raise InputError(f"{system.molecule.source} is a single atom, which has no forces to learn; take more of them")
+    _refuse_charged_barostat(labelled, config)
+    notes = [*system.molecule.notes, *_remarks(system, labelled, config)]
+    typical = labelled.frame
+    if config.initial.source == "file":
+        found = checked_file_frames(
+            system, labelled, config.initial, base_dir=base_dir, elements=config.system.elements
+        )
+        notes += found.notes
+        typical = next((frame for frame in found.frames if frame.is_periodic == typical.is_periodic), typical)
+    with ReferenceMethod(
+        config.labels, periodic=typical.is_periodic, cache=cache, remember=True, progress=progress
+    ) as reference:
+        if level.backend == "ase":
+            reference.check(labelled.frame)
+        elif not built:  # a file is labelled as it is; a built structure may be relaxed first
+            _refuse_unlabelled(typical, reference)
+            _refuse_small_cell(typical, config.labels, reference)
+        config, note = _with_initial_source(config, system, reference)
+        if level.backend != "ase" and config.initial.source == "reference":
+            labelled = system = at_rest_by(reference, system, config.system, seed=seed)
+        if level.backend != "ase" and built:
+            typical = typical if config.initial.source == "file" else labelled.frame
+            _refuse_unfit(labelled, config.selection, gfn2=True)
+            _refuse_unlabelled(typical, reference)
+            _refuse_small_cell(typical, config.labels, reference)
+        labels = tuple(reference.made)
+    return Preflight(config, system, labelled, level, (*notes, *note), labels)
+
+
+def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | None = None) -> CampaignConfig:
+    """The config with the automatic choices made that need no computation: `labels.backend` and `system.shape`.
+
+    Args:
+        config: The config.
+        begun: The config that the campaign began with, or None. Its choices of backend, shape and source of the initial
+            frames are kept.
+    """
+    system, labels, initial = config.system, config.labels, config.initial
+    if begun is not None:
+        if system.shape is None:
+            system = system.model_copy(update={"shape": begun.system.shape})
+        if labels.backend == "auto":
+            labels = labels.model_copy(update={"backend": begun.labels.backend})
+        if initial.source == "auto":
+            initial = initial.model_copy(update={"source": begun.initial.source})
+    system = system.model_copy(update={"shape": system.shape or "cluster"})
+    config = config.model_copy(update={"system": system, "labels": labels, "initial": initial})
+    backend = resolve_backend(labels, periodic=config.labels_boxes)
+    return config.model_copy(update={"labels": labels.model_copy(update={"backend": backend})})
+
+
+# -- reasons to refuse a campaign -------------------------------------------------------------------------------
+
+
+def _refuse_unfit(labelled: System, selection: SelectionConfig, *, gfn2: bool, distances: bool = True) -> None:
+    """Refuse a system that cannot be labelled; with `distances`, also a system whose atoms are too close."""
+    reason = screen_frame(
+        labelled.frame,
+        min_distance_ang=selection.min_distance_ang if distances else 0.0,
+        min_contact_factor=selection.min_contact_factor if distances else 0.0,
+        gfn2=gfn2,
+    )
+    if reason is not None:
+        raise InputError(f"the system ({labelled.molecule.source}) cannot be labelled: {reason}")
+
+
+def _refuse_crystals(system: System, config: CampaignConfig) -> None:
+    """Refuse to move or cut molecules that are bonded to their own periodic images."""
+    options = {
+        "sampling.pressure_bar": config.sampling.pressure_bar,
+        "selection.cut_molecules": config.selection.cut_molecules,
+    }
+    used = [name for name, value in options.items() if value is not None]
+    if used and system.molecule.endless:
+        raise InputError(
+            f"{used[0]}: {system.molecule.source} is bonded to its own periodic images, so that it is no molecule that "
+            f"could be moved or cut out whole; set {' and '.join(used)} to null"
+        )
+
+
+def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
+    """Refuse constant pressure for a charged cell: its energy has no physical meaning as a function of the volume."""
+    if labelled.frame.is_periodic and labelled.frame.charge and config.sampling.pressure_bar is not None:
+        raise InputError(
+            f"sampling.pressure_bar: the periodic cell has a net charge of {labelled.frame.charge:+d} e, whose energy "
+            "against a uniform background depends on the volume; add counter-ions, or set it to null"
+        )
+
+
+def _remarks(system: System, labelled: System, config: CampaignConfig) -> list[str]:
+    """Remarks on settings that are allowed but may be mistakes."""
+    said, formal = config.system.charge, system.molecule.formal_charge
+    notes = []
+    if said and formal == 0:
+        notes.append(
+            f"system.charge {said:+d}: {system.molecule.source} has no formal charge; its electrons are taken away or "
+            "added"
+        )
+    if labelled.frame.is_periodic and labelled.frame.charge:
+        notes.append(
+            f"the periodic cell has a net charge of {labelled.frame.charge:+d} e, against a uniform background: forces "
+            "are sound, energies depend on the size and shape of the cell and can't be compared with other cells'"
+        )
+    return notes
+
+
+def _refuse_unlabelled(frame: Frame, reference: ReferenceMethod) -> None:
+    if reference([frame])[0] is None:
+        raise InputError(f"the start structure cannot be labelled: {reference.failure}")
+
+
+def _refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceMethod) -> None:
+    """Refuse a periodic cell that is too small for the Γ point alone."""
+    if not frame.is_periodic:
+        return
+    changes = changes_when_doubled(frame, reference, max_height_ang=config.cell_check.max_height_ang)
+    if changes is None:
+        raise InputError(
+            "whether the cell is large enough for GFN2-xTB can't be told, a doubled one has no label "
+            f"({reference.failure}); take a larger one, or set labels.cell_check.max_height_ang to 0"
+        )
+    reason = too_small(changes, frame, config.cell_check)
+    if reason:
+        raise InputError(reason)
+
+
+def _with_initial_source(
+    config: CampaignConfig, system: System, reference: Reference
+) -> tuple[CampaignConfig, list[str]]:
+    """Decide `initial.source: auto`; returns the config, and remarks on the decision.
+
+    Raises:
+        InputError: If no source can make the initial frames.
+    """
+    source = config.initial.source
+    if source == "file":
+        return config, []
+    if source == "reference":
+        _refuse_unreachable(config, system)
+        return config, []
+    why = _against_classical(system, config, reference)
+    if not why:
+        return _with_source(config, "anneal"), []
+    if source == "anneal":
+        raise InputError(
+            f"initial.source: anneal: {why}; set it to reference (MD by the reference method itself), or bring your "
+            "own frames (initial.source: file)"
+        )
+    _refuse_unreachable(config, system, why=why)
+    if config.labels.backend == "ase":
+        raise InputError(
+            f"{why}; set initial.source to reference, where MD by {config.labels.ase_calculator} itself takes about "
+            f"{_single_points(config)} single points, or bring your own frames (initial.source: file)"
+        )
+    note = f"{why}; initial frames come from MD by the reference method itself, {_single_points(config)} single points"
+    return _with_source(config, "reference"), [note]
+
+
+def _with_source(config: CampaignConfig, source: str) -> CampaignConfig:
+    return config.model_copy(update={"initial": config.initial.model_copy(update={"source": source})})
+
+
+def _single_points(config: CampaignConfig) -> int:
+    return single_points(config.initial, config.sampling.temperatures_kelvin)
+
+
+def _refuse_unreachable(config: CampaignConfig, system: System, *, why: str = "") -> None:
+    """Refuse MD by the reference method for cut clusters and for boxes of `initial.box_molecules`.
+
+    It simulates only the system that is labelled.
+
+    With `why`, the reason why `auto` ruled out classical MD, a periodic system is refused too: its single points are
+    too expensive to be chosen automatically.
+
+    Raises:
+        InputError: With the setting to change.
+    """
+    start = f"{why}; and " if why else ""
+    if config.selection.cut_molecules is not None:
+        raise InputError(
+            f"{start}MD by the reference method can't simulate boxes of which clusters are labelled "
+            "(selection.cut_molecules); bring your own frames (initial.source: file)"
+        )
+    if config.initial.box_molecules:
+        raise InputError(
+            f"{start}MD by the reference method simulates the system itself: set initial.box_molecules to 0 and "
+            "initial.source to reference, or bring your own frames (initial.source: file)"
+        )
+    if why and system.frame.is_periodic:
+        raise InputError(
+            f"{why}; set initial.source to reference, where MD by the reference method itself takes about "
+            f"{_single_points(config)} single points of the box, or bring your own frames (initial.source: file)"
+        )
+
+
+def _against_classical(system: System, config: CampaignConfig, reference: Reference) -> str:
+    """The reason why classical MD cannot make the initial frames, for a message; empty if it can."""
+    try:
+        field = force_field_of(system, boxed=bool(config.initial.box_molecules))
+    except InputError as error:
+        return str(error)
+    for kind in covalent_kinds(system.molecule):
+        alone = len(kind) == len(system.molecule)
+        why = disagreement(
+            kind,
+            at_rest(kind),
+            field=field,
+            unpaired_electrons=unpaired_of_copy(system) if alone else unpaired_of(kind),
+            reference=reference,
+            relax=config.labels.backend != "ase",
+        )
+        if why:
+            return why
+    return ""

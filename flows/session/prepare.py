@@ -1,0 +1,154 @@
+"""Prepare a campaign for a run: create or open its directory, lock it, check it, and start its workers."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from al_engine.campaign import names
+from al_engine.campaign.ledger import CONFIG_FILE, Ledger
+from al_engine.config import CampaignConfig
+from al_engine.config.reader import load_config, refuse_changes
+from al_engine.errors import InputError
+from al_engine.files.lock import campaign_lock
+from al_engine.protocols import Progress, silent
+from flows.compute.devices import choose_device, worker_counts
+from flows.compute.local import ComputePool, LocalExecutor
+from flows.pages.display import Display
+from flows.session.interrupts import Interrupts
+from flows.session.preflight import Preflight, preflight, with_automatic_choices
+from flows.session.retry_labels import retry_failed_labels
+from flows.session.session import Session
+from flows.stages.input_files import copy_inputs, refuse_other_inputs, with_inputs_inside
+from flows.stages.labelling import label_cache
+from flows.stages.levels import level_to_go_on_with
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
+
+RUNS = Path("runs")
+"""Folder of the campaign directories that are made from config files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A campaign that can be opened: its ledger, and the result of the preflight if `prepare` has run it."""
+
+    ledger: Ledger
+    checked: Preflight | None = None
+
+
+def load_target(target: Path) -> tuple[CampaignConfig, Path]:
+    """The config of a campaign directory or config file, and the folder that its relative paths start from.
+
+    Raises:
+        InputError: If the target is neither.
+    """
+    if target.is_dir():
+        return Ledger.open(target).config, target
+    return load_config(target), target.parent
+
+
+def prepare(target: Path, directory: Path | None = None, *, progress: Progress = silent) -> Prepared:
+    """A campaign from a target: a campaign directory, or a config file, for which a directory is made.
+
+    If nothing has been computed in the directory yet, its config and inputs are replaced by the current ones.
+
+    Args:
+        target: Campaign directory, or config file.
+        directory: Campaign directory for a config file; by default `runs/<name>`.
+        progress: Receives the progress of the checks of a new campaign.
+
+    Raises:
+        InputError: If the target is neither, or differs from the campaign that has begun there.
+    """
+    if target.is_dir():
+        if directory is not None and directory.resolve() != target.resolve():
+            raise InputError(f"--dir {directory} contradicts {target}, which is a campaign directory itself")
+        return Prepared(Ledger.open(target))
+    config = load_config(target)
+    directory = directory or RUNS / config.name
+    if (directory / CONFIG_FILE).exists():
+        before = Ledger.open(directory)
+        if before.has_begun():
+            begun = with_automatic_choices(before.config)
+            now = with_automatic_choices(with_inputs_inside(config), begun=begun)
+            refuse_changes(begun, now, source=str(target))
+            refuse_other_inputs(config, source=target.parent, directory=directory)
+            return Prepared(Ledger(directory, now))
+    checked = preflight(config, base_dir=target.parent, progress=progress)
+    ledger = Ledger(directory, with_inputs_inside(checked.config))
+    with made_or_nothing(directory):
+        copy_inputs(config, source=target.parent, directory=directory)
+        ledger.write_config()
+    return Prepared(ledger, checked)
+
+
+@contextmanager
+def made_or_nothing(directory: Path) -> Iterator[None]:
+    """Remove a directory that did not exist before if the block that fills it fails."""
+    there = directory.exists()
+    try:
+        yield
+    except BaseException:
+        if not there:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iterator[Session]:
+    """Lock a campaign, check it, write its config, and start its workers; `retry`: compute failed labels again."""
+    ledger = prepared.ledger
+    with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
+        _check(prepared, display)
+        for line in retry_failed_labels(ledger) if retry else ():
+            display.say(line)
+        ledger.begin()
+        ledger.write_config()
+        config = ledger.config
+        periodic = config.labels_boxes
+        level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=periodic))
+        if prepared.checked is not None:
+            with label_cache(ledger.directory, config, level) as cache:
+                cache.keep(prepared.checked.labels)
+        device = choose_device(config)
+        compute_workers, label_workers = worker_counts(config, device)
+        with (
+            ComputePool(compute_workers) as compute,
+            LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
+            Interrupts() as interrupts,
+        ):
+            executor = LocalExecutor(
+                ledger.directory,
+                device=device,
+                compute=compute,
+                label_pool=label_pool,
+                label_workers=label_workers,
+            )
+            yield Session(
+                ledger=ledger,
+                level=level,
+                device=device,
+                executor=executor,
+                display=display,
+                interrupts=interrupts,
+            )
+
+
+def _check(prepared: Prepared, display: Display) -> None:
+    """Make a campaign's automatic choices; without initial frames, also run the preflight and show its notes."""
+    ledger, checked = prepared.ledger, prepared.checked
+    if ledger.part_path(names.INITIAL_FRAMES).exists():
+        ledger.config = with_automatic_choices(ledger.config)
+        return
+    if checked is None:
+        level = level_of_theory(with_automatic_choices(ledger.config).labels, periodic=ledger.config.labels_boxes)
+        with (
+            label_cache(ledger.directory, ledger.config, level) as cache,
+            display.step("checking") as progress,
+        ):
+            checked = preflight(ledger.config, base_dir=ledger.directory, cache=cache, progress=progress)
+        ledger.config = checked.config
+    for note in checked.notes:
+        display.say(("note", "yellow"), f": {note}")

@@ -1,0 +1,82 @@
+"""Compute failed labels again: existing labels are kept, and parts made without the failed labels are made again.
+
+Only the newest labels can be computed again. Once an iteration has begun that was trained on them, they are fixed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from al_engine.campaign import names
+from al_engine.campaign.audit.quarantine import set_aside
+from al_engine.campaign.labels import LabelOutcome, LabelReason
+from al_engine.campaign.ledger import Ledger
+from al_engine.errors import InputError
+from al_engine.files.frames_hdf5 import read_labelled
+from al_engine.files.part_file import open_part
+from flows.stages.labelling import frames_to_label
+from labelers.pool.journal import LabelJournal
+
+
+def retry_failed_labels(ledger: Ledger) -> Iterator[str]:
+    """Prepare the newest failed labels to be computed again when the campaign resumes; yields a line for each change.
+
+    Args:
+        ledger: The campaign, locked by this process.
+
+    Raises:
+        InputError: If none of the newest labels has failed, or an iteration that was trained on them has begun.
+    """
+    iteration = _newest(ledger)
+    chunks = [path for path in ledger.label_parts(iteration) if _failures(path)]
+    where = "the initial set" if iteration is None else f"iteration {iteration}"
+    if not chunks:
+        raise InputError(f"--retry-failed-labels: no label of {where}, the newest of this campaign, has failed")
+    for path in chunks:
+        failed = _failures(path)
+        _keep_labels(ledger, path, iteration)
+        yield f"{failed} failed labels of {where} are tried again ({set_aside(path)})"
+    later = [names.INITIAL_DATASET] if iteration is None else [names.evaluation(iteration), names.append(iteration)]
+    for name in later:
+        if ledger.part_path(name).exists():
+            yield f"{name} is made again ({set_aside(ledger.part_path(name))})"
+
+
+def _newest(ledger: Ledger) -> int | None:
+    """The last iteration with labels; None for the initial set.
+
+    Raises:
+        InputError: If an iteration has begun that was trained on the newest labels.
+    """
+    iterations = {part.iteration for part in ledger.parts() if part.iteration is not None}
+    labelled = {k for k in iterations if ledger.label_parts(k)}
+    newest = max(labelled, default=None)
+    begun = max(iterations, default=None)
+    if begun is not None and (newest is None or begun > newest):
+        raise InputError(
+            f"--retry-failed-labels: iteration {begun} has begun, trained on the labels there are; failed labels can "
+            "be tried again as long as they are the newest"
+        )
+    return newest
+
+
+def _failures(path: Path) -> int:
+    with open_part(path) as root:
+        return sum(reason.decode() != LabelReason.OK for reason in root["reason"][()])
+
+
+def _keep_labels(ledger: Ledger, path: Path, iteration: int | None) -> None:
+    """Write the successful labels of a chunk into its journal, from which the chunk resumes."""
+    with open_part(path, verify=True) as root:
+        key = str(root.attrs["key"])
+        reasons = [LabelReason(reason.decode()) for reason in root["reason"][()]]
+        rescue = [rung.decode() for rung in root["rescue"][()]] if "rescue" in root else [""] * len(reasons)
+        labelled = iter(read_labelled(root["labelled"]))
+    chunk = names.label_range(path.stem)
+    if chunk is None:
+        raise InputError(f"{path}: no chunk of labels")
+    _, first, last = chunk
+    frames = frames_to_label(ledger.reader(), iteration)[first - 1 : last]
+    with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
+        for index, (reason, rung) in enumerate(zip(reasons, rescue, strict=True)):
+            if reason is LabelReason.OK:
+                journal.record(index, LabelOutcome(reason, "", next(labelled), 0.0, rescue=rung))

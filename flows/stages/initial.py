@@ -1,0 +1,105 @@
+"""Stage `initial-frames`: build the system, and make the initial and the test frames."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.labels import LevelOfTheory
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.system import StoredSystem
+from al_engine.config import LabelsConfig
+from al_engine.errors import InputError
+from al_engine.files.frames_hdf5 import write_frames
+from al_engine.seeds import derived_seed
+from al_engine.structures.frames import Frame
+from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.input_files import input_file_hashes
+
+
+def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
+    """The stage; its key includes the level of theory if the frames come from MD by the reference method."""
+    config = ledger.config
+    inputs: dict[str, Any] = {
+        "system": config.system.key_values(),
+        "initial": config.initial.key_values(),
+        "cut_molecules": config.selection.cut_molecules,
+        "temperatures": config.sampling.temperatures_kelvin,
+        "files": input_file_hashes(ledger),
+        "seed": config.seed,
+    }
+    if config.initial.source == "reference":
+        inputs["level"] = level.fingerprint()
+    return Stage(name=names.INITIAL_FRAMES, job=f"{__name__}:build", inputs=inputs, parents=())
+
+
+def build(work: Work) -> None:
+    """Build the system, and run the anneal or MD (resumed from its checkpoint) or read the user's frames.
+
+    Raises:
+        InputError: If the system cannot be built, or its frames cannot be labelled by the campaign's labeler.
+    """
+    from labelers.checks.reference import ReferenceMethod
+    from samplers.building.system import build_system, cluster_of
+    from samplers.initial.initial import initial_frames
+    from samplers.initial.reference_geometry import at_rest_by
+
+    config = work.config
+    seed = derived_seed(config.seed, "system")
+    system = build_system(config.system, base_dir=work.directory, seed=seed)
+    with ExitStack() as stack:
+        reference = None
+        if config.initial.source == "reference":
+            periodic, workers = system.frame.is_periodic, work.label_workers
+            reference = stack.enter_context(ReferenceMethod(config.labels, periodic=periodic, workers=workers))
+            system = at_rest_by(reference, system, config.system, seed=seed)
+        count = config.selection.cut_molecules
+        cluster = None if count is None else cluster_of(system, count)
+        initial = initial_frames(
+            system,
+            config.initial,
+            config.sampling.temperatures_kelvin,
+            base_dir=work.directory,
+            seed=derived_seed(config.seed, "initial"),
+            cluster=cluster,
+            elements=config.system.elements,
+            reference=reference,
+            checkpoint=work.helper(".checkpoint"),
+            key=work.outputs[0].key,
+            progress=work.progress,
+        )
+    stored = StoredSystem(system.frame, system.bonds, system.molecules, None if cluster is None else cluster.frame)
+    refuse_mixed_charges([stored.cluster or stored.frame, *initial.train, *initial.test], config.labels)
+    with work.write() as root:
+        stored.write(root)
+        for name, frames, temperatures in (
+            ("train", initial.train, initial.train_temperature_kelvin),
+            ("test", initial.test, initial.test_temperature_kelvin),
+            ("starts", initial.starts, initial.starts_temperature_kelvin),
+        ):
+            write_frames(root.create_group(name), frames)
+            root[name]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
+        root["train"]["stretched"] = initial.train_stretched
+        root.attrs["force_field"] = initial.force_field
+        cut = "" if stored.cluster is None else f", cut to clusters of {len(stored.cluster)}"
+        made = f"{len(initial.train)} initial and {len(initial.test)} test frames of {len(system.frame)} atoms"
+        summarise(root, f"{made} by {initial.force_field}{cut}")
+    work.helper(".checkpoint").unlink(missing_ok=True)
+
+
+def refuse_mixed_charges(frames: Sequence[Frame], config: LabelsConfig) -> None:
+    """Refuse frames of several charges or spins if the calculator's parameters set charge and spin for all frames.
+
+    Raises:
+        InputError: If `labels.ase_charge_and_spin` is `parameters` and charge or spin differ between frames.
+    """
+    kinds = sorted({(frame.charge, frame.unpaired_electrons) for frame in frames})
+    if config.backend == "ase" and config.ase_charge_and_spin == "parameters" and len(kinds) > 1:
+        listed = ", ".join(f"charge {charge:+d} with {unpaired} unpaired electrons" for charge, unpaired in kinds)
+        raise InputError(
+            "labels.ase_charge_and_spin is `parameters`, which say the same for all frames, but the system and "
+            f"initial.file have several ({listed}); leave frames out of the file or set it to `auto` or `atoms` in a "
+            "copy of the config, and start over with another --dir"
+        )

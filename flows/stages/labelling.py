@@ -1,0 +1,191 @@
+"""Stage `...-labels-FIRST-LAST`: label a chunk of frames, of the initial set or of an iteration."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.labels import LabelOutcome, Labels, LevelOfTheory
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
+from al_engine.config import CampaignConfig
+from al_engine.files.frames_hdf5 import read_frames, write_labelled
+from al_engine.protocols import Progress
+from al_engine.structures.frames import Frame
+from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.label_checks import checked_forces, force_check_text
+from labelers.pool.cache import LabelCache
+from labelers.pool.chunk import label_chunk
+from labelers.pool.journal import LabelJournal
+from labelers.pool.pool import LabelPool
+
+LABEL_CACHE = "labels.sqlite"
+"""File of a campaign directory that keeps labels beside the parts."""
+
+
+def chunks(parts: PartReader, config: CampaignConfig, iteration: int | None) -> list[tuple[int, int]]:
+    """Ranges (first, last), counted from 1, of the frames that one stage labels; iteration None: the initial set."""
+    with parts.open(names.INITIAL_FRAMES if iteration is None else names.selection(iteration)) as root:
+        groups = ("train", "test") if iteration is None else ("selected",)
+        total = sum(len(root[group]["n_atoms"]) for group in groups)
+    size = config.labels.chunk_frames
+    return [(start + 1, min(start + size, total)) for start in range(0, total, size)]
+
+
+def frames_to_label(parts: PartReader, iteration: int | None) -> list[Frame]:
+    """The frames that an iteration labels, in the order of its chunks; iteration None: of the initial set."""
+    if iteration is None:
+        with parts.open(names.INITIAL_FRAMES) as root:
+            return read_frames(root["train"]) + read_frames(root["test"])
+    with parts.open(names.selection(iteration)) as root:
+        return read_frames(root["selected"])
+
+
+def plan(ledger: Ledger, level: LevelOfTheory, iteration: int | None, first: int, last: int) -> Stage:
+    """The stage that labels the frames `first` to `last`, counted from 1; iteration None: frames of the initial set."""
+    settings, selection = ledger.config.labels, ledger.config.selection
+    checked = settings.force_check.frames if first == 1 else 0
+    return Stage(
+        name=names.labels(iteration, first, last),
+        job=f"{__name__}:label",
+        inputs={
+            "level": level.fingerprint(),
+            "max_force_ev_per_ang": settings.max_force_ev_per_ang,
+            "min_distance_ang": selection.min_distance_ang,
+            "min_contact_factor": selection.min_contact_factor,
+            "range": [first, last],
+        },
+        parents=(names.INITIAL_FRAMES if iteration is None else names.selection(iteration),),
+        arguments={
+            "iteration": iteration,
+            "first": first,
+            "last": last,
+            "level": level.to_dict(),
+            "checked_frames": checked if iteration is None else min(checked, 1),
+        },
+        needs="labels",
+    )
+
+
+def label(
+    work: Work, *, iteration: int | None, first: int, last: int, level: dict[str, Any], checked_frames: int
+) -> None:
+    """Label a chunk of frames; failures are recorded with their reason.
+
+    Raises:
+        InputError: If forces are not the derivative of the energies.
+    """
+    frames = frames_to_label(work.parts, iteration)[first - 1 : last]
+    theory = LevelOfTheory(**level)
+    with work.label_pool() as pool, label_cache(work.directory, work.config, theory) as cache:
+        done = label_frames(
+            pool,
+            frames,
+            config=work.config,
+            level=theory,
+            journal=work.helper(".journal"),
+            key=work.outputs[0].key,
+            progress=work.progress,
+            cache=cache,
+            checked_frames=checked_frames,
+        )
+    with work.write() as root:
+        done.write(root)
+        summarise(root, done.summary(work.seconds))
+    work.helper(".journal").unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class DoneLabels:
+    """The outcomes of some frames that were given to the labeler.
+
+    Attributes:
+        outcomes: The outcome of each frame.
+        level: The level of theory.
+        check: Result of the comparison of forces with finite differences of energies; None if none was made.
+    """
+
+    outcomes: list[LabelOutcome]
+    level: LevelOfTheory
+    check: dict[str, Any] | None
+
+    def write(self, root: h5py.File) -> None:
+        """Write the labels and the recorded failures into an empty part."""
+        outcomes = self.outcomes
+        write_labelled(root.create_group("labelled"), [o.labelled for o in outcomes if o.labelled is not None])
+        root["reason"] = np.array([o.reason.value for o in outcomes], dtype="S")
+        root["message"] = np.array([o.message.encode()[:400] for o in outcomes], dtype="S400")
+        root["rescue"] = np.array([o.rescue.encode() for o in outcomes], dtype="S40")
+        root.attrs["level_of_theory"] = json.dumps(self.level.to_dict(), sort_keys=True)
+        if self.check is not None:
+            root.attrs["force_check"] = json.dumps(self.check)
+
+    def summary(self, seconds: float) -> str:
+        """One line for the terminal: labels, failures and their most frequent reason, rate, force check."""
+        labels = Labels.of(self.outcomes)
+        words = f" ({labels.failure_words()})" if labels.failures else ""
+        rate = f", {60 * len(self.outcomes) / seconds:.0f}/min" if seconds > 0 else ""
+        return f"{len(labels.labelled)} labels, {labels.failures} failed{words}{rate}{force_check_text(self.check)}"
+
+
+def label_frames(
+    pool: LabelPool,
+    frames: Sequence[Frame],
+    *,
+    config: CampaignConfig,
+    level: LevelOfTheory,
+    journal: Path,
+    key: str,
+    progress: Progress,
+    cache: LabelCache | None = None,
+    checked_frames: int = 0,
+) -> DoneLabels:
+    """Label frames; an interrupted call resumes from the journal, which the caller removes in the end.
+
+    Labels of the same frames and level are taken from the cache. The forces of `checked_frames` labels are compared
+    with finite differences of energies.
+
+    Args:
+        pool: Workers that label.
+        frames: The frames.
+        config: The campaign's config.
+        level: The level of theory of the labels.
+        journal: File of the journal.
+        key: Key of the part that is being made; a journal with another key is not used.
+        progress: Receives the progress of the labels.
+        cache: Labels that exist already, or None.
+        checked_frames: Number of labels whose forces are checked.
+
+    Raises:
+        InputError: If forces are not the derivative of the energies.
+    """
+    cached = {} if cache is None else cache.find(frames)
+    with LabelJournal(journal, key=key, frames=frames) as kept:
+        outcomes = label_chunk(
+            pool,
+            frames,
+            config.labels,
+            min_distance_ang=config.selection.min_distance_ang,
+            min_contact_factor=config.selection.min_contact_factor,
+            done=cached | kept.done,
+            record=kept.record,
+            progress=progress,
+        )
+        if cache is not None:
+            cache.keep(outcome for index, outcome in enumerate(outcomes) if index not in cached)
+        check = checked_forces(
+            pool, outcomes, config.labels, level, count=checked_frames, progress=progress, cache=cache
+        )
+    return DoneLabels(outcomes, level, check)
+
+
+def label_cache(directory: Path, config: CampaignConfig, level: LevelOfTheory) -> LabelCache:
+    """The cache of labels beside the parts: the campaign's own file, or a file that several campaigns share."""
+    shared = config.execution.label_cache
+    path = directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    return LabelCache(path, level, shared=shared is not None)

@@ -1,0 +1,73 @@
+"""The order of the stages: of the initial set, and of an iteration."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from al_engine.campaign.labels import LevelOfTheory
+from al_engine.campaign.ledger import Ledger
+from flows.compute.stage_call import Stage
+from flows.stages import appending, assembling, initial, labelling, sampling, scoring, selecting, training
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Calls that may run side by side, because none of them reads a part of another.
+
+    Attributes:
+        kind: The kind of work, in one word.
+        calls: The stages of each call, by the title of the call.
+    """
+
+    kind: str
+    calls: dict[str, list[Stage]]
+
+
+def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
+    """The steps of the initial set; each is planned when the steps before are finished."""
+    yield Step("build", {"build and anneal": [initial.plan(ledger, level)]})
+    yield from _label(ledger, level, None)
+    yield Step("assemble", {"assemble data set": [assembling.plan(ledger)]})
+
+
+def iteration_steps(
+    ledger: Ledger,
+    level: LevelOfTheory,
+    iteration: int,
+    *,
+    device: str = "cpu",
+    elapsed_s: Callable[[], float] = lambda: 0.0,
+) -> Iterator[Step]:
+    """The steps of an iteration; each is planned when the steps before are finished.
+
+    Args:
+        ledger: The campaign.
+        level: The level of theory of its labels.
+        iteration: The iteration.
+        device: `cpu` or `cuda`; decides which members are trained in one call.
+        elapsed_s: Gives the wall-clock time since the iteration was started or resumed, s; stored for information.
+    """
+    config = ledger.config
+    yield Step(
+        "train",
+        {
+            training.title(group): [training.plan(ledger, iteration, member) for member in group]
+            for group in training.groups(config, device)
+        },
+    )
+    yield Step(
+        "sample",
+        {
+            f"sample {kelvin:g} K": [sampling.plan(ledger, iteration, index)]
+            for index, kelvin in enumerate(config.sampling.temperatures_kelvin)
+        },
+    )
+    yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})
+    yield from _label(ledger, level, iteration)
+    yield Step("score", {"score committee": [scoring.plan(ledger, iteration)]})
+    yield Step("append", {"append labels": [appending.plan(ledger, iteration, seconds=round(elapsed_s(), 1))]})
+
+
+def _label(ledger: Ledger, level: LevelOfTheory, iteration: int | None) -> Iterator[Step]:
+    """One step per chunk: the pool of workers labels the chunks one after another."""
+    for first, last in labelling.chunks(ledger.reader(), ledger.config, iteration):
+        yield Step("label", {f"label {first}-{last}": [labelling.plan(ledger, level, iteration, first, last)]})

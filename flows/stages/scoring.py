@@ -1,0 +1,81 @@
+"""Stage `iterNNN-evaluation`: the committee against the test set, and against new labels before training on them."""
+
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.scores import Labelled, read_new, read_test
+from al_engine.committee.predictions import score_frames
+from al_engine.units import MEV_PER_EV
+from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.training import load_committee
+
+if TYPE_CHECKING:
+    from models.inference.committee import Committee
+
+
+EVALUATION_BATCH = 16  # frames per batch: with 120 atoms each, a batch still fits a laptop's memory
+
+
+def plan(ledger: Ledger, iteration: int) -> Stage:
+    """The stage that scores an iteration; the chosen frames must be labelled."""
+    parents = (
+        names.INITIAL_DATASET,
+        *names.members(iteration, ledger.config.training.members),
+        names.selection(iteration),
+        *(path.stem for path in ledger.label_parts(iteration)),
+    )
+    return Stage(
+        name=names.evaluation(iteration),
+        job=f"{__name__}:score",
+        inputs={},
+        parents=parents,
+        arguments={"iteration": iteration},
+    )
+
+
+def score(work: Work, *, iteration: int) -> None:
+    """Predict all labels of the test set and all new labels, and write the predictions and their errors."""
+    committee = load_committee(work.parts, work.config, iteration, work.device, evaluations=0)
+    groups = {"test": read_test(work.parts), "new": read_new(work.parts, work.config, iteration)}
+    with work.write() as root:
+        for done, (name, labelled) in enumerate(groups.items()):
+            write_scores(root.create_group(name), committee, labelled)
+            work.progress(done + 1, len(groups))
+        test = root["test"].attrs
+        forces, energy = test["force_mae_mev_per_ang"], test["energy_mae_mev_per_atom"]
+        summarise(root, f"test set: forces {forces:.1f} meV/Å, energy {energy:.2f} meV/atom")
+
+
+def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) -> None:
+    """Write labels and all members' predictions, the deviation and error of each frame, and the MAEs.
+
+    Args:
+        group: An empty group.
+        committee: The committee.
+        labelled: The labelled frames.
+    """
+    frames = labelled.frames
+    energies, forces = committee.predict([item.frame for item in frames], batch_size=EVALUATION_BATCH)
+    references = [item.forces for item in frames]
+    group["n_atoms"] = np.array([len(item) for item in frames], dtype="<i8")
+    group["temperature_kelvin"] = labelled.temperature_kelvin
+    group["energy_reference"] = np.array([item.energy for item in frames], dtype="<f8")
+    group["energy_members"] = energies
+    group["energy_predicted"] = energies.mean(axis=0)
+    none = np.empty((committee.n_members, 0, 3))
+    members = np.concatenate([none, *forces], axis=1)
+    group["forces_reference"] = np.concatenate([np.empty((0, 3)), *references])
+    group["forces_members"] = members.astype("<f4")  # single precision suffices for meV/Å
+    group["forces_predicted"] = members.mean(axis=0)
+    scores = score_frames(forces, references, members=committee.n_members)
+    for name in scores.__slots__:
+        group[name] = getattr(scores, name)
+    if frames:
+        per_atom = np.abs(group["energy_predicted"][()] - group["energy_reference"][()]) / group["n_atoms"][()]
+        group.attrs["energy_mae_mev_per_atom"] = MEV_PER_EV * float(per_atom.mean())
+        force_errors = np.abs(group["forces_predicted"][()] - group["forces_reference"][()])
+        group.attrs["force_mae_mev_per_ang"] = MEV_PER_EV * float(force_errors.mean())

@@ -1,0 +1,272 @@
+"""ASE calculators by name: find the class, check the config's parameters, make a calculator for a given folder."""
+
+import difflib
+import importlib
+import inspect
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from al_engine.errors import InputError
+from labelers.backends.ase.facts import Facts, Folder
+
+PARAMETERS = "labels.ase_parameters"
+"""The config key of the calculator's parameters, for messages."""
+_COMMON_KEYS = frozenset({"atoms", "command", "directory", "ignore_bad_restart_file", "label", "profile", "restart"})
+_LIKELY_TYPO = 0.75
+"""Smallest similarity (`difflib` ratio) at which an unknown key counts as a misspelling of a known key."""
+_PLAIN_WORD = re.compile(r"[\w./+-]+")
+_CONFIG_FILE = "ASE's configuration file (~/.config/ase/config.ini, or where ASE_CONFIG_PATH says)"
+
+
+def calculator_class(name: str) -> Any:
+    """Find the class of an ASE calculator, or a function that makes a calculator.
+
+    Args:
+        name: A name ASE knows, or `package.module:Class`.
+
+    Raises:
+        InputError: If ASE knows no such calculator, or the class can't be imported.
+    """
+    module_name, colon, class_name = name.partition(":")
+    if colon:
+        try:
+            return getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"labels.ase_calculator: '{name}' can't be imported ({error}); "
+                "give `package.module:Class` of an installed package"
+            ) from error
+    from ase.calculators.calculator import get_calculator_class, names
+
+    try:
+        return get_calculator_class(name)
+    except (ImportError, AttributeError) as error:
+        close = difflib.get_close_matches(name.lower(), names, n=1)
+        raise InputError(
+            f"labels.ase_calculator: ASE knows no calculator '{name}' here ({error}); "
+            + (f"did you mean '{close[0]}'? " if close and close[0] != name else "")
+            + "`ase info --calculators` lists names, or give `package.module:Class`"
+        ) from error
+
+
+def refuse_other_folder(name: str, facts: Facts) -> None:
+    """Refuse a calculator that always writes into the current folder.
+
+    Raises:
+        InputError: If the calculator does so: labels computed in parallel would overwrite each other's files.
+    """
+    if facts.folder is Folder.CURRENT:
+        raise InputError(
+            f"labels.ase_calculator: ASE's '{name}' writes its files into the current folder, where labels that are "
+            "computed side by side would spoil each other; give `package.module:Class` of a calculator that writes "
+            "into its `directory`"
+        )
+
+
+def refuse_no_forces(name: str, facts: Facts, parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that do not ask the program for forces, where ASE does not ask for them itself.
+
+    Raises:
+        InputError: If the keyword for forces is missing; the message names it.
+    """
+    key, *words = facts.asks_forces or ("",)
+    text = " ".join(value for value in parameters.values() if isinstance(value, str)).lower()
+    if words and not any(word.lower() in text for word in words):
+        raise InputError(f"{PARAMETERS}: '{name}' gives no forces unless it is asked to; put `{words[0]}` into `{key}`")
+
+
+def refuse_typos(calculator: Any, facts: Facts, parameters: Mapping[str, Any]) -> None:
+    """Refuse keys that a calculator would silently ignore.
+
+    Calculators that pass their keys on to a program are not checked, because the keys of the program are not known.
+
+    Raises:
+        InputError: If a key is unknown; the message names the key and the most similar known key.
+    """
+    from ase.calculators.calculator import Calculator, FileIOCalculator
+
+    all_known = facts.keys is not None and calculator.__module__.startswith("ase.calculators.")
+    if all_known:
+        known = facts.keys or frozenset()
+    elif _is_subclass(calculator, Calculator) and not _is_subclass(calculator, FileIOCalculator):
+        known = frozenset(calculator.default_parameters)
+    else:
+        return
+    accepted = known | _COMMON_KEYS | _named_arguments(calculator)
+    for key in parameters:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=_LIKELY_TYPO)
+        if key in accepted or (not all_known and (not close or _is_mentioned(calculator, key))):
+            continue
+        meant = f"did you mean `{close[0]}`?" if close else f"it takes {', '.join(sorted(known))}"
+        raise InputError(f"{PARAMETERS}: the calculator takes no notice of `{key}`; {meant}")
+
+
+def _is_subclass(calculator: Any, base: type) -> bool:
+    return isinstance(calculator, type) and issubclass(calculator, base)
+
+
+def _named_arguments(calculator: Any) -> frozenset[str]:
+    """Names of the constructor arguments of a class and its base classes."""
+    names: set[str] = set()
+    for base in getattr(calculator, "__mro__", (calculator,)):
+        try:
+            names.update(inspect.signature(base).parameters)
+        except (TypeError, ValueError):  # built-in classes have no signature
+            continue
+    return frozenset(names)
+
+
+def _is_mentioned(calculator: Any, key: str) -> bool:
+    """Whether the source of a class or of a base class contains the key as a word; True if a source is missing."""
+    for base in calculator.__mro__:
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):  # compiled, or `object`
+            if base is not object:
+                return True
+            continue
+        if re.search(rf"\b{re.escape(key)}\b", source):
+            return True
+    return False
+
+
+def made(calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> Any:
+    """Make a calculator that writes its files into a folder.
+
+    Args:
+        calculator: The class, or a function that makes a calculator.
+        facts: Known facts about the calculator.
+        parameters: The keyword arguments as in the config, without `directory`.
+        folder: The folder, an absolute path.
+
+    Raises:
+        Exception: Any exception of the class.
+    """
+    arguments = _with_objects(calculator, deepcopy(dict(parameters)), folder)
+    by_keyword = facts.folder is Folder.KEYWORD or "directory" in _own_arguments(calculator)
+    if by_keyword and facts.folder is not Folder.OWN:
+        arguments["directory"] = str(folder)  # classes that need a Path convert the string
+    fresh = calculator(**arguments)
+    if not by_keyword and facts.folder is not Folder.OWN and hasattr(fresh, "directory"):
+        fresh.directory = folder if isinstance(fresh.directory, Path) else str(folder)
+    return fresh
+
+
+def _own_arguments(calculator: Any) -> frozenset[str]:
+    try:
+        return frozenset(inspect.signature(calculator).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def _with_objects(calculator: Any, parameters: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Replace the mappings `profile` and `runner` (exciting) by the Python objects that a calculator needs."""
+    if isinstance(parameters.get("profile"), Mapping):
+        parameters["profile"] = _profile(calculator, parameters["profile"])
+    if isinstance(parameters.get("runner"), Mapping):
+        from ase.calculators.exciting.runner import SimpleBinaryRunner
+
+        parameters["runner"] = SimpleBinaryRunner(**{**parameters["runner"], "directory": folder})
+    return parameters
+
+
+def _profile(calculator: Any, values: Mapping[str, Any]) -> Any:
+    """Make a calculator's profile, from the profile class in the module of its class, else as a `StandardProfile`."""
+    from ase.calculators.calculator import StandardProfile
+    from ase.calculators.genericfileio import BaseProfile
+
+    for base in getattr(calculator, "__mro__", ()):
+        for found in vars(sys.modules[base.__module__]).values():
+            if _is_subclass(found, BaseProfile) and found.__module__ == base.__module__ and found is not BaseProfile:
+                return found(**values)
+    rest = {key: value for key, value in values.items() if key != "command"}
+    return StandardProfile(values["command"], configvars=rest)
+
+
+def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> None:
+    """Make the calculator for a trial, and check that it computes forces and that its program is installed.
+
+    Raises:
+        InputError: If the class does not accept the parameters, the calculator computes no forces or is not
+            configured, or its program is missing.
+    """
+    from ase.calculators import calculator as ase_calculator
+
+    how = _how_to_name_the_program(calculator)
+    try:
+        fresh = made(calculator, facts, parameters, folder)
+    except (ase_calculator.BadConfiguration, ase_calculator.EnvironmentError) as error:
+        raise InputError(
+            f"calculator '{name}' does not know its program ({one_line(error)}); say it in {how}"
+        ) from error
+    except ImportError as error:
+        raise InputError(f"calculator '{name}' needs a package that is not installed here ({error})") from error
+    except Exception as error:
+        raise InputError(
+            f"{PARAMETERS}: calculator '{name}' does not start with them ({one_line(error)}); "
+            "give the keyword arguments its class takes, and the `command` of its program if it has one"
+        ) from error
+    properties = getattr(fresh, "implemented_properties", None)
+    if properties is not None and "forces" not in properties:
+        raise InputError(f"labels.ase_calculator: '{name}' computes no forces (it names {', '.join(properties)})")
+    try:
+        word = _first_word(_command(fresh))
+    except ase_calculator.CalculatorSetupError as error:
+        raise InputError(
+            f"calculator '{name}' does not know its program ({one_line(error)}); say it in {how}"
+        ) from error
+    if word is None:
+        return
+    if "/" in word and not Path(word).is_absolute():
+        raise InputError(
+            f"the program of calculator '{name}' is '{word}', a relative path, and it is started in a folder of its "
+            f"own; give its full path in {how}"
+        )
+    if not _is_there(word):
+        raise InputError(f"the program of calculator '{name}', '{word}', is not there; install it, or name it in {how}")
+
+
+def _how_to_name_the_program(calculator: Any) -> str:
+    """The config keys and the ASE section that name the program of a calculator, in words for a message."""
+    from ase.calculators.genericfileio import GenericFileIOCalculator
+
+    key = "profile: {command: /path/to/program}"
+    if not _is_subclass(calculator, GenericFileIOCalculator):
+        key = "command: /path/to/program ..."
+    return f"{PARAMETERS}.{key}, or in a section of {_CONFIG_FILE}"
+
+
+def _command(fresh: Any) -> object:
+    """The command with which a calculator starts its program; None if it is unknown."""
+    if hasattr(fresh, "make_command"):  # Vasp
+        return fresh.make_command(fresh.command)
+    return getattr(getattr(fresh, "profile", None), "command", None)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and message on a single line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def _first_word(command: object) -> str | None:
+    """The first word of a command, if it is a plain word and not shell syntax; else None."""
+    try:
+        words = shlex.split(command) if isinstance(command, str) else []
+    except ValueError:
+        return None
+    return words[0] if words and _PLAIN_WORD.fullmatch(words[0]) else None
+
+
+def _is_there(word: str) -> bool:
+    """Whether a command's first word is an installed program or a command of the shell."""
+    if shutil.which(word):
+        return True
+    asked = subprocess.run(["/bin/sh", "-c", 'command -v "$1"', "sh", word], capture_output=True, check=False)  # noqa: S603 -- a plain word, only looked up
+    return asked.returncode == 0

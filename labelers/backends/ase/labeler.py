@@ -1,0 +1,141 @@
+"""Labels from any ASE calculator, given by ASE's name of it or as `package.module:Class`."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from al_engine.campaign.labels import LabelReason
+from al_engine.config import LabelsConfig
+from al_engine.errors import InputError
+from al_engine.structures.frames import FloatArray, Frame
+from labelers.backends.ase.calculator import (
+    PARAMETERS,
+    calculator_class,
+    made,
+    one_line,
+    refuse_no_forces,
+    refuse_no_start,
+    refuse_other_folder,
+    refuse_typos,
+)
+from labelers.backends.ase.charge_spin import ChargeAndSpin
+from labelers.backends.ase.facts import UNKNOWN, facts_of
+from labelers.backends.ase.folders import label_folder, last_words
+from labelers.backends.protocol import LabelError
+
+_LONGEST_CAUSE, _LONGEST_WORDS = 230, 150
+"""Largest numbers of characters in a failure's message: of the exception, and of the program's last output."""
+
+
+class AseLabeler:
+    """Labeler that uses an ASE calculator.
+
+    Each label has a fresh calculator and its own folder. A calculator that is used again would start from its last wave
+    function, so labels would depend on their order; and most calculators write files under fixed names. Charge and
+    unpaired electrons are passed on as `labels.ase_charge_and_spin` says (`labelers.backends.ase.charge_spin`).
+
+    Args:
+        name: A name ASE knows (`emt`, `lj`), or `package.module:Class`.
+        config: Settings of the labels.
+
+    Raises:
+        InputError: If there is no such calculator, it does not accept the parameters, or its program is missing.
+    """
+
+    def __init__(self, name: str, config: LabelsConfig) -> None:
+        self._name, self._class = name, calculator_class(name)
+        known = facts_of(name, self._class)
+        self._facts = known or UNKNOWN
+        parameters = dict(config.ase_parameters)
+        self._kept_in = _kept_in(parameters.pop("directory", None))
+        self._told = ChargeAndSpin(name, known, config.ase_charge_and_spin, parameters)
+        self._told.refuse_way()
+        refuse_other_folder(name, self._facts)
+        refuse_typos(self._class, self._facts, parameters)
+        refuse_no_forces(name, self._facts, parameters)
+        with TemporaryDirectory() as folder:
+            refuse_no_start(name, self._class, self._facts, parameters, Path(folder))
+
+    def check(self, frame: Frame) -> None:
+        """Check a frame that is representative of all frames to label.
+
+        Raises:
+            InputError: If no way is known to pass the frame's charge or spin to the calculator, if the parameters
+                contradict the frame, or if the calculator needs a periodic cell and the frame has none.
+        """
+        self._told.parameters_for(frame)
+        if self._facts.needs_cell and not frame.is_periodic:
+            raise InputError(
+                f"labels.ase_calculator: '{self._name}' calculates in a periodic cell, and what is labelled has none; "
+                "set system.shape to box, or take a calculator for molecules"
+            )
+
+    def label(self, frame: Frame) -> tuple[float, FloatArray]:
+        """Compute the force-consistent energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
+
+        Raises:
+            LabelError: If the calculator raises an exception (the message holds the exception and the last output of
+                its program), or if the frame's charge or spin can't be passed to it.
+        """
+        try:
+            parameters = self._told.parameters_for(frame)
+        except InputError as error:
+            raise LabelError(LabelReason.BAD_INPUT, str(error)) from error
+        atoms = frame.to_atoms()
+        self._told.mark(atoms, frame)
+        with label_folder(self._kept_in, frame) as folder:
+            try:
+                atoms.calc = made(self._class, self._facts, parameters, folder)
+                forces = np.array(
+                    atoms.get_forces(), dtype=np.float64
+                )  # before the energy, which comes with the forces
+                return force_consistent_energy(atoms), forces
+            except Exception as error:  # a calculator may raise anything; the frame is lost, not the worker
+                raise LabelError(_reason(error), self._words(error, folder)) from error
+
+    def _words(self, error: Exception, folder: Path) -> str:
+        """The message of a failed label: the exception, and the last output of the program."""
+        said, wrote = (text.replace(str(folder), ".") for text in (one_line(error), last_words(folder)))
+        words = f"{self._name}: {said[:_LONGEST_CAUSE]}"
+        return f"{words}; its program's last words: {wrote[-_LONGEST_WORDS:]}" if wrote else words
+
+
+def _kept_in(directory: object) -> Path | None:
+    """The directory that keeps the calculators' files, as an absolute path; None if the user gives no directory.
+
+    Raises:
+        InputError: If the value is not a path.
+    """
+    if directory is None:
+        return None
+    if not isinstance(directory, str):
+        raise InputError(f"{PARAMETERS}.directory: got {directory!r}; give the path of a folder")
+    return Path(directory).expanduser().absolute()
+
+
+def force_consistent_energy(atoms: Any) -> float:
+    """The energy in eV that is consistent with the forces (F = -dE/dR): the free energy, if the calculator gives it.
+
+    With electronic smearing, a calculator's `energy` is extrapolated to zero temperature and does not match the forces.
+
+    Args:
+        atoms: `ase.Atoms` with a calculator that has computed the forces.
+    """
+    results = getattr(atoms.calc, "results", None)
+    found = results.get("free_energy") if isinstance(results, Mapping) else None
+    if found is not None:
+        return float(found)
+    with contextlib.suppress(NotImplementedError, TypeError):  # TypeError: some calculators lack this argument
+        return float(atoms.get_potential_energy(force_consistent=True))
+    return float(atoms.get_potential_energy())
+
+
+def _reason(error: Exception) -> LabelReason:
+    """The reason code of a calculator's exception."""
+    from ase.calculators.calculator import SCFError
+
+    return LabelReason.NOT_CONVERGED if isinstance(error, SCFError) else LabelReason.BACKEND_ERROR

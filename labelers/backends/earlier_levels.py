@@ -1,0 +1,83 @@
+"""Comparison of levels of theory that earlier versions of al-engine stored with the current level of theory.
+
+Earlier versions differ in three ways. For ASE calculators they stored `energy` instead of the force-consistent energy,
+and passed charge and unpaired electrons only through ASE's initial charges and magnetic moments; the stored level
+mentions neither choice. For xtb they did not rotate frames.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from al_engine.campaign.labels import FRAMES_TURNED, LevelOfTheory
+from labelers.backends.ase.calculator import calculator_class
+from labelers.backends.ase.facts import Facts, facts_of
+
+_SAID_SINCE = ("energy", "charge_and_spin")
+
+
+def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shells: bool) -> list[str] | None:
+    """Compare the level of theory of labels from an earlier version with the current level.
+
+    Args:
+        stored: The level as stored with the labels (`LevelOfTheory.to_dict`).
+        now: The current level of theory.
+        closed_shells: Whether all labelled frames are neutral and have no unpaired electrons.
+
+    Returns:
+        The changes that would alter the labels, in words; empty if the labels would be the same. None if `stored` is
+        not an earlier form of `now`.
+
+    Raises:
+        InputError: If the calculator can't be imported.
+    """
+    settings = dict(stored["settings"])
+    fault = known_fault(stored)
+    if fault is not None and {**stored, "settings": {**settings, FRAMES_TURNED: True}} == now.to_dict():
+        return [fault]
+    if now.backend != "ase" or any(name in settings for name in _SAID_SINCE):
+        return None
+    if "parameters" in settings:  # earlier versions stored the folder for files with the level
+        settings["parameters"] = {key: value for key, value in settings["parameters"].items() if key != "directory"}
+    settings_now = {name: value for name, value in now.settings.items() if name not in _SAID_SINCE}
+    if {**stored, "settings": settings} != {**now.to_dict(), "settings": settings_now}:
+        return None
+    calculator = calculator_class(now.method)
+    facts = facts_of(now.method, calculator)
+    changes = []
+    if _free_energy_may_differ(calculator, facts):
+        changes.append(
+            "the energy stored is now the one that the forces belong to (`free_energy`), no longer `energy`, "
+            "which electronic smearing makes another"
+        )
+    if not closed_shells and (facts is None or not (facts.charges and facts.moments)):
+        changes.append(
+            "charge and unpaired electrons now reach the calculator (labels.ase_charge_and_spin), which before had to "
+            "read them from ASE's initial charges and magnetic moments"
+        )
+    return changes
+
+
+def known_fault(stored: Mapping[str, Any]) -> str | None:
+    """Describe the known fault of labels from an earlier version.
+
+    Args:
+        stored: The level of theory as stored with the labels (`LevelOfTheory.to_dict`).
+
+    Returns:
+        The fault in words; None if no fault is known.
+    """
+    if stored["backend"] == "xtb" and FRAMES_TURNED not in stored["settings"]:
+        return (
+            f"xtb {stored['backend_version']} was given frames as they stand, which gives wrong forces (by up to "
+            "several eV/Å) where two near atoms share a Cartesian coordinate, as in files of two or three decimals"
+        )
+    return None
+
+
+def _free_energy_may_differ(calculator: Any, facts: Facts | None) -> bool:
+    """Whether a calculator may return a free energy that differs from its energy."""
+    if facts is not None:
+        return facts.smeared
+    if str(getattr(calculator, "__module__", "")).startswith("ase.calculators."):
+        return False  # every calculator of ASE whose free energy may differ has a row in `facts`
+    return "free_energy" in getattr(calculator, "implemented_properties", ["free_energy"])

@@ -1,0 +1,126 @@
+"""Selection of the backend that a config asks for, its labeler and its level of theory."""
+
+import importlib.metadata
+import importlib.util
+from typing import Any, Literal
+
+from al_engine.campaign.labels import FRAMES_TURNED, LevelOfTheory
+from al_engine.config import LabelsConfig
+from al_engine.errors import InputError
+from labelers.backends.protocol import Labeler
+
+Backend = Literal["xtb", "tblite", "ase"]
+
+_PIP = {"xtb": "pip install xtb typing_extensions", "tblite": "pip install tblite"}
+_MODULES = {
+    "xtb": ("xtb", "typing_extensions"),
+    "tblite": ("tblite",),
+}  # xtb-python needs typing_extensions and does not declare it
+
+
+def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
+    """Select the backend that labels the frames.
+
+    The function only checks which packages are installed; it imports none of them.
+
+    Args:
+        config: Settings of the labels; `auto` selects tblite if it is installed, else xtb for frames without a cell.
+        periodic: Whether the frames are periodic.
+
+    Returns:
+        The backend.
+
+    Raises:
+        InputError: If the backend is not installed, or can't label periodic frames.
+    """
+    backend = config.backend
+    if backend == "auto":
+        if _installed(
+            "tblite"
+        ):  # with OpenBLAS (`labelers.backends.openblas`) tblite is faster than xtb for all system sizes
+            return "tblite"
+        if not periodic and _installed("xtb"):
+            return "xtb"
+        raise InputError(
+            f"no GFN2-xTB is installed {'that labels periodic frames ' if periodic else ''}(labels.backend: auto); "
+            f"`{_PIP['tblite']}`" + ("" if periodic else f", or on Python 3.11 `{_PIP['xtb']}`")
+        )
+    if backend == "ase":
+        return "ase"
+    if backend == "xtb" and periodic:
+        raise InputError("labels.backend 'xtb' has no periodic GFN2-xTB; set it to tblite (or auto) for boxes")
+    if not _installed(backend):
+        raise InputError(
+            f"labels.backend '{backend}' is not installed; `{_PIP[backend]}`, or set labels.backend to auto"
+        )
+    return backend
+
+
+def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
+    """Build the labeler of the configured backend in this process.
+
+    Raises:
+        InputError: If the backend is not installed or does not accept the settings.
+    """
+    backend = resolve_backend(config, periodic=periodic)
+    if backend == "xtb":
+        from labelers.backends.xtb import Gfn2XtbLabeler
+
+        return Gfn2XtbLabeler(config)
+    if backend == "tblite":
+        from labelers.backends.tblite import Gfn2TbliteLabeler
+
+        return Gfn2TbliteLabeler(config)
+    from labelers.backends.ase.labeler import AseLabeler
+
+    return AseLabeler(_calculator_name(config), config)
+
+
+def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfTheory:
+    """The level of theory of this config's labels, as stored with the labels.
+
+    Raises:
+        InputError: If the backend is not installed.
+    """
+    backend = resolve_backend(config, periodic=periodic)
+    if backend == "ase":
+        name = _calculator_name(config)
+        package = name.partition(":")[0].partition(".")[0] if ":" in name else "ase"
+        return LevelOfTheory(
+            method=name,
+            backend="ase",
+            backend_version=_version("ase"),
+            settings={
+                "calculator_version": _version(package),
+                "parameters": {key: value for key, value in config.ase_parameters.items() if key != "directory"},
+                "energy": "force-consistent",
+                "charge_and_spin": config.ase_charge_and_spin,
+            },
+        )
+    settings: dict[str, Any] = {
+        "accuracy": config.accuracy,
+        "electronic_temperature_kelvin": config.electronic_temperature_kelvin,
+        "max_scf_iterations": config.max_scf_iterations,
+    }
+    if backend == "xtb":
+        settings[FRAMES_TURNED] = True
+    return LevelOfTheory(method="GFN2-xTB", backend=backend, backend_version=_version(backend), settings=settings)
+
+
+def _calculator_name(config: LabelsConfig) -> str:
+    if config.ase_calculator is None:
+        raise InputError(
+            "labels.backend 'ase' needs labels.ase_calculator: a name ASE knows, or `package.module:Class`"
+        )
+    return config.ase_calculator
+
+
+def _installed(backend: str) -> bool:
+    return all(importlib.util.find_spec(module) is not None for module in _MODULES[backend])
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,86 @@
+"""Rescue of frames whose self-consistent field (SCF) does not converge: a ladder of rungs, tried in order.
+
+Every rung ends in a calculation at the campaign's settings. Rungs differ only in the way to convergence: more cycles,
+stronger damping, or a start from the orbitals of a calculation at a higher electronic temperature. None of these
+changes the converged solution, so a label from any rung is of the campaign's level of theory. The rung's name is
+recorded with the label.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from al_engine.campaign.labels import LabelReason
+from al_engine.structures.frames import FloatArray, Frame
+from labelers.backends.protocol import Labeler, LabelError
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A way to converge the SCF.
+
+    Attributes:
+        name: The name recorded with the label.
+        cycles: Largest number of SCF cycles, in units of `labels.max_scf_iterations`.
+        damping: Fraction of the new density mixed into the old one; None: the backend's default.
+        start_kelvin: Electronic temperature, K, of a preceding calculation that gives the starting orbitals; None: no
+            preceding calculation.
+    """
+
+    name: str
+    cycles: int = 1
+    damping: float | None = None
+    start_kelvin: float | None = None
+
+
+PLAIN = Rung("")
+"""The configured settings."""
+# Only twice the cycles: the mixer keeps all previous cycles, so 1000 cycles take a hundred times as long as 250.
+MORE_CYCLES = Rung("more cycles", cycles=2)
+DAMPED = Rung("damped", cycles=2, damping=0.1)
+WARM = Rung("started at 3000 K", start_kelvin=3000.0)
+HOT = Rung("started at 10000 K", start_kelvin=10_000.0)
+
+
+@runtime_checkable
+class Rescuer(Protocol):
+    """A labeler with a rescue ladder."""
+
+    rungs: Sequence[Rung]
+    """The rungs of the ladder, in the order in which they are tried."""
+
+    def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
+        """Compute the label of a frame, as `Labeler.label` does, with the settings of a rung.
+
+        Raises:
+            LabelError: If the frame can't be labelled on this rung.
+        """
+
+
+def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[float, FloatArray, str]:
+    """Label a frame with the configured settings; if the SCF does not converge, on the first rung that converges.
+
+    Args:
+        labeler: The labeler; a labeler that is not a `Rescuer` has no ladder.
+        frame: The frame.
+
+    Returns:
+        Energy in eV, forces in eV/Å, shape (N, 3), and the name of the rung (empty for the configured settings).
+
+    Raises:
+        LabelError: If the frame can't be labelled, or the SCF converges neither at first nor on any rung.
+    """
+    try:
+        return (*labeler.label(frame), PLAIN.name)
+    except LabelError as error:
+        if error.reason is not LabelReason.NOT_CONVERGED or not isinstance(labeler, Rescuer):
+            raise
+        first = error
+    for rung in labeler.rungs:
+        try:
+            return (*labeler.label_on(rung, frame), rung.name)
+        except LabelError as error:
+            if error.reason is not LabelReason.NOT_CONVERGED:
+                raise
+    tried = ", ".join(rung.name for rung in labeler.rungs)
+    raise LabelError(LabelReason.NOT_CONVERGED, f"{first.message}; nor by rescue ({tried})") from first

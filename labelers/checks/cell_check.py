@@ -1,0 +1,118 @@
+"""Check whether a periodic cell is large enough for a method that samples the Γ point only, such as GFN2-xTB.
+
+In a small cell, electrons interact with their own images. The labels are then consistent and a model learns them
+without trouble, but they are wrong. A Γ-point calculation of the cell doubled along an axis is equivalent to a
+calculation of the original cell with another k-point along this axis. If the energy per atom or the forces change, the
+cell is too small.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_engine.config.labels import CellCheckConfig
+from al_engine.protocols import Reference
+from al_engine.structures.frames import FloatArray, Frame
+from al_engine.units import MEV_PER_EV
+
+
+@dataclass(frozen=True, slots=True)
+class AxisChange:
+    """Change of a label when the cell is doubled along an axis.
+
+    Attributes:
+        axis: Cell vector: 0, 1 or 2 for a, b or c.
+        height_ang: Distance between the two faces that the cell vector connects, Å.
+        energy_ev_per_atom: Change of the energy per atom, eV.
+        force_ev_per_ang: Largest change of a force component, eV/Å.
+    """
+
+    axis: int
+    height_ang: float
+    energy_ev_per_atom: float
+    force_ev_per_ang: float
+
+
+def heights(cell: FloatArray) -> FloatArray:
+    """Distances between opposite faces of a cell in Å, shape (3,)."""
+    result: FloatArray = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    return result
+
+
+def doubled(frame: Frame, axis: int) -> Frame:
+    """Double a periodic frame along a cell vector (0, 1 or 2), with twice the charge and unpaired electrons."""
+    cell = frame.cell.copy()
+    cell[axis] *= 2.0
+    return Frame(
+        numbers=np.tile(frame.numbers, 2),
+        positions=np.concatenate([frame.positions, frame.positions + frame.cell[axis]]),
+        cell=cell,
+        pbc=frame.pbc,
+        charge=2 * frame.charge,
+        unpaired_electrons=2 * frame.unpaired_electrons,
+    )
+
+
+def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: float) -> list[AxisChange] | None:
+    """Label a frame again with its cell doubled, for each axis along which the cell's height is at most a limit.
+
+    Args:
+        frame: A frame that is periodic in three directions.
+        reference: The reference method of the labels.
+        max_height_ang: The limit, Å.
+
+    Returns:
+        The change along each such axis; None if a label failed.
+    """
+    short = [axis for axis, height in enumerate(heights(frame.cell)) if height <= max_height_ang]
+    if not short:
+        return []
+    labels = reference([frame, *(doubled(frame, axis) for axis in short)])
+    here, others = labels[0], labels[1:]
+    changes = []
+    for axis, other in zip(short, others, strict=True):
+        if here is None or other is None:
+            return None
+        changes.append(
+            AxisChange(
+                axis=axis,
+                height_ang=float(heights(frame.cell)[axis]),
+                energy_ev_per_atom=(other[0] / 2 - here[0]) / len(frame),
+                force_ev_per_ang=float(np.abs(other[1][: len(frame)] - here[1]).max()),
+            )
+        )
+    return changes
+
+
+def too_small(changes: Sequence[AxisChange], frame: Frame, config: CellCheckConfig) -> str:
+    """Describe why a cell is too small: a message with the changes and the remedies, empty if the cell is large enough.
+
+    For a charged frame only the forces are compared: with tblite's uniform background charge, the energy depends on the
+    choice of the cell of the same crystal.
+
+    Args:
+        changes: The changes that `changes_when_doubled` found.
+        frame: The frame.
+        config: The allowed changes.
+    """
+    bad = [
+        change
+        for change in changes
+        if (MEV_PER_EV * abs(change.energy_ev_per_atom) > config.energy_mev_per_atom and not frame.charge)
+        or MEV_PER_EV * change.force_ev_per_ang > config.force_mev_per_ang
+    ]
+    if not bad:
+        return ""
+    text = ", ".join(
+        f"along {'abc'[one.axis]} ({one.height_ang:.1f} Å) "
+        + ("" if frame.charge else f"the energy changes by {MEV_PER_EV * one.energy_ev_per_atom:+.1f} meV/atom and ")
+        + f"forces change by up to {MEV_PER_EV * one.force_ev_per_ang:.0f} meV/Å"
+        for one in bad
+    )
+    repeats = " x ".join(str(int(np.ceil(config.max_height_ang / height))) for height in heights(frame.cell))
+    return (
+        f"the cell is too small for GFN2-xTB, which has the Γ point alone: doubled {text}. Repeat the cell, to "
+        f"{repeats} or so, take more molecules, or use a method with k-points (labels.backend: ase); "
+        "labels.cell_check says what is allowed"
+    )

@@ -1,0 +1,93 @@
+"""The reference method of the labels as a function from frames to energies and forces."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from al_engine.campaign.labels import LabelOutcome
+from al_engine.config import LabelsConfig
+from al_engine.protocols import Progress, silent
+from al_engine.structures.frames import Frame
+from labelers.pool.cache import LabelCache
+from labelers.pool.pool import LabelPool
+
+
+class ReferenceMethod:
+    """The reference method as a callable (`al_engine.protocols.Reference`); a context manager.
+
+    Args:
+        config: Settings of the labels.
+        periodic: Whether the frames are periodic.
+        workers: Number of worker processes; None: one per usable core.
+        cache: Cache in which labels are looked up and new labels are stored, or None.
+        remember: Whether new outcomes are collected in `made`.
+        progress: Called with the number of frames labelled so far.
+
+    Attributes:
+        made: All new outcomes, if `remember` is set.
+        failure: Reason code and message of the last failed frame; empty if no frame has failed.
+
+    Raises:
+        InputError: If the backend is not installed or can't label periodic frames.
+    """
+
+    def __init__(
+        self,
+        config: LabelsConfig,
+        *,
+        periodic: bool,
+        workers: int | None = None,
+        cache: LabelCache | None = None,
+        remember: bool = False,
+        progress: Progress = silent,
+    ) -> None:
+        self._pool = LabelPool(config, periodic=periodic, workers=workers)
+        self._limit_s, self._cache, self._progress = config.time_limit_s, cache, progress
+        self._remember, self._count = remember, 0
+        self.made: list[LabelOutcome] = []
+        self.failure = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def check(self, frame: Frame) -> None:
+        """Build the labeler in a worker and let it check a frame, without labelling the frame.
+
+        Raises:
+            InputError: If the labeler can't be built, or can't label such frames.
+            ResumableError: If the worker dies or is not ready in time.
+        """
+        self._pool.check(frame)
+
+    def __call__(self, frames: Sequence[Frame]) -> list[tuple[float, np.ndarray] | None]:
+        """Label frames, or take their labels from the cache.
+
+        Args:
+            frames: The frames.
+
+        Returns:
+            Energy in eV and forces in eV/Å, shape (N, 3), of each frame; None for a frame that can't be labelled.
+
+        Raises:
+            InputError: If the labeler can't be built, or the cache is damaged.
+            ResumableError: If workers repeatedly die before they are ready, or the cache can't be read or written.
+        """
+        found = {} if self._cache is None else self._cache.find(frames)
+        missing = [index for index in range(len(frames)) if index not in found]
+        new = self._pool.label([frames[index] for index in missing], time_limit_s=self._limit_s)
+        if self._cache is not None:
+            self._cache.keep(new)
+        if self._remember:
+            self.made += new
+        self._count += len(new)
+        self._progress(self._count, 0, "labels")
+        found |= dict(zip(missing, new, strict=True))
+        failed = [outcome for outcome in found.values() if outcome.labelled is None]
+        if failed:
+            self.failure = f"{failed[-1].reason.value}: {failed[-1].message}"
+        labels = [found[index].labelled for index in range(len(frames))]
+        return [None if label is None else (label.energy, label.forces) for label in labels]

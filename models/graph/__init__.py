@@ -1,0 +1,1 @@
+"""Graphs of atoms and neighbours, and functions of distance and direction."""

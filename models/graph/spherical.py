@@ -1,0 +1,75 @@
+"""Real spherical harmonics and Clebsch-Gordan coefficients, in e3nn's conventions.
+
+Degrees l are stacked along one axis of (l_max + 1)² components, degree by degree. Parity is natural throughout: degree
+l has parity (-1)^l, so a coupling (l1, l2) -> l3 exists if the triangle holds and l1 + l2 + l3 is even.
+"""
+
+import math
+from functools import cache
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+
+def degree_sizes(l_max: int) -> list[int]:
+    """Components 2l + 1 of each degree up to `l_max`."""
+    return [2 * degree + 1 for degree in range(l_max + 1)]
+
+
+Coupling: TypeAlias = tuple[int, int, int]
+"""Degrees (l1, l2, l3) of a coupling (l1, l2) -> l3."""
+
+
+def couplings_of(l1_max: int, l2_max: int, l3_max: int) -> list[Coupling]:
+    """All couplings (l1, l2) -> l3 of natural parity with degrees up to the given maxima, sorted."""
+    return [
+        (l1, l2, l3)
+        for l1 in range(l1_max + 1)
+        for l2 in range(l2_max + 1)
+        for l3 in range(abs(l1 - l2), min(l1 + l2, l3_max) + 1)
+        if (l1 + l2 + l3) % 2 == 0
+    ]
+
+
+@cache
+def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
+    """Coupling (l1, l2) -> l3 in float64, shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1).
+
+    Scaled by sqrt(2 l3 + 1), so that components of unit variance couple to components of unit variance. The values are
+    those of `e3nn.o3.wigner_3j`; e3nn is needed only here, while a model is built.
+    """
+    from e3nn import o3
+
+    coefficients: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    return coefficients * math.sqrt(2 * l3 + 1)
+
+
+class SphericalHarmonics(nn.Module):
+    """Real spherical harmonics Y_l^m up to a degree, 'component' normalised: |Y_l|² = 2l + 1.
+
+    By the recursion Y_{l+1} = c_l CG(l, 1, l + 1) Y_l ⊗ n, with c_l > 0 fixed by the norm and Y_1 = sqrt(3) n.
+    """
+
+    def __init__(self, l_max: int, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.l_max = l_max
+        pole = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)  # e3nn's polar axis is y
+        value = math.sqrt(3.0) * pole
+        for degree in range(1, l_max):
+            step = clebsch_gordan(degree, 1, degree + 1).reshape(-1, 2 * degree + 3)
+            value_next = torch.outer(value, pole).flatten() @ step
+            # only m = 0, the middle component, is non-zero at the pole; it is positive by convention
+            step = step * (math.sqrt(2 * degree + 3) / value_next[degree + 1])
+            value = torch.outer(value, pole).flatten() @ step
+            self.register_buffer(f"step_{degree}", step.to(dtype), persistent=False)
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Harmonics of unit vectors (..., 3), shape (..., (l_max + 1)²)."""
+        degrees = [torch.ones_like(directions[..., :1])]
+        if self.l_max >= 1:
+            degrees.append(math.sqrt(3.0) * directions)  # (..., 3)
+        for degree in range(1, self.l_max):
+            outer = (degrees[-1].unsqueeze(-1) * directions.unsqueeze(-2)).flatten(-2)  # (..., (2l + 1) * 3)
+            degrees.append(outer @ self.get_buffer(f"step_{degree}"))  # (..., 2l + 3)
+        return torch.cat(degrees, dim=-1)

@@ -1,0 +1,1 @@
+"""Inference: committees, compiled graphs, large frames in domains, the ASE calculator."""

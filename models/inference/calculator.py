@@ -1,0 +1,94 @@
+"""A committee as an ASE calculator."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from al_engine.committee.deviation import force_deviation
+from al_engine.structures.frames import Frame
+from models.inference.chunked import evaluate_chunked, largest_whole_frame
+from models.inference.committee import BoundCommittee, Committee
+from models.ms_mace import MSMACE, Prediction
+from models.storage.member_files import open_members
+from models.storage.weights import read_member
+
+
+class CommitteeCalculator(Calculator):
+    """Mean energy (eV), forces (eV/Å) and stress (eV/Å³) of a committee, and the disagreement of its members.
+
+    Frames may have any size: large frames are evaluated in bounded memory (`models.inference.chunked`).
+
+    In addition to ASE's own properties `results` holds `force_deviation` (N,) and `max_force_deviation` (`norm`, eV/Å),
+    `energy_std` (eV, population standard deviation over members), `member_energies` (M,) and `member_forces` (M, N, 3).
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+        "force_deviation",
+        "max_force_deviation",
+        "energy_std",
+        "member_energies",
+        "member_forces",
+    ]
+
+    def __init__(self, committee: Committee, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.committee = committee
+        self._bound: BoundCommittee | None = None
+
+    def calculate(
+        self,
+        atoms: Any = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """ASE's entry point."""
+        super().calculate(atoms, properties, system_changes)
+        frame = Frame.from_atoms(self.atoms)
+        predictions = self._predictions(frame, rebind=bool(set(system_changes) & {"numbers", "cell", "pbc"}))
+        energies = np.array([float(p.energies) for p in predictions])  # (M,)
+        forces = np.stack([p.forces.cpu().numpy() for p in predictions])  # (M, N, 3)
+        deviation = force_deviation(forces).norm  # (N,)
+        self.results = {
+            "energy": float(energies.mean()),
+            "free_energy": float(energies.mean()),
+            "forces": forces.mean(0),
+            "force_deviation": deviation,
+            "max_force_deviation": float(deviation.max()),
+            "energy_std": float(energies.std()),
+            "member_energies": energies,
+            "member_forces": forces,
+        }
+        if frame.pbc.all():
+            stress = np.mean([p.stresses[0].cpu().numpy() for p in predictions], axis=0)
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def _predictions(self, frame: Frame, *, rebind: bool) -> list[Prediction]:
+        """Predictions of every member, domain by domain if the frame is too large for memory."""
+        if len(frame) > largest_whole_frame(self.committee.device):
+            return [evaluate_chunked(model, frame) for model in self.committee.models]
+        if self._bound is None or rebind:
+            self._bound = self.committee.bind([frame])
+        return self._bound.predictions(torch.tensor(frame.positions, device=self.committee.device))
+
+
+def load_models(path: Path, *, iteration: int | None, device: torch.device) -> list[MSMACE]:
+    """The members of an iteration of a campaign, or of a file of members.
+
+    Args:
+        path: As `open_members` takes it.
+        iteration: Which iteration of a campaign; None for the latest that has all its members.
+        device: Where the models go.
+
+    Raises:
+        InputError: If there is no such file, iteration or member.
+    """
+    with open_members(path, iteration=iteration) as groups:
+        return [read_member(group, device=device).model for group in groups]

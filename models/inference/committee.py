@@ -1,0 +1,189 @@
+"""The committee: members that differ in their seed, bound to frames for molecular dynamics, or evaluated on frames."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from al_engine.config import Acceleration
+from al_engine.errors import InputError
+from al_engine.structures.frames import FloatArray, Frame
+from models.graph.graph import AtomBatch, Graph, neighbour_graph
+from models.inference.acceleration import accelerate
+from models.inference.compiled import CompiledForces
+from models.ms_mace import MSMACE, Prediction
+
+DEFAULT_SKIN = 0.5
+"""Skin in Å: neighbour lists are rebuilt when an atom has moved by half of this distance."""
+ALL_PAIRS_ATOMS = 16
+"""Largest cluster whose lists hold all pairs and are never rebuilt."""
+UNBOUNDED_SKIN = 1000.0
+"""Skin in Å that includes every pair of a small cluster."""
+Evaluate: TypeAlias = Callable[[MSMACE, Graph, Tensor], tuple[Tensor, Tensor]]
+"""`MSMACE.energy_and_forces`, or a compiled equivalent."""
+GRAPH_PAYS_AFTER = 10_000
+"""Planned evaluations on a GPU from which `auto` compiles: a minute of compilation against some ms per evaluation. An
+estimate, not a measurement."""
+
+
+def wants_graph(acceleration: Acceleration, device: torch.device, *, evaluations: int) -> bool:
+    """Whether energies and forces are compiled as a graph.
+
+    Decided from the planned step count, not from measured times, so that reruns choose the same path. On a CPU with
+    kernels the graph saves a tenth of an evaluation, too little for `auto`.
+    """
+    if acceleration == "auto":
+        return device.type == "cuda" and evaluations >= GRAPH_PAYS_AFTER
+    return acceleration == "graph"
+
+
+class BoundCommittee:
+    """A committee bound to T atoms in B frames; implements `al_engine.protocols.BoundCommittee` with torch tensors."""
+
+    def __init__(
+        self,
+        models: Sequence[MSMACE],
+        frames: Sequence[Frame],
+        *,
+        skin: float,
+        device: torch.device,
+        evaluate: Evaluate = MSMACE.energy_and_forces,
+    ) -> None:
+        self.models = models
+        self._evaluate, self._device = evaluate, device
+        self.atoms = AtomBatch.of(frames, models[0].constants.elements, device=device)
+        small = max(self.atoms.sizes) <= ALL_PAIRS_ATOMS and not self.atoms.pbc.any()
+        self.skin = UNBOUNDED_SKIN if small else skin
+        self.all_pairs = small
+        self._sizes = torch.tensor(self.atoms.sizes, device=device)
+        self._graph: Graph | None = None
+        self._built_at: Tensor | None = None
+
+    def graph(self, positions: Tensor) -> Graph:
+        """The neighbour graph, rebuilt if an atom has moved by more than half the skin since the last search.
+
+        On a CPU the order of a frame's neighbours depends only on that frame's positions, so that rounding, and hence a
+        trajectory, does not depend on the other frames of the batch. Frames in which no atom has moved far keep the
+        positions at which their neighbours were found. On a GPU sums have no fixed order.
+        """
+        built_at = self._built_at
+        if self._graph is None or built_at is None:
+            built_at = positions.clone()
+        elif self.all_pairs:
+            return self._graph
+        else:
+            moved = (positions - built_at).square().sum(1) > (0.5 * self.skin) ** 2
+            if not bool(moved.any()):
+                return self._graph
+            if self._device.type == "cpu":
+                stale = torch.segment_reduce(moved.double(), "max", lengths=self._sizes) > 0.0
+                built_at = torch.where(stale.repeat_interleave(self._sizes)[:, None], positions, built_at)
+            else:
+                built_at = positions.clone()
+        self._graph = neighbour_graph(self.atoms, built_at, cutoffs=self.models[0].cutoffs, skin=self.skin)
+        self._built_at = built_at
+        return self._graph
+
+    def energy_and_forces(self, positions: Tensor, member: int | None) -> tuple[Tensor, Tensor]:
+        """One member's energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å, float64.
+
+        With `member` None, the mean over all M members, which costs M evaluations.
+        """
+        graph = self.graph(positions)
+        if member is not None:
+            return self._evaluate(self.models[member], graph, positions)
+        energies, forces = zip(*(self._evaluate(model, graph, positions) for model in self.models), strict=True)
+        return torch.stack(energies).mean(0), torch.stack(forces).mean(0)
+
+    def member_forces(self, positions: Tensor) -> Tensor:
+        """All members' forces in eV/Å, shape (M, T, 3), at positions (T, 3) in Å."""
+        graph = self.graph(positions)
+        return torch.stack([self._evaluate(model, graph, positions)[1] for model in self.models])
+
+    def predictions(self, positions: Tensor) -> list[Prediction]:
+        """Energies, forces and stresses of every member at positions (T, 3) in Å."""
+        graph = self.graph(positions)
+        return [model.predict(graph, positions) for model in self.models]
+
+
+class Committee:
+    """Models that differ only in their random seed; implements `al_engine.protocols.Committee` with torch tensors."""
+
+    def __init__(
+        self,
+        models: Sequence[MSMACE],
+        *,
+        device: torch.device | str = "cpu",
+        acceleration: Acceleration = "auto",
+        evaluations: int = 0,
+        skin_ang: float = DEFAULT_SKIN,
+    ) -> None:
+        """A committee of trained models. The models themselves are moved to the device, frozen and accelerated.
+
+        Args:
+            models: The members, at least one.
+            device: Device of the models, of positions and of forces.
+            acceleration: As `execution.acceleration`.
+            evaluations: Planned number of evaluations, over which a compilation has to pay.
+            skin_ang: Skin of the neighbour lists in Å.
+
+        Raises:
+            InputError: If there are no models, or they differ in elements or cut-offs.
+        """
+        if not models:
+            raise InputError("a committee needs at least one model; train one first")
+        kinds = {(model.constants.elements, model.cutoffs) for model in models}
+        if len(kinds) > 1:
+            raise InputError(f"members of a committee must share elements and cut-offs, got {sorted(kinds)}")
+        self.device = torch.device(device)
+        self.skin = skin_ang
+        self.models = [model.to(self.device) for model in models]
+        for model in self.models:
+            if acceleration != "off":
+                accelerate(model)
+            model.freeze()
+        graph = wants_graph(acceleration, self.device, evaluations=evaluations)
+        self._evaluate: Evaluate = CompiledForces() if graph else MSMACE.energy_and_forces
+
+    @property
+    def n_members(self) -> int:
+        """Number of members M."""
+        return len(self.models)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers of the members' species."""
+        return self.models[0].constants.elements
+
+    def bind(self, frames: Sequence[Frame]) -> BoundCommittee:
+        """Bind to the atoms, cells and periodicity of frames; positions are arguments of each call.
+
+        Raises:
+            InputError: If a frame has an element the members do not know.
+        """
+        return BoundCommittee(self.models, frames, skin=self.skin, device=self.device, evaluate=self._evaluate)
+
+    def predict(
+        self,
+        frames: Sequence[Frame],
+        *,
+        batch_size: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[FloatArray, list[FloatArray]]:
+        """All members' energies in eV, shape (M, F), and forces in eV/Å, one array (M, N, 3) per frame."""
+        energies = np.zeros((self.n_members, len(frames)))
+        forces: list[FloatArray] = []
+        for first in range(0, len(frames), batch_size):
+            batch = frames[first : first + batch_size]
+            atoms = AtomBatch.of(batch, self.elements, device=self.device)
+            positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(self.device)
+            graph = neighbour_graph(atoms, positions, cutoffs=self.models[0].cutoffs)
+            results = [model.energy_and_forces(graph, positions) for model in self.models]
+            energies[:, first : first + len(batch)] = torch.stack([e for e, _ in results]).cpu().numpy()
+            stacked = torch.stack([f for _, f in results]).cpu().numpy()  # (M, T, 3)
+            forces.extend(np.split(stacked, np.cumsum(atoms.sizes)[:-1], axis=1))
+            if progress is not None:
+                progress(first + len(batch), len(frames))
+        return energies, forces

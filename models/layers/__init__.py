@@ -1,0 +1,1 @@
+"""The layers of MS-MACE and its relatives."""

@@ -1,0 +1,102 @@
+"""Files of trained members: campaigns, and single HDF5 files. Without torch, as no member is evaluated here."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from al_engine.errors import InputError
+from al_engine.files.part_file import UNREADABLE, content_hash, hdf5_for_reading, in_memory_hdf5
+
+
+@contextmanager
+def open_members(path: Path, *, iteration: int | None = None) -> Iterator[list[h5py.Group]]:
+    """The members of an iteration of a campaign, or of a file of members, for `weights.read_member`.
+
+    Args:
+        path: A campaign directory, its `campaign.h5`, or an HDF5 file with members in groups `member`, `member0`, ...
+        iteration: Which iteration of a campaign; None for the latest that has all its members.
+
+    Raises:
+        InputError: If there is no such file, iteration or member.
+    """
+    file_path = path / "campaign.h5" if path.is_dir() else path
+    if not file_path.is_file():
+        raise InputError(f"{file_path} does not exist; give a campaign directory or a file of trained members")
+    try:
+        file = hdf5_for_reading(file_path)
+    except OSError as error:
+        raise InputError(
+            f"{file_path} cannot be opened as HDF5 ({error}); restore it or run the campaign again"
+        ) from error
+    with file:
+        groups = _campaign_members(file, iteration) if "iterations" in file else _members(file)
+        if not groups:
+            which = "any iteration" if iteration is None else f"iteration {iteration}"
+            raise InputError(f"{file_path} has no complete committee of {which}; let its training finish")
+        yield groups
+
+
+def members_hash(path: Path) -> str:
+    """SHA-256 over the content of all members that `open_members` finds; it does not depend on the file's layout.
+
+    Raises:
+        InputError: If there are none, or they cannot be read.
+    """
+    with open_members(path) as groups:
+        try:
+            hashes = [content_hash(group) for group in groups]
+        except UNREADABLE as error:
+            raise InputError(f"{path}: damaged ({' '.join(str(error).split())[:120]}); restore it") from error
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def copy_members(source: Path, target: Path) -> None:
+    """Write a file of the members that `open_members` finds, with the same `members_hash`.
+
+    Raises:
+        InputError: If there are none.
+        ResumableError: If the target cannot be written.
+    """
+    with open_members(source) as groups, in_memory_hdf5(target) as file:
+        for k, group in enumerate(groups):
+            file.copy(group, file, f"member{k}")
+
+
+def _campaign_members(file: h5py.File, iteration: int | None) -> list[h5py.Group]:
+    """Members `/iterations/<nnn>/member<k>/member` of one iteration; all iterations have the same number of members."""
+    iterations = {int(name): group for name, group in file["iterations"].items() if name.isdigit()}
+    if iteration is None:
+        counts = {number: len(_member_names(group)) for number, group in iterations.items()}
+        size = max(counts.values(), default=0)
+        iteration = max((number for number, count in counts.items() if count == size), default=-1)
+    return _members(iterations[iteration]) if iteration in iterations else []
+
+
+def _member_names(group: h5py.Group) -> list[str]:
+    """Names of the members of a group, by number."""
+    return sorted((name for name in group if re.fullmatch(r"member\d*", name)), key=lambda name: int(name[6:] or 0))
+
+
+def _members(group: h5py.Group) -> list[h5py.Group]:
+    """Members of a group by number.
+
+    Raises:
+        InputError: If a member is a link to a missing file: no other iteration is taken in its place.
+    """
+    members = []
+    for name in _member_names(group):
+        part = group.get(name)
+        if part is None:
+            link = group.get(name, getlink=True)
+            raise InputError(
+                f"{group.file.filename}: {getattr(link, 'filename', name)} is missing beside it; copy the whole "
+                "campaign directory, not the file alone, or see what `al-engine verify` says of it"
+            )
+        member = part.get("member", part) if isinstance(part, h5py.Group) else {}
+        if "weights" in member:
+            members.append(member)
+    return members

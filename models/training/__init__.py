@@ -1,0 +1,1 @@
+"""Training of members: data set, loss, optimizer, checkpoints."""

@@ -1,0 +1,54 @@
+"""Constants fixed from the training data before training: E0s, scale, mean neighbour counts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from al_engine.config import ModelConfig
+from al_engine.errors import InputError
+from al_engine.structures.frames import FloatArray, LabelledFrame
+from models.graph.graph import AtomBatch, neighbour_graph
+from models.layers.geometry import path_configs
+from models.ms_mace import ModelConstants
+
+MAX_NEIGHBOUR_FRAMES = 200
+"""Number of frames, evenly spread over the set, from which mean neighbour counts are taken."""
+
+
+def energies_per_element(frames: Sequence[LabelledFrame], energies: FloatArray, elements: Sequence[int]) -> FloatArray:
+    """Energy per atom of each element in eV, shape (S,), by least squares to the energies (F,) of frames in eV.
+
+    Where the compositions do not determine these energies (for frames of one molecule only a sum is known) the solution
+    of minimum norm is returned; for a single composition it reproduces the mean energy.
+    """
+    counts = np.array([[np.count_nonzero(item.frame.numbers == z) for z in elements] for item in frames], dtype=float)
+    solution: FloatArray = np.linalg.lstsq(counts, energies, rcond=1e-8)[0]
+    return solution
+
+
+def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) -> ModelConstants:
+    """Constants of a model that will be trained on these frames.
+
+    Raises:
+        InputError: If there are no frames or no forces to scale by.
+    """
+    if not frames:
+        raise InputError("there are no training frames; label some first")
+    elements = tuple(sorted({int(z) for item in frames for z in item.frame.numbers}))
+    scale = float(np.sqrt(np.mean(np.concatenate([item.forces for item in frames]) ** 2)))
+    if not (np.isfinite(scale) and scale > 0.0):
+        raise InputError(f"the training forces have a root mean square of {scale} eV/Å; check the labels")
+    some = [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, MAX_NEIGHBOUR_FRAMES).astype(int))]
+    energies = np.array([item.energy for item in frames])
+    cutoffs = [path.cutoff_ang for path in path_configs(config)]
+    atoms = AtomBatch.of([item.frame for item in some], elements)
+    positions = torch.from_numpy(np.concatenate([item.frame.positions for item in some]))
+    graph = neighbour_graph(atoms, positions, cutoffs=cutoffs)
+    counts = graph.mean_neighbours(graph.to_nodes(positions), cutoffs)
+    return ModelConstants(
+        elements=elements,
+        reference_energies=tuple(energies_per_element(frames, energies, elements).tolist()),
+        scale=scale,
+        mean_neighbours=tuple(max(count, 1.0) for count in counts),
+    )

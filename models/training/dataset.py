@@ -1,0 +1,163 @@
+"""A training set: neighbour lists and geometry are computed once, batches are assembled by indexing.
+
+Positions never change in training, so harmonics, radial basis and their derivatives with respect to the neighbour
+vectors are constants: forces follow from dE/d(features) by the chain rule, and the double backward pass skips the
+geometry. In plain torch these constants are stored; kernels compute them again, which is as fast and needs no memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from al_engine.structures.frames import FloatArray, IntArray, LabelledFrame
+from models.graph.graph import AtomBatch, Graph, leading_columns, neighbour_graph
+from models.layers.geometry import ConstantGeometry, EdgeFeatures
+from models.ms_mace import MSMACE
+
+CACHE_BYTES = 2 * 1024**3
+"""Features and Jacobians of the whole set are stored up to this size; else they are computed batch by batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingBatch:
+    """Labelled frames in the network's units: energies without E0s and repulsion, and forces, divided by the scale.
+
+    Attributes:
+        graph: Neighbours of B frames with T nodes.
+        geometry: Edge features that energies are differentiated by.
+        energies: Targets (B,), float64.
+        forces: Targets of nodes (T, 3).
+        sizes: Atoms of each frame, (B,).
+        inverse_sizes: Reciprocal number of atoms of each frame, (B,), float64.
+    """
+
+    graph: Graph
+    geometry: ConstantGeometry
+    energies: Tensor
+    forces: Tensor
+    sizes: IntArray
+    inverse_sizes: Tensor
+
+    def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
+        """Energies (B,) and node forces (T, 3) in the network's units; `differentiable` by the weights if asked."""
+        energies, gradients = model.network_gradients(self.graph, self.geometry, differentiable=differentiable)
+        if len(gradients) == 1:
+            return energies, self.graph.forces(gradients[0])
+        return energies, sum((self.graph.forces(part) for part in gradients), start=torch.zeros_like(self.forces))
+
+
+class TrainingSet:
+    """Labelled frames from which batches are assembled, for one model or for M stacked models of one architecture.
+
+    The geometry of F frames with N atoms is stored once, targets are stored for each model. Index f + F m stands for
+    frame f with the targets of model m.
+    """
+
+    def __init__(self, frames: Sequence[LabelledFrame], *models: MSMACE, device: torch.device) -> None:
+        self.models = models
+        model = models[0]
+        structures = [item.frame for item in frames]
+        atoms = AtomBatch.of(structures, model.constants.elements, device=device)
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in structures])).to(device)
+        self.graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
+        vectors = self.graph.vectors(positions.index_select(0, atoms.order))
+        self.vectors = vectors.to(model.dtype)
+
+        energies = torch.tensor([item.energy for item in frames], dtype=torch.float64, device=device)
+        forces = torch.from_numpy(np.concatenate([item.forces for item in frames])).to(device)
+        targets = [self._targets(each, energies, forces.index_select(0, atoms.order), vectors) for each in models]
+        self.energies = torch.cat([energies for energies, _ in targets])  # (M F,)
+        self.forces = torch.cat([forces for _, forces in targets])  # (M N, 3)
+
+        self.nodes_of_frame = np.split(atoms.inverse.cpu().numpy(), np.cumsum(atoms.sizes)[:-1])
+        species = atoms.species.cpu().numpy()
+        self.species_counts = np.stack(
+            [np.bincount(species[nodes], minlength=len(atoms.species_counts)) for nodes in self.nodes_of_frame]
+        )
+        self.sizes = np.array(atoms.sizes)
+        self.position_of_node = torch.zeros(len(self.forces), dtype=torch.int64, device=device)
+        width = sum(
+            columns * geometry.n_features
+            for columns, geometry in zip(self.graph.columns, model.geometries, strict=True)
+        )
+        size = len(species) * width * 4 * self.vectors.element_size()
+        kept = size <= CACHE_BYTES and all(geometry.operator.keeps_jacobian for geometry in model.geometries)
+        self.cache = self._geometry(self.vectors) if kept else None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def _targets(self, model: MSMACE, energies: Tensor, forces: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets of a model's network, in its units, from energies (F,) in eV and node forces (N, 3) in eV/Å."""
+        energies = energies - model.frame_references(self.graph)
+        if model.repulsion is not None:  # the network learns the difference
+            repulsion, gradients = model.repulsion.gradients(self.graph, vectors)
+            energies, forces = energies - self.graph.frame_sums(repulsion), forces - self.graph.forces(gradients)
+        return energies / model.constants.scale, (forces / model.constants.scale).to(model.dtype)
+
+    def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
+        with torch.no_grad():
+            model = self.models[0]
+            parts = leading_columns(vectors, self.graph.columns)
+            jacobians = [g.jacobian(part) for g, part in zip(model.geometries, parts, strict=True)]
+            return model.edge_features(vectors, self.graph.columns), jacobians
+
+    def shift_targets(self, correction: FloatArray, *, member: int = 0) -> None:
+        """Update the energy targets of a member after its E0s have changed by `correction`, in eV, shape (S,)."""
+        shift = torch.from_numpy(self.species_counts @ correction / self.models[member].constants.scale)
+        own = slice(member * len(self), (member + 1) * len(self))
+        self.energies[own] -= shift.to(self.energies.device)
+
+    def batch(self, frames: IntArray) -> TrainingBatch:
+        """The frames of the given indices as one batch.
+
+        Nodes are sorted by model, then by species; with several models, all must have equal node counts per species.
+        """
+        device, first = self.vectors.device, self.models[0]
+        members, which = np.divmod(frames, len(self))
+        n_nodes = len(self.vectors)
+        unsorted = np.concatenate([self.nodes_of_frame[k] + m * n_nodes for m, k in zip(members, which, strict=True)])
+        order = np.argsort(unsorted, kind="stable")  # nodes ascend, so species do
+        frame_index = np.repeat(np.arange(len(frames)), self.sizes[which])[order]
+        seen = torch.from_numpy(unsorted[order]).to(device)  # node + N times the model's number
+        nodes = seen % n_nodes
+        self.position_of_node[seen] = torch.arange(len(seen), device=device)
+        graph = Graph(
+            atoms=torch.from_numpy(order).to(device),
+            receivers=torch.from_numpy(np.argsort(order)).to(device),
+            species=self.graph.species.index_select(0, nodes),
+            species_counts=(self.species_counts[which].sum(0) // len(np.unique(members))).tolist(),
+            frame_index=torch.from_numpy(frame_index).to(device),
+            n_frames=len(frames),
+            neighbours=self.position_of_node[self.graph.neighbours.index_select(0, nodes) + (seen - nodes)[:, None]],
+            offsets=None,  # the vectors are stored
+            columns=self.graph.columns,
+        )
+        vectors = self.vectors.index_select(0, nodes)
+        jacobians: Sequence[Tensor | None] = [None] * len(first.geometries)
+        if self.cache is None:
+            edges = first.edge_features(vectors, self.graph.columns)
+        else:
+            edges = [EdgeFeatures(*(part.index_select(0, nodes) for part in features)) for features in self.cache[0]]
+            jacobians = [jacobian.index_select(0, nodes) for jacobian in self.cache[1]]
+        return TrainingBatch(
+            graph=graph,
+            geometry=ConstantGeometry(
+                edges=[EdgeFeatures(*(part.detach().requires_grad_() for part in features)) for features in edges],
+                paths=list(first.geometries),
+                vectors=leading_columns(vectors, self.graph.columns),
+                jacobians=jacobians,
+            ),
+            energies=self.energies.index_select(0, torch.from_numpy(np.asarray(frames)).to(device)),
+            forces=self.forces.index_select(0, seen),
+            sizes=self.sizes[which],
+            inverse_sizes=torch.from_numpy(1.0 / self.sizes[which]).to(device),
+        )
+
+
+def chunks(frames: IntArray, size: int) -> list[IntArray]:
+    """Frames, at most `size` at a time."""
+    return [frames[first : first + size] for first in range(0, len(frames), size)]

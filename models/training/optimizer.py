@@ -1,0 +1,112 @@
+"""Optimizer on one flat weight vector: AMSGrad, warm-up and cosine schedule, gradient clipping, moving average."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from al_engine.config import TrainingConfig
+
+FINAL_RATE_SHARE = 0.01
+"""Learning rate at the end of the cosine, relative to its peak."""
+WARM_UP_SHARE, WARM_UP_UPDATES = 0.05, 100
+"""The warm-up, a linear rise of the learning rate, takes this share of all updates, at most the second number."""
+SHORTEST_WARM_UP = 20
+"""Least number of warm-up updates (half of the run if the run is shorter than twice this number): Adam's moment
+estimates are noise at first."""
+
+
+class FlatAdam:
+    """Adam (AMSGrad; Reddi et al., ICLR 2018) on a flat weight vector, a few operations per update.
+
+    The weights are one vector (n,), or the vectors of M members stacked, (M, n). Each member's gradient is clipped by
+    its own norm and all other steps act entry by entry, so stacked members are updated as each would be alone.
+
+    Attributes:
+        weights: The weights, changed in place.
+        average: Exponential moving average of the weights.
+        updates: Number of updates done.
+    """
+
+    def __init__(self, weights: Tensor, config: TrainingConfig, *, peak: float, total: int) -> None:
+        """Start from a copy of the weights.
+
+        Args:
+            weights: Initial weights, shape (n,) or (M, n).
+            config: Gradient clipping and decay of the average.
+            peak: Peak learning rate.
+            total: Number of updates of the whole schedule.
+        """
+        self.weights = nn.Parameter(weights.detach().clone())
+        self.average = weights.detach().clone()
+        self.updates = 0
+        self.config, self.peak, self.total = config, peak, total
+        self._adam = torch.optim.Adam([self.weights], lr=peak, amsgrad=True, fused=True)
+
+    @property
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state by name; empty before the first update."""
+        return dict(self._adam.state_dict()["state"].get(0, {}))
+
+    def load(self, weights: Tensor) -> None:
+        """Replace the weights; everything else stays."""
+        with torch.no_grad():
+            self.weights.copy_(weights)
+
+    def restore(self, *, weights: Tensor, average: Tensor, moments: Mapping[str, Tensor], updates: int) -> None:
+        """Continue from copies of another optimizer's state."""
+        self.load(weights)
+        self.average, self.updates = average.detach().clone(), updates
+        state = {name: values.detach().clone() for name, values in moments.items()}
+        self._adam.load_state_dict({"state": {0: state}, "param_groups": self._adam.state_dict()["param_groups"]})
+
+    def learning_rate(self, update: int) -> float:
+        """Linear warm-up, then a cosine down to a hundredth of the peak."""
+        shortest = min(SHORTEST_WARM_UP, self.total // 2)
+        warm_up = max(1, shortest, min(WARM_UP_UPDATES, round(WARM_UP_SHARE * self.total)))
+        if update < warm_up:
+            return self.peak * (update + 1) / warm_up
+        x = (update - warm_up) / max(1, self.total - warm_up)
+        return self.peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * x)))
+
+    def step(self, gradient: Tensor) -> None:
+        """One update along a gradient of the weights' shape."""
+        norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+        self.weights.grad = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
+        self._adam.param_groups[0]["lr"] = self.learning_rate(self.updates)
+        self._adam.step()
+        decay = min(
+            self.config.ema_decay, (1 + self.updates) / (10 + self.updates)
+        )  # a short memory at first, to forget the random initial weights
+        self.average.lerp_(self.weights.detach(), 1.0 - decay)
+        self.updates += 1
+
+
+def stack_optimizers(optimizers: Sequence[FlatAdam]) -> FlatAdam:
+    """One optimizer for M members, from copies of their states; all must be at the same update of one schedule."""
+    first = optimizers[0]
+    weights = torch.stack([each.weights.detach() for each in optimizers])
+    result = FlatAdam(weights, first.config, peak=first.peak, total=first.total)
+    parts = [each.moments for each in optimizers]
+    moments = {
+        name: torch.stack([part[name] for part in parts])
+        if values.dim()
+        else values  # the step count is a scalar, equal for all members
+        for name, values in parts[0].items()
+    }
+    average = torch.stack([each.average for each in optimizers])
+    result.restore(weights=weights, average=average, moments=moments, updates=first.updates)
+    return result
+
+
+def unstack_optimizer(optimizer: FlatAdam, members: Sequence[FlatAdam]) -> None:
+    """Copy the state of a stacked optimizer back to the members' own optimizers."""
+    moments = optimizer.moments
+    for m, member in enumerate(members):
+        member.restore(
+            weights=optimizer.weights[m],
+            average=optimizer.average[m],
+            moments={name: values[m] if values.dim() else values for name, values in moments.items()},
+            updates=optimizer.updates,
+        )

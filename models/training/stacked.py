@@ -1,0 +1,111 @@
+"""Stacked training of several members on one device.
+
+For small molecules the time of an update is the launch time of its operations. Four members stacked in one network
+(`models.layers.members`) take as many operations as a single member. Each member keeps its own batches, loss, clipping,
+optimizer state, average, validation and early stop; its result equals that of separate training to rounding.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from al_engine.structures.frames import Frame, IntArray, LabelledFrame
+from models.ms_mace import MSMACE
+from models.training.dataset import TrainingSet
+from models.training.optimizer import stack_optimizers, unstack_optimizer
+from models.training.trainer import Trainer
+
+TRAINING_ATOM_BYTES = 8 * 2**20
+"""Bytes per atom of one training update in plain torch: 64 channels, l = 3, cut-offs of 5 and 10 Å, liquid density.
+(In a cluster 3 MiB.)"""
+
+
+def members_at_once(device: torch.device, *, atoms: int, n_members: int) -> int:
+    """Number of members that are trained together: all on a CPU, on a GPU as many as fit into half of its memory.
+
+    The total memory counts, not the free memory, so that repeated runs choose the same number.
+
+    Args:
+        device: Where training runs.
+        atoms: Atoms in one member's batch.
+        n_members: Number of members.
+    """
+    if device.type != "cuda":
+        return n_members
+    room = torch.cuda.get_device_properties(device).total_memory // 2
+    return min(n_members, max(1, room // (TRAINING_ATOM_BYTES * atoms)))
+
+
+def isolated_atom_frames(elements: Sequence[int]) -> list[LabelledFrame]:
+    """Frames of one isolated atom for each element, the end of a set that `pad_to_equal_species_counts` needs."""
+    return [
+        LabelledFrame(Frame(numbers=np.array([number]), positions=np.zeros((1, 3))), 0.0, np.zeros((1, 3)))
+        for number in elements
+    ]
+
+
+def pad_to_equal_species_counts(data: TrainingSet, chosen: Sequence[IntArray]) -> IntArray:
+    """Pad each member's batch with isolated atoms so that all members have equal node counts per species.
+
+    Args:
+        data: A set that ends with `isolated_atom_frames`.
+        chosen: Frame indices of each member.
+
+    Returns:
+        The frame indices of all members, then those of the isolated atoms.
+    """
+    counts = np.stack([data.species_counts[frames % len(data)].sum(0) for frames in chosen])  # (M, S)
+    atoms = len(data) + np.arange(-counts.shape[1], 0)
+    added = [
+        np.repeat(atoms + frames[0] // len(data) * len(data), missing)
+        for frames, missing in zip(chosen, counts.max(0) - counts, strict=True)
+    ]
+    return np.concatenate([*chosen, *added])
+
+
+class StackedTrainer:
+    """Updates several members together; works on copies of their states, which `unstack` copies back."""
+
+    def __init__(self, trainers: Sequence[Trainer]) -> None:
+        """Stack trainers of one architecture in plain torch; all must be at the same update of one schedule."""
+        self.trainers, self.config = trainers, trainers[0].config
+        self.optimizer = stack_optimizers([trainer.optimizer for trainer in trainers])
+        weights = self.optimizer.weights.detach()
+        self.network = stacked_network([trainer.network for trainer in trainers], weights)
+        self.parameters = list(self.network.parameters())
+        scales = [trainer.network.constants.scale for trainer in trainers]
+        self.squared_scales = torch.tensor(scales, dtype=torch.float64, device=weights.device).square()
+
+    def update(self, data: TrainingSet, chosen: Sequence[IntArray]) -> Tensor:
+        """One optimizer step of every member on its own frames; returns the losses (M,) without synchronising."""
+        batch = data.batch(pad_to_equal_species_counts(data, chosen))
+        energies, forces = batch.predict(self.network, differentiable=True)
+        n_members, n_frames = len(chosen), sum(map(len, chosen))
+        per_atom = ((energies - batch.energies) * batch.inverse_sizes)[:n_frames].view(n_members, -1)
+        squared = (
+            (forces - batch.forces).square().view(n_members, -1).sum(1)
+        )  # forces on isolated atoms are zero, and so are their targets
+        components = 3.0 * np.reshape(batch.sizes[:n_frames], (n_members, -1)).sum(1)
+        energy_terms = self.config.energy_weight * per_atom.square().mean(1)
+        force_terms = self.config.force_weight * squared / torch.from_numpy(components).to(squared)
+        losses = self.squared_scales * (energy_terms + force_terms)
+        gradients = torch.autograd.grad(losses.sum(), self.parameters, materialize_grads=True)
+        self.optimizer.step(torch.cat([part.flatten(1) for part in gradients], dim=1))
+        return losses.detach()
+
+    def unstack(self) -> None:
+        """Copy the present states back to the members' trainers."""
+        unstack_optimizer(self.optimizer, [trainer.optimizer for trainer in self.trainers])
+
+
+def stacked_network(networks: Sequence[MSMACE], weights: Tensor) -> MSMACE:
+    """A network of M members whose parameters are views of stacked weights (M, n), in the first network's order."""
+    network = deepcopy(networks[0])
+    parameters = list(network.parameters())
+    parts = weights.split([parameter.numel() for parameter in parameters], dim=1)
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.data = part.unflatten(1, parameter.shape)
+    return network

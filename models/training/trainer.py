@@ -1,0 +1,145 @@
+"""Training of one network: loss, update, validation."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from al_engine.config import TrainingConfig
+from al_engine.errors import InputError
+from al_engine.structures.frames import IntArray
+from models.ms_mace import MSMACE
+from models.storage.weights import TrainingHistory
+from models.training.checkpoint import TrainingState
+from models.training.dataset import TrainingBatch, TrainingSet, chunks
+from models.training.optimizer import FlatAdam
+
+DIVERGED = 100.0
+"""Force MAE, in units of the RMS label force, above which training counts as diverged. (Predicting zero gives < 1.)"""
+FRAMES_PER_VALIDATION_BATCH = 4
+"""Frames per validation batch, in units of the training batch size: validation has no double backward pass."""
+
+
+class DivergedError(InputError):
+    """The validation loss is not finite, or the force MAE exceeds `DIVERGED` times the RMS label force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Validation errors.
+
+    Attributes:
+        loss: Weighted loss, eV²; its energy term contains a common offset of the energies.
+        force_mae: Mean absolute error of force components, eV/Å.
+        energy_mae: Mean absolute error of energies per atom after subtraction of its mean, eV: the E0s are fitted to
+            absorb that offset.
+    """
+
+    loss: float
+    force_mae: float
+    energy_mae: float
+
+
+class Trainer:
+    """Trains one network: loss, optimizer step, validation; keeps the averaged weights of the best validation."""
+
+    def __init__(self, network: MSMACE, config: TrainingConfig, *, peak: float, updates: int) -> None:
+        self.network, self.config = network, config
+        self.parameters = list(network.parameters())
+        weights = parameters_to_vector(self.parameters)
+        self.optimizer = FlatAdam(weights, config, peak=peak, total=updates)
+        vector_to_parameters(
+            self.optimizer.weights.detach(), self.parameters
+        )  # parameters are now views of this vector
+        self.best = self.optimizer.average.clone()
+        self.best_loss, self.stale = math.inf, 0
+        self.history = TrainingHistory()
+
+    def restore(self, saved: TrainingState) -> None:
+        """Continue from a checkpoint."""
+        self.optimizer.peak = saved.peak
+        self.optimizer.restore(
+            weights=saved.weights, average=saved.average, moments=saved.moments, updates=saved.updates
+        )
+        self.best, self.best_loss, self.stale, self.history = saved.best, saved.best_loss, saved.stale, saved.history
+
+    def snapshot(self) -> TrainingState:
+        """The state that a checkpoint stores."""
+        return TrainingState(
+            weights=self.optimizer.weights,
+            average=self.optimizer.average,
+            best=self.best,
+            moments=self.optimizer.moments,
+            updates=self.optimizer.updates,
+            peak=self.optimizer.peak,
+            best_loss=self.best_loss,
+            stale=self.stale,
+            history=self.history,
+        )
+
+    def loss(self, batch: TrainingBatch, energies: Tensor, forces: Tensor) -> Tensor:
+        """Loss w_E <(ΔE / N)²> + w_F <ΔF²>, with means over frames (eV²) and over force components (eV²/Å²)."""
+        per_atom = (energies - batch.energies) * batch.inverse_sizes
+        energy_term = self.config.energy_weight * per_atom.square().mean()
+        force_term = self.config.force_weight * (forces - batch.forces).square().mean()
+        return self.network.constants.scale**2 * (energy_term + force_term)
+
+    def update(self, batch: TrainingBatch) -> Tensor:
+        """One optimizer step; returns the loss as a tensor, without synchronising with the device."""
+        energies, forces = batch.predict(self.network, differentiable=True)
+        loss = self.loss(batch, energies, forces)
+        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        self.optimizer.step(torch.cat([part.flatten() for part in gradients]))
+        return loss.detach()
+
+    def validate(self, data: TrainingSet, frames: IntArray, *, train_loss: float) -> Errors:
+        """Evaluate the averaged weights on validation frames, keep the best weights, extend the history.
+
+        Raises:
+            DivergedError: If the loss is not finite, or the force MAE exceeds `DIVERGED` times the RMS label force.
+        """
+        optimizer = self.optimizer
+        current = optimizer.weights.detach().clone()
+        optimizer.load(optimizer.average)
+        errors = self.errors(data, frames)
+        optimizer.load(current)
+        if not math.isfinite(errors.loss) or errors.force_mae > DIVERGED * self.network.constants.scale:
+            raise DivergedError(
+                f"training diverged: force error {errors.force_mae:.3g} eV/Å after {optimizer.updates} updates at a "
+                f"learning rate of {optimizer.peak:.3g}; check the labels for outliers, or start a new campaign with a "
+                "lower training.learning_rate"
+            )
+        if errors.loss < self.best_loss:
+            self.best_loss, self.stale, self.best = errors.loss, 0, optimizer.average.clone()
+        else:
+            self.stale += 1
+        self.history = self.history.extended(
+            updates=optimizer.updates,
+            train_loss=train_loss,
+            validation_loss=errors.loss,
+            validation_force_mae=errors.force_mae,
+            validation_energy_mae=errors.energy_mae,
+            learning_rate=optimizer.learning_rate(optimizer.updates - 1),
+        )
+        return errors
+
+    def errors(self, data: TrainingSet, frames: IntArray) -> Errors:
+        """Errors of the current weights over frames of a set, given by index."""
+        scale = self.network.constants.scale
+        loss_sum, force_sum, n_atoms = 0.0, 0.0, 0
+        energy_errors: list[Tensor] = []
+        for chosen in chunks(frames, FRAMES_PER_VALIDATION_BATCH * self.config.batch_size):
+            batch = data.batch(chosen)
+            energies, forces = batch.predict(self.network, differentiable=False)
+            loss_sum += len(chosen) * float(self.loss(batch, energies, forces).detach())
+            force_sum += len(forces) * scale * float((forces - batch.forces).abs().mean().detach())
+            n_atoms += len(forces)
+            energy_errors.append(scale * ((energies - batch.energies) * batch.inverse_sizes).detach())
+        energy_error = torch.cat(energy_errors)
+        return Errors(
+            loss=loss_sum / len(frames),
+            force_mae=force_sum / n_atoms,
+            energy_mae=float((energy_error - energy_error.mean()).abs().mean()),
+        )

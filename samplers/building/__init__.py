@@ -1,0 +1,1 @@
+"""Construction of the simulated system from a molecule: perception of ions and bonds, packing of clusters and boxes."""

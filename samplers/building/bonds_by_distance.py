@@ -1,0 +1,111 @@
+"""Bonds from the distances between atoms alone."""
+
+import numpy as np
+
+from al_engine.structures.bonds import BondGraph
+from al_engine.structures.frames import BoolArray, FloatArray, IntArray
+from samplers.building.valences import ELECTRONEGATIVE, IONIC_METALS
+
+BOND_FACTOR = 1.1
+"""Largest length of a bond, in units of the length of a single bond."""
+_LENGTHS = {(1, 1): 0.80, (7, 17): 1.90, (8, 8): 1.45, (8, 9): 1.42, (9, 9): 1.42}
+"""Lengths in Å of single bonds that are longer than the sum of the covalent radii."""
+_SHARED_PROTON_ANG = 1.45
+"""Largest distance between an unbonded hydrogen atom and the electronegative atom to which it is bonded then, Å."""
+
+
+def bonds_from_radii(
+    numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: BoolArray, *, factor: float = BOND_FACTOR
+) -> IntArray:
+    """Find the bonds: pairs closer than a factor times the length of a single bond.
+
+    The length of a single bond is the sum of the covalent radii (Cordero et al., Dalton Trans. 2832 (2008), from ASE),
+    with a few exceptions. Alkali and alkaline earth metals are ions in structures with electronegative atoms; they are
+    bonded to carbon, and to hydrogen atoms that are bonded to nothing else. A hydrogen atom between two electronegative
+    atoms and bonded to neither belongs to the nearer atom.
+
+    Args:
+        numbers: Atomic numbers, shape (N,).
+        positions: Positions in Å, shape (N, 3).
+        cell: Cell vectors in Å, shape (3, 3).
+        pbc: Periodicity, shape (3,).
+        factor: The factor.
+
+    Returns:
+        Pairs of atom indices, i < j, sorted, shape (n_bonds, 2).
+    """
+    first, second, _ = _bonded(numbers, positions, cell, pbc, factor)
+    pairs = np.stack([first, second], axis=1)
+    pairs.sort(axis=1)
+    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0).astype(np.int64).reshape(-1, 2)
+
+
+def is_endless(numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: BoolArray) -> bool:
+    """Whether a structure is bonded to its own periodic images, as a crystal, a slab or a polymer is.
+
+    Arguments are those of `bonds_from_radii`. In a small cell, two atoms bonded over several images count too.
+    """
+    if not np.any(pbc):
+        return False
+    first, second, shifts = _bonded(numbers, positions, cell, pbc, BOND_FACTOR)
+    image = BondGraph(len(numbers), np.stack([first, second], axis=1)).summed_steps(shifts)
+    return bool((image[second] != image[first] + shifts).any())
+
+
+def _bonded(
+    numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: BoolArray, factor: float
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Bonds over every image, most of them from both ends; shared protons from the hydrogen atom alone.
+
+    Returns:
+        Indices of the first atoms and of the second atoms, shape (P,), and lattice shifts of the second, shape (P, 3).
+    """
+    from ase import Atoms
+    from ase.data import covalent_radii
+    from ase.neighborlist import neighbor_list
+
+    reach = max(factor * 2.0 * float(covalent_radii[numbers].max()), _SHARED_PROTON_ANG, 1.5 * factor)
+    atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=pbc)
+    first, second, distances, shifts = neighbor_list("ijdS", atoms, reach)
+    limits = factor * _single_bonds(numbers[first], numbers[second], covalent_radii)
+    bonded = distances < limits
+    bonded &= ~_ionic(numbers, first, second, bonded)
+    bonded |= _shared_protons(numbers, first, second, distances, bonded)
+    return first[bonded], second[bonded], shifts[bonded]
+
+
+def _single_bonds(first: IntArray, second: IntArray, radii: FloatArray) -> FloatArray:
+    """Lengths in Å of single bonds between atoms of the given atomic numbers, shape (P,)."""
+    lengths: FloatArray = radii[first] + radii[second]
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    for (a, b), length in _LENGTHS.items():
+        lengths[(low == a) & (high == b)] = length
+    return lengths
+
+
+def _ionic(numbers: IntArray, first: IntArray, second: IntArray, near: BoolArray) -> BoolArray:
+    """Whether a near pair is a metal ion and an atom that it is not bonded to, shape (P,)."""
+    metal = np.isin(numbers, list(IONIC_METALS))
+    if not metal.any():
+        return np.zeros(len(first), dtype=bool)
+    held = np.zeros(len(numbers), dtype=bool)  # non-metal atoms that are bonded to a non-metal
+    held[first[near & ~metal[first] & ~metal[second]]] = True
+    bonding = (numbers == 6) | ((numbers == 1) & ~held)  # noqa: PLR2004 -- carbon, or hydrogen
+    if not np.isin(numbers, list(ELECTRONEGATIVE)).any():
+        bonding |= metal
+    result: BoolArray = (metal[first] & ~bonding[second]) | (metal[second] & ~bonding[first])
+    return result
+
+
+def _shared_protons(
+    numbers: IntArray, first: IntArray, second: IntArray, distances: FloatArray, bonded: BoolArray
+) -> BoolArray:
+    """Which pairs are a hydrogen atom without bonds and its nearest electronegative neighbour, shape (P,)."""
+    lonely = numbers == 1
+    lonely[first[bonded]] = False
+    wanted = lonely[first] & np.isin(numbers[second], list(ELECTRONEGATIVE)) & (distances < _SHARED_PROTON_ANG)
+    chosen = np.zeros(len(first), dtype=bool)
+    for atom in np.unique(first[wanted]).tolist():
+        own = np.flatnonzero(wanted & (first == atom))
+        chosen[own[np.argmin(distances[own])]] = True
+    return chosen

@@ -1,0 +1,343 @@
+"""The copy that a system is packed from, a single molecule or several: from a SMILES string or a structure file."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from al_engine.errors import InputError
+from al_engine.structures.bonds import made_whole
+from al_engine.structures.elements import LAST_ELEMENT
+from al_engine.structures.frames import BoolArray, FloatArray, IntArray
+from samplers.building.bonds_by_distance import bonds_from_radii, is_endless
+from samplers.building.perception import Perceived, perceived
+from samplers.building.valences import NOBLE_GASES
+from samplers.reading.structure_files import FileStructure, read_structures
+
+_EMBED_ATTEMPTS = 20
+_EMBED_LIMIT_S = 60
+"""Time limit of a search for a conformer; a minute is enough for a few hundred atoms."""
+_LARGE = 300
+"""Number of atoms from which on molecules are embedded from random coordinates: RDKit's guess from distances fails."""
+_LONGEST_BOND_FACTOR = 1.5
+"""Largest length of a bond in units of the sum of its atoms' covalent radii; ionic crystals reach 1.3."""
+_RELAX_ITERATIONS = 5000
+_LONGEST_NAME = 60
+_BOHR_ANG = 0.529177
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Molecule:
+    """The copy that a system is packed from; it may consist of several bonded fragments.
+
+    Attributes:
+        numbers: Atomic numbers, shape (n,).
+        positions: Positions of a conformer in Å, shape (n, 3).
+        bonds: Bonded pairs of atom indices, i < j, sorted, shape (n_bonds, 2).
+        charge: Charge in e as stated by the user or the file, else the sum of formal charges.
+        formal_charge: Sum of formal charges of the SMILES or the bond orders, e; None without bond orders.
+        radical_electrons: Radical electrons of the SMILES or the bond orders.
+        unpaired_electrons: Unpaired electrons of a copy as stated by the user or the file; None if not stated.
+        source: Name of the molecule in messages: the SMILES or the path.
+        cell: Cell vectors of a periodic structure file in Å, shape (3, 3); zeros without a cell.
+        pbc: Periodicity of a structure file, shape (3,).
+        endless: Whether the molecule is bonded to its own periodic images.
+        rdkit: The RDKit molecule (hydrogens explicit, same atom order) for force-field typing; None if bond orders
+            could not be determined from the coordinates.
+        notes: Notes for the user on how the file was read, a sentence each.
+    """
+
+    numbers: IntArray
+    positions: FloatArray
+    bonds: IntArray
+    charge: int
+    radical_electrons: int
+    source: str
+    formal_charge: int | None = None
+    unpaired_electrons: int | None = None
+    cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: BoolArray = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    endless: bool = False
+    rdkit: Any = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def check_elements(numbers: IntArray, source: str) -> None:
+    """Refuse atomic numbers that no element has: dummy and ghost atoms.
+
+    Raises:
+        InputError: Naming the number and the source.
+    """
+    for number in sorted(set(np.asarray(numbers).tolist())):
+        if not 1 <= number <= LAST_ELEMENT:
+            raise InputError(f"{source} has an atom with Z = {number}, which is no element (Z = 1 to {LAST_ELEMENT})")
+
+
+# -- SMILES -----------------------------------------------------------------------------------------------------
+
+
+def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
+    """A conformer of a SMILES string: ETKDG embedding (Riniker & Landrum 2015), relaxed with MMFF94, else UFF.
+
+    Raises:
+        InputError: If the SMILES does not parse, has several parts, isotopes or an atom of no element, or has no
+            embedding.
+    """
+    from rdkit import Chem, rdBase
+    from rdkit.Chem import rdDistGeom
+
+    name = f"SMILES '{shortened(smiles)}'"
+    with rdBase.BlockLogs():
+        mol = Chem.AddHs(_parsed(smiles))
+        numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
+        check_elements(numbers, name)
+        _refuse_isotopes(mol, name)
+        parts = len(Chem.GetMolFrags(mol))
+        if parts > 1:
+            raise InputError(
+                f"{name} has {parts} parts ('.'); give one molecule, or all of them in one file as `system.structure`, "
+                "where ions and molecules are told apart"
+            )
+        parameters: Any = rdDistGeom.ETKDGv3()
+        parameters.randomSeed = seed % (2**31 - 1)
+        parameters.maxIterations = _EMBED_ATTEMPTS
+        parameters.timeout = _EMBED_LIMIT_S
+        parameters.useRandomCoords = len(numbers) > _LARGE
+        embedded = rdDistGeom.EmbedMolecule(mol, parameters)
+        if embedded < 0 and not parameters.useRandomCoords:
+            parameters.useRandomCoords = True
+            embedded = rdDistGeom.EmbedMolecule(mol, parameters)
+        if embedded < 0:
+            raise InputError(
+                f"RDKit finds no conformer of {name} ({len(numbers)} atoms); give a "
+                "structure file as `system.structure` instead"
+            )
+        _relax(mol)
+    charge = Chem.GetFormalCharge(mol)
+    return Molecule(
+        numbers=numbers,
+        positions=np.array(mol.GetConformer().GetPositions(), dtype=np.float64),
+        bonds=_bonds_of(mol),
+        charge=charge,
+        formal_charge=charge,
+        radical_electrons=_radicals_of(mol),
+        source=name,
+        rdkit=mol,
+    )
+
+
+def shortened(text: str) -> str:
+    """The text, cut to a length that fits a message."""
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
+
+
+def _parsed(smiles: str) -> Any:
+    from rdkit import Chem
+
+    mol = Chem.MolFromSmiles(smiles)
+    if mol is not None and mol.GetNumAtoms():
+        return mol
+    unsanitised = Chem.MolFromSmiles(smiles, sanitize=False)
+    problems = [] if unsanitised is None else [p.Message() for p in Chem.DetectChemistryProblems(unsanitised)]
+    reason = problems[0] if problems else "no atoms" if unsanitised is not None else "not valid SMILES syntax"
+    raise InputError(f"system.smiles: '{shortened(smiles)}' can't be read: {reason}")
+
+
+def _refuse_isotopes(mol: Any, name: str) -> None:
+    for atom in mol.GetAtoms():
+        if atom.GetIsotope():
+            raise InputError(
+                f"{name} names the isotope {atom.GetIsotope()}{atom.GetSymbol()}; isotopes are not simulated, and a "
+                "force field does not depend on them: write the element"
+            )
+
+
+def _relax(mol: Any) -> None:
+    from rdkit.Chem import rdForceFieldHelpers
+
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+        minimise(mol, mmff=True)
+    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(mol):
+        minimise(mol, mmff=False)
+
+
+def minimise(mol: Any, *, mmff: bool) -> None:
+    """Move an RDKit molecule to a minimum of MMFF94 or UFF that is near its own positions.
+
+    RDKit's line search raises an exception where it cannot lower the energy, as on H2 at its minimum: the molecule is
+    not moved then.
+    """
+    from rdkit.Chem import rdForceFieldHelpers
+
+    optimise = rdForceFieldHelpers.MMFFOptimizeMolecule if mmff else rdForceFieldHelpers.UFFOptimizeMolecule
+    with suppress(RuntimeError):
+        optimise(mol, maxIters=_RELAX_ITERATIONS)
+
+
+def _radicals_of(mol: Any) -> int:
+    return int(sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()))
+
+
+def _bonds_of(mol: Any) -> IntArray:
+    pairs = sorted(tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds())
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+# -- files ------------------------------------------------------------------------------------------------------
+
+
+def molecule_from_file(
+    path: Path,
+    *,
+    charge: int | None = None,
+    unpaired_electrons: int | None = None,
+    elements: Mapping[str, str] | None = None,
+    index: int | None = None,
+) -> Molecule:
+    """Read a structure with bond orders: from the file if it states them, else perceived fragment by fragment.
+
+    A molecule cut by a periodic boundary is made whole.
+
+    Args:
+        path: The file.
+        charge: Charge of the structure stated by the user, e; None: the charge stated in the file, else 0.
+        unpaired_electrons: Unpaired electrons of the structure stated by the user, or None.
+        elements: Elements by the file's names or types of atoms.
+        index: Index of the structure in a file of several structures, counted from the end if negative.
+
+    Raises:
+        InputError: As `read_structures`; if the file has several structures and no index is given; if the user and the
+            file contradict each other; or if hydrogens, a charge or a spin seem to be missing.
+    """
+    structures = read_structures(path, elements=elements)
+    structure = _chosen(structures, index, path)
+    frame, where = structure.frame, structure.where
+    check_elements(frame.numbers, where)
+    charge = _said(charge, structure.stated.charge, where, "charge")
+    unpaired_electrons = _said(unpaired_electrons, structure.stated.unpaired_electrons, where, "unpaired_electrons")
+    notes = [
+        f"{where}: {', '.join(structure.unused)} in it {'is' if len(structure.unused) == 1 else 'are'} not used"
+    ] * bool(structure.unused)
+    if structure.rdkit is not None:
+        formal = structure.stated.charge or 0
+        return Molecule(
+            numbers=frame.numbers,
+            positions=frame.positions,
+            bonds=_bonds_of(structure.rdkit),
+            charge=formal if charge is None else charge,
+            formal_charge=formal,
+            radical_electrons=_radicals_of(structure.rdkit),
+            unpaired_electrons=unpaired_electrons,
+            source=where,
+            rdkit=structure.rdkit,
+            notes=tuple(notes),
+        )
+    bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
+    _refuse_bohr(structure)
+    positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
+    read: Perceived | None = None
+    endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
+    if not endless:
+        read = _read(structure, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
+        if read.rdkit is not None and ("," in read.fragments or read.charge):
+            notes.append(f"{where} is read as {read.fragments}")
+    return Molecule(
+        numbers=frame.numbers,
+        positions=positions,
+        bonds=bonds,
+        charge=charge or 0,
+        formal_charge=None if read is None or read.rdkit is None else read.charge,
+        radical_electrons=0 if read is None else read.radicals,
+        unpaired_electrons=unpaired_electrons,
+        source=where,
+        cell=frame.cell,
+        pbc=frame.pbc,
+        endless=endless,
+        rdkit=None if read is None or read.doubt else read.rdkit,
+        notes=tuple(notes),
+    )
+
+
+def _chosen(structures: list[FileStructure], index: int | None, path: Path) -> FileStructure:
+    count = len(structures)
+    if index is None:
+        if count > 1:
+            raise InputError(
+                f"{path} holds {count} structures; say which by system.structure_frame: 0 to {count - 1}, or -1 for "
+                "the last (`al-engine init --structure-frame`)"
+            )
+        return structures[0]
+    if not -count <= index < count:
+        raise InputError(f"system.structure_frame: {path} holds {count} structures, no number {index}")
+    return structures[index]
+
+
+def _said(user: int | None, stated: int | None, where: str, name: str) -> int | None:
+    """The value stated by the user, else the value stated in the file.
+
+    Raises:
+        InputError: If they differ.
+    """
+    if user is not None and stated is not None and user != stated:
+        raise InputError(
+            f"{where} states {name} {stated:+d}, system.{name} makes it {user:+d} for this structure; mend one of them"
+        )
+    return stated if user is None else user
+
+
+def _refuse_bohr(structure: FileStructure) -> None:
+    """Refuse a structure without bonds that has bonds if its positions are taken to be in bohr."""
+    frame = structure.frame
+    bonding = ~np.isin(frame.numbers, list(NOBLE_GASES))
+    near = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=_LONGEST_BOND_FACTOR)
+    if len(near) or bonding.sum() < 2:  # noqa: PLR2004 -- a bond
+        return
+    scaled = bonds_from_radii(frame.numbers, _BOHR_ANG * frame.positions, _BOHR_ANG * frame.cell, frame.pbc)
+    if len(np.intersect1d(scaled, np.flatnonzero(bonding))) > bonding.sum() // 2:
+        raise InputError(
+            f"{structure.where}: no two atoms are near enough to be bonded, as if positions were in bohr; they must be "
+            "in Å"
+        )
+
+
+def _read(
+    structure: FileStructure,
+    positions: FloatArray,
+    bonds: IntArray,
+    *,
+    charge: int | None,
+    unpaired_electrons: int | None,
+) -> Perceived:
+    """Perceive the bond orders of a structure at its charge; a charge that is not stated is not assumed.
+
+    Raises:
+        InputError: If the charges of the ions have a sum that is not stated, or valences are not satisfied.
+    """
+    numbers, where = structure.frame.numbers, structure.where
+    allowed = bool(unpaired_electrons)
+    read = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=allowed)
+    if read.rdkit is not None and not read.doubt:
+        return read
+    suggestion = ""
+    if charge is None:
+        free = perceived(numbers, positions, bonds, charge=None, radicals_allowed=allowed)
+        if free.rdkit is not None and not free.doubt and free.charge:
+            suggestion = (
+                f"its bonds fit {free.fragments}: if that is meant, say system.charge: {free.charge} for each copy "
+                f"(--charge {free.charge})"
+            )
+    if read.doubt and (unpaired_electrons is None or charge is None):
+        raise InputError(
+            f"{where}, at charge {charge or 0:+d}: {read.doubt}. Add hydrogens that are missing. "
+            f"{f'At another charge {suggestion}. ' if suggestion else ''}To take it as it is, say both system.charge "
+            "and system.unpaired_electrons (0 if there are none)"
+        )
+    if suggestion:
+        raise InputError(f"{where} states no charge, and {suggestion}; or 0, if it has none")
+    return read

@@ -1,0 +1,177 @@
+"""Packing of many copies of a molecule without overlaps, by Packmol.
+
+Method: L. Martínez et al., J. Comput. Chem. 30, 2157 (2009).
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from al_engine.errors import InputError
+from al_engine.structures.elements import LAST_ELEMENT, atomic_masses
+from al_engine.structures.frames import FloatArray, IntArray
+from samplers.building.molecules import Molecule
+
+_VDW_SHARE = 0.75
+"""Smallest distance of two atoms of different molecules, as a fraction of the sum of their van der Waals radii."""
+_SMALLEST_RADIUS_ANG = 1.0
+"""Smallest contact radius, Å; it keeps hydrogen atoms of different molecules 2 Å apart."""
+_UNKNOWN_VDW_ANG = 2.0
+"""Van der Waals radius of elements without a tabulated radius, Å."""
+_BOX_CONTACT_SCALES = (1.0, 0.9)
+"""Factors on the contact radii, tried in order. Dense liquids need 0.9; the classical minimisation removes contacts."""
+_SPHERE_GROWTH = 1.08
+"""Ratio of the radii of two successive spheres."""
+_SPHERE_ATTEMPTS = 40
+"""Largest number of spheres that are tried."""
+_TIME_LIMIT_S = 600.0
+"""Longest run of Packmol, s."""
+_PACKMOL_FOUND_NONE = 173
+"""Packmol's exit status if molecules still overlap after all attempts; it then writes its best attempt."""
+AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
+"""1 amu/Å³ in g/cm³."""
+
+
+def contact_radii(numbers: IntArray) -> FloatArray:
+    """Contact radii in Å, shape (n,): atoms of different molecules are packed at least the sum of their radii apart.
+
+    The radii are a fraction of Alvarez's van der Waals radii, as tabulated in ASE.
+    """
+    from ase.data.vdw_alvarez import vdw_radii
+
+    padded = np.full(LAST_ELEMENT + 1, _UNKNOWN_VDW_ANG)
+    known = np.flatnonzero(np.isfinite(vdw_radii))
+    padded[known] = vdw_radii[known]
+    radii: FloatArray = np.maximum(_SMALLEST_RADIUS_ANG, _VDW_SHARE * padded[np.asarray(numbers)])
+    return radii
+
+
+def pack_cluster(molecule: Molecule, count: int, *, seed: int) -> FloatArray:
+    """Pack copies of a molecule into a compact cluster.
+
+    The copies are packed into the smallest of a series of growing spheres that holds them without overlaps. A single
+    copy keeps the molecule's conformer.
+
+    Returns:
+        Positions in Å, shape (count * n, 3), copy after copy, centred on the origin.
+
+    Raises:
+        InputError: If no sphere of the series holds the copies, or Packmol fails.
+    """
+    centred = molecule.positions - molecule.positions.mean(axis=0)
+    if count == 1:
+        return centred
+    radii = contact_radii(molecule.numbers)
+    extent = float((np.linalg.norm(centred, axis=1) + radii).max())
+    # The spheres of the atoms' contact radii fill half of the first sphere.
+    atoms_volume = count * float((radii**3).sum())
+    radius = max(extent, float((2.0 * atoms_volume) ** (1 / 3)))
+    for _ in range(_SPHERE_ATTEMPTS):
+        packed = _packmol(molecule, count, radii=radii, region=f"inside sphere 0. 0. 0. {radius:.4f}", seed=seed)
+        if packed is not None:
+            centre: FloatArray = packed.mean(axis=0)
+            return packed - centre
+        radius *= _SPHERE_GROWTH
+    raise InputError(
+        f"can't pack {count} copies of {molecule.source} into a cluster; give a structure file of it instead"
+    )
+
+
+def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Pack copies of a molecule into a cubic periodic box at a density.
+
+    Returns:
+        Positions in Å, shape (count * n, 3), copy after copy, each copy whole; cell vectors in Å, shape (3, 3).
+
+    Raises:
+        InputError: If the copies do not fit at this density, or Packmol fails.
+    """
+    mass = count * float(atomic_masses(molecule.numbers).sum())
+    side = float((mass * AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
+    radii = contact_radii(molecule.numbers)
+    spread = molecule.positions - molecule.positions.mean(axis=0)
+    longest = 2.0 * float(np.linalg.norm(spread, axis=1).max())
+    if longest <= side or count > 1:
+        for scale in _BOX_CONTACT_SCALES:
+            packed = _packmol(
+                molecule,
+                count,
+                radii=scale * radii,
+                region="",
+                header=[f"pbc {side:.6f} {side:.6f} {side:.6f}"],
+                seed=seed,
+            )
+            if packed is not None:
+                return packed, np.eye(3) * side
+    raise InputError(
+        f"{count} x {molecule.source} at system.density_g_per_cm3: {density_g_per_cm3:g} is a box of {side:.2f} Å in "
+        "which molecules overlap; lower the density or take more molecules"
+    )
+
+
+def _packmol(
+    molecule: Molecule, count: int, *, radii: FloatArray, region: str, seed: int, header: Sequence[str] = ()
+) -> FloatArray | None:
+    """Run Packmol.
+
+    Returns:
+        The packed positions in Å, shape (count * n, 3); None if Packmol found no packing in time.
+
+    Raises:
+        InputError: If Packmol fails or is missing.
+    """
+    lines = [
+        f"tolerance {2.0 * float(radii.min()):.6f}",
+        "filetype xyz",
+        "output packed.xyz",
+        f"seed {seed % (2**31 - 1) + 1}",
+        "nloop 60",
+        *header,
+        "structure molecule.xyz",
+        f"  number {count}",
+        *([f"  {region}"] if region else []),
+    ]
+    for radius in np.unique(radii):
+        atoms = " ".join(str(i + 1) for i in np.flatnonzero(radii == radius))
+        lines += [f"  atoms {atoms}", f"    radius {radius:.6f}", "  end atoms"]
+    lines += ["end structure", ""]
+    with tempfile.TemporaryDirectory(prefix="packmol-") as folder:
+        Path(folder, "packing.inp").write_text("\n".join(lines), encoding="ascii")
+        Path(folder, "molecule.xyz").write_text(_xyz(molecule), encoding="ascii")
+        try:
+            done = subprocess.run(  # noqa: S603 -- our own input to a binary found by its package
+                [_packmol_binary(), "-i", "packing.inp"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=_TIME_LIMIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        if done.returncode == _PACKMOL_FOUND_NONE:
+            return None
+        packed = Path(folder, "packed.xyz")
+        if done.returncode != 0 or not packed.is_file():
+            last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+            raise InputError(f"Packmol failed on {count} x {molecule.source} with status {done.returncode}: {last}")
+        rows = packed.read_text(encoding="ascii").splitlines()[2:]
+    return np.array([[float(value) for value in row.split()[1:4]] for row in rows])
+
+
+def _xyz(molecule: Molecule) -> str:
+    """The molecule in XYZ format, without its elements, which Packmol does not need."""
+    rows = [f"X {x:.10f} {y:.10f} {z:.10f}" for x, y, z in molecule.positions.tolist()]
+    return "\n".join([str(len(rows)), "", *rows, ""])
+
+
+def _packmol_binary() -> str:
+    from packmol.cli import get_binary_path
+
+    try:
+        return str(get_binary_path())
+    except FileNotFoundError as error:
+        raise InputError("the packmol package holds no binary for this machine; reinstall it") from error

@@ -1,0 +1,359 @@
+"""Bond orders and formal charges of a structure whose atoms and positions, and in some cases total charge, are known.
+
+Each fragment that bonds hold together gets the Lewis structure of least penalty (`valences`), found as an integer
+program: every atom takes one of its states, every bond an order of one to three, and the orders at an atom add up to
+its valence. Ions come out with their charges, so that salts and solutions are read correctly.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from al_engine.structures.bonds import BondGraph
+from al_engine.structures.frames import FloatArray, IntArray
+from samplers.building.valences import STATES, TRANSITION_METALS, UNLIKELY, State
+
+CHARGE_EFFORT = 2.0
+"""Largest penalty, in excess of the smallest possible penalty, that fragments may take to reach the total charge."""
+LARGEST_FRAGMENT = 2000
+"""Largest number of atoms of a fragment whose bond orders are determined."""
+_TIME_LIMIT_S = 20.0
+"""Longest solution of an integer program, s."""
+_TIE_BREAK = 1e-3
+"""Penalty per bond order and relative bond length. Among equivalent structures, short bonds get the high orders."""
+_LONGEST_SHARE = {2: 0.985, 3: 0.85}
+"""Largest lengths of bonds of these orders, in units of the sum of covalent radii: C#C has 0.79, C=O 0.85, C=C 0.88,
+and double bonds of aromatic rings up to 0.96."""
+_ORDER_NAMES = {2: "double", 3: "triple"}
+ORDINARY = frozenset({6, 7, 8})
+"""Atomic numbers of the elements whose multiple bonds are checked against `_LONGEST_SHARE`."""
+_SMALLEST_LINEAR_DEGREES = 140.0
+"""Smallest bond angle of an atom that its bond orders make linear, degrees."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Perceived:
+    """The result of reading a structure.
+
+    Attributes:
+        rdkit: The RDKit molecule, atoms in order, hydrogens explicit; None if it could not be made.
+        charge: Sum of formal charges, e.
+        radicals: Radical electrons.
+        fragments: Formula, charge and number of each kind of fragment, such as "2 x CH3+", in words.
+        doubt: Reasons for doubt in words: valences that are not satisfied, impossible bonds; empty if there are none.
+    """
+
+    rdkit: Any
+    charge: int
+    radicals: int
+    fragments: str
+    doubt: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lewis:
+    """A Lewis structure: the state of each atom, the order of each bond, and the sum of penalties."""
+
+    states: tuple[State, ...]
+    orders: tuple[int, ...]
+    penalty: float
+
+    @property
+    def charge(self) -> int:
+        return sum(state.charge for state in self.states)
+
+    @property
+    def radicals(self) -> int:
+        return sum(state.radicals for state in self.states)
+
+
+def perceived(
+    numbers: IntArray, positions: FloatArray, bonds: IntArray, *, charge: int | None, radicals_allowed: bool
+) -> Perceived:
+    """Read a structure.
+
+    Args:
+        numbers: Atomic numbers, shape (N,).
+        positions: Positions in Å, shape (N, 3); molecules are whole.
+        bonds: Bonded pairs, shape (n_bonds, 2).
+        charge: Total charge in e if it is known; None: the sum of the most ordinary charges of the fragments.
+        radicals_allowed: Whether unpaired electrons were stated, so that radicals are no reason for doubt.
+
+    Returns:
+        The structure. `rdkit` is None where elements have no ordinary valences (metals in complexes), where no charges
+        of the fragments add up to the total, or where RDKit does not accept the result.
+    """
+    fragments = _fragments(numbers, positions, bonds)
+    lewis = _lewis_of(fragments, charge)
+    if lewis is None:
+        return Perceived(None, 0 if charge is None else charge, 0, _formulas(fragments, None), "")
+    doubt = "" if radicals_allowed else _unsatisfied(fragments, lewis)
+    doubt = doubt or _impossible_bonds(fragments, lewis, positions)
+    return Perceived(
+        rdkit=_rdkit(fragments, lewis, numbers, positions),
+        charge=sum(own.charge for own in lewis),
+        radicals=sum(own.radicals for own in lewis),
+        fragments=_formulas(fragments, lewis),
+        doubt=doubt,
+    )
+
+
+# -- fragments --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fragment:
+    """A bonded fragment of a structure, in hashable form.
+
+    Attributes:
+        atoms: Indices of the atoms in the structure, shape (n,).
+        numbers: Atomic numbers.
+        bonds: Pairs of indices into `atoms`.
+        lengths: Lengths of the bonds in units of the sum of covalent radii.
+    """
+
+    atoms: IntArray
+    numbers: tuple[int, ...]
+    bonds: tuple[tuple[int, int], ...]
+    lengths: tuple[float, ...]
+
+
+def _fragments(numbers: IntArray, positions: FloatArray, bonds: IntArray) -> list[_Fragment]:
+    from ase.data import covalent_radii
+
+    vectors = positions[bonds[:, 0]] - positions[bonds[:, 1]]
+    relative = np.linalg.norm(vectors, axis=1) / covalent_radii[numbers[bonds]].sum(axis=1)
+    return [
+        _Fragment(
+            atoms=own.atoms,
+            numbers=tuple(numbers[own.atoms].tolist()),
+            bonds=tuple((int(i), int(j)) for i, j in own.pairs),
+            lengths=tuple(relative[own.bonds].tolist()),
+        )
+        for own in BondGraph(len(numbers), bonds).fragments()
+    ]
+
+
+def _formulas(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis] | None) -> str:
+    from ase.formula import Formula
+
+    charges = [0] * len(fragments) if lewis is None else [own.charge for own in lewis]
+    names: Counter[str] = Counter()
+    for fragment, charge in zip(fragments, charges, strict=True):
+        formula = Formula.from_list([_symbol(number) for number in fragment.numbers]).format("hill")
+        names[formula + (f" ({charge:+d})" if charge else "")] += 1
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())
+
+
+def _symbol(number: int) -> str:
+    from ase.data import chemical_symbols
+
+    return str(chemical_symbols[number])
+
+
+# -- Lewis structures -------------------------------------------------------------------------------------------
+
+
+def _lewis_of(fragments: Sequence[_Fragment], charge: int | None) -> list[_Lewis] | None:
+    """The Lewis structure of every fragment, so that their charges add up; None if there is none."""
+    if any(len(fragment.numbers) > LARGEST_FRAGMENT for fragment in fragments):
+        return None
+    solved: dict[Any, _Lewis | None] = {}
+
+    def solve(fragment: _Fragment, wanted: int | None) -> _Lewis | None:
+        key = (fragment.numbers, fragment.bonds, wanted)
+        if key not in solved:
+            solved[key] = _solve(fragment, wanted)
+        return solved[key]
+
+    if len(fragments) == 1:
+        only = solve(fragments[0], charge)
+        return None if only is None else [only]
+    best = [solve(fragment, None) for fragment in fragments]
+    lewis = [own for own in best if own is not None]
+    if len(lewis) < len(fragments):
+        return None
+    missing = 0 if charge is None else charge - sum(own.charge for own in lewis)
+    if missing:
+        return _shifted(fragments, lewis, missing, solve)
+    return lewis
+
+
+def _shifted(fragments: Sequence[_Fragment], lewis: list[_Lewis], missing: int, solve: Any) -> list[_Lewis] | None:
+    """Lewis structures of least penalty whose total charge is `missing` e higher; None if there are none."""
+    effort: list[dict[int, _Lewis]] = []
+    for fragment, own in zip(fragments, lewis, strict=True):
+        others = {own.charge: own}
+        for wanted in range(own.charge - 3, own.charge + 4):
+            found = solve(fragment, wanted)
+            if found is not None and found.penalty - own.penalty <= CHARGE_EFFORT:
+                others[wanted] = found
+        effort.append(others)
+    reached: dict[int, tuple[float, list[_Lewis]]] = {0: (0.0, [])}
+    for own, others in zip(lewis, effort, strict=True):
+        following: dict[int, tuple[float, list[_Lewis]]] = {}
+        for shift, (penalty, chosen) in reached.items():
+            for wanted, other in others.items():
+                total = shift + wanted - own.charge
+                cost = penalty + other.penalty - own.penalty
+                if abs(total) <= abs(missing) + 3 and (total not in following or cost < following[total][0]):
+                    following[total] = (cost, [*chosen, other])
+        reached = following
+    found_at = reached.get(missing)
+    return None if found_at is None or found_at[0] > CHARGE_EFFORT else found_at[1]
+
+
+def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
+    """The Lewis structure of least penalty, with the given charge unless that is None; None if there is no structure.
+
+    The variables are whether each atom is in each of its states, atom after atom, then the order of each bond.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import coo_array
+
+    if any(number not in STATES for number in fragment.numbers):
+        return None
+    states = [STATES[number] for number in fragment.numbers]
+    first = np.cumsum([0, *(len(own) for own in states)])
+    n_atoms, n_states, n_bonds = len(states), int(first[-1]), len(fragment.bonds)
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[float] = []
+
+    def add(row: int, column: int, value: float) -> None:
+        rows.append(row)
+        columns.append(column)
+        values.append(value)
+
+    for atom, own in enumerate(states):
+        for k, state in enumerate(own):
+            add(atom, first[atom] + k, 1.0)  # each atom takes exactly one state
+            add(n_atoms + atom, first[atom] + k, -state.valence)  # orders at an atom add up to its valence
+            if charge is not None:
+                add(2 * n_atoms, first[atom] + k, state.charge)
+    for bond, pair in enumerate(fragment.bonds):
+        for atom in pair:
+            add(n_atoms + atom, n_states + bond, 1.0)
+    right = np.concatenate([np.ones(n_atoms), np.zeros(n_atoms), [] if charge is None else [float(charge)]])
+    matrix = coo_array((values, (rows, columns)), shape=(len(right), n_states + n_bonds)).tocsr()
+    cost = np.concatenate(
+        [[state.penalty for own in states for state in own], _TIE_BREAK * np.asarray(fragment.lengths)]
+    )
+    low = np.concatenate([np.zeros(n_states), np.ones(n_bonds)])
+    high = np.concatenate([np.ones(n_states), np.full(n_bonds, 3.0)])
+    found = milp(
+        cost,
+        constraints=LinearConstraint(matrix, right, right),
+        integrality=np.ones(n_states + n_bonds),
+        bounds=Bounds(low, high),
+        options={"time_limit": _TIME_LIMIT_S},
+    )
+    if not found.success:
+        return None
+    values_found = np.round(found.x).astype(int)
+    chosen = [own[int(np.argmax(values_found[first[k] : first[k + 1]]))] for k, own in enumerate(states)]
+    penalty = sum(state.penalty for state in chosen)
+    return _Lewis(tuple(chosen), tuple(values_found[n_states:].tolist()), penalty)
+
+
+# -- doubts -----------------------------------------------------------------------------------------------------
+
+
+def _unsatisfied(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis]) -> str:
+    """Atoms in states that no ordinary closed-shell molecule has, in words."""
+    atoms = [
+        f"{_symbol(fragment.numbers[k])}{fragment.atoms[k]}"
+        for fragment, own in zip(fragments, lewis, strict=True)
+        for k, state in enumerate(own.states)
+        if state.penalty >= UNLIKELY and not _is_carbocation(fragment, k, state)
+    ]
+    if not atoms:
+        return ""
+    shown = ", ".join(atoms[:8]) + (", ..." if len(atoms) > 8 else "")  # noqa: PLR2004 -- a line
+    return f"the valences of {shown} are not satisfied"
+
+
+def _is_carbocation(fragment: _Fragment, atom: int, state: State) -> bool:
+    """Whether an atom is a carbon with a charge and three neighbours, as in tropylium."""
+    neighbours = sum(atom in pair for pair in fragment.bonds)
+    return fragment.numbers[atom] == 6 and state.charge > 0 and neighbours == 3  # noqa: PLR2004
+
+
+def _impossible_bonds(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis], positions: FloatArray) -> str:
+    """Multiple bonds that are far too long, and linear atoms that are bent, in words: signs of missing hydrogens."""
+    for fragment, own in zip(fragments, lewis, strict=True):
+        names = [f"{_symbol(number)}{atom}" for number, atom in zip(fragment.numbers, fragment.atoms, strict=True)]
+        for (i, j), order, relative in zip(fragment.bonds, own.orders, fragment.lengths, strict=True):
+            ordinary = {fragment.numbers[i], fragment.numbers[j]} <= ORDINARY
+            if order > 1 and ordinary and relative > _LONGEST_SHARE[order]:
+                length = relative * _sum_of_radii(fragment.numbers[i], fragment.numbers[j])
+                return f"a {_ORDER_NAMES[order]} bond between {names[i]} and {names[j]} would be {length:.2f} Å long"
+        for centre, (i, j) in _linear_atoms(fragment, own).items():
+            arms = positions[fragment.atoms[[i, j]]] - positions[fragment.atoms[centre]]
+            cosine = float(arms[0] @ arms[1]) / float(np.prod(np.linalg.norm(arms, axis=1)))
+            angle = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+            if angle < _SMALLEST_LINEAR_DEGREES:
+                return f"{names[centre]} would be linear, its bonds make an angle of {angle:.0f}°"
+    return ""
+
+
+def _sum_of_radii(first: int, second: int) -> float:
+    """Sum of two elements' covalent radii, Å."""
+    from ase.data import covalent_radii
+
+    return float(covalent_radii[first] + covalent_radii[second])
+
+
+def _linear_atoms(fragment: _Fragment, own: _Lewis) -> dict[int, tuple[int, int]]:
+    """Carbon and nitrogen atoms with two neighbours and a triple bond or two double bonds, with these neighbours."""
+    pi: Counter[int] = Counter()
+    around = BondGraph(len(fragment.numbers), fragment.bonds).neighbours
+    for pair, order in zip(fragment.bonds, own.orders, strict=True):
+        for atom in pair:
+            pi[atom] += order - 1
+    return {
+        atom: (around[atom][0], around[atom][1])
+        for atom, count in pi.items()
+        if count > 1 and len(around[atom]) == 2 and fragment.numbers[atom] in (6, 7)  # noqa: PLR2004
+    }
+
+
+# -- RDKit ------------------------------------------------------------------------------------------------------
+
+
+def _rdkit(
+    fragments: Sequence[_Fragment], lewis: Sequence[_Lewis], numbers: IntArray, positions: FloatArray
+) -> Any | None:
+    """The structure as an RDKit molecule; None if RDKit does not take it, or it holds a transition metal."""
+    from rdkit import Chem, rdBase
+    from rdkit.Geometry import Point3D
+
+    orders = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
+    mol = Chem.RWMol()
+    conformer = Chem.Conformer(len(numbers))
+    for index, (number, position) in enumerate(zip(numbers.tolist(), positions.tolist(), strict=True)):
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)  # noqa: FBT003 -- RDKit's signature
+        mol.AddAtom(atom)
+        conformer.SetAtomPosition(index, Point3D(*position))
+    for fragment, own in zip(fragments, lewis, strict=True):
+        for k, state in enumerate(own.states):
+            atom = mol.GetAtomWithIdx(int(fragment.atoms[k]))
+            atom.SetFormalCharge(state.charge)
+            atom.SetNumRadicalElectrons(state.radicals)
+        for (i, j), order in zip(fragment.bonds, own.orders, strict=True):
+            mol.AddBond(int(fragment.atoms[i]), int(fragment.atoms[j]), orders[order])
+    mol.AddConformer(conformer)
+    if any(len(fragment.numbers) > 1 and TRANSITION_METALS & set(fragment.numbers) for fragment in fragments):
+        return None
+    with rdBase.BlockLogs():
+        made = Chem.Mol(mol)
+        try:
+            Chem.SanitizeMol(made)
+            Chem.AssignStereochemistryFrom3D(made)
+        except (ValueError, RuntimeError):
+            return None
+    return made

@@ -1,0 +1,276 @@
+"""The system of a campaign: from the config's `system` section to a packed frame."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from al_engine.config import SystemConfig
+from al_engine.errors import InputError
+from al_engine.seeds import derived_seed
+from al_engine.structures.bonds import Bonds, fragment_of_atom
+from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.elements import atomic_masses
+from al_engine.structures.frames import Frame, IntArray
+from al_engine.structures.molecules import MoleculeTable
+from samplers.building.molecules import Molecule, molecule_from_file, molecule_from_smiles
+from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
+from samplers.reading.charge_spin import resolve_charge_and_spin
+
+_SAME_DENSITY = 0.02
+"""Largest relative difference of two densities that count as equal."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class System:
+    """Packed copies of a molecule; the atoms are ordered copy after copy.
+
+    Attributes:
+        frame: The packed structure, with total charge and unpaired electrons.
+        molecule: A single copy.
+        n_molecules: Number of copies.
+        bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
+        molecules: Copy and bonded fragment of each atom.
+        density_g_per_cm3: Density that the config names, or None.
+    """
+
+    frame: Frame
+    molecule: Molecule
+    n_molecules: int
+    bonds: Bonds
+    molecules: MoleculeTable
+    density_g_per_cm3: float | None = None
+
+
+def tiled_bonds(molecule: Molecule, count: int) -> IntArray:
+    """Bonds of `count` copies, shape (count * n_bonds, 2)."""
+    shifts = len(molecule) * np.arange(count)
+    pairs: IntArray = (molecule.bonds[None, :, :] + shifts[:, None, None]).reshape(-1, 2)
+    return pairs
+
+
+def _table(molecule: Molecule, count: int) -> MoleculeTable:
+    """Copy and fragment of each atom of `count` copies."""
+    return MoleculeTable.of(np.repeat(np.arange(count), len(molecule)), tiled_bonds(molecule, count))
+
+
+def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecule:
+    """Load the molecule that a config names; a relative `structure` path counts from `base_dir`.
+
+    Raises:
+        InputError: If it can't be read or built.
+    """
+    if config.smiles is not None:
+        return molecule_from_smiles(config.smiles, seed=derived_seed(seed, "conformer"))
+    if config.structure is None:
+        raise InputError("give exactly one of system.smiles and system.structure")
+    per_molecule, remainder = divmod(config.charge or 0, config.molecules)
+    said = config.charge is not None and not remainder  # otherwise the bonds of a copy are read from the file alone
+    return molecule_from_file(
+        base_dir / config.structure,
+        charge=per_molecule if said else None,
+        unpaired_electrons=config.unpaired_electrons if config.molecules == 1 else None,
+        elements=config.elements,
+        index=config.structure_frame,
+    )
+
+
+def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
+    """Build the molecule, resolve charge and spin, and pack the copies.
+
+    A periodic structure file with `shape: box` and a single copy keeps its own cell; other boxes are cubic at the given
+    density. With `shape: cluster`, which must then be given explicitly, a periodic structure is made whole and loses
+    its cell.
+
+    Args:
+        config: The `system` section.
+        base_dir: The folder that relative paths count from.
+        seed: Seed of conformer and packing.
+
+    Raises:
+        InputError: If the molecule can't be read, has atoms without an element, has an impossible charge or spin, or
+            can't be packed.
+    """
+    molecule = load_molecule(config, base_dir=base_dir, seed=seed)
+    return packed_system(molecule, config, count=config.molecules, seed=seed)
+
+
+def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed: int) -> System:
+    """Pack `count` copies of a finished molecule into the shape that the config names.
+
+    Raises:
+        InputError: As `build_system`.
+    """
+    numbers = np.tile(molecule.numbers, count)
+    charge, unpaired = resolve_charge_and_spin(
+        numbers=numbers,
+        molecules=count,
+        charge=config.charge,
+        unpaired_electrons=config.unpaired_electrons,
+        molecule_charge=molecule.charge,
+        molecule_formal_charge=molecule.formal_charge,
+        molecule_radical_electrons=molecule.radical_electrons,
+        molecule_unpaired_electrons=molecule.unpaired_electrons,
+        source=molecule.source,
+    )
+    if charge % count == 0:
+        molecule = replace(molecule, charge=charge // count)
+    _refuse_lost_cell(molecule, config, count)
+    pack_seed = derived_seed(seed, "packing")
+    cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
+    if config.shape != "box":
+        positions = pack_cluster(molecule, count, seed=pack_seed)
+    elif molecule.pbc.all() and count == 1:
+        positions, cell, pbc = molecule.positions, molecule.cell, molecule.pbc
+    elif config.density_g_per_cm3 is None:
+        raise InputError(
+            f"system.density_g_per_cm3: needed for a box of {count} x {molecule.source}, which "
+            f"{'is not periodic itself' if count == 1 else 'are packed into a cell of their own'}"
+        )
+    else:
+        positions, cell = pack_box(molecule, count, density_g_per_cm3=config.density_g_per_cm3, seed=pack_seed)
+        pbc = np.ones(3, dtype=bool)
+    frame = Frame(numbers=numbers, positions=positions, cell=cell, pbc=pbc, charge=charge, unpaired_electrons=unpaired)
+    return System(
+        frame=frame,
+        molecule=molecule,
+        n_molecules=count,
+        bonds=Bonds.at(frame, tiled_bonds(molecule, count)),
+        molecules=_table(molecule, count),
+        density_g_per_cm3=config.density_g_per_cm3,
+    )
+
+
+def _refuse_lost_cell(molecule: Molecule, config: SystemConfig, count: int) -> None:
+    """Refuse a config that would drop the cell of a structure file.
+
+    Raises:
+        InputError: If the cell would be dropped or contradicted; the message names the option that decides.
+    """
+    if not molecule.pbc.any():
+        return
+    where = molecule.source
+    if config.shape is None:
+        raise InputError(
+            f"{where} has a periodic cell: say system.shape: box to simulate that cell (`--shape box`), or cluster to "
+            "take what is in it without the cell"
+        )
+    if molecule.endless and (config.shape == "cluster" or count > 1):
+        raise InputError(
+            f"{where} is bonded to its own periodic images: it has no molecules that could be taken out of its cell or "
+            "copied; use system.shape: box and system.molecules: 1"
+        )
+    if config.shape == "box" and count == 1 and config.density_g_per_cm3 is not None:
+        own = _density(molecule)
+        if abs(own / config.density_g_per_cm3 - 1.0) > _SAME_DENSITY:
+            raise InputError(
+                f"system.density_g_per_cm3: {config.density_g_per_cm3:g} contradicts the cell of {where}, which is "
+                f"simulated as it is and has {own:.4g}; leave it out"
+            )
+
+
+def _density(molecule: Molecule) -> float:
+    """Density of a periodic structure, g/cm³."""
+    mass = float(atomic_masses(molecule.numbers).sum())
+    return mass * AMU_PER_ANG3_IN_G_PER_CM3 / abs(float(np.linalg.det(molecule.cell)))
+
+
+def unpaired_of_copy(system: System) -> int:
+    """Unpaired electrons of a single copy of a system's molecule; the fewest possible if they are not stated."""
+    if system.n_molecules == 1:
+        return system.frame.unpaired_electrons
+    return unpaired_of(system.molecule)
+
+
+def unpaired_of(molecule: Molecule) -> int:
+    """Unpaired electrons of an isolated molecule: as stated in its file, else its radical electrons, else 0 or 1."""
+    stated = molecule.unpaired_electrons
+    unpaired = molecule.radical_electrons if stated is None else stated
+    electrons = int(molecule.numbers.sum()) - molecule.charge
+    return unpaired if (electrons - unpaired) % 2 == 0 else electrons % 2
+
+
+def repacked(system: System, *, seed: int) -> System:
+    """Pack a cluster again, from another seed; periodic systems and single molecules are returned unchanged.
+
+    Raises:
+        InputError: If the cluster can't be packed.
+    """
+    if system.frame.is_periodic or system.n_molecules == 1:
+        return system
+    positions = pack_cluster(system.molecule, system.n_molecules, seed=derived_seed(seed, "packing"))
+    return replace(system, frame=system.frame.with_positions(positions))
+
+
+def cluster_of(system: System, count: int) -> System:
+    """A cluster of `count` molecules cut from a box, with the charge and spin of the clusters that will be labelled.
+
+    Raises:
+        InputError: If charge or unpaired electrons of the box do not divide among its molecules, or do not fit a
+            cluster of this size, or if a copy consists of several fragments, which may be anywhere in the box.
+    """
+    if fragment_of_atom(len(system.molecule), system.molecule.bonds).max():
+        raise InputError(
+            f"selection.cut_molecules: {system.molecule.source} is of several molecules, which drift apart; only "
+            "boxes of one kind of molecule can be cut"
+        )
+    share = f"{count} of {system.n_molecules} molecules"
+    charge, rest = divmod(system.frame.charge * count, system.n_molecules)
+    if rest:
+        raise InputError(
+            f"selection.cut_molecules: system.charge {system.frame.charge:+d} does not divide among {share}"
+        )
+    unpaired, rest = divmod(system.frame.unpaired_electrons * count, system.n_molecules)
+    if rest:
+        raise InputError(
+            f"selection.cut_molecules: {system.frame.unpaired_electrons} unpaired electrons do not divide among {share}"
+        )
+    frame, _ = nearest_molecules(
+        system.frame,
+        system.molecules.copy_of_atom,
+        system.bonds.pairs,
+        count,
+        charge=charge,
+        unpaired_electrons=unpaired,
+    )
+    if (frame.n_electrons - unpaired) % 2:
+        raise InputError(
+            f"selection.cut_molecules: {share} have {frame.n_electrons} electrons, of which {unpaired} can't be "
+            "unpaired; cut another number of molecules, or say system.unpaired_electrons"
+        )
+    return System(
+        frame=frame,
+        molecule=system.molecule,
+        n_molecules=count,
+        bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
+        molecules=_table(system.molecule, count),
+    )
+
+
+def boxed(system: System, count: int, *, seed: int) -> System:
+    """A periodic box of `count` molecules at the system's density, to cut clusters from; for classical MD only.
+
+    Raises:
+        InputError: If there is no density or the molecules do not fit.
+    """
+    if system.density_g_per_cm3 is None:
+        raise InputError("`initial.box_molecules` needs `system.density_g_per_cm3`")
+    positions, cell = pack_box(
+        system.molecule, count, density_g_per_cm3=system.density_g_per_cm3, seed=derived_seed(seed, "packing")
+    )
+    frame = Frame(
+        numbers=np.tile(system.molecule.numbers, count),
+        positions=positions,
+        cell=cell,
+        pbc=np.ones(3, dtype=bool),
+        charge=count * system.molecule.charge,
+        unpaired_electrons=0,  # a classical force field has no electrons
+    )
+    return System(
+        frame=frame,
+        molecule=system.molecule,
+        n_molecules=count,
+        bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
+        molecules=_table(system.molecule, count),
+        density_g_per_cm3=system.density_g_per_cm3,
+    )

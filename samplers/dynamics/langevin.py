@@ -1,0 +1,135 @@
+"""Committee-driven Langevin MD: many trajectories in a batch, watched on a stride; sampled frames are handed on.
+
+One member of the committee, or the committee's mean, moves the atoms; the whole committee is evaluated on a stride.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from al_engine.protocols import Committee, Progress, silent
+from al_engine.structures.bonds import Bonds, made_whole
+from al_engine.structures.frames import FloatArray, Frame
+from samplers.dynamics.barostat import Barostat
+from samplers.dynamics.inspection import inspect
+from samplers.dynamics.integrator import Batch
+from samplers.dynamics.replacement import Refills
+from samplers.dynamics.rows import Ends, Rows, Sampled, Sink
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
+from samplers.dynamics.trajectory import Trajectory
+
+
+def run_langevin(
+    committee: Committee[torch.Tensor],
+    frames: Sequence[Frame],
+    *,
+    temperatures_kelvin: Sequence[float] | FloatArray,
+    integration: Integration,
+    stop: StopRules,
+    seed: int,
+    surroundings: Surroundings | None = None,
+    refill: bool = False,
+    driver: int | None = 0,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+    sink: Sink | None = None,
+) -> Sampled:
+    """Run one Langevin trajectory from each frame, all in a single batch, and sample the trajectories on a stride.
+
+    A trajectory that leaves the trusted region (`StopReason`) is stopped at the sampled frame that shows it, and within
+    the step if it is not finite; the other trajectories go on as if it had never been there. Every trajectory has its
+    own stream of random numbers.
+
+    Args:
+        committee: Gives forces as float64 torch tensors on `device`; the forces on a frame sum to zero.
+        frames: Starting structures of the B replica slots; sizes may differ.
+        temperatures_kelvin: Thermostat temperature of each replica slot in K, shape (B,).
+        integration: Length, time step, friction and stride.
+        stop: When a trajectory is stopped for its force deviation.
+        seed: Seed of velocities, noise, moves of the volume, and refills.
+        surroundings: Wall, bonds, barostat and fragments; None: atoms in a vacuum.
+        refill: Whether another trajectory takes over the replica slot of a stopped trajectory. It starts from a sound
+            and trusted frame of this run at the same temperature, or from a frame of `frames` if there is none; at most
+            `MAX_REFILLS` times per slot.
+        driver: The member whose forces move the atoms; None for the committee's mean.
+        device: Where the committee's tensors live.
+        progress: Told the steps done after each stride.
+        sink: Is given the sampled frames of each stride, which are not kept then; None: they are returned.
+
+    Returns:
+        The sampled frames (none if a sink took them), and the end of each trajectory.
+
+    Raises:
+        ValueError: If the number of temperatures is not the number of frames, there are no frames, or the wall or the
+            barostat does not fit them (`Surroundings.refuse_unfit`).
+        InputError: If the device's memory is too small for a single frame.
+    """
+    if not frames or len(temperatures_kelvin) != len(frames):
+        raise ValueError(f"{len(frames)} frames and {len(temperatures_kelvin)} temperatures: one each, at least one")
+    around = Surroundings() if surroundings is None else surroundings
+    around.refuse_unfit(frames)
+    trajectories = [
+        Trajectory.begin(
+            _whole(frame, around.bonds),
+            index=slot,
+            slot=slot,
+            attempt=0,
+            step=0,
+            target_kelvin=float(kelvin),
+            stop=stop,
+            surroundings=around,
+            seed=seed,
+        )
+        for slot, (frame, kelvin) in enumerate(zip(frames, temperatures_kelvin, strict=True))
+    ]
+    batch = Batch(committee, trajectories, member=driver, wall=around.wall, device=device)
+    steps, stride_steps = integration.steps, integration.stride_steps
+    refills = (
+        Refills(trajectories, stop=stop, surroundings=around, seed=seed, stride_steps=stride_steps) if refill else None
+    )
+    kept, running = Rows(), len(frames)
+    take = kept.extend if sink is None else sink
+    for done in range(stride_steps, steps + 1, stride_steps):
+        _advance(batch, done - stride_steps, done, integration=integration, barostat=around.barostat)
+        rows, stopped = inspect(batch, step=done, stop=stop, fragment_of_atom=around.fragment_of_atom)
+        take(rows)
+        starting: dict[int, Trajectory] = {}
+        if refills is not None:
+            refills.learn(rows)
+            if done + stride_steps <= steps:
+                starting = refills.starting({place: batch.trajectories[place] for place in stopped}, step=done)
+                trajectories += starting.values()
+        left_empty = set(stopped) - set(starting)
+        running -= len(left_empty)
+        progress(done, steps, f"{running} of {len(frames)} replicas")
+        if not running:
+            break
+        if starting:
+            batch.put(starting)
+        if left_empty:
+            batch.vacate(left_empty, step=done)
+    return Sampled.of(kept, Ends.of(trajectories))
+
+
+def _whole(frame: Frame, bonds: Bonds | None) -> Frame:
+    """The frame with its molecules in one piece, as bond lengths and moves of whole molecules need it."""
+    if bonds is None or not frame.is_periodic:
+        return frame
+    return frame.with_positions(made_whole(frame.positions, bonds.pairs, frame.cell, frame.pbc))
+
+
+def _advance(batch: Batch, first: int, last: int, *, integration: Integration, barostat: Barostat | None) -> None:
+    """Integrate from one step of the run to another, with the barostat's moves in between."""
+    done = first
+    while done < last:
+        move = last if barostat is None else (done // barostat.interval_steps + 1) * barostat.interval_steps
+        until = min(move, last)
+        batch.advance(
+            until - done,
+            timestep_fs=integration.timestep_fs,
+            friction_per_fs=integration.friction_per_fs,
+            after=done,
+        )
+        done = until
+        if barostat is not None and done == move:
+            batch.change_volumes()

@@ -1,0 +1,130 @@
+"""Limits of the physics of a trajectory, which every sampled frame is checked against, and their reason codes."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from al_engine.structures.bonds import Bonds, bond_lengths
+from al_engine.structures.frames import Frame
+from al_engine.structures.neighbours import closest_distance
+from al_engine.units import BOLTZMANN_EV_PER_KELVIN
+from samplers.dynamics.walls import SphericalWall, extent
+
+CLOSEST_ATOMS_ANG = 0.3
+LONGEST_STRETCH_ANG = 5.0
+"""Elongation of a bond that counts as collapse in arXiv:2312.09490, Å."""
+HOTTEST_FACTOR, HOTTEST_OFFSET_KELVIN = 5.0, 1000.0
+ESCAPE_MARGIN_ANG = 5.0
+JUMP_DEVIATIONS = 10.0
+JUMP_CHEMISTRY_EV = 5.0
+
+
+class StopReason(StrEnum):
+    """Why a trajectory ended."""
+
+    COMPLETED = "completed"
+    NOT_FINITE = "not_finite"
+    """A NaN or infinity in positions, energy or forces."""
+    TOO_CLOSE = "too_close"
+    """Two atoms closer than 0.3 Å."""
+    BOND_BROKEN = "bond_broken"
+    """A bond 5 Å longer than at equilibrium."""
+    ESCAPED = "escaped"
+    """An atom far outside the wall, or outside the cluster's initial extent where there is no wall."""
+    TOO_HOT = "too_hot"
+    """Kinetic temperature above 5 x target + 1000 K."""
+    DEVIATION = "deviation"
+    """Force deviation above the limit."""
+    UNTRUSTED = "untrusted"
+    """Force deviation above the window of the selection in several successive sampled frames."""
+    ENERGY_JUMP = "energy_jump"
+    """Potential energy changed between two strides by more than heat and chemistry explain."""
+
+
+def largest_energy_jump(target_kelvin: float, degrees_of_freedom: int) -> float:
+    """Largest change of the potential energy between two sampled frames that physics explains, eV.
+
+    Three terms add up. (1) Two independent canonical energies of f harmonic degrees of freedom differ with a standard
+    deviation of sqrt(f) kT; ten standard deviations are allowed. (2) A trajectory that starts from a structure up to
+    three times hotter than its thermostat turns half of the excess energy, up to f/2 kT, into motion within a
+    vibration. (3) Making or breaking a bond takes up to 5 eV.
+
+    Args:
+        target_kelvin: Temperature of the thermostat, K.
+        degrees_of_freedom: Number of degrees of freedom f.
+    """
+    kt = BOLTZMANN_EV_PER_KELVIN * target_kelvin
+    return kt * (JUMP_DEVIATIONS * float(np.sqrt(degrees_of_freedom)) + 0.5 * degrees_of_freedom) + JUMP_CHEMISTRY_EV
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits that every sound frame of a trajectory keeps.
+
+    Attributes:
+        deviation: Largest force deviation, eV/Å; whether `norm` or `component`, `StopRules.deviation` says.
+        temperature_kelvin: Largest kinetic temperature, K.
+        energy_jump: Largest change of the potential energy between two sampled frames, eV.
+        extent_ang: Largest distance of an atom from the centre of mass, Å; infinite for periodic frames.
+        bonds: Bonds that must not break, or None.
+    """
+
+    deviation: float
+    temperature_kelvin: float
+    energy_jump: float
+    extent_ang: float
+    bonds: Bonds | None
+
+    @classmethod
+    def of_trajectory(
+        cls,
+        start: Frame,
+        *,
+        target_kelvin: float,
+        stop_deviation: float,
+        wall: SphericalWall | None,
+        bonds: Bonds | None,
+    ) -> "Limits":
+        """The limits of a trajectory that starts from a frame at a target temperature."""
+        bounded = extent(start) if wall is None else max(wall.radius_ang, extent(start))
+        return cls(
+            deviation=stop_deviation,
+            temperature_kelvin=HOTTEST_FACTOR * target_kelvin + HOTTEST_OFFSET_KELVIN,
+            energy_jump=largest_energy_jump(target_kelvin, max(3 * len(start) - 3, 1)),
+            extent_ang=np.inf if start.is_periodic else bounded + ESCAPE_MARGIN_ANG,
+            bonds=bonds,
+        )
+
+    def broken_by(
+        self, frame: Frame, *, deviation: float, temperature_kelvin: float, energy_jump: float = 0.0
+    ) -> StopReason | None:
+        """The first limit that a frame breaks, limits of the geometry first, or None if the frame is sound.
+
+        Args:
+            frame: The frame; its positions are finite.
+            deviation: Force deviation of the frame, of the kind that the limit refers to, eV/Å.
+            temperature_kelvin: Kinetic temperature, K.
+            energy_jump: Change of the potential energy since the last sound frame, eV; NaN if there is no such frame.
+        """
+        if not (np.isfinite(deviation) and np.isfinite(temperature_kelvin)):
+            return StopReason.NOT_FINITE
+        if (fault := self._geometry_fault(frame)) is not None:
+            return fault
+        if temperature_kelvin > self.temperature_kelvin:
+            return StopReason.TOO_HOT
+        if abs(energy_jump) > self.energy_jump:
+            return StopReason.ENERGY_JUMP
+        return StopReason.DEVIATION if deviation > self.deviation else None
+
+    def _geometry_fault(self, frame: Frame) -> StopReason | None:
+        """The limit of the geometry that a frame breaks."""
+        if closest_distance(frame.positions, frame.cell, frame.pbc) < CLOSEST_ATOMS_ANG:
+            return StopReason.TOO_CLOSE
+        if self.bonds is not None and len(self.bonds.pairs):
+            stretch = bond_lengths(frame.positions, self.bonds.pairs) - self.bonds.lengths
+            if stretch.max() > LONGEST_STRETCH_ANG:
+                return StopReason.BOND_BROKEN
+        if self.extent_ang < np.inf and extent(frame) > self.extent_ang:
+            return StopReason.ESCAPED
+        return None

@@ -1,0 +1,147 @@
+"""Replacement trajectories: they take over the replica slot of a stopped trajectory, from a sound frame of the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_engine.structures.frames import Frame
+from samplers.dynamics.rows import Rows
+from samplers.dynamics.settings import StopRules, Surroundings
+from samplers.dynamics.trajectory import Trajectory
+
+MAX_REFILLS = 8
+"""Replacements per replica slot; then the slot stays empty: the model is not fit for the temperature."""
+KEPT_FRAMES = 64
+"""Sound and trusted frames held at each temperature, a uniform sample of all: memory does not grow with the run."""
+
+LEAD_STRIDES = 10
+"""Strides before the end of a stopped trajectory whose frames are not used: the cause of its end had begun there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """A frame of the sample, and the trajectory and step of the run that it is from."""
+
+    frame: Frame
+    trajectory: int
+    step: int
+
+
+class RefillPool:
+    """A bounded uniform sample of the sound and trusted frames of a temperature.
+
+    The sample is Vitter's algorithm R (ACM Trans. Math. Softw. 11, 37 (1985)).
+
+    Args:
+        starts: Frames from which the run's trajectories start: used where the sample is empty.
+        seed: Seed of the sample and of the choices; it differs between runs and temperatures.
+    """
+
+    def __init__(self, starts: Sequence[Frame], *, seed: Sequence[int]) -> None:
+        self._starts = list(starts)
+        self._rng = np.random.default_rng(seed)
+        self._kept: list[_Kept] = []
+        self._seen = 0
+
+    def offer(self, frame: Frame, *, trajectory: int, step: int) -> None:
+        """Let the sample take up a sound and trusted frame."""
+        self._seen += 1
+        kept = _Kept(frame, trajectory, step)
+        if len(self._kept) < KEPT_FRAMES:
+            self._kept.append(kept)
+        elif (index := int(self._rng.integers(self._seen))) < KEPT_FRAMES:
+            self._kept[index] = kept
+
+    def forget(self, *, trajectory: int, since: int) -> None:
+        """Drop the frames of a trajectory from a step on: they led to its end."""
+        self._kept = [kept for kept in self._kept if kept.trajectory != trajectory or kept.step < since]
+
+    def choose(self, *, excluding: Frame) -> Frame:
+        """Draw a frame of the sample, or a starting frame of the run if the sample is empty.
+
+        Args:
+            excluding: The start of the trajectory that was stopped: it is not drawn if there is another frame.
+        """
+        frames = [kept.frame for kept in self._kept] or self._starts
+        usable = [frame for frame in frames if frame is not excluding] or frames
+        return usable[int(self._rng.integers(len(usable)))]
+
+
+class Refills:
+    """The replacement trajectories of a run.
+
+    Args:
+        trajectories: The trajectories with which the run begins.
+        stop: When trajectories are stopped for their force deviation.
+        surroundings: Wall, bonds and barostat of all trajectories.
+        seed: Seed of the run.
+        stride_steps: Steps between two looks at the trajectories.
+    """
+
+    def __init__(
+        self,
+        trajectories: Sequence[Trajectory],
+        *,
+        stop: StopRules,
+        surroundings: Surroundings,
+        seed: int,
+        stride_steps: int,
+    ) -> None:
+        self._stop, self._surroundings = stop, surroundings
+        self._seed, self._stride_steps = seed, stride_steps
+        kinds = {
+            trajectory.index: (trajectory.target_kelvin, trajectory.start.numbers.tobytes())
+            for trajectory in trajectories
+        }
+        pools = {
+            kind: RefillPool(
+                [trajectory.start for trajectory in trajectories if kinds[trajectory.index] == kind],
+                seed=[seed, len(trajectories), number],  # a trajectory's own seed has its slot in the second place
+            )
+            for number, kind in enumerate(dict.fromkeys(kinds.values()))
+        }
+        self._pool_of = {index: pools[kind] for index, kind in kinds.items()}
+        self._attempts: dict[int, int] = {}
+
+    def learn(self, rows: Rows) -> None:
+        """Offer the sound and trusted frames among sampled frames to the pools."""
+        columns = rows.columns
+        names = ("replica", "step", "sound", f"deviation_{self._stop.deviation}")
+        for frame, index, step, sound, deviation in zip(rows.frames, *(columns[name] for name in names), strict=True):
+            if sound and deviation < self._stop.trusted_deviation:
+                self._pool_of[int(index)].offer(frame, trajectory=int(index), step=int(step))
+
+    def starting(self, stopped: Mapping[int, Trajectory], *, step: int) -> dict[int, Trajectory]:
+        """Begin a replacement for each stopped trajectory whose slot has not had `MAX_REFILLS` replacements.
+
+        Args:
+            stopped: The stopped trajectories by their places in the batch.
+            step: Step of the run.
+
+        Returns:
+            The replacements by their places in the batch.
+        """
+        for trajectory in stopped.values():
+            self._pool_of[trajectory.index].forget(
+                trajectory=trajectory.index, since=trajectory.stop_step - LEAD_STRIDES * self._stride_steps
+            )
+        new: dict[int, Trajectory] = {}
+        for place, trajectory in stopped.items():
+            attempt = self._attempts.get(trajectory.slot, 0) + 1
+            if attempt > MAX_REFILLS:
+                continue
+            self._attempts[trajectory.slot] = attempt
+            new[place] = Trajectory.begin(
+                self._pool_of[trajectory.index].choose(excluding=trajectory.start),
+                index=len(self._pool_of),
+                slot=trajectory.slot,
+                attempt=attempt,
+                step=step,
+                target_kelvin=trajectory.target_kelvin,
+                stop=self._stop,
+                surroundings=self._surroundings,
+                seed=self._seed,
+            )
+            self._pool_of[new[place].index] = self._pool_of[trajectory.index]
+        return new

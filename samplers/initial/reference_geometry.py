@@ -1,0 +1,277 @@
+"""Molecules at rest by the reference method, and whether a classical force field agrees on their geometry.
+
+MMFF94 gives CO2 bonds of 1.42 Å and N2 a bond of 1.46 Å, where RDKit fills missing parameters by rule; UFF squeezes
+hypervalent atoms. Frames made from such a geometry teach nothing about the molecule, and every trajectory of a model
+trained on them explodes. A dozen or two single points show it before hundreds of frames are made.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from al_engine.config import SystemConfig
+from al_engine.errors import InputError
+from al_engine.protocols import Reference
+from al_engine.structures.bonds import BondGraph
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from samplers.building.molecules import Molecule, shortened
+from samplers.building.system import System, packed_system, unpaired_of_copy
+
+CALM_EV_PER_ANG = 2.0
+"""Largest force at the classical minimum at which the two methods agree: ordinary organic molecules have 0.1 to 2."""
+WRONG_EV_PER_ANG = 5.0
+"""Largest force above which the methods disagree, if the molecule cannot be relaxed: CO2 has 13, SO2 8."""
+BOND_SHARE = 0.08
+"""Largest relative difference of bond lengths that count as equal; in ordinary molecules they differ by up to 4 %."""
+ENERGY_EV_PER_ATOM = 0.2
+"""Largest energy of the classical minimum above the reference method's minimum that counts as equal: kT at 2000 K is
+0.17 eV."""
+RELAX_STEPS = 100
+RELAXED_EV_PER_ANG = 0.05
+_LONGEST_MOVE_ANG = 0.1
+_WILD_EV_PER_ANG = 20.0
+_BROKEN_FACTOR = 1.3
+_SPREAD_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relaxed:
+    """A frame before and after it was relaxed by the reference method.
+
+    Attributes:
+        frame: The relaxed frame.
+        energy_drop: Energy before minus energy after, eV.
+        largest_force: Largest force on an atom before relaxation, eV/Å.
+    """
+
+    frame: Frame
+    energy_drop: float
+    largest_force: float
+
+
+def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int = RELAX_STEPS) -> Relaxed | None:
+    """Relax a frame by the reference method (BFGS); if its forces are too large or fail, atoms are spread out first.
+
+    Args:
+        frame: The frame.
+        bonds: Bonded pairs, shape (n_bonds, 2).
+        reference: The reference method.
+        steps: Largest number of steps.
+
+    Returns:
+        The relaxed frame, or None if the reference method fails on the frame, both as it is and spread out.
+    """
+    first = reference([frame])[0]
+    start, label = frame, first
+    if label is None or _largest(label[1]) > _WILD_EV_PER_ANG:
+        spread = frame.with_positions(spread_out(frame, bonds))
+        other = reference([spread])[0]
+        if other is not None and (label is None or other[0] < label[0]):
+            start, label = spread, other
+    if label is None:
+        return None
+    end, energy = _minimised(start, reference, steps=steps)
+    if first is None:
+        return Relaxed(end, np.inf, np.inf)
+    return Relaxed(end, first[0] - energy, _largest(first[1]))
+
+
+def _largest(forces: FloatArray) -> float:
+    return float(np.linalg.norm(forces, axis=1).max())
+
+
+def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame, float]:
+    """The frame of lowest energy along a minimisation by BFGS, and its energy in eV.
+
+    The steps end early where the reference method fails.
+    """
+    from ase.calculators.calculator import Calculator, CalculatorError, all_changes
+    from ase.optimize import BFGS
+
+    class ReferenceCalculator(Calculator):
+        implemented_properties = ("energy", "forces")
+
+        def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+            super().calculate(atoms, properties, system_changes)
+            label = reference([frame.with_positions(self.atoms.positions)])[0]
+            if label is None:
+                raise CalculatorError("the reference method fails")
+            self.results = {"energy": label[0], "forces": label[1]}
+            passed.append((label[0], frame.with_positions(self.atoms.positions)))
+
+    passed: list[tuple[float, Frame]] = []
+    atoms = frame.to_atoms()
+    atoms.calc = ReferenceCalculator()
+    with suppress(CalculatorError):  # the best frame before the failure is good enough
+        BFGS(atoms, logfile=None, maxstep=_LONGEST_MOVE_ANG).run(fmax=RELAXED_EV_PER_ANG, steps=steps)
+    energy, best = min(passed, key=lambda pair: pair[0])
+    return best, energy
+
+
+def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
+    """Positions in Å, shape (N, 3), where bonds have their lengths and atoms that are not bonded are far apart.
+
+    They form octahedra and bipyramids, which force fields without parameters for them squeeze.
+    """
+    from ase.data import covalent_radii
+    from scipy.optimize import minimize
+
+    i, j = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).T
+    lengths = covalent_radii[frame.numbers[i]] + covalent_radii[frame.numbers[j]]
+    first, second = np.triu_indices(len(frame), 1)
+    bonded = set(zip(i.tolist(), j.tolist(), strict=True))
+    apart = np.array([(a, b) not in bonded for a, b in zip(first.tolist(), second.tolist(), strict=True)], dtype=bool)
+    first, second = first[apart], second[apart]
+    # Small random displacements: atoms that lie in a plane or on top of each other would stay there.
+    start = frame.positions + np.random.default_rng(0).normal(0.0, 0.05, frame.positions.shape)
+
+    def strain(flat: FloatArray) -> tuple[float, FloatArray]:
+        x = flat.reshape(-1, 3)
+        gradient = np.zeros_like(x)
+        stretched = x[i] - x[j]
+        distance = np.maximum(np.linalg.norm(stretched, axis=1), 1e-6)
+        pull = 20.0 * (distance - lengths)
+        force = (pull / distance)[:, None] * stretched
+        np.add.at(gradient, i, force)
+        np.add.at(gradient, j, -force)
+        between = x[first] - x[second]
+        gap = np.maximum(np.linalg.norm(between, axis=1), 0.1)
+        push = (-4.0 / gap**6)[:, None] * between
+        np.add.at(gradient, first, push)
+        np.add.at(gradient, second, -push)
+        return float(10.0 * ((distance - lengths) ** 2).sum() + (1.0 / gap**4).sum()), gradient.ravel()
+
+    found = minimize(strain, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _SPREAD_STEPS})
+    positions: FloatArray = found.x.reshape(-1, 3)
+    return positions
+
+
+def at_rest_by(reference: Reference, system: System, config: SystemConfig, *, seed: int) -> System:
+    """The system with its molecules relaxed by the reference method, packed anew.
+
+    Raises:
+        InputError: If the reference method fails on the molecule, or it can't be packed.
+    """
+    molecule = system.molecule
+    found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
+    if found is None:
+        raise InputError(
+            f"the reference method fails on {molecule.source}; check its structure, charge and unpaired electrons"
+        )
+    return packed_system(
+        replace(molecule, positions=found.frame.positions), config, count=system.n_molecules, seed=seed
+    )
+
+
+def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:
+    return Frame(
+        numbers=molecule.numbers,
+        positions=molecule.positions,
+        cell=molecule.cell,
+        pbc=molecule.pbc,
+        charge=molecule.charge,
+        unpaired_electrons=unpaired_electrons,
+    )
+
+
+# -- the classical force field ----------------------------------------------------------------------------------
+
+
+def covalent_kinds(molecule: Molecule) -> list[Molecule]:
+    """A molecule for each kind of bonded fragment of a molecule with bond orders, without single atoms."""
+    from rdkit import Chem
+
+    kinds: dict[tuple[bytes, bytes], Molecule] = {}
+    for own in BondGraph(len(molecule), molecule.bonds).fragments():
+        atoms, bonds = own.atoms, own.pairs
+        if len(atoms) == 1:
+            continue
+        key = (molecule.numbers[atoms].tobytes(), bonds.tobytes())
+        if key in kinds:
+            continue
+        mol = Chem.Mol(Chem.GetMolFrags(molecule.rdkit, asMols=True)[_fragment_with(molecule.rdkit, int(atoms[0]))])
+        name = molecule.source if len(atoms) == len(molecule) else shortened(Chem.MolToSmiles(Chem.RemoveHs(mol)))
+        charge = molecule.charge if len(atoms) == len(molecule) else Chem.GetFormalCharge(mol)
+        kinds[key] = Molecule(
+            numbers=molecule.numbers[atoms],
+            positions=molecule.positions[atoms],
+            bonds=bonds,
+            charge=charge,
+            formal_charge=Chem.GetFormalCharge(mol),
+            radical_electrons=sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
+            source=name,
+            rdkit=mol,
+        )
+    return list(kinds.values())
+
+
+def _fragment_with(mol: Any, atom: int) -> int:
+    """Index of the fragment, in RDKit's order, that an atom belongs to."""
+    from rdkit import Chem
+
+    return next(k for k, atoms in enumerate(Chem.GetMolFrags(mol)) if atom in atoms)
+
+
+def disagreement(
+    molecule: Molecule,
+    at_rest: FloatArray,
+    *,
+    field: str,
+    unpaired_electrons: int,
+    reference: Reference,
+    relax: bool = True,
+) -> str:
+    """How the reference method contradicts a classical force field's geometry, in words; empty if it does not.
+
+    Args:
+        molecule: A covalent molecule.
+        at_rest: Its positions at the classical minimum in Å, shape (n, 3).
+        field: Name of the force field.
+        unpaired_electrons: Its unpaired electrons.
+        reference: The reference method.
+        relax: Whether the molecule may be relaxed by it, which takes up to `RELAX_STEPS` labels; else forces decide.
+    """
+    frame = replace(
+        _frame(molecule, unpaired_electrons), positions=at_rest, cell=np.zeros((3, 3)), pbc=np.zeros(3, bool)
+    )
+    label = reference([frame])[0]
+    if label is not None and _largest(label[1]) <= CALM_EV_PER_ANG:
+        return ""
+    if not relax:
+        return _by_forces(molecule, None if label is None else _largest(label[1]), field)
+    found = relaxed(frame, molecule.bonds, reference)
+    if found is None:
+        return f"the reference method fails on {molecule.source} as {field} has it"
+    i, j = molecule.bonds.T
+    classical = np.linalg.norm(at_rest[i] - at_rest[j], axis=1)
+    right = np.linalg.norm(found.frame.positions[i] - found.frame.positions[j], axis=1)
+    still = right < _BROKEN_FACTOR * classical  # a bond that breaks is another matter: a proton that moves, say
+    off = np.where(still, np.abs(classical / right - 1.0), 0.0)
+    worst = int(np.argmax(off))
+    if off[worst] > BOND_SHARE:
+        return (
+            f"the bond {_bond_name(molecule, worst)} of {molecule.source} is {classical[worst]:.2f} Å long by {field}, "
+            f"{right[worst]:.2f} Å by the reference method"
+        )
+    per_atom = found.energy_drop / len(molecule)
+    if per_atom > ENERGY_EV_PER_ATOM:
+        return (
+            f"{molecule.source} as {field} has it lies {per_atom:.2f} eV per atom above the reference method's minimum"
+        )
+    return ""
+
+
+def _by_forces(molecule: Molecule, largest: float | None, field: str) -> str:
+    if largest is None:
+        return f"the reference method fails on {molecule.source} as {field} has it"
+    if largest > WRONG_EV_PER_ANG:
+        return f"at the minimum of {field}, {molecule.source} has forces of {largest:.1f} eV/Å by the reference method"
+    return ""
+
+
+def _bond_name(molecule: Molecule, bond: int) -> str:
+    from ase.data import chemical_symbols
+
+    return "-".join(f"{chemical_symbols[molecule.numbers[atom]]}{atom}" for atom in molecule.bonds[bond])

@@ -1,0 +1,91 @@
+"""Kinds of bonds: bonds in the same chemical surroundings are of the same kind; scans need a single bond of a kind."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_engine.structures.bonds import BondGraph
+from al_engine.structures.frames import IntArray
+from samplers.initial.stretch import movable_fragments
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BondKind:
+    """Bonds of the same two elements in the same surroundings.
+
+    Attributes:
+        name: Elements and indices of the atoms of the first bond of this kind, such as `C0-F7`.
+        elements: Element symbols of the bond, such as `C-F`.
+        pair: Indices of the atoms of the first bond, shape (2,), in the order of the name.
+        moving: Indices of the atoms that are moved when the first bond is stretched (`movable_fragments`).
+        count: Number of bonds of this kind.
+    """
+
+    name: str
+    elements: str
+    pair: IntArray
+    moving: IntArray
+    count: int
+
+
+def atom_classes(numbers: IntArray, bonds: IntArray) -> IntArray:
+    """Class of each atom, shape (N,): atoms that elements and bonds do not distinguish are of the same class.
+
+    Colour refinement (Weisfeiler & Leman, Nauchno-Tekh. Inf. 2 (9), 12 (1968)): atoms of a class have neighbours of the
+    same classes. Bond orders and shapes are ignored.
+
+    Args:
+        numbers: Atomic numbers, shape (N,).
+        bonds: Bonded pairs, shape (n_bonds, 2).
+    """
+    neighbours = BondGraph(len(numbers), bonds).neighbours
+    colours = np.unique(numbers, return_inverse=True)[1].tolist()
+    while True:
+        told = [(colours[atom], tuple(sorted(colours[n] for n in around))) for atom, around in enumerate(neighbours)]
+        ranks = {signature: rank for rank, signature in enumerate(sorted(set(told)))}
+        if len(ranks) == len(set(colours)):
+            return np.array(colours, dtype=np.int64)
+        colours = [ranks[signature] for signature in told]
+
+
+def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKind]:
+    """Find the kinds of bonds that are in no ring.
+
+    Args:
+        numbers: Atomic numbers, shape (N,).
+        bonds: Bonded pairs, shape (n_bonds, 2).
+        limit: Largest number of kinds. Of more kinds, the most frequent kind of each pair of elements is taken first,
+            then the kinds with most bonds.
+
+    Returns:
+        The kinds in order of their first bonds.
+    """
+    from ase.data import chemical_symbols
+
+    fragments = movable_fragments(len(numbers), bonds)
+    classes = atom_classes(numbers, bonds)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for bond in fragments:
+        alike.setdefault(tuple(sorted(classes[bonds[bond]].tolist())), []).append(bond)
+
+    kinds = []
+    for members in alike.values():
+        first = members[0]
+        pair = np.array(sorted(bonds[first].tolist(), key=lambda atom: (chemical_symbols[numbers[atom]], atom)))
+        symbols = [chemical_symbols[numbers[atom]] for atom in pair]
+        kinds.append(
+            BondKind(
+                name="-".join(f"{symbol}{atom}" for symbol, atom in zip(symbols, pair.tolist(), strict=True)),
+                elements="-".join(symbols),
+                pair=pair,
+                moving=fragments[first],
+                count=len(members),
+            )
+        )
+    seen: set[str] = set()
+    ranks: dict[int, tuple[bool, int]] = {}
+    for place in sorted(range(len(kinds)), key=lambda place: -kinds[place].count):
+        ranks[place] = (kinds[place].elements in seen, len(ranks))
+        seen.add(kinds[place].elements)
+    chosen = sorted(ranks, key=lambda place: ranks[place])[:limit]
+    return [kinds[place] for place in sorted(chosen)]

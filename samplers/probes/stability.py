@@ -1,0 +1,136 @@
+"""Long trajectories at a fixed temperature: whether the molecules stay whole, and when they come apart.
+
+The test of arXiv:2312.09490: Langevin dynamics at 800 K; a model has collapsed when any bond is more than 5 Å from its
+equilibrium length.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from al_engine.protocols import Committee, Progress, silent
+from al_engine.structures.bonds import Bonds, bond_lengths
+from al_engine.structures.frames import FloatArray, Frame, IntArray
+from samplers.dynamics.langevin import run_langevin
+from samplers.dynamics.limits import StopReason
+from samplers.dynamics.rows import Rows
+from samplers.dynamics.settings import Integration, StopRules, Surroundings
+from samplers.dynamics.walls import SphericalWall
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StabilityRun:
+    """Observations of B trajectories at S strides; NaN after a trajectory has ended.
+
+    Attributes:
+        step: Step of each stride, shape (S,).
+        stretch_ang: Largest difference of a bond from its equilibrium length, Å, shape (S, B).
+        kinetic_kelvin: Instantaneous kinetic temperature, shape (S, B).
+        deviation: Largest force deviation (norm) over the atoms, eV/Å, shape (S, B).
+        stop_reason: Why each trajectory ended, length B.
+        stop_step: Step at which each trajectory ended, shape (B,).
+    """
+
+    step: IntArray
+    stretch_ang: FloatArray
+    kinetic_kelvin: FloatArray
+    deviation: FloatArray
+    stop_reason: tuple[StopReason, ...]
+    stop_step: IntArray
+
+
+class _Watch:
+    """Takes the sampled frames stride by stride and keeps the quantities of a `StabilityRun`."""
+
+    def __init__(self, bonds: Bonds | None, n_strides: int, n_replicas: int, stride_steps: int) -> None:
+        self._bonds = Bonds(np.empty((0, 2), dtype=np.int64), np.empty(0)) if bonds is None else bonds
+        self._stride_steps = stride_steps
+        self.stretch, self.kelvin, self.deviation = (np.full((n_strides, n_replicas), np.nan) for _ in range(3))
+
+    def __call__(self, rows: Rows) -> None:
+        columns = rows.arrays()
+        for k, frame in enumerate(rows.frames):
+            place = int(columns["step"][k]) // self._stride_steps - 1, int(columns["replica"][k])
+            differences = np.abs(bond_lengths(frame.positions, self._bonds.pairs) - self._bonds.lengths)
+            self.stretch[place] = differences.max(initial=0.0)
+            self.kelvin[place] = columns["kinetic_kelvin"][k]
+            self.deviation[place] = columns["deviation_norm"][k]
+
+
+def run_stability(
+    committee: Committee[torch.Tensor],
+    frames: Sequence[Frame],
+    *,
+    kelvin: float,
+    steps: int,
+    timestep_fs: float,
+    friction_per_ps: float,
+    stride_steps: int,
+    bonds: Bonds | None,
+    seed: int,
+    stop_deviation: float = np.inf,
+    driver: int | None = 0,
+    wall: SphericalWall | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> StabilityRun:
+    """Run a trajectory from each frame until its end, or until it collapses or breaks another limit of the physics.
+
+    Args:
+        committee: As in `run_langevin`.
+        frames: Starting structures of the B trajectories.
+        kelvin: Temperature of the thermostat, K.
+        steps: Steps of each trajectory.
+        timestep_fs: Time step, fs.
+        friction_per_ps: Langevin friction, 1/ps.
+        stride_steps: Steps between two observations.
+        bonds: The bonds that are watched, with their equilibrium lengths; None: the system has no bonds.
+        seed: Seed of velocities and noise.
+        stop_deviation: Force deviation (norm) in eV/Å above which a trajectory is stopped (default: never).
+        driver: The member whose forces move the atoms; None for the committee's mean.
+        wall: Spherical wall around each cluster, or None.
+        device: Where the committee's tensors live.
+        progress: Told the steps done.
+
+    Raises:
+        ValueError: As `run_langevin`.
+    """
+    watch = _Watch(bonds, steps // stride_steps, len(frames), stride_steps)
+    ends = run_langevin(
+        committee,
+        frames,
+        temperatures_kelvin=[kelvin] * len(frames),
+        integration=Integration(
+            steps=steps, stride_steps=stride_steps, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps
+        ),
+        stop=StopRules(stop_deviation=stop_deviation),
+        surroundings=Surroundings(wall=wall, bonds=bonds),
+        seed=seed,
+        driver=driver,
+        device=device,
+        progress=progress,
+        sink=watch,
+    )
+    return StabilityRun(
+        step=stride_steps * np.arange(1, steps // stride_steps + 1),
+        stretch_ang=watch.stretch,
+        kinetic_kelvin=watch.kelvin,
+        deviation=watch.deviation,
+        stop_reason=ends.stop_reason,
+        stop_step=ends.stop_step,
+    )
+
+
+def surviving(stop_reason: Sequence[str], stop_step: IntArray, step: IntArray) -> FloatArray:
+    """Share of the trajectories that still run at each step, shape (S,).
+
+    Args:
+        stop_reason: Why each trajectory ended (`completed`: at its planned end), length B.
+        stop_step: Step at which each trajectory ended, shape (B,).
+        step: The steps in question, shape (S,).
+    """
+    lasted = np.where(np.asarray(stop_reason) == StopReason.COMPLETED, np.iinfo(np.int64).max, stop_step)
+    share: FloatArray = (lasted[None, :] > step[:, None]).mean(axis=1)
+    return share

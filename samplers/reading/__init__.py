@@ -1,0 +1,1 @@
+"""Reading of structure files: elements, positions, cells, charges and spins."""

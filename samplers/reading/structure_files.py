@@ -1,0 +1,294 @@
+"""Structures and trajectories from files. Data in a file are used or refused; missing data are not guessed."""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from al_engine.errors import InputError
+from al_engine.structures.frames import Frame
+from samplers.reading.file_elements import elements_of_gro, elements_of_pdb, lammps_with_elements, xyz_with_elements
+from samplers.reading.program_charges import charge_in_text, has_charge_in_text
+from samplers.reading.sdf_files import read_sdf
+from samplers.reading.stated_charge import Stated, stated_charge_and_spin
+
+FARTHEST_ANG = 1e5
+"""Largest absolute coordinate of an atom, Å. Neighbour searches fail at far larger extents than any real system's."""
+ISOTOPE_AMU = 0.5
+"""Difference of a mass from the element's mass, amu, above which the atom counts as an isotope or a united atom."""
+FULL_OCCUPANCY = 1e-3
+"""Largest difference from 1 of the occupancy of a fully occupied site."""
+PLACEHOLDER_ANG = 1.01
+"""Upper limit of the edges of the placeholder cell (1 Å) in PDB files without a cell, Å."""
+LAMMPS_DATA = (r"(?m)^\s*\d+\s+atoms\s*(#.*)?$", r"(?m)^\s*\d+\s+atom types\s*(#.*)?$")
+"""Lines that a LAMMPS data file has in its header."""
+_HEAD = 4000
+"""Number of characters at the start of a file that are searched for `LAMMPS_DATA`."""
+LABEL_NAMES = re.compile(r"energy|forces?$|stress|virial", re.IGNORECASE)
+"""Names of data that are labels."""
+UNRELIABLE = {
+    "gromos": "the elements of atoms",
+    "dlp4": "the elements of atoms",
+    "dlp-history": "the elements of atoms",
+    "lammps-dump-binary": "the elements of atoms",
+    "netcdftrajectory": "the elements of atoms",
+}
+"""Formats that lack needed information, which ASE would guess, by ASE's name; the value names the information."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileStructure:
+    """A structure of a file.
+
+    Attributes:
+        frame: Elements, positions, cell and periodicity; charge and spin as stated, else 0.
+        stated: Charge and spin that the file states.
+        where: Name of the structure in messages.
+        unused: Names of data in the file that are not used, such as energies and forces.
+        rdkit: The RDKit molecule, atoms in the same order, if the file has bond orders; else None.
+    """
+
+    frame: Frame
+    stated: Stated
+    where: str
+    unused: tuple[str, ...] = ()
+    rdkit: Any = None
+
+
+def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) -> list[FileStructure]:
+    """Read all structures of a file in any format that ASE reads, or of an SDF or MOL file.
+
+    Args:
+        path: The file; `.gz`, `.bz2` and `.xz` files are unpacked.
+        elements: Elements by atom name or type, for files without elements.
+
+    Returns:
+        The structures in the order of the file, at least one.
+
+    Raises:
+        InputError: If the file is missing, empty or unreadable, has no elements, or holds anything that is not
+            supported: partial occupancy, alternative positions, isotopes, fractional charges, periodicity in some
+            directions only. The message names the file, the structure or the line.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty")
+    kind = _format(path)
+    if kind in UNRELIABLE:
+        raise InputError(
+            f"{path}: its format ({kind}) does not say {UNRELIABLE[kind]}; convert it to extended XYZ with elements"
+        )
+    if kind in ("sdf", "mol"):
+        with open_text(path) as handle:
+            records = read_sdf(handle.read(), source=str(path))
+        if not records:
+            raise InputError(f"{path} holds no structure")
+        return [
+            _checked(FileStructure(frame, Stated(frame.charge or None), where, rdkit=mol))
+            for frame, mol, where in records
+        ]
+    images = _images(path, kind, elements or {})
+    if not images:
+        raise InputError(f"{path} holds no structure")
+    with open_text(path) as handle:
+        stated = charge_in_text(handle.read(), kind) if has_charge_in_text(kind) else {}
+    return [
+        _structure(atoms, f"{path}, frame {index}" if len(images) > 1 else str(path), stated)
+        for index, atoms in enumerate(images)
+    ]
+
+
+def _format(path: Path) -> str:
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    with open_text(path) as handle:
+        head = handle.read(_HEAD)
+    if all(re.search(pattern, head) for pattern in LAMMPS_DATA):  # ASE takes it for other formats
+        return "lammps-data"
+    try:
+        return str(filetype(str(path)))
+    except (UnknownFileTypeError, OSError, UnicodeDecodeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """The error for an exception of ASE's parsers, with its type, because its message may be no more than a key."""
+    reason = str(error).strip().splitlines()
+    detail = f": {reason[0]}" if reason else ""
+    return InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})")
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a text file, unpacked if its name ends in `.gz`, `.bz2` or `.xz`; bytes that are not UTF-8 are replaced."""
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)
+    handle: IO[str] = opener(path, "rt", encoding="utf-8", errors="replace")
+    return handle
+
+
+def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
+    """The structures of a file as `ase.Atoms`, with the elements that the file or the user gives.
+
+    Raises:
+        InputError: If the file can't be read.
+    """
+    import ase.io
+
+    try:
+        if kind in ("xyz", "extxyz"):
+            with open_text(path) as lines:
+                text = xyz_with_elements(lines, elements, source=str(path), size=_unpacked_size(path))
+            return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind))
+        if kind == "gromacs":
+            with open_text(path) as lines:
+                return elements_of_gro(lines, elements, source=str(path))
+        if kind == "proteindatabank":
+            return _pdb_images(path, elements)
+        if kind in ("lammps-dump-text", "lammps-data"):
+            with open_text(path) as lines:
+                text, options = lammps_with_elements(lines, kind, elements, source=str(path))
+            return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind, **options))
+        if kind in ("db", "json"):
+            return _database_images(path)
+        return list(ase.io.read(path, index=":"))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _database_images(path: Path) -> list[Any]:
+    """The structures of an ASE database, with the key-value pairs of each row in `atoms.info`."""
+    from ase.db import connect
+
+    images = []
+    for row in connect(path).select():
+        atoms = row.toatoms()
+        # `charge` is ASE's sum of the column of charges; `stated_charge_and_spin` reads the column itself.
+        atoms.info.update({key: value for key, value in row.key_value_pairs.items() if key != "charge"})
+        images.append(atoms)
+    return images
+
+
+def _unpacked_size(path: Path) -> int | None:
+    """Size of a file in bytes; None if the file is packed."""
+    return path.stat().st_size if path.suffix not in (".gz", ".bz2", ".xz") else None
+
+
+def _pdb_images(path: Path, elements: Mapping[str, str]) -> list[Any]:
+    """The structures of a PDB file as ASE reads them, with the file's elements, and its cell for all models."""
+    import ase.io
+
+    with open_text(path) as lines:
+        numbers, charges = elements_of_pdb(lines, elements, source=str(path))
+    images = [atoms for atoms in ase.io.read(path, index=":", format="proteindatabank") if len(atoms)]
+    first = next((atoms for atoms in images if atoms.pbc.any()), None)
+    start = 0
+    for atoms in images:
+        stop = start + len(atoms)
+        atoms.numbers = numbers[start:stop]
+        if np.any(charges[start:stop]):
+            atoms.set_initial_charges(charges[start:stop])
+        start = stop
+        if first is not None and not atoms.pbc.any():  # the record CRYST1 occurs once, before all models
+            atoms.set_cell(first.cell)
+            atoms.pbc = first.pbc
+        if atoms.pbc.any() and (atoms.cell.lengths() < PLACEHOLDER_ANG).all():
+            atoms.set_cell(None)
+            atoms.pbc = False
+    return images
+
+
+def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStructure:
+    _refuse_nonsense(atoms, where)
+    _refuse_what_is_not_simulated(atoms, where)
+    parameters = {
+        name: value
+        for name, value in dict(getattr(atoms.calc, "parameters", None) or {}).items()
+        if name in ("charge", "mult", "multiplicity")
+    }
+    results = getattr(atoms.calc, "results", None) or {}
+    columns = {name: values for name, values in atoms.arrays.items() if "charge" in name.lower() and values.ndim == 1}
+    columns |= {name: results[name] for name in ("charges",) if name in results}
+    moments = atoms.arrays.get("initial_magmoms")
+    stated = stated_charge_and_spin(
+        {**by_text, **parameters, **atoms.info}, columns, moments, numbers=atoms.numbers, where=where
+    )
+    frame = Frame(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        pbc=atoms.pbc,
+        charge=stated.charge or 0,
+        unpaired_electrons=stated.unpaired_electrons or 0,
+    )
+    names = [*atoms.info, *atoms.arrays, *results]
+    unused = [str(name) for name in names if LABEL_NAMES.search(str(name))]
+    if atoms.constraints:
+        unused.append("constraints (fixed atoms)")
+    return _checked(FileStructure(frame, stated, where, tuple(dict.fromkeys(unused))))
+
+
+def _refuse_nonsense(atoms: Any, where: str) -> None:
+    """Raise `InputError` for a structure without atoms, with a non-finite number, or periodic without a full cell."""
+    if len(atoms) == 0:
+        raise InputError(f"{where} has no atoms")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise InputError(f"{where} has positions or a cell that are not finite numbers")
+    if atoms.pbc.any() and atoms.cell.rank < 3:  # noqa: PLR2004 -- three dimensions
+        raise InputError(f"{where} is periodic but has no full cell")
+
+
+def _refuse_what_is_not_simulated(atoms: Any, where: str) -> None:
+    """Raise `InputError` for partly occupied sites, and for masses of isotopes or united atoms."""
+    from ase.data import atomic_masses
+
+    sites = atoms.info.get("occupancy")
+    if isinstance(sites, Mapping):
+        for kinds in sites.values():
+            if len(kinds) != 1 or abs(sum(kinds.values()) - 1.0) > FULL_OCCUPANCY:
+                text = ", ".join(f"{element} {share:g}" for element, share in kinds.items())
+                raise InputError(
+                    f"{where}: a site is only partly occupied ({text}); give one ordered structure, with every atom "
+                    "there or not there"
+                )
+    if atoms.has("masses"):
+        off = np.abs(atoms.get_masses() - atomic_masses[atoms.numbers]) > ISOTOPE_AMU
+        if off.any():
+            atom = int(np.argmax(off))
+            raise InputError(
+                f"{where}: atom {atom} ({atoms[atom].symbol}) has a mass of {atoms.get_masses()[atom]:.3f} amu: "
+                "isotopes and united atoms are not simulated; a force field does not depend on the isotope: leave it "
+                "out"
+            )
+
+
+def _checked(structure: FileStructure) -> FileStructure:
+    """The structure itself, after a check of its periodicity and its coordinates.
+
+    Raises:
+        InputError: If it is periodic in some directions only, or an atom is too far from the origin.
+    """
+    pbc = structure.frame.pbc
+    if pbc.any() and not pbc.all():
+        axes = " and ".join(axis for axis, periodic in zip("abc", pbc, strict=True) if periodic)
+        raise InputError(
+            f"{structure.where} is periodic along {axes} alone; systems are periodic in three directions or in none. "
+            'Give a slab a cell with vacuum and pbc="T T T" if its images above and below may be there'
+        )
+    farthest = np.abs(structure.frame.positions).max()
+    if farthest > FARTHEST_ANG:
+        raise InputError(f"{structure.where} has atoms {farthest:.3g} Å from the origin; are they in Å?")
+    return structure
+
+
+def unused_in(structures: Sequence[FileStructure]) -> tuple[str, ...]:
+    """Names of the data in a file that are not used, without duplicates."""
+    return tuple(dict.fromkeys(name for one in structures for name in one.unused))

@@ -1,0 +1,99 @@
+"""Frames that have come apart: bonds by their stretch, across boundaries too."""
+
+import itertools
+
+import networkx as nx
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from al_engine.structures.bonds import BondGraph, Bonds, fragment_of_atom, longest_bonds, made_whole
+from al_engine.structures.frames import Frame
+
+WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+CELL = np.array([[16.0, 0.0, 0.0], [6.0, 20.0, 0.0], [-4.0, 8.0, 24.0]])
+BONDS = Bonds.at(Frame(numbers=[8, 1, 1], positions=WATER), np.array([[0, 1], [0, 2]]))
+
+
+def water(factor, *, cell=None, shift=0.0):
+    """One O-H bond stretched; wrapped into a cell if there is one."""
+    positions = WATER * np.array([[1.0], [factor], [1.0]]) + shift
+    if cell is None:
+        return Frame(numbers=[8, 1, 1], positions=positions)
+    fractional = positions @ np.linalg.inv(cell)
+    return Frame(numbers=[8, 1, 1], positions=(fractional % 1.0) @ cell, cell=cell, pbc=[True] * 3)
+
+
+def test_the_most_stretched_bond_counts():
+    frames = [water(factor) for factor in (1.0, 0.7, 1.4, 3.0)]
+    np.testing.assert_allclose(longest_bonds(frames, BONDS), [1.0, 1.0, 1.4, 3.0], rtol=1e-12)
+
+
+def test_wrapping_does_not_break_a_bond():
+    """The molecule lies across every face of a skewed cell; its bond has more than half of the cell left to grow."""
+    cell = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 1.0, 10.0]])
+    for factor in (1.0, 2.5):
+        frames = [
+            water(factor, cell=cell, shift=shift) for shift in ([-0.1, 0.0, 0.0], [8.8, 7.9, 9.9], [0.0, -0.5, 4.0])
+        ]
+        np.testing.assert_allclose(longest_bonds(frames, BONDS), factor, rtol=1e-12)
+
+
+def test_atoms_without_bonds_do_not_come_apart():
+    nothing = Bonds(pairs=np.empty((0, 2), dtype=int), lengths=np.empty(0))
+    assert longest_bonds([water(9.0)], nothing).tolist() == [0.0]
+    assert longest_bonds([], BONDS).tolist() == []
+
+
+# -- the graph ----------------------------------------------------------------------------------------------------
+
+
+def test_whole_molecules_stay_bit_for_bit(rng):
+    positions = rng.uniform(0, 1, (6, 3)) * 1.5 + [20.0, -7.0, 3.0]
+    bonds = np.array([[0, 1], [1, 2], [3, 4], [4, 5]])
+    np.testing.assert_array_equal(made_whole(positions, bonds, CELL, np.ones(3, bool)), positions)
+
+
+def test_fragments_are_numbered_by_their_first_atoms():
+    bonds = np.array([[5, 0], [3, 1], [1, 6]])
+    np.testing.assert_array_equal(fragment_of_atom(7, bonds), [0, 1, 2, 1, 3, 0, 1])
+    np.testing.assert_array_equal(fragment_of_atom(3, np.empty((0, 2), dtype=int)), [0, 1, 2])
+
+
+@st.composite
+def graphs(draw):
+    """Bonds drawn at random: rings, several fragments and lone atoms; no pair twice."""
+    n_atoms = draw(st.integers(1, 12))
+    pairs = list(itertools.combinations(range(n_atoms), 2))
+    chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=14)) if pairs else []
+    turned = [pair if draw(st.booleans()) else pair[::-1] for pair in chosen]
+    return n_atoms, np.array(turned, dtype=np.int64).reshape(-1, 2)
+
+
+@given(graphs())
+def test_a_graph_is_that_of_networkx(drawn):
+    n_atoms, pairs = drawn
+    graph, theirs = BondGraph(n_atoms, pairs), nx.Graph(pairs.tolist())
+    theirs.add_nodes_from(range(n_atoms))
+    assert [set(around) for around in graph.neighbours] == [set(theirs[atom]) for atom in range(n_atoms)]
+    fragments = graph.fragments()
+    components = sorted((sorted(atoms) for atoms in nx.connected_components(theirs)), key=min)
+    assert [own.atoms.tolist() for own in fragments] == components
+    for own in fragments:
+        np.testing.assert_array_equal(own.atoms[own.pairs], pairs[own.bonds])
+    assert sorted(np.concatenate([own.bonds for own in fragments]).tolist()) == list(range(len(pairs)))
+    for first, second in pairs.tolist():
+        cut = theirs.copy()
+        cut.remove_edge(first, second)
+        assert graph.side_of(first, second) == nx.node_connected_component(cut, first)
+
+
+@given(graphs(), st.integers(0, 2**32 - 1))
+def test_steps_add_up_along_bonds(drawn, seed):
+    """Where steps are differences of a quantity of the atoms, which way is taken does not matter."""
+    n_atoms, pairs = drawn
+    values = np.random.default_rng(seed).integers(-3, 4, (n_atoms, 3))
+    sums = BondGraph(n_atoms, pairs).summed_steps(values[pairs[:, 1]] - values[pairs[:, 0]])
+    owner = fragment_of_atom(n_atoms, pairs)
+    first = np.unique(owner, return_index=True)[1]
+    np.testing.assert_array_equal(sums, values - values[first[owner]])

@@ -1,0 +1,107 @@
+"""What the pages say of a campaign directory, tried on a real one; made by the stages, without Prefect."""
+
+import ast
+import itertools
+import re
+
+import ase.io
+import h5py
+import pytest
+from docs_pages import PAGES
+
+from al_engine.campaign.ledger import Ledger
+from al_engine.config.reader import parse_config
+from al_engine.selection.fates import Fate
+from flows.compute.stage_call import run_stages
+from flows.pages.display import Display
+from flows.session.prepare import Prepared, opened
+from flows.stages.judging import verdict_after
+from flows.stages.order import initial_steps, iteration_steps
+
+SMALLEST = """
+name: mine
+system: {smiles: O}
+initial: {frames: 12, test_frames: 4, duration_ps: 0.2}
+model:
+  kind: mace
+  short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
+training: {members: 2, updates: 10}
+sampling:
+  {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5,
+   stop_deviation_mev_per_ang: 1.0e+9}
+selection: {lower_mev_per_ang: 1.0e-9, upper_mev_per_ang: 1.0e+9, max_labels: 3}
+stop: {max_iterations: 1}
+execution: {workers: 1, device: cpu}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with `runs/mine`, one iteration old, and a `structure.xyz`."""
+    folder = tmp_path_factory.mktemp("pages")
+    ledger = Ledger(folder / "runs" / "mine", parse_config(SMALLEST, source="test"))
+    ledger.write_config()
+    with opened(Prepared(ledger), Display(quiet=True)) as session:
+        steps = [
+            initial_steps(ledger, session.level),
+            iteration_steps(ledger, session.level, 0),
+        ]
+        for step in itertools.chain(*steps):
+            for stages in step.calls.values():
+                run_stages(ledger, session.executor, stages)
+        assert verdict_after(ledger, 1) is not None
+    ase.io.write(folder / "structure.xyz", ledger.dataset()[0].frame.to_atoms())
+    return folder
+
+
+def run(page, folder, monkeypatch):
+    """Run the page's Python, one block after the other, as a user in that folder would."""
+    monkeypatch.chdir(folder)
+    values = {}
+    for code in PAGES[page].blocks("python"):
+        exec(compile(code, page, "exec"), values)  # noqa: S102 (our own page)
+    return values
+
+
+def test_the_readmes_python_runs(folder, monkeypatch):
+    values = run("README.md", folder, monkeypatch)
+    assert len(values["energies"]) == 15
+    assert values["deviation"].shape == (8,)
+    assert values["atoms"].calc.results["max_force_deviation"] > 0
+
+
+def test_the_layout_pages_python_counts_the_fates(folder, monkeypatch, capsys):
+    run("docs/campaign.md", folder, monkeypatch)
+    (counts,) = re.findall(r"^000 (\{.*\})$", capsys.readouterr().out, re.MULTILINE)
+    numbers = ast.literal_eval(counts)
+    assert set(numbers) == {fate.name.lower() for fate in Fate}
+    assert (numbers["labelled"], sum(numbers.values())) == (3, 8)
+
+
+def test_every_path_and_data_set_of_the_layout_page_exists(folder):
+    rows = re.findall(r"^\| `(/\S+)` \|\s*(.*?)\s*\| (.*) \|$", PAGES["docs/campaign.md"].text, re.MULTILINE)
+    assert len(rows) == 11
+    parts = folder / "runs" / "mine" / "parts"
+    chunk = {"initial": "00001-00016", "iter": "00001-00003"}
+    with h5py.File(folder / "runs" / "mine" / "campaign.h5") as root:
+        listed = set()
+        for path, file, text in rows:
+            here = chunk["initial" if "initial" in path else "iter"]
+            group = root[path.replace("00001-00060", here)]
+            if file:
+                name = file.strip("`").replace("00001-00060", here)
+                assert (parts / name).is_file()
+                listed.add(re.sub(r"member\d", "member0", name))
+            for name in re.findall(r"`([a-z_/]+)`", text):
+                below = (group, group.get("member"))
+                assert any(g is not None and (name in g or name in g.attrs) for g in below) or name in {
+                    "temperatures_kelvin",  # of the config
+                    "member",
+                }, f"{path}: {name}"
+        assert {re.sub(r"member\d", "member0", path.name) for path in parts.glob("*.h5")} == listed
+        assert {"campaign", "config_json", "units", "schema_version", "verdict", "verdict_evidence"} == set(root.attrs)
+
+
+def test_the_layout_pages_fates_are_the_codes():
+    told = re.findall(r"^\| (\d+) ([a-z_]+) \|", PAGES["docs/campaign.md"].text, re.MULTILINE)
+    assert {int(number): name for number, name in told} == {fate.value: fate.name.lower() for fate in Fate}

@@ -1,0 +1,73 @@
+"""Bad input: exit 2, one clear message, no traceback, nothing written."""
+
+import subprocess
+import sys
+
+import pytest
+
+CASES = {
+    "smiles that does not parse": (["init", "new", "--smiles", "C1CC"], "C1CC"),
+    "element beyond GFN2": (["init", "new", "--smiles", "[U]"], "86"),
+    "odd electrons, no spin": (["init", "new", "--smiles", "[CH3]"], "unpaired_electrons"),
+    "wrong parity": (["init", "new", "--smiles", "[CH3]", "--unpaired-electrons", "2"], "unpaired_electrons"),
+    "neither smiles nor structure": (["init", "new"], "smiles"),
+    "missing structure": (["init", "new", "--structure", "nowhere.xyz"], "nowhere.xyz"),
+    "empty structure": (["init", "new", "--structure", "empty.xyz"], "empty.xyz"),
+    "no molecules": (["init", "new", "--smiles", "C", "--molecules", "0"], "molecules"),
+    "window upside down": (["run", "window.yaml"], "lower_mev_per_ang"),
+    "temperature of zero": (["run", "cold.yaml"], "temperatures_kelvin"),
+    "unknown key": (["run", "typo.yaml"], "selection.max_labels"),
+    "no such target": (["run", "nowhere.yaml"], "nowhere.yaml"),
+    "check of nothing": (["check", "nowhere.yaml"], "nowhere.yaml"),
+    "no campaign directory": (["resume", "."], "campaign.yaml"),
+    "status of nothing": (["status", "nowhere"], "nowhere"),
+    "export of nothing": (["export", ".", "--to", "extxyz", "--output", "x.xyz"], "campaign.yaml"),
+    "unknown option": (["init", "new", "--smile", "C"], "--smile"),
+}
+FILES = {
+    "window.yaml": "name: x\nsystem: {smiles: C}\nselection: {lower_mev_per_ang: 300, upper_mev_per_ang: 100}\n",
+    "cold.yaml": "name: x\nsystem: {smiles: C}\nsampling: {temperatures_kelvin: [0]}\n",
+    "typo.yaml": "name: x\nsystem: {smiles: C}\nselection: {max_lables: 3}\n",
+    "empty.xyz": "",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_message_exit_2_nothing_written(case, command_line):
+    arguments, named = CASES[case]
+    for name, text in FILES.items():
+        (command_line.directory / name).write_text(text)
+    before = sorted(command_line.directory.rglob("*"))
+    answer = command_line(*arguments)
+    assert answer.returncode == 2, answer.stderr
+    assert named in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+    assert sorted(command_line.directory.rglob("*")) == before
+
+
+def test_another_machines_server_that_does_not_answer(command_line):
+    (command_line.directory / "ok.yaml").write_text("name: x\nsystem: {smiles: C}\n")
+    command_line.environment["PREFECT_API_URL"] = "http://me:secret@192.0.2.1:4200/api"
+    answer = command_line("ui")
+    assert answer.returncode == 2
+    assert "PREFECT_API_URL is http://192.0.2.1:4200/api" in answer.stderr
+    assert "secret" not in answer.stderr
+
+
+def test_help_is_light():
+    code = (
+        "import sys, flows.cli.app; heavy = {'torch', 'prefect', 'rdkit', 'openmm', 'h5py', 'e3nn', 'matplotlib'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_campaign_directory_from_a_smiles(command_line):
+    answer = command_line("init", "mine", "--smiles", "CC(=O)N", "--preset", "quick")
+    assert answer.returncode == 0, answer.stderr
+    text = (command_line.directory / "mine" / "campaign.yaml").read_text()
+    assert "# Below: accurate, nothing to learn." in text
+    assert command_line("status", "mine").returncode == 0
+    assert command_line("init", "mine", "--smiles", "C").returncode == 2

@@ -1,0 +1,91 @@
+"""Stage calls: plain data, and jobs that can open only the parts that their key hashes."""
+
+import json
+import shutil
+from contextlib import nullcontext
+from importlib.metadata import version
+
+import pytest
+
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import UndeclaredPartError
+from flows.compute.stage_call import InlineExecutor, Output, StageCall
+from flows.session.resume import first_unfinished
+from flows.stages.order import initial_steps, iteration_steps
+from labelers.backends.registry import level_of_theory
+
+
+@pytest.fixture
+def ledger(finished, tmp_path):
+    """A copy of the finished campaign."""
+    shutil.copytree(finished[1], tmp_path / "campaign")
+    return Ledger.open(tmp_path / "campaign")
+
+
+def all_stages(ledger):
+    """The stages of the initial set and of two iterations."""
+    level = level_of_theory(ledger.config.labels)
+    steps = [*initial_steps(ledger, level), *iteration_steps(ledger, level, 0), *iteration_steps(ledger, level, 1)]
+    return [stage for step in steps for stages in step.calls.values() for stage in stages]
+
+
+def test_every_stage_of_a_finished_campaign_is_planned_again_with_the_same_key(ledger):
+    stages = all_stages(ledger)
+    assert sorted(stage.name for stage in stages) == sorted(ledger.reader().names)
+    for stage in stages:
+        parents = [ledger.sound_part(name) for name in stage.parents]
+        assert ledger.sound_part(stage.name).key == ledger.key(stage.name, inputs=stage.inputs, parents=parents)
+
+
+def test_a_job_cannot_open_a_part_that_its_key_does_not_hash(ledger):
+    executor = InlineExecutor(ledger.directory, label_pool=nullcontext)
+    tried = 0
+    for stage in all_stages(ledger):
+        if not stage.parents or names.label_range(stage.name):  # assembled labels come from declared names alone
+            continue
+        call = StageCall((Output(stage.name, "a"),), stage.job, (), stage.arguments, stage.needs)
+        written = ledger.part_path(stage.name).read_bytes()
+        if "training" in stage.job:  # reads whatever data set is declared: none, which the trainer refuses
+            continue
+        with pytest.raises(UndeclaredPartError, match="is not among the parents"):
+            executor.run(call)
+        assert ledger.part_path(stage.name).read_bytes() == written
+        tried += 1
+    assert tried >= 2 * 5  # of two iterations: two temperatures, selection, scores, append
+
+
+def test_a_call_is_json(ledger):
+    for stage in all_stages(ledger):
+        call = StageCall((Output(stage.name, "a"),), stage.job, stage.parents, stage.arguments, stage.needs)
+        assert StageCall.from_dict(json.loads(json.dumps(call.to_dict()))) == call
+
+
+def test_parts_say_what_made_them_and_have_a_line_for_the_reader(ledger):
+    for part in ledger.parts():
+        made_by = json.loads(part.made_by)
+        assert made_by["al-engine"] == version("al-engine")
+        assert made_by["torch"] == version("torch")
+        assert made_by["device"] == "cpu"
+        assert made_by["host"]
+        assert part.summary
+        assert "\n" not in part.summary
+    labels = next(part for part in ledger.parts() if names.label_range(part.name))
+    assert json.loads(labels.made_by)["tblite"] == version("tblite")
+
+
+@pytest.mark.parametrize(
+    ("missing", "found"),
+    [
+        ("initial-frames", None),
+        ("initial-labels-00001-00020", None),
+        ("iter000-labels-00001-00010", 0),
+        ("iter000-sample-900K", 0),
+        ("iter001-append", 1),
+        (None, 2),
+    ],
+)
+def test_a_campaign_goes_on_at_the_first_iteration_that_lacks_a_part(missing, found, ledger):
+    if missing is not None:
+        ledger.part_path(missing).unlink()
+    assert first_unfinished(ledger) == found

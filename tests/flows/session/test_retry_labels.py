@@ -1,0 +1,52 @@
+"""Labels that failed for a reason that has gone away are tried again, and the campaign goes on as if nothing was."""
+
+import os
+from pathlib import Path
+
+import pytest
+from flow_runs import CommandLine
+from kills import CAMPAIGN
+
+HERE = Path(__file__).parents[1]
+CONFIG = CAMPAIGN.replace("counting_calculator:CountingTBLite", "failing_calculator:FailingTBLite")
+CONFIG += "execution: {workers: 1}\n"
+
+
+@pytest.fixture
+def command_line(prefect_server, tmp_path):
+    paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    environment = {**prefect_server, "PYTHONPATH": paths, "BROKEN": str(tmp_path / "broken")}
+    (tmp_path / "campaign.yaml").write_text(CONFIG)
+    return CommandLine(environment, tmp_path)
+
+
+def test_failed_initial_labels_are_tried_again(command_line, alone):
+    broken = command_line.directory / "broken"
+    broken.touch()
+    answer = command_line("run", "campaign.yaml", "--dir", "failed")
+    assert answer.returncode == 2
+    cause = "RuntimeError: a licence server does not answer [/etc/licence]"
+    words = f"`backend_error`: failing_calculator:FailingTBLite: {cause}"
+    assert f"initial labels failed, {words}. Once their cause is gone" in answer.stderr
+    assert f"failed ({words})" in answer.stderr  # of the first chunk, as soon as it is done
+    assert "--retry-failed-labels` computes them again" in answer.stderr
+    status = command_line.status("failed")
+    assert status["label_failures"] > 0
+    assert status["label_failure_words"] == words
+    assert f"labels of the initial set failed, {words}" in " ".join(command_line("status", "failed").stdout.split())
+    broken.unlink()
+    assert command_line("resume", "failed").returncode == 2  # a recorded failure stays one until it is asked for
+    answer = command_line("resume", "failed", "--retry-failed-labels")
+    assert answer.returncode in (0, 3), answer.stderr
+    assert "failed labels of the initial set are tried again" in answer.stderr
+    retried = command_line.status("failed")
+    assert retried["label_failures"] == 0
+    assert retried["dataset_digest"] == alone.digest
+    assert command_line("verify", "failed").returncode == 0
+
+
+def test_there_must_be_something_to_try_again(finished):
+    command_line, directory, _ = finished
+    answer = command_line("resume", directory, "--retry-failed-labels")
+    assert answer.returncode == 2
+    assert "the newest of this campaign, has failed" in answer.stderr

@@ -1,0 +1,76 @@
+"""A level of theory that an earlier version wrote is the same level if labels made now would be the same labels."""
+
+from dataclasses import replace
+
+import pytest
+
+from al_engine.config import LabelsConfig
+from labelers import LevelOfTheory, level_of_theory
+from labelers.backends.earlier_levels import changes_since
+
+SMEARED = "free_energy_calculators:Smeared"
+NO_FREE_ENERGY = "free_energy_calculators:Unlisted"
+
+
+def now(calculator, **parameters):
+    return level_of_theory(LabelsConfig(backend="ase", ase_calculator=calculator, ase_parameters=parameters))
+
+
+def as_written_before(level, **parameters):
+    settings = {key: value for key, value in level.settings.items() if key not in {"energy", "charge_and_spin"}}
+    return {**level.to_dict(), "settings": {**settings, "parameters": {**settings["parameters"], **parameters}}}
+
+
+def changes(calculator, *, closed_shells=True):
+    level = now(calculator)
+    return changes_since(as_written_before(level), level, closed_shells=closed_shells)
+
+
+@pytest.mark.parametrize("calculator", ["emt", "lj", "orca", "nwchem", "mopac", "tblite.ase:TBLite", NO_FREE_ENERGY])
+def test_where_there_is_one_energy_and_no_charge_nothing_has_changed(calculator):
+    assert changes(calculator) == []
+
+
+@pytest.mark.parametrize("calculator", ["vasp", "siesta", "castep", "octopus", SMEARED])
+def test_a_free_energy_that_may_be_another_number_is_a_change(calculator):
+    (change,) = changes(calculator)
+    assert "free_energy" in change
+
+
+@pytest.mark.parametrize("calculator", ["gaussian", "mopac", "tblite.ase:TBLite", "xtb.ase.calculator:XTB"])
+def test_charges_that_were_read_from_atoms_before_are_none(calculator):
+    assert changes(calculator, closed_shells=False) == []
+
+
+@pytest.mark.parametrize("calculator", ["orca", "nwchem", "qchem", NO_FREE_ENERGY])
+def test_charges_that_did_not_reach_the_program_are(calculator):
+    (change,) = changes(calculator, closed_shells=False)
+    assert "charge and unpaired electrons now reach" in change
+
+
+def test_a_folder_for_files_is_no_part_of_the_level_any_more():
+    level = now("emt")
+    assert level == now("emt", directory="files")
+    assert changes_since(as_written_before(level, directory="files"), level, closed_shells=True) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"method": "lj"},
+        {"backend_version": "0.0"},
+        {"settings": {"calculator_version": "0.0", "parameters": {}}},
+        {"settings": {**now("emt").settings, "charge_and_spin": "atoms"}},
+    ],
+    ids=["calculator", "ASE", "calculator's version", "not an earlier one"],
+)
+def test_anything_else_is_another_level(other):
+    level = now("emt")
+    assert changes_since({**as_written_before(level), **other}, level, closed_shells=True) is None
+
+
+def test_levels_of_gfn2_have_no_earlier_form():
+    level = level_of_theory(LabelsConfig(backend="tblite"))
+    stored = replace(level, backend_version="0.1").to_dict()
+    assert changes_since(stored, level, closed_shells=True) is None
+    assert isinstance(level, LevelOfTheory)

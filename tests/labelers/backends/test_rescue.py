@@ -1,0 +1,98 @@
+"""The rescue ladder: every rung gives the label that an unhurried calculation gives, or the frame is a failure."""
+
+import numpy as np
+import pytest
+
+from al_engine.config import LabelsConfig
+from al_engine.structures.frames import Frame
+from labelers import LabelError, LabelReason, create_labeler
+from labelers.backends.rescue import Rescuer, label_or_rescue
+from labelers.pool.chunk import label_chunk
+from labelers.pool.pool import LabelPool
+
+BACKENDS = ["xtb", "tblite"]
+RUNGS = [(backend, rung) for backend in BACKENDS for rung in create_labeler(LabelsConfig(backend=backend)).rungs]
+
+
+def labeler(backend, cycles=250):
+    return create_labeler(LabelsConfig(backend=backend, max_scf_iterations=cycles))
+
+
+@pytest.mark.parametrize("name", ["ethanol", "methyl", "acetate"])
+@pytest.mark.parametrize(("backend", "rung"), RUNGS, ids=[f"{backend} {rung.name}" for backend, rung in RUNGS])
+def test_every_rung_converges_to_the_same_label(backend, rung, name, molecules):
+    energy, forces = labeler(backend).label(molecules[name])
+    rescued_energy, rescued_forces = labeler(backend).label_on(rung, molecules[name])
+    assert rescued_energy == pytest.approx(energy, abs=1e-4)
+    np.testing.assert_allclose(rescued_forces, forces, atol=2e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_too_few_cycles_are_rescued_by_more(backend, molecules):
+    few = labeler(backend, cycles=8)
+    with pytest.raises(LabelError):
+        few.label(molecules["ethanol"])
+    energy, forces, rung = label_or_rescue(few, molecules["ethanol"])
+    assert rung == "more cycles"
+    expected, expected_forces = labeler(backend).label(molecules["ethanol"])
+    assert energy == pytest.approx(expected, abs=1e-9)  # threads add up in any order
+    np.testing.assert_allclose(forces, expected_forces, atol=1e-9)
+
+
+SALT = Frame(
+    numbers=[9, 3, 3, 3, 3, 3, 3, 9, 9],
+    positions=[
+        *([0.86, 5.452, 6.936], [7.239, 0.11, 6.459], [7.338, 7.158, 1.113], [7.274, 6.655, 6.15]),
+        *([3.59, 1.738, 5.997], [6.907, 1.99, 4.03], [3.311, 6.963, 0.303], [5.474, 4.595, 0.212]),
+        [5.379, 0.12, 5.668],
+    ],
+    charge=1,
+)
+"""Scattered lithium and fluorine: at the default settings xtb's SCF does not converge, tblite's does."""
+
+
+def test_a_frame_that_one_program_cannot_do_is_rescued_to_what_the_other_says():
+    outcomes = {}
+    for backend in BACKENDS:
+        config = LabelsConfig(backend=backend)
+        with LabelPool(config, workers=1) as pool:
+            (outcomes[backend],) = label_chunk(pool, [SALT], config, min_distance_ang=0.5)
+    assert outcomes["xtb"].rescue != ""
+    assert outcomes["tblite"].rescue == ""
+    rescued, expected = outcomes["xtb"].labelled, outcomes["tblite"].labelled
+    assert rescued.energy == pytest.approx(expected.energy, abs=1e-5)
+    np.testing.assert_allclose(rescued.forces, expected.forces, atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_converges_on_no_rung_is_a_failure_that_names_them(backend, molecules):
+    hopeless = labeler(backend, cycles=1)
+    with pytest.raises(LabelError, match=r"nor by rescue \(more cycles, .*started at 10000 K\)") as caught:
+        label_or_rescue(hopeless, molecules["ethanol"])
+    assert caught.value.reason is LabelReason.NOT_CONVERGED
+
+
+class Failing:
+    """A labeler that fails for another reason than its SCF."""
+
+    rungs = ()
+
+    def label(self, _):
+        raise LabelError(LabelReason.BAD_INPUT, "no")
+
+    def label_on(self, _, __):
+        raise AssertionError
+
+
+def test_only_what_did_not_converge_is_tried_again(molecules):
+    assert isinstance(Failing(), Rescuer)
+    with pytest.raises(LabelError, match="no"):
+        label_or_rescue(Failing(), molecules["ethanol"])
+
+
+def test_the_rung_comes_back_from_the_workers(molecules):
+    config = LabelsConfig(backend="tblite", max_scf_iterations=8)
+    with LabelPool(config, workers=1) as pool:
+        (outcome,) = label_chunk(pool, [molecules["ethanol"]], config, min_distance_ang=0.5)
+    assert outcome.ok
+    assert outcome.rescue == "more cycles"

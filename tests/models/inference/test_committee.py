@@ -1,0 +1,63 @@
+"""The committee as molecular dynamics asks it: its mean, and frames of a batch that do not disturb each other."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.inference.committee import ALL_PAIRS_ATOMS, Committee
+
+
+@pytest.fixture
+def committee(tiny_model, tiny_config):
+    def make(**options):
+        return Committee([tiny_model(tiny_config(), seed=seed) for seed in range(3)], **options)
+
+    return make
+
+
+def stacked(frames):
+    return torch.from_numpy(np.concatenate([frame.positions for frame in frames]))
+
+
+def test_no_member_means_the_mean_of_all(committee, random_cluster):
+    frames = [random_cluster(7, seed=1), random_cluster(9, seed=2)]
+    bound, positions = committee(acceleration="off").bind(frames), stacked(frames)
+    members = [bound.energy_and_forces(positions, member) for member in range(3)]
+    energies, forces = bound.energy_and_forces(positions, None)
+    torch.testing.assert_close(energies, sum(energy for energy, _ in members) / 3, rtol=1e-14, atol=0)
+    torch.testing.assert_close(forces, bound.member_forces(positions).mean(0), rtol=0, atol=1e-14)
+
+
+def test_lists_with_a_skin_are_rebuilt_before_they_miss_a_pair(committee, random_cluster):
+    frames = [random_cluster(20, seed=seed, side=6.0) for seed in range(2)]
+    assert len(frames[0]) > ALL_PAIRS_ATOMS
+    made = committee(acceleration="off", skin_ang=0.4)
+    bound, positions, rng = made.bind(frames), stacked(frames), np.random.default_rng(0)
+    graphs = set()
+    for _ in range(30):
+        positions = positions + 0.03 * torch.from_numpy(rng.normal(size=positions.shape))
+        _, forces = bound.energy_and_forces(positions, 0)
+        graphs.add(bound.graph(positions))
+        _, fresh = made.bind(frames).energy_and_forces(positions, 0)
+        torch.testing.assert_close(forces, fresh, rtol=0, atol=1e-11)
+    assert 1 < len(graphs) < 30
+
+
+def test_a_frame_has_the_same_bits_whatever_the_others_do(committee, random_cluster):
+    """With the kernels, on a CPU: neighbour lists are rebuilt for one frame, the other keeps order and rounding."""
+    mine, other = random_cluster(20, seed=3, side=6.0), random_cluster(20, seed=4, side=6.0)
+    made, rng = committee(acceleration="kernels", skin_ang=0.4), np.random.default_rng(1)
+    calm, wild = made.bind([mine, other]), made.bind([mine, other])
+    positions, squeezed = mine.positions, other.positions
+    rebuilt = set()
+    for _ in range(12):
+        positions = positions + 0.03 * rng.normal(size=positions.shape)
+        squeezed = 0.95 * squeezed  # rebuilt all the time, and wider lists
+        results = [
+            bound.energy_and_forces(torch.from_numpy(np.concatenate([positions, others])), 1)
+            for bound, others in ((calm, other.positions), (wild, squeezed))
+        ]
+        rebuilt.add(wild.graph(torch.from_numpy(np.concatenate([positions, squeezed]))))
+        assert results[0][0][0] == results[1][0][0]
+        np.testing.assert_array_equal(results[0][1][:20], results[1][1][:20])
+    assert len(rebuilt) > 3

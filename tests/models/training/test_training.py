@@ -1,0 +1,225 @@
+"""Training learns GFN2-xTB labels, is reproducible bit for bit, and survives being killed."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from ase import units
+from ase.build import molecule
+from tblite.interface import Calculator
+
+from al_engine.config import ModelConfig, PathConfig, TrainingConfig
+from al_engine.errors import InputError
+from al_engine.structures.frames import Frame, LabelledFrame
+from models.inference.committee import Committee
+from models.ms_mace import MSMACE
+from models.storage.weights import TrainedMember
+from models.training.constants import constants_from_data
+from models.training.dataset import TrainingSet
+from models.training.trainer import Errors, Trainer
+from models.training.training import train_member
+
+TRAINING = TrainingConfig(batch_size=4, validation_interval=20, validation_share=0.2, patience=100)
+
+
+def weights_of(member):
+    return torch.cat([p.detach().flatten() for p in member.model.parameters()])
+
+
+@pytest.fixture(scope="module")
+def water():
+    """Distorted water molecules with GFN2-xTB labels."""
+    rng = np.random.default_rng(0)
+    equilibrium = molecule("H2O")
+    frames = []
+    for _ in range(40):
+        positions = equilibrium.positions + rng.normal(scale=0.06, size=(3, 3))
+        calculator = Calculator("GFN2-xTB", equilibrium.numbers, positions / units.Bohr)
+        calculator.set("verbosity", 0)
+        result = calculator.singlepoint()
+        frames.append(
+            LabelledFrame(
+                Frame(numbers=equilibrium.numbers, positions=positions),
+                float(result["energy"]) * units.Hartree,
+                -result["gradient"] * units.Hartree / units.Bohr,
+            )
+        )
+    return frames
+
+
+@pytest.fixture
+def small(tiny_config):
+    path = PathConfig(cutoff_ang=3.0, channels=6, l_max=1, radial_mlp=[8])
+    return tiny_config(short=path, dtype="float32")
+
+
+def force_mae(member, frames):
+    _, forces = Committee([member.model]).predict([item.frame for item in frames])
+    return np.mean([np.abs(f[0] - item.forces).mean() for f, item in zip(forces, frames, strict=True)])
+
+
+def test_training_that_does_not_improve_stops_early_with_default_settings(water, small, monkeypatch):
+    """The first validation is the best; updates are left out."""
+
+    def nothing(trainer, _batch):
+        trainer.optimizer.updates += 1
+        return torch.zeros(())
+
+    monkeypatch.setattr(Trainer, "update", nothing)
+    monkeypatch.setattr(Trainer, "errors", lambda *_: Errors(loss=1.0, force_mae=0.1, energy_mae=0.1))
+    default = TrainingConfig()
+    member = train_member(frames=water, model=small, training=default, seed=0, updates=default.updates)
+    last = (1 + default.patience) * default.validation_interval
+    assert member.history.updates[-1] == last
+    assert last < default.updates
+
+
+def test_training_learns_xtb_forces_and_a_warm_start_goes_on(water, small):
+    train, test = water[:30], water[30:]
+    spread = np.mean([np.abs(item.forces).mean() for item in test])
+    untrained = TrainedMember(MSMACE(small, constants_from_data(train, small), seed=0))
+    member = train_member(frames=train, model=small, training=TRAINING, seed=0, updates=300)
+    assert force_mae(untrained, test) > 0.5 * spread
+    assert force_mae(member, test) < 0.1 * spread
+    history = member.history
+    assert history.updates[-1] == 300
+    assert history.validation_loss.min() < 0.1 * history.validation_loss[0]
+
+    warm = train_member(frames=train, model=small, training=TRAINING, seed=1, updates=20, start=member)
+    cold = train_member(frames=train, model=small, training=TRAINING, seed=1, updates=20)
+    assert warm.history.validation_loss[0] < 0.2 * cold.history.validation_loss[0]
+    assert warm.model.constants.scale == member.model.constants.scale
+    assert warm.model.constants.mean_neighbours == member.model.constants.mean_neighbours
+
+    energies, _ = Committee([member.model]).predict([item.frame for item in train])
+    errors = energies[0] - [item.energy for item in train]
+    assert abs(errors.mean()) < 0.1 * np.abs(errors).mean() + 1e-3  # E0s have absorbed the offset
+
+
+def test_interrupted_training_ends_with_the_same_bits(water, small, tmp_path):
+    class Killed(Exception):  # noqa: N818  # stands for a kill, not for an error
+        pass
+
+    def kill_at_40(done, total, note=""):
+        del total, note
+        if done == 50:
+            raise Killed
+
+    settings = {"frames": water, "model": small, "seed": 5, "updates": 80}
+    short_reports = TRAINING.model_copy(update={"validation_interval": 10})
+    undisturbed = train_member(**settings, training=short_reports)
+    checkpoint = tmp_path / "training.h5"
+    with pytest.raises(Killed):
+        train_member(**settings, training=short_reports, checkpoint=checkpoint, key="a", progress=kill_at_40)
+    with h5py.File(checkpoint) as file:
+        assert file.attrs["updates"] == 50
+    reported = []
+    resumed = train_member(
+        **settings,
+        training=short_reports,
+        checkpoint=checkpoint,
+        key="a",
+        progress=lambda done, _total, note="": reported.append((done, note)),
+    )
+    assert reported[0][0] == 60  # it did go on, not start over
+    assert torch.equal(weights_of(resumed), weights_of(undisturbed))
+    assert np.array_equal(resumed.history.validation_loss, undisturbed.history.validation_loss)
+
+    other = train_member(**settings | {"seed": 6}, training=short_reports, checkpoint=checkpoint, key="b")
+    again = train_member(**settings | {"seed": 6}, training=short_reports)
+    assert torch.equal(weights_of(other), weights_of(again))  # a checkpoint of other inputs is ignored
+    assert not torch.equal(weights_of(other), weights_of(resumed))
+
+
+def test_a_damaged_checkpoint_is_ignored(water, small, tmp_path):
+    checkpoint = tmp_path / "training.h5"
+    checkpoint.write_bytes(b"not HDF5")
+    settings = {"frames": water[:6], "model": small, "training": TRAINING, "seed": 0, "updates": 3}
+    assert torch.equal(
+        weights_of(train_member(**settings, checkpoint=checkpoint)), weights_of(train_member(**settings))
+    )
+
+
+def test_batches_reproduce_the_model(model, random_cluster):
+    """Precomputed geometry and the chain rule give the energies and forces of the model itself."""
+    rng = np.random.default_rng(0)
+    frames = [random_cluster(n, seed=n) for n in (5, 9, 7, 9)]
+    frames.append(Frame(numbers=frames[0].numbers, positions=frames[0].positions, cell=5.0 * np.eye(3), pbc=[True] * 3))
+    labelled = [LabelledFrame(f, rng.normal(), rng.normal(size=(len(f), 3))) for f in frames]
+    batch = TrainingSet(labelled, model, device=torch.device("cpu")).batch(np.array([3, 0, 4]))
+    energies, forces = batch.predict(model, differentiable=False)
+    chosen = [labelled[k] for k in (3, 0, 4)]
+    expected_energies, expected_forces = Committee([model]).predict([item.frame for item in chosen])
+    scale = model.constants.scale
+    residuals = scale * (energies - batch.energies).detach().numpy()
+    assert np.allclose(residuals, expected_energies[0] - [item.energy for item in chosen], atol=1e-10)
+    force_residuals = scale * batch.graph.to_atoms((forces - batch.forces).detach()).numpy()
+    expected = np.concatenate([f[0] - item.forces for f, item in zip(expected_forces, chosen, strict=True)])
+    assert np.allclose(force_residuals, expected, atol=1e-10)
+
+
+def test_reference_energies_are_found_where_the_data_determine_them(small):
+    rng = np.random.default_rng(1)
+    true = {1: -10.0, 6: -50.0, 8: -100.0}
+    frames = []
+    for _ in range(12):
+        numbers = rng.choice([1, 6, 8], 5)
+        frame = Frame(numbers=numbers, positions=2.0 * np.arange(15).reshape(5, 3))
+        frames.append(LabelledFrame(frame, sum(true[z] for z in numbers.tolist()), rng.normal(size=(5, 3))))
+    constants = constants_from_data(frames, small)
+    assert constants.elements == (1, 6, 8)
+    assert np.allclose(constants.reference_energies, [-10.0, -50.0, -100.0])
+
+
+def test_one_composition_gives_the_mean_energy(water, small):
+    constants = constants_from_data(water, small)
+    total = 2 * constants.reference_energies[0] + constants.reference_energies[1]
+    assert total == pytest.approx(np.mean([item.energy for item in water]))
+
+
+def test_too_few_frames_is_said(water, small):
+    with pytest.raises(InputError, match="at least 2 frames"):
+        train_member(frames=water[:1], model=small, training=TRAINING, seed=0, updates=1)
+
+
+def test_a_member_that_diverges_begins_again_slower(water, small, tmp_path):
+    """As if it had been asked to train at the lower rate from the first; also when it is killed in between."""
+    fast = TRAINING.model_copy(update={"learning_rate": 0.8})
+    saved = []
+
+    def progress(_done, _total, note=""):
+        saved.append(note)
+        if "again" in note:
+            (tmp_path / "then").write_bytes((tmp_path / "now").read_bytes())
+
+    member = train_member(
+        frames=water, model=small, training=fast, seed=0, updates=60, checkpoint=tmp_path / "now", progress=progress
+    )
+    restarts = sum("diverged" in note for note in saved)
+    assert restarts > 0, saved
+    slower = fast.model_copy(update={"learning_rate": 0.8 * 0.5**restarts})
+    from_the_first = train_member(frames=water, model=small, training=slower, seed=0, updates=60)
+    assert torch.equal(weights_of(member), weights_of(from_the_first))
+    resumed = train_member(frames=water, model=small, training=fast, seed=0, updates=60, checkpoint=tmp_path / "then")
+    assert torch.equal(weights_of(resumed), weights_of(member))
+
+
+def test_what_diverges_at_every_rate_is_said(water, small):
+    hopeless = [
+        LabelledFrame(item.frame, item.energy, item.forces * np.where(k, 1.0, 1e9)) for k, item in enumerate(water)
+    ]
+    far = TRAINING.model_copy(update={"learning_rate": 1.0})
+    with pytest.raises(InputError, match=r"diverged.*learning_rate"):
+        train_member(frames=hopeless, model=small, training=far, seed=0, updates=60)
+
+
+def test_training_begins_with_forces_no_larger_than_the_labels(water):
+    """Linear radial functions, all neighbours bonded: where random weights may give millions of times as much."""
+    path = PathConfig(cutoff_ang=5.0, channels=16, l_max=2, radial_mlp=[])
+    config = ModelConfig(kind="mace", short=path)
+    constants = constants_from_data(water, config)
+    seed = 21
+    assert force_mae(TrainedMember(MSMACE(config, constants, seed=seed)), water) > 100 * constants.scale
+    held = TRAINING.model_copy(update={"learning_rate": 1e-9})
+    member = train_member(frames=water, model=config, training=held, seed=seed, updates=1)
+    assert force_mae(member, water) < 2 * constants.scale

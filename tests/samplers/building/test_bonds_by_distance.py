@@ -1,0 +1,100 @@
+"""Bonds told by distances: those of published geometries, none between ions, and across every boundary."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, graphene, molecule
+from ase.collections import g2, s22
+
+from samplers.building.bonds_by_distance import bonds_from_radii, is_endless
+
+
+def bonds_of(atoms, **more):
+    return bonds_from_radii(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("H2", 1), ("F2", 1), ("H2O2", 3), ("HOCl", 2), ("ClNO", 2), ("C6H6", 12), ("CH3CH2OH", 8), ("SO2", 2), ("P2", 1)],
+)
+def test_molecules_have_the_bonds_that_chemists_draw(name, count):
+    assert len(bonds_of(molecule(name))) == count
+
+
+def test_molecules_of_a_complex_are_not_bonded_to_each_other():
+    for name in s22.names:
+        atoms = s22[name]
+        bonds = bonds_of(atoms)
+        parts = {frozenset(part) for part in _parts(len(atoms), bonds)}
+        assert len(parts) == 2, name
+
+
+def _parts(n_atoms, bonds):
+    owner = list(range(n_atoms))
+    for i, j in bonds.tolist():
+        old, new = owner[i], owner[j]
+        owner = [new if one == old else one for one in owner]
+    return [[k for k in range(n_atoms) if owner[k] == value] for value in set(owner)]
+
+
+def test_metals_are_ions_beside_what_is_electronegative_and_bonded_to_carbon():
+    water = molecule("H2O")
+    for metal, distance in (("Li", 1.9), ("Na", 2.3), ("K", 2.6), ("Mg", 2.1), ("Ca", 2.4)):
+        beside = water + Atoms(metal, [water.positions[0] + [0, 0, distance]])
+        assert len(bonds_of(beside)) == 2, metal
+    assert len(bonds_of(g2["LiF"])) == 0
+    assert len(bonds_of(g2["LiH"])) == 1
+    methyl_lithium = molecule("CH3") + Atoms("Li", [[0, 0, 2.0]])
+    assert len(bonds_of(methyl_lithium)) == 4
+    fluorides = Atoms("LiFLiF", [[0, 0, 0], [1.7, 0, 0], [1.7, 1.7, 0], [0, 1.7, 0]])
+    assert len(bonds_of(fluorides)) == 0
+
+
+def test_a_proton_between_two_oxygens_belongs_to_the_nearer():
+    zundel = Atoms("OOH", [[0, 0, 0], [2.4, 0, 0], [1.19, 0, 0]])
+    assert bonds_of(zundel).tolist() == [[0, 2]]
+
+
+POLYETHYLENE = Atoms(
+    "C2H4",
+    [[0, 0, 0], [1.25, 0.85, 0], [0, -0.6, 0.9], [0, -0.6, -0.9], [1.25, 1.45, 0.9], [1.25, 1.45, -0.9]],
+    cell=[2.5, 9, 9],
+    pbc=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "endless"),
+    [
+        (bulk("Si"), True),
+        (bulk("Cu"), True),
+        (bulk("Si", cubic=True) * (2, 2, 2), True),
+        (graphene(vacuum=5.0), True),
+        (POLYETHYLENE, True),
+        (Atoms("H2O", molecule("H2O").positions, cell=[3, 3, 3], pbc=True), False),
+        (Atoms("H2O", molecule("H2O").positions), False),
+        (bulk("NaCl", "rocksalt", a=5.64), False),
+    ],
+    ids=["silicon", "copper", "a cube of silicon", "graphene", "polyethylene", "water in a cell", "water", "salt"],
+)
+def test_what_goes_on_in_the_next_cell_is_known(atoms, endless):
+    atoms.pbc = atoms.cell.rank == 3 or atoms.pbc
+    assert is_endless(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc) == endless
+
+
+def test_a_molecule_cut_by_a_boundary_has_its_bonds(rng):
+    atoms = molecule("CH3CH2OH")
+    atoms.set_cell([6, 6, 6])
+    atoms.pbc = True
+    atoms.positions += rng.uniform(0, 6, 3)
+    atoms.wrap()
+    np.testing.assert_array_equal(bonds_of(atoms), bonds_of(molecule("CH3CH2OH")))
+
+
+@pytest.mark.parametrize("numbers", [(8, 1), (1, 8)])
+def test_a_shared_proton_across_a_boundary_is_not_endless(numbers):
+    """In either order of the atoms: the bond is known from the hydrogen atom alone."""
+    positions = np.array([[0.3, 0.0, 0.0], [7.1, 0.0, 0.0]])
+    cell, pbc = 8.0 * np.eye(3), np.ones(3, dtype=bool)
+    assert bonds_from_radii(np.array(numbers), positions, cell, pbc).tolist() == [[0, 1]]
+    assert not is_endless(np.array(numbers), positions, cell, pbc)

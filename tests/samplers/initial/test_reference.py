@@ -1,0 +1,236 @@
+"""Geometries and MD by the reference method: where it contradicts a classical field, and the frames it draws."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from al_engine.config import InitialConfig, LabelsConfig, SystemConfig
+from al_engine.errors import InputError
+from al_engine.structures.frames import Frame
+from labelers import LabelError, create_labeler
+from samplers.building.system import build_system
+from samplers.classical.anneal_checkpoint import AnnealCheckpoint
+from samplers.classical.classical import at_rest, force_field_of
+from samplers.initial.initial import initial_frames
+from samplers.initial.reference_geometry import at_rest_by, covalent_kinds, disagreement, relaxed, spread_out
+from samplers.initial.reference_md import reference_frames
+from samplers.initial.reference_plan import plan, single_points
+
+GFN2 = create_labeler(LabelsConfig(backend="tblite"))
+BOLTZMANN_EV = 8.617333e-5
+
+
+def gfn2(frames):
+    labels = []
+    for frame in frames:
+        try:
+            labels.append(GFN2.label(frame))
+        except LabelError:
+            labels.append(None)
+    return labels
+
+
+def system_of(smiles, molecules=1, **more):
+    return build_system(SystemConfig(smiles=smiles, molecules=molecules, **more), base_dir=Path(), seed=1)
+
+
+def contradiction(smiles, **more):
+    system = system_of(smiles)
+    (kind,) = covalent_kinds(system.molecule)
+    field = force_field_of(system)
+    return disagreement(kind, at_rest(kind), field=field, unpaired_electrons=0, reference=gfn2, **more)
+
+
+# -- geometry ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("smiles", "bond", "right"),
+    [
+        ("O=C=O", None, 1.14),
+        ("N#N", "N0-N1", 1.10),
+        ("O=S=O", None, 1.43),
+        ("S=C=S", None, 1.54),
+        ("[N-]=[N+]=O", None, None),
+        ("O=C=S", None, None),
+        ("CN=C=S", "C2-S3", 1.57),
+        ("CCN=C=S", None, None),
+        ("O=S(=O)=O", None, None),
+        ("FB(F)F", None, 1.31),
+    ],
+)
+def test_molecules_that_classical_fields_have_wrong_are_named_with_both_lengths(smiles, bond, right):
+    why = contradiction(smiles)
+    assert "Å by the reference method" in why
+    assert bond is None or f"the bond {bond} of SMILES" in why
+    assert right is None or float(re.findall(r"([\d.]+) Å", why)[-1]) == pytest.approx(right, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "O",
+        "CCO",
+        "CC(=O)N",
+        "c1ccccc1",
+        "CS(=O)C",
+        "FC(F)(F)N(C(F)(F)F)C(F)(F)F",
+        "CC(=O)[O-]",
+        "[NH4+]",
+        "CC#N",
+        "ClCCl",
+    ],
+)
+def test_ordinary_molecules_are_confirmed(smiles):
+    assert contradiction(smiles) == ""
+
+
+def test_forces_alone_tell_where_a_method_is_too_dear_to_relax_with():
+    labels = []
+
+    def dear(frames):
+        labels.extend(frames)
+        return gfn2(frames)
+
+    system = system_of("O=C=O")
+    (kind,) = covalent_kinds(system.molecule)
+    why = disagreement(kind, at_rest(kind), field="MMFF94", unpaired_electrons=0, reference=dear, relax=False)
+    assert "has forces of 13" in why
+    assert len(labels) == 1
+    assert contradiction("CS(=O)C", relax=False) == ""
+
+
+def test_atoms_that_lie_on_each_other_are_spread_out():
+    """Six fluorines in a heap on one side of a phosphorus become an octahedron."""
+    rng = np.random.default_rng(2)
+    frame = Frame(
+        numbers=[15, *[9] * 6], positions=[[0, 0, 0], *(rng.normal(0, 0.3, (6, 3)) + np.array([1.5, 0, 0]))], charge=-1
+    )
+    bonds = np.array([[0, k] for k in range(1, 7)])
+    arms = spread_out(frame, bonds)[1:] - spread_out(frame, bonds)[0]
+    cosines = (arms @ arms.T / np.outer(*[np.linalg.norm(arms, axis=1)] * 2))[np.triu_indices(6, 1)]
+    assert np.sort(np.abs(cosines)).round(2).tolist() == [0.0] * 12 + [1.0] * 3
+    found = relaxed(frame, bonds, gfn2)
+    lengths = np.linalg.norm(found.frame.positions[1:] - found.frame.positions[0], axis=1)
+    np.testing.assert_allclose(lengths, lengths.mean(), atol=0.01)
+    assert 1.55 < lengths.mean() < 1.70
+
+
+def test_each_kind_of_ion_and_molecule_is_looked_at_once(tmp_path):
+    from ase import Atoms
+    from ase.build import molecule
+
+    water = molecule("H2O")
+    cluster = Atoms("Na", [[0, 0, 0]]) + sum(
+        (Atoms(water.symbols, water.positions + np.array([0, 0, 3.0 * k])) for k in (1, 2, 3)), Atoms()
+    )
+    cluster += Atoms("Cl", [[4.0, 0, 0]])
+    cluster.write(tmp_path / "salt.xyz")
+    system = build_system(SystemConfig(structure="salt.xyz"), base_dir=tmp_path, seed=1)
+    assert [len(kind) for kind in covalent_kinds(system.molecule)] == [3]
+
+
+# -- MD ---------------------------------------------------------------------------------------------------------
+
+
+def springs(frames):
+    """Atoms on springs to the places of the first frame: its mean energy is known."""
+    labels = []
+    for frame in frames:
+        moved = frame.positions - frame.positions.mean(axis=0) - REST
+        labels.append((float(2.5 * (moved**2).sum()), -5.0 * moved))
+    return labels
+
+
+WATER = system_of("O")
+REST = WATER.frame.positions - WATER.frame.positions.mean(axis=0)
+
+
+def config(**more):
+    return InitialConfig(**{"source": "reference", "frames": 30, "test_frames": 6, "hot_kelvin": 900.0, **more})
+
+
+def test_the_plan_gives_as_many_frames_as_are_asked_for_at_their_temperatures():
+    planned = plan(config(frames=400, test_frames=40), [300.0, 500.0])
+    kept = planned.strides - 4
+    assert len(planned.train_kelvin) * kept >= 400
+    assert planned.train_kelvin[0] == 900.0
+    assert planned.train_kelvin[-1] == 280.0
+    for kelvin in (300.0, 500.0):
+        assert planned.test_kelvin.count(kelvin) * kept >= 20
+    assert (
+        single_points(config(), [300.0]) == len(plan(config(), [300.0]).kelvins) * plan(config(), [300.0]).strides * 40
+    )
+
+
+def test_frames_have_the_energy_of_their_temperature():
+    found = reference_frames(
+        WATER,
+        config(frames=640, test_frames=320, hot_kelvin=400.0, cold_kelvin=400.0, reference_stride_steps=30),
+        [800.0],
+        reference=springs,
+        seed=3,
+    )
+    for frames, kelvins, kelvin in ((found.train, found.train_kelvin, 400.0), (found.test, found.test_kelvin, 800.0)):
+        assert set(kelvins.tolist()) == {kelvin}
+        energies = [energy for energy, _ in springs(frames)]
+        assert np.mean(energies) == pytest.approx(0.5 * 6 * BOLTZMANN_EV * kelvin, rel=0.12)
+
+
+def test_a_run_that_was_cut_off_goes_on_with_the_frames_of_one_left_alone(tmp_path):
+    few = config(frames=32, test_frames=4, reference_stride_steps=5)
+    atoms = len(plan(few, [300.0]).kelvins) * 3
+
+    def frames(reference, path):
+        checkpoint = AnnealCheckpoint(path, key="k", n_atoms=atoms)
+        return reference_frames(WATER, few, [300.0], reference=reference, seed=3, checkpoint=checkpoint)
+
+    alone = frames(springs, tmp_path / "alone.h5")
+    calls = []
+
+    def dying(frames):
+        calls.append(len(frames))
+        if len(calls) > 25:
+            raise KeyboardInterrupt
+        return springs(frames)
+
+    with pytest.raises(KeyboardInterrupt):
+        frames(dying, tmp_path / "cut.h5")
+    calls_before = len(calls)
+    resumed = frames(lambda own: calls.append(1) or springs(own), tmp_path / "cut.h5")
+    assert len(calls) - calls_before < 31  # 6 strides of 5 steps and one for each round, but not those done before
+    for ours, theirs in ((resumed.train, alone.train), (resumed.test, alone.test)):
+        assert [frame.content_hash() for frame in ours] == [frame.content_hash() for frame in theirs]
+
+
+def test_a_method_that_fails_now_and_then_costs_a_trajectory_one_that_always_fails_the_set():
+    def faulty(frames):
+        return [
+            None if frame.positions[0, 0] > REST[0, 0] + 0.35 else label
+            for frame, label in zip(frames, springs(frames), strict=True)
+        ]
+
+    found = reference_frames(WATER, config(frames=64, reference_stride_steps=10), [300.0], reference=faulty, seed=3)
+    assert len(found.train) == 64
+    assert all(np.isfinite(frame.positions).all() for frame in found.train)
+    with pytest.raises(InputError, match=r"gave 0 sound frames, initial\.frames asks for 30"):
+        reference_frames(WATER, config(), [300.0], reference=lambda frames: [None] * len(frames), seed=3)
+
+
+def test_carbon_dioxide_gets_the_bonds_of_the_reference_method():
+    system = at_rest_by(gfn2, system_of("O=C=O", 2), SystemConfig(smiles="O=C=O", molecules=2), seed=1)
+    np.testing.assert_allclose(system.bonds.lengths, 1.143, atol=0.005)
+    found = initial_frames(
+        system,
+        config(frames=16, test_frames=4, hot_kelvin=600.0, reference_stride_steps=10),
+        [300.0],
+        base_dir=Path(),
+        seed=1,
+        reference=gfn2,
+    )
+    assert found.force_field == "reference"
+    lengths = [np.linalg.norm(f.positions[i] - f.positions[j]) for f in found.train for i, j in system.bonds.pairs]
+    assert np.mean(lengths) == pytest.approx(1.15, abs=0.02)
+    assert np.max(lengths) < 1.35
