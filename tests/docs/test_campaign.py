@@ -67,6 +67,8 @@ def test_the_readmes_python_runs(folder, monkeypatch):
     values = run("README.md", folder, monkeypatch)
     assert len(values["energies"]) == 15
     assert values["deviation"].shape == (8,)
+    assert values["campaign"].status()["dataset_size"] == 15
+    assert values["frame"].info["fate"] == "labelled"
     assert values["atoms"].calc.results["max_force_deviation"] > 0
 
 

@@ -7,7 +7,7 @@ from flow_runs import SMALLER, CommandLine, api
 from al_engine.errors import ExitStatus
 
 LONG = SMALLER.replace("name: smaller", "name: held").replace("max_iterations: 2", "max_iterations: 50")
-HOLD_S = 8.0
+HOLD_S = 4.0
 
 
 def test_pause_holds_the_campaign_and_cancel_stops_it_resumable(prefect_server, tmp_path):
