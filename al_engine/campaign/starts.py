@@ -20,8 +20,8 @@ def starting_frames(
     In iteration 0 they are initial frames, drawn from the half whose anneal temperature is nearest. In later iterations
     they depend on `sampling.start`. With `continue`, a replica slot goes on from the end of its last trajectory, or
     from an initial frame if that trajectory was stopped. With `labelled`, the replica slots start from sampled frames
-    that were labelled in the previous iteration, first those of the same temperature, then those of the nearest
-    temperatures; if they are too few, the remaining slots continue.
+    that the previous iteration labelled. Frames of the same temperature come first, then frames of the nearest
+    temperatures. If there are fewer frames than slots, the remaining slots continue.
     """
     sampling = config.sampling
     rng = derived_rng(config.seed, "start", iteration, round(1000 * temperature_kelvin))
@@ -49,7 +49,7 @@ def _last_sound_frames(parts: PartReader, iteration: int, kelvin: float, *, inst
 def _labelled_frames(
     parts: PartReader, config: CampaignConfig, iteration: int, kelvin: float, *, most: int, rng: np.random.Generator
 ) -> list[Frame]:
-    """At most `most` sampled frames (uncut) that were labelled, those of the nearest temperatures first."""
+    """Whole sampled frames that an iteration labelled, ordered by the distance of their temperature; at most `most`."""
     with parts.open(names.append(iteration)) as root:
         labelled = np.flatnonzero(root["fate"][()] == Fate.LABELLED)
     with parts.open(names.selection(iteration)) as root:

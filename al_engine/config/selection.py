@@ -19,7 +19,9 @@ class AdaptiveConfig(Section):
             "once the floor is reached."
         ),
     )
-    upper_factor: float = Field(3.0, gt=1.0, le=100.0, description="Upper end: so many times the lower end.")
+    upper_factor: float = Field(
+        3.0, gt=1.0, le=100.0, description="Upper end of the window, in units of the lower end."
+    )
     iterations: PositiveInt = Field(2, description="Last iterations whose deviations count, this one among them.")
     floor_mev_per_ang: PositiveFloat = Field(50.0, description="The lower end falls no further than this.")
 

@@ -193,8 +193,9 @@ class Work:
         self.label_pool = label_pool
         self.progress = progress
         self.parts = PartReader(directory, call.readable)
-        self.config: CampaignConfig = Ledger.open(directory).config
-        self._directory = Ledger(directory, self.config).parts_directory
+        ledger = Ledger.open(directory)
+        self.config: CampaignConfig = ledger.config
+        self._parts_directory = ledger.parts_directory
         self._start = time.perf_counter()
 
     @property
@@ -204,7 +205,7 @@ class Work:
 
     def path(self, output: Output | None = None) -> Path:
         """Path of a part that the call writes; by default of its first output."""
-        return self._directory / f"{(output or self.outputs[0]).name}.h5"
+        return self._parts_directory / f"{(output or self.outputs[0]).name}.h5"
 
     def helper(self, ending: str, output: Output | None = None) -> Path:
         """Path of a file beside the part that keeps progress if the process is killed, such as `.checkpoint`."""

@@ -10,18 +10,18 @@ def first_unfinished(ledger: Ledger) -> int | None:
 
     Finished iterations are left alone: their parts are read only as parents of later stages.
     """
-    if not _is_complete(ledger, None, [[names.INITIAL_FRAMES], [names.INITIAL_DATASET]]):
+    parts, config = ledger.reader(), ledger.config
+    existing = set(parts.names)
+
+    def is_complete(iteration: int | None, expected: list[list[str]]) -> bool:
+        if not existing.issuperset(name for step in expected for name in step):
+            return False
+        chunks = labelling.chunks(parts, config, iteration)
+        return existing.issuperset(names.labels(iteration, first, last) for first, last in chunks)
+
+    if not is_complete(None, [[names.INITIAL_FRAMES], [names.INITIAL_DATASET]]):
         return None
     iteration = 0
-    while _is_complete(ledger, iteration, names.of_iteration(iteration, ledger.config)):
+    while is_complete(iteration, names.of_iteration(iteration, config)):
         iteration += 1
     return iteration
-
-
-def _is_complete(ledger: Ledger, iteration: int | None, expected: list[list[str]]) -> bool:
-    """Whether all parts of an iteration exist, its labels included; iteration None: the initial set."""
-    parts = ledger.reader()
-    if not {name for step in expected for name in step} <= set(parts.names):
-        return False
-    chunks = labelling.chunks(parts, ledger.config, iteration)
-    return {names.labels(iteration, first, last) for first, last in chunks} <= set(parts.names)

@@ -91,6 +91,7 @@ class Cutting:
             iteration: The iteration.
             worst_atom: Atom of each candidate with the largest force deviation, shape (F,).
             worst_molecule: Molecule of each candidate with the largest deviation of its net force, shape (F,).
+                A bonded fragment, which is a copy too: systems whose copies are several fragments are not cut.
             by_net_force: Whether net forces exceed their window further than forces do theirs, shape (F,).
         """
         if self.cut is None:

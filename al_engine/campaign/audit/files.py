@@ -149,7 +149,7 @@ def _config_findings(directory: Path) -> Iterator[Finding]:
         if not (directory / CONFIG_FILE).exists() and not (directory / CAMPAIGN_FILE).exists():
             raise
         if (directory / CAMPAIGN_FILE).exists() and str(directory / CAMPAIGN_FILE) in str(error):
-            return  # a damaged campaign.h5 has a finding of its own
+            return  # another finding already names a damaged campaign.h5
         yield Finding(
             CONFIG_FILE, stage, Problem.DAMAGED, f"cannot be read: {error}", "`verify --repair` writes it anew"
         )
