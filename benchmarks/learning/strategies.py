@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from al_engine.selection.choice import Describe, most_novel
 from al_engine.selection.diversity import farthest_points, standardised
 from al_engine.selection.window import Window
 from al_engine.structures.frames import FloatArray, Frame, IntArray
-from flows.stages.selecting import Describe, most_novel
 
 Strategy = Literal["random", "window", "farthest", "window + farthest"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from al_engine.campaign.ledger import CONFIG_FILE, Ledger
+from al_engine.campaign.ledger import CONFIG_FILE
 from al_engine.config import CampaignConfig, name_from
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import validate_config
 from al_engine.errors import InputError
 from al_engine.protocols import Progress, silent
+from flows.session.new_campaign import new_campaign
 from flows.session.preflight import preflight
-from flows.session.prepare import made_or_nothing
-from flows.stages.input_files import copy_inputs, with_inputs_inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,5 @@ def init_campaign(
     config = validate_config(data, source=f"init {directory}")
     base = Path() if structure is None else structure.parent
     checked = preflight(config, base_dir=base, progress=progress)
-    stored = with_inputs_inside(config)
-    with made_or_nothing(directory):
-        copy_inputs(config, source=base, directory=directory)
-        Ledger(directory, stored).write_config()
-    return Made(stored, checked.notes)
+    ledger = new_campaign(config, source=base, directory=directory)
+    return Made(ledger.config, checked.notes)

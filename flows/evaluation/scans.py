@@ -18,7 +18,6 @@ from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
 from flows.pages.display import Display
-from flows.session.preflight import with_automatic_choices
 from flows.stages.labelling import label_frames
 from flows.stages.levels import level_to_go_on_with
 from flows.stages.scoring import EVALUATION_BATCH
@@ -142,10 +141,10 @@ def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
 
 def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
     """Labels of the frames: from an earlier evaluation of the same frames if it exists, otherwise new labels."""
-    config = with_automatic_choices(subject.ledger.config)
+    config = subject.ledger.config
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
-    if periodic == (config.system.shape == "box" and config.selection.cut_molecules is None):
+    if periodic == config.labels_boxes:
         level = level_to_go_on_with(subject.ledger, level)
     closest, contact = config.selection.min_distance_ang, config.selection.min_contact_factor
     key = part_key(

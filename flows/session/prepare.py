@@ -1,12 +1,12 @@
 """Prepare a campaign for a run: create or open its directory, lock it, check it, and start its workers."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from al_engine.campaign import names
+from al_engine.campaign.inputs import with_inputs_inside
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, refuse_changes
@@ -17,10 +17,10 @@ from flows.compute.devices import choose_device, worker_counts
 from flows.compute.local import ComputePool, LocalExecutor
 from flows.pages.display import Display
 from flows.session.interrupts import Interrupts
+from flows.session.new_campaign import new_campaign, refuse_other_inputs
 from flows.session.preflight import Preflight, preflight, with_automatic_choices
 from flows.session.retry_labels import retry_failed_labels
 from flows.session.session import Session
-from flows.stages.input_files import copy_inputs, refuse_other_inputs, with_inputs_inside
 from flows.stages.labelling import label_cache
 from flows.stages.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
@@ -65,35 +65,29 @@ def prepare(target: Path, directory: Path | None = None, *, progress: Progress =
     if target.is_dir():
         if directory is not None and directory.resolve() != target.resolve():
             raise InputError(f"--dir {directory} contradicts {target}, which is a campaign directory itself")
-        return Prepared(Ledger.open(target))
+        return Prepared(_with_choices(Ledger.open(target)))
     config = load_config(target)
     directory = directory or RUNS / config.name
     if (directory / CONFIG_FILE).exists():
-        before = Ledger.open(directory)
-        if before.has_begun():
-            begun = with_automatic_choices(before.config)
-            now = with_automatic_choices(with_inputs_inside(config), begun=begun)
-            refuse_changes(begun, now, source=str(target))
+        begun = _with_choices(Ledger.open(directory))
+        if begun.has_begun():
+            now = with_automatic_choices(with_inputs_inside(config), begun=begun.config)
+            refuse_changes(begun.config, now, source=str(target))
             refuse_other_inputs(config, source=target.parent, directory=directory)
             return Prepared(Ledger(directory, now))
     checked = preflight(config, base_dir=target.parent, progress=progress)
-    ledger = Ledger(directory, with_inputs_inside(checked.config))
-    with made_or_nothing(directory):
-        copy_inputs(config, source=target.parent, directory=directory)
-        ledger.write_config()
-    return Prepared(ledger, checked)
+    return Prepared(new_campaign(checked.config, source=target.parent, directory=directory), checked)
 
 
-@contextmanager
-def made_or_nothing(directory: Path) -> Iterator[None]:
-    """Remove a directory that did not exist before if the block that fills it fails."""
-    there = directory.exists()
-    try:
-        yield
-    except BaseException:
-        if not there:
-            shutil.rmtree(directory, ignore_errors=True)
-        raise
+def _with_choices(ledger: Ledger) -> Ledger:
+    """A campaign whose config has its automatic choices made.
+
+    The preflight makes the choices of a new campaign, which are stored with its config. A campaign begun by an earlier
+    version may have stored `auto`.
+    """
+    if ledger.has_begun():
+        ledger.config = with_automatic_choices(ledger.config)
+    return ledger
 
 
 @contextmanager
@@ -137,13 +131,12 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
 
 
 def _check(prepared: Prepared, display: Display) -> None:
-    """Make a campaign's automatic choices; without initial frames, also run the preflight and show its notes."""
+    """Run the preflight of a campaign without initial frames, unless `prepare` has run it, and show its notes."""
     ledger, checked = prepared.ledger, prepared.checked
     if ledger.part_path(names.INITIAL_FRAMES).exists():
-        ledger.config = with_automatic_choices(ledger.config)
         return
     if checked is None:
-        level = level_of_theory(with_automatic_choices(ledger.config).labels, periodic=ledger.config.labels_boxes)
+        level = level_of_theory(ledger.config.labels, periodic=ledger.config.labels_boxes)
         with (
             label_cache(ledger.directory, ledger.config, level) as cache,
             display.step("checking") as progress,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from al_engine.campaign import names
+from al_engine.campaign.inputs import input_file_hashes
 from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.system import StoredSystem
@@ -16,7 +17,6 @@ from al_engine.files.frames_hdf5 import write_frames
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.input_files import input_file_hashes
 
 
 def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
@@ -27,7 +27,7 @@ def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
         "initial": config.initial.key_values(),
         "cut_molecules": config.selection.cut_molecules,
         "temperatures": config.sampling.temperatures_kelvin,
-        "files": input_file_hashes(ledger),
+        "files": input_file_hashes(config, ledger.directory),
         "seed": config.seed,
     }
     if config.initial.source == "reference":

@@ -9,6 +9,7 @@ import torch
 from stage_runs import StageRuns
 
 from al_engine.campaign import names
+from al_engine.campaign.inputs import START
 from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import load_config
 from al_engine.errors import InputError, LedgerError
@@ -18,7 +19,6 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from flows.cli.init import init_campaign
 from flows.session.prepare import prepare
 from flows.stages import training
-from flows.stages.input_files import START
 from models.interop.convert_mace import convert_mace
 from models.interop.mace_file import read_mace_group
 from models.storage.member_files import members_hash

@@ -15,10 +15,11 @@ from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.files.part_file import open_part
+from al_engine.selection.cutting import Cutting
 from al_engine.selection.fates import Fate
 from al_engine.structures.periodic import shortest_image
 from flows.session.preflight import preflight
-from flows.stages.cutting import Cutting
+from flows.stages.selecting import campaign_cutting
 from models import load_committee
 from samplers.dynamics.barostat import volume
 
@@ -125,7 +126,7 @@ def test_fates_are_those_of_the_boxes(ledger):
 
 def test_centres_drawn_by_lot_differ_from_the_worst(ledger):
     frames = of_part(ledger, names.sample(0, 300.0), "frames")
-    cutting = Cutting.of(ledger.reader(), ledger.config)
+    cutting = campaign_cutting(ledger.reader(), ledger.config)
     by_lot = Cutting(bonds=cutting.bonds, cut=cutting.cut, centre="random", seed=1)
     common = {
         "iteration": 0,

@@ -12,10 +12,9 @@ from al_engine.files.frames_hdf5 import read_frames, write_frames, write_labelle
 from al_engine.files.part_file import open_part, write_part
 from al_engine.selection.fates import Fate, count
 from al_engine.selection.window import Window
-from al_engine.structures.bonds import Bonds
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.identity import duplicates, same_structure
-from flows.stages.selecting import gate_fates, most_novel, select_frames
+from flows.stages.selecting import select_frames
 
 METHANOL = np.array(
     [[-0.36, -0.01, 0.02], [0.90, 0.06, -0.11], [-0.60, 0.92, 0.50], [-0.61, -0.91, 0.62], [-0.78, -0.01, -0.98],
@@ -240,17 +239,6 @@ def test_lots_are_the_seeds(tmp_path):
     assert len(set(chosen[0])) == 8
 
 
-def test_the_worst_atoms_element_and_surroundings_decide(tmp_path):
-    """A hydrogen where the data set has none like it is new; the same frame for its carbon's sake is not."""
-    made = Made(tmp_path)
-    usual, odd = shaken(0, scale=0.01), moved(shaken(1, scale=0.01), 5, METHANOL[5] + [0.4, 0.0, 0.0])
-    order = most_novel([usual, odd], np.array([5, 5]), made.train, describe=distances_of_atoms)
-    assert order.tolist() == [1, 0]
-    far_carbon = moved(shaken(2, scale=0.01), 0, METHANOL[0] - [0.5, 0.0, 0.0])
-    order = most_novel([odd, far_carbon], np.array([2, 0]), made.train, describe=distances_of_atoms)
-    assert order.tolist() == [1, 0]
-
-
 def test_an_adaptive_window_looks_back_and_is_stored(tmp_path):
     """Sound frames of this iteration and the one before, both temperatures: 0, 1, ..., 400 meV/Å; median 200."""
     more = ", adaptive: {enabled: true, lower_quantile: 0.5, upper_factor: 1.5, iterations: 2}"
@@ -297,42 +285,3 @@ def test_nothing_sampled_and_nothing_in_the_window(tmp_path):
     selection = made.select()
     assert selection.fates.tolist() == [Fate.ACCURATE]
     assert selection.selected == []
-
-
-H2, CH, CC = (Frame(numbers=z, positions=[[0, 0, 0], [1, 0, 0]]) for z in ([1, 1], [6, 1], [6, 6]))
-
-
-@pytest.mark.parametrize(
-    ("frame", "distance", "fate"),
-    [
-        (H2, 0.74, Fate.OVER_CAP),  # as in the molecule
-        (H2, 0.61, Fate.OVER_CAP),
-        (H2, 0.59, Fate.TOO_CLOSE),  # `min_distance_ang`
-        (CH, 0.40, Fate.TOO_CLOSE),
-        (CH, 0.65, Fate.OVER_CAP),  # half of 0.76 + 0.31 is below `min_distance_ang`
-        (CC, 0.75, Fate.TOO_CLOSE),  # half of 0.76 + 0.76
-        (CC, 0.77, Fate.OVER_CAP),
-        (CC, 2.99, Fate.OVER_CAP),
-        (CC, 3.01, Fate.FRAGMENTED),  # 2.5 times 1.2
-    ],
-)
-@pytest.mark.parametrize("periodic", [False, True])
-def test_gate_element_by_element(tmp_path, frame, distance, fate, periodic):
-    """One atom at the origin, one `distance` away; in a box across its boundary, where the bond is an image's."""
-    config = Made(tmp_path).ledger.config
-    spin = {"unpaired_electrons": 1} if frame is CH else {}
-    cell = {"cell": np.eye(3) * 9.0, "pbc": [True] * 3} if periodic else {}
-    second = distance - 9.0 if periodic else distance
-    at_distance = Frame(numbers=frame.numbers, positions=[[0, 0, 0], [0, second, 0]], **spin, **cell)
-    bonds = Bonds(pairs=np.array([[0, 1]]), lengths=np.array([1.2]))
-    assert gate_fates([at_distance], bonds, config=config).tolist() == [fate]
-
-
-def test_gate_asks_for_electrons_that_fit(tmp_path):
-    config = Made(tmp_path).ledger.config
-    bonds = Bonds(pairs=np.empty((0, 2), dtype=int), lengths=np.empty(0))
-    radical = Frame(numbers=[8, 1], positions=[[0, 0, 0], [0.97, 0, 0]])
-    hydroxyl = Frame(numbers=[8, 1], positions=[[0, 0, 0], [0.97, 0, 0]], unpaired_electrons=1)
-    assert gate_fates([radical, hydroxyl], bonds, config=config).tolist() == [Fate.REFUSED, Fate.OVER_CAP]
-    classical = config.model_copy(update={"labels": config.labels.model_copy(update={"backend": "ase"})})
-    assert gate_fates([radical], bonds, config=classical).tolist() == [Fate.OVER_CAP]

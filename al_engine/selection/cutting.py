@@ -6,10 +6,7 @@ from typing import Literal, Self
 
 import numpy as np
 
-from al_engine.campaign import names
-from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.system import StoredSystem
-from al_engine.config import CampaignConfig
+from al_engine.config import SelectionConfig
 from al_engine.seeds import derived_rng
 from al_engine.structures.bonds import Bonds
 from al_engine.structures.clusters import ClusterCut
@@ -17,7 +14,7 @@ from al_engine.structures.frames import BoolArray, Frame, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ForLabel:
+class LabelStructure:
     """The structure that would be labelled for one sampled frame.
 
     Attributes:
@@ -50,23 +47,32 @@ class Cutting:
     seed: int
 
     @classmethod
-    def of(cls, parts: PartReader, config: CampaignConfig) -> Self:
-        """The cutting of a campaign, from the system stored with its initial frames."""
-        with parts.open(names.INITIAL_FRAMES) as root:
-            stored = StoredSystem.read(root)
-        bonds, cut = stored.bonds, None
-        if config.selection.cut_molecules is not None and stored.cluster is not None:
+    def of(
+        cls, config: SelectionConfig, *, bonds: Bonds, molecule_of_atom: IntArray, cluster: Frame | None, seed: int
+    ) -> Self:
+        """The cutting of a campaign.
+
+        Args:
+            config: Settings of the selection.
+            bonds: All bonds of the system.
+            molecule_of_atom: Index of the copy that each of the N atoms belongs to (`MoleculeTable.copy_of_atom`),
+                shape (N,).
+            cluster: A cluster as it is cut for labels; None if frames are labelled whole.
+            seed: Seed of the randomly drawn centres.
+        """
+        cut = None
+        if config.cut_molecules is not None and cluster is not None:
             cut = ClusterCut(
-                molecules=config.selection.cut_molecules,
-                charge=stored.cluster.charge,
-                unpaired_electrons=stored.cluster.unpaired_electrons,
-                molecule_of_atom=stored.molecules.copy_of_atom,
+                molecules=config.cut_molecules,
+                charge=cluster.charge,
+                unpaired_electrons=cluster.unpaired_electrons,
+                molecule_of_atom=molecule_of_atom,
                 bonds=bonds.pairs,
             )
             # All molecules are alike, so the bonds of a cluster are those of the first molecules.
-            inside = bonds.pairs.max(axis=1, initial=0) < len(stored.cluster)
+            inside = bonds.pairs.max(axis=1, initial=0) < len(cluster)
             bonds = Bonds(pairs=bonds.pairs[inside], lengths=bonds.lengths[inside])
-        return cls(bonds=bonds, cut=cut, centre=config.selection.cut_centre, seed=config.seed)
+        return cls(bonds=bonds, cut=cut, centre=config.cut_centre, seed=seed)
 
     def apply(
         self,
@@ -77,7 +83,7 @@ class Cutting:
         worst_atom: IntArray,
         worst_molecule: IntArray,
         by_net_force: BoolArray,
-    ) -> list[ForLabel]:
+    ) -> list[LabelStructure]:
         """The structures that would be labelled for F candidates.
 
         With `least_sure`, a cluster is cut around the molecule of the worst atom, or around the molecule with the worst
@@ -96,7 +102,7 @@ class Cutting:
         """
         if self.cut is None:
             return [
-                ForLabel(frame, int(atom), -1, np.arange(len(frame)))
+                LabelStructure(frame, int(atom), -1, np.arange(len(frame)))
                 for frame, atom in zip(frames, worst_atom, strict=True)
             ]
         owner = self.cut.molecule_of_atom
@@ -109,5 +115,5 @@ class Cutting:
         for frame, centre, worst in zip(frames, centres, worst_atom.tolist(), strict=True):
             cluster, atoms = self.cut.around(frame, centre)
             wanted = worst if worst in atoms else int(np.argmax(owner == centre))
-            found.append(ForLabel(cluster, int(np.argmax(atoms == wanted)), centre, atoms))
+            found.append(LabelStructure(cluster, int(np.argmax(atoms == wanted)), centre, atoms))
         return found
