@@ -2,11 +2,17 @@
 
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
 
 from al_engine.config import CampaignConfig
+from al_engine.config.reader import validate_config
 from al_engine.errors import InputError
+from al_engine.files.frames_hdf5 import read_frames, read_labelled, write_frames, write_labelled
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import Frame, LabelledFrame
 from flows.compute.devices import choose_device, worker_counts
@@ -18,6 +24,11 @@ from labelers.pool.chunk import label_chunk
 from labelers.pool.pool import LabelPool
 from samplers.initial.reference_plan import single_points
 
+if TYPE_CHECKING:
+    from models.ms_mace import MSMACE
+
+TRIAL_FRAMES = "frames.h5"
+"""File of the frames of the trial."""
 TRIAL_UPDATES = 12
 """Number of training updates of the trial."""
 TRIAL_STEPS = 40
@@ -87,13 +98,11 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     if outcome.labelled is None:
         raise InputError(f"the start structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
     with ComputePool(1) as compute, tempfile.TemporaryDirectory() as scratch:
+        with h5py.File(Path(scratch) / TRIAL_FRAMES, "w") as root:
+            write_labelled(root.create_group("labelled"), [outcome.labelled])
+            write_frames(root.create_group("system"), [checked.system.frame])
         update_s, step_s = compute.run(
-            trial_job,
-            config=config,
-            labelled=outcome.labelled,
-            system=checked.system.frame,
-            device=device,
-            scratch=str(scratch),
+            trial_job, config=config.model_dump(mode="json"), device=device, scratch=str(scratch)
         )
     progress(2, 2, "model")
     sampling = config.sampling
@@ -141,18 +150,28 @@ def check_text(checked: Preflight, cost: Cost) -> str:
     return "\n".join(lines)
 
 
-def trial_job(
-    *, config: CampaignConfig, labelled: LabelledFrame, system: Frame, device: str, scratch: str, progress: Progress
-) -> tuple[float, float]:
-    """Time of one training update, and of one MD step of one temperature's replicas with its share of strides, s."""
-    from models.inference.committee import Committee
-    from models.training.training import train_member
-    from samplers.dynamics.langevin import run_langevin
-    from samplers.dynamics.settings import Integration, StopRules
+def trial_job(*, config: Mapping[str, Any], device: str, scratch: str, progress: Progress) -> tuple[float, float]:
+    """Time of one training update, and of one MD step of one temperature's replicas with its share of strides, s.
 
+    Args:
+        config: The config as JSON-able values.
+        device: `cpu` or `cuda`.
+        scratch: Folder that holds the frames of the trial, in which the training keeps its progress.
+        progress: Ignored.
+    """
     del progress
-    batch = config.training.batch_size
-    data = [labelled] * (batch + 2)
+    checked = validate_config(dict(config), source="the config of the trial")
+    with h5py.File(Path(scratch) / TRIAL_FRAMES) as root:
+        labelled, system = read_labelled(root["labelled"])[0], read_frames(root["system"])[0]
+    update_s, model = _update_time(checked, labelled, device, Path(scratch))
+    return update_s, _step_time(checked, system, device, model)
+
+
+def _update_time(config: CampaignConfig, labelled: LabelledFrame, device: str, scratch: Path) -> tuple[float, "MSMACE"]:
+    """Time of one training update, s, and the model that was trained."""
+    from models.training.training import train_member
+
+    data = [labelled] * (config.training.batch_size + 2)
     times = {}
     for updates in (1, 2, TRIAL_UPDATES):  # 1: starts torch; a difference cancels the set-up
         start = time.perf_counter()
@@ -164,14 +183,22 @@ def trial_job(
             updates=updates,
             device=device,
             kernels=config.execution.acceleration != "off",
-            checkpoint=Path(scratch) / f"{updates}.checkpoint",
+            checkpoint=scratch / f"{updates}.checkpoint",
             key="trial",
         )
         times[updates] = time.perf_counter() - start
+    return max(times[TRIAL_UPDATES] - times[2], 0.0) / (TRIAL_UPDATES - 2), trained.model
+
+
+def _step_time(config: CampaignConfig, system: Frame, device: str, model: "MSMACE") -> float:
+    """Time of one MD step of one temperature's replicas, driven by a committee of copies of a model, s."""
+    from models.inference.committee import Committee
+    from samplers.dynamics.langevin import run_langevin
+    from samplers.dynamics.settings import Integration, StopRules
+
     frames: list[Frame] = [system] * config.sampling.replicas
-    committee = Committee(
-        [trained.model] * config.training.members, device=device, acceleration=config.execution.acceleration
-    )
+    committee = Committee([model] * config.training.members, device=device, acceleration=config.execution.acceleration)
+    times = {}
     for steps in (1, 2, TRIAL_STEPS):
         start = time.perf_counter()
         run_langevin(
@@ -188,8 +215,5 @@ def trial_job(
             seed=0,
             device=committee.device,
         )
-        times[-steps] = time.perf_counter() - start
-    return (
-        max(times[TRIAL_UPDATES] - times[2], 0.0) / (TRIAL_UPDATES - 2),
-        max(times[-TRIAL_STEPS] - times[-2], 0.0) / (TRIAL_STEPS - 2),
-    )
+        times[steps] = time.perf_counter() - start
+    return max(times[TRIAL_STEPS] - times[2], 0.0) / (TRIAL_STEPS - 2)

@@ -1,7 +1,7 @@
 """Long-time stability: trajectories at high temperature from initial frames, and the share without broken bonds."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,28 +70,28 @@ def stability_job(
     device: str,
     replicas: Sequence[int],
     member: int | None,
-    options: StabilityOptions,
+    options: Mapping[str, Any],
     path: str,
     key: str,
     progress: Progress,
 ) -> None:
-    """Run some replicas in a worker, and write their trajectories' observables."""
+    """Run some replicas in a worker, and write their trajectories' observables; all arguments are JSON-able."""
     from flows.stages.sampling import surroundings_of
     from samplers.probes.stability import run_stability
 
-    ledger = Ledger.open(Path(directory))
+    ledger, asked = Ledger.open(Path(directory)), StabilityOptions(**options)
     parts, config = ledger.reader(), ledger.config
     sampling, around = config.sampling, surroundings_of(parts, config)
-    committee = load_committee(parts, config, iteration, device, evaluations=options.steps)
-    starts = _starts(ledger, options)
+    committee = load_committee(parts, config, iteration, device, evaluations=asked.steps)
+    starts = _starts(ledger, asked)
     run = run_stability(
         committee,
         [starts[replica] for replica in replicas],
-        kelvin=options.kelvin,
-        steps=options.steps,
+        kelvin=asked.kelvin,
+        steps=asked.steps,
         timestep_fs=sampling.timestep_fs,
         friction_per_ps=sampling.friction_per_ps,
-        stride_steps=min(STRIDE_STEPS, options.steps),
+        stride_steps=min(STRIDE_STEPS, asked.steps),
         bonds=around.bonds,
         seed=derived_seed(ledger.config.seed, "stability", *replicas),
         driver=member,
@@ -177,7 +177,7 @@ def _run(compute: ComputePool, subject: Subject, options: StabilityOptions, grou
             device=subject.device,
             replicas=group.replicas,
             member=group.member,
-            options=options,
+            options=asdict(options),
             path=str(group.path),
             key=group.key,
         )

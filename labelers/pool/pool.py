@@ -19,13 +19,13 @@ from multiprocessing.connection import wait
 from typing import Self
 
 from al_engine.campaign.labels import LabelOutcome, LabelReason
+from al_engine.child_process import Message
 from al_engine.config import LabelsConfig
 from al_engine.cores import usable_cores
 from al_engine.errors import InputError, ResumableError
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import Frame, LabelledFrame
 from labelers.backends.registry import resolve_backend
-from labelers.pool import wire
 from labelers.pool.label_check import screen_label
 from labelers.pool.worker_process import START_LIMIT_S, WorkerOrder, WorkerProcess, WorkerState
 
@@ -214,7 +214,7 @@ class LabelPool:
                 if worker.answered >= _LABELS_PER_WORKER:
                     self._remove(worker)
 
-    def _outcome(self, frame: Frame, answer: wire.Message) -> LabelOutcome:
+    def _outcome(self, frame: Frame, answer: Message) -> LabelOutcome:
         """The outcome of a frame from a worker's answer, after `screen_label`."""
         seconds = answer["seconds"]
         if "reason" in answer:

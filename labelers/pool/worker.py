@@ -6,7 +6,6 @@ torch nor Prefect, so it starts in half a second and needs little memory.
 
 import importlib
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -17,16 +16,16 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from al_engine.campaign.labels import LabelReason
-from al_engine.child_process import die_with_parent
+from al_engine.child_process import Message, connect, receive, send
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from labelers.backends.openblas import preload_openblas
 from labelers.backends.protocol import FrameChecker, Labeler, LabelError
 from labelers.backends.rescue import label_or_rescue
-from labelers.pool import wire
+from labelers.pool.wire import frame_from_message
 
 
-def _build(order: wire.Message) -> Labeler:
+def _build(order: Message) -> Labeler:
     """Set the memory limit, build the labeler, and let it check the representative frame if the order holds it."""
     config = LabelsConfig.model_validate(order["config"])
     if config.memory_limit_mib is not None:
@@ -37,15 +36,15 @@ def _build(order: wire.Message) -> Labeler:
     module_name, _, function_name = order["factory"].partition(":")
     labeler: Labeler = getattr(importlib.import_module(module_name), function_name)(config)
     if order["frame"] is not None and isinstance(labeler, FrameChecker):
-        labeler.check(wire.frame_from_message(order["frame"]))
+        labeler.check(frame_from_message(order["frame"]))
     return labeler
 
 
-def _answer(labeler: Labeler, request: wire.Message) -> wire.Message:
+def _answer(labeler: Labeler, request: Message) -> Message:
     """Label the frame of a request; the message holds the label or the reason why it failed, and the time taken (s)."""
     start = time.perf_counter()
     try:
-        energy, forces, rung = label_or_rescue(labeler, wire.frame_from_message(request))
+        energy, forces, rung = label_or_rescue(labeler, frame_from_message(request))
         answer = {"energy": float(energy), "forces": np.asarray(forces, dtype=np.float64).tolist(), "rescue": rung}
     except LabelError as error:
         answer = {"reason": error.reason.value, "message": error.message}
@@ -59,7 +58,7 @@ def _programs_end_with_us() -> Iterator[None]:
     """Start a shell that outlives this process and then kills the programs that this process has started.
 
     The kernel kills a worker when the pool ends, but not the worker's programs when the worker ends. The programs are
-    in the worker's process group (`worker_process` starts each worker in a new session), which the shell kills.
+    in the worker's process group (`ChildProcess` with `own_group`), which the shell kills.
     """
     # Only this process holds the write end of the shell's input. It closes when the process ends, however that happens.
     with subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=subprocess.PIPE) as guard:
@@ -76,23 +75,23 @@ def serve(connection: Connection) -> None:
         EOFError: If the pool has closed the connection.
         OSError: If the connection is broken.
     """
-    order = wire.receive(connection)
+    order = receive(connection)
     with _programs_end_with_us() if order["config"]["backend"] == "ase" else nullcontext():
         _serve(connection, order)
 
 
-def _serve(connection: Connection, order: wire.Message) -> None:
+def _serve(connection: Connection, order: Message) -> None:
     try:
         labeler = _build(order)
     except InputError as error:
-        wire.send(connection, {"fatal": str(error)})
+        send(connection, {"fatal": str(error)})
         return
     except Exception as error:  # noqa: BLE001 - the parent reports it; a worker's stderr is discarded
-        wire.send(connection, {"fatal": f"the labeler can't be built: {type(error).__name__}: {error}"})
+        send(connection, {"fatal": f"the labeler can't be built: {type(error).__name__}: {error}"})
         return
-    wire.send(connection, {"ready": True})
+    send(connection, {"ready": True})
     while True:
-        wire.send(connection, _answer(labeler, wire.receive(connection)))
+        send(connection, _answer(labeler, receive(connection)))
 
 
 def main(arguments: list[str]) -> int:
@@ -104,14 +103,9 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit status.
     """
-    if len(arguments) != 2:  # noqa: PLR2004 - SOCKET and PARENT
-        sys.stderr.write("usage: python -m labelers.pool.worker SOCKET PARENT (started by the labelling pool)\n")
-        return 2
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    socket, parent_pid = (int(argument) for argument in arguments)
-    die_with_parent(parent_pid)
+    connection = connect(arguments)
     try:
-        serve(Connection(socket))
+        serve(connection)
     except (EOFError, OSError):
         return 0  # the pool closed the connection
     return 0

@@ -1,9 +1,12 @@
 """Jobs for workers, in a module that they find by its name."""
 
+import logging
 import os
 import signal
 import time
 from pathlib import Path
+
+from models.training.trainer import DivergedError
 
 
 def fatal_job(*, progress, folder, deaths):
@@ -28,3 +31,30 @@ def chatty_job(*, progress):
     """Report for ever."""
     while True:
         progress(1, 2, "still here")
+
+
+def noisy_job(*, progress, name):
+    """Report, log, and return."""
+    logging.getLogger("models.inference.compiled").info("compiling")
+    progress(3, 7, "force error 40 meV/Å")
+    logging.getLogger("models.inference.compiled").info("compiled in %d s", 42)
+    logging.getLogger("another.library").warning("nobody wants to know")
+    return [name, 0.1, None, float("inf")]
+
+
+def quiet_job(*, progress):
+    """Log without a report: the messages of the job before must not come again."""
+    del progress
+    logging.getLogger("models.inference.compiled").info("another job")
+
+
+def diverging_job(*, progress):
+    """Raise an error for the user, of a class that the parent may not know."""
+    del progress
+    raise DivergedError("the training diverged; lower training.learning_rate")
+
+
+def faulty_job(*, progress):
+    """Raise an error that is a bug."""
+    del progress
+    raise ZeroDivisionError("a bug of the job")

@@ -1,34 +1,54 @@
 """Workers: what a job reports goes to the parent, and a worker that is killed costs no job."""
 
-import logging
+import os
+import signal
 import threading
 import time
-from queue import SimpleQueue
 
 import pytest
-from worker_jobs import chatty_job, fatal_job, slow_job
+from worker_jobs import chatty_job, diverging_job, fatal_job, faulty_job, noisy_job, quiet_job, slow_job
 
-from al_engine.errors import ResumableError
-from flows.compute.local import ComputePool, _Channel, _run
-
-
-def noisy_job(*, progress, name):
-    """Report, log, and return."""
-    logging.getLogger("models.inference.compiled").info("compiling")
-    progress(3, 7, "force error 40 meV/Å")
-    logging.getLogger("models.inference.compiled").info("compiled in %d s", 42)
-    logging.getLogger("another.library").warning("nobody wants to know")
-    return name
+from al_engine.errors import InputError, ResumableError
+from flows.compute.local import ComputePool
 
 
-def test_notes_come_from_progress_and_from_the_log(monkeypatch):
-    messages = SimpleQueue()
-    monkeypatch.setattr(_Channel, "messages", messages)
-    assert _run(noisy_job, 5, {"name": "done"}) == "done"
-    logging.getLogger("models.inference.compiled").info("after the job")
-    expected = [(5, 0, 0, "compiling"), (5, 3, 7, "force error 40 meV/Å"), (5, 3, 7, "compiled in 42 s")]
-    assert [messages.get() for _ in expected] == expected
-    assert messages.empty()
+def test_notes_come_from_progress_and_from_the_log():
+    messages = []
+    with ComputePool(1) as pool:
+        result = pool.run(noisy_job, progress=lambda *message: messages.append(message), name="done")
+        assert result == ["done", 0.1, None, float("inf")]
+        assert messages == [(0, 0, "compiling"), (3, 7, "force error 40 meV/Å"), (3, 7, "compiled in 42 s")]
+        messages.clear()
+        pool.run(quiet_job, progress=lambda *message: messages.append(message))
+        assert messages == [(0, 0, "another job")]
+
+
+def test_a_job_s_error_is_raised_again_and_its_worker_goes_on():
+    with ComputePool(1) as pool:
+        worker = pool.run(slow_job, seconds=0.0)
+        with pytest.raises(InputError, match="learning_rate"):
+            pool.run(diverging_job)
+        with pytest.raises(RuntimeError, match=r"(?s)worker_jobs.py.*ZeroDivisionError: a bug of the job"):
+            pool.run(faulty_job)
+        assert pool.run(slow_job, seconds=0.0) == worker
+
+
+def test_an_exception_of_whoever_watches_ends_the_job():
+    def watch(*_):
+        raise KeyboardInterrupt
+
+    with ComputePool(1) as pool:
+        first = pool.run(slow_job, seconds=0.0)
+        with pytest.raises(KeyboardInterrupt):
+            pool.run(slow_job, progress=watch, seconds=60.0)
+        assert pool.run(slow_job, seconds=0.0) != first  # the worker of the lost job is not used again
+
+
+def test_an_idle_worker_that_was_killed_is_replaced():
+    with ComputePool(1) as pool:
+        first = pool.run(slow_job, seconds=0.0)
+        os.kill(first, signal.SIGKILL)
+        assert pool.run(slow_job, seconds=0.0) != first
 
 
 def test_a_job_whose_worker_is_killed_is_done_by_another(tmp_path):
@@ -44,7 +64,6 @@ def test_a_job_that_kills_every_worker_ends_the_campaign_resumable(tmp_path):
 
 
 def test_jobs_side_by_side_survive_the_death_of_one_s_worker(tmp_path):
-    """The executor kills all its workers when one dies."""
     done, seen = {}, []
     with ComputePool(2) as pool:
 
@@ -75,7 +94,7 @@ def test_killed_on_purpose_nothing_is_started_again():
 
 @pytest.mark.timeout(60)
 def test_a_worker_killed_while_it_reports_holds_up_nobody():
-    """It may die with the lock of the pipe in its hands."""
+    """It may die in the middle of a message."""
     for _ in range(5):
         with ComputePool(1) as pool:
             timer = threading.Timer(0.5, pool.kill)

@@ -1,0 +1,74 @@
+"""The program of a computing worker: `python -m flows.compute.worker SOCKET PARENT`, started by `flows.compute.local`.
+
+A worker runs one job after the other until the pool closes the socket. A job is a function `package.module:function`
+that takes JSON-able keyword arguments and a `progress`, and returns a JSON-able value.
+"""
+
+import logging
+import sys
+import threading
+import traceback
+from importlib import import_module
+from multiprocessing.connection import Connection
+
+from al_engine import errors
+from al_engine.child_process import Message, connect, receive, send
+
+
+class _Reporter(logging.Handler):
+    """Sends to the pool a job's progress, and as notes the log lines of `models`, such as compile times."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(logging.INFO)
+        self._connection = connection
+        self._place = 0, 0
+        self._sending = threading.Lock()  # libraries log from threads of their own
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """Send the progress of the job."""
+        self._place = done, total
+        with self._sending:
+            send(self._connection, {"progress": [done, total, note]})
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a log line as a note."""
+        self.progress(*self._place, record.getMessage())
+
+
+def _answer(connection: Connection, request: Message) -> Message:
+    """Run the job of a request; the message holds its result, or the error that it raised."""
+    reporter, models = _Reporter(connection), logging.getLogger("models")
+    models.setLevel(logging.INFO)
+    models.addHandler(reporter)
+    module, _, function = request["job"].partition(":")
+    try:
+        job = getattr(import_module(module), function)
+        return {"result": job(**request["arguments"], progress=reporter.progress)}
+    except errors.AlEngineError as error:
+        known = (kind.__name__ for kind in type(error).__mro__ if vars(errors).get(kind.__name__) is kind)
+        return {"error": next(known), "message": str(error)}
+    except Exception:  # noqa: BLE001 - the parent raises it again
+        return {"bug": traceback.format_exc()}
+    finally:
+        models.removeHandler(reporter)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the pool on an inherited socket.
+
+    Args:
+        arguments: File descriptor of the socket, and process id of the parent.
+
+    Returns:
+        The exit status.
+    """
+    connection = connect(arguments)
+    try:
+        while True:
+            send(connection, _answer(connection, receive(connection)))
+    except (EOFError, OSError):
+        return 0  # the pool closed the connection
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
