@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from al_engine.committee.deviation import force_deviation
+from al_engine.committee.predictions import accuracy
 from al_engine.structures.frames import FloatArray, IntArray, LabelledFrame
 from al_engine.units import MEV_PER_EV
 
@@ -60,8 +61,9 @@ def bond_curve(scans: Sequence[Sequence[ScanPoint | None]]) -> BondCurve:
                 continue
             reference, predicted = point.labelled.energy, float(point.energies.mean())
             columns["reference"][row, place], columns["predicted"][row, place] = reference, predicted
-            columns["e"][row, place] = abs(predicted - reference) / len(point.labelled) * MEV_PER_EV
-            columns["f"][row, place] = np.abs(point.forces.mean(axis=0) - point.labelled.forces).mean() * MEV_PER_EV
+            errors = accuracy(np.array([predicted]), [point.forces.mean(axis=0)], [point.labelled])
+            columns["e"][row, place] = errors.energy_mev_per_atom.mae
+            columns["f"][row, place] = errors.forces_mev_per_ang.mae
             columns["s"][row, place] = force_deviation(point.forces).norm.max() * MEV_PER_EV
     for name in ("reference", "predicted"):
         columns[name] -= np.min(columns[name], axis=1, keepdims=True, initial=np.inf, where=~np.isnan(columns[name]))

@@ -171,6 +171,18 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
         yield root
 
 
+def is_finished(path: Path, key: str) -> bool:
+    """Whether a part exists that was made from the inputs of this key.
+
+    Raises:
+        LedgerError: If the part is damaged.
+    """
+    if not path.exists():
+        return False
+    with open_part(path) as root:
+        return bool(root.attrs["key"] == key)
+
+
 def check_self_contained(root: h5py.File) -> None:
     """Refuse a file with data outside the file, or with data sets larger than the file.
 

@@ -24,7 +24,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part import Part
 from al_engine.protocols import Progress
 from al_engine.verdict.verdict import Verdict
-from flows.cockpit.publish import publish_iteration
+from flows.cockpit.publish import publish_if_missing, publish_iteration
 from flows.cockpit.run_watch import RunWatch, watched
 from flows.compute.stage_call import StageCall, finish, plan
 from flows.pages.display import Display, duration_text, number_text
@@ -82,6 +82,8 @@ class CampaignRun:
                 iteration = 0
             elif iteration > 0:
                 say((f"iterations 0 to {iteration - 1} are finished", "dim"))
+                with interrupts_wait():
+                    publish_if_missing(self._ledger, iteration - 1, campaign=self._name)
             while verdict is None:
                 say((f"iteration {iteration}", "bold"))
                 with prefect.tags(f"iteration:{iteration}"):

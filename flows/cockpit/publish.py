@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Sequence
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import Artifact, create_markdown_artifact
 from prefect.events import emit_event
 
 from al_engine.campaign import names
@@ -21,12 +21,18 @@ from flows.pages.display import duration_text, number_text
 from flows.pages.terminal import in_ascii
 
 
+def publish_if_missing(ledger: Ledger, iteration: int, *, campaign: str) -> None:
+    """Publish an iteration that a process finished without publishing it, because it was killed in between."""
+    if Artifact.get(_key(campaign, iteration)) is None:
+        publish_iteration(ledger, iteration, campaign=campaign)
+
+
 def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
     """Publish the iteration's artifact and event to Prefect."""
     record = ledger.history()[iteration]
     create_markdown_artifact(
         iteration_markdown(ledger, iteration),
-        key=f"{_slug(campaign)}-iteration-{iteration}",
+        key=_key(campaign, iteration),
         description=f"{campaign}, iteration {iteration}: acceptance {record.counts.acceptance:.2%}",
     )
     emit_event(
@@ -34,6 +40,11 @@ def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
         resource={"prefect.resource.id": f"al-engine.campaign.{_slug(campaign)}"},
         payload={key: value for key, value in record.summary().items() if value is not None},
     )
+
+
+def _key(campaign: str, iteration: int) -> str:
+    """Key of the artifact of an iteration."""
+    return f"{_slug(campaign)}-iteration-{iteration}"
 
 
 def _slug(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from al_engine.campaign.labels import Labels, read_labels
 from al_engine.committee.bond_curves import BondCurve, ScanPoint, bond_curve
 from al_engine.committee.predictions import accuracy
 from al_engine.errors import InputError
-from al_engine.files.part_file import open_part, part_key, write_part
+from al_engine.files.part_file import is_finished, part_key, write_part
 from al_engine.structures.frames import FloatArray, Frame
 from flows.compute.devices import worker_counts
 from flows.evaluation import plots
@@ -159,7 +158,7 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
         [],
     )
     path = subject.output / f"bond-length-labels-{key[:12]}.h5"
-    if not _is_there(path, key):
+    if not is_finished(path, key):
         _, workers = worker_counts(config, subject.device)
         with LabelPool(config.labels, workers=workers, periodic=periodic) as pool, display.step("label") as progress:
             journal = path.with_suffix(".journal")
@@ -168,13 +167,6 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
                 done.write(root)
             journal.unlink()
     return read_labels([path])
-
-
-def _is_there(path: Path, key: str) -> bool:
-    if not path.exists():
-        return False
-    with open_part(path) as root:
-        return bool(root.attrs["key"] == key)
 
 
 def _errors(points: Sequence[ScanPoint]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.starts import near_initial_frames
-from al_engine.files.part_file import open_part, part_key, write_part
+from al_engine.files.part_file import is_finished, open_part, part_key, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_rng, derived_seed
 from al_engine.structures.frames import FloatArray, Frame, IntArray
@@ -151,7 +151,7 @@ def evaluate_stability(subject: Subject, options: StabilityOptions, display: Dis
         ResumableError: If a worker died.
     """
     groups = _groups(subject, options)
-    todo = [group for group in groups if not _is_there(group)]
+    todo = [group for group in groups if not is_finished(group.path, group.key)]
     workers, _ = worker_counts(subject.ledger.config, subject.device)
     workers = min(workers, max(len(todo), 1))
     with ComputePool(workers) as compute, ThreadPoolExecutor(workers) as threads:
@@ -211,13 +211,6 @@ def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
             )
         )
     return groups
-
-
-def _is_there(group: _Group) -> bool:
-    if not group.path.exists():
-        return False
-    with open_part(group.path) as root:
-        return bool(root.attrs["key"] == group.key)
 
 
 def _result(subject: Subject, options: StabilityOptions, seen: Trajectories) -> dict[str, Any]:

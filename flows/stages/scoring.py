@@ -8,8 +8,7 @@ import numpy as np
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.scores import Labelled, read_new, read_test
-from al_engine.committee.predictions import score_frames
-from al_engine.units import MEV_PER_EV
+from al_engine.committee.predictions import accuracy, score_frames
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.training import load_committee
 
@@ -75,7 +74,6 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
     for name in scores.__slots__:
         group[name] = getattr(scores, name)
     if frames:
-        per_atom = np.abs(group["energy_predicted"][()] - group["energy_reference"][()]) / group["n_atoms"][()]
-        group.attrs["energy_mae_mev_per_atom"] = MEV_PER_EV * float(per_atom.mean())
-        force_errors = np.abs(group["forces_predicted"][()] - group["forces_reference"][()])
-        group.attrs["force_mae_mev_per_ang"] = MEV_PER_EV * float(force_errors.mean())
+        mean = accuracy(energies.mean(axis=0), [frame_forces.mean(axis=0) for frame_forces in forces], frames)
+        group.attrs["energy_mae_mev_per_atom"] = mean.energy_mev_per_atom.mae
+        group.attrs["force_mae_mev_per_ang"] = mean.forces_mev_per_ang.mae

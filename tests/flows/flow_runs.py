@@ -168,12 +168,13 @@ class CommandLine:
         return json.loads(answer.stdout)
 
 
-def api(environment, path, body=None):
-    """Ask the Prefect server."""
+def api(environment, path, body=None, method=None):
+    """Ask the Prefect server; None for an empty answer."""
     request = urllib.request.Request(
         environment["PREFECT_API_URL"] + path,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
+        method=method,
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
+        return json.loads(response.read() or "null")

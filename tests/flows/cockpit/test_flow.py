@@ -84,13 +84,24 @@ def test_labels_are_what_xtb_python_says(finished):
         assert forces == pytest.approx(item.forces, abs=2e-3)
 
 
-def test_running_again_computes_nothing(finished, tmp_path):
+def pages(environment):
+    """Keys and ids of the iterations' pages."""
+    found = api(environment, "/artifacts/filter", {"artifacts": {"key": {"like_": "tiny-iteration-"}}})
+    return sorted((artifact["key"], artifact["id"]) for artifact in found)
+
+
+def test_running_again_computes_nothing_and_publishes_what_a_kill_left_out(finished, tmp_path):
     command_line, original, first = finished
+    published = pages(command_line.environment)
+    _, identity = published[-1]
+    api(command_line.environment, f"/artifacts/{identity}", method="DELETE")  # as if killed before the last page
     directory = shutil.copytree(original, tmp_path / "copy")
     before = {path.name: path.stat().st_mtime_ns for path in (directory / "parts").iterdir()}
     again = command_line("resume", directory)
     assert again.returncode == first.returncode
     assert {path.name: path.stat().st_mtime_ns for path in (directory / "parts").iterdir()} == before
+    assert [key for key, _ in pages(command_line.environment)] == [key for key, _ in published]
+    assert pages(command_line.environment)[:-1] == published[:-1]
 
 
 def test_the_prefect_pages_have_names_a_chemist_reads(finished):
