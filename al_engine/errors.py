@@ -24,6 +24,8 @@ class ExitStatus(IntEnum):
     """The campaign stopped for another reason than convergence."""
     INTERRUPTED = 4
     """The campaign stopped before its end; the same command continues it."""
+    DAMAGED = 5
+    """`verify` found a file that is damaged, missing or at odds with the others."""
 
 
 class AlEngineError(Exception):

@@ -18,11 +18,11 @@ def verify(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every hash, link and count of a campaign; exit status 2 if something is wrong."""
+    """Check every hash, link and count of a campaign; exit status 5 if something is damaged or missing."""
     from al_engine.campaign.audit.verify import verify as run_verification
     from flows.pages.display import Display
 
     with Display(quiet=as_json) as display, display.step("verifying") as progress:
         result, text = run_verification(directory, repaired=repair, progress=progress)
     answer(result, text, as_json=as_json)
-    raise typer.Exit(ExitStatus.DONE if result["sound"] else ExitStatus.BAD_INPUT)
+    raise typer.Exit(ExitStatus.DONE if result["sound"] else ExitStatus.DAMAGED)

@@ -11,7 +11,7 @@ from flow_runs import with_one_worker
 
 from al_engine.campaign.audit.verify import verify
 from al_engine.campaign.ledger import Ledger
-from al_engine.errors import CampaignLockedError
+from al_engine.errors import CampaignLockedError, ExitStatus
 from al_engine.files.lock import campaign_lock
 from al_engine.files.part_file import write_part
 from flows.pages.status import campaign_status, missing_remarks
@@ -182,7 +182,7 @@ def test_what_cannot_be_rebuilt_is_computed_again_to_the_same_content(finished, 
     for name in ("initial-dataset", "iter000-member1", "iter000-sample-300K", "iter000-append"):
         flip(campaign / "parts" / f"{name}.h5", 0.5)
     answer = command_line("verify", campaign, "--repair")
-    assert answer.returncode == 2
+    assert answer.returncode == ExitStatus.DAMAGED
     assert "parts/iter000-member1.h5: to be computed again when the campaign is resumed" in answer.stdout
     assert command_line.status(campaign)["state"] == "interrupted"
     with_one_worker(campaign)
