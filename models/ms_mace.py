@@ -12,8 +12,9 @@ single path, are summed. The factors 1 / N and 1 / 2 are absorbed into W_S and W
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,19 @@ class MSMACE(nn.Module):
         for tower in self.towers:
             tower.freeze()
         return self
+
+    def weight_sharing_copy(self) -> "MSMACE":
+        """A model with its own modules, whose weights and constants share memory with the weights of this model.
+
+        The copy can be frozen, use other operators or move to another device, and this model stays as it is. In-place
+        changes of the weights are seen by both models, as long as both are on the same device in the same precision.
+        """
+        shared: dict[int, Any] = {
+            id(weight): nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
+            for weight in self.parameters()
+        }
+        shared |= {id(constant): constant.detach() for constant in self.buffers()}
+        return deepcopy(self, shared)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's
         """Move weights and, for another precision, compute the constants anew; `.to()` and `.cuda()` call this.

@@ -120,7 +120,10 @@ class Committee:
         evaluations: int = 0,
         skin_ang: float = DEFAULT_SKIN,
     ) -> None:
-        """A committee of trained models. The models themselves are moved to the device, frozen and accelerated.
+        """A committee of trained models.
+
+        The committee moves, freezes and accelerates copies of the models. The copies share the weights of the models
+        where the device is the same. The models themselves stay as they are.
 
         Args:
             models: The members, at least one.
@@ -139,7 +142,7 @@ class Committee:
             raise InputError(f"members of a committee must share elements and cut-offs, got {sorted(kinds)}")
         self.device = torch.device(device)
         self.skin = skin_ang
-        self.models = [model.to(self.device) for model in models]
+        self.models = [model.weight_sharing_copy().to(self.device) for model in models]
         for model in self.models:
             if acceleration != "off":
                 accelerate(model)

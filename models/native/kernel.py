@@ -26,6 +26,10 @@ class Kernel(ABC):
     def header(self) -> str:
         """Definitions in front of the source."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The kernel itself: it never changes, and a loaded library cannot be copied."""
+        return self
+
     @cached_property
     def key(self) -> str:
         """All fields as a string, the type that a torch operator can take."""
