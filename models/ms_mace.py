@@ -1,6 +1,8 @@
 """MS-MACE: an expensive short-range path and a cheap long-range path, fused before MACE's product basis.
 
-Hu, Zhou and Jiang, arXiv:2312.09490, based on Batatia et al., MACE (2022). Per layer, with mean neighbour counts N:
+Hu, Zhou and Jiang, arXiv:2312.09490, based on Batatia et al., MACE (2022, arXiv:2206.07697), eqs. 8-12. The fused
+message is that of the authors' code (class `ScaleShiftLBMACE` in github.com/clecust/ms4mace). Per layer, with mean
+neighbour counts N:
 
     short_i = W_S Σ_{r<r_short} R_S(r) · (Y^{l<=l_short} ⊗ W_up   h_j) / N_short
     long_i  = W_L Σ_{r<r_long}  R_L(r) · (Y^{l<=l_long}  ⊗ W_down h_j) / N_long
@@ -66,8 +68,9 @@ class Prediction(NamedTuple):
 class MSMACE(nn.Module):
     """E = scale · Σ_i (e_i - e_isolated(Z_i)) + Σ_i E0(Z_i) + E_ZBL; forces and stress by differentiation.
 
-    e_i is the sum of the readouts of atom i, e_isolated the same for an atom without neighbours, so that an isolated
-    atom has the energy E0 exactly (an addition to MACE). E_ZBL is optional.
+    e_i is the sum of the readouts of atom i (Batatia et al., MACE (2022), eq. 13), and e_isolated the same sum for an
+    atom without neighbours. Subtracting it gives an isolated atom exactly the energy E0; MACE has no such term. E_ZBL
+    is optional (`models.layers.repulsion`).
 
     The network runs in `config.dtype`; energies are summed in float64.
     """
@@ -246,7 +249,11 @@ class MSMACE(nn.Module):
         return energies, graph.to_atoms(graph.forces(gradients))
 
     def predict(self, graph: Graph, positions: Tensor) -> Prediction:
-        """Energies, forces and stresses; stress is dE/d(strain) / V, ASE's sign, without a kinetic part."""
+        """Energies, forces and stresses at atom positions (T, 3) in Å, float64.
+
+        The stress is dE/d(strain) / V with ASE's sign, without a kinetic part. Here dE/d(strain) is the virial
+        Σ r_ij ⊗ dE/dr_ij (Thompson, Plimpton and Mattson, J. Chem. Phys. 131, 154107 (2009)), made symmetric.
+        """
         vectors = graph.vectors(graph.to_nodes(positions))
         energies, gradients = self.energy_gradients(graph, vectors)
         virials = graph.virials(vectors, gradients)

@@ -126,7 +126,7 @@ def test_latest_complete_iteration_is_loaded(campaign, random_cluster):
 
 def test_a_member_that_is_gone_is_named_and_no_older_committee_taken_instead(campaign):
     (campaign / "parts" / "iter001-member1.h5").unlink()
-    with pytest.raises(InputError, match=r"campaign\.h5: parts/iter001-member1\.h5 is missing beside it"):
+    with pytest.raises(InputError, match=r"campaign\.h5: .*parts/iter001-member1\.h5"):
         load_committee(campaign)
     assert load_committee(campaign, iteration=0).committee.n_members == 3
 

@@ -173,7 +173,7 @@ def test_a_converted_model_is_a_starting_point_for_training():
 
 def test_a_head_is_chosen_by_name():
     export = _export("heads")
-    with pytest.raises(InputError, match=r"heads gfn2, dft; name one"):
+    with pytest.raises(InputError, match="heads gfn2, dft"):
         convert_mace(export)
     with pytest.raises(InputError, match=r"no head pbe; it has gfn2, dft"):
         convert_mace(export, head="pbe")
@@ -283,7 +283,7 @@ def test_couplings_outside_our_basis_are_refused():
     name = "products.0.symmetric_contractions.contractions.1.U_matrix_2"
     couplings = export.buffers[name].copy()
     couplings[0, 0, 0] += 0.1  # A_00 squared is no vector
-    with pytest.raises(InputError, match="layer 0: couplings of order 2 to degree 1"):
+    with pytest.raises(InputError, match=r"layer 0: .*couplings of order 2 to degree 1"):
         convert_mace(replace(export, buffers=export.buffers | {name: couplings}))
 
 

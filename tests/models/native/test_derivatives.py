@@ -97,7 +97,7 @@ def test_third_derivatives_are_refused(operator):
         return sum(g.square().sum() for g in torch.autograd.grad(value, inputs, create_graph=True))
 
     second = differentiated(function(*inputs).square().sum())
-    with pytest.raises(RuntimeError, match="has no derivative; use a model without kernels"):
+    with pytest.raises(RuntimeError, match="has no derivative"):
         torch.autograd.grad(differentiated(second), inputs)
 
 
