@@ -222,8 +222,10 @@ def _unsupported_irreps(hyper: MaceHyperParameters, k: int) -> Iterator[str]:
     yield from _applicable(
         (
             not output or output != dict.fromkeys(range(l_out + 1), n_channels),
-            f"its features are {layer.output_irreps}, not the same number of channels in degrees 0, 1, .. of natural "
-            "parity",
+            (
+                f"its features are {layer.output_irreps}, not the same number of channels in degrees 0, 1, .. "
+                "of natural parity"
+            ),
         ),
         (l_out > l_max, f"its features go to degree {l_out}, above the spherical harmonics' ({l_max})"),
         (
