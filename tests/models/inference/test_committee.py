@@ -1,4 +1,4 @@
-"""The committee as molecular dynamics asks it: its mean, and frames of a batch that do not disturb each other."""
+"""The committee in molecular dynamics: its mean, and frames of a batch that do not affect each other."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_lists_with_a_skin_are_rebuilt_before_they_miss_a_pair(committee, random
 
 
 def test_a_frame_has_the_same_bits_whatever_the_others_do(committee, random_cluster):
-    """With the kernels, on a CPU: neighbour lists are rebuilt for one frame, the other keeps order and rounding."""
+    """With the kernels, on a CPU: lists of a frame are rebuilt, and the other frame keeps its order and rounding."""
     mine, other = random_cluster(20, seed=3, side=6.0), random_cluster(20, seed=4, side=6.0)
     made, rng = committee(acceleration="kernels", skin_ang=0.4), np.random.default_rng(1)
     calm, wild = made.bind([mine, other]), made.bind([mine, other])

@@ -1,4 +1,4 @@
-"""Models of mace-torch 0.3.16, converted, against what mace-torch itself says: see data/README.md."""
+"""Converted models of mace-torch 0.3.16 against predictions of mace-torch itself: see data/README.md."""
 
 from dataclasses import replace
 from pathlib import Path
