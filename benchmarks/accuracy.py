@@ -1,8 +1,8 @@
 """Train variants of the model alike on GFN2-xTB data of C12F27N and tabulate their errors.
 
 Makes the data, finds a learning rate, trains every variant for the same CPU time, writes `results/accuracy.json` and
-`accuracy.md`. Everything finished is kept in the folder `--data`: the same command goes on where it was stopped, and
-`--report` makes the tables from what is there.
+`accuracy.md`. Finished data, models and errors are kept in the folder `--data`: the same command continues an
+interrupted benchmark, and `--report` makes the tables from the finished runs.
 
     python benchmarks/accuracy.py --jobs 2
     python benchmarks/accuracy.py --quick
@@ -40,9 +40,9 @@ from pages import publish
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "tblite")
 SCAN_SHARE = 1 / 3
-"""Budget of a run of the learning-rate scan, relative to the others'."""
+"""Budget of a run of the learning-rate scan, relative to the budget of a run of the table."""
 SCAN_SEED = 100
-"""Other weights and held-out frames than any run of the table."""
+"""Seed of the scan: its initial weights and held-out frames differ from those of every run of the table."""
 QUICK_BUDGET_S = 3.0
 
 
@@ -54,18 +54,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--data", type=Path, default=HERE / ".cache", help="folder of data and trained models")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.md and results/accuracy.json")
     parser.add_argument("--budget", type=float, default=180.0, metavar="S", help="CPU seconds of training per run")
-    parser.add_argument("--updates", type=int, default=0, help="updates of each run, instead of a budget of time")
+    parser.add_argument("--updates", type=int, default=0, help="updates of each run; 0: as many as --budget allows")
     parser.add_argument(
-        "--device", default="cpu", help="where to train; a GPU needs --updates: its time is not the CPU's"
+        "--device", default="cpu", help="device of training; a GPU needs --updates, because --budget is CPU time"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of each variant")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of the data")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
     parser.add_argument("--rate", type=float, help="learning rate; without it a scan decides")
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", choices=list(variants()), help="train only these")
-    parser.add_argument("--stop-after", choices=["data", "scan"], help="go no further")
-    parser.add_argument("--report", action="store_true", help="train nothing, tabulate what is there")
-    parser.add_argument("--quick", action="store_true", help="tiny data and budgets, to see that all of it runs")
+    parser.add_argument(
+        "--only", nargs="+", metavar="VARIANT", choices=list(variants()), help="train only these variants"
+    )
+    parser.add_argument("--stop-after", choices=["data", "scan"], help="stop after this step")
+    parser.add_argument("--report", action="store_true", help="train nothing, tabulate the finished runs")
+    parser.add_argument("--quick", action="store_true", help="tiny data and budgets, to check that everything runs")
     options = parser.parse_args(arguments)
     if options.device != "cpu" and not options.updates:
         parser.error("--device needs --updates")
@@ -74,14 +76,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 @dataclass(slots=True)
 class Lines:
-    """Progress as a line now and then."""
+    """Progress as log lines, at most one every `SECONDS_BETWEEN_LINES`."""
 
-    _said: float = field(default=0.0)
+    _last_line: float = field(default=0.0)
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Say how far it is, unless it was said a moment ago."""
-        if done == total or time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
+        """Log the progress if it is complete or the last line is old enough."""
+        if done == total or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
             log(f"{note}: {done} of {total}")
 
 
@@ -105,7 +107,7 @@ def table_runs(options: argparse.Namespace, rate: float) -> list[Run]:
 
 
 def scanned_losses(options: argparse.Namespace, train: LabelledSet, folder: Path) -> dict[float, dict[str, float]]:
-    """Validation losses of the scan's runs that are done, by learning rate and variant; infinite where it diverged."""
+    """Validation losses of the finished runs of the scan, by learning rate and variant; infinite if a run diverged."""
     found: dict[float, dict[str, float]] = {}
     for run in with_updates(scan_runs(options), folder):
         done = outcome(run, {"train": train}, folder)
@@ -118,18 +120,19 @@ def best_rate(losses: Mapping[float, Mapping[str, float]]) -> float:
     """The learning rate with the lowest geometric mean of the variants' losses.
 
     Raises:
-        InputError: If there is none.
+        InputError: If no learning rate has a finite loss for every scanned variant.
     """
     complete = {rate: math.prod(found.values()) for rate, found in losses.items() if len(found) == len(SCANNED)}
     if not complete or not math.isfinite(min(complete.values())):
         raise InputError(
-            "no learning rate's scan has ended well; run it first, without --report, or with smaller --rate"
+            "no learning rate has a finite loss for every variant of the scan; run the command without --report to "
+            "complete the scan, or give a smaller --rate"
         )
     return min(complete, key=lambda rate: complete[rate])
 
 
 def train_missing(options: argparse.Namespace, data: Mapping[str, LabelledSet], folder: Path) -> None:
-    """The scan, then every run of the table that is not there yet."""
+    """Run the scan, then every run of the table that is not finished."""
     train = {"train": data["train"]}
     with workers(options.jobs) as pool:
         scan = scan_runs(options)
@@ -147,7 +150,7 @@ def train_missing(options: argparse.Namespace, data: Mapping[str, LabelledSet], 
 def tabulated(
     options: argparse.Namespace, data: Mapping[str, LabelledSet], sizes: Sizes, folder: Path
 ) -> dict[str, Any]:
-    """The content of the result file, from what the folder has."""
+    """The content of the result file, from the finished runs in the folder."""
     losses = scanned_losses(options, data["train"], folder)
     rate = best_rate(losses)
     runs = with_updates(table_runs(options, rate), folder)
@@ -157,18 +160,18 @@ def tabulated(
     milliseconds = evaluation_ms(members, data["test"]) if members else {}
     rows = []
     for name, model in variants().items():
-        mine = [(run, found) for run, found in good if run.variant == name]
-        sets = mine[0][1].errors if mine else {}
+        own = [(run, found) for run, found in good if run.variant == name]
+        sets = own[0][1].errors if own else {}
         rows.append(
             {
                 "variant": name,
                 "model": model.model_dump(),
                 "evaluation_ms": milliseconds.get(name),
-                "runs": [{"seed": run.seed, "facts": found.facts, "errors": found.errors} for run, found in mine],
+                "runs": [{"seed": run.seed, "facts": found.facts, "errors": found.errors} for run, found in own],
                 "failed": [
                     found.facts["failed"] for run, found in done if run.variant == name and "failed" in found.facts
                 ],
-                "errors": {kind: summary([found.errors[kind] for _, found in mine]) for kind in sets},
+                "errors": {kind: summary([found.errors[kind] for _, found in own]) for kind in sets},
             }
         )
     return {
@@ -202,7 +205,7 @@ def tabulated(
 
 
 def main() -> None:
-    """Make, train, tabulate."""
+    """Make the data, train the variants, write the tables."""
     options = parse_arguments()
     about = {**circumstances(), "versions": versions(PACKAGES)}
     folder, sizes = options.data, Sizes()

@@ -1,10 +1,11 @@
-"""Time per atom of energy and forces against the atoms of a batch: where molecular dynamics is split on a CPU.
+"""Time per atom of energy and forces against the number of atoms in a batch, on a CPU.
 
     python benchmarks/batch_split.py
     python benchmarks/batch_split.py --json
 
-Copies of clusters of 9, 26 and 120 atoms in one batch, with the kernels, for the models of two presets. Every size is a
-process of its own. `samplers.dynamics.batches.CPU_ATOMS` follows from it.
+Copies of clusters of 9, 26 and 120 atoms in a batch, with the C++ kernels, for the models of two presets. Every size
+runs in a separate process. `samplers.dynamics.batches.CPU_ATOMS`, the batch size at which molecular dynamics is split,
+was chosen from the result.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ MODELS = ("quick", "standard")
 
 
 def structures() -> Mapping[str, Structure]:
-    """The clusters."""
+    """The clusters by name."""
     return {
         "cluster_9": small_cluster(ETHANOL, 1),
         "cluster_26": small_cluster(NC3F9, 2),
@@ -36,7 +37,7 @@ def structures() -> Mapping[str, Structure]:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Time every model and cluster; returns the result as a JSON object."""
     rows = []
     for model in MODELS:
         for system, structure in structures().items():

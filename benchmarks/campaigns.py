@@ -1,8 +1,8 @@
-"""Whole campaigns that differ in one option: warm start or from scratch, who drives, bond stretching.
+"""Whole campaigns that differ in a single option: warm start or from scratch, driver, bond stretching.
 
-Runs each with every seed, stage by stage and without Prefect, writes `results/campaigns.json` and `campaigns.md`. Every
-campaign is a directory under `--data`: the same command goes on where it was stopped, and `--report` makes the tables
-from what is finished.
+Runs every campaign with every seed, stage by stage and without Prefect, and writes `results/campaigns.json` and
+`campaigns.md`. Every campaign is a directory under `--data`: the same command continues an interrupted benchmark, and
+`--report` makes the tables from the finished campaigns.
 
     python benchmarks/campaigns.py --jobs 2
     python benchmarks/campaigns.py --quick
@@ -38,19 +38,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--data", type=Path, default=HERE / ".cache", help="folder of campaigns and test set")
     parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", choices=list(VARIANTS), help="run only these")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", choices=list(VARIANTS), help="run only these variants")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of each campaign")
     parser.add_argument("--iterations", type=int, default=plan.iterations, help="iterations of each campaign")
     parser.add_argument("--updates", type=int, default=plan.updates, help="updates per member in the first iteration")
-    parser.add_argument("--jobs", type=int, default=2, help="campaigns side by side, one thread each")
-    parser.add_argument("--report", action="store_true", help="run nothing, tabulate what is there")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, too")
-    parser.add_argument("--quick", action="store_true", help="tiny campaigns, to see that all of it runs")
+    parser.add_argument("--jobs", type=int, default=2, help="number of campaigns at a time, with one thread each")
+    parser.add_argument("--report", action="store_true", help="run nothing, tabulate the finished campaigns")
+    parser.add_argument("--json", action="store_true", help="also print the result as JSON")
+    parser.add_argument("--quick", action="store_true", help="tiny campaigns, to check that everything runs")
     return parser.parse_args(arguments)
 
 
 def compute(trials: Sequence[Trial], source: DataSource, *, jobs: int) -> None:
-    """The test set, then every campaign that has no result yet."""
+    """Make the test set, then run every campaign that has no result yet."""
     with workers(jobs) as pool:
         run_all(
             pool,
@@ -63,7 +63,7 @@ def compute(trials: Sequence[Trial], source: DataSource, *, jobs: int) -> None:
 
 
 def tabulated(trials: Sequence[Trial], source: DataSource, plan: Plan) -> dict[str, Any]:
-    """The content of the result file, from what is there; a variant that lacks a seed is left out.
+    """The content of the result file, from the finished campaigns; a variant that lacks a seed is left out.
 
     Raises:
         InputError: If no variant is complete.
@@ -89,7 +89,7 @@ def tabulated(trials: Sequence[Trial], source: DataSource, plan: Plan) -> dict[s
 
 
 def main() -> None:
-    """Run and tabulate."""
+    """Run the campaigns and write the tables."""
     options = parse_arguments()
     about = {**circumstances(), "versions": versions(PACKAGES)}
     folder, sizes = options.data, Sizes()

@@ -1,4 +1,4 @@
-"""What the commands share: options, where results go, errors that read well."""
+"""Common parts of the commands: options, workers, output of results and errors."""
 
 import argparse
 import json
@@ -26,31 +26,42 @@ def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options of every command; their defaults are those of the published figures."""
     defaults = Conditions()
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    result.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
-    result.add_argument("--model", type=Path, default=HERE / "model.yaml", help="the `model` section that is timed")
-    result.add_argument("--device", choices=["cpu", "cuda"], default=defaults.device, help="where everything runs")
+    result.add_argument("--json", action="store_true", help="print only a JSON object on standard output")
+    result.add_argument(
+        "--model",
+        type=Path,
+        default=HERE / "model.yaml",
+        help="YAML file with the `model` section of the model that is timed",
+    )
+    result.add_argument("--device", choices=["cpu", "cuda"], default=defaults.device, help="device of all contestants")
     result.add_argument("--threads", type=int, default=defaults.threads, help="threads of each contestant")
-    result.add_argument("--malloc", choices=["tuned", "default"], default=defaults.malloc, help="the C library's heap")
-    result.add_argument("--rounds", type=int, default=defaults.rounds, help="turns of each contestant")
-    result.add_argument("--turn-seconds", type=float, default=defaults.turn_seconds, help="length of a turn")
+    result.add_argument(
+        "--malloc",
+        choices=["tuned", "default"],
+        default=defaults.malloc,
+        help="settings of the C library's allocator: keep freed memory, or its defaults",
+    )
+    result.add_argument("--rounds", type=int, default=defaults.rounds, help="number of turns of each contestant")
+    result.add_argument("--turn-seconds", type=float, default=defaults.turn_seconds, help="length of a turn in seconds")
     result.add_argument(
         "--peer-python",
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help=f"a peer's interpreter, {' or '.join(PACKAGES)}; by default that in benchmarks/.peers",
+        help=f"Python interpreter of a peer, {' or '.join(PACKAGES)}; default: that in benchmarks/.peers",
     )
     return result
 
 
 class Bench:
-    """Options turned into what the commands work with.
+    """A run of a benchmark: its options, conditions and model, and the contestants that took part or failed.
 
     Attributes:
         options: The command line.
-        conditions: What holds for every contestant.
+        conditions: Conditions of every contestant.
         model: The model that is timed.
-        missing: Why a contestant could not take part, by name.
+        missing: Why a contestant could not take part, by name of the contestant.
+        descriptions: Versions, size and setting of the contestants, by name.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -73,7 +84,7 @@ class Bench:
 
     @contextmanager
     def workers(self, entries: Sequence[Entry], structures: Path) -> Iterator[dict[str, Worker]]:
-        """The running workers of those that can be loaded; why the others can't is kept."""
+        """The running workers of the entries that can be loaded; the reasons of the others are kept in `missing`."""
         with ExitStack() as stack:
             running = {}
             for entry in entries:
@@ -81,26 +92,26 @@ class Bench:
                 try:
                     worker = stack.enter_context(Worker(entry, structures, self.conditions))
                 except WorkerError as error:
-                    self.lost(error)
+                    self.drop(error)
                 else:
                     running[entry.name] = worker
                     self.descriptions[entry.name] = worker.description
             yield running
 
-    def lost(self, error: WorkerError) -> None:
-        """Keep why a contestant is out, and say it."""
+    def drop(self, error: WorkerError) -> None:
+        """Record why a contestant no longer takes part, and print the reason."""
         self.missing[error.contestant] = error.reason
         note(str(error))
 
     def prepared(self, workers: Mapping[str, Worker], *, task: str, structures: Sequence[str]) -> dict[str, Worker]:
-        """Those of the workers that are still there and can do a task; why the others can't is kept."""
+        """The workers that are still running and can do a task; the reasons of the others are kept in `missing`."""
         ready = {}
         for name, worker in workers.items():
             if name not in self.missing:
                 try:
                     worker.ask("prepare", task=task, structures=list(structures))
                 except WorkerError as error:
-                    self.lost(error)
+                    self.drop(error)
                 else:
                     ready[name] = worker
         return ready
@@ -109,16 +120,16 @@ class Bench:
         """Time the prepared task of every worker, in turns.
 
         Raises:
-            AlEngineError: If a contestant that ratios are taken with did not survive it.
+            AlEngineError: If a contestant of `needed`, which ratios refer to, has failed.
         """
-        timings = take_turns(workers, self.conditions, lost=self.lost)
+        timings = take_turns(workers, self.conditions, lost=self.drop)
         for name in needed:
             if name not in timings:
-                raise AlEngineError(f"{name} is needed for the ratios: {self.missing.get(name, 'it is not there')}")
+                raise AlEngineError(f"{name} is needed for the ratios: {self.missing.get(name, 'it was not timed')}")
         return timings
 
     def about(self) -> dict[str, Any]:
-        """What a result file says about how it came about."""
+        """Origin of a result: machine, conditions, model and contestants."""
         return {
             **self._circumstances,
             "conditions": {**asdict(self.conditions), "clock": self.conditions.clock},
@@ -130,7 +141,7 @@ class Bench:
 
 @contextmanager
 def structure_file(structures: Mapping[str, Structure]) -> Iterator[Path]:
-    """A file with the structures, for as long as the block runs."""
+    """A temporary file with the structures; it exists while the block runs."""
     with tempfile.TemporaryDirectory(prefix="al-engine-benchmark-") as folder:
         path = Path(folder) / "structures.npz"
         write_structures(path, structures)
@@ -138,7 +149,7 @@ def structure_file(structures: Mapping[str, Structure]) -> Iterator[Path]:
 
 
 def run(options: argparse.Namespace, measure: Callable[[Bench], dict[str, Any]], show: Callable[[Any], str]) -> None:
-    """Measure, then print JSON or a table; exit status 2 where the input is wrong."""
+    """Measure, then print JSON or a table; if the input is wrong, print the error and exit with status 2."""
     try:
         result = measure(Bench(options))
     except AlEngineError as error:
@@ -148,5 +159,5 @@ def run(options: argparse.Namespace, measure: Callable[[Bench], dict[str, Any]],
 
 
 def note(text: str) -> None:
-    """Progress, on standard error."""
+    """Print a line of progress on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,8 +1,9 @@
-"""What a committee of four costs in molecular dynamics: asked on a stride, asked at every step, against one model.
+"""Cost of a committee of four in molecular dynamics, relative to a single model.
 
     python benchmarks/committee.py --json
 
-Between two sampled frames one member drives the dynamics; the others are asked on sampled frames alone.
+Task `one`: a step by a single member. Task `stride`: the steps between two sampled frames, of which one member computes
+all and the other members only the last. Task `always`: a step by all members.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ TASKS = {"one": "committee_one", "stride": "committee_stride", "always": "commit
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Time all modes and tasks; returns the result as a JSON object."""
     stride = SamplingConfig.model_fields["stride_steps"].default
     clock, rows = bench.conditions.clock, {}
     with structure_file(benchmark_structures()) as structures:
@@ -34,16 +35,16 @@ def measure(bench: Bench) -> dict[str, Any]:
                     workers[f"{mode}_{task}"].ask("prepare", task=worker_task, structures=[SYSTEM])
                 note(f"timing the committee, {mode}")
                 timings = bench.timed(workers, needed=list(workers))
-            one = timings[f"{mode}_one"]
+            single = timings[f"{mode}_one"]
             for task in TASKS:
                 timing = timings[f"{mode}_{task}"]
                 steps = stride if task == "stride" else 1
-                dearer = ratio(timing, one, clock)
+                cost = ratio(timing, single, clock)
                 rows[f"{mode}_{task}"] = {
                     "ms_per_step": timing.spread(clock).median / steps,
-                    "times_one": dearer.median / steps,
-                    "times_one_low": dearer.low / steps,
-                    "times_one_high": dearer.high / steps,
+                    "times_one": cost.median / steps,
+                    "times_one_low": cost.low / steps,
+                    "times_one_high": cost.high / steps,
                 }
     about = bench.about()
     return {"committee": {"members": MEMBERS, "stride_steps": stride, "contestants": rows}, "about": about}

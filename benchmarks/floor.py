@@ -1,12 +1,15 @@
-"""What energy and forces cannot do without: arithmetic and traffic of this project's models, if all were fused.
+"""Lower bounds on arithmetic and memory traffic of energy and forces of this project's models, if all steps were fused.
 
     python benchmarks/floor.py
 
-Pure arithmetic from a model's architecture and a structure's neighbour counts; nothing is timed. Floating-point
-operations: forward once and backward once, each product of two things that depend on positions three times (itself and
-two derivatives), of one with weights twice. Only couplings that are not zero count, and an atom has one species. Bytes:
-the neighbour list and the features of every atom once per layer and pass, nothing stored per pair or between the steps
-of a layer, as if caches were perfect. Launches: one per layer and pass, one for the forces.
+The bounds follow from a model's architecture and a structure's neighbour counts; nothing is timed.
+
+- Floating-point operations: a forward and a backward pass. A product of two factors that depend on positions is
+  computed three times (the product and two derivatives), a product with weights twice. Couplings with coefficient
+  zero and weights of other species do not count.
+- Bytes: the neighbour list and the features of every atom, once per layer and pass. Nothing is stored per pair or
+  between the steps of a layer, as if caches were perfect.
+- Launches: one per layer and pass, and one for the forces.
 """
 
 from collections.abc import Sequence
@@ -33,14 +36,14 @@ from systems import benchmark_structures
 from tables import number, table
 
 BY_WEIGHTS, BY_POSITIONS = 2, 3
-"""How often a product is done in all, with weights or between things that depend on positions."""
+"""How often a product is computed in both passes: with weights, and between two factors that depend on positions."""
 GEOMETRY_FLOP = 10
-"""Per harmonic or basis function of a pair, derivative included; roughly."""
+"""Operations per harmonic or basis function of a pair, with its derivative: an estimate."""
 TERM_FLOP = 3
-"""Per monomial of the product basis: from a shorter one, times its weight, added."""
+"""Operations per monomial of the product basis: a product with a shorter monomial, times its weight, added."""
 INDEX_BYTES, POSITION_BYTES = 8, 24
 H200 = {"flop_per_s": 67e12, "bytes_per_s": 4.8e12}
-"""NVIDIA's data sheet: float32 outside tensor cores, HBM3e. Not measured here."""
+"""From NVIDIA's data sheet, not measured: float32 outside tensor cores, HBM3e memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Floor:
     launches: int
 
     def times(self, n_atoms: int) -> "Floor":
-        """That of so many atoms, from that of one: launches are for all."""
+        """The floor of `n_atoms` atoms from the floor per atom; launches do not depend on the number of atoms."""
         return Floor(n_atoms * self.flop, n_atoms * self.bytes, self.launches)
 
 
@@ -92,7 +95,7 @@ def per_atom_floor(config: ModelConfig, counts: Sequence[float], *, elements: Se
 
 
 def _message_flop(message: PathMessage, n_neighbours: float) -> float:
-    """One path of one layer."""
+    """Operations per atom of a path of a layer."""
     channels = message.channels
     radial = BY_WEIGHTS * 2 * sum(weight.numel() for weight in message.radial.weights)
     weighted = sum((2 * l2 + 1) for _, l2, _ in message.couplings)
@@ -103,7 +106,7 @@ def _message_flop(message: PathMessage, n_neighbours: float) -> float:
 
 
 def _layer_flop(layer: InteractionLayer | GatedLayer, *, n_species: int) -> float:
-    """One layer beside its messages."""
+    """Operations per atom of a layer, without its messages."""
     linear = sum(
         _linear_flop(module) / (n_species if isinstance(module, SpeciesLinear) else 1)
         for name, module in layer.named_modules()

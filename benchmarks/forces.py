@@ -1,11 +1,11 @@
-"""Energies and forces: this project's models and their peers side by side, in time and in memory.
+"""Time and memory of energies and forces: this project's models and their peers.
 
     python benchmarks/forces.py --json
     python benchmarks/forces.py --device cuda --json
     python benchmarks/forces.py --profile
 
-The neighbour list is at hand when an evaluation begins, for everyone; what it costs stands beside. Peak memory is that
-of a fresh process's first evaluations. See benchmarks/README.md for the method.
+The time of an evaluation does not include the neighbour list, which is timed separately. Peak memory is that of the
+first evaluations of a new process. See benchmarks/README.md for the method.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from tables import forces_table
 
 SYSTEMS = ("cluster_120", "bulk_520")
 MAIN = ("graph", "kernels", "plain")
-"""Modes of the model; the first that works here is what `ours_ms` reports."""
+"""Modes of the model; `ours_ms` reports the first mode that works on this machine."""
 MODES = ("kernels", "plain")
-"""Modes of this project's other models."""
+"""Modes of the other models of this project."""
 NEEDED = ("ours_plain", "mace_r10", "mace_r5")
 PROFILE_RUNS, PROFILE_ROWS = 5, 30
 
@@ -50,7 +50,7 @@ def entries(bench: Bench) -> dict[str, Entry]:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure all contestants on all systems; returns the result as a JSON object."""
     everyone = entries(bench)
     frames = benchmark_structures()
     with structure_file(frames) as structures:
@@ -75,7 +75,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 def timed(
     workers: Mapping[str, Worker], system: str, bench: Bench
 ) -> tuple[dict[str, Timing], dict[str, dict[str, Any]]]:
-    """Times of neighbour lists and of evaluations, with what an evaluation consists of."""
+    """Times of neighbour lists and of evaluations, and the operations of an evaluation, by contestant."""
     clock = bench.conditions.clock
     rows: dict[str, dict[str, Any]] = {}
     for task in ("neighbours", "forces"):
@@ -91,16 +91,16 @@ def timed(
     rows = {name: row for name, row in rows.items() if name in timings}
     for name, worker in ((name, workers[name]) for name in rows):
         rows[name]["wall_ms"] = timings[name].spread("wall_ms").median
-        operators = not name.endswith(("graph", "kernels", "compiled"))  # what these run are no operators of PyTorch's
+        operators = not name.endswith(("graph", "kernels", "compiled"))  # the others do not run PyTorch's operators
         rows[name] |= worker.ask("count", operators=operators)
     return timings, rows
 
 
 def floors_ms(row: Mapping[str, float], rates: Mapping[str, float], device: str) -> dict[str, float]:
-    """Milliseconds that what an evaluation consists of takes at the device's best rates, each alone.
+    """Milliseconds that the FLOP, the bytes and the calls of an evaluation take at the best rates of the device.
 
-    Of plain models bytes are those without fusion; of kernels and graphs FLOP and bytes are what `floor` computes. A
-    GPU is launched as many times as counted there, a CPU by each operator.
+    For plain models the bytes are counted without fusion; for kernels and graphs FLOP and bytes are those of `floor`.
+    Calls are kernel launches on a GPU and operators on a CPU.
     """
     calls = row.get("launches" if device == "cuda" else "operators")
     return {
@@ -113,10 +113,10 @@ def floors_ms(row: Mapping[str, float], rates: Mapping[str, float], device: str)
 def add_memory(
     measured: Mapping[str, dict[str, dict[str, Any]]], everyone: Mapping[str, Entry], structures: Path, bench: Bench
 ) -> None:
-    """Add the peak memory of all contestants and systems to what was measured, in MiB.
+    """Add the peak memory in MiB to the rows of all contestants and systems.
 
-    Each is a process of its own; on a CPU two at a time, as memory does not depend on who else computes. None, and a
-    reason kept, if the process did not survive it.
+    Each measurement is a separate process; on a CPU two run at a time, as memory does not depend on other processes.
+    The memory is None if the process fails; the reason is kept in `Bench.missing`.
     """
 
     def peak(system: str, name: str) -> None:
@@ -124,7 +124,7 @@ def add_memory(
         try:
             value = peak_memory(everyone[name], structures, bench.conditions, task="forces", names=[system])
         except WorkerError as error:
-            bench.lost(error)
+            bench.drop(error)
             value = None
         measured[system][name]["peak_mib"] = value
 
@@ -135,7 +135,7 @@ def add_memory(
 
 
 def summary(rows: dict[str, dict[str, Any]], timings: Mapping[str, Timing], bench: Bench) -> dict[str, Any]:
-    """The figures that matter most, and all others by contestant."""
+    """The main figures, and all figures by contestant."""
     mode = next(mode for mode in MAIN if f"ours_{mode}" in rows)
     mine, clock = f"ours_{mode}", bench.conditions.clock
     result: dict[str, Any] = {
@@ -155,7 +155,7 @@ def summary(rows: dict[str, dict[str, Any]], timings: Mapping[str, Timing], benc
 
 
 def profiled(bench: Bench) -> str:
-    """Where the time of the first contestant goes, as text."""
+    """Tables of the time in each operator and module of the model, in every mode, as text."""
     sections = []
     with structure_file(benchmark_structures()) as structures:
         for mode in MAIN:
@@ -177,13 +177,13 @@ def arguments() -> argparse.Namespace:
     options.add_argument(
         "--profile",
         action="store_true",
-        help=f"instead of timing, write where the time goes to {RESULTS.name}/profile.txt",
+        help=f"instead of timing, write a profile to {RESULTS.name}/profile.txt",
     )
     return options.parse_args()
 
 
 def main() -> None:
-    """Measure and print, or profile and write."""
+    """Measure and print, or write a profile."""
     options = arguments()
     if options.profile:
         RESULTS.mkdir(exist_ok=True)

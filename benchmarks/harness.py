@@ -1,8 +1,8 @@
-"""Contestants side by side: worker processes, turns, medians.
+"""Worker processes of contestants, and their timing in turns.
 
-Each contestant lives in a worker process of its own, in the environment of its package, and computes only when asked.
-In a run all take turns, round after round, so that whatever else the machine does meets all of them alike. A ratio is
-taken within each round; what is reported is the median over rounds, with the smallest and the largest.
+Each contestant has its own worker process, in the environment of its package, and computes only on request. In a run
+all contestants take turns, round after round, so that other load on the machine affects all of them alike. Ratios are
+taken within each round; the median over rounds is reported, with the smallest and the largest value.
 """
 
 import json
@@ -21,7 +21,8 @@ from al_engine.errors import AlEngineError
 
 HERE = Path(__file__).resolve().parent
 TUNED_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "8000000000", "MALLOC_TRIM_THRESHOLD_": "16000000000"}
-"""Freed memory stays with the process instead of being given back and zeroed again at every evaluation."""
+"""Settings of glibc's allocator with which freed memory stays with the process. With the defaults large tensors are
+returned to the kernel and zeroed again at every evaluation."""
 LOG_LINES = 15
 
 
@@ -29,8 +30,8 @@ class WorkerError(AlEngineError):
     """A worker process ended before it answered.
 
     Attributes:
-        contestant: Its name.
-        reason: Why, in one line.
+        contestant: Name of the contestant.
+        reason: Why it ended, in a line.
     """
 
     def __init__(self, contestant: str, reason: str, log: str = "") -> None:
@@ -40,15 +41,15 @@ class WorkerError(AlEngineError):
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What holds for every contestant of a run.
+    """Conditions of every contestant of a run.
 
     Attributes:
         device: `cpu` or `cuda`.
         threads: Threads of each worker.
         malloc: `tuned`, or `default`: the C library's allocator as it is.
-        rounds: How often each contestant has its turn.
-        turn_seconds: How long a turn lasts at least; one evaluation at least.
-        warm_up: Evaluations before anything is measured.
+        rounds: Number of turns of each contestant.
+        turn_seconds: Approximate length of a turn in s; a turn has at least one evaluation.
+        warm_up: Number of evaluations before the first measurement.
     """
 
     device: str = "cpu"
@@ -60,7 +61,7 @@ class Conditions:
 
     @property
     def clock(self) -> str:
-        """Which of a worker's times is reported: the process's own where it has one thread, else the clock's."""
+        """The reported time: `device_ms` on a GPU; on a CPU `cpu_ms` with a single thread, otherwise `wall_ms`."""
         if self.device == "cuda":
             return "device_ms"
         return "cpu_ms" if self.threads == 1 else "wall_ms"
@@ -78,10 +79,13 @@ class Entry:
 
 @dataclass(slots=True)
 class Worker:
-    """A running worker process; ends with the block.
+    """A running worker process; it ends with the block.
 
     Attributes:
-        description: What the contestant says about itself.
+        entry: The contestant.
+        structures: File of structures, by `write_structures`.
+        conditions: Conditions of the run.
+        description: Versions, size and setting that the contestant reports.
     """
 
     entry: Entry
@@ -122,7 +126,7 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()  # it holds nothing that would have to be kept
+        self._process.kill()  # it has nothing to save
         self._process.communicate()
         self._answers.close()
         self._log.close()
@@ -131,10 +135,10 @@ class Worker:
         """Send a request and wait for the answer.
 
         Raises:
-            WorkerError: If the worker ends without one; the last lines it logged are in the message.
+            WorkerError: If the worker ends without an answer; the message has the last lines of its log.
         """
         if self._process.stdin is None:
-            raise WorkerError(self.entry.name, "it takes no requests")
+            raise WorkerError(self.entry.name, "its standard input is closed")
         try:
             print(json.dumps({"request": request, **arguments}), file=self._process.stdin, flush=True)
         except BrokenPipeError:
@@ -153,7 +157,7 @@ class Worker:
         self._log.seek(0)
         log = self._log.read().splitlines()[-LOG_LINES:]
         if status == -signal.SIGKILL:
-            raise WorkerError(self.entry.name, "killed, as the kernel does when memory runs out")
+            raise WorkerError(self.entry.name, "it was killed (SIGKILL), probably because memory ran out")
         reason = log[-1] if log else f"it ended with status {status}"
         raise WorkerError(self.entry.name, reason, "\n".join(log))
 
@@ -169,13 +173,13 @@ def environment(conditions: Conditions) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "PYTHONWARNINGS": "ignore",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
-        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # e3nn 0.4.4, which mace-torch pins, stores a slice in its constants
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # for e3nn 0.4.4, which mace-torch pins
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Median over rounds, with the smallest and the largest."""
+    """Median over rounds, with the smallest and the largest value."""
 
     median: float
     low: float
@@ -183,27 +187,33 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The spread of some values, at least one."""
+        """The spread of values, at least one."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds per run of a task: the median of each round, one value per round, by clock."""
+    """Milliseconds per run of a task: the median of each round, by clock (`cpu_ms`, `wall_ms`, `device_ms`)."""
 
     rounds: Mapping[str, Sequence[float]]
 
     def spread(self, clock: str) -> Spread:
-        """Median over rounds by one clock."""
+        """Median over rounds by a clock."""
         return Spread.of(self.rounds[clock])
 
 
 def take_turns(
     workers: Mapping[str, Worker], conditions: Conditions, *, lost: Callable[[WorkerError], None]
 ) -> dict[str, Timing]:
-    """Time the prepared task of every worker, in turns; each round begins with another one.
+    """Time the prepared task of every worker, in turns; each round begins with another worker.
 
-    A worker that dies is told to `lost`, and missing in what is returned.
+    Args:
+        workers: The workers by name.
+        conditions: Number of rounds, and length of a turn.
+        lost: Called with the error of every worker that ends early.
+
+    Returns:
+        Timings by name, without the workers that ended early.
     """
     found: dict[str, dict[str, list[float]]] = {}
     runs: dict[str, int] = {}
@@ -231,15 +241,15 @@ def take_turns(
 
 
 def ratio(slow: Timing, fast: Timing, clock: str) -> Spread:
-    """How many times as long `slow` takes, round by round."""
+    """Time of `slow` divided by the time of `fast`, round by round."""
     return Spread.of([a / b for a, b in zip(slow.rounds[clock], fast.rounds[clock], strict=True)])
 
 
 def peak_memory(entry: Entry, structures: Path, conditions: Conditions, *, task: str, names: Sequence[str]) -> float:
-    """Peak memory in MiB of the first evaluations of a fresh process, beyond what the loaded model takes.
+    """Peak memory in MiB of the first evaluations of a new process, in addition to the loaded model.
 
     Raises:
-        WorkerError: If the process ends, as one does that runs out of memory.
+        WorkerError: If the process ends early, for example because memory runs out.
     """
     with Worker(entry, structures, conditions) as worker:
         worker.ask("prepare", task=task, structures=list(names))

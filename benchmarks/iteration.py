@@ -1,8 +1,9 @@
 """Time the stages of one whole iteration, with their peak memory, and print a Markdown table.
 
-By default C12F27N (perfluorotributylamine), three molecules, 120 atoms, with the reference work's model sizes, real
-GFN2-xTB labels and a small budget. It is an ordinary campaign: `al-engine run` in a process of its own, with the window
-opened wide so that there is always something to label. What the model learns in so few updates is of no interest.
+By default the system is C12F27N (perfluorotributylamine), three molecules, 120 atoms, with the model of the preset
+`paper`, GFN2-xTB labels and a small budget. It is an ordinary campaign, run by `al-engine run` in a separate process.
+Its window accepts every deviation, so that there are always frames to label. The model is trained for too few updates
+to be accurate.
 
     make benchmark-iteration
     .venv/bin/python benchmarks/iteration.py --smiles CO --molecules 1 --model tiny
@@ -45,7 +46,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
 }
 PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "xtb", "tblite", "prefect")
 SAMPLE_INTERVAL_S = 0.5
-STAGES = (  # what part names begin with, the stage, and the sum of those that run side by side
+STAGES = (  # prefix of the part names, title of the stage, and title of the sum if several run at a time
     ("initial-frames", "build and anneal", ""),
     ("initial-labels", "initial labels", ""),
     ("iter000-member", "train member {}", "all training"),
@@ -62,7 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--smiles", default=C12F27N, help="the molecule")
-    parser.add_argument("--molecules", type=int, default=3, help="how many of them")
+    parser.add_argument("--molecules", type=int, default=3, help="number of molecules")
     parser.add_argument("--model", choices=list(MODELS), default="paper", help="model sizes")
     parser.add_argument("--frames", type=int, default=40, help="initial frames")
     parser.add_argument("--test-frames", type=int, default=10, help="test frames")
@@ -77,7 +78,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other option of the config, such as labels.backend=tblite; may be repeated",
+        help="value of another config option, such as labels.backend=tblite; may be repeated",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the campaign in this new directory")
     return parser.parse_args(arguments)
@@ -123,7 +124,7 @@ class MemoryWatch:
     Attributes:
         root: Process id.
         peak_bytes: Largest sum so far.
-        processes: How many processes there were at that moment.
+        processes: Number of processes at that moment.
     """
 
     root: int
@@ -133,7 +134,7 @@ class MemoryWatch:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Sample in a thread."""
+        """Sample the memory in a thread while the block runs."""
         thread = threading.Thread(target=self._sample, daemon=True)
         thread.start()
         try:
@@ -154,7 +155,7 @@ def process_tree(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # it ended meanwhile
+            with contextlib.suppress(OSError):  # the process has ended
                 parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
     found = [root]
@@ -173,7 +174,7 @@ def proportional_set_size(process: int) -> int:
 
 
 def run_campaign(config_file: Path, directory: Path) -> tuple[float, MemoryWatch]:
-    """Run the campaign in a process of its own; returns seconds on the clock and the memory watched."""
+    """Run the campaign in a separate process; returns the wall time in seconds and the watched memory."""
     command = [sys.executable, "-m", "flows.cli.app", "run", str(config_file), "--dir", str(directory)]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 (our own interpreter)
@@ -185,7 +186,7 @@ def run_campaign(config_file: Path, directory: Path) -> tuple[float, MemoryWatch
             process.send_signal(signal.SIGINT)
             raise
     if status not in {ExitStatus.DONE, ExitStatus.NOT_CONVERGED}:
-        raise SystemExit(f"the campaign ended with status {status}; its message stands above")
+        raise SystemExit(f"the campaign ended with status {status}; see its message above")
     return time.perf_counter() - start, watch
 
 
@@ -198,14 +199,14 @@ def stage_rows(parts: Sequence[Part]) -> Iterator[tuple[str, float, str]]:
             for part in group:
                 name = part.name.removeprefix(prefix).replace("K", " K")
                 yield title.format(name), part.seconds, ""
-            yield sum_title, total, "sum; they run side by side, one per worker, whose first one also loads torch"
+            yield sum_title, total, "sum; one per worker runs at a time, and the first of a worker also loads torch"
         elif group:
             frames = sum(_chunk_size(part) for part in group) if "labels" in prefix else 0
             yield title, total, f"{frames} frames" if frames else ""
 
 
 def _number(part: Part) -> float:
-    """The number a part's name ends with: member or temperature."""
+    """The number at the end of a part's name: member or temperature; 0 without a number."""
     text = part.name.rsplit("-", 1)[-1].removeprefix("member").removesuffix("K")
     try:
         return float(text)
@@ -219,7 +220,7 @@ def _chunk_size(part: Part) -> int:
 
 
 def setting(config: CampaignConfig) -> str:
-    """What is timed, in one line."""
+    """The timed campaign in a line: system, model and sizes."""
     model, training, sampling = config.model, config.training, config.sampling
     temperatures = len(sampling.temperatures_kelvin)
     paths = [f"short {model.short.cutoff_ang:g} Å {model.short.channels} channels l {model.short.l_max}"]
@@ -238,7 +239,7 @@ def setting(config: CampaignConfig) -> str:
 
 
 def report(ledger: Ledger, *, wall_s: float, memory: MemoryWatch, load_before: float) -> str:
-    """The tables."""
+    """The tables in Markdown."""
     record = ledger.history()[0]
     lines = [
         f"{setting(ledger.config)}, {record.labelled} new labels ({record.label_failures} failed).",
@@ -258,18 +259,18 @@ def report(ledger: Ledger, *, wall_s: float, memory: MemoryWatch, load_before: f
 
 
 def main() -> None:
-    """Run and print."""
+    """Run the campaign and print the tables."""
     options = parse_arguments()
     if options.keep is not None and options.keep.exists():
-        raise SystemExit(f"{options.keep} exists already; a campaign that goes on would not be timed whole")
+        raise SystemExit(f"{options.keep} exists already, and only a new campaign can be timed; give a new directory")
     load_before = os.getloadavg()[0]
     try:
         config = validate_config(campaign_config(options), source="benchmark")
-        server = ensure_server()  # here, so that a new server is no child of the campaign and not in its memory
+        server = ensure_server()  # here, so that the memory of a new server is not counted with the campaign
     except AlEngineError as error:
         raise SystemExit(f"error: {error}") from None
     if server.started:
-        print(f"Prefect server started, and left running: {server.ui_url}", file=sys.stderr)
+        print(f"Prefect server started (it keeps running): {server.ui_url}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="al-engine-benchmark-") as scratch:
         config_file = Path(scratch) / "benchmark.yaml"
         config_file.write_text(config_text(config), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Side by side: processes of one thread each that work off what a command has to compute."""
+"""Parallel jobs of a command: a pool of processes with one thread each."""
 
 import contextlib
 import multiprocessing
@@ -18,7 +18,7 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @contextlib.contextmanager
 def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes with one thread each, new ones: they inherit neither torch nor its threads."""
+    """A pool of new processes with one thread each, which inherit neither torch nor its threads."""
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))  # read when a process starts
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
@@ -31,10 +31,14 @@ def _start_worker(parent_pid: int) -> None:
 
 
 def run_all(pool: ProcessPoolExecutor, tasks: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
-    """Run functions with their arguments, by title, side by side; each is said when it is done.
+    """Run functions in the processes of a pool; the title of each is logged when it is finished.
+
+    Args:
+        pool: The pool.
+        tasks: Functions and their arguments by title.
 
     Raises:
-        Exception: Whatever the first one to fail raised, after the others that were running.
+        Exception: The error of the first function that fails; functions that have not begun are cancelled.
     """
     waiting = {pool.submit(function, *arguments): title for title, (function, arguments) in tasks.items()}
     try:
@@ -47,5 +51,5 @@ def run_all(pool: ProcessPoolExecutor, tasks: Mapping[str, tuple[Callable[..., A
 
 
 def log(text: str) -> None:
-    """A line for whoever watches."""
+    """Print a line with the time on standard error."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

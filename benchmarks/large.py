@@ -1,9 +1,9 @@
-"""Energy, forces and stress of boxes of 10,000 to 100,000 atoms in bounded memory, checked against the box of 520.
+"""Energy, forces and stress of boxes of 10,000 to 100,000 atoms in bounded memory, checked against a box of 520 atoms.
 
     python benchmarks/large.py --atoms 100000
 
-The boxes are copies of one box of 520 atoms side by side, so every copy must have its energy and its forces. Prints
-one JSON object and writes it to `results/large.json`. Weights are random: cost does not depend on them.
+The boxes are copies of a box of 520 atoms side by side, so every copy must have the energy and the forces of that box.
+Prints a JSON object and writes it to `results/large.json`. Weights are random, as the cost does not depend on them.
 """
 
 import argparse
@@ -35,11 +35,11 @@ from systems import benchmark_structures
 SIZES = (10_000, 30_000, 100_000)
 LONGEST_TO_SHORTEST = 2
 TOLERANCE = 1e-4
-"""Largest difference of forces between copy and original, relative to the largest force; single precision."""
+"""Largest accepted difference of forces between copy and original in float32, relative to the largest force."""
 
 
 def grid(copies: int) -> tuple[int, int, int]:
-    """The smallest arrangement of at least so many copies that is no more than twice as long as wide."""
+    """Numbers of copies along the axes: the smallest box of at least `copies` that is at most twice as long as wide."""
     sides = range(1, copies + 1)
     near_cubes = (
         (a, b, c)
@@ -53,7 +53,7 @@ def grid(copies: int) -> tuple[int, int, int]:
 
 
 def repeated(frame: Frame, copies: Sequence[int]) -> Frame:
-    """A periodic frame of copies side by side, one copy's atoms after another's."""
+    """A periodic frame of copies side by side; the atoms are in order of the copies."""
     shifts = np.array(list(product(*map(range, copies)))) @ frame.cell
     return Frame(
         numbers=np.tile(frame.numbers, len(shifts)),
@@ -64,7 +64,7 @@ def repeated(frame: Frame, copies: Sequence[int]) -> Frame:
 
 
 def measure(model: MSMACE, box: Frame, atoms: int, *, memory_mib: float, expected: Prediction) -> dict[str, Any]:
-    """Evaluate a box of at least so many atoms and compare it with the original."""
+    """Evaluate a box of at least `atoms` atoms and compare it with the original box."""
     copies = grid(-(-atoms // len(box)))
     frame = repeated(box, copies)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -87,7 +87,7 @@ def measure(model: MSMACE, box: Frame, atoms: int, *, memory_mib: float, expecte
 
 
 def benchmark_model(structures: Mapping[str, Structure], config: ModelConfig) -> MSMACE:
-    """A model with random weights; its constants are those of the training clusters."""
+    """A frozen model with random weights, and the constants of the training clusters."""
     training = [
         LabelledFrame(as_frame(item), float(item.energy), item.forces)
         for name, item in structures.items()
@@ -97,7 +97,7 @@ def benchmark_model(structures: Mapping[str, Structure], config: ModelConfig) ->
 
 
 def predict_whole(model: MSMACE, frame: Frame) -> Prediction:
-    """The ordinary evaluation of a frame."""
+    """Evaluate a frame as a whole."""
     positions = torch.tensor(frame.positions)
     atoms = AtomBatch.of([frame], model.constants.elements)
     return model.predict(neighbour_graph(atoms, positions, cutoffs=model.cutoffs), positions)
@@ -121,15 +121,17 @@ def as_frame(item: Structure) -> Frame:
 
 
 def main() -> None:
-    """Measure, print, write; exit status 1 if a copy differs from the original."""
+    """Measure, print and write; exit status 1 if a copy differs from the original."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--atoms", type=int, default=100_000, help="least number of atoms of the largest box")
-    parser.add_argument("--memory-mib", type=float, default=DEFAULT_MEMORY_MIB, help="memory of an evaluation")
-    parser.add_argument("--model", type=Path, default=HERE / "model.yaml", help="the `model` section that is timed")
-    parser.add_argument("--plain", action="store_true", help="torch's operators instead of the C++ kernels")
-    parser.add_argument("--output", type=Path, default=RESULTS / "large.json", help="where the result goes")
+    parser.add_argument("--atoms", type=int, default=100_000, help="smallest number of atoms of the largest box")
+    parser.add_argument(
+        "--memory-mib", type=float, default=DEFAULT_MEMORY_MIB, help="memory limit of an evaluation in MiB"
+    )
+    parser.add_argument("--model", type=Path, default=HERE / "model.yaml", help="YAML file with the `model` section")
+    parser.add_argument("--plain", action="store_true", help="use torch's operators instead of the C++ kernels")
+    parser.add_argument("--output", type=Path, default=RESULTS / "large.json", help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
     about = circumstances()
@@ -144,7 +146,9 @@ def main() -> None:
     expected = predict_whole(model, box)
     at_start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows = []
-    for size in sorted({*(size for size in SIZES if size < options.atoms), options.atoms}):  # the peak only grows
+    for size in sorted(
+        {*(size for size in SIZES if size < options.atoms), options.atoms}
+    ):  # ascending, because the peak of a process never falls
         note(f"{size} atoms")
         rows.append(measure(model, box, size, memory_mib=options.memory_mib, expected=expected))
     result = {
@@ -161,7 +165,10 @@ def main() -> None:
     options.output.write_text(text + "\n", encoding="utf-8")
     print(text)
     if max(row["force_difference"] for row in rows) > TOLERANCE:
-        print("error: forces of a copy differ from the original's", file=sys.stderr)
+        print(
+            f"error: forces of a copy differ from the original by more than {TOLERANCE:g} of the largest",
+            file=sys.stderr,
+        )
         raise SystemExit(1)
 
 

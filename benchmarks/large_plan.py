@@ -1,10 +1,10 @@
-"""What an atom costs in a chunked evaluation, and what follows for 500,000 atoms on one GPU: an estimate.
+"""Cost per atom of a chunked evaluation, and an estimate for 500,000 atoms on a single GPU.
 
     python benchmarks/large_plan.py
 
-Counts memory, floating-point operations and traffic of the model with PyTorch's operators, which is how it runs on a
-GPU, on the box of 520 atoms, and writes the tables of `docs/large-systems.md`; the measured one is that of
-`results/large.json`. The cards' figures are those of their data sheets.
+Counts memory, floating-point operations and traffic of the model on the box of 520 atoms, with PyTorch's operators, as
+on a GPU, and writes the tables of `docs/large-systems.md`. The table of measured values is from `results/large.json`.
+Rates of GPUs are from their data sheets.
 """
 
 import json
@@ -30,7 +30,7 @@ from tables import table
 PAGE = HERE.parent / "docs" / "large-systems.md"
 SIZES = (500_000, 1_000_000)
 FLOP_EFFICIENCY, BANDWIDTH_EFFICIENCY = 0.4, 0.9
-"""What small matrix products reach of a card's rate, and what streaming reaches of its bandwidth: assumptions."""
+"""Assumed share of a card's FLOP rate that small matrix products reach, and of its bandwidth that streaming reaches."""
 GB = 1e9
 
 
@@ -51,7 +51,7 @@ CARDS = (
 
 
 def measured_table(result: Mapping[str, Any]) -> str:
-    """What `large.py` found."""
+    """The table of the results of `large.py`."""
     rows = [
         [
             f"{row['atoms']:,}",
@@ -86,7 +86,7 @@ def measured_table(result: Mapping[str, Any]) -> str:
 def costs_table(
     plan: DomainPlan, counts: Mapping[str, float], whole: Mapping[str, float], *, nodes: float, list_s: float
 ) -> str:
-    """What an atom costs."""
+    """The table of costs per atom."""
     rows = [
         ["stored for every atom: h, G, coordinates", f"{plan.stored_bytes:,} B"],
         ["list of every atom, if kept", f"{plan.list_bytes:,} B"],
@@ -101,7 +101,7 @@ def costs_table(
 
 
 def plan_table(costs: DomainPlan, counts: Mapping[str, float], *, density: float, cutoff: float) -> str:
-    """What follows for some cards: half of the memory is used."""
+    """The table of estimates for several cards; half of the memory is used."""
     rows = []
     for atoms in SIZES:
         for card in CARDS:
@@ -128,7 +128,7 @@ def plan_table(costs: DomainPlan, counts: Mapping[str, float], *, density: float
 
 
 def seconds_for_lists(model: MSMACE, box: Frame) -> float:
-    """CPU time per atom to find the neighbours in a box of some thousand atoms."""
+    """CPU seconds per atom to find the neighbours in a box of eight copies of `box`."""
     frame = repeated(box, (2, 2, 2))
     species = np.searchsorted(model.constants.elements, frame.numbers)
     start = time.process_time()
@@ -141,12 +141,12 @@ def seconds_for_lists(model: MSMACE, box: Frame) -> float:
 
 
 def per_atom(counts: Mapping[str, float], other: Mapping[str, float] | None, box: Frame) -> dict[str, float]:
-    """Counts per atom, without those of something else that was counted with it."""
+    """Counts per atom, minus the counts `other` that were included in `counts`."""
     return {name: (counts[name] - (other[name] if other else 0.0)) / len(box) for name in ("flop", "bytes")}
 
 
 def main() -> None:
-    """Count, and write the page's tables."""
+    """Count, and write the tables of the page."""
     torch.set_num_threads(1)
     structures = benchmark_structures()
     box = as_frame(structures["bulk_520"])
@@ -172,7 +172,7 @@ def main() -> None:
 
 
 def fill(page: Path, tables: Mapping[str, str]) -> None:
-    """Put tables between the comments that name them."""
+    """Put tables into a page, each between the comments with its name."""
     text = page.read_text(encoding="utf-8")
     for name, content in tables.items():
         before, rest = text.split(f"<!-- {name} -->\n")

@@ -1,8 +1,8 @@
-"""Learning curves of strategies of choice on a fixed pool of labelled frames: does active selection pay?
+"""Learning curves of selection strategies on a fixed pool of labelled frames: is active selection worth its cost?
 
-Makes pool and test set by molecular dynamics with GFN2-xTB, runs every strategy with several repeats, writes
-`results/learning-curves.json` and `learning-curves.md`. Every finished round is kept in the folder `--data`: the same
-command goes on where it was stopped, and `--report` makes the tables from what is there.
+Makes the pool and the test set by molecular dynamics with GFN2-xTB, runs every strategy with several repeats, and
+writes `results/learning-curves.json` and `learning-curves.md`. Every finished round is kept in the folder `--data`: the
+same command continues an interrupted benchmark, and `--report` makes the tables from the finished rounds.
 
     python benchmarks/learning_curves.py --jobs 2
     python benchmarks/learning_curves.py --quick
@@ -40,23 +40,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--data", type=Path, default=HERE / ".cache" / "learning", help="folder of frames and rounds")
     parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser.add_argument("--molecules", nargs="+", choices=list(MOLECULES), default=list(MOLECULES), help="molecules")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="selection strategies")
     parser.add_argument(
-        "--molecules", nargs="+", choices=list(MOLECULES), default=list(MOLECULES), help="what is learned"
+        "--repeats", type=int, nargs="+", default=[0, 1, 2], help="seeds of the first labels and of the committee"
     )
-    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="how labels are chosen")
-    parser.add_argument("--repeats", type=int, nargs="+", default=[0, 1, 2], help="seeds of first labels and committee")
-    parser.add_argument("--rounds", type=int, default=plan.rounds, help="rounds of choice")
+    parser.add_argument("--rounds", type=int, default=plan.rounds, help="rounds of selection")
     parser.add_argument("--updates", type=int, default=plan.updates, help="updates per member and round")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of the pool and the test set")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
-    parser.add_argument("--report", action="store_true", help="compute nothing, tabulate what is there")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, too")
-    parser.add_argument("--quick", action="store_true", help="tiny data and training, to see that all of it runs")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
+    parser.add_argument("--report", action="store_true", help="compute nothing, tabulate the finished rounds")
+    parser.add_argument("--json", action="store_true", help="also print the result as JSON")
+    parser.add_argument("--quick", action="store_true", help="tiny data and training, to check that everything runs")
     return parser.parse_args(arguments)
 
 
 def compute(options: argparse.Namespace, study: Study) -> None:
-    """Everything that is not there: data, then the common starts, then the curves."""
+    """Compute what is not finished: the data, then the common start of every repeat, then the curves."""
     molecules = [MOLECULES[name] for name in options.molecules]
     every = [(repeat, molecule) for repeat in options.repeats for molecule in molecules]
     data = {
@@ -76,7 +76,7 @@ def compute(options: argparse.Namespace, study: Study) -> None:
 
 
 def tabulated(options: argparse.Namespace, study: Study) -> dict[str, Any]:
-    """The content of the result file, from what is there; repeats that lack a round are left out.
+    """The content of the result file, from the finished rounds; repeats that lack a round are left out.
 
     Raises:
         InputError: If no repeat is complete.
@@ -123,7 +123,7 @@ def tabulated(options: argparse.Namespace, study: Study) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make, run, tabulate."""
+    """Make the data, run the strategies, write the tables."""
     options = parse_arguments()
     about = {**circumstances(), "versions": versions(PACKAGES)}
     folder, sizes, plan = options.data, Sizes(), Plan(rounds=options.rounds, updates=options.updates)

@@ -1,10 +1,10 @@
-"""The ledger of a campaign of a million sampled frames and a hundred thousand labels: what each operation takes.
+"""Time and memory of ledger operations in a campaign of a million sampled frames and a hundred thousand labels.
 
     python benchmarks/ledger.py --json
     python benchmarks/ledger.py --shares 0.01 0.1
 
-Frames of 120 atoms are made up; files are written, linked, verified and read by the engine itself, as a campaign does,
-at several shares of the full size: what grows faster than linearly shows.
+Frames of 120 atoms are random. The engine itself writes, links, verifies and reads the files, as in a campaign. Several
+shares of the full size are measured, to find operations that grow faster than linearly.
 """
 
 import argparse
@@ -43,18 +43,18 @@ KELVINS = (300.0, 500.0, 700.0, 900.0)
 BLOCK = 1000
 """Frames written at a time."""
 CHUNK = 100
-"""Labels of a part."""
+"""Number of labels in a part."""
 OPERATIONS = ("status", "verify", "load", "resume")
 
 
 def config() -> CampaignConfig:
-    """Any campaign's."""
+    """The config of the campaign."""
     wanted = {"name": "large", "system": {"smiles": "C"}, "sampling": {"temperatures_kelvin": list(KELVINS)}}
     return validate_config(merged(wanted, PRESETS["quick"]), source="benchmark")
 
 
 def build(directory: Path, share: float, seed: int) -> float:
-    """A campaign directory of a share of the full size, with every kind of part; seconds of its last append."""
+    """Write a campaign directory of a share of the full size; returns the seconds of its last append."""
     rng = np.random.default_rng(seed)
     ledger = Ledger(directory, config())
     ledger.write_config()
@@ -86,7 +86,7 @@ def build(directory: Path, share: float, seed: int) -> float:
 
 
 def _nothing(root: Any) -> None:
-    """Parts whose content no operation here looks at."""
+    """Fill a part whose content no operation reads."""
     root["nothing"] = np.zeros(1)
 
 
@@ -160,7 +160,7 @@ def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, fa
 
 
 def operate(directory: Path, operation: str) -> None:
-    """One operation, in a process of its own."""
+    """Run an operation on a campaign directory; for a separate process."""
     if operation == "status":
         from flows.pages.status import campaign_status
 
@@ -174,7 +174,7 @@ def operate(directory: Path, operation: str) -> None:
     elif operation == "load":
         if not Ledger.open(directory).dataset():
             raise SystemExit("no data set")
-    else:  # resume: what it takes to find out that all is done
+    else:  # resume: find that all parts are finished
         ledger = Ledger.open(directory)
         ledger.begin()
         for part in ledger.parts():
@@ -182,7 +182,7 @@ def operate(directory: Path, operation: str) -> None:
 
 
 def measured(directory: Path, operation: str) -> dict[str, float]:
-    """Seconds on the clock and peak memory in MiB of one operation."""
+    """Wall time in seconds and peak memory in MiB of an operation, in a new process."""
     command = [sys.executable, __file__, "--operate", operation, "--directory", str(directory)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 (this file)
     found: dict[str, float] = json.loads(answer.stdout)
@@ -193,8 +193,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="shares of the full size")
-    parser.add_argument("--folder", type=Path, help="where 5 GB may be written; default: the system's temporary one")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--folder", type=Path, help="folder with 5 GB free; default: the system's temporary folder")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--operate", choices=OPERATIONS, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Who is measured: this project's models and their peers, all of one size."""
+"""The contestants: this project's models and models of other packages, of comparable size."""
 
 import sys
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ NEQUIP = {"channels": 64, "l_max": 2, "parity": False, "layers": 2, "radial_mlp"
 
 
 def read_model(path: Path) -> ModelConfig:
-    """A config's `model` section, in a YAML file of its own.
+    """Read the `model` section of a config from a YAML file that holds only this section.
 
     Raises:
-        InputError: If there is no such file or a value is wrong.
+        InputError: If the file does not exist or a value is wrong.
     """
     try:
         return ModelConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} holds no `model` section: {error}") from error
+        raise InputError(f"{path} cannot be read as a `model` section: {error}") from error
 
 
 def single_scale(model: ModelConfig, cutoff_ang: float) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def single_scale(model: ModelConfig, cutoff_ang: float) -> dict[str, Any]:
 
 
 def gated(model: ModelConfig) -> dict[str, Any]:
-    """The model with NequIP's gated layers, of the NequIP peer's size."""
+    """The model with NequIP's gated layers, in the size of the NequIP contestant."""
     given = {key: value for key, value in _given(model).items() if key not in {"correlation", "fusion"}}
     short = {**model.short.model_dump(), "l_max": NEQUIP["l_max"]}
     return {**given, "kind": "ms-nequip", "short": short, "hidden_l_max": NEQUIP["l_max"]}
@@ -46,16 +46,16 @@ def _given(model: ModelConfig) -> dict[str, Any]:
 
 
 def ours(name: str, model: ModelConfig | Mapping[str, Any], *, mode: str, **setting: Any) -> Entry:
-    """One of this project's models; for `mode` see `contestants.ours`."""
+    """A contestant of this project; for `mode` and `setting` see `contestants.ours`."""
     given = _given(model) if isinstance(model, ModelConfig) else dict(model)
     return Entry(name, "ours", Path(sys.executable), {"model": given, "mode": mode, **setting})
 
 
 def mace(name: str, cutoff_ang: float, python: Path, *, dtype: str, cueq: bool = False, **setting: Any) -> Entry:
-    """mace-torch; with `cueq` on NVIDIA's cuEquivariance kernels; for more settings see `contestants.mace`."""
+    """A contestant of mace-torch; `cueq`: on NVIDIA's cuEquivariance kernels; for `setting` see `contestants.mace`."""
     return Entry(name, "mace", python, {**MACE, "cutoff_ang": cutoff_ang, "dtype": dtype, "cueq": cueq, **setting})
 
 
 def nequip(name: str, cutoff_ang: float, python: Path, *, dtype: str, compiled: bool = False) -> Entry:
-    """NequIP; `compiled` is its own compilation."""
+    """A contestant of NequIP; `compiled`: with NequIP's own compilation."""
     return Entry(name, "nequip", python, {**NEQUIP, "cutoff_ang": cutoff_ang, "dtype": dtype, "compiled": compiled})

@@ -1,4 +1,4 @@
-"""The machine and the versions that figures were taken with."""
+"""The machine and the package versions of a measurement."""
 
 import contextlib
 import importlib.metadata
@@ -23,7 +23,7 @@ def machine() -> str:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Python and those of the packages that are installed."""
+    """Versions of Python and of the installed packages among those named."""
     found = {"Python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -32,7 +32,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Date, command, machine and how busy it is: what every result file says about itself."""
+    """Date, command, machine and load average, for result files."""
     return {
         "date": datetime.now(tz=UTC).date().isoformat(),
         "command": " ".join(["python", os.path.relpath(sys.argv[0], Path(__file__).parents[1]), *sys.argv[1:]]),

@@ -1,16 +1,20 @@
-"""Molecular dynamics of a temperature ladder watched by a committee: this project's sampler beside ASE and mace-torch.
+"""Molecular dynamics of a temperature ladder with a committee: this project's sampler, and ASE with mace-torch.
 
     python benchmarks/md.py --json
     python benchmarks/md.py --device cuda --replicas 64 --json
     python benchmarks/md.py --systems ethanol_9 --rounds 1 --turn-seconds 0.1
 
-The work: Langevin trajectories at 300, 500, 700 and 900 K, forces of all four members at every sampled frame. `ours`
-runs the whole ladder as one call of the sampler, its start and its bookkeeping included; one member drives. ASE knows
-one structure at a time, so one trajectory at one temperature stands for its ladder, which takes that many times as
-long; start-up is not counted. `always` is mace-torch's committee calculator as it is: all members at every step, their
-mean drives. `stride` is what its user could write: a calculator of one member drives, the other three are asked at
-sampled frames alone. Weights are random and forces made small, so that atoms fly as their thermal velocities have it; a
-step costs the same as one of a trained model.
+The task: Langevin trajectories at 300, 500, 700 and 900 K, with forces of all four members at every sampled frame.
+
+- `ours` runs the whole ladder in a single call of the sampler, with its start and its bookkeeping. One member drives.
+- ASE simulates a single structure at a time, so a single trajectory at a single temperature is timed. The ladder takes
+  the time of all trajectories. The start is not counted.
+- `always` is mace-torch's committee calculator: all members at every step, their mean drives.
+- `stride` is what a user of mace-torch could write: a calculator of one member drives, and the other three compute
+  forces only at sampled frames.
+
+Weights are random and forces are scaled down, so that atoms move with their thermal velocities. A step costs the same
+as with a trained model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,18 +31,19 @@ from tables import md_table
 
 MEMBERS = 4
 REPLICAS: Mapping[str, int] = {"cluster_120": 2, "cluster_26": 8, "ethanol_9": 8}
-"""Systems, and replicas at each temperature; a core's cache is full before more of a large one pay."""
+"""Replicas of each system at each temperature; more replicas of a large system do not fit into a core's cache."""
 STRIDES = 2
 """Sampled frames of each trajectory in a turn."""
 DRIVEN_KELVIN = 500.0
 """Temperature of ASE's trajectory."""
 FORCE_EV_PER_ANG = 1e-9
-"""Scale of models: the forces of random weights are many times it, and would tear the molecules apart."""
+"""RMS label force that models are scaled by. Forces of random weights are many times this scale; with a realistic scale
+they would break the molecules."""
 ROUNDS, WARM_UP = 3, 1
 
 
 def structure_of(system: str) -> Structure:
-    """A system by its name, with small forces to scale models by."""
+    """The structure of a system by name, with small label forces, by which models are scaled."""
     if system == "cluster_120":
         structure = benchmark_structures()[system]
     else:
@@ -68,19 +73,19 @@ def entries(bench: Bench, *, replicas: int) -> dict[str, Entry]:
         single = single_scale(model, cutoff)
         found.append(ours(f"ours_single_r{cutoff:.0f}", single, mode=mode, **common, **ladder))
     for cutoff in PEER_CUTOFFS_ANG:
-        for way in ("stride", "always"):
-            name, python = f"mace_r{cutoff:.0f}_{way}", bench.peer("mace")
+        for task in ("stride", "always"):
+            name, python = f"mace_r{cutoff:.0f}_{task}", bench.peer("mace")
             found.append(mace(name, cutoff, python, dtype=dtype, **driven))
     return {entry.name: entry for entry in found}
 
 
 def task_of(entry: Entry) -> str:
-    """The worker's task."""
+    """Name of the worker's task."""
     return "ladder" if entry.module == "ours" else f"md_{entry.name.rsplit('_', 1)[-1]}"
 
 
 def steps_of(entry: Entry) -> int:
-    """MD steps of one structure in one run of the worker's task."""
+    """MD steps, over all replicas, in a run of the worker's task."""
     setting = entry.setting
     if entry.module == "ours":
         return int(setting["steps"] * setting["replicas"] * len(setting["temperatures_kelvin"]))
@@ -88,17 +93,17 @@ def steps_of(entry: Entry) -> int:
 
 
 def per_atom_step(timing: Timing, atom_steps: int) -> Timing:
-    """Milliseconds for one atom and step instead of a task."""
+    """Milliseconds per atom and step, from a timing of a task of `atom_steps` atoms times steps."""
     return Timing({clock: [value / atom_steps for value in values] for clock, values in timing.rounds.items()})
 
 
 def rate(timing: Timing, clock: str) -> Spread:
-    """Atom-steps per second of a timing by atom and step."""
+    """Atom-steps per second, from a timing per atom and step."""
     return Spread.of([1e3 / value for value in timing.rounds[clock]])
 
 
 def rows(timings: Mapping[str, Timing], everyone: Mapping[str, Entry], *, atoms: int, clock: str) -> dict[str, Any]:
-    """What the table has of each contestant: its rate, and how many times `ours` is as fast."""
+    """The row of each contestant: its rate, and how many times as fast `ours` is."""
     scaled = {name: per_atom_step(timing, atoms * steps_of(everyone[name])) for name, timing in timings.items()}
     found = {}
     for name, timing in scaled.items():
@@ -116,7 +121,7 @@ def rows(timings: Mapping[str, Timing], everyone: Mapping[str, Entry], *, atoms:
 
 
 def measure_system(bench: Bench, system: str) -> dict[str, Any]:
-    """All contestants on one system."""
+    """Measure all contestants on a system."""
     structure = structure_of(system)
     replicas = bench.options.replicas or REPLICAS[system]
     everyone = {
@@ -134,7 +139,7 @@ def measure_system(bench: Bench, system: str) -> dict[str, Any]:
 
 
 def timed(bench: Bench, everyone: Mapping[str, Entry], structures: Any, system: str) -> dict[str, Timing]:
-    """Times of a turn's task of everyone who is there."""
+    """Time the task of all contestants that can be loaded."""
     with bench.workers(list(everyone.values()), structures) as workers:
         ready: dict[str, Worker] = {}
         for name, worker in workers.items():
@@ -144,7 +149,7 @@ def timed(bench: Bench, everyone: Mapping[str, Entry], structures: Any, system: 
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure all systems; returns the result as a JSON object."""
     bench.conditions = replace(bench.conditions, warm_up=WARM_UP)
     systems = {system: measure_system(bench, system) for system in bench.options.systems}
     sampling = SamplingConfig()
@@ -162,9 +167,9 @@ def measure(bench: Bench) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = parser((__doc__ or "").split("\n\n")[0])
-    options.add_argument("--systems", nargs="+", choices=list(REPLICAS), default=list(REPLICAS), help="what is moved")
-    options.add_argument("--replicas", type=int, help="replicas at each temperature; by default those of each system")
-    options.add_argument("--only", nargs="+", metavar="CONTESTANT", help="these alone, and `ours`")
+    options.add_argument("--systems", nargs="+", choices=list(REPLICAS), default=list(REPLICAS), help="systems")
+    options.add_argument("--replicas", type=int, help="replicas at each temperature; default: a number for each system")
+    options.add_argument("--only", nargs="+", metavar="CONTESTANT", help="time only these contestants and `ours`")
     options.set_defaults(rounds=ROUNDS)
     run(options.parse_args(arguments), measure, md_table)
 

@@ -1,10 +1,10 @@
-"""What training four members costs on one device: side by side in one network, one after another, and one alone.
+"""Cost of training four members on a device: stacked in one network, one after another, and a single member.
 
     python benchmarks/members.py --json
 
-An update as in `training.py`, of every member, on plain paths; members have batches of their own. Where a device waits
-for the next operation, as a GPU does with a small molecule, what counts is how many there are: operators are counted on
-a CPU (views aside), kernel launches on a GPU.
+An update of every member as in `training.py`, in plain torch; each member has its own batch. With small molecules a GPU
+waits for the next operation, so the number of operations determines the time. Operators, without views, are counted on
+a CPU, kernel launches on a GPU.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ ETHANOL_FRAMES = 8
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure both systems; returns the result as a JSON object."""
     quick = ModelConfig.model_validate(PRESETS["quick"]["model"])
     ethanol = {f"train_{k}": small_cluster("CCO", 1, seed=k) for k in range(ETHANOL_FRAMES)}
     clusters = {name: item for name, item in benchmark_structures().items() if name.startswith("train")}
@@ -47,12 +47,12 @@ def _measure_system(bench: Bench, model: ModelConfig, frames: Mapping[str, Struc
         counts = {task: worker.ask("count", operators=True) for task, worker in workers.items()}
     rows = {}
     for task in TASKS:
-        dearer = ratio(timings[task], timings["one"], clock)
+        cost = ratio(timings[task], timings["one"], clock)
         rows[task] = {
             "ms": timings[task].spread(clock).median,
-            "times_one": dearer.median,
-            "times_one_low": dearer.low,
-            "times_one_high": dearer.high,
+            "times_one": cost.median,
+            "times_one_low": cost.low,
+            "times_one_high": cost.high,
             "calls": counts[task].get("launches", counts[task]["operators"]),
         }
     return {"frames": len(frames), "atoms": len(next(iter(frames.values()))), "tasks": rows}

@@ -1,12 +1,12 @@
-"""Memory of the sampler against the length of its trajectories: what 10,000 steps take, 100,000 should take too.
+"""Memory of the sampler against the length of its trajectories; with a `sink` it should not depend on the length.
 
     python benchmarks/memory.py --json
     python benchmarks/memory.py --steps 1000 10000
 
-A frame is sampled every 20 steps. Once all of them are kept in memory, as `run_langevin` returns them; once they are
-handed on stride by stride to a `sink`, as in a campaign, here one that drops them. Every row is a process of its own.
-The model is tiny and its forces next to nothing, so that steps cost little: atoms repel each other at short distance
-(ZBL) and are kept together by a wall.
+A frame is sampled every 20 steps. In half of the rows all frames are kept in memory, as `run_langevin` returns them. In
+the other rows each frame is passed to a `sink`, as in a campaign; this sink drops it. Every row runs in a separate
+process. The model is tiny and its forces are negligible, so that steps are fast: atoms repel each other at short
+distance (ZBL), and a wall keeps them together.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ SYSTEM = "cluster_26"
 
 
 def entry(steps: int, *, kept: bool) -> Entry:
-    """The sampler's run of one row."""
+    """The contestant of a row: a run of the sampler."""
     sampling = SamplingConfig()
     return ours(
         f"{steps} steps, frames {'kept' if kept else 'handed on'}",
@@ -56,15 +56,15 @@ def entry(steps: int, *, kept: bool) -> Entry:
 
 
 def kib_per_frame(rows: Sequence[dict[str, Any]]) -> None:
-    """Add what each further frame took, beyond the first row of the same kind."""
+    """Add the memory per additional frame, relative to the first row with the same `kept`, to the rows."""
     for row in rows:
         first = next(other for other in rows if other["kept"] == row["kept"])
-        more = row["frames"] - first["frames"]
-        row["kib_per_frame"] = 1024 * (row["peak_mib"] - first["peak_mib"]) / more if more else None
+        added = row["frames"] - first["frames"]
+        row["kib_per_frame"] = 1024 * (row["peak_mib"] - first["peak_mib"]) / added if added else None
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure all rows; returns the result as a JSON object."""
     structure = small_cluster(NC3F9, 2)
     structure = replace(structure, forces=FORCE_EV_PER_ANG * structure.forces)
     rows = []
@@ -81,7 +81,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def peak_mib(chosen: Entry, structures: Path, bench: Bench) -> float:
-    """Peak memory of one run in a fresh process, beyond what the loaded model takes."""
+    """Peak memory in MiB of a run in a new process, in addition to the loaded model."""
     with Worker(chosen, structures, bench.conditions) as worker:
         bench.descriptions[chosen.name] = worker.description
         worker.ask("prepare", task="ladder", structures=[SYSTEM])

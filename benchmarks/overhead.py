@@ -1,10 +1,10 @@
-"""What safety costs a healthy campaign: seals, hashes, flushes, journals, checkpoints and the gate, stage by stage.
+"""Cost of safety in a healthy campaign: seals, hashes, flushes, journals, checkpoints and the sanity check, by stage.
 
     python benchmarks/overhead.py
     python benchmarks/overhead.py --quick
 
-Runs the ethanol example for some iterations in one process, without Prefect, with a watch around every function that
-is there for safety alone. A function's time is its own, without that of another guard it calls.
+Runs the ethanol example for some iterations in a single process, without Prefect, and times every function that exists
+only for safety (a guard). The time of a guard excludes the guards that it calls.
 """
 
 import argparse
@@ -48,7 +48,7 @@ QUICK: Mapping[str, Any] = {
     "sampling": {"replicas": 4, "steps": 100},
 }
 LABELS = 100
-"""Labels that are computed with and without a worker process."""
+"""Number of labels that are computed with and without a worker process."""
 GUARDS: Mapping[str, Sequence[tuple[Any, str]]] = {
     "seals": [
         (al_engine.files.part_file, "seal_of"),
@@ -74,14 +74,14 @@ GUARDS: Mapping[str, Sequence[tuple[Any, str]]] = {
 
 
 class Watch:
-    """Seconds in guarded functions, each without those of the guards it calls."""
+    """Seconds in guards, each without the guards that it calls."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._inner = [0.0]
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
+        """The function, with its time added to the guard `name`."""
 
         @wraps(function)
         def timed(*arguments: Any, **options: Any) -> Any:
@@ -111,7 +111,7 @@ class Watch:
 
 
 def measure(directory: Path, *, iterations: int, quick: bool) -> dict[str, Any]:
-    """Seconds by stage: all of them, and those in each guard."""
+    """Run the campaign; returns the seconds of each stage, in total and in each guard."""
     config = with_automatic_choices(load_config(EXAMPLE))
     if quick:
         config = type(config).model_validate(merged(config.model_dump(mode="json"), QUICK))
@@ -138,14 +138,14 @@ def measure(directory: Path, *, iterations: int, quick: bool) -> dict[str, Any]:
         steps = [initial_steps(ledger, level), *(iteration_steps(ledger, level, k) for k in range(iterations))]
         for step in itertools.chain(*steps):
             name = "assemble, append" if step.kind in ("assemble", "append") else step.kind
-            for alike in step.calls.values():
-                stage(name, partial(run_stages, ledger, executor, alike))
+            for calls in step.calls.values():
+                stage(name, partial(run_stages, ledger, executor, calls))
         frames = [item.frame for item in ledger.dataset()[:LABELS]]
     return {"stages": stages, "isolation": isolation(config.labels, frames)}
 
 
 def isolation(config: Any, frames: Sequence[Frame]) -> dict[str, float]:
-    """Milliseconds of a label in this process and by a worker process that may die of it: medians of five rounds."""
+    """Milliseconds of a label in this process and in a worker process: medians of five rounds."""
     labeler = create_labeler(config)
     here, there = [], []
     with LabelPool(config, workers=1) as pool:
@@ -166,8 +166,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--iterations", type=int, default=2, help="iterations (default: 2)")
-    parser.add_argument("--quick", action="store_true", help="a tiny campaign, to see that it runs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="a tiny campaign, to check that everything runs")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)  # as other benchmarks; a campaign is one round
     options = parser.parse_args()
     about = {**circumstances(), "versions": versions(("al-engine", "torch", "h5py", "numpy"))}

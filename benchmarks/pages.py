@@ -1,4 +1,4 @@
-"""Pages in Markdown: tables from result files, and below them what was written by hand."""
+"""Pages in Markdown: tables from result files, and below them a reading of the tables written by hand."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,21 +11,21 @@ READING = "<!-- Written by hand after looking at the tables; the command keeps w
 
 
 def reading_of(page: Path) -> str:
-    """What was written by hand in a page; nothing where there is no page."""
+    """The part of a page that was written by hand; empty if the page does not exist."""
     return page.read_text(encoding="utf-8").partition(READING + "\n")[2] if page.is_file() else ""
 
 
 def page(lines: Sequence[str], *, reading: str) -> str:
-    """A page of lines and what was written by hand."""
+    """A page of generated lines and a reading written by hand."""
     return "\n".join([*lines, "", READING]) + "\n" + (reading or "\n")
 
 
 def publish(result: Mapping[str, Any], markdown: Callable[..., str], *, output: Path, name: str) -> Path:
-    """Write `results/NAME.json` and the page NAME.md, which keeps what was written by hand; returns the page.
+    """Write `results/NAME.json` and the page NAME.md, whose reading written by hand is kept; returns the page.
 
     Args:
         result: The result.
-        markdown: Makes the page of a result, and of its reading by hand as `reading`.
+        markdown: Makes the page from a result and from its reading by hand (`reading`).
         output: Folder of the page, which has a folder `results`.
         name: NAME.
     """
@@ -45,7 +45,7 @@ def origin(about: Mapping[str, Any]) -> list[str]:
 
 
 def spread(values: Sequence[float | None], digits: int) -> str:
-    """Mean ± half the range of what is known, only the value where there is one, nothing where there is none."""
+    """Mean ± half the range of the values that are not None; without ± for a single value, empty for no value."""
     known = [value for value in values if value is not None]
     if not known:
         return ""

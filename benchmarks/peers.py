@@ -1,8 +1,8 @@
-"""The environments of the packages that this project is measured against.
+"""The environments of the packages that this project is compared with.
 
-They can't share one: mace-torch pins e3nn 0.4.4, this project and NequIP need 0.6. Each gets a virtual environment of
-its own under `benchmarks/.peers`, with the versions that `benchmarks/peers/<name>.txt` pins. Running this file sets all
-of them up; what is there already and as pinned stays.
+The packages cannot share an environment: mace-torch pins e3nn 0.4.4, this project and NequIP need 0.6. Each package has
+a virtual environment under `benchmarks/.peers`, with the versions that `benchmarks/peers/<name>.txt` pins. Running this
+file sets up all environments; an environment that is complete and up to date is kept.
 
     python benchmarks/peers.py
     python benchmarks/peers.py --torch-index https://download.pytorch.org/whl/cu130
@@ -34,10 +34,10 @@ def python_of(name: str, given: Sequence[str] = ()) -> Path:
 
     Args:
         name: `mace` or `nequip`.
-        given: `name=path` pairs of the command line, which go before `benchmarks/.peers`.
+        given: Pairs `name=path` of the command line, which take precedence over `benchmarks/.peers`.
 
     Raises:
-        InputError: If there is none, or a pair is not one.
+        InputError: If the interpreter does not exist, or a pair has another form.
     """
     chosen = {}
     for pair in given:
@@ -52,10 +52,10 @@ def python_of(name: str, given: Sequence[str] = ()) -> Path:
 
 
 def set_up(name: str, *, torch_index: str) -> Path:
-    """Set up one environment, unless it is there already as pinned; returns its interpreter.
+    """Set up an environment, unless it exists with the pinned versions; returns its interpreter.
 
     Raises:
-        SetupError: If a package can't be installed.
+        SetupError: If a package cannot be installed.
     """
     pins = HERE / "peers" / f"{name}.txt"
     folder = ENVIRONMENTS / name
@@ -66,7 +66,7 @@ def set_up(name: str, *, torch_index: str) -> Path:
     print(f"installing {PACKAGES[name]} into {folder} (a minute or two)", file=sys.stderr)
     venv.create(folder, with_pip=True, clear=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(pins)]
-    # torch alone first: from the given index where it answers, and without what only GPUs need
+    # torch first, without its dependencies for GPUs, from the given index if that answers
     _run([*pip, "--no-deps", "--retries", "0", "--timeout", "20", "--extra-index-url", torch_index, "torch"], name)
     _run([*pip, PACKAGES[name]], name)
     stamp.write_text(wanted, encoding="ascii")
@@ -77,14 +77,14 @@ def _run(command: Sequence[str], name: str) -> None:
     try:
         subprocess.run(command, check=True, stdout=sys.stderr)  # noqa: S603  # pip of an environment of our own
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SetupError(f"{PACKAGES[name]} can't be installed: {error}; pip's message stands above") from error
+        raise SetupError(f"{PACKAGES[name]} cannot be installed: {error}; see pip's message above") from error
 
 
 def main() -> None:
     """Set up all environments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--torch-index", default=os.environ.get("TORCH_INDEX", CPU_TORCH), help="where torch comes from"
+        "--torch-index", default=os.environ.get("TORCH_INDEX", CPU_TORCH), help="package index of torch"
     )
     options = parser.parse_args()
     try:

@@ -1,10 +1,10 @@
-"""Time and peak memory of energy and forces against the number of atoms, in boxes of one density.
+"""Time and peak memory of energy and forces against the number of atoms, in boxes of equal density.
 
     python benchmarks/scaling.py --json
     python benchmarks/scaling.py --copies 1 2 4 8 16 --json
 
-The boxes are copies of one box of 520 atoms side by side, so that all atoms have the same neighbours at every size.
-Every size is a process of its own.
+The boxes are copies of a box of 520 atoms side by side, so that all atoms have the same neighbours at every size. Every
+size runs in a separate process.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ MODES = ("graph", "kernels", "plain")
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure all contestants at all sizes; returns the result as a JSON object."""
     far, near = PEER_CUTOFFS_ANG
     largest = bench.options.copies
     limits = {
@@ -46,7 +46,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def one_size(entry: Entry, structures: Any, atoms: int, bench: Bench) -> dict[str, Any] | None:
-    """Time and peak memory at one size; None, and a reason kept, if the process does not survive."""
+    """Time and peak memory at a size; None if the process fails, and the reason is kept in `Bench.missing`."""
     system, clock = f"bulk_{atoms}", bench.conditions.clock
     try:
         peak = peak_memory(entry, structures, bench.conditions, task="forces", names=[system])
@@ -55,7 +55,7 @@ def one_size(entry: Entry, structures: Any, atoms: int, bench: Bench) -> dict[st
             worker.ask("prepare", task="forces", structures=[system])
             timings = take_turns({system: worker}, bench.conditions, lost=_raise)
     except WorkerError as error:
-        bench.lost(error)
+        bench.drop(error)
         return None
     spread = timings[system].spread(clock)
     return {

@@ -1,9 +1,10 @@
-"""What the benchmarks evaluate: C12F27N (perfluorotributylamine), from its SMILES string, the same for every seed.
+"""Structures of the benchmarks: C12F27N (perfluorotributylamine) from its SMILES string, determined by the seed.
 
-Rigid conformers (RDKit) packed by Packmol at 1.88 g/cm³. `bulk_520` is a periodic box of 13 molecules, `cluster_120`
-the three of them nearest its centre, with open boundaries; larger boxes are copies of the first side by side, so that
-atoms have the same neighbours at every size. `train_0` ... are clusters of three molecules around other points of it.
-For molecular dynamics and learning there are smaller molecules too.
+Rigid conformers (RDKit) are packed by Packmol at 1.88 g/cm³. `bulk_520` is a periodic box of 13 molecules.
+`cluster_120` are the three molecules nearest the centre of this box, with open boundaries. Larger boxes are copies of
+`bulk_520` side by side, so that atoms have the same neighbours at every size. `train_0`, `train_1`, ... are clusters of
+three molecules around other points of the box. Benchmarks of molecular dynamics and learning also use smaller
+molecules.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ def benchmark_structures(*, copies: Sequence[int] = (), seed: int = 0) -> Mappin
     """The structures by name.
 
     Args:
-        copies: Further boxes of so many copies of the first, each 2^n; named `bulk_<atoms>`.
+        copies: Numbers of copies of `bulk_520` in additional boxes, powers of two; the boxes are named `bulk_<atoms>`.
         seed: Seed of conformer, packing, and of the random targets to train on.
     """
     config = SystemConfig(smiles=C12F27N, molecules=1, density_g_per_cm3=DENSITY_G_PER_CM3)
@@ -51,10 +52,10 @@ def small_cluster(smiles: str, count: int, *, seed: int = 0) -> Structure:
 
 
 def repeated(frame: Frame, count: int) -> Frame:
-    """A periodic frame of `count` copies, a power of two, as close to a cube as doubling one axis after another gets.
+    """A periodic frame of `count` copies, a power of two; the axes are doubled one after another.
 
     Raises:
-        ValueError: If `count` is no power of two.
+        ValueError: If `count` is not a power of two.
     """
     if count < 1 or count & (count - 1):
         raise ValueError(f"a box is repeated a power of two times, not {count}")

@@ -1,8 +1,9 @@
-"""Markdown tables of results, and benchmarks/README.md's tables from the files in benchmarks/results.
+"""Markdown tables of results; updates the tables of benchmarks/README.md from the files in benchmarks/results.
 
     python benchmarks/tables.py
 
-Every figure on the page comes from a result file: each table stands between two comments that name its file.
+Every figure on the page comes from a result file. Each table is between the comments `<!-- NAME -->`, the name of its
+file, and `<!-- end -->`.
 """
 
 import json
@@ -19,14 +20,14 @@ UNITS = {"cpu_ms": "process CPU time", "wall_ms": "time on the clock", "device_m
 
 
 def forces_table(result: Result) -> str:
-    """Energy and forces: one table per system."""
+    """Energy and forces: a table for each system."""
     parts = []
     calls = "launches" if result["about"]["conditions"]["device"] == "cuda" else "operators"
     for system, title in TITLES.items():
-        mine = f"ours_{result[system]['ours_mode']}"
+        best_of_ours = f"ours_{result[system]['ours_mode']}"
         rows = [
             [
-                f"**{name}**" if name == mine else name,
+                f"**{name}**" if name == best_of_ours else name,
                 number(row["ms"]),
                 _spread(row, "times_ours"),
                 number(row.get("peak_mib")),
@@ -37,7 +38,7 @@ def forces_table(result: Result) -> str:
             ]
             for name, row in result[system]["contestants"].items()
         ]
-        head = ["", "E+F ms", f"times {mine}", "peak MiB", "list ms", "GFLOP", calls, *FLOORS]
+        head = ["", "E+F ms", f"times {best_of_ours}", "peak MiB", "list ms", "GFLOP", calls, *FLOORS]
         parts.append(f"{title}:\n\n{table(head, rows)}")
     rates = result["rates"]
     best = (
@@ -63,7 +64,7 @@ def training_table(result: Result) -> str:
 
 
 def times_one(row: Result) -> str:
-    """How many times one member costs, with its range."""
+    """Cost relative to a single member, with its range."""
     return f"{row['times_one']:.2f} ({row['times_one_low']:.2f}-{row['times_one_high']:.2f})"
 
 
@@ -120,7 +121,7 @@ def scaling_table(result: Result) -> str:
 
 
 def md_table(result: Result) -> str:
-    """Molecular dynamics: one table per system."""
+    """Molecular dynamics: a table for each system."""
     md, parts = result["md"], []
     kelvins = ", ".join(f"{kelvin:g}" for kelvin in md["temperatures_kelvin"])
     for system, found in md["systems"].items():
@@ -138,7 +139,7 @@ def md_table(result: Result) -> str:
 
 
 def _spread(row: Result, key: str) -> str:
-    """Median, smallest and largest."""
+    """Median, with the smallest and the largest value in brackets."""
     return f"{number(row[key])} ({number(row[f'{key}_low'])}-{number(row[f'{key}_high'])})"
 
 
@@ -156,7 +157,7 @@ def memory_table(result: Result) -> str:
 
 
 def batch_split_table(result: Result) -> str:
-    """Time per atom against the atoms of a batch, and relative to the best of the same model and system."""
+    """Time per atom against the atoms of a batch, and relative to the shortest time of the same model and system."""
     rows = result["batch_split"]["rows"]
     best: dict[tuple[str, str], float] = {}
     for row in rows:
@@ -175,7 +176,7 @@ def batch_split_table(result: Result) -> str:
 
 
 def ledger_table(result: Result) -> str:
-    """What can be done with a ledger, against its size."""
+    """Time and memory of ledger operations against the size of the campaign."""
     operations = ("append", "status", "verify", "load", "resume")
     rows = [
         [
@@ -193,7 +194,7 @@ def ledger_table(result: Result) -> str:
 
 
 def overhead_table(result: Result) -> str:
-    """What each guard takes of each stage."""
+    """Seconds of each guard in each stage."""
     stages = result["stages"]
     guards = list(next(iter(stages.values()))["guards"])
     total = {
@@ -233,7 +234,7 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
 
 
 def circumstances(result: Result, *, timed: bool = True) -> str:
-    """When, on what and with what a result was taken; unless `timed`, without the words on how times were taken."""
+    """Command, date, machine and versions of a result; with `timed`, also how times were measured."""
     about = result["about"]
     conditions, contestants = about["conditions"], about["contestants"].values()
     versions = sorted({f"{name} {version}" for item in contestants for name, version in item["versions"].items()})
@@ -248,7 +249,7 @@ def circumstances(result: Result, *, timed: bool = True) -> str:
 
 
 def made_by(result: Result) -> str:
-    """When, on what and with what a result was taken that compares with nobody."""
+    """Command, date, machine and versions of a result without contestants."""
     about = result["about"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     busy = about["load_average_before"]
@@ -262,14 +263,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, whole numbers from 100 on; a dash for what is not known."""
+    """A value with three significant digits, as a whole number from 100 on; a dash for None."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004  # three digits
 
 
 def filled(page: str, results: Path) -> str:
-    """A page with the tables of all result files there are; a table without a file stays as it is."""
+    """A page with the tables of all existing result files; a table without a file stays as it is."""
     for path in sorted(results.glob("*.json")):
         name = path.stem
         if path.stem.split("-")[0] in TABLES:

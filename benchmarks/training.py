@@ -1,9 +1,9 @@
-"""One training update on five clusters of 120 atoms: this project's models and their peers side by side.
+"""Time and memory of a training update on five clusters of 120 atoms: this project's models and their peers.
 
     python benchmarks/training.py --json
 
-An update is what an epoch pays for a batch: putting it together from frames whose neighbour lists are at hand, energies
-and forces, the loss, its gradient, Adam (amsgrad), the moving average of the weights.
+An update consists of all steps for a batch: assembly from frames whose neighbour lists are known, energies and forces,
+the loss, its gradient, Adam (AMSGrad) and the moving average of the weights.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ MODES = ("kernels", "plain")
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+    """Measure all contestants; returns the result as a JSON object."""
     model, dtype, (far, _) = bench.model, bench.model.dtype, PEER_CUTOFFS_ANG
     everyone = [
         *(ours(f"ours_{mode}", model, mode=mode) for mode in MODES),
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> dict[str, Any]:
                 try:
                     peak = peak_memory(entry, structures, bench.conditions, task="training", names=NAMES)
                 except WorkerError as error:
-                    bench.lost(error)
+                    bench.drop(error)
                     peak = None
                 rows[entry.name] = {
                     "ms": spread.median,

@@ -21,15 +21,16 @@ def load_committee(path: str | Path, *, device: str = "auto", iteration: int | N
 
     Args:
         path: A campaign directory, its `campaign.h5`, or one HDF5 part with trained members.
-        device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
-        iteration: Which iteration of the campaign; None for the latest that is complete.
+        device: `cpu`, `cuda`, or `auto`: the GPU if torch finds a GPU, otherwise the CPU.
+        iteration: Number of the iteration; None for the latest iteration whose training is complete.
 
     Raises:
-        InputError: If there is no such file, iteration or member, or a weight is damaged.
+        InputError: If the file, the iteration or a member does not exist, or a weight is damaged.
     """
     from models.inference.calculator import CommitteeCalculator, load_models
     from models.inference.committee import Committee
     from models.inference.devices import resolve_device
 
-    where = resolve_device(device)
-    return CommitteeCalculator(Committee(load_models(Path(path), iteration=iteration, device=where), device=where))
+    torch_device = resolve_device(device)
+    models = load_models(Path(path), iteration=iteration, device=torch_device)
+    return CommitteeCalculator(Committee(models, device=torch_device))

@@ -1,6 +1,8 @@
 """MS-MACE: an expensive short-range path and a cheap long-range path, fused before MACE's product basis.
 
-Hu, Zhou and Jiang, arXiv:2312.09490, based on Batatia et al., MACE (2022). Per layer, with mean neighbour counts N:
+Hu, Zhou and Jiang, arXiv:2312.09490, based on Batatia et al., MACE (2022, arXiv:2206.07697), eqs. 8-12. The fused
+message is that of the authors' code (class `ScaleShiftLBMACE` in github.com/clecust/ms4mace). Per layer, with mean
+neighbour counts N:
 
     short_i = W_S Σ_{r<r_short} R_S(r) · (Y^{l<=l_short} ⊗ W_up   h_j) / N_short
     long_i  = W_L Σ_{r<r_long}  R_L(r) · (Y^{l<=l_long}  ⊗ W_down h_j) / N_long
@@ -12,8 +14,9 @@ single path, are summed. The factors 1 / N and 1 / 2 are absorbed into W_S and W
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +68,9 @@ class Prediction(NamedTuple):
 class MSMACE(nn.Module):
     """E = scale · Σ_i (e_i - e_isolated(Z_i)) + Σ_i E0(Z_i) + E_ZBL; forces and stress by differentiation.
 
-    e_i is the sum of the readouts of atom i, e_isolated the same for an atom without neighbours, so that an isolated
-    atom has the energy E0 exactly (an addition to MACE). E_ZBL is optional.
+    e_i is the sum of the readouts of atom i (Batatia et al., MACE (2022), eq. 13), and e_isolated the same sum for an
+    atom without neighbours. Subtracting it gives an isolated atom exactly the energy E0; MACE has no such term. E_ZBL
+    is optional (`models.layers.repulsion`).
 
     The network runs in `config.dtype`; energies are summed in float64.
     """
@@ -128,6 +132,19 @@ class MSMACE(nn.Module):
         for tower in self.towers:
             tower.freeze()
         return self
+
+    def weight_sharing_copy(self) -> "MSMACE":
+        """A model with its own modules, whose weights and constants share memory with the weights of this model.
+
+        The copy can be frozen, use other operators or move to another device, and this model stays as it is. In-place
+        changes of the weights are seen by both models, as long as both are on the same device in the same precision.
+        """
+        shared: dict[int, Any] = {
+            id(weight): nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
+            for weight in self.parameters()
+        }
+        shared |= {id(constant): constant.detach() for constant in self.buffers()}
+        return deepcopy(self, shared)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's
         """Move weights and, for another precision, compute the constants anew; `.to()` and `.cuda()` call this.
@@ -232,7 +249,11 @@ class MSMACE(nn.Module):
         return energies, graph.to_atoms(graph.forces(gradients))
 
     def predict(self, graph: Graph, positions: Tensor) -> Prediction:
-        """Energies, forces and stresses; stress is dE/d(strain) / V, ASE's sign, without a kinetic part."""
+        """Energies, forces and stresses at atom positions (T, 3) in Å, float64.
+
+        The stress is dE/d(strain) / V with ASE's sign, without a kinetic part. Here dE/d(strain) is the virial
+        Σ r_ij ⊗ dE/dr_ij (Thompson, Plimpton and Mattson, J. Chem. Phys. 131, 154107 (2009)), made symmetric.
+        """
         vectors = graph.vectors(graph.to_nodes(positions))
         energies, gradients = self.energy_gradients(graph, vectors)
         virials = graph.virials(vectors, gradients)

@@ -1,1 +1,1 @@
-"""Which parts of the design earn their cost: variants of the model trained alike on GFN2-xTB data of C12F27N."""
+"""Ablation: variants of the model, trained in the same way on GFN2-xTB data of C12F27N."""

@@ -1,9 +1,10 @@
 """GFN2-xTB data of C12F27N (perfluorotributylamine): clusters, larger clusters, periodic boxes, pairs of molecules.
 
 Geometries come from the engine's own samplers: MMFF94 Langevin MD of periodic boxes at the liquid's density. Training
-clusters are cut from one box while it cools from 900 to 280 K. Everything that is tested comes from other boxes, packed
-with other seeds and held at 300, 500, 700 and 900 K. Clusters are the molecules nearest a random point of the box, so a
-molecule may be inside one and at the surface of the next. Labels are tblite's, periodic where the frame is.
+clusters are cut from a box while it cools from 900 to 280 K. Test frames come from other boxes, packed with other seeds
+and held at 300, 500, 700 and 900 K. A cluster consists of the molecules nearest a random point of the box, so a
+molecule may be inside a cluster and at the surface of another. Labels are computed by tblite, periodic for periodic
+frames.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,27 +41,27 @@ DESCRIPTION = (
     "900 to 280 K in {anneal_ps:g} ps. Test sets: other boxes, {test_ps:g} ps at each temperature. Curves: rigid "
     "conformers from a box at 300 K. Labels: GFN2-xTB by tblite (`labelers`)."
 )
-"""Of the sizes' names, for the report."""
+"""Description of the data for the report; the names in braces are those of `Sizes`."""
 RECIPE = 1
-"""To be raised whenever this module makes other data from the same sizes and seed."""
+"""Version of this module's data; raise it whenever the module makes other data from the same sizes and seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much data.
+    """Sizes of the sets.
 
     Attributes:
-        train: Training clusters.
-        test: Test clusters, a multiple of the temperatures.
-        large: Clusters for the size-transfer test, a multiple of the temperatures.
-        bulk: Periodic boxes for the same, a multiple of the temperatures.
-        curves: Binding curves of two molecules.
+        train: Number of training clusters.
+        test: Number of test clusters, a multiple of the number of temperatures.
+        large: Number of larger clusters, for the test of transfer to other sizes; a multiple as well.
+        bulk: Number of periodic boxes for the same test; a multiple as well.
+        curves: Number of binding curves of two molecules.
         molecules: Molecules of a training or test cluster.
         large_molecules: Molecules of a larger cluster, and of a periodic box of the test.
         box_molecules: Molecules of the box that clusters are cut from.
         anneal_ps: Length of the training anneal.
-        test_ps: Length of a run at one test temperature, a quarter of it settling.
-        cuts: Clusters cut from one frame of a box.
+        test_ps: Length of a run at a test temperature; a quarter of it is equilibration.
+        cuts: Number of clusters cut from a frame of a box.
     """
 
     train: int = 240
@@ -79,7 +80,7 @@ class Sizes:
 QUICK = Sizes(
     train=16, test=4, large=4, bulk=0, curves=1, molecules=1, large_molecules=2, box_molecules=4, anneal_ps=1, test_ps=1
 )
-"""So little that the whole pipeline runs in a few minutes; its numbers mean nothing."""
+"""Sizes with which the whole pipeline runs in a few minutes; the results have no meaning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,8 +89,8 @@ class LabelledSet:
 
     Attributes:
         frames: The F frames.
-        columns: What else is known of each frame, shape (F,): `temperature_kelvin`; for curves `curve`, `shift_ang`.
-        molecule_atoms: Atoms of one molecule; atoms stand molecule after molecule.
+        columns: Values of each frame by name, shape (F,): `temperature_kelvin`; for curves `curve` and `shift_ang`.
+        molecule_atoms: Atoms of a molecule; atoms are in order of the molecules.
     """
 
     frames: tuple[LabelledFrame, ...]
@@ -97,7 +98,7 @@ class LabelledSet:
     molecule_atoms: int
 
     def molecule_of_atom(self, index: int) -> IntArray:
-        """The molecule each atom of a frame belongs to, shape (N,)."""
+        """The molecule of each atom of a frame, shape (N,)."""
         molecules: IntArray = np.arange(len(self.frames[index])) // self.molecule_atoms
         return molecules
 
@@ -109,17 +110,17 @@ class _Unlabelled:
 
 
 def load_data(folder: Path, *, sizes: Sizes, seed: int, workers: int, progress: Progress) -> dict[str, LabelledSet]:
-    """The sets `train`, `test`, `large`, `bulk` and `curves`; what is not in the folder yet is made and stored there.
+    """The sets `train`, `test`, `large`, `bulk` and `curves`; a set that is not in the folder is made and stored there.
 
     Args:
-        folder: Where the sets are kept, one HDF5 file each.
-        sizes: How much of everything.
+        folder: Folder of the sets, with an HDF5 file for each.
+        sizes: Sizes of the sets.
         seed: Seed of conformers, packings, velocities, cuts and orientations.
-        workers: Labelling processes.
-        progress: Told what is being made.
+        workers: Number of labelling processes.
+        progress: Called with the progress of each set.
 
     Raises:
-        InputError: If labels fail.
+        InputError: If a label fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     molecule = build_system(
@@ -150,23 +151,23 @@ def load_data(folder: Path, *, sizes: Sizes, seed: int, workers: int, progress: 
 
 
 def periodic_shift(test: LabelledSet, bulk: LabelledSet) -> dict[str, Any]:
-    """How much higher the label of one molecule is alone in a periodic cubic cell than in vacuum.
+    """Energy of a single molecule in a periodic cubic cell, minus its energy in vacuum, from labels.
 
-    Zero in the limit of a large cell. How fast it gets there says how far periodic and open labels can be compared.
+    The difference vanishes for large cells. How fast it vanishes shows whether periodic and open labels are comparable.
 
     Args:
-        test: Where the molecule is from.
+        test: Set whose first molecule is used.
         bulk: Periodic boxes.
 
     Returns:
-        `shift_ev` by the cell's side in Å; and that of the smallest cell, taken to go as one over the volume, at the
-        volume a molecule has in the boxes, `extrapolated_mev_per_atom`.
+        `shift_ev`: the difference by the side of the cell in Å. `extrapolated_mev_per_atom`: the difference in the
+        smallest cell, extrapolated as 1 / volume to the volume per molecule in the boxes.
     """
     frame, atoms = test.frames[0].frame, test.molecule_atoms
-    alone = Frame(numbers=frame.numbers[:atoms], positions=frame.positions[:atoms])
-    cells = [replace(alone, cell=side * np.eye(3), pbc=np.ones(3, dtype=bool)) for side in PERIODIC_SIDES_ANG]
+    isolated = Frame(numbers=frame.numbers[:atoms], positions=frame.positions[:atoms])
+    cells = [replace(isolated, cell=side * np.eye(3), pbc=np.ones(3, dtype=bool)) for side in PERIODIC_SIDES_ANG]
     with LabelPool(LABELS, periodic=True, workers=1) as pool:
-        outcomes = pool.label([alone, *cells], time_limit_s=LABELS.time_limit_s)
+        outcomes = pool.label([isolated, *cells], time_limit_s=LABELS.time_limit_s)
     energies = np.array([outcome.labelled.energy if outcome.labelled else np.nan for outcome in outcomes])
     shifts = energies[1:] - energies[0]
     box = bulk.frames[0].frame
@@ -210,7 +211,7 @@ def _load_or_make(
         failed = next(outcome for outcome in outcomes if outcome.labelled is None)
         raise InputError(
             f"{len(outcomes) - len(labelled)} of {len(outcomes)} labels of {path.stem} failed, the first with "
-            f"'{failed.message}'; try another --seed"
+            f"'{failed.message}'; try another --data-seed"
         )
     with write_part(path, kind=path.stem, key=key) as root:
         write_labelled(root.create_group("labelled"), labelled)
@@ -238,7 +239,7 @@ def _training_clusters(molecule: System, sizes: Sizes, *, seed: int, progress: P
 def _test_clusters(
     molecule: System, sizes: Sizes, *, count: int, size: int, seed: int, progress: Progress
 ) -> _Unlabelled:
-    """Clusters at each test temperature; those of different sizes come from different boxes."""
+    """Clusters at each test temperature; clusters of different sizes come from different boxes."""
     per_temperature = _share(count)
     parts = []
     for index, kelvin in enumerate(TEST_KELVIN if count else ()):
@@ -258,7 +259,7 @@ def _test_clusters(
 
 
 def _bulk(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _Unlabelled:
-    """Whole periodic boxes, of as many molecules as the larger clusters."""
+    """Whole periodic boxes, with the number of molecules of the larger clusters."""
     per_temperature = _share(sizes.bulk)
     parts = []
     for index, kelvin in enumerate(TEST_KELVIN if sizes.bulk else ()):
@@ -277,7 +278,7 @@ def _bulk(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _
 
 
 def _curves(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _Unlabelled:
-    """Two molecules along their separation; conformers from a run of one molecule's neighbours at 300 K."""
+    """Pairs of molecules along their separation; the conformers are from a box at 300 K."""
     box = boxed(molecule, 2 * sizes.curves, seed=derived_seed(seed, "conformer box"))
     run = constant_temperature_frames(
         box,
@@ -318,5 +319,5 @@ def _joined(parts: Sequence[_Unlabelled]) -> _Unlabelled:
 def _share(count: int) -> int:
     share, remainder = divmod(count, len(TEST_KELVIN))
     if remainder:
-        raise ValueError(f"{count} frames can't be spread evenly over {len(TEST_KELVIN)} temperatures")
+        raise ValueError(f"{count} frames cannot be divided evenly among {len(TEST_KELVIN)} temperatures")
     return share

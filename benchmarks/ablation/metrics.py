@@ -13,17 +13,17 @@ from al_engine.structures.frames import FloatArray, IntArray
 MILLI = 1000.0
 """eV to meV."""
 TAIL_ANG = 1.5
-"""Beyond contact: from here on a curve is dispersion and electrostatics."""
+"""Separation beyond contact from which a curve consists of dispersion and electrostatics."""
 _FINE_STEP_ANG = 0.005
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """A model's answers on F frames, or the labels themselves.
+    """Energies and forces of F frames, from a model or from labels.
 
     Attributes:
         energies: In eV, shape (F,).
-        forces: In eV/Å, one array (N, 3) per frame.
+        forces: In eV/Å, an array (N, 3) for each frame.
     """
 
     energies: FloatArray
@@ -59,11 +59,11 @@ def torques(forces: FloatArray, positions: FloatArray, numbers: IntArray, molecu
 
 
 def set_errors(data: LabelledSet, predicted: Predictions) -> dict[str, float]:
-    """Mean absolute errors over a set, vectors by component.
+    """Mean absolute errors over a set; errors of vectors are averaged over components.
 
     Returns:
-        `energy_mev_per_atom`; `energy_centred_mev_per_atom`, the same beyond the mean error per atom;
-        `force_mev_per_ang`; of molecules `net_force_mev_per_ang` and `torque_mev`.
+        `energy_mev_per_atom`; `energy_centred_mev_per_atom`, the same after subtraction of the mean error per atom;
+        `force_mev_per_ang`; for molecules `net_force_mev_per_ang` and `torque_mev`.
     """
     sizes = np.array([len(item) for item in data.frames])
     per_atom = (predicted.energies - labels(data).energies) / sizes
@@ -79,7 +79,7 @@ def set_errors(data: LabelledSet, predicted: Predictions) -> dict[str, float]:
 
 
 def set_magnitudes(data: LabelledSet) -> dict[str, float]:
-    """What `set_errors` would be of a model that knows the mean energy and nothing else: the scale of its columns."""
+    """`set_errors` of a model that predicts the mean energy per atom and zero forces, for comparison."""
     reference = labels(data)
     sizes = np.array([len(item) for item in data.frames])
     flat = Predictions(sizes * np.mean(reference.energies / sizes), [np.zeros_like(f) for f in reference.forces])
@@ -87,38 +87,38 @@ def set_magnitudes(data: LabelledSet) -> dict[str, float]:
 
 
 def curve_errors(data: LabelledSet, energies: FloatArray) -> dict[str, float]:
-    """Errors along binding curves, each relative to its own energy at the largest separation.
+    """Errors along binding curves; energies of a curve are relative to its energy at the largest separation.
 
     Args:
         data: The set `curves`, with columns `curve` and `shift_ang`.
-        energies: A model's energies in eV, shape (F,).
+        energies: Energies of a model in eV, shape (F,).
 
     Returns:
-        Mean absolute errors in meV: `wall_mev` inside contact, `binding_mev` from contact on, `tail_mev` from
-        `TAIL_ANG` beyond it; and of the wells `depth_mev` and `position_ang`.
+        Mean absolute errors: `wall_mev` inside contact, `binding_mev` at and beyond contact, `tail_mev` from `TAIL_ANG`
+        beyond contact on, `depth_mev` and `position_ang` of the wells.
     """
     reference = labels(data).energies
     shift = data.columns["shift_ang"]
-    errors, depths, places = [], [], []
+    errors, depths, shifts = [], [], []
     for rows in _rows_by_curve(data):
         x = shift[rows]
         curves = [values[rows] - values[rows][-1] for values in (energies, reference)]
         errors.append(np.column_stack([x, curves[0] - curves[1]])[:-1])
         wells = [well(x, curve) for curve in curves]
         depths.append(wells[0][0] - wells[1][0])
-        places.append(wells[0][1] - wells[1][1])
+        shifts.append(wells[0][1] - wells[1][1])
     x, error = np.concatenate(errors).T
     return {
         "wall_mev": MILLI * _mean_abs(error[x < 0.0]),
         "binding_mev": MILLI * _mean_abs(error[x >= 0.0]),
         "tail_mev": MILLI * _mean_abs(error[x >= TAIL_ANG]),
         "depth_mev": MILLI * _mean_abs(np.array(depths)),
-        "position_ang": _mean_abs(np.array(places)),
+        "position_ang": _mean_abs(np.array(shifts)),
     }
 
 
 def curve_magnitudes(data: LabelledSet) -> dict[str, float]:
-    """Mean magnitudes of the reference curves in meV by the names of `curve_errors`, and their mean `depth_mev`."""
+    """Mean magnitudes of the reference curves in meV, with the names of `curve_errors`."""
     flat = curve_errors(data, np.zeros(len(data.frames)))
     return {name: flat[name] for name in ("wall_mev", "binding_mev", "tail_mev", "depth_mev")}
 
@@ -126,12 +126,12 @@ def curve_magnitudes(data: LabelledSet) -> dict[str, float]:
 def well(separations: FloatArray, energies: FloatArray) -> tuple[float, float]:
     """Depth (in the energies' unit, positive) and position of a curve's minimum.
 
-    The minimum of a cubic spline through the points, between the neighbours of the lowest one: farther away points are
-    sparse, and a spline may swing.
+    The minimum of a cubic spline through the points is searched between the neighbours of the lowest point. Elsewhere
+    points are sparse, and a spline may oscillate.
 
     Args:
-        separations: Ascending, shape (P,).
-        energies: Shape (P,), relative to the last.
+        separations: Separations, ascending, shape (P,).
+        energies: Energies relative to the last, shape (P,).
     """
     lowest = int(np.argmin(energies))
     left, right = separations[max(lowest - 1, 0)], separations[min(lowest + 1, len(separations) - 1)]

@@ -1,4 +1,4 @@
-"""Two rigid molecules along their separation."""
+"""Frames of pairs of rigid molecules along their separation."""
 
 from collections.abc import Sequence
 
@@ -10,22 +10,23 @@ _ALONG = np.array([1.0, 0.0, 0.0])
 CONTACT_ANG = 2.9
 """Distance of the closest atoms at contact: twice the van der Waals radius of fluorine (Alvarez 2013: 1.46 Å)."""
 SHIFTS_ANG = (-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0)
-"""How far the second molecule has been moved from contact; the last is the zero of a curve's energies."""
+"""Separations beyond contact; the energies of a curve are relative to the last."""
 
 
 def pair_curves(
     numbers: IntArray, conformers: FloatArray, *, rng: np.random.Generator, shifts: Sequence[float] = SHIFTS_ANG
 ) -> tuple[list[Frame], FloatArray, FloatArray]:
-    """Curves of conformers taken two by two, each turned at random and moved apart along x.
+    """Curves of pairs of conformers, which are rotated at random and moved apart along x.
 
     Args:
-        numbers: Atomic numbers of one molecule, shape (n,).
+        numbers: Atomic numbers of a molecule, shape (n,).
         conformers: Positions of 2 C molecules in Å, shape (2 C, n, 3).
         rng: Draws the orientations.
         shifts: Separations beyond contact in Å.
 
     Returns:
-        The frames, curve after curve, the curve each belongs to and its shift in Å, both of shape (F,).
+        The F frames in order of the curves; the curve of each frame, shape (F,); its separation beyond contact in Å,
+        shape (F,).
     """
     frames, curve, shift = [], [], []
     for k in range(len(conformers) // 2):
@@ -40,10 +41,11 @@ def pair_curves(
 
 
 def contact_separation(first: FloatArray, second: FloatArray) -> float:
-    """How far along x the second body (m, 3) must be moved, coming from far away, until the first (n, 3) is in contact.
+    """Shift of the second body (m, 3) along x, in Å, at which it touches the first body (n, 3), coming from far away.
 
-    The outermost separation in Å at which the closest pair of atoms is `CONTACT_ANG` apart. A pair that is y apart
-    across x is in contact at dx = sqrt(contact² - y²); the outermost of all pairs' is the bodies'.
+    This is the largest shift at which the closest pair of atoms is `CONTACT_ANG` apart. A pair of atoms at a distance y
+    perpendicular to x is in contact at dx = sqrt(contact² - y²); the largest shift over all pairs is that of the
+    bodies. It is 0 if the bodies pass each other without contact.
     """
     apart = first[:, None] - second[None]  # (n, m, 3)
     across = CONTACT_ANG**2 - apart[..., 1] ** 2 - apart[..., 2] ** 2

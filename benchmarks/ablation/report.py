@@ -1,4 +1,4 @@
-"""The accuracy tables in Markdown, from the result file's numbers alone."""
+"""The accuracy tables in Markdown, from the result file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,36 +8,36 @@ from ablation.pairs import CONTACT_ANG
 from pages import origin, page
 
 Column = tuple[str, str, str, int]
-"""Heading, set, error, digits after the point."""
+"""A column of a table: heading, set, error, digits after the decimal point."""
 INTRODUCTION = (
     "C12F27N, GFN2-xTB: {train} training clusters of {molecules} molecules; each variant is trained for {budget} "
-    "(seeds {seeds}; learning rate {learning_rate:g}). Mean over seeds ± half their range, one seed where there is no"
-    " ±; mean absolute errors, vectors by component. The first row of the tables of errors is what a model scores "
-    "that knows the mean energy and nothing else."
+    "(seeds {seeds}; learning rate {learning_rate:g}). Mean over seeds ± half their range; a value without ± is"
+    " of a single seed. Errors are mean absolute errors, for vectors over components. The first row of the tables of "
+    "errors is that of a model that predicts the mean energy and no forces."
 )
 LARGER = (
     "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules}. Training frames "
-    "all hold {molecules} molecules, so their mean binding energy can't be told from the molecules' own; *centred* is"
-    " the energy error beyond its mean over the set. {periodic}"
+    "all hold {molecules} molecules, so their mean binding energy cannot be separated from the energy of the "
+    "molecules; *centred* is the energy error after subtraction of its mean over the set. {periodic}"
 )
 PERIODIC = (
-    "Labels of boxes are tblite's periodic GFN2-xTB, which are not open ones continued: one molecule alone in a cubic"
-    " cell is higher than in vacuum by {shifts}, about as one over the volume, which at a box's volume per molecule "
-    "would be {extrapolated:.0f} meV/atom. So the boxes' mean energy, and part of their forces, is no fair question "
-    "to models of open clusters; *centred* is."
+    "Labels of boxes are tblite's periodic GFN2-xTB, which does not continue that of open clusters: the energy of a "
+    "single molecule in a cubic cell is higher than in vacuum by {shifts}. This falls about as one over the volume, "
+    "and at a box's volume per molecule would be {extrapolated:.0f} meV/atom. The mean energy of the boxes and part of "
+    "their forces are therefore no fair test of models of open clusters; *centred* is."
 )
 CURVES = (
     "{curves} pairs of rigid conformers, turned at random; energies relative to 15 Å beyond contact (closest atoms "
-    "{contact:g} Å apart). Errors in meV per pair: inside contact (by 0.2 to 0.8 Å), from contact on, from {tail:g} Å"
-    " beyond it; and of the well."
+    "{contact:g} Å apart). Errors in meV per pair: inside contact (by 0.2 to 0.8 Å), at and beyond contact, from "
+    "{tail:g} Å beyond contact on, and of the well."
 )
 SCAN = (
-    "The learning rate is the same for all: of those tried with {share:.0%} of the budget and another seed, the one "
-    "with the lowest geometric mean of the validation losses (eV²): {losses}."
+    "The learning rate is the same for all variants. Of the rates tried with {share:.0%} of the budget and another "
+    "seed, it has the lowest geometric mean of the validation losses (eV²): {losses}."
 )
 UPDATES = (
-    "Updates are what the budget buys at the pace measured over {timed_updates} of them: the cosine schedule needs "
-    "their number beforehand."
+    "The number of updates is fixed before training, as the cosine schedule needs it: the budget divided by the time "
+    "of an update, measured over {timed_updates} updates."
 )
 TABLES: Sequence[tuple[str, str, Sequence[Column]]] = (
     (
@@ -83,7 +83,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
 
     Args:
         result: The content of the result file.
-        reading: What was written by hand below the tables.
+        reading: Text written by hand, below the tables.
     """
     about, sizes = result["about"], result["data"]["sizes"]
     words = {
@@ -159,14 +159,14 @@ def _trained(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _missing(result: Mapping[str, Any]) -> list[str]:
-    """What has no row, or a seed less in it, and why."""
+    """Lines on variants that were not trained, and on seeds that diverged."""
     lines = []
     untrained = [f"`{row['variant']}`" for row in result["variants"] if not (row["runs"] or row["failed"])]
     diverged = [
         f"`{row['variant']}` ({len(row['failed'])} of the seeds)" for row in result["variants"] if row["failed"]
     ]
     if untrained:
-        lines.append(f"Defined but not trained yet: {', '.join(untrained)}.")
+        lines.append(f"Not trained yet: {', '.join(untrained)}.")
     if diverged:
         lines.append(f"Diverged: {', '.join(diverged)}.")
     return lines

@@ -1,4 +1,4 @@
-"""Training runs: how many updates a budget buys, the training, the errors; each stored, and found again."""
+"""Training runs: updates within a budget, training, and errors; finished results are stored and read again."""
 
 import json
 import time
@@ -26,27 +26,27 @@ from models.storage.weights import TrainedMember, read_member, write_member
 from models.training.training import train_member
 
 FIRST_TIMED, LAST_TIMED = 20, 60
-"""Updates between which the time of one is measured; `train_member` tells every 20th."""
+"""Updates between which the time per update is measured; `train_member` reports every 20th update."""
 EVALUATIONS = 15
 SECONDS_BETWEEN_LINES = 20.0
 PACES = "seconds_per_update.json"
 METRICS = 1
-"""To be raised when the errors that are computed of a trained model change."""
+"""Version of the errors; raise it when other errors are computed for a trained model."""
 _MEMBER = "ablation-member"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One model to train.
+    """A model to train.
 
     Attributes:
-        variant: Its name in the table.
+        variant: Name in the table.
         model: Architecture.
-        seed: Of weights, held-out frames and batches.
-        learning_rate: Peak of the schedule.
-        budget_s: CPU seconds of training, for which `with_updates` finds the updates.
-        updates: Gradient updates; 0: not known yet.
-        device: Where it is trained.
+        seed: Seed of weights, held-out frames and batches.
+        learning_rate: Peak learning rate of the schedule.
+        budget_s: CPU seconds of training; `with_updates` finds the number of updates.
+        updates: Number of gradient updates; 0: not known yet.
+        device: Device of training.
     """
 
     variant: str
@@ -59,22 +59,23 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """Name of the run in messages."""
         return f"{self.variant}, rate {self.learning_rate:g}, seed {self.seed}"
 
     @property
     def pace_key(self) -> str:
-        """Names what the time of an update depends on."""
+        """Key of the inputs that determine the time of an update."""
         return part_key("ablation-pace", {"model": self.model.model_dump(exclude_defaults=True)}, [])
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run.
+    """The result of a run.
 
     Attributes:
-        facts: `updates`, CPU `seconds`, `validation_loss` (eV², weighted) and number of `weights`; or `failed`.
-        errors: Of every set, by the names of `metrics.set_errors` and `metrics.curve_errors`.
+        facts: `updates`, CPU `seconds`, `validation_loss` (eV², weighted) and number of `weights`; or only `failed`,
+            the error of a run that diverged.
+        errors: Errors on every set, as returned by `metrics.set_errors` and `metrics.curve_errors`.
     """
 
     facts: Mapping[str, Any]
@@ -82,7 +83,7 @@ class Outcome:
 
 
 def seconds_per_update(run: Run, data: LabelledSet) -> float:
-    """CPU seconds of one gradient update, preparation and validation not counted."""
+    """CPU seconds of a gradient update, without preparation and validation."""
     times: dict[int, float] = {}
 
     def note(done: int, total: int, note: str = "") -> None:
@@ -104,13 +105,13 @@ def seconds_per_update(run: Run, data: LabelledSet) -> float:
 
 
 def train(run: Run, data: LabelledSet, folder: Path) -> None:
-    """Train and keep the member; of a run that diverges, what was said."""
-    start, said = time.process_time(), time.monotonic()
+    """Train the member and store it; if the run diverges, store the error."""
+    start, last_line = time.process_time(), time.monotonic()
 
-    def say(done: int, total: int, note: str = "") -> None:
-        nonlocal said
-        if note and time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
+    def report(done: int, total: int, note: str = "") -> None:
+        nonlocal last_line
+        if note and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
             log(f"{run.title}: {done} of {total} updates, {note}")
 
     with write_part(_member_path(run, folder), kind=_MEMBER, key=_member_key(run, data)) as root:
@@ -122,7 +123,7 @@ def train(run: Run, data: LabelledSet, folder: Path) -> None:
                 seed=run.seed,
                 updates=run.updates,
                 device=run.device,
-                progress=say,
+                progress=report,
             )
         except InputError as error:
             root.attrs["facts"] = json.dumps({"failed": str(error)})
@@ -138,12 +139,12 @@ def train(run: Run, data: LabelledSet, folder: Path) -> None:
 
 
 def outcome(run: Run, data: Mapping[str, LabelledSet], folder: Path) -> Outcome | None:
-    """What became of a run, None if it has not been trained; errors are computed once and kept.
+    """The result of a run, or None if it has not been trained; errors are computed once and stored.
 
     Args:
         run: The run.
-        data: The set `train`, and those to be scored on.
-        folder: Where members and errors are kept.
+        data: The set `train`, and the sets on which errors are computed.
+        folder: Folder of members and errors.
     """
     path = _member_path(run, folder)
     if not run.updates or not path.is_file():
@@ -174,13 +175,13 @@ def _errors(member: TrainedMember, data: LabelledSet, *, curves: bool) -> dict[s
 
 
 def trained(run: Run, folder: Path) -> TrainedMember:
-    """The member a finished run left."""
+    """The trained member of a finished run."""
     with open_part(_member_path(run, folder)) as root:
         return read_member(root["member"])
 
 
 def predict(member: TrainedMember, data: LabelledSet) -> Predictions:
-    """A member's energies and forces on a set."""
+    """Energies and forces of a member on a set."""
     energies, forces = Committee([member.model]).predict([item.frame for item in data.frames], batch_size=4)
     return Predictions(energies[0], [f[0] for f in forces])
 
@@ -188,7 +189,7 @@ def predict(member: TrainedMember, data: LabelledSet) -> Predictions:
 def evaluation_ms(members: Mapping[str, TrainedMember], data: LabelledSet) -> dict[str, float]:
     """CPU milliseconds of energy and forces of the set's first frame, as in MD: medians, members taking turns.
 
-    On one thread: those that wait for each other use CPU time, too.
+    Measured with a single thread, because threads that wait for each other use CPU time too.
     """
     torch.set_num_threads(1)
     frame = data.frames[0].frame
@@ -205,7 +206,7 @@ def evaluation_ms(members: Mapping[str, TrainedMember], data: LabelledSet) -> di
 
 
 def measure_paces(pool: ProcessPoolExecutor, runs: Sequence[Run], data: LabelledSet, folder: Path) -> None:
-    """Measure how fast each variant trains, one after another in each process, unless the folder knows."""
+    """Measure the time per update of each variant, unless the folder has it; each process measures one at a time."""
     known = _paces(folder)
     missing = {run.pace_key: run for run in runs if not run.updates and run.pace_key not in known}
     waiting = {pool.submit(seconds_per_update, run, data): run for run in missing.values()}
@@ -217,7 +218,7 @@ def measure_paces(pool: ProcessPoolExecutor, runs: Sequence[Run], data: Labelled
 
 
 def with_updates(runs: Sequence[Run], folder: Path) -> list[Run]:
-    """The runs, those without a number of updates with what their budgets buy, where the pace has been measured."""
+    """The runs, with the number of updates within their budgets if their time per update has been measured."""
     known = _paces(folder)
     return [
         run
@@ -228,7 +229,7 @@ def with_updates(runs: Sequence[Run], folder: Path) -> list[Run]:
 
 
 def train_all(pool: ProcessPoolExecutor, runs: Sequence[Run], data: Mapping[str, LabelledSet], folder: Path) -> None:
-    """Train and score what has not been."""
+    """Train the runs that are not finished, and compute their errors."""
     run_all(pool, {run.title: (_train_and_score, (run, data, folder)) for run in runs})
 
 

@@ -1,4 +1,4 @@
-"""The models that are compared: one of moderate size, and what becomes of it when one thing is changed."""
+"""The models that are compared: a base model of moderate size, and variants that differ from it in one respect."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
     f"mace, {SHORT_ANG:g} Å (long path off)": {"kind": "mace"},
     f"mace, {MIDDLE_ANG:g} Å": {"kind": "mace", "short": {"cutoff_ang": MIDDLE_ANG}},
     f"mace, {LONG_ANG:g} Å": {"kind": "mace", "short": {"cutoff_ang": LONG_ANG}},
-    # as fine a radial resolution at 10 Å as the others have at 5
+    # at 10 Å the radial resolution that the others have at 5 Å
     f"mace, {LONG_ANG:g} Å, 16 Bessel functions": {
         "kind": "mace",
         "short": {"cutoff_ang": LONG_ANG},
@@ -34,9 +34,9 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
     f"nequip, {MIDDLE_ANG:g} Å": {"kind": "nequip", "short": {"cutoff_ang": MIDDLE_ANG}},
 }
 SCANNED = ("ms-mace", f"mace, {LONG_ANG:g} Å", "ms-nequip")
-"""What the learning rate is chosen by: the model of the design, that with the most neighbours, one without products."""
+"""Variants of the learning-rate scan: the default, a variant with many neighbours, and a variant without products."""
 RATES = (0.002, 0.005, 0.01)
-"""Learning rates tried."""
+"""Learning rates of the scan."""
 _VALIDATIONS = 20
 
 
@@ -46,7 +46,7 @@ def variants() -> dict[str, ModelConfig]:
 
 
 def training(*, updates: int, learning_rate: float) -> TrainingConfig:
-    """How every variant is trained: the engine's own loss, optimizer and schedule; never stopped early."""
+    """The training of every variant: the engine's loss, optimizer and schedule, without early stop."""
     return TrainingConfig(
         batch_size=5,
         learning_rate=learning_rate,

@@ -1,1 +1,1 @@
-"""Workers that evaluate and train one model each, every one in the environment of its package."""
+"""Worker processes that evaluate and train a model, each in the environment of its package."""

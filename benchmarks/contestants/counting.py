@@ -1,4 +1,4 @@
-"""What a task consists of (floating-point operations, operators, bytes, launches), and what each costs at best."""
+"""Counts of a task (floating-point operations, operators, bytes, launches), and the best rates of the device."""
 
 import time
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from torch.utils.flop_counter import flop_registry
 
 
 class _Counter(TorchDispatchMode):
-    """Counts operators that touch data, the bytes of the tensors they take and give, and matrix products' operations.
+    """Counts operators, the bytes of their arguments and results, and the operations of matrix products.
 
-    Every operator reads its arguments and writes its results: what an evaluation without any fusion moves through
-    memory, caches aside. Views are free.
+    The bytes are the memory traffic of an evaluation without fusion and without caches: every operator reads its
+    arguments and writes its results. Views are not counted.
     """
 
     def __init__(self) -> None:
@@ -37,17 +37,17 @@ class _Counter(TorchDispatchMode):
 
 
 def count_operations(task: Callable[[], object], *, device: torch.device, operators: bool = True) -> dict[str, float]:
-    """Run the task once and count; on a GPU once more for its launches.
+    """Run the task and count; on a GPU it runs a second time to count launches.
 
     Args:
-        task: What to run.
-        device: Where it runs.
-        operators: Whether the task consists of PyTorch's operators; else only its launches are counted.
+        task: The task.
+        device: Device of the task.
+        operators: Whether the task consists of PyTorch's operators; otherwise only its launches are counted.
 
     Returns:
         `flop`: floating-point operations of matrix products (two per multiply-add) by torch's formulas;
-        `operators`: operators called, views aside; `bytes`: what they read and write; `launches` (GPUs alone):
-        kernels and copies that ran on the device.
+        `operators`: operators called, without views; `bytes`: bytes that these operators read and write; `launches`
+        (only on a GPU): kernels and copies that ran on the device.
     """
     counts: dict[str, float] = {}
     if operators:
@@ -63,25 +63,25 @@ def count_operations(task: Callable[[], object], *, device: torch.device, operat
 
 
 def best_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """What this device does at best, measured in this process.
+    """The best rates of this device, measured in this process.
 
     Returns:
         `flop_per_s` of a large square matrix product, `bytes_per_s` (read and written) of a large copy, and
-        `s_per_operator` of an operator on a single number, waited for once at the end.
+        `s_per_operator` of an operator on a single number, synchronised only after the last operator.
     """
     edge, length, repeats = (8192, 2**28, 20000) if device.type == "cuda" else (2048, 2**26, 20000)
     square = torch.rand(edge, edge, dtype=dtype, device=device)
     product, long = torch.empty_like(square), torch.rand(length, dtype=dtype, device=device)
-    copied, one = torch.empty_like(long), torch.ones(1, dtype=dtype, device=device)
+    copied, scalar = torch.empty_like(long), torch.ones(1, dtype=dtype, device=device)
     return {
         "flop_per_s": 2.0 * edge**3 / _seconds(lambda: torch.mm(square, square, out=product), device),
         "bytes_per_s": 2.0 * length * long.element_size() / _seconds(lambda: copied.copy_(long), device),
-        "s_per_operator": _seconds(lambda: [one.add_(1.0) for _ in range(repeats)], device) / repeats,
+        "s_per_operator": _seconds(lambda: [scalar.add_(1.0) for _ in range(repeats)], device) / repeats,
     }
 
 
 def _seconds(task: Callable[[], object], device: torch.device) -> float:
-    """The shortest of five runs after one untimed."""
+    """Seconds of the shortest of five runs, after an untimed run."""
     times = []
     for _ in range(6):
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""mace-torch, as `mace_run_train` sets it up unless it is told otherwise; runs in its own environment.
+"""mace-torch with the defaults of `mace_run_train`, except for the setting; runs in its own environment.
 
 Batatia et al., MACE, NeurIPS (2022); https://github.com/ACEsuit/mace.
 """
@@ -25,9 +25,9 @@ from contestants.worker import Task, serve
 class Mace:
     """ScaleShiftMACE with random weights.
 
-    The setting has `cutoff_ang`, `channels`, `l_max`, `hidden_l_max`, `correlation`, `layers`, `radial_mlp`, `dtype`,
-    `cueq`: whether NVIDIA's cuEquivariance kernels are used; and for molecular dynamics `members`, `kelvin`, `stride`,
-    `timestep_fs`, `friction_per_ps`, and `scale` of the energy in eV.
+    The setting has `cutoff_ang`, `channels`, `l_max`, `hidden_l_max`, `correlation`, `layers`, `radial_mlp`, `dtype`
+    and `cueq`, which uses NVIDIA's cuEquivariance kernels. For molecular dynamics it also has `members`, `kelvin`,
+    `stride`, `timestep_fs`, `friction_per_ps` and `scale`, the scale of the energy in eV.
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
@@ -82,15 +82,15 @@ class Mace:
         }
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Those of eager code: inside TorchScript no hook is called."""
+        """The modules of eager code; modules inside TorchScript do not call hooks."""
         scripted = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
         return {name: item for name, item in self.model.named_modules() if name and not isinstance(item, scripted)}
 
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
-        """See `Contestant`; also molecular dynamics, one trajectory by ASE's Langevin that goes on from call to call.
+        """See `Contestant`; also molecular dynamics, a trajectory by ASE's Langevin that every call continues.
 
-        `md_always`: one step, forces by mace-torch's ASE calculator of the committee, whose mean drives; `md_stride`:
-        as many steps as the setting's `stride` by a calculator of one member, the others' forces after the last.
+        `md_always`: a step by mace-torch's ASE calculator of the committee, whose mean drives. `md_stride`: `stride`
+        steps by a calculator of one member, and the forces of the other members after the last step.
         """
         if name.startswith("md_"):
             return self._dynamics(structures[0], always=name == "md_always")
@@ -138,7 +138,7 @@ class Mace:
         return MACECalculator(models=list(models), device=str(self.device), default_dtype=self.setting["dtype"])
 
     def _data(self, item: Structure) -> Any:
-        """One structure with its neighbour list."""
+        """A structure with its neighbour list."""
         configuration = data.Configuration(
             atomic_numbers=item.numbers,
             positions=item.positions,
@@ -153,7 +153,7 @@ class Mace:
         return torch_geometric.Batch.from_data_list(list(items)).to(self.device)
 
     def _training(self, items: Sequence[Any]) -> Task:
-        """One update as in `mace.tools.train`: collation, loss, double backward, clipping, Adam, moving average."""
+        """An update as in `mace.tools.train`: collation, loss, double backward, clipping, Adam, moving average."""
         loss_function = modules.WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=100.0)
         optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, amsgrad=True)
         average = ExponentialMovingAverage(self.model.parameters(), decay=0.99)

@@ -1,4 +1,4 @@
-"""NequIP, with its builder's defaults unless the setting says otherwise; runs in its own environment.
+"""NequIP with the defaults of its builder, except for the setting; runs in its own environment.
 
 Batzner et al., NequIP, Nature Communications 13, 2453 (2022); https://github.com/mir-group/nequip.
 """
@@ -25,9 +25,9 @@ from contestants.worker import Task, serve
 class NequIP:
     """NequIPGNNModel with random weights.
 
-    The setting has `cutoff_ang`, `channels`, `l_max`, `parity`, `layers`, `radial_mlp`, `dtype`, and `compiled`:
-    whether NequIP's own compilation is used: its `compile_mode` for training, and for evaluation what `nequip-compile`
-    makes for its ASE calculator (AOTInductor).
+    The setting has `cutoff_ang`, `channels`, `l_max`, `parity`, `layers`, `radial_mlp`, `dtype` and `compiled`, which
+    uses NequIP's own compilation: its `compile_mode` for training, and for evaluation the AOTInductor package that
+    `nequip-compile` makes for its ASE calculator.
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
@@ -89,7 +89,7 @@ class NequIP:
         raise KeyError(name)
 
     def _data(self, item: Structure) -> Any:
-        """One structure with its neighbour list."""
+        """A structure with its neighbour list."""
         values = {
             AtomicDataDict.POSITIONS_KEY: item.positions,
             AtomicDataDict.ATOM_TYPE_KEY: np.searchsorted(self.numbers, item.numbers),
@@ -102,7 +102,7 @@ class NequIP:
         return compute_neighborlist_(from_dict(values), r_max=self.cutoff)
 
     def _single(self, item: Structure) -> Any:
-        """One structure as NequIP's ASE calculator feeds it: always with a cell, never with a batch index."""
+        """A structure as NequIP's ASE calculator passes it to the model: with a cell and without a batch index."""
         data = self._data(item)
         data.setdefault(AtomicDataDict.CELL_KEY, torch.eye(3, dtype=torch.float64).unsqueeze(0))
         data.setdefault(
@@ -112,7 +112,7 @@ class NequIP:
         return AtomicDataDict.to_(data, self.device)
 
     def _compiled(self, item: Structure) -> Any:
-        """What `nequip-compile --mode aotinductor --target ase` makes, once: sizes of structures are left open."""
+        """The result of `nequip-compile --mode aotinductor --target ase`, for any structure; made only once."""
         if self._package is not None:
             return self._package
         target = COMPILE_TARGET_DICT[AOTI_ASE_TARGET]
@@ -135,7 +135,7 @@ class NequIP:
         return AtomicDataDict.to_(AtomicDataDict.batched_from_list(list(items)), self.device)
 
     def _training(self, items: Sequence[Any]) -> Task:
-        """One update: collation, loss per atom and force component, double backward, Adam, moving average."""
+        """An update: collation, loss per atom and force component, double backward, Adam, moving average."""
         self.model.train()
         weights = list(self.model.parameters())
         optimizer = torch.optim.Adam(weights, lr=0.01, amsgrad=True)

@@ -28,9 +28,10 @@ from samplers.dynamics.walls import SphericalWall
 class Ours:
     """A committee with random weights, of which one member is timed unless a task says otherwise.
 
-    The setting has `model` (a config's `model` section), `mode`, and perhaps `members` and `stride`. Modes are those of
-    `execution.acceleration`: `kernels`, those of `models.native`; `graph`, energy and forces compiled as a whole by
-    `models.inference.compiled`, with those kernels on a CPU; and `plain`, which is `off` there: PyTorch's operators.
+    The setting has `model` (a config's `model` section), `mode`, and for some tasks `members`, `stride` and others. The
+    modes are values of `execution.acceleration`. `kernels`: the C++ kernels of `models.native`. `graph`: energy and
+    forces compiled as a whole by `models.inference.compiled`, on a CPU with the C++ kernels. `plain`, which is called
+    `off` in a config: PyTorch's operators.
     """
 
     def __init__(self, setting: Mapping[str, Any], training: Sequence[Structure], device: torch.device) -> None:
@@ -56,12 +57,13 @@ class Ours:
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
         """See `Contestant`; also the tasks of a committee.
 
-        `training_each`, `training_together`: one update of every member, one after another or side by side.
-        `committee_one`: one MD step by one member; `committee_stride`: as many MD steps as the setting's `stride`, all
-        by one member and the last by the others too; `committee_always`: one step by all members. `ladder`: the
-        sampler, from its start, for the setting's `steps`, with `replicas` of the structure at each of its
-        `temperatures_kelvin`, within a spherical wall if it has a `wall_radius_ang`; sampled frames are dropped at once
-        unless `kept`.
+        - `training_each`, `training_together`: an update of every member, one after another or stacked.
+        - `committee_one`: an MD step by one member.
+        - `committee_stride`: `stride` MD steps by one member, and the last step by the other members too.
+        - `committee_always`: an MD step by all members.
+        - `ladder`: the sampler with its start, for `steps` steps of `replicas` replicas at each of
+          `temperatures_kelvin`, within a spherical wall of `wall_radius_ang` if that is given. Sampled frames are
+          dropped at once unless `kept` is true.
         """
         if name == "training":
             return self._training(structures)
@@ -82,11 +84,11 @@ class Ours:
     def _model(self, seed: int) -> MSMACE:
         model = MSMACE(self.config, self.constants, seed=seed).to(self.device)
         if self.setting["mode"] != "plain" and not accelerate(model) and self.setting["mode"] == "kernels":
-            raise RuntimeError("the kernels can't be used here")
+            raise RuntimeError("the C++ kernels cannot be used on this machine; the warning above has the reason")
         return model
 
     def _forces(self, graph: Graph, positions: torch.Tensor) -> Task:
-        """Energy and forces of the first member; where compiled, by one graph for all structures."""
+        """Energy and forces of the first member; in mode `graph` by a single graph for all structures."""
         model = self.models[0]
         if self.setting["mode"] != "graph":
             return lambda: model.energy_and_forces(graph, positions)
@@ -96,8 +98,8 @@ class Ours:
             self._graph = CompiledForces()
         compiled = self._graph
         compiled(model, graph, positions)
-        if not compiled.ready:  # it would go on uncompiled, which is another contestant
-            raise RuntimeError("the model can't be compiled here")
+        if not compiled.ready:  # otherwise uncompiled forces would be timed
+            raise RuntimeError("the model cannot be compiled on this machine; the warning above has the reason")
         return lambda: compiled(model, graph, positions)
 
     def _all_members(self) -> Committee:
@@ -105,7 +107,7 @@ class Ours:
         return Committee(self.models, device=self.device, acceleration=acceleration)
 
     def _ladder(self, frames: Sequence[Frame]) -> Task:
-        """The sampler; nothing stops a trajectory before its end but what would end the measurement too."""
+        """The sampler, without a limit of the deviation; a trajectory that stops early ends the measurement."""
         committee, setting = self._all_members(), self.setting
         radius = setting.get("wall_radius_ang")
         wall = None if radius is None else SphericalWall(radius_ang=radius)
@@ -135,7 +137,7 @@ class Ours:
         return sample
 
     def _committee(self, name: str, frames: Sequence[Frame], positions: torch.Tensor) -> Task:
-        """Steps of molecular dynamics, without the integrator."""
+        """Forces of steps of molecular dynamics, without the integrator."""
         committee = self._all_members().bind(frames)
 
         def stride() -> None:
@@ -151,7 +153,7 @@ class Ours:
         return tasks[name]
 
     def _training(self, structures: Sequence[Structure]) -> Task:
-        """One update as in `models.training.training`: batch, loss, double backward, Adam, moving average."""
+        """An update as in `models.training.training`: batch, loss, double backward, Adam, moving average."""
         network = self._model(0)
         training_set = TrainingSet(self._labelled(structures), network, device=self.device)
         trainer = Trainer(network, TrainingConfig(batch_size=len(structures)), peak=0.01, updates=10_000)
@@ -159,7 +161,7 @@ class Ours:
         return lambda: trainer.update(training_set.batch(everything))
 
     def _training_members(self, structures: Sequence[Structure], *, together: bool) -> Task:
-        """One update of every member on plain paths, as `models.training.training.train_members` makes it."""
+        """An update of every member in plain torch, as in `models.training.training.train_members`."""
         networks = [MSMACE(self.config, self.constants, seed=k).to(self.device) for k in range(len(self.models))]
         frames = [*self._labelled(structures), *isolated_atom_frames(self.constants.elements)]
         data = TrainingSet(frames, *networks, device=self.device)

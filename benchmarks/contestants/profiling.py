@@ -1,4 +1,4 @@
-"""Where the time of a task goes: by operator, and by module, each backward operator with the module it belongs to."""
+"""Time of a task by operator and by module; a backward operator counts for the module of its forward operator."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 BLOCK = "block: "
-"""What the names of modules' ranges begin with."""
+"""Prefix of the profiler ranges of modules."""
 ELSEWHERE = "outside of all modules"
 BACKWARD = "autograd::engine::evaluate_function"
 
@@ -21,11 +21,11 @@ def profile_tables(
     """Tables of n runs by operator and by module.
 
     Args:
-        task: What to run.
+        task: The task.
         modules: Modules by name, for the table of modules.
-        n: How often.
+        n: Number of runs.
         rows: Rows of each table.
-        device: Where the task runs: on a GPU times are the device's.
+        device: Device of the task; on a GPU the times are those on the device.
     """
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with _ranges(modules), profile(activities=activities) as record:
@@ -66,8 +66,8 @@ def _ranges(modules: Mapping[str, nn.Module]) -> Iterator[None]:
 def _time_of_modules(events: Iterable[Any], time: str) -> dict[str, float]:
     """Microseconds by module and pass; an operator belongs to the innermost module around it.
 
-    Autograd numbers the operators of the forward pass, and its own functions bear the number of the operator whose
-    gradient they take.
+    Autograd numbers the operators of the forward pass, and a backward function has the number of the operator whose
+    gradient it computes.
     """
     events = list(events)
     owner_of_number: dict[int, str] = {}
@@ -90,14 +90,14 @@ def _owner(event: Any) -> str:
 
 
 def _ancestry(event: Any) -> Iterator[Any]:
-    """The event and all that it is nested in, innermost first."""
+    """The event and the events around it, innermost first."""
     while event is not None:
         yield event
         event = event.cpu_parent
 
 
 def _table(rows: Iterable[tuple[str, float, float]], limit: int) -> str:
-    """Name, calls and milliseconds of a run, and the share, largest first."""
+    """A table of milliseconds, share and calls per run, from rows (name, calls, microseconds), largest time first."""
     ordered = sorted(rows, key=lambda row: -row[2])
     total = sum(micros for _, _, micros in ordered)
     lines = [f"{'ms':>9} {'share':>6} {'calls':>7}  per evaluation; all: {1e-3 * total:.2f} ms"]

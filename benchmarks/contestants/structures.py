@@ -1,4 +1,4 @@
-"""Structures on their way from the benchmark to its workers: one npz file that needs numpy alone."""
+"""Structures that a benchmark passes to its workers, in an npz file that only numpy is needed to read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
-    """One structure with targets to train on.
+    """A structure with targets to train on.
 
     Attributes:
         numbers: Atomic numbers, shape (N,).
         positions: Positions in Å, shape (N, 3).
-        cell: Cell vectors as rows in Å, shape (3, 3); zeros where there is none.
+        cell: Cell vectors as rows in Å, shape (3, 3); zeros without a cell.
         pbc: Periodicity along each cell vector, shape (3,).
         energy: Target in eV.
         forces: Targets in eV/Å, shape (N, 3).

@@ -1,8 +1,8 @@
-"""What the worker process of every contestant does: answer requests, one JSON object per line.
+"""The worker process of a contestant: it answers requests, a JSON object per line.
 
-It imports only what the environments of all contestants have: numpy and torch. A contestant turns the name of a task
-and some structures into a function without arguments; how that function is timed, how its memory is measured and how
-its operations are counted is the same for all, and stands here.
+This module imports only numpy and torch, which the environments of all contestants have. A contestant turns the name of
+a task and structures into a function without arguments. This module times the function, measures its memory and counts
+its operations, in the same way for all contestants.
 """
 
 import argparse
@@ -29,22 +29,22 @@ Task = Callable[[], object]
 
 
 class Contestant(Protocol):
-    """A model in its own package."""
+    """A model of a package."""
 
     def describe(self) -> Mapping[str, Any]:
-        """Versions, number of parameters and what else identifies the model; JSON."""
+        """Versions, number of parameters and setting of the model, as values that JSON can hold."""
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """The modules that a profile tells apart."""
+        """The modules of the profile by name."""
 
     def task(self, name: str, structures: Sequence[Structure]) -> Task:
-        """What is timed, with everything that does not belong to it done beforehand.
+        """The function that is timed; all preparation is done before it is returned.
 
         Args:
-            name: `forces`: energy and forces with the neighbour list at hand, returned as (energy (B,) in eV, forces
-                (T, 3) in eV/Å); `neighbours`: the neighbour list and whatever the model is fed besides, which it
-                returns; `training`: one update on a batch of all the structures. A contestant may know more.
-            structures: What to evaluate.
+            name: `forces`: energy and forces with a known neighbour list, returned as (energy (B,) in eV, forces
+                (T, 3) in eV/Å). `neighbours`: the neighbour list and the other inputs of the model, which are returned.
+                `training`: an update on a batch of all structures. A contestant may have further tasks.
+            structures: The structures of the task.
 
         Raises:
             KeyError: If the contestant has no such task.
@@ -55,13 +55,18 @@ Factory = Callable[[Mapping[str, Any], Sequence[Structure], torch.device], Conte
 
 
 def serve(factory: Factory) -> None:
-    """Load the contestant that the command line describes, then answer until there are no more requests."""
+    """Load the contestant that the command line describes, then answer requests until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--setting", type=json.loads, required=True)
     parser.add_argument("--structures", type=Path, required=True)
     parser.add_argument("--device", type=torch.device, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--answers", type=int, required=True, help="file descriptor: libraries print on the others")
+    parser.add_argument(
+        "--answers",
+        type=int,
+        required=True,
+        help="file descriptor for answers; standard output and error are used by libraries",
+    )
     options = parser.parse_args()
     with os.fdopen(options.answers, "w", encoding="utf-8") as answers:
         torch.set_num_threads(options.threads)
@@ -76,7 +81,7 @@ def serve(factory: Factory) -> None:
 
 
 class _Session:
-    """The requests; each public method is one."""
+    """The requests: each public method answers the request of its name."""
 
     def __init__(self, contestant: Contestant, structures: Mapping[str, Structure], device: torch.device) -> None:
         self.contestant, self.structures, self.device = contestant, structures, device
@@ -84,26 +89,26 @@ class _Session:
 
     def prepare(self, task: str, structures: Sequence[str]) -> dict[str, Any]:
         """Choose the task of all further requests."""
-        self.task = lambda: None  # what was there before must not count as memory of what comes
+        self.task = lambda: None  # frees the memory of the task before
         self.task = self.contestant.task(task, [self.structures[name] for name in structures])
         return {}
 
     def warm(self, n: int) -> dict[str, Any]:
-        """Run n times; seconds of the first and the last."""
+        """Run the task n times; returns the seconds of the first and the last run."""
         seconds = []
         for _ in range(n):
             start = time.perf_counter()
             self.task()
             self._synchronize()
             seconds.append(time.perf_counter() - start)
-        _return_free_memory()  # contestants take turns: the others need it
+        _return_free_memory()  # contestants take turns: the other contestants need it
         return {"first_s": seconds[0], "last_s": seconds[-1]}
 
     def measure(self, n: int) -> dict[str, list[float]]:
-        """Run once untimed and n times timed; milliseconds of each.
+        """Run the task once untimed and n times timed; returns the milliseconds of each run.
 
-        `cpu_ms` is the process's own CPU time over all its threads, `wall_ms` the clock's between two synchronised
-        points, `device_ms` (GPUs alone) the time between two events on the device.
+        `cpu_ms` is the CPU time of all threads of the process, `wall_ms` the wall time between two synchronised points,
+        and `device_ms` (only on a GPU) the time between two events on the device.
         """
         self.task()
         times: dict[str, list[float]] = {"cpu_ms": [], "wall_ms": []}
@@ -127,9 +132,9 @@ class _Session:
         return times
 
     def memory(self, n: int) -> dict[str, float]:
-        """Peak memory in MiB while the task runs n times, beyond what was there before; for a fresh process.
+        """Peak memory in MiB while the task runs n times, in addition to the memory before; for a new process.
 
-        On a CPU the resident set size, whose record the kernel resets; on a GPU what tensors occupied.
+        On a CPU this is the resident set size, whose peak is reset before; on a GPU the memory of tensors.
         """
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -138,21 +143,21 @@ class _Session:
             self.warm(n)
             return {"peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
         _return_free_memory()
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM starts anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak VmHWM
         before = _status_bytes("VmRSS")
         self.warm(n)
         return {"peak_mib": (_status_bytes("VmHWM") - before) / 2**20}
 
     def count(self, *, operators: bool) -> dict[str, float]:
-        """Floating-point operations of matrix products, operators, bytes they read and write, kernel launches."""
+        """Counts of the task: see `count_operations`."""
         return count_operations(self.task, device=self.device, operators=operators)
 
     def rates(self, dtype: str) -> dict[str, float]:
-        """What the device does at best."""
+        """Best rates of the device: see `best_rates`."""
         return best_rates(self.device, getattr(torch, dtype))
 
     def profile(self, n: int, rows: int) -> dict[str, str]:
-        """Tables of where the time of n runs goes."""
+        """Tables of the time of n runs by operator and by module."""
         modules = self.contestant.modules()
         return profile_tables(self.task, modules=modules, n=n, rows=rows, device=self.device)
 
@@ -170,7 +175,7 @@ class _Session:
 
 
 def _return_free_memory() -> None:
-    """Give what is free in the heap back to the kernel, whatever the allocator's thresholds."""
+    """Return the free memory of the heap to the kernel, independent of the allocator's thresholds."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)
@@ -179,5 +184,5 @@ def _return_free_memory() -> None:
 def _status_bytes(name: str) -> int:
     match = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
     if match is None:
-        raise OSError(f"/proc/self/status names no {name}; peak memory is measured on Linux alone")
+        raise OSError(f"/proc/self/status has no {name}; peak memory is measured only on Linux")
     return 1024 * int(match[1])

@@ -1,1 +1,1 @@
-"""Which choice of labels teaches most: active selection beside random selection from the same pool."""
+"""Learning curves of selection strategies: active and random selection of labels from the same pool."""

@@ -1,4 +1,4 @@
-"""Learning curves: label, train, score, round after round; every round is a part, found again."""
+"""Learning curves: rounds of selection, training and scoring; every finished round is a part that is read again."""
 
 import json
 import time
@@ -24,28 +24,28 @@ from models.training.training import train_member
 
 MILLI = 1000.0
 TAIL = 95.0
-"""Percentile of the force errors that stands for the tail."""
+"""Percentile of the force errors that is reported as their tail."""
 MODEL = ModelConfig.model_validate(
     {"kind": "mace", "short": {"cutoff_ang": 5.0, "channels": 16, "l_max": 2, "radial_mlp": []}}
 )
-"""As wide as the preset `quick`, without its long path: one molecule has no long range."""
+"""The model of the preset `quick` in size, without its long path, which a single molecule does not need."""
 MEMBERS = 4
 BATCH = 32
 METRICS = 1
-"""To be raised when what is computed of a round changes."""
+"""Version of the results; raise it when other results are computed for a round."""
 _START = "start"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What all curves share.
+    """Settings that all curves share.
 
     Attributes:
-        start: Labels drawn by lot before the first choice.
-        step: Labels of each round.
-        rounds: Rounds of choice.
+        start: Number of labels drawn at random before the first round of selection.
+        step: Number of labels of each round.
+        rounds: Number of rounds of selection.
         updates: Updates of every member in every round.
-        seed: Seed of everything but the data.
+        seed: Seed of everything except the data.
     """
 
     start: int = 50
@@ -55,7 +55,7 @@ class Plan:
     seed: int = 0
 
     def training(self) -> TrainingConfig:
-        """The engine's training: later rounds start from the weights of the one before."""
+        """The engine's training; a round starts from the weights of the round before."""
         return TrainingConfig(
             members=MEMBERS,
             batch_size=10,
@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One strategy once."""
+    """A repeat of a strategy on a molecule."""
 
     molecule: Molecule
     strategy: Strategy
@@ -74,13 +74,13 @@ class Curve:
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """Name of the curve in messages."""
         return f"{self.molecule.name}, {self.strategy}, repeat {self.repeat}"
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The plan and the data of all curves; rounds are kept where the data are."""
+    """The plan and the data of all curves; rounds are kept in the folder of the data."""
 
     plan: Plan
     source: DataSource
@@ -89,17 +89,17 @@ class Study:
         """Pool and test set of a molecule.
 
         Raises:
-            InputError: If they have not been made.
+            InputError: If the data have not been made.
         """
         return Data(self.source.load(molecule, "pool"), self.source.load(molecule, "test"))
 
     def path(self, curve: Curve, number: int) -> Path:
-        """The part of a round; the first is the same for all strategies."""
+        """The part of a round; all strategies share the part of round 0."""
         name = curve.strategy.replace(" + ", "-") if number else _START
         return self.source.folder / f"{curve.molecule.name}-{curve.repeat}-{name}-round{number}.h5"
 
     def key(self, curve: Curve, number: int, data: "Data") -> str:
-        """Names all that decides a round; of the plan's rounds, only those before it."""
+        """Key of the inputs that determine a round; the number of rounds of the plan is not an input."""
         inputs: dict[str, Any] = {
             "metrics": METRICS,
             "model": MODEL.model_dump(exclude_defaults=True),
@@ -114,7 +114,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """What there is to choose from, and what errors are taken on."""
+    """The pool of frames to select from, and the test set."""
 
     pool: FrameSet
     test: FrameSet
@@ -125,10 +125,10 @@ class Round:
     """A finished round.
 
     Attributes:
-        labelled: Indices of the pool's frames that are labelled, in order of the rounds, shape (L,).
-        in_window: How many frames of the rest the window held; None where no window was asked.
-        errors: On the test set by temperature, and `all`: what `errors` returns.
-        seconds: CPU seconds of choice and training.
+        labelled: Indices of the labelled frames of the pool, in order of the rounds, shape (L,).
+        in_window: Number of unlabelled frames in the window; None for a strategy without a window.
+        errors: Errors on the test set, as returned by `errors`, for each temperature and for `all`.
+        seconds: CPU seconds of selection and training.
     """
 
     labelled: IntArray
@@ -138,7 +138,7 @@ class Round:
 
 
 def run_start(study: Study, molecule: Molecule, repeat: int) -> None:
-    """The labels and the committee that all strategies of a repeat begin with, unless they are there."""
+    """Make the labels and the committee that all strategies of a repeat begin with, unless they exist."""
     plan, data, curve = study.plan, study.data(molecule), Curve(molecule, STRATEGIES[0], repeat)
     if read_round(study, curve, 0, data) is None:
         began = time.process_time()
@@ -150,7 +150,7 @@ def run_start(study: Study, molecule: Molecule, repeat: int) -> None:
 
 
 def run_curve(study: Study, curve: Curve) -> None:
-    """All rounds of a curve that are not there."""
+    """Run all rounds of a curve that are not finished."""
     plan, data = study.plan, study.data(curve.molecule)
     for number in range(1, plan.rounds + 1):
         if read_round(study, curve, number, data) is not None:
@@ -169,7 +169,7 @@ def run_curve(study: Study, curve: Curve) -> None:
 
 
 def read_round(study: Study, curve: Curve, number: int, data: Data) -> Round | None:
-    """A round, if it is there as the study makes it."""
+    """A finished round; None if it does not exist or was made from other inputs."""
     path = study.path(curve, number)
     if not path.is_file():
         return None
@@ -189,8 +189,8 @@ def errors(energies: FloatArray, forces: Sequence[FloatArray], references: Seque
     """Errors of energies (eV, shape (F,)) and forces (eV/Å, each shape (N, 3)) of F frames.
 
     Returns:
-        Mean absolute errors of the energy per atom and of force components; and of the length of the error of an atom's
-        force the 95th percentile and the largest. In meV and meV/Å.
+        Mean absolute errors of the energy per atom and of force components; the 95th percentile and the largest value
+        of the length of an atom's force error. In meV/atom and meV/Å.
     """
     per_atom = [abs(e - item.energy) / len(item) for e, item in zip(energies, references, strict=True)]
     differences = np.concatenate([f - item.forces for f, item in zip(forces, references, strict=True)])
@@ -206,7 +206,7 @@ def errors(energies: FloatArray, forces: Sequence[FloatArray], references: Seque
 def _choice(
     plan: Plan, curve: Curve, number: int, *, pool: FrameSet, labelled: IntArray, members: Sequence[TrainedMember]
 ) -> Choice:
-    """What the strategy takes next, as indices of the pool."""
+    """The next frames of the strategy, as indices of the pool."""
     rest = np.setdiff1d(np.arange(len(pool.frames)), labelled)
     frames = [pool.frames[k].frame for k in rest]
     available = Unlabelled(frames)
@@ -215,8 +215,8 @@ def _choice(
         sigma = [force_deviation(each).norm for each in forces]
         available = Unlabelled(frames, np.array([s.max() for s in sigma]), np.array([s.argmax() for s in sigma]))
 
-    def describe(some: Sequence[Frame]) -> Iterator[FloatArray]:
-        return atom_descriptors(members[0].model, some)
+    def describe(described: Sequence[Frame]) -> Iterator[FloatArray]:
+        return atom_descriptors(members[0].model, described)
 
     choice = choose(
         curve.strategy,
@@ -275,7 +275,7 @@ def _write(
 
 
 def _scores(members: Sequence[TrainedMember], test: FrameSet) -> dict[str, dict[str, float]]:
-    """Errors of the committee's mean, over all of the test set and at each temperature."""
+    """Errors of the committee's mean on the whole test set and at each temperature."""
     committee = Committee([member.model for member in members])
     energies, forces = committee.predict([item.frame for item in test.frames], batch_size=BATCH)
     mean_energies, mean_forces = energies.mean(axis=0), [each.mean(axis=0) for each in forces]

@@ -1,8 +1,8 @@
-"""Pools of labelled frames to choose from, and test sets: molecular dynamics by GFN2-xTB itself.
+"""Pools of labelled frames to select from, and test sets: molecular dynamics by GFN2-xTB itself.
 
-Every temperature has trajectories of its own from the built conformer, settled and then sampled; those of the test set
-have other velocities and noise. So a pool holds what the molecule does at 300 to 900 K, no artefacts of a model, and
-every frame has its label. Each temperature is a part in the folder, made once.
+At every temperature trajectories start from the built conformer and are equilibrated before frames are sampled. The
+trajectories of the test set have other velocities and noise. A pool therefore represents the molecule at 300 to 900 K,
+without artefacts of a model, and every frame has a label. Each temperature is a part in the folder, made only once.
 """
 
 from collections.abc import Sequence
@@ -31,17 +31,17 @@ KELVINS = (300.0, 500.0, 700.0, 900.0)
 FRICTION_PER_PS = 10.0
 LABELS = LabelsConfig(backend="tblite")
 RECIPE = 1
-"""To be raised whenever this module makes other data from the same sizes and seed."""
+"""Version of this module's data; raise it whenever the module makes other data from the same sizes and seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Molecule:
-    """What is learned.
+    """A molecule.
 
     Attributes:
-        name: As in the tables.
-        smiles: One molecule of it.
-        timestep_fs: Of its dynamics.
+        name: Name in the tables.
+        smiles: SMILES string of the molecule.
+        timestep_fs: Time step of its dynamics.
     """
 
     name: str
@@ -56,13 +56,13 @@ MOLECULES = {
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much data at each temperature.
+    """Sizes of the sets at each temperature.
 
     Attributes:
-        pool: Frames to choose from.
-        test: Frames of the test set.
-        replicas: Trajectories they are from.
-        settle_fs: What is thrown away of each trajectory.
+        pool: Number of frames of the pool.
+        test: Number of frames of the test set.
+        replicas: Number of trajectories of each set.
+        settle_fs: Length of the equilibration at the start of each trajectory, which is not sampled.
         pool_stride_fs: Time between two frames of the pool.
         test_stride_fs: Time between two frames of the test set.
     """
@@ -84,8 +84,8 @@ class FrameSet:
 
     Attributes:
         frames: The F frames.
-        kelvin: Temperature each was sampled at, shape (F,).
-        digest: SHA-256 of them.
+        kelvin: Temperature of each frame in K, shape (F,).
+        digest: SHA-256 of the frames.
     """
 
     frames: tuple[LabelledFrame, ...]
@@ -94,7 +94,7 @@ class FrameSet:
 
 
 class ReferenceForces:
-    """A labeler as what drives molecular dynamics: an `al_engine.protocols.Committee` of one."""
+    """A labeler that drives molecular dynamics, as an `al_engine.protocols.Committee` with a single member."""
 
     n_members = 1
 
@@ -114,10 +114,10 @@ class BoundReference:
         self._edges = np.cumsum([len(frame) for frame in frames])[:-1]
 
     def energy_and_forces(self, positions: torch.Tensor, member: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å; there is one member.
+        """Energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å; `member` is ignored.
 
         Raises:
-            InputError: If there is no label.
+            InputError: If the labeler fails.
         """
         del member
         parts = np.split(positions.numpy(), self._edges)
@@ -139,11 +139,11 @@ class BoundReference:
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Where sets are kept, and what they are.
+    """The folder of the sets, and the inputs that determine them.
 
     Attributes:
-        folder: Where the parts are.
-        sizes: How much of everything.
+        folder: Folder of the parts.
+        sizes: Sizes of the sets.
         seed: Seed of conformers, velocities and noise.
     """
 
@@ -152,11 +152,11 @@ class DataSource:
     seed: int
 
     def path(self, molecule: Molecule, kind: str, kelvin: float) -> Path:
-        """The part of one temperature."""
+        """The part of a set at a temperature."""
         return self.folder / f"{molecule.name}-{kind}-{kelvin:g}K.h5"
 
     def key(self, molecule: Molecule, kind: str, kelvin: float) -> str:
-        """Names all that decides its content."""
+        """Key of the inputs that determine the content of the part."""
         inputs = {
             "recipe": RECIPE,
             "molecule": asdict(molecule),
@@ -168,7 +168,7 @@ class DataSource:
         return part_key(kind, inputs, [])
 
     def has(self, molecule: Molecule, kind: str, kelvin: float) -> bool:
-        """Whether the part is there as it should be."""
+        """Whether the part exists and was made from these inputs."""
         path = self.path(molecule, kind, kelvin)
         if not path.is_file():
             return False
@@ -179,14 +179,16 @@ class DataSource:
         """The set `pool` or `test` of a molecule, all temperatures.
 
         Raises:
-            InputError: If it has not been made.
+            InputError: If the set has not been made.
         """
         frames: list[LabelledFrame] = []
         kelvins: list[float] = []
         for kelvin in KELVINS:
             path = self.path(molecule, kind, kelvin)
             if not self.has(molecule, kind, kelvin):
-                raise InputError(f"{path} is not there, or was made with other sizes; run the command without --report")
+                raise InputError(
+                    f"{path} does not exist or was made from other inputs; run the command without --report"
+                )
             with open_part(path) as root:
                 found = read_labelled(root["labelled"])
             frames += found
@@ -195,10 +197,10 @@ class DataSource:
 
 
 def make_temperature(source: DataSource, molecule: Molecule, kind: str, kelvin: float) -> None:
-    """Sample and label one temperature of the set `pool` or `test`, unless it is there.
+    """Sample and label a temperature of the set `pool` or `test`, unless the part exists.
 
     Raises:
-        InputError: If a trajectory does not hold together, or there is no label.
+        InputError: If a trajectory is stopped early, or a label fails.
     """
     if source.has(molecule, kind, kelvin):
         return

@@ -1,4 +1,4 @@
-"""The learning curves in Markdown, from the result file's numbers alone."""
+"""The learning curves in Markdown, from the result file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,21 +10,21 @@ from pages import origin, page, spread
 from tables import table
 
 INTRODUCTION = (
-    "Does it pay to choose what is labelled? {molecules}, one molecule each: a fixed pool of {pool} frames of "
-    "molecular dynamics by GFN2-xTB at {kelvins} K, all labelled. From {start} frames drawn by lot, each strategy adds "
-    "{step} at a time; the committee of {members} is trained on them for {updates} more updates per member, whatever "
-    "was chosen, from the weights of the round before. All strategies of a repeat begin with the same frames and the "
-    "same committee. Errors of the committee's mean on {test} frames of other trajectories; mean ± half the range over "
-    "{repeats} repeats."
+    "Is active selection of labels worth its cost? {molecules}, a single molecule each: a fixed pool of {pool} frames "
+    "of molecular dynamics by GFN2-xTB at {kelvins} K, all labelled. From {start} frames drawn at random, each "
+    "strategy adds {step} frames per round. In each round the committee of {members} is trained for {updates} more "
+    "updates per member, from the weights of the round before. All strategies of a repeat begin with the same frames "
+    "and the same committee. Errors of the committee's mean on {test} frames of other trajectories; mean ± half the "
+    "range over {repeats} repeats."
 )
 RATIO = (
-    "Force MAE relative to `random` of the same repeat at the same number of labels (below 1: better), and how many "
-    "labels `random` needs for the error that the strategy ends with, by its mean curve."
+    "Force MAE relative to `random` of the same repeat at the same number of labels (below 1: better), and the number "
+    "of labels that `random` needs to reach the final error of the strategy, from its mean curve."
 )
 FORCE, TAIL = "force_mev_per_ang", ("force_p95_mev_per_ang", "force_max_mev_per_ang")
 METRICS = (
     ("Forces", "force_mev_per_ang", "Mean absolute error of force components, meV/Å.", 1),
-    ("The worst of the forces", "force_p95_mev_per_ang", "95th percentile of the error of an atom's force, meV/Å.", 0),
+    ("Tail of the force errors", "force_p95_mev_per_ang", "95th percentile of the error of an atom's force, meV/Å.", 0),
     ("Energies", "energy_mev_per_atom", "Mean absolute error of the energy, meV/atom.", 2),
 )
 
@@ -34,7 +34,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
 
     Args:
         result: The content of the result file.
-        reading: What was written by hand below the tables.
+        reading: Text written by hand, below the tables.
     """
     plan, sizes, about = result["plan"], result["sizes"], result["about"]
     kelvins = result["kelvins"]
@@ -52,7 +52,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
     window = "{lower_mev_per_ang:g} to {upper_mev_per_ang:g} meV/Å".format(**result["window"])
     lines += [
         "",
-        f"The window is {window}; where it holds fewer than {plan['step']} frames it is opened, lower end first.",
+        f"The window is {window}; if it has fewer than {plan['step']} frames it is widened, the lower end first.",
     ]
     for name, strategies in result["molecules"].items():
         lines += ["", f"## {name}", *_molecule(strategies, result)]
@@ -61,15 +61,15 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
 
 
 def labels_needed(labels: Sequence[float], errors: Sequence[float], error: float) -> float | None:
-    """Labels at which a falling curve reaches an error: linear in the logarithm of both between its points.
+    """Number of labels at which a falling curve reaches an error, interpolated linearly in both logarithms.
 
     Args:
         labels: Numbers of labels, ascending, shape (P,).
-        errors: Errors there, shape (P,); made monotonic from the right before it is read.
-        error: The error asked for.
+        errors: Errors at these numbers, shape (P,); each is replaced by the smallest error up to its number.
+        error: The error to reach.
 
     Returns:
-        The number of labels, at least the first; None beyond the last.
+        The number of labels, at least the first; None if the curve does not reach the error.
     """
     best = np.minimum.accumulate(np.asarray(errors, dtype=float))
     if error < best[-1]:
@@ -98,13 +98,13 @@ def _molecule(strategies: Mapping[str, Any], result: Mapping[str, Any]) -> list[
     lines.append(table(["", *(f"{group} K" for group in groups), *(f"{group} K: 95 %, max" for group in groups)], rows))
     if "random" in strategies:
         lines += ["", RATIO, "", _against_random(strategies, result)]
-    lines += ["", "Frames of the unlabelled pool that the window held, by round:", ""]
+    lines += ["", "Number of unlabelled frames of the pool in the window, before the selection of:", ""]
     rows = [
         [name, *(spread([run["in_window"] for run in runs], 0) for runs in rounds[1:])]
         for name, rounds in strategies.items()
         if rounds[-1][0]["in_window"] is not None
     ]
-    lines.append(table(["before", *(str(count) for count in labels[1:])], rows))
+    lines.append(table(["labels", *(str(count) for count in labels[1:])], rows))
     return lines
 
 
@@ -118,7 +118,7 @@ def _tail(runs: Sequence[Mapping[str, Any]], group: str) -> str:
 
 
 def _ratio(runs: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], group: str) -> str:
-    """Force MAE relative to other runs', repeat by repeat."""
+    """Force MAE relative to that of other runs, repeat by repeat."""
     pairs = zip(runs, others, strict=True)
     return spread([run["errors"][group][FORCE] / other["errors"][group][FORCE] for run, other in pairs], 2)
 
@@ -129,14 +129,14 @@ def _mean_error(runs: Sequence[Mapping[str, Any]]) -> float:
 
 def _against_random(strategies: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     labels, hottest = result["labels"], f"{max(result['kelvins']):g}"
-    lots = strategies["random"]
-    curve = [_mean_error(runs) for runs in lots]
+    baseline = strategies["random"]
+    curve = [_mean_error(runs) for runs in baseline]
     rows = []
     for name, rounds in strategies.items():
         if name != "random":
             needed = labels_needed(labels, curve, _mean_error(rounds[-1]))
-            ratios = [_ratio(runs, others, "all") for runs, others in zip(rounds[1:], lots[1:], strict=True)]
-            hot = _ratio(rounds[-1], lots[-1], hottest)
+            ratios = [_ratio(runs, others, "all") for runs, others in zip(rounds[1:], baseline[1:], strict=True)]
+            hot = _ratio(rounds[-1], baseline[-1], hottest)
             rows.append([name, *ratios, hot, f"> {labels[-1]}" if needed is None else f"{needed:.0f}"])
     head = [*(str(count) for count in labels[1:]), f"{labels[-1]}, {hottest} K", "`random` needs"]
     return table(["labels", *head], rows)
@@ -147,11 +147,11 @@ def _method(result: Mapping[str, Any]) -> list[str]:
     pool = f"a frame every {sizes['pool_stride_fs']:g} fs after {sizes['settle_fs']:g} fs"
     width = f"{model['short']['channels']} channels, l {model['short']['l_max']}"
     seconds = "; ".join(f"{name}: {spread(values, 0)}" for name, values in result["seconds_per_round"].items())
-    test = f"as many others, a frame every {sizes['test_stride_fs']:g} fs"
+    test = f"the same number of other trajectories, a frame every {sizes['test_stride_fs']:g} fs"
     return [
         f"- Pool: {sizes['replicas']} trajectories at each temperature, {pool}; test set: {test}.",
         "- Labels: GFN2-xTB by tblite.",
         f"- Model: {model['kind']}, cut-off {model['short']['cutoff_ang']:g} Å, {width}.",
-        f"- CPU seconds of a round, choice and training of all members: {seconds}.",
+        f"- CPU seconds of a round, for selection and training of all members: {seconds}.",
         "- Every run's errors: `results/learning-curves.json`.",
     ]

@@ -1,4 +1,4 @@
-"""Ways to choose what is labelled next from a pool."""
+"""Strategies that select the next frames to label from a pool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from al_engine.structures.frames import FloatArray, Frame, IntArray
 Strategy = Literal["random", "window", "farthest", "window + farthest"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 MEANING: dict[Strategy, str] = {
-    "random": "by lot from the whole pool",
-    "window": "by lot from the frames whose deviation lies in the window",
+    "random": "drawn at random from the whole pool",
+    "window": "drawn at random from the frames whose deviation is in the window",
     "farthest": "farthest points of the whole pool, by the mean features of a frame's atoms of each element",
-    "window + farthest": "farthest points of those in the window, by the features of the worst atom: the default",
+    "window + farthest": "farthest points of the frames in the window, by the features of the worst atom: the default",
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unlabelled:
-    """What of a pool can be chosen.
+    """The unlabelled frames of a pool.
 
     Attributes:
         frames: The F frames.
-        deviation: Force deviation (norm) in eV/Å, shape (F,); None for a choice that asks no committee.
-        worst_atom: Atom with the largest deviation, shape (F,); None as well.
+        deviation: Force deviation (norm) in eV/Å, shape (F,); None for a strategy that does not use it.
+        worst_atom: Atom with the largest deviation, shape (F,); None for a strategy that does not use it.
     """
 
     frames: Sequence[Frame]
@@ -38,11 +38,11 @@ class Unlabelled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """What a strategy chose.
+    """The selection of a strategy.
 
     Attributes:
         chosen: Indices of the frames to label, ascending.
-        in_window: How many frames the window held; None where there is none.
+        in_window: Number of frames in the window; None for a strategy without a window.
     """
 
     chosen: IntArray
@@ -50,7 +50,7 @@ class Choice:
 
 
 def asks_committee(strategy: Strategy) -> bool:
-    """Whether the strategy needs deviations."""
+    """Whether the strategy needs force deviations."""
     return strategy.startswith("window")
 
 
@@ -67,13 +67,16 @@ def choose(
     """Choose frames to label.
 
     Args:
-        strategy: How.
-        available: What there is to choose from.
+        strategy: The strategy.
+        available: The unlabelled frames.
         known: Frames that are labelled already.
-        count: How many.
-        window: Of those that ask the committee.
-        describe: The model's features of every atom.
-        rng: For lots.
+        count: Number of frames to select.
+        window: Window of the strategies that need force deviations.
+        describe: Returns the model's features of every atom.
+        rng: Generator of the strategies that draw at random.
+
+    Raises:
+        ValueError: If the strategy needs force deviations and `available` lacks them.
     """
     if strategy == "random":
         return Choice(np.sort(rng.choice(len(available.frames), size=count, replace=False)))
@@ -95,17 +98,17 @@ def choose(
 
 
 def window_indices(deviation: FloatArray, window: Window, *, count: int) -> tuple[IntArray, int]:
-    """The frames in a window, which is opened where it holds too few for equal numbers of labels.
+    """The frames in a window, which is widened if it has fewer than `count` frames.
 
-    Its lower end falls as far as it takes; if there still are too few, its upper end rises as far as it takes.
+    First the lower end falls until there are enough frames; if that does not suffice, the upper end rises.
 
     Args:
         deviation: Force deviation in eV/Å, shape (F,).
         window: The window.
-        count: How many are needed at least; all F if that is fewer.
+        count: Least number of frames; with fewer frames in total, all are returned.
 
     Returns:
-        Indices of the frames, ascending, and how many of them the window held as it was.
+        Indices of the frames, ascending, and the number of frames in the window before it was widened.
     """
     nothing = np.zeros_like(deviation)
     accurate, trusted = window.accurate(deviation, nothing), window.trusted(deviation, nothing)
@@ -118,7 +121,7 @@ def window_indices(deviation: FloatArray, window: Window, *, count: int) -> tupl
 
 
 def frame_points(frames: Sequence[Frame], describe: Describe) -> FloatArray:
-    """One point per frame of one composition: the mean of its atoms' features, element by element, shape (F, E * D)."""
+    """A point for each of F frames of equal composition, shape (F, E * D): the mean features of each of E elements."""
     elements = np.unique(frames[0].numbers)
     return np.array(
         [

@@ -1,6 +1,8 @@
-"""The structures on which other packages' models are evaluated, for parity tests; runs where al-engine is installed.
+"""Structures of the parity tests with models of other packages.
 
-python -m benchmarks.references.frames tests/models/data/frames.h5
+Runs where al-engine is installed:
+
+    python -m benchmarks.references.frames tests/models/data/frames.h5
 """
 
 import argparse
@@ -21,7 +23,7 @@ SQUEEZE = 0.75  # bonds become shorter than the sum of covalent radii, where nuc
 
 
 def reference_frames() -> dict[str, Frame]:
-    """Molecules, one of them squeezed, a cluster of 120 atoms, periodic boxes smaller than the cut-off, one atom."""
+    """Molecules, also squeezed, a cluster of 120 atoms, periodic boxes smaller than the cut-off, a single atom."""
     rng = np.random.default_rng(0)
 
     def rattled(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray | None = None) -> Frame:

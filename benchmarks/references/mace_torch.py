@@ -1,10 +1,11 @@
-"""What mace-torch says about some structures: models with random weights, their energies, forces and stresses.
+"""Models of mace-torch with random weights, and their energies, forces and stresses, for parity tests.
 
-For parity tests. Runs where mace-torch 0.3.16 is installed, from the root of this repository, without al-engine:
+Runs where mace-torch 0.3.16 is installed, from the root of this repository, without al-engine:
 
     python -m benchmarks.references.mace_torch tests/models/data/frames.h5 tests/models/data
 
-writes `mace_<name>.h5` for every model below: the model as `models.interop.export_mace` writes it, and its predictions.
+The command writes `mace_<name>.h5` for every model in `MODELS`: the model, as `models.interop.export_mace` writes it,
+and its predictions.
 """
 
 import argparse
@@ -90,8 +91,8 @@ MODELS: dict[str, dict[str, Any]] = {
 def build(name: str, *, seed: int) -> Any:
     """A model of the tables above with random weights.
 
-    mace-torch's own initial weights make messages small and shrink with the number of couplings, so that high body
-    orders hardly matter; here every coupling has weights of unit size and messages are larger.
+    With mace-torch's own initial weights messages are small and weights shrink with the number of couplings, so that
+    high body orders contribute little. Here the weights of every coupling have unit size and messages are larger.
     """
     torch.manual_seed(seed)
     options = COMMON | MODELS[name]
@@ -130,8 +131,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("frames", type=Path)
-    parser.add_argument("output", type=Path, help="directory")
-    parser.add_argument("--only", nargs="*", default=list(MODELS), help="some of the models")
+    parser.add_argument("output", type=Path, help="folder for the files")
+    parser.add_argument("--only", nargs="*", default=list(MODELS), help="names of models to write; default: all")
     arguments = parser.parse_args()
     torch.set_default_dtype(torch.float64)
     with h5py.File(arguments.frames) as file:

@@ -1,11 +1,11 @@
-"""What nequip says about some structures: models with random weights, their energies, forces and stresses.
+"""Models of nequip with random weights, and their energies, forces and stresses, for parity tests.
 
-For parity tests. Runs where nequip 0.19 and h5py are installed, from the root of this repository, without al-engine:
+Runs where nequip 0.19 and h5py are installed, from the root of this repository, without al-engine:
 
     python -m benchmarks.references.nequip_models tests/models/data/frames.h5 tests/models/data
 
-writes `nequip_<name>.h5` for every model below: the model as `models.interop.export_nequip` writes it, and its
-predictions.
+The command writes `nequip_<name>.h5` for every model in `MODELS`: the model, as `models.interop.export_nequip` writes
+it, and its predictions.
 """
 
 import argparse
@@ -46,7 +46,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "tensors": {"radial_mlp_depth": 2, "num_bessels": 6, "polynomial_cutoff_p": 5},
     "octupoles": {"l_max": 3, "num_layers": 2, "per_type_energy_scales": None},
     "one_layer": {"num_layers": 1},
-    "parity": {"parity": True, "num_features": 4},  # not natural parity: can't be converted
+    "parity": {"parity": True, "num_features": 4},  # not natural parity: cannot be converted
 }
 
 
@@ -75,8 +75,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("frames", type=Path)
-    parser.add_argument("output", type=Path, help="directory")
-    parser.add_argument("--only", nargs="*", default=list(MODELS), help="some of the models")
+    parser.add_argument("output", type=Path, help="folder for the files")
+    parser.add_argument("--only", nargs="*", default=list(MODELS), help="names of models to write; default: all")
     arguments = parser.parse_args()
     set_global_state()
     torch.set_num_threads(1)

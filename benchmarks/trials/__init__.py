@@ -1,1 +1,1 @@
-"""Whole campaigns side by side that differ in one option: what it costs and what it brings."""
+"""Whole campaigns that differ in a single option: cost and benefit of the option."""

@@ -1,4 +1,4 @@
-"""Campaigns side by side in Markdown, from the result file's numbers alone."""
+"""The comparison of campaigns in Markdown, from the result file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from trials.variants import BASE, DRIVER, SECTIONS, STRETCHING, WARM
 
 Run = Mapping[str, Any]
 INTRODUCTION = (
-    "Campaigns on ethanol that differ in one option: {iterations} iterations, from {frames} frames of the classical "
-    "anneal, up to {max_labels} new labels in each, {updates} updates of each of four members in the first, {replicas} "
-    "replicas at each of four temperatures for {steps} steps. No campaign stops early. Test errors: of the committee's "
-    "mean on {test} frames of molecular dynamics by GFN2-xTB at {kelvins} K, which no campaign sees. Mean ± half the "
-    "range over {seeds} seeds. Columns are iterations."
+    "Campaigns on ethanol that differ in a single option: {iterations} iterations, from {frames} frames of the "
+    "classical anneal, up to {max_labels} new labels per iteration, {updates} updates of each of four members in the "
+    "first iteration, {replicas} replicas at each of four temperatures for {steps} steps. No campaign stops early. "
+    "Test errors are those of the committee's mean on {test} frames of molecular dynamics by GFN2-xTB at {kelvins} K, "
+    "which no campaign uses. Mean ± half the range over {seeds} seeds. Columns are iterations."
 )
 PERCENT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """One table: a title, the value of an iteration of a run, and digits after the point."""
+    """A table: its title, the function of a run and an iteration that gives a value, digits after the decimal point."""
 
     title: str
     value: Callable[[Run, int], float | None]
@@ -29,7 +29,7 @@ class Quantity:
 
 
 def _recorded(name: str, factor: float = 1.0) -> Callable[[Run, int], float | None]:
-    """What the campaign wrote down."""
+    """A value of the campaign's own record of an iteration, times a factor."""
 
     def value(run: Run, iteration: int) -> float | None:
         found = run["iterations"][iteration][name]
@@ -39,30 +39,32 @@ def _recorded(name: str, factor: float = 1.0) -> Callable[[Run, int], float | No
 
 
 def _tested(name: str) -> Callable[[Run, int], float | None]:
-    """Of the committee on the test set."""
+    """A value of the committee on the test set."""
     return lambda run, iteration: run["iterations"][iteration]["test"][name]
 
 
 def _error(name: str, group: str = "all") -> Callable[[Run, int], float | None]:
-    """Errors on the test set."""
+    """An error of the committee on the test set."""
     return lambda run, iteration: run["iterations"][iteration]["test"]["errors"][group][name]
 
 
 def _cost(*stages: str) -> Callable[[Run, int], float | None]:
-    """CPU seconds of some stages."""
+    """CPU seconds of stages, summed."""
     return lambda run, iteration: sum(run["costs"].get(f"{iteration}/{stage}", 0.0) for stage in stages)
 
 
 ACCEPTANCE = Quantity("Acceptance, %", _recorded("acceptance", PERCENT), 2)
 REJECTED = Quantity("Rejected frames, %", _recorded("rejected_share", PERCENT), 2)
 STOPPED = Quantity("Trajectories stopped, %", _recorded("stopped_share", PERCENT), 1)
-LABELS = Quantity("Labels in all, after it", _recorded("dataset_size"), 0)
+LABELS = Quantity("Labels in total, after the iteration", _recorded("dataset_size"), 0)
 BEFORE = Quantity("Force error before training, meV/Å", _recorded("error_before_training_mev_per_ang"), 1)
 FORCES = Quantity("Test force MAE, meV/Å", _error("force_mev_per_ang"), 1)
 TAIL = Quantity("95th percentile of the test forces' errors, meV/Å", _error("force_p95_mev_per_ang"), 0)
 ENERGIES = Quantity("Test energy MAE, meV/atom", _error("energy_mev_per_atom"), 2)
 DEVIATION = Quantity("Deviation on the test set, median, meV/Å", _tested("deviation_mev_per_ang"), 0)
-CALIBRATION = Quantity("True error of the worst atom per deviation, median", _tested("error_over_deviation"), 2)
+CALIBRATION = Quantity(
+    "True error of the worst atom divided by the deviation, median", _tested("error_over_deviation"), 2
+)
 RANK = Quantity("Rank correlation of deviation and true error", _tested("rank_correlation"), 2)
 TRAINING = Quantity("Training, CPU s", _cost("train"), 1)
 SAMPLING = Quantity("Sampling, CPU s", _cost("sample"), 1)
@@ -71,13 +73,13 @@ SHOWN: Mapping[str, Sequence[Quantity]] = {
     DRIVER: (ACCEPTANCE, REJECTED, STOPPED, BEFORE, FORCES, TAIL, SAMPLING),
     STRETCHING: (ACCEPTANCE, STOPPED, BEFORE, FORCES, TAIL),
 }
-"""Tables of each section."""
+"""Tables of each section, by its title."""
 STRETCHED = (
-    "Errors of the first committee, which knows the initial set alone, and of the last, where one bond of each kind is "
-    "stretched in {frames} test frames to {points} lengths (in equilibrium lengths), with fresh labels; and {steps} "
-    "Langevin steps ({picoseconds:g} ps) at {kelvin:g} K of {replicas} replicas, fewer than the 50,000 steps of "
-    "`al-engine evaluate`'s own test: how many lasted, in brackets how many of the others collapsed (a bond 5 Å from "
-    "its length)."
+    "Errors of the first committee, which is trained only on the initial set, and of the last committee. A bond of "
+    "each kind is stretched in {frames} test frames to {points} lengths (in units of the equilibrium length), with new "
+    "labels. Stability: {steps} Langevin steps ({picoseconds:g} ps) at {kelvin:g} K of {replicas} replicas, fewer than "
+    "the 50,000 steps of `al-engine evaluate`; the number of replicas that reached the end, and in brackets the number "
+    "that collapsed (a bond length changed by 5 Å)."
 )
 
 
@@ -86,7 +88,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
 
     Args:
         result: The content of the result file.
-        reading: What was written by hand below the tables.
+        reading: Text written by hand, below the tables.
     """
     plan, about = result["plan"], result["about"]
     kelvins = ", ".join(f"{kelvin:g}" for kelvin in result["kelvins"])
@@ -141,16 +143,16 @@ def _stretching(names: Sequence[str], result: Mapping[str, Any]) -> list[str]:
             )
     head = ["", *(f"forces {part}, meV/Å" for part in ranges), *(f"energy {part}, meV/atom" for part in ranges)]
     words = {**first["stability"], "frames": result["scan_frames"], "points": result["plan"]["scan_points"]}
-    return [STRETCHED.format(**words), "", table([*head, "lasted, by seed"], rows)]
+    return [STRETCHED.format(**words), "", table([*head, "stable, by seed"], rows)]
 
 
 def _method(result: Mapping[str, Any]) -> list[str]:
     model, growth = result["config"]["model"], result["config"]["training"]["updates_growth"]
     size = "cut-off {cutoff_ang:g} Å, {channels} channels, l {l_max}".format(**model["short"])
     return [
-        f"- The preset `quick` but for what is said above and the model: {model['kind']}, {size}.",
-        f"- Updates grow with each iteration by {growth:.0%} of the first one's, unless it says as many in each.",
+        f"- The preset `quick`, except for the settings above and the model: {model['kind']}, {size}.",
+        f"- Updates grow with each iteration by {growth:.0%} of the first, except with as many updates in each.",
         f"- `{BASE}` is the engine's default.",
-        "- CPU seconds of the stages, one process with one thread each. Labels take milliseconds here.",
+        "- CPU seconds of the stages, each in a process with a single thread. Labels take milliseconds here.",
         "- Every campaign's figures: `results/campaigns.json`.",
     ]

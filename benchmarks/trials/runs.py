@@ -1,7 +1,7 @@
-"""A campaign stage by stage in one process, so that the CPU time of each is known; then what its committees are worth.
+"""A campaign in a single process, to measure the CPU time of each stage, and tests of its committees.
 
-The stages are the engine's own, without Prefect. A campaign leaves its directory, from which it goes on where it was
-stopped; its result is kept there too.
+The stages are the engine's own, without Prefect. The campaign directory is kept, so that an interrupted campaign can
+continue; the result is stored in it too.
 """
 
 import json
@@ -37,7 +37,7 @@ from trials.variants import SECTIONS, STRETCHING, VARIANTS, Plan, config
 MILLI = 1000.0
 BATCH = 32
 METRICS = 1
-"""To be raised when what is measured of a finished campaign changes."""
+"""Version of the results; raise it when other results are computed for a finished campaign."""
 TEST_MOLECULE = MOLECULES["ethanol"]
 COSTS, RESULT = "costs.json", "result.json"
 COUNTED = {"build": "frames", "train": "train", "sample": "sample", "select": "select", "score": "evaluate"}
@@ -49,10 +49,10 @@ class Trial:
     """A campaign to be run.
 
     Attributes:
-        variant: Its name in `VARIANTS`.
-        seed: Of the campaign.
-        plan: How large it is.
-        folder: Where campaigns are kept.
+        variant: Name in `VARIANTS`.
+        seed: Seed of the campaign.
+        plan: Sizes of the campaign.
+        folder: Folder of the campaign directories.
     """
 
     variant: str
@@ -62,7 +62,7 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """Name of the campaign in messages."""
         return f"{self.variant}, seed {self.seed}"
 
     @property
@@ -76,7 +76,7 @@ class Trial:
         return Ledger(self.directory, config(self.plan, VARIANTS[self.variant], seed=self.seed))
 
     def key(self, test_digest: str) -> str:
-        """Names all that decides the result."""
+        """Key of the inputs that determine the result."""
         inputs = {
             "metrics": METRICS,
             "plan": self.plan.as_dict(),
@@ -87,7 +87,7 @@ class Trial:
 
 @dataclass(slots=True)
 class Costs:
-    """CPU seconds by iteration and stage, on disk after every stage: what a campaign cost over all its launches."""
+    """CPU seconds of a campaign by iteration and stage, over all its launches; stored on disk after every stage."""
 
     path: Path
     seconds: dict[str, float] = field(init=False)
@@ -96,7 +96,7 @@ class Costs:
         self.seconds = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
 
     def count(self, stage: str, work: Callable[[], object]) -> None:
-        """Do some work of a stage and add what it took."""
+        """Run a function that is part of a stage, and add its CPU time."""
         start = time.process_time()
         work()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - start
@@ -104,7 +104,7 @@ class Costs:
 
 
 def run_trial(trial: Trial, source: DataSource) -> None:
-    """Run a campaign and score its committees, unless its result is there."""
+    """Run a campaign and test its committees, unless its result exists."""
     test = source.load(TEST_MOLECULE, "test")
     if read_result(trial, test) is not None:
         return
@@ -126,7 +126,7 @@ def run_trial(trial: Trial, source: DataSource) -> None:
 
 
 def read_result(trial: Trial, test: FrameSet) -> dict[str, Any] | None:
-    """The result of a finished trial; None if there is none of this plan, config and test set."""
+    """The result of a finished trial; None if there is no result for this plan, config and test set."""
     path = trial.directory / RESULT
     if not path.is_file():
         return None
@@ -135,7 +135,7 @@ def read_result(trial: Trial, test: FrameSet) -> dict[str, Any] | None:
 
 
 def _run_campaign(trial: Trial, ledger: Ledger) -> dict[str, float]:
-    """All stages of all iterations; CPU seconds by `<iteration>/<stage>`."""
+    """Run all stages of all iterations; returns the CPU seconds by `<iteration>/<stage>`."""
     costs, settings = Costs(trial.directory / COSTS), ledger.config
     with LabelPool(settings.labels, workers=1) as label_pool:
         executor = InlineExecutor(ledger.directory, label_pool=lambda: nullcontext(label_pool))
@@ -155,7 +155,7 @@ def _run_campaign(trial: Trial, ledger: Ledger) -> dict[str, float]:
 
 
 def _recorded(record: IterationRecord) -> dict[str, Any]:
-    """What the campaign itself wrote down of an iteration."""
+    """Values from the campaign's own record of an iteration."""
     counts = record.counts
     return {
         "acceptance": counts.acceptance,
@@ -169,7 +169,7 @@ def _recorded(record: IterationRecord) -> dict[str, Any]:
 
 
 def _scores(ledger: Ledger, iteration: int, test: FrameSet) -> dict[str, Any]:
-    """An iteration's committee on the test set: errors by temperature, deviation, and how the two go together."""
+    """The committee of an iteration on the test set: errors by temperature, deviation, and their agreement."""
     committee = load_committee(ledger.reader(), ledger.config, iteration, "cpu", evaluations=0)
     energies, forces = committee.predict([item.frame for item in test.frames], batch_size=BATCH)
     mean = [each.mean(axis=0) for each in forces]
@@ -191,7 +191,7 @@ def _scores(ledger: Ledger, iteration: int, test: FrameSet) -> dict[str, Any]:
 
 
 def _evaluations(trial: Trial) -> dict[str, dict[str, Any]]:
-    """Bond-length scans and stability of the first committee and the last, where stretching is the question."""
+    """Bond-length scans and stability of the first and the last committee, for variants that compare stretching."""
     if trial.variant not in SECTIONS[STRETCHING]:
         return {}
     plan = trial.plan
@@ -201,17 +201,17 @@ def _evaluations(trial: Trial) -> dict[str, dict[str, Any]]:
     }
     found: dict[str, dict[str, Any]] = {}
     for iteration in sorted({0, plan.iterations - 1}):
-        for what, options in wanted.items():
+        for subject, options in wanted.items():
             answer, _ = evaluate(
-                trial.directory, what, iteration=iteration, options=options, display=Display(quiet=True)
+                trial.directory, subject, iteration=iteration, options=options, display=Display(quiet=True)
             )
-            found.setdefault(str(iteration), {})[what] = _kept(what, answer)
+            found.setdefault(str(iteration), {})[subject] = _reported(subject, answer)
     return found
 
 
-def _kept(what: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """What the tables have of an evaluation."""
-    if what == "stability":
+def _reported(subject: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an evaluation that the tables show."""
+    if subject == "stability":
         names = ("steps", "kelvin", "replicas", "picoseconds", "survived", "collapsed", "stopped_otherwise")
         return {name: answer[name] for name in names}
     return {

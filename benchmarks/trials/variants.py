@@ -1,4 +1,4 @@
-"""The campaigns that are compared: one of moderate size, and what becomes of it when one option is changed."""
+"""The campaigns that are compared: a base campaign of moderate size, and variants that differ in a single option."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,31 +23,31 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "initial": {"stretch": {"share": STRETCHED_SHARE}}
     },
 }
-"""What is changed, by the variant's name in the tables."""
+"""Changes to the config of the base campaign, by the name of the variant in the tables."""
 WARM, DRIVER, STRETCHING = "Warm start or from scratch", "Who drives", "Bond stretching"
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     WARM: tuple(list(VARIANTS)[:4]),
     DRIVER: (BASE, "the mean drives"),
     STRETCHING: (BASE, list(VARIANTS)[-1]),
 }
-"""Variants that are held against each other, by the section's title."""
+"""Variants that are compared with each other, by the title of the section."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How large every campaign is.
+    """Sizes of every campaign.
 
     Attributes:
-        iterations: Iterations of each.
+        iterations: Number of iterations.
         frames: Frames of the initial set.
-        anneal_ps: Length of the classical anneal they are from.
+        anneal_ps: Length of the classical anneal from which the initial set is sampled.
         updates: Updates of each member in the first iteration.
         replicas: Replicas at each temperature.
         steps: MD steps of each replica in each iteration.
-        max_labels: Labels of each iteration at most.
+        max_labels: Largest number of labels of an iteration.
         stability_steps: Steps of the stability test.
-        stability_replicas: Its trajectories.
-        scan_points: Lengths that each bond is stretched to.
+        stability_replicas: Trajectories of the stability test.
+        scan_points: Number of lengths to which each bond is stretched.
     """
 
     iterations: int = 5
@@ -81,7 +81,7 @@ QUICK = Plan(
 
 
 def config(plan: Plan, changes: Mapping[str, Any], *, seed: int) -> CampaignConfig:
-    """The config of a campaign: the preset `quick`, without the long path that one molecule does not need."""
+    """The config of a campaign: the preset `quick` without the long path, which a single molecule does not need."""
     growth = TrainingConfig.model_fields["updates_growth"].default
     base = {
         "name": "trial",

@@ -44,7 +44,7 @@ class Domain(NamedTuple):
 
 
 class DomainDecomposition:
-    """The domains of a frame, each made on demand; its lists are kept if that is asked for."""
+    """The domains of a frame. Each domain is made on demand; with `keep_lists` it is made only once and kept."""
 
     def __init__(
         self,

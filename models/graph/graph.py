@@ -79,7 +79,7 @@ class AtomBatch:
 
     @classmethod
     def of(cls, frames: Sequence[Frame], elements: Sequence[int], *, device: torch.device | str = "cpu") -> "AtomBatch":
-        """Sort the atoms of frames.
+        """Sort the atoms of frames by species.
 
         Args:
             frames: The frames, at least one.
@@ -87,7 +87,7 @@ class AtomBatch:
             device: Where the tensors go.
 
         Raises:
-            InputError: If a frame has another element.
+            InputError: If a frame contains an element that is not in `elements`.
         """
         numbers = np.concatenate([frame.numbers for frame in frames])
         species = np.searchsorted(elements, numbers)
@@ -129,7 +129,7 @@ class Graph:
 
     Attributes:
         atoms: Atom of each node, shape (N,).
-        receivers: Receiver of each atom, the inverse of `atoms`; None in a domain, which has not all atoms.
+        receivers: Receiver of each atom, the inverse of `atoms`; None in a domain, which lacks atoms of its frame.
         species: Species of each node, ascending among the receivers, shape (N,).
         species_counts: Number of receivers of each species, S of them.
         frame_index: Frame of each receiver, shape (T,).
@@ -168,7 +168,7 @@ class Graph:
     def to_atoms(self, values: Tensor) -> Tensor:
         """Values (T, ...) of the atoms of whole frames from those of nodes."""
         if self.receivers is None:
-            raise ValueError("a domain has not all atoms of its frame: sum over domains instead")
+            raise ValueError("a domain lacks atoms of its frame: add up the values of all domains instead")
         return values.index_select(0, self.receivers)
 
     def vectors(self, positions: Tensor, *, columns: int | None = None) -> Tensor:
@@ -198,7 +198,10 @@ class Graph:
         return on_receivers if n_receivers == n_nodes else torch.cat([on_receivers, -pulls[n_receivers:]])
 
     def virials(self, vectors: Tensor, gradients: Tensor) -> Tensor:
-        """Σ r ⊗ dE/dr of each frame in eV, shape (B, 3, 3), from vectors (T, K, 3) and dE/d(vectors) (T, K, 3)."""
+        """Σ r ⊗ dE/dr of each frame in eV, shape (B, 3, 3), from vectors (T, K, 3) and dE/d(vectors) (T, K, 3).
+
+        Thompson, Plimpton and Mattson, J. Chem. Phys. 131, 154107 (2009), up to its sign.
+        """
         return self.frame_sums(vectors.transpose(1, 2) @ gradients)
 
     def frame_sums(self, values: Tensor) -> Tensor:
@@ -318,7 +321,7 @@ def _tree_neighbours(
     centres = torch.arange(start, start + n, device=positions.device)
     if not len(own):
         return _Lists(centres, torch.full_like(centres, PADDING)[:, None], None, (1,) * len(reaches))
-    pieces = Pieces(x[own], atoms.cells[frame], atoms.pbc[frame], size=n)
+    pieces = Pieces(x[own], atoms.cells[frame], atoms.pbc[frame], size=n)  # a single piece: the whole frame
     images, surroundings = pieces.surroundings(0, reaches[-1])
     points = np.concatenate([pieces.positions, surroundings])
     atom = own[np.concatenate([np.arange(len(own)), images])]

@@ -38,7 +38,7 @@ class Pieces:
         """Atoms and periodic images outside piece k, but inside its bounding box grown by `reach` in Å.
 
         Returns:
-            Atoms (P,), and their positions as images in Å, shape (P, 3).
+            Indices of M atoms, shape (M,), and the positions of these atoms or images in Å, shape (M, 3).
         """
         low, high = self.lowest[k] - reach, self.highest[k] + reach
         corners = np.array(list(product(*zip(low, high, strict=True)))) @ self.inverse_cell

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 def polynomial_cutoff(x: Tensor, power: int) -> Tensor:
     """Envelope u(x) of x = r / cutoff: 1 at 0, exactly 0 for x >= 1, twice continuously differentiable at 1.
 
-    u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), Gasteiger et al., DimeNet (2020), eq. 8.
+    u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), eq. 8 of Gasteiger et al., DimeNet (2020,
+    arXiv:2003.03123).
     """
     p = power
     x = x.clamp(max=1.0)  # padding is far outside: x^p would overflow, and 0 times infinity is NaN in the derivative
@@ -20,7 +21,7 @@ def polynomial_cutoff(x: Tensor, power: int) -> Tensor:
 class BesselBasis(nn.Module):
     """B_n(r) = sqrt(2 / cutoff) sin(n π r / cutoff) / r · u(r / cutoff), n = 1 .. n_functions.
 
-    Gasteiger et al., DimeNet (2020), eq. 7; the frequencies are fixed.
+    Gasteiger et al., DimeNet (arXiv:2003.03123), eq. 7; here the frequencies are fixed, not trained.
     """
 
     def __init__(self, *, cutoff: float, n_functions: int, envelope_power: int, dtype: torch.dtype) -> None:

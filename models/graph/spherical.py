@@ -48,7 +48,9 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
 class SphericalHarmonics(nn.Module):
     """Real spherical harmonics Y_l^m up to a degree, 'component' normalised: |Y_l|² = 2l + 1.
 
-    By the recursion Y_{l+1} = c_l CG(l, 1, l + 1) Y_l ⊗ n, with c_l > 0 fixed by the norm and Y_1 = sqrt(3) n.
+    Computed by the recursion Y_{l+1} = c_l CG(l, 1, l + 1) Y_l ⊗ n from Y_1 = sqrt(3) n; the norm fixes c_l > 0. The
+    recursion is the Clebsch-Gordan series of Y_l Y_1 at the same direction (Varshalovich et al., Quantum Theory of
+    Angular Momentum (1988), section 5.6).
     """
 
     def __init__(self, l_max: int, *, dtype: torch.dtype) -> None:

@@ -21,10 +21,12 @@ PROBE_SPACING_ANG = 1.5
 
 
 def accelerate(model: MSMACE) -> bool:
-    """Use the kernels of `models.native` if they can be compiled and agree with plain torch; else warn why not.
+    """Use the kernels of `models.native` in a model, if they can be compiled and agree with plain torch.
+
+    Otherwise the model uses plain torch, and a RuntimeWarning gives the reason.
 
     Args:
-        model: A model; a model that is not on a CPU stays as it is.
+        model: The model, which is changed in place; a model that is not on a CPU stays as it is.
 
     Returns:
         Whether the model uses kernels now.
@@ -36,9 +38,8 @@ def accelerate(model: MSMACE) -> bool:
         use_kernels(model)
         _compare(model, expected)
     except KernelError as error:
-        warnings.warn(
-            f"the fast CPU kernels are not used: {error}", RuntimeWarning, stacklevel=2
-        )  # Python shows it once
+        # Python shows a warning with the same text only once
+        warnings.warn(f"the fast CPU kernels are not used: {error}", RuntimeWarning, stacklevel=2)
         use_plain(model)
         return False
     return True
@@ -53,11 +54,11 @@ def _compare(model: MSMACE, expected: FloatArray) -> None:
     largest = max(np.abs(expected).max(), 1e-12)
     difference = np.abs(_probe_forces(model) - expected).max() / largest
     if not (difference <= TOLERANCES[model.dtype] or difference <= ROUNDINGS * _rounding(model, expected) / largest):
-        raise KernelError(f"their forces differ from those of plain torch by {difference:.1e} of the largest")
+        raise KernelError(f"their forces differ from plain torch by {difference:.1e} of the largest force")
 
 
 def _rounding(model: MSMACE, forces: FloatArray) -> float:
-    """Largest difference of the probe forces (N, 3) in plain torch from those in double precision, in their units."""
+    """Largest difference of the probe forces (N, 3) in plain torch from the same in float64, in the network's units."""
     double = MSMACE(model.config.model_copy(update={"dtype": "float64"}), model.constants, seed=0)
     double.load_state_dict(model.state_dict())
     return float(np.abs(_probe_forces(double) - forces).max())

@@ -49,7 +49,11 @@ class CommitteeCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """ASE's entry point."""
+        """Compute all properties; ASE calls this method.
+
+        Raises:
+            InputError: If the structure has an element that the members do not know.
+        """
         super().calculate(atoms, properties, system_changes)
         frame = Frame.from_atoms(self.atoms)
         predictions = self._predictions(frame, rebind=bool(set(system_changes) & {"numbers", "cell", "pbc"}))
@@ -84,11 +88,11 @@ def load_models(path: Path, *, iteration: int | None, device: torch.device) -> l
 
     Args:
         path: As `open_members` takes it.
-        iteration: Which iteration of a campaign; None for the latest that has all its members.
-        device: Where the models go.
+        iteration: Number of an iteration of a campaign; None for the latest iteration that has all its members.
+        device: Device of the models.
 
     Raises:
-        InputError: If there is no such file, iteration or member.
+        InputError: If the file, the iteration or a member does not exist, or a weight is damaged.
     """
     with open_members(path, iteration=iteration) as groups:
         return [read_member(group, device=device).model for group in groups]

@@ -7,6 +7,7 @@ differentiated, domain by domain (`models.graph.domains`) as soon as the layer b
     backward    from the last layer to the first, with F = Σ_i readout(h_i^{k+1}) + <G^{k+1}, h^{k+1}> of a domain:
                 dF/dr_ij, which adds to forces and virial, and dF/dh^k, which adds to G^k = dE/dh^k
 
+This is reverse-mode differentiation with a checkpoint at each layer (Chen et al., arXiv:1604.06174), domain by domain.
 Only h and G grow with the frame, by about a kilobyte per atom and layer; all other memory belongs to a single domain.
 The cost: every layer except the last is evaluated twice.
 """
@@ -61,7 +62,7 @@ def evaluate_chunked(
         model: A frozen model.
         frame: The frame: any cell, periodic along any of its axes.
         memory_mib: Memory limit in MiB, in addition to model and frame; sets the size of the domains. None for
-            `DEFAULT_MEMORY_MIB`, on a GPU for half of its memory.
+            `DEFAULT_MEMORY_MIB` on a CPU and for half of the memory of a GPU.
         domain_atoms: Largest number of atoms in a domain, in place of the number that fits.
         progress: Called with the number of finished steps and the total number.
 
@@ -71,7 +72,9 @@ def evaluate_chunked(
     """
     finite = np.isfinite(frame.positions).all(1)
     if not finite.all():
-        raise InputError(f"atom {int(np.argmin(finite))} has a position that is not finite; look at the step before")
+        raise InputError(
+            f"atom {int(np.argmin(finite))} has a position that is not finite; check the MD step or file that set it"
+        )
     if memory_mib is None:
         memory = _gpu_bytes(model.device)
         memory_mib = DEFAULT_MEMORY_MIB if memory is None else 0.5 * memory / MIB
@@ -145,7 +148,9 @@ def plan_domains(model: MSMACE, frame: Frame, species: IntArray, *, memory_mib: 
     least = SMALLEST_DOMAIN * working
     if room < least:
         enough = int(np.ceil(memory_mib + (least - room) / MIB))
-        raise InputError(f"{memory_mib:g} MiB are too little for {len(frame)} atoms; give memory_mib={enough} or more")
+        raise InputError(
+            f"{memory_mib:g} MiB of memory are too little for {len(frame)} atoms; set memory_mib={enough} or more"
+        )
     list_bytes = domain.kept_bytes // n_atoms
     left = room - len(frame) * list_bytes
     keep_lists = left >= max(0.5 * room, least)
@@ -177,7 +182,7 @@ class _Layer:
     k: int
 
     def embed(self, species: Tensor) -> Tensor:
-        """h^0 (1, T, C) of atoms of given species (T,)."""
+        """Features h^0 (1, T, C) of atoms of given species (T,)."""
         return self.tower.embedding.detach().index_select(0, species).unsqueeze(0)
 
     def vectors(self, domain: Domain) -> Tensor:
@@ -185,7 +190,7 @@ class _Layer:
         return domain.graph.vectors(domain.positions, columns=domain.graph.columns[self.paths[-1]])
 
     def evaluate(self, domain: Domain, h: Tensor, vectors: Tensor) -> Tensor:
-        """h^{k+1} ((l'+1)², T, C) of a domain from h^k ((l+1)², N, C) of its nodes."""
+        """Features h^{k+1} ((l'+1)², T, C) of a domain from h^k ((l+1)², N, C) of its nodes."""
         graph = domain.graph
         columns = [graph.columns[path] for path in self.paths]
         parts = leading_columns(vectors.to(self.model.dtype), columns)
@@ -225,7 +230,7 @@ class _Evaluation:
         self.done, self.steps = 0, passes * len(domains)
 
     def network(self) -> Tensor:
-        """Energy in eV, without E0s."""
+        """Energy of the network in eV, without E0s; adds its derivatives to forces and virial."""
         total = torch.zeros_like(self.virial[0, 0])
         for layers in _towers(self.model):
             features: list[Tensor | None] = [None]  # h^0 follows from the species
@@ -240,7 +245,7 @@ class _Evaluation:
         return self.model.constants.scale * total
 
     def repulsion(self) -> Tensor:
-        """Energy in eV."""
+        """Energy of the repulsion in eV; adds its derivatives to forces and virial."""
         total = torch.zeros_like(self.virial[0, 0])
         repulsion = self.model.repulsion
         if repulsion is None:
@@ -254,7 +259,7 @@ class _Evaluation:
         return total
 
     def _forward(self, layer: _Layer, features: Tensor | None) -> Tensor:
-        """h^{k+1} ((l'+1)², N, C) of all atoms from h^k."""
+        """Features h^{k+1} ((l'+1)², N, C) of all atoms from h^k."""
         result = torch.empty(0)
         for domain in self.domains:
             with torch.no_grad():
@@ -282,7 +287,7 @@ class _Evaluation:
         return total, passed
 
     def _gather(self, layer: _Layer, domain: Domain, features: Tensor | None) -> Tensor:
-        """h^k of a domain's nodes."""
+        """Features h^k of a domain's nodes."""
         if features is None:
             return layer.embed(domain.graph.species)
         return features.index_select(1, domain.graph.atoms)

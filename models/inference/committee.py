@@ -87,7 +87,7 @@ class BoundCommittee:
         return self._graph
 
     def energy_and_forces(self, positions: Tensor, member: int | None) -> tuple[Tensor, Tensor]:
-        """One member's energies (B,) in eV and forces (T, 3) in eV/Å at positions (T, 3) in Å, float64.
+        """Energies (B,) in eV and forces (T, 3) in eV/Å of a member at positions (T, 3) in Å, float64.
 
         With `member` None, the mean over all M members, which costs M evaluations.
         """
@@ -120,13 +120,16 @@ class Committee:
         evaluations: int = 0,
         skin_ang: float = DEFAULT_SKIN,
     ) -> None:
-        """A committee of trained models. The models themselves are moved to the device, frozen and accelerated.
+        """A committee of trained models.
+
+        The committee moves, freezes and accelerates copies of the models. The copies share the weights of the models
+        where the device is the same. The models themselves stay as they are.
 
         Args:
             models: The members, at least one.
             device: Device of the models, of positions and of forces.
             acceleration: As `execution.acceleration`.
-            evaluations: Planned number of evaluations, over which a compilation has to pay.
+            evaluations: Planned number of evaluations; `auto` compiles only if they outweigh the compilation.
             skin_ang: Skin of the neighbour lists in Å.
 
         Raises:
@@ -136,10 +139,10 @@ class Committee:
             raise InputError("a committee needs at least one model; train one first")
         kinds = {(model.constants.elements, model.cutoffs) for model in models}
         if len(kinds) > 1:
-            raise InputError(f"members of a committee must share elements and cut-offs, got {sorted(kinds)}")
+            raise InputError(f"members of a committee must share elements and cut-offs (Å); they have {sorted(kinds)}")
         self.device = torch.device(device)
         self.skin = skin_ang
-        self.models = [model.to(self.device) for model in models]
+        self.models = [model.weight_sharing_copy().to(self.device) for model in models]
         for model in self.models:
             if acceleration != "off":
                 accelerate(model)
@@ -161,7 +164,7 @@ class Committee:
         """Bind to the atoms, cells and periodicity of frames; positions are arguments of each call.
 
         Raises:
-            InputError: If a frame has an element the members do not know.
+            InputError: If a frame has an element that the members do not know.
         """
         return BoundCommittee(self.models, frames, skin=self.skin, device=self.device, evaluate=self._evaluate)
 

@@ -43,7 +43,7 @@ def inductor(graph: torch.fx.GraphModule) -> Compiled:
     """A traced graph compiled for its device, for any sizes.
 
     Raises:
-        Exception: Of any kind, if compilation fails; torch before 2.8 cannot.
+        Exception: Of any type, if compilation fails; torch before 2.8 cannot compile for any sizes.
     """
     example = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     compiled: Compiled = torch._inductor.standalone_compile(graph, example)  # noqa: SLF001  # as torch documents it
@@ -54,9 +54,9 @@ class CompiledForces:
     """`MSMACE.energy_and_forces`, compiled for each architecture at its first call.
 
     Compiled results are compared with the uncompiled model for the first graph, and for the first graph of each kind
-    that the trace did not see: with a size of 0 or 1, such as an element with no atom or one atom. A graph whose
-    uncompiled forces are not finite decides nothing. If compilation fails or a result differs, a warning says so and
-    models of that architecture run uncompiled from then on.
+    that the trace did not see: with a size of 0 or 1, such as an element with no atom or a single atom. A graph whose
+    uncompiled forces are not finite cannot be compared; the next graph of its kind is compared instead. If compilation
+    fails or a result differs, a warning says so and models of that architecture run uncompiled from then on.
     """
 
     def __init__(self, *, compiler: Callable[[torch.fx.GraphModule], Compiled] = inductor) -> None:
@@ -113,7 +113,7 @@ class _CompiledGraph:
         return energies, forces
 
     def _check(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compile unless that has been done, compare on a real graph, and return the uncompiled model's results."""
+        """Compile at the first call, compare on a real graph, and return the results of the uncompiled model."""
         energies, expected = model.energy_and_forces(graph, positions)
         try:
             if self._compiled is None:
@@ -130,7 +130,7 @@ class _CompiledGraph:
             return energies, expected
         difference = float((forces - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         if not difference <= TOLERANCES[model.dtype]:
-            self._give_up(f"compiled forces differ by {difference:.1e} of the largest")
+            self._give_up(f"compiled forces differ from uncompiled forces by {difference:.1e} of the largest force")
         self._checked.add(_kind(graph))
         return energies, expected
 
@@ -200,15 +200,15 @@ def _energy_and_forces(traced_model: MSMACE, names: list[str], *inputs: Tensor) 
 
 
 def _numbers(graph: Graph) -> tuple[int, ...]:
-    """Number of columns of every path except the last, and number of atoms of every species."""
+    """The number of columns of every path except the last, then the number of atoms of every species."""
     return (*graph.columns[:-1], *graph.species_counts)
 
 
 def arguments(model: MSMACE, graph: Graph, positions: Tensor) -> list[Tensor]:
-    """Arguments of the compiled graph."""
+    """Arguments of the compiled graph, for atom positions (T, 3) in Å."""
     offsets = graph.offsets
     if graph.receivers is None:
-        raise ValueError("a domain is no whole frame: its energy is not compiled")
+        raise ValueError("a domain is not a whole frame: only the energies of whole frames are compiled")
     if offsets is None:
         offsets = positions.new_zeros(()).expand(*graph.neighbours.shape, 3).contiguous()
     return [

@@ -17,9 +17,9 @@ BATCH_ATOMS = 2000
 def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progress = silent) -> Iterator[FloatArray]:
     """Invariant node features after each layer, concatenated.
 
-    The readouts compute the energy of an atom from these features. They are invariant under
-    translation, rotation and reflection of the frame, permutation of its atoms permutes their rows, and they reach as
-    far as the layers do, up to `layers` times the longest cut-off.
+    The readouts compute the energy of an atom from these features. The features are invariant under translation,
+    rotation and reflection of the frame; a permutation of the atoms permutes the rows. They depend on atoms up to
+    `layers` times the longest cut-off away.
 
     Args:
         model: The model, on any device.
@@ -27,11 +27,11 @@ def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progre
         progress: Called with the number of finished frames.
 
     Yields:
-        One array (N, D) per frame, no unit; D is the number of channels times the number of layers (of both towers,
-        for `fusion: energy`).
+        An array (N, D) for each frame, without a unit; D is the number of channels times the number of layers (of both
+        towers, for `fusion: energy`).
 
     Raises:
-        InputError: If a frame has an element the model does not know.
+        InputError: If a frame has an element that the model does not know.
     """
     done = 0
     for batch in _batches(frames):

@@ -9,12 +9,12 @@ def resolve_device(name: str) -> torch.device:
     """The device of a config's `auto`, `cpu` or `cuda`.
 
     Raises:
-        InputError: If a GPU is asked for and there is none.
+        InputError: If `cuda` is asked for and torch finds no GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "device is `cuda` but torch sees no GPU; use `auto` or `cpu`, or install a CUDA build of torch"
+            "device is `cuda`, but torch finds no GPU; use `auto` or `cpu`, or install a CUDA build of torch"
         )
     return torch.device(name)

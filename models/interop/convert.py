@@ -28,12 +28,12 @@ def convert(source: Path, *, head: str | None = None, dtype: Dtype | None = None
     """Convert an exported model of any supported package to a member.
 
     Args:
-        source: File that one of the exporters wrote.
+        source: File that an exporter wrote.
         head: Head of a mace-torch model with several heads; None for a single head.
         dtype: Precision to evaluate it in; None for the model's own.
 
     Raises:
-        InputError: If the file is something else, or its model cannot be represented exactly; names the reason.
+        InputError: If no exporter wrote the file, or its model cannot be represented exactly; with the reason.
     """
     with open_export(source) as file:
         if package_of(file) == MACE:
@@ -61,14 +61,14 @@ def write_committee(
     members = [convert(path, head=head, dtype=dtype) for path in sources]
     first = members[0].model
     for path, member in zip(sources, members, strict=True):
-        for what, ours, theirs in (
+        for quantity, ours, theirs in (
             ("elements", member.model.constants.elements, first.constants.elements),
             ("cut-offs", member.model.cutoffs, first.cutoffs),
         ):
             if ours != theirs:
                 raise InputError(
-                    f"{path} has {what} {ours}, {sources[0]} has {theirs}; a committee must share them, "
-                    "so convert it to a file of its own"
+                    f"{path} has {quantity} {ours}, {sources[0]} has {theirs}; members of a committee must share them: "
+                    f"convert {path} to a separate file"
                 )
     with in_memory_hdf5(target) as file:
         for k, member in enumerate(members):
@@ -78,13 +78,13 @@ def write_committee(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m models.interop.convert", description="mace-torch or nequip models as a committee"
+        prog="python -m models.interop.convert", description="convert mace-torch or nequip models to a committee"
     )
     parser.add_argument(
         "sources", nargs="+", type=Path, help="files that export_mace.py or export_nequip.py wrote, one per member"
     )
     parser.add_argument("--to", required=True, type=Path, help="HDF5 file to write, for load_committee")
-    parser.add_argument("--head", help="which head of mace-torch models with several")
+    parser.add_argument("--head", help="head to convert, for mace-torch models with several heads")
     parser.add_argument("--dtype", choices=get_args(Dtype), help="precision to evaluate in; default: the model's")
     options = parser.parse_args(arguments)
     try:

@@ -1,16 +1,18 @@
 """Conversion of a mace-torch model to a member that is the same function of the atoms, to rounding.
 
 Supported are ScaleShiftMACE and MACE with residual interaction blocks, or with the first block that `mace_run_train`
-uses by default, exported by `export_mace.py`; any model that `models` does not represent exactly is refused by name.
+uses by default, exported by `export_mace.py`. A model that `models` cannot represent exactly is refused, with the
+reason.
 
 Both codes evaluate the same equations (Batatia et al., MACE (2022)) and differ in conventions:
 
 - e3nn divides weights by sqrt(fan-in) when they are used, and scales SiLU to unit second moment; here both are part of
   the weights, and so is the mean number of neighbours.
 - Couplings of a message are in another order; couplings of the product basis are another basis of the same polynomials.
-- Vectors point from atoms to neighbours here and back there: features of odd degree change sign, energies do not.
-- Energies of isolated atoms: in mace-torch the sum of E0 and the network's energy; here the network's energy is
-  subtracted and E0 is the energy of the isolated atom.
+- Here vectors point from an atom to its neighbours, in mace-torch from the neighbours to the atom: features of odd
+  degree change sign, energies do not.
+- In mace-torch the energy of an isolated atom is the sum of E0 and the network's energy of this atom. Here the latter
+  is subtracted, so E0 is the energy of the isolated atom.
 """
 
 import math
@@ -48,11 +50,12 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
         A member without training history. Its E0s (eV) are the energies of isolated atoms in mace-torch.
 
     Raises:
-        InputError: If the model has something that is not represented here, naming it, or there is no such head.
+        InputError: If `models` cannot represent a property of the model, which the message names, or the model has no
+            head of that name.
     """
     check_supported(export)
     hyper = export.hyper
-    which = _head_index(export, head)
+    head_index = _head_index(export, head)
     channels = degrees(hyper.layers[0].output_irreps) or {}
     widths = hyper.layers[0].radial_widths
     last = hyper.readouts[-1]
@@ -76,7 +79,7 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
         readout_hidden=n_hidden,
         dtype=dtype or hyper.dtype,
     )
-    weights = _Weights(export, config, which=which)
+    weights = _Weights(export, config, head_index=head_index)
     scale = float(weights.of_head("scale_shift.scale", default=1.0))
     constants = ModelConstants(
         elements=tuple(hyper.elements[k] for k in weights.by_number),
@@ -108,8 +111,8 @@ def convert_mace(export: MaceExport, *, head: str | None = None, dtype: Dtype | 
 class _Weights:
     """Maps mace-torch's weights to weights of `models`, block by block, and records which were used."""
 
-    def __init__(self, export: MaceExport, config: ModelConfig, *, which: int) -> None:
-        self.export, self.config, self.which = export, config, which
+    def __init__(self, export: MaceExport, config: ModelConfig, *, head_index: int) -> None:
+        self.export, self.config, self.head_index = export, config, head_index
         self.by_number = np.argsort(export.hyper.elements)  # species ascend here
         self.n_species, self.channels = len(self.by_number), config.short.channels
         self.unused = set(export.parameters)
@@ -134,7 +137,7 @@ class _Weights:
         """A constant of the head: a number, or an array over species."""
         values = self.export.buffers.get(name, np.array(default))
         rows = np.atleast_2d(values) if per_species else np.atleast_1d(values)
-        return rows[self.which if len(rows) > 1 else 0]
+        return rows[self.head_index if len(rows) > 1 else 0]
 
     def embedding(self) -> FloatArray:
         """`embedding`, shape (S, C)."""
@@ -196,15 +199,15 @@ class _Weights:
             if order > highest:
                 blocks.append(np.zeros((self.n_species, self.channels, len(ours))))
                 continue
-            which = "weights_max" if order == highest else f"weights.{highest - 1 - order}"
+            parameter = "weights_max" if order == highest else f"weights.{highest - 1 - order}"
             U = self.export.buffers[f"{name}.U_matrix_{order}"].reshape(2 * degree + 1, n_components**order, -1)
             n_rows = self.n_species if header.product_knows_species else 1
-            weight = self.take(f"{name}.{which}", n_rows, U.shape[2], self.channels)
+            weight = self.take(f"{name}.{parameter}", n_rows, U.shape[2], self.channels)
             weight = weight[self.by_number if header.product_knows_species else np.zeros_like(self.by_number)]
             mixing = change_of_basis(polynomials(U, n_components, order), ours)
             if mixing is None:
                 raise self.export.refuse(
-                    f"layer {k}: couplings of order {order} to degree {degree} are of another kind"
+                    f"layer {k}: its couplings of order {order} to degree {degree} are not in al-engine's basis"
                 )
             blocks.append(np.einsum("skc,kn->scn", weight, mixing))
         return np.concatenate(blocks, axis=2)
@@ -221,7 +224,7 @@ class _Weights:
             yield f"linear.{k}", 0, np.zeros((C, 1))
         for k, readout in enumerate(hyper.readouts):
             if readout.hidden_irreps is None:
-                columns = self.take(f"readouts.{k}.linear.weight", C, n_heads)[:, [self.which]] / math.sqrt(C)
+                columns = self.take(f"readouts.{k}.linear.weight", C, n_heads)[:, [self.head_index]] / math.sqrt(C)
                 if first + k < self.config.layers - 1:
                     yield f"linear.{first + k}", 0, columns
                 else:  # silu(x) - silu(-x) = x
@@ -230,9 +233,9 @@ class _Weights:
             else:
                 inner = self.take(f"readouts.{k}.linear_1.weight", C, n_heads, n_hidden)
                 outer = self.take(f"readouts.{k}.linear_2.weight", n_heads, n_hidden, n_heads)
-                yield "last", 0, inner[:, self.which] / math.sqrt(C)
+                yield "last", 0, inner[:, self.head_index] / math.sqrt(C)
                 gain = (readout.gain or 1.0) / math.sqrt(n_heads * n_hidden)
-                yield "last", 1, outer[self.which, :, [self.which]].T * gain
+                yield "last", 1, outer[self.head_index, :, [self.head_index]].T * gain
 
 
 def mace_couplings(l_max: int, l_source: int) -> list[tuple[int, int, int]]:
@@ -270,7 +273,7 @@ def polynomials(U: FloatArray, n_components: int, order: int) -> FloatArray:
 
 
 def change_of_basis(couplings: FloatArray, basis: FloatArray) -> FloatArray | None:
-    """Coefficients X of couplings in a basis, couplings[k] = Σ_η X[k, η] basis[η]; None if that has no solution.
+    """Coefficients X of couplings in a basis, couplings[k] = Σ_η X[k, η] basis[η]; None if there is no solution.
 
     Args:
         couplings: Polynomials, shape (K, 2L + 1, n_monomials).
@@ -308,7 +311,7 @@ def _head_index(export: MaceExport, head: str | None) -> int:
     heads = export.hyper.heads
     if head is None:
         if len(heads) > 1:
-            raise InputError(f"{export.where} has the heads {', '.join(heads)}; name one (`--head`)")
+            raise InputError(f"{export.where} has the heads {', '.join(heads)}; choose a head with `--head`")
         return 0
     if head not in heads:
         raise InputError(f"{export.where} has no head {head}; it has {', '.join(heads)}")

@@ -1,13 +1,13 @@
 """Conversion of a nequip model to a member that is the same function of the atoms, to rounding.
 
-Supported is `NequIPGNNModel` of nequip 0.19 with `parity: false`, which like `models` keeps only natural parity,
-exported by `export_nequip.py`; any model that `models` does not represent exactly is refused by name.
+Supported is `NequIPGNNModel` of nequip 0.19 with `parity: false`, exported by `export_nequip.py`. With that setting it
+keeps only natural parity, as `models` does. A model that `models` cannot represent exactly is refused with the reason.
 
-Both codes evaluate the same equations (Batzner et al., NequIP (2022)) and differ in conventions:
+Both codes evaluate the same equations (Batzner et al., NequIP, Nat. Commun. 13, 2453 (2022)) and differ in conventions:
 
 - Constant factors (fan-ins, mean neighbours, the gain of the radial basis) are part of the weights here.
 - Couplings of a message are in another order.
-- The self-connection is linear in the type embedding there, W_Z = Σ_k embedding_{Z,k} W_k; here W_Z is free.
+- In nequip the self-connection is linear in the type embedding, W_Z = Σ_k embedding_{Z,k} W_k; here W_Z is free.
 
 Remaining differences: here all degrees and the embedding have the same number of channels, all elements the same energy
 scale, all layers the same widths of the radial network, and the readout is linear.
@@ -40,7 +40,7 @@ def convert_nequip(export: NequipExport, *, dtype: Dtype | None = None) -> Train
         A member without training history.
 
     Raises:
-        InputError: If the model has something that is not represented here, naming it.
+        InputError: If `models` cannot represent a property of the model, which the message names.
     """
     check_supported(export)
     hyper = export.hyper
@@ -102,7 +102,7 @@ def _layer(
         for step, sizes in enumerate(pairwise(widths))
     }
     first, last = "messages.0.radial.weights.0", f"messages.0.radial.weights.{len(widths) - 2}"
-    # the basis is `bessel_factor` cutoff / π sin(nπ r / cutoff) / r there, sqrt(2 / cutoff) sin(nπ r / cutoff) / r here
+    # nequip's basis is `bessel_factor` cutoff / π sin(nπ r / cutoff) / r, ours sqrt(2 / cutoff) sin(nπ r / cutoff) / r
     cutoff = export.hyper.cutoff_ang
     arrays[first] = arrays[first] * (export.hyper.bessel_factor * cutoff / math.pi / math.sqrt(2.0 / cutoff))
     degree_factors = np.array([(2 * l3 + 1) ** -0.5 for _, _, l3 in theirs])  # of our Clebsch-Gordan coefficients

@@ -24,7 +24,7 @@ def open_export(path: Path) -> Iterator[h5py.File]:
     """Open a file that an exporter wrote.
 
     Raises:
-        InputError: If it is missing or no HDF5.
+        InputError: If the file is missing or is not an HDF5 file.
     """
     exporters = " or ".join(EXPORTERS.values())
     if not path.is_file():
@@ -34,7 +34,7 @@ def open_export(path: Path) -> Iterator[h5py.File]:
 
 
 def name_of(group: h5py.Group) -> str:
-    """File and group, for errors."""
+    """File and group, for error messages."""
     return f"{group.file.filename}{'' if group.name == '/' else ':' + group.name}"
 
 
@@ -49,8 +49,8 @@ def package_of(group: h5py.Group) -> str:
         return next(package for package in EXPORTERS if package in versions)
     except (*UNREADABLE, StopIteration):
         raise InputError(
-            f"{name_of(group)} was not written by {' or '.join(EXPORTERS.values())}; run that on the model in its own "
-            "environment"
+            f"{name_of(group)} was not written by {' or '.join(EXPORTERS.values())}; run the "
+            "exporter on the model, in the environment of its package"
         ) from None
 
 
@@ -58,12 +58,12 @@ def read_hyper_parameters(group: h5py.Group, kind: type[HyperParameters], *, pac
     """Read the hyper-parameters of an exported model.
 
     Args:
-        group: What the exporter wrote.
-        kind: What its JSON is to be.
-        package: Whose model it is to be.
+        group: Group that an exporter wrote.
+        kind: Class of the hyper-parameters, which their JSON must fit.
+        package: Package that the model must be from.
 
     Raises:
-        InputError: If it is another package's, of another schema, or damaged.
+        InputError: If the model is of another package or schema, or the group is damaged.
     """
     where, exporter = name_of(group), EXPORTERS[package]
     if package_of(group) != package:

@@ -31,7 +31,8 @@ def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
     Args:
         model: A `mace.modules.MACE` or subclass of any version; `models.interop.convert_mace` checks whether it can be
             converted.
-        group: Target: attributes `schema` and `hyper_parameters` (JSON), groups `parameters` and `buffers`.
+        group: Empty group, which gets the attributes `schema` and `hyper_parameters` (JSON) and the groups
+            `parameters` and `buffers`.
     """
     group.attrs["schema"] = SCHEMA
     group.attrs["hyper_parameters"] = json.dumps(hyper_parameters(model), indent=1)
@@ -47,7 +48,7 @@ def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
 def hyper_parameters(model: Any) -> dict[str, Any]:
     """Hyper-parameters of a model, as values that JSON can hold.
 
-    Only names, numbers and irreps: what attributes older versions lack has the value they meant.
+    Only names, numbers and irreps. An attribute that older versions lack gets the value that these versions used.
     """
     radial = model.radial_embedding
     harmonics = model.spherical_harmonics

@@ -31,7 +31,8 @@ def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
     Args:
         model: A model of nequip 0.19's `NequIPGNNModel` or a related builder; `models.interop.convert_nequip` checks
             whether it can be converted.
-        group: Target: attributes `schema` and `hyper_parameters` (JSON), datasets by block.
+        group: Empty group, which gets the attributes `schema` and `hyper_parameters` (JSON) and the datasets of every
+            block.
     """
     (network,) = (module for module in model.modules() if _kind(module) == "SequentialGraphNetwork")
     blocks = dict(network.named_children())
@@ -42,7 +43,7 @@ def export_model(model: torch.nn.Module, group: h5py.Group) -> None:
 
 
 def hyper_parameters(blocks: dict[str, Any]) -> dict[str, Any]:
-    """Everything about a model that is not a weight, as JSON-able values."""
+    """Everything about a model that is not a weight, as values that JSON can hold."""
     edges, bessel, harmonics = blocks["edge_norm"], blocks["bessel_encode"], blocks["spharm"]
     readout = blocks["per_atom_energy_readout"].mlp_module
     return {
@@ -65,7 +66,7 @@ def hyper_parameters(blocks: dict[str, Any]) -> dict[str, Any]:
 
 
 def weights(blocks: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and values of all weights: matrices (in, out), by block and, where there are several, by irrep or step."""
+    """Names and values of all weights: matrices (in, out), named by block and, if it has several, by irrep or layer."""
     yield "embedding", blocks["type_embed"].embed_module.weight  # (S, D)
     for k, layer in enumerate(_layers(blocks)):
         conv = layer.conv

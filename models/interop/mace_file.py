@@ -17,7 +17,7 @@ from models.interop.export_file import damaged, degrees, name_of, open_export, r
 PACKAGE = "mace-torch"
 RESIDUAL_BLOCK = "RealAgnosticResidualInteractionBlock"
 SPECIES_BLOCK = "RealAgnosticInteractionBlock"
-"""Without skip connection; mace_run_train's first layer unless told otherwise."""
+"""Interaction block without a skip connection: the default first layer of `mace_run_train`."""
 KNOWN_BLOCKS = {
     "node_embedding": "LinearNodeEmbeddingBlock",
     "radial_embedding": "RadialEmbeddingBlock",
@@ -90,8 +90,8 @@ class MaceExport:
     """An exported mace-torch model: hyper-parameters and arrays.
 
     Attributes:
-        where: File and group, for errors.
-        hyper: Its hyper-parameters.
+        where: File and group, for error messages.
+        hyper: Hyper-parameters of the model.
         parameters: Learned weights by mace-torch's names.
         buffers: Constants by mace-torch's names.
     """
@@ -101,16 +101,16 @@ class MaceExport:
     parameters: dict[str, FloatArray] = field(repr=False)
     buffers: dict[str, FloatArray] = field(repr=False)
 
-    def refuse(self, what: str) -> InputError:
-        """The error for a model that cannot be represented."""
-        return InputError(f"{self.where}: {what}; only models that al-engine evaluates exactly are converted")
+    def refuse(self, reason: str) -> InputError:
+        """The error for a model that cannot be represented, to be raised by the caller."""
+        return InputError(f"{self.where}: {reason}; only models that al-engine evaluates exactly are converted")
 
 
 def read_mace_export(path: Path) -> MaceExport:
     """Read a file that `export_mace.py` wrote.
 
     Raises:
-        InputError: If the file is missing, damaged, or something else.
+        InputError: If the file is missing, damaged, or was not written by `export_mace.py`.
     """
     with open_export(path) as file:
         return read_mace_group(file)
@@ -120,7 +120,7 @@ def read_mace_group(group: h5py.Group) -> MaceExport:
     """Read a group that `export_mace.export_model` wrote.
 
     Raises:
-        InputError: If the group is damaged, or something else.
+        InputError: If the group is damaged, or was not written by `export_mace.py`.
     """
     where = name_of(group)
     hyper = read_hyper_parameters(group, MaceHyperParameters, package=PACKAGE)
@@ -133,7 +133,7 @@ def read_mace_group(group: h5py.Group) -> MaceExport:
         raise damaged(group, error, package=PACKAGE) from error
     for name, values in parameters.items():
         if not np.isfinite(values).all():
-            raise InputError(f"{where}: {name} holds values that are not finite; train that model again")
+            raise InputError(f"{where}: {name} holds values that are not finite; export a model that has not diverged")
     return MaceExport(where=where, hyper=hyper, parameters=parameters, buffers=buffers)
 
 
@@ -141,7 +141,7 @@ def check_supported(export: MaceExport) -> None:
     """Refuse a model that the `mace` setting cannot represent exactly.
 
     Raises:
-        InputError: Naming the first unsupported property.
+        InputError: If a property of the model is not supported; the message names the first.
     """
     for reason in _unsupported(export.hyper):
         raise export.refuse(reason)
@@ -165,7 +165,7 @@ def _unsupported_geometry(hyper: MaceHyperParameters) -> Iterator[str]:
     radial = (hyper.radial_basis, hyper.cutoff_function)
     harmonics = degrees(hyper.harmonics)
     natural = harmonics is not None and harmonics == dict.fromkeys(range(len(harmonics)), 1)
-    yield from _that_hold(
+    yield from _applicable(
         (
             radial != ("BesselBasis", "PolynomialCutoff"),
             f"its radial basis is {' x '.join(radial)}, not Bessel functions",
@@ -186,7 +186,7 @@ def _unsupported_geometry(hyper: MaceHyperParameters) -> Iterator[str]:
 def _unsupported_blocks(layer: MaceLayer, k: int, *, first: MaceLayer) -> Iterator[str]:
     inner = layer.radial_widths[1:-1]
     order = max(layer.correlations, default=0)
-    yield from _that_hold(
+    yield from _applicable(
         (
             layer.accelerated,
             "it is in the layout of cuEquivariance or OpenEquivariance; convert it to e3nn's with mace-torch first",
@@ -219,10 +219,13 @@ def _unsupported_irreps(hyper: MaceHyperParameters, k: int) -> Iterator[str]:
     output = degrees(layer.output_irreps) or {}
     l_out = len(output) - 1
     source = hidden if k else {0: n_channels}
-    yield from _that_hold(
+    yield from _applicable(
         (
             not output or output != dict.fromkeys(range(l_out + 1), n_channels),
-            f"its features are {layer.output_irreps}, not one number of channels in degrees 0, 1, .. of natural parity",
+            (
+                f"its features are {layer.output_irreps}, not the same number of channels in degrees 0, 1, .. "
+                "of natural parity"
+            ),
         ),
         (l_out > l_max, f"its features go to degree {l_out}, above the spherical harmonics' ({l_max})"),
         (
@@ -250,7 +253,7 @@ def _unsupported_readouts(hyper: MaceHyperParameters) -> Iterator[str]:
     for k, readout in enumerate(hyper.readouts):
         last = k == len(hyper.readouts) - 1
         hidden = readout.hidden_irreps
-        yield from _that_hold(
+        yield from _applicable(
             (
                 readout.block not in {"LinearReadoutBlock", "NonLinearReadoutBlock" if last else ""},
                 f"readout {k} is a {readout.block}",
@@ -263,5 +266,6 @@ def _unsupported_readouts(hyper: MaceHyperParameters) -> Iterator[str]:
         )
 
 
-def _that_hold(*reasons: tuple[bool, str]) -> Iterator[str]:
-    return (text for holds, text in reasons if holds)
+def _applicable(*reasons: tuple[bool, str]) -> Iterator[str]:
+    """The texts of the pairs (whether the reason applies, text) that apply."""
+    return (text for applies, text in reasons if applies)

@@ -75,8 +75,8 @@ class NequipExport:
     """An exported nequip model: hyper-parameters and arrays.
 
     Attributes:
-        where: File and group, for errors.
-        hyper: Its hyper-parameters.
+        where: File and group, for error messages.
+        hyper: Hyper-parameters of the model.
         weights: Matrices (in, out) and constants by name, such as `layers/0/up/1o`: layer 0, degree 1.
     """
 
@@ -88,7 +88,7 @@ class NequipExport:
         """A weight or constant, given its shape; None stands for any length.
 
         Raises:
-            InputError: If there is none of that name and shape.
+            InputError: If there is no array of that name and shape.
         """
         if name not in self.weights:
             raise self.refuse(f"{name} is missing")
@@ -100,16 +100,16 @@ class NequipExport:
             raise self.refuse(f"{name} has shape {values.shape}, ({expected}) was expected")
         return values
 
-    def refuse(self, what: str) -> InputError:
-        """The error for a model that cannot be represented."""
-        return InputError(f"{self.where}: {what}; only models that al-engine evaluates exactly are converted")
+    def refuse(self, reason: str) -> InputError:
+        """The error for a model that cannot be represented, to be raised by the caller."""
+        return InputError(f"{self.where}: {reason}; only models that al-engine evaluates exactly are converted")
 
 
 def read_nequip_export(path: Path) -> NequipExport:
     """Read a file that `export_nequip.py` wrote.
 
     Raises:
-        InputError: If the file is missing, damaged, or something else.
+        InputError: If the file is missing, damaged, or was not written by `export_nequip.py`.
     """
     with open_export(path) as file:
         return read_nequip_group(file)
@@ -119,7 +119,7 @@ def read_nequip_group(group: h5py.Group) -> NequipExport:
     """Read a group that `export_nequip.export_model` wrote.
 
     Raises:
-        InputError: If the group is damaged, or something else.
+        InputError: If the group is damaged, or was not written by `export_nequip.py`.
     """
     where = name_of(group)
     hyper = read_hyper_parameters(group, NequipHyperParameters, package=PACKAGE)
@@ -135,7 +135,7 @@ def read_nequip_group(group: h5py.Group) -> NequipExport:
         raise damaged(group, error, package=PACKAGE) from error
     for name, values in weights.items():
         if not np.isfinite(values).all():
-            raise InputError(f"{where}: {name} holds values that are not finite; train that model again")
+            raise InputError(f"{where}: {name} holds values that are not finite; export a model that has not diverged")
     return NequipExport(where=where, hyper=hyper, weights=weights)
 
 
@@ -143,7 +143,7 @@ def check_supported(export: NequipExport) -> None:
     """Refuse a model that the `nequip` setting cannot represent exactly.
 
     Raises:
-        InputError: Naming the first such thing.
+        InputError: If a property of the model is not supported; the message names the first.
     """
     for reason in _unsupported(export):
         raise export.refuse(reason)
@@ -155,7 +155,8 @@ def _unsupported(export: NequipExport) -> Iterator[str]:
     expected = BLOCKS | {f"layer{k}_convnet": "ConvNetLayer" for k in range(len(hyper.layers))}
     for name in sorted(hyper.blocks.keys() | expected.keys()):
         if hyper.blocks.get(name) != expected.get(name):
-            yield f"its block `{name}` is {hyper.blocks.get(name, 'missing')}, not {expected.get(name, 'known')}"
+            block = hyper.blocks.get(name, "missing")
+            yield f"its block `{name}` is {block}, not {expected.get(name, 'a known block')}"
     if unknown := [name for name in hyper.type_names if name not in atomic_numbers]:
         yield f"its atom types {', '.join(unknown)} are no chemical symbols"
     if hyper.graph_fields:
@@ -186,22 +187,22 @@ def _unsupported_edges(hyper: NequipHyperParameters) -> Iterator[str]:
 
 
 def _unsupported_features(export: NequipExport, k: int, layer: NequipLayer) -> Iterator[str]:
-    """Reasons in the features that a layer takes and gives."""
+    """Reasons in the input and output features of a layer."""
     layers = export.hyper.layers
     n_channels = export.weight("embedding", len(export.hyper.type_names), None).shape[1]
     n_hidden = len(degrees(layers[0].features_out) or {}) if len(layers) > 1 else 1
-    for what, irreps, n in (
+    for verb, irreps, n in (
         ("takes", layer.features_in, n_hidden if k else 1),
-        ("gives", layer.features_out, n_hidden if k + 1 < len(layers) else 1),
+        ("returns", layer.features_out, n_hidden if k + 1 < len(layers) else 1),
     ):
         if n == 0 or degrees(irreps) != dict.fromkeys(range(n), n_channels):
-            yield f"it {what} {irreps}, not {n_channels} channels of each degree, of natural parity (`parity: false`)"
+            yield f"it {verb} {irreps}, not {n_channels} channels of each degree, of natural parity (`parity: false`)"
     if n_hidden > len(degrees(export.hyper.harmonics) or {}):
         yield "its features have degrees above the spherical harmonics'"
 
 
 def _unsupported_layer(export: NequipExport, k: int, layer: NequipLayer) -> Iterator[str]:
-    """Reasons in what a layer does."""
+    """Reasons in the operations of a layer."""
     if layer.nonlinearity != "Gate":
         yield f"its nonlinearity is {layer.nonlinearity}, not a gate"
     if any(gain is None or abs(gain - SILU_GAIN) > GAIN_TOLERANCE for gain in layer.gains):

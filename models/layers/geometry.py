@@ -76,7 +76,10 @@ class PathGeometry(Operated[GeometryOperator]):
         return EdgeFeatures(*self.operator(vectors))
 
     def pull_back(self, vectors: Tensor, gradients: EdgeFeatures, jacobian: Tensor | None) -> Tensor:
-        """dE/d(vectors) (T, K, 3) from dE/d(features), differentiable by these; from the Jacobian where it is kept."""
+        """dE/d(vectors) (T, K, 3) from dE/d(features), differentiable by dE/d(features).
+
+        `jacobian` is used if it is given; otherwise the operator computes the derivatives again.
+        """
         return self.operator.pull_back(vectors, *gradients, jacobian)
 
     def jacobian(self, vectors: Tensor) -> Tensor:

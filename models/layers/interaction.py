@@ -18,9 +18,10 @@ from models.layers.product import ProductBasis
 class FusedPaths(nn.Module):
     """Fused messages of all paths: A_i = W_S m_S + W_L m_L, with matrices W for each path and degree.
 
-    The paper's factors, A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2 with mean neighbour counts N, are absorbed into the
-    learned weights. They set only the initial standard deviation, with sqrt(N) in place of N because the terms of a sum
-    over neighbours initially have random signs.
+    In MS-MACE (Hu, Zhou and Jiang, arXiv:2312.09490) A_i = (W_S m_S / N_S + W_L m_L / N_L) / 2, with mean neighbour
+    counts N. Here the factors 1 / N and 1 / 2 are absorbed into the learned weights, and only set the initial standard
+    deviation of the weights. It has sqrt(N) in place of N, because the terms of a sum over neighbours initially have
+    random signs.
     """
 
     def __init__(
@@ -61,9 +62,8 @@ class FusedPaths(nn.Module):
         """A of T receivers from features h ((l_hidden+1)², N, C), degree by degree: (2l + 1, T, c_out[l]) each."""
         degrees: list[list[Tensor]] = [[] for _ in self.fuse.sizes]
         for message, lists, features in zip(self.messages, neighbours, edges, strict=True):
-            for parts, part in zip(
-                degrees, message(h, lists, features), strict=False
-            ):  # the long path may end at a lower degree
+            # not strict: the messages of the long path may end at a lower degree
+            for parts, part in zip(degrees, message(h, lists, features), strict=False):
                 parts.append(part)
         return self.fuse.map_degrees([concatenate(parts, dim=2) for parts in degrees])
 
@@ -135,9 +135,8 @@ class InteractionLayer(FusedPaths):
         skip = self.skip.forward_species(leading_degrees(h, self.l_skip), one_hot)
         if not self.missing:
             return skip
-        return concatenate(
-            [skip, skip.new_zeros(self.missing, *skip.shape[1:])]
-        )  # `pad` would make T a constant of the traced graph
+        # not `pad`, which would make T a constant of the traced graph
+        return concatenate([skip, skip.new_zeros(self.missing, *skip.shape[1:])])
 
     def freeze(self) -> None:
         """Fold weights once, and again only after they have changed."""

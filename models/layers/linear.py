@@ -13,11 +13,11 @@ from models.layers.members import apply_weight
 from models.layers.parameters import Initializer
 
 SILU_GAIN = 1.6791767923989418
-"""1 / sqrt(<silu(x)²>) for a standard normal x: keeps unit variance through the activation."""
+"""1 / sqrt(<silu(x)²>) for a standard normal x: keeps unit variance through the activation (e3nn's `normalize2mom`)."""
 
 
 class DegreeLinear(nn.Module):
-    """h'_lmc = Σ_c' W_l,c'c h_lmc', for degrees l up to `l_max`."""
+    """h'_lmc = Σ_c' W_l,c'c h_lmc', for degrees l up to `l_max`: e3nn's `Linear` for natural parity."""
 
     def __init__(
         self,
@@ -53,7 +53,10 @@ class DegreeLinear(nn.Module):
 
 
 class SpeciesLinear(DegreeLinear):
-    """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with separate weights for each species."""
+    """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with separate weights for each species.
+
+    This is e3nn's `FullyConnectedTensorProduct` of the features and the one-hot species, as MACE and NequIP use it.
+    """
 
     def __init__(self, l_max: int, c_in: int, c_out: int | Sequence[int], n_species: int, *, init: Initializer) -> None:
         std = [c_in**-0.5] * (l_max + 1)  # the one-hot sum over species has a single term

@@ -123,8 +123,8 @@ class PathMessage(Operated[MessageOperator]):
             path.radial_mlp,
             len(self.couplings) * path.channels,
             init=init,
-            input_gain=(path.cutoff_ang**3 / 3)
-            ** 0.5,  # reciprocal RMS of the Bessel functions in the sphere of the cut-off
+            # reciprocal RMS of the Bessel functions in the sphere of the cut-off
+            input_gain=(path.cutoff_ang**3 / 3) ** 0.5,
         )
         self.widths = [n * path.channels for n in self.plain.message_sizes]
 

@@ -23,7 +23,10 @@ class GeometryOperator(Protocol):
         """Harmonics (..., (l_max + 1)²) and radial basis (..., n_basis) of vectors (..., 3) in Å."""
 
     def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor, jacobian: Tensor | None) -> Tensor:
-        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); differentiable by these two."""
+        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis), differentiable by both of them.
+
+        `jacobian` is d[harmonics, basis] / d(vectors), or None if it was not kept.
+        """
 
 
 class MessageOperator(Protocol):

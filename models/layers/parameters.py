@@ -60,7 +60,7 @@ class Derived(Generic[T]):
 
     @property
     def valid(self) -> bool:
-        """Whether `value` is still what the weights give."""
+        """Whether the weights have not changed since `value` was computed."""
         return self._state == self._current_state()
 
     def _current_state(self) -> list[tuple[int, int, torch.dtype, bool]]:

@@ -19,7 +19,8 @@ from models.layers.parameters import Derived, Initializer
 class PlainProduct(nn.Module):
     """`ProductOperator` in plain torch: coefficients U and weights w form a matrix W for each species and channel.
 
-    The sum over the last copy of A is taken outside (Horner),
+    The symmetric contraction of Batatia et al., MACE (2022), eqs. 10 and 11, is evaluated by Horner's rule, with the
+    sum over the last copy of A outside,
 
         B_LM = Σ_a A_a V_{LM,a},   V = W [1, A, A ⊗ A]      (unique pairs only)
 

@@ -37,7 +37,7 @@ class Readouts(nn.Module):
 
 
 class LastReadout(nn.Module):
-    """NequIP's readout: linear in the scalars of the last layer."""
+    """NequIP's readout (Batzner et al., Nat. Commun. 13, 2453 (2022)): linear in the scalars of the last layer."""
 
     def __init__(self, channels: int, *, init: Initializer) -> None:
         super().__init__()

@@ -21,12 +21,13 @@ SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016
 class ZBLRepulsion(nn.Module):
     """E = Σ_{i<j} k Z_i Z_j / r φ(r / a) u(r / (R_i + R_j)), in eV; holds no weights.
 
-    φ(x) = Σ_n c_n exp(-d_n x) is the universal screening function of J. F. Ziegler, J. P. Biersack and U. Littmark, The
-    Stopping and Range of Ions in Matter (1985). The screening length a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3) and the
-    envelope u, which ends at the sum of the covalent radii R, are those of mace-torch's `pair_repulsion`, so that its
-    models can be converted; the book has 0.8854 and 0.23 in place of 0.4543 and 0.3, which screens less.
+    k is `strength` times e² / (4 π ε0). φ(x) = Σ_n c_n exp(-d_n x) is the universal screening function of J. F.
+    Ziegler, J. P. Biersack and U. Littmark, The Stopping and Range of Ions in Matter (1985). The screening length
+    a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3) and the envelope u, which ends at the sum of the covalent radii R, are
+    those of mace-torch's `pair_repulsion`, so that models of mace-torch can be converted. The book has 0.8854 and 0.23
+    in place of 0.4543 and 0.3, which screens less.
 
-    All is computed in float64, independent of the precision of the network.
+    All values are computed in float64, independent of the precision of the network.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ZBLRepulsion(nn.Module):
             elements: Atomic numbers, in the order of the species.
             cutoffs: Cut-off of each path in Å, ascending; neighbours are taken from the shortest sufficient list.
             envelope_power: Power p of the polynomial envelope.
-            strength: Factor k of the formula above.
+            strength: Factor on the repulsion; 1 for the plain ZBL formula.
 
         Raises:
             InputError: If two covalent radii reach beyond the longest cut-off.

@@ -40,12 +40,15 @@ def cache_directory() -> Path:
     """Directory of compiled libraries: `al-engine/kernels` in the user's cache directory.
 
     Raises:
-        KernelError: If the user has no home directory. A directory shared by users is unsafe: libraries are code.
+        KernelError: If the user has no home directory. A directory that other users can write to is unsafe, because
+            the libraries in it are executed.
     """
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "al-engine" / "kernels"
     except RuntimeError as error:
-        raise KernelError("there is no home directory to keep them in; set XDG_CACHE_HOME to one of yours") from error
+        raise KernelError(
+            "the user has no home directory for compiled kernels; set XDG_CACHE_HOME to a directory of the user"
+        ) from error
 
 
 def find_compiler() -> str | None:
@@ -67,7 +70,7 @@ def load_library(source: str, header: str) -> ctypes.CDLL:
     text = header + (Path(__file__).parent / source).read_text(encoding="utf-8")
     command = find_compiler()
     if command is None:
-        raise KernelError("there is no C++ compiler; install g++ (or set CXX) to have the fast CPU kernels")
+        raise KernelError("no C++ compiler was found; install g++, or set CXX to a compiler")
     identity = "\n".join([text, *FLAGS, _version(command), _machine()])
     name = f"{Path(source).stem}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     library = cache_directory() / name
@@ -95,7 +98,7 @@ def _compile(command: str, text: str, library: Path) -> None:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise KernelError(f"{command} took more than {TIME_LIMIT_S:.0f} s") from error
+            raise KernelError(f"{command} took more than {TIME_LIMIT_S:.0f} s to compile a kernel") from error
         if done.returncode:
             raise KernelError(f"{command} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
         result.replace(library)

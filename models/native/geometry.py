@@ -1,7 +1,7 @@
 """The geometry kernel as torch operators; source and layout: `geometry.cpp`.
 
 Operators for the features of vectors, the vector-Jacobian product (backward) and the Jacobian-vector product (forward).
-Each product is the derivative of the other by the factor beside the Jacobian, which is all that training needs: it
+Each product is the derivative of the other by its vector. Derivatives of the Jacobian itself are not needed: training
 differentiates forces by weights, not by positions.
 """
 
@@ -178,7 +178,9 @@ def _differentiate(ctx: Any, g_Y: Tensor, g_B: Tensor) -> tuple[Tensor | None, .
 def _differentiate_twice(ctx: Any, t: Tensor) -> tuple[Tensor | None, ...]:
     v, *_ = ctx.saved_tensors
     if ctx.needs_input_grad[1]:
-        raise RuntimeError("the geometry kernel has no second derivatives by positions; use a model without kernels")
+        raise RuntimeError(
+            "the geometry kernel has no second derivatives by positions; use plain torch (acceleration: off)"
+        )
     t_Y, t_B = torch.ops.al_engine.edge_features_forward(ctx.key, v, t)
     return None, None, t_Y, t_B
 

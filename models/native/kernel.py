@@ -26,6 +26,10 @@ class Kernel(ABC):
     def header(self) -> str:
         """Definitions in front of the source."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The kernel itself: it never changes, and a loaded library cannot be copied."""
+        return self
+
     @cached_property
     def key(self) -> str:
         """All fields as a string, the type that a torch operator can take."""
@@ -80,9 +84,10 @@ def save_tensors(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def save_derivative(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Save the inputs of a backward operator, for its derivative; the last input is whether it gives weight gradients.
+    """Save the inputs of a backward operator, for its derivative.
 
-    The derivative receives None instead of zeros for an output that nothing depends on, and skips its terms.
+    The last input says whether the operator computes weight gradients. For an output that nothing depends on, the
+    derivative receives None instead of zeros, and skips the terms of this output.
     """
     save_tensors(ctx, inputs, output)
     ctx.with_weights = inputs[-1]
@@ -97,6 +102,6 @@ def refuse_derivative(operator: str) -> None:
     """
 
     def raise_error(_ctx: Any, *_gradients: Tensor) -> None:
-        raise RuntimeError(f"{operator} has no derivative; use a model without kernels for one more derivative")
+        raise RuntimeError(f"{operator} has no derivative; use plain torch (acceleration: off) to differentiate again")
 
     torch.library.register_autograd(operator, raise_error)

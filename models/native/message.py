@@ -242,7 +242,7 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 def _differentiate_twice(
     ctx: Any, v_Y: Tensor | None, v_X: Tensor | None, v_W: Tensor | None, v_h: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    v_W = v_W if ctx.with_weights else None  # else g_W is a tensor without elements
+    v_W = v_W if ctx.with_weights else None  # without weights g_W is a tensor without elements
     results = torch.ops.al_engine.message_backward_twice(ctx.key, v_Y, v_X, v_W, v_h, *ctx.saved_tensors)
     return (None, *results, None, None)
 

@@ -81,6 +81,8 @@ def terms_and_coefficients(
 ) -> tuple[list[tuple[int, int, int, int]], tuple[Tensor, ...]]:
     """Terms (m, a, b, d) of the polynomials, and for each degree L the coefficients of the couplings in the terms.
 
+    A term adds w · A_a A_b A_d to component m of the products; the index (l_max + 1)² stands for the factor 1.
+
     Returns:
         The terms, sorted, and matrices (n_couplings of L, n_terms), float64. The couplings of a degree are
         ordered by order 1, 2 .. `correlation`.
@@ -188,7 +190,7 @@ def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _differentiate_twice(ctx: Any, v_A: Tensor | None, v_w: Tensor | None) -> tuple[Tensor | None, ...]:
-    v_w = v_w if ctx.with_weights else None  # else g_w is a tensor without elements
+    v_w = v_w if ctx.with_weights else None  # without weights g_w is a tensor without elements
     g_g, g_A, g_w = torch.ops.al_engine.product_backward_twice(ctx.key, v_A, v_w, *ctx.saved_tensors)
     return None, g_g, g_A, g_w, None, None
 

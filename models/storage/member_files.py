@@ -18,10 +18,10 @@ def open_members(path: Path, *, iteration: int | None = None) -> Iterator[list[h
 
     Args:
         path: A campaign directory, its `campaign.h5`, or an HDF5 file with members in groups `member`, `member0`, ...
-        iteration: Which iteration of a campaign; None for the latest that has all its members.
+        iteration: Number of an iteration of a campaign; None for the latest iteration that has all its members.
 
     Raises:
-        InputError: If there is no such file, iteration or member.
+        InputError: If the file, the iteration or a member does not exist.
     """
     file_path = path / "campaign.h5" if path.is_dir() else path
     if not file_path.is_file():
@@ -44,7 +44,7 @@ def members_hash(path: Path) -> str:
     """SHA-256 over the content of all members that `open_members` finds; it does not depend on the file's layout.
 
     Raises:
-        InputError: If there are none, or they cannot be read.
+        InputError: If there are no members, or they cannot be read.
     """
     with open_members(path) as groups:
         try:
@@ -58,7 +58,7 @@ def copy_members(source: Path, target: Path) -> None:
     """Write a file of the members that `open_members` finds, with the same `members_hash`.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are no members.
         ResumableError: If the target cannot be written.
     """
     with open_members(source) as groups, in_memory_hdf5(target) as file:
@@ -85,7 +85,7 @@ def _members(group: h5py.Group) -> list[h5py.Group]:
     """Members of a group by number.
 
     Raises:
-        InputError: If a member is a link to a missing file: no other iteration is taken in its place.
+        InputError: If a member is a link to a missing file. No other iteration is read instead.
     """
     members = []
     for name in _member_names(group):
@@ -93,8 +93,8 @@ def _members(group: h5py.Group) -> list[h5py.Group]:
         if part is None:
             link = group.get(name, getlink=True)
             raise InputError(
-                f"{group.file.filename}: {getattr(link, 'filename', name)} is missing beside it; copy the whole "
-                "campaign directory, not the file alone, or see what `al-engine verify` says of it"
+                f"{group.file.filename}: the part {getattr(link, 'filename', name)} is missing; copy the whole "
+                "campaign directory, not only this file, or run `al-engine verify` on it"
             )
         member = part.get("member", part) if isinstance(part, h5py.Group) else {}
         if "weights" in member:

@@ -71,8 +71,8 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
     """Read a member that `write_member` wrote.
 
     Raises:
-        InputError: If the group is no member or has an unknown schema or a removed product basis, or if a dataset is
-            missing or has the wrong shape.
+        InputError: If the group is not a member, its schema is unknown, its product basis is no longer supported, or a
+            dataset is missing, damaged or of the wrong shape.
     """
     where = f"{group.file.filename}:{group.name}"
     if "config" not in group.attrs or "constants" not in group.attrs or "weights" not in group:
@@ -104,12 +104,12 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
 
 
 def _config(values: dict[str, Any], *, schema: int) -> ModelConfig:
-    """The config of a member; in schema 1 only `long: null` marks a MACE model."""
+    """The config of a member; schema 1 has no `kind`, and marks a MACE model by `long: null`."""
     if schema == 1:
         one_path = values["long"] is None
         values = values | {"kind": "mace" if one_path else "ms-mace", "zbl": False}
         if one_path:
-            values["fusion"] = "message"  # had no effect
+            values["fusion"] = "message"  # it had no effect in schema 1
     return ModelConfig.model_validate(values)
 
 

@@ -42,7 +42,7 @@ class TrainingState:
 
 
 def write_checkpoint(path: Path, state: TrainingState, *, key: str) -> None:
-    """Replace the checkpoint at `path`; a kill at any moment leaves the old one or the new one.
+    """Replace the checkpoint at `path`; a kill at any moment leaves the old checkpoint or the new checkpoint.
 
     Raises:
         ResumableError: If the disk is full or not writable.

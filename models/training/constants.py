@@ -31,19 +31,19 @@ def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) ->
     """Constants of a model that will be trained on these frames.
 
     Raises:
-        InputError: If there are no frames or no forces to scale by.
+        InputError: If there are no frames, or the RMS of their forces is zero or not finite.
     """
     if not frames:
-        raise InputError("there are no training frames; label some first")
+        raise InputError("there are no training frames; label frames first")
     elements = tuple(sorted({int(z) for item in frames for z in item.frame.numbers}))
     scale = float(np.sqrt(np.mean(np.concatenate([item.forces for item in frames]) ** 2)))
     if not (np.isfinite(scale) and scale > 0.0):
-        raise InputError(f"the training forces have a root mean square of {scale} eV/Å; check the labels")
-    some = [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, MAX_NEIGHBOUR_FRAMES).astype(int))]
+        raise InputError(f"the training forces have a root mean square of {scale} eV/Å; check the units of the labels")
+    sample = [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, MAX_NEIGHBOUR_FRAMES).astype(int))]
     energies = np.array([item.energy for item in frames])
     cutoffs = [path.cutoff_ang for path in path_configs(config)]
-    atoms = AtomBatch.of([item.frame for item in some], elements)
-    positions = torch.from_numpy(np.concatenate([item.frame.positions for item in some]))
+    atoms = AtomBatch.of([item.frame for item in sample], elements)
+    positions = torch.from_numpy(np.concatenate([item.frame.positions for item in sample]))
     graph = neighbour_graph(atoms, positions, cutoffs=cutoffs)
     counts = graph.mean_neighbours(graph.to_nodes(positions), cutoffs)
     return ModelConstants(

@@ -2,7 +2,7 @@
 
 Positions never change in training, so harmonics, radial basis and their derivatives with respect to the neighbour
 vectors are constants: forces follow from dE/d(features) by the chain rule, and the double backward pass skips the
-geometry. In plain torch these constants are stored; kernels compute them again, which is as fast and needs no memory.
+geometry. In plain torch these constants are stored. Kernels compute them again, which is as fast and needs no memory.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from models.layers.geometry import ConstantGeometry, EdgeFeatures
 from models.ms_mace import MSMACE
 
 CACHE_BYTES = 2 * 1024**3
-"""Features and Jacobians of the whole set are stored up to this size; else they are computed batch by batch."""
+"""Up to this size features and Jacobians of the whole set are stored; above it they are computed batch by batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ class TrainingBatch:
     inverse_sizes: Tensor
 
     def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
-        """Energies (B,) and node forces (T, 3) in the network's units; `differentiable` by the weights if asked."""
+        """Energies (B,) and node forces (T, 3) in the network's units; with `differentiable`, also by the weights."""
         energies, gradients = model.network_gradients(self.graph, self.geometry, differentiable=differentiable)
         if len(gradients) == 1:
             return energies, self.graph.forces(gradients[0])
@@ -112,9 +112,13 @@ class TrainingSet:
         self.energies[own] -= shift.to(self.energies.device)
 
     def batch(self, frames: IntArray) -> TrainingBatch:
-        """The frames of the given indices as one batch.
+        """The frames of the given indices as a single batch.
 
-        Nodes are sorted by model, then by species; with several models, all must have equal node counts per species.
+        Nodes are sorted by model, then by species. With several models, each model must have the same number of nodes
+        of each species.
+
+        Args:
+            frames: Indices f + F m, shape (B,).
         """
         device, first = self.vectors.device, self.models[0]
         members, which = np.divmod(frames, len(self))

@@ -62,7 +62,10 @@ class FlatAdam:
         self._adam.load_state_dict({"state": {0: state}, "param_groups": self._adam.state_dict()["param_groups"]})
 
     def learning_rate(self, update: int) -> float:
-        """Linear warm-up, then a cosine down to a hundredth of the peak."""
+        """Learning rate of an update: a linear warm-up, then a cosine down to a hundredth of the peak.
+
+        The cosine is that of Loshchilov and Hutter, SGDR (arXiv:1608.03983), eq. 5, without restarts.
+        """
         shortest = min(SHORTEST_WARM_UP, self.total // 2)
         warm_up = max(1, shortest, min(WARM_UP_UPDATES, round(WARM_UP_SHARE * self.total)))
         if update < warm_up:
@@ -76,15 +79,14 @@ class FlatAdam:
         self.weights.grad = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
         self._adam.param_groups[0]["lr"] = self.learning_rate(self.updates)
         self._adam.step()
-        decay = min(
-            self.config.ema_decay, (1 + self.updates) / (10 + self.updates)
-        )  # a short memory at first, to forget the random initial weights
+        # a short memory at first, to forget the random initial weights; the rule of TensorFlow's moving average
+        decay = min(self.config.ema_decay, (1 + self.updates) / (10 + self.updates))
         self.average.lerp_(self.weights.detach(), 1.0 - decay)
         self.updates += 1
 
 
 def stack_optimizers(optimizers: Sequence[FlatAdam]) -> FlatAdam:
-    """One optimizer for M members, from copies of their states; all must be at the same update of one schedule."""
+    """An optimizer for M members, from copies of their states; all must be at the same update of the same schedule."""
     first = optimizers[0]
     weights = torch.stack([each.weights.detach() for each in optimizers])
     result = FlatAdam(weights, first.config, peak=first.peak, total=first.total)

@@ -70,7 +70,7 @@ class StackedTrainer:
     """Updates several members together; works on copies of their states, which `unstack` copies back."""
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
-        """Stack trainers of one architecture in plain torch; all must be at the same update of one schedule."""
+        """Stack trainers of the same architecture in plain torch, at the same update of the same schedule."""
         self.trainers, self.config = trainers, trainers[0].config
         self.optimizer = stack_optimizers([trainer.optimizer for trainer in trainers])
         weights = self.optimizer.weights.detach()
@@ -85,9 +85,8 @@ class StackedTrainer:
         energies, forces = batch.predict(self.network, differentiable=True)
         n_members, n_frames = len(chosen), sum(map(len, chosen))
         per_atom = ((energies - batch.energies) * batch.inverse_sizes)[:n_frames].view(n_members, -1)
-        squared = (
-            (forces - batch.forces).square().view(n_members, -1).sum(1)
-        )  # forces on isolated atoms are zero, and so are their targets
+        # forces on isolated atoms are zero, and so are their targets
+        squared = (forces - batch.forces).square().view(n_members, -1).sum(1)
         components = 3.0 * np.reshape(batch.sizes[:n_frames], (n_members, -1)).sum(1)
         energy_terms = self.config.energy_weight * per_atom.square().mean(1)
         force_terms = self.config.force_weight * squared / torch.from_numpy(components).to(squared)

@@ -12,10 +12,12 @@ from models.storage.weights import TrainedMember, read_member
 
 
 def read_start(path: Path, member: int) -> TrainedMember:
-    """The member of a file or campaign that training starts from: number `member` modulo the number of members there.
+    """The member of a file or campaign from which member number `member` starts its training.
+
+    A file of n members serves any number of members: member m starts from member m modulo n of the file.
 
     Raises:
-        InputError: If there is no such file, or it is damaged.
+        InputError: If the file does not exist or is damaged.
     """
     with open_members(path) as groups:
         return read_member(groups[member % len(groups)])
@@ -25,7 +27,7 @@ def start_config(path: Path) -> ModelConfig:
     """The architecture of the first member of a file or campaign.
 
     Raises:
-        InputError: If there is no such file, or it is damaged.
+        InputError: If the file does not exist or is damaged.
     """
     return read_start(path, 0).model.config
 
@@ -39,7 +41,8 @@ def check_start(path: Path, model: ModelConfig, *, elements: Sequence[int]) -> N
         elements: Atomic numbers of the system; the members may know more.
 
     Raises:
-        InputError: Naming every key that differs and what to write, or the elements.
+        InputError: If the architecture differs, with every key that differs and what to write; if an element of the
+            system is missing; or if the members know different elements.
     """
     from ase.data import chemical_symbols
 
@@ -56,22 +59,29 @@ def check_start(path: Path, model: ModelConfig, *, elements: Sequence[int]) -> N
             if missing := set(elements) - set(start.constants.elements):
                 raise InputError(
                     f"{where} knows {symbols(start.constants.elements)}, but not {symbols(missing)} of the system; "
-                    "start from models that know all its elements, or from none (`start: null`)"
+                    "start from models that know all its elements, or set `training.start: null`"
                 )
     if len(set(known.values())) > 1:
         lines = [f"  {where}: {symbols(numbers)}" for where, numbers in known.items()]
-        raise InputError("\n".join(["a committee's members must know the same elements, these do not:", *lines]))
+        raise InputError(
+            "\n".join(["training.start: members of a committee must know the same elements, but these differ:", *lines])
+        )
 
 
-def refuse_other_architecture(theirs: ModelConfig, ours: ModelConfig, *, where: str) -> None:
+def refuse_other_architecture(start: ModelConfig, config: ModelConfig, *, where: str) -> None:
     """Refuse weights of an architecture that differs from the config.
 
+    Args:
+        start: Architecture of the weights.
+        config: Architecture that the config asks for.
+        where: Where the weights are from, for the message.
+
     Raises:
-        InputError: Naming every key of the config that differs, and what to write.
+        InputError: If a key of the config differs; the message has every such key and what to write.
     """
     lines = [
-        f"  model.{key}: {json.dumps(there)}  # now {json.dumps(here)}"
-        for key, there, here in _differences(theirs.model_dump(mode="json"), ours.model_dump(mode="json"))
+        f"  model.{key}: {json.dumps(needed)}  # now {json.dumps(present)}"
+        for key, needed, present in _differences(start.model_dump(mode="json"), config.model_dump(mode="json"))
     ]
     if lines:
         raise InputError(
@@ -80,12 +90,12 @@ def refuse_other_architecture(theirs: ModelConfig, ours: ModelConfig, *, where: 
 
 
 def _differences(
-    theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = ""
+    start: Mapping[str, Any], config: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Keys that differ, with both values; of a section present on both sides only the differing keys inside it."""
-    for name, there in theirs.items():
-        here = ours[name]
-        if isinstance(there, dict) and isinstance(here, dict):
-            yield from _differences(there, here, f"{prefix}{name}.")
-        elif there != here:
-            yield prefix + name, there, here
+    """Keys that differ, each with its value in `start` and in `config`; keys of sections are joined by dots."""
+    for name, needed in start.items():
+        present = config[name]
+        if isinstance(needed, dict) and isinstance(present, dict):
+            yield from _differences(needed, present, f"{prefix}{name}.")
+        elif needed != present:
+            yield prefix + name, needed, present

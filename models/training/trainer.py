@@ -17,7 +17,7 @@ from models.training.dataset import TrainingBatch, TrainingSet, chunks
 from models.training.optimizer import FlatAdam
 
 DIVERGED = 100.0
-"""Force MAE, in units of the RMS label force, above which training counts as diverged. (Predicting zero gives < 1.)"""
+"""Force MAE, in units of the RMS label force, above which training counts as diverged; predicting zero gives < 1."""
 FRAMES_PER_VALIDATION_BATCH = 4
 """Frames per validation batch, in units of the training batch size: validation has no double backward pass."""
 
@@ -50,9 +50,8 @@ class Trainer:
         self.parameters = list(network.parameters())
         weights = parameters_to_vector(self.parameters)
         self.optimizer = FlatAdam(weights, config, peak=peak, total=updates)
-        vector_to_parameters(
-            self.optimizer.weights.detach(), self.parameters
-        )  # parameters are now views of this vector
+        # from here on the parameters are views of the optimizer's vector
+        vector_to_parameters(self.optimizer.weights.detach(), self.parameters)
         self.best = self.optimizer.average.clone()
         self.best_loss, self.stale = math.inf, 0
         self.history = TrainingHistory()
@@ -80,7 +79,10 @@ class Trainer:
         )
 
     def loss(self, batch: TrainingBatch, energies: Tensor, forces: Tensor) -> Tensor:
-        """Loss w_E <(ΔE / N)²> + w_F <ΔF²>, with means over frames (eV²) and over force components (eV²/Å²)."""
+        """Loss w_E <(ΔE / N)²> + w_F <ΔF²>, with means over frames (eV²) and over force components (eV²/Å²).
+
+        The loss of mace-torch's `WeightedEnergyForcesLoss`, with equal weights of all frames.
+        """
         per_atom = (energies - batch.energies) * batch.inverse_sizes
         energy_term = self.config.energy_weight * per_atom.square().mean()
         force_term = self.config.force_weight * (forces - batch.forces).square().mean()

@@ -1,4 +1,4 @@
-"""Training of committee members, singly or stacked: early stop, checkpoints from which training continues bitwise."""
+"""Training of committee members, one by one or stacked: early stop, and checkpoints that continue bit for bit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from models.training.trainer import FRAMES_PER_VALIDATION_BATCH, DivergedError, 
 
 PROGRESS_INTERVAL = 20
 MOST_HALVINGS = 20
+"""Largest number of times that `_scale_down_initial_forces` halves the radial functions."""
 LOWEST_PEAK_SHARE = 1 / 8
 """A member that diverges restarts at half its learning rate, down to this share of the configured rate."""
 
@@ -37,9 +38,9 @@ class MemberTask:
 
     Attributes:
         seed: Seed of initial weights, held-out frames and batches.
-        start: Start from this member's weights and constants (scale, neighbour counts; its E0s, which may be of another
-            level of theory, are fitted to the frames first), with a fresh optimizer and `warm_learning_rate_factor` on
-            the learning rate. It may know more elements than the frames have.
+        start: Member whose weights and constants (scale, neighbour counts) training starts from, with a new optimizer
+            and the learning rate times `warm_learning_rate_factor`. Its E0s, which may be of another level of theory,
+            are fitted to the frames first. It may know more elements than the frames have.
         checkpoint: File to continue from, written at every validation.
         key: Identifies the inputs; a checkpoint with another key is ignored.
     """
@@ -94,11 +95,11 @@ def train_members(
     kernels: bool = True,
     progress: Progress = silent,
 ) -> list[TrainedMember]:
-    """Train members on one device, stacked where there are several.
+    """Train members on one device; several members are stacked.
 
     Each member's result equals that of separate training to rounding. On a GPU four stacked members of small molecules
-    cost about as much as a single member, and members that exceed its memory are trained afterwards; on a CPU members
-    are better trained in one process per core.
+    cost about as much as a single member. Members that do not fit into the memory of the GPU are trained afterwards. On
+    a CPU it is faster to train each member in a process of its own.
 
     Args:
         frames: The training set; each member holds out a share of it, drawn by its seed, for validation.
@@ -108,14 +109,14 @@ def train_members(
         updates: Gradient updates of each member.
         device: Where to train.
         kernels: On a CPU, use the C++ kernels for a single member if they can be compiled.
-        progress: Told how many updates are done.
+        progress: Called with the number of updates done.
 
     Returns:
         The members with the averaged weights of their best validations.
 
     Raises:
-        InputError: If there are fewer than two frames, a start does not fit, or training diverges at every learning
-            rate down to an eighth of the configured rate.
+        InputError: If there are fewer than two frames, a member to start from has another architecture, or training
+            diverges at every learning rate down to an eighth of the configured rate.
     """
     device = torch.device(device)
     atoms = training.batch_size * max((len(item) for item in frames), default=1)
@@ -145,7 +146,8 @@ def _training_set(frames: Sequence[LabelledFrame], networks: Sequence[MSMACE], *
     elements = {network.constants.elements for network in networks}
     if len(elements) > 1:
         raise InputError(
-            "members that are trained side by side must know the same elements; start all from models that do"
+            "members that are trained together must know the same elements; start all of them from models with the "
+            "same elements"
         )
     added = isolated_atom_frames(*elements) if len(networks) > 1 else []
     return TrainingSet([*frames, *added], *networks, device=device)
@@ -168,10 +170,8 @@ class _Run:
         self.task, self.network, self.training, self.updates = task, network, training, updates
         self.frames, self.data, self.member = frames, data, member
         held_out, kept = _split(len(frames), training.validation_share, seed=task.seed)
-        self.held_out, self.kept = (
-            held_out + member * len(data),
-            kept + member * len(data),
-        )  # with this member's targets
+        first_target = member * len(data)  # of this member
+        self.held_out, self.kept = held_out + first_target, kept + first_target
         self.peak = training.learning_rate
         if task.start is None:
             _scale_down_initial_forces(network, data.batch(self.kept[: training.batch_size]))
@@ -197,7 +197,7 @@ class _Run:
         return self.trainer.optimizer.updates, self.trainer.optimizer.peak
 
     def batch(self, update: int) -> IntArray:
-        """Frames of an update."""
+        """Frames of an update, as indices of `TrainingSet.batch`."""
         return self.kept[_batch_indices(len(self.kept), self.training.batch_size, update, seed=self.task.seed)]
 
     def validate(self, *, train_loss: float) -> str:
@@ -281,9 +281,8 @@ def _scale_down_initial_forces(network: MSMACE, batch: TrainingBatch) -> None:
     radials = [module.radial.weights[-1] for module in network.modules() if isinstance(module, PathMessage)]
     for _ in range(MOST_HALVINGS):
         _, forces = batch.predict(network, differentiable=False)
-        if float(forces.detach().square().mean()) <= float(
-            batch.forces.square().mean()
-        ):  # False for NaN: goes on halving
+        mean_square = float(forces.detach().square().mean())
+        if mean_square <= float(batch.forces.square().mean()):  # False for NaN: the halving continues
             return
         with torch.no_grad():
             for weights in radials:
@@ -293,14 +292,14 @@ def _scale_down_initial_forces(network: MSMACE, batch: TrainingBatch) -> None:
 def _split(n_frames: int, share: float, *, seed: int) -> tuple[IntArray, IntArray]:
     """Indices of the frames held out (at least one) and of the others (at least one)."""
     if n_frames < 2:  # noqa: PLR2004  # a frame to train on and a frame to validate on
-        raise InputError(f"training needs at least 2 frames, got {n_frames}; label more")
+        raise InputError(f"training needs at least 2 frames, got {n_frames}; label more frames")
     shuffled = np.random.default_rng([seed, 0]).permutation(n_frames)
     n_held_out = min(max(1, round(share * n_frames)), n_frames - 1)
     return np.sort(shuffled[:n_held_out]), np.sort(shuffled[n_held_out:])
 
 
 def _batch_indices(n_frames: int, batch_size: int, update: int, *, seed: int) -> IntArray:
-    """Frames of an update: each epoch is a new permutation, a function of seed and epoch."""
+    """Indices of the frames of an update: each epoch is a new permutation, a function of seed and epoch."""
     per_epoch = max(1, n_frames // batch_size)
     epoch, batch = divmod(update, per_epoch)
     shuffled = np.random.default_rng([seed, 1, epoch]).permutation(n_frames)

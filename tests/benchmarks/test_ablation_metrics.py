@@ -1,4 +1,4 @@
-"""Errors per molecule and along curves, against cases whose answer is known on paper."""
+"""Errors per molecule and along curves, in cases with known results."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ SHIFTS = np.array([-0.4, -0.2, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0, 4.0,
 
 
 def waters(rng, *, frames=3, molecules=2):
-    """Water-like molecules at random places with random labels."""
+    """Molecules with the elements of water, random positions and random labels."""
     made = []
     for _ in range(frames):
         frame = Frame(numbers=np.tile(WATER, molecules), positions=rng.normal(size=(3 * molecules, 3)))
@@ -37,7 +37,7 @@ def lennard_jones(separation, *, depth, place):
 
 
 def curves(depth, place, *, contact=2.9, offset=0.0):
-    """A set of Lennard-Jones curves, one per depth; and its energies."""
+    """A set of Lennard-Jones curves, one for each depth, and its energies."""
     energies = np.concatenate([lennard_jones(contact + SHIFTS, depth=d, place=place) for d in depth]) + offset
     frame = Frame(numbers=[2, 2], positions=np.zeros((2, 3)))
     frames = tuple(LabelledFrame(frame, energy=e, forces=np.zeros((2, 3))) for e in energies)
@@ -52,7 +52,7 @@ def test_net_force_is_the_sum_over_each_molecule():
 
 
 def test_a_couple_turns_its_molecule_and_moves_nothing():
-    """Forces ±F at ±d about the centre: torque 2 d x F, whatever the centre is."""
+    """Forces ±F at ±d about the centre have the torque 2 d x F for any centre."""
     arm, force, centre = np.array([0.0, 1.5, 0.0]), np.array([0.0, 0.0, 0.2]), np.array([7.0, -3.0, 2.0])
     positions, forces = centre + np.stack([arm, -arm]), np.stack([force, -force])
     molecule = np.zeros(2, dtype=int)
@@ -61,7 +61,7 @@ def test_a_couple_turns_its_molecule_and_moves_nothing():
 
 
 def test_gravity_does_not_turn_a_molecule(rng):
-    """Forces proportional to masses have no torque about the centre of mass, and any other centre would give one."""
+    """Forces proportional to masses have no torque about the centre of mass, but about other centres."""
     positions = rng.normal(size=(6, 3))
     numbers = np.tile(WATER, 2)
     forces = atomic_masses(numbers)[:, None] * np.array([0.1, -0.2, 0.3])
@@ -83,7 +83,7 @@ def test_an_energy_offset_per_atom_is_an_energy_error_alone(rng):
 
 
 def test_forces_inside_a_molecule_cancel_in_its_net_force(rng):
-    """Equal and opposite along a bond: an error of atoms, none of molecules."""
+    """Opposite errors along a bond are errors of atoms, but not of molecules."""
     data = waters(rng)
     wrong = []
     for item in data.frames:

@@ -1,4 +1,4 @@
-"""Two molecules along their separation."""
+"""Pairs of molecules along their separation."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The accuracy page: numbers as in the result file, what is written by hand stays."""
+"""The accuracy page: it has the numbers of the result file and keeps text written by hand."""
 
 from ablation.metrics import summary
 from ablation.report import markdown
@@ -53,7 +53,7 @@ def test_sets_without_errors_have_no_table():
 def test_what_was_not_trained_or_diverged_is_said_not_tabulated():
     page = markdown(result(), reading="")
     assert "| untrained |" not in page
-    assert "Defined but not trained yet: `untrained`." in page
+    assert "Not trained yet: `untrained`." in page
     assert "`mace, 10 Å` diverged" in page
 
 

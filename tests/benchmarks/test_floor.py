@@ -1,4 +1,4 @@
-"""The floor is arithmetic: checked by hand, and against what PyTorch counts of the plain path."""
+"""The floor against a calculation by hand, and against PyTorch's counts in plain torch."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_a_small_model_by_hand():
 
 @pytest.mark.parametrize("kind", ["ms-mace", "ms-nequip"])
 def test_it_is_of_the_order_of_the_plain_path(kind):
-    """Of the order of the plain path's matrix products, with far less traffic; twice that for twice the atoms."""
+    """Of the order of the matrix products in plain torch, with far less traffic, and proportional to the atoms."""
     short = PathConfig(cutoff_ang=4.0, channels=32, l_max=2, radial_mlp=[])
     config = ModelConfig(kind=kind, short=short, long=PathConfig(cutoff_ang=6.0, channels=8, l_max=1, radial_mlp=[]))
     grid = 2.0 * np.stack(np.meshgrid(*[np.arange(4)] * 3), axis=-1).reshape(-1, 3)

@@ -60,7 +60,7 @@ def worker(entry, structures):
 
 
 class Allocating:
-    """A contestant whose task needs as much memory as it is told to."""
+    """A contestant whose task allocates the memory that its setting says."""
 
     def task(self, mebibytes, _):
         return lambda: torch.ones(int(mebibytes) * 2**18).sum()  # float32
@@ -88,7 +88,8 @@ def test_everyone_has_as_many_rounds_and_the_dead_have_none(worker, entry, struc
     with Worker(entry, structures, CONDITIONS) as dead:
         dead._process.kill()
         timings = take_turns({"a": worker, "dead": dead, "b": worker}, CONDITIONS, lost=lost.append)
-    assert [error.reason for error in lost] == ["killed, as the kernel does when memory runs out"]
+    (error,) = lost
+    assert "SIGKILL" in error.reason
     assert list(timings) == ["a", "b"]
     assert all(len(timing.rounds["cpu_ms"]) == CONDITIONS.rounds for timing in timings.values())
 

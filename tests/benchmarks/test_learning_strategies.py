@@ -1,4 +1,4 @@
-"""What each strategy takes from a pool."""
+"""The frames that each strategy selects from a pool."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""From times of unlike tasks to atom-steps per second."""
+"""Atom-steps per second from the times of different tasks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Campaigns side by side: what differs, what they cost, what the page says."""
+"""Comparison of campaigns: their differences, costs, and the page."""
 
 import pytest
 

@@ -16,7 +16,7 @@ KINDS = {
     "ms-nequip": {"kind": "ms-nequip", "zbl": True},
     "ms-nequip-energy": {"kind": "ms-nequip", "fusion": "energy"},
 }
-"""The family, by what differs from MS-MACE with fusion of messages."""
+"""The model family: settings that differ from MS-MACE with fusion of messages."""
 
 torch.set_num_threads(1)
 
@@ -38,7 +38,7 @@ def _tiny_config(kind="message", **changes):
 
 
 def _tiny_model(config, *, seed=3):
-    """Random weights, constants with unequal entries."""
+    """A frozen model with random weights and constants with unequal entries."""
     counts = (4.0,) if config.long is None else (4.0, 9.0)
     constants = ModelConstants((1, 6, 8), (-11.0, -52.0, -107.0), 0.02, counts)
     return MSMACE(config, constants, seed=seed).freeze()
@@ -56,20 +56,20 @@ def _random_cluster(n_atoms=9, *, seed=0, side=4.5, closest=0.9):
 
 
 def _graph_of(model, *frames, skin=0.0):
-    """Graph and positions of some frames."""
+    """Graph and positions (T, 3) in Å of frames."""
     atoms = AtomBatch.of(frames, model.constants.elements)
     positions = torch.from_numpy(np.concatenate([frame.positions for frame in frames]))
     return neighbour_graph(atoms, positions, cutoffs=model.cutoffs, skin=skin), positions
 
 
 def _evaluate(model, frame):
-    """Energy and forces of one frame."""
+    """Energy in eV and forces (N, 3) in eV/Å of a frame."""
     energies, forces = model.energy_and_forces(*_graph_of(model, frame))
     return float(energies), forces.numpy()
 
 
 def _helper(function):
-    """A fixture that is the function itself, so that tests need not import from here."""
+    """A fixture that returns the function, so that tests need not import it."""
     return pytest.fixture(name=function.__name__.strip("_"), scope="session")(lambda: function)
 
 

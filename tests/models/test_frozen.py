@@ -1,4 +1,4 @@
-"""A frozen model keeps what depends on its weights alone; it must notice whenever they change, move or are trained."""
+"""A frozen model keeps values that depend only on weights; it must notice when weights change, move or are trained."""
 
 from copy import deepcopy
 
@@ -22,7 +22,7 @@ def kernels(request):
 
 
 def frozen(config, tiny_model, *, seed, kernels, warm=None):
-    """A frozen model, evaluated once if a frame is given: what it keeps has been computed."""
+    """A frozen model; with a frame it is evaluated once, so that the values it keeps are computed."""
     model = tiny_model(config, seed=seed)
     if kernels:
         use_kernels(model)
@@ -32,7 +32,7 @@ def frozen(config, tiny_model, *, seed, kernels, warm=None):
 
 
 def test_reloaded_weights_count(config, kernels, tiny_model, random_cluster, evaluate):
-    """Copied into the frozen model's, and put in their place."""
+    """Weights are copied into those of the frozen model, or replace them."""
     frame = random_cluster()
     expected, forces = evaluate(frozen(config, tiny_model, seed=5, kernels=kernels), frame)
     for assign in (False, True):
@@ -61,7 +61,7 @@ def test_weights_changed_in_place_count(config, kernels, tiny_model, random_clus
 
 
 def test_gradients_by_the_weights_of_a_frozen_model_are_not_lost(config, kernels, tiny_model, random_cluster, graph_of):
-    """Of all weights: those that are folded into others, and those of the atoms without neighbours."""
+    """Gradients by all weights: also by folded weights and those of atoms without neighbours."""
     kept = frozen(config, tiny_model, seed=3, kernels=kernels)
     graph, positions = graph_of(kept, random_cluster())
     edges = kept.edge_features(graph.vectors(graph.to_nodes(positions)), graph.columns)
@@ -76,7 +76,7 @@ def test_gradients_by_the_weights_of_a_frozen_model_are_not_lost(config, kernels
 
 
 def test_a_model_moved_to_another_precision_is_as_if_made_in_it(config, kernels, tiny_model, random_cluster, evaluate):
-    """Constants are those of the new precision, not rounded ones of the old; E0s and repulsion stay in float64."""
+    """Constants are computed in the new precision, not rounded from the old; E0s and repulsion stay in float64."""
     frame = random_cluster()
     model = frozen(config, tiny_model, seed=3, kernels=kernels, warm=lambda model: evaluate(model, frame))
     double = evaluate(tiny_model(config), frame)

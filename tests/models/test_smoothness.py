@@ -53,7 +53,7 @@ CUTOFFS += [("ms-nequip", 3.0), ("ms-nequip", 5.0), ("zbl", COVALENT_RADII_CO)]
 
 @pytest.mark.parametrize(("kind", "cutoff"), CUTOFFS)
 def test_energy_is_twice_differentiable_at_a_cutoff(kind, cutoff, evaluate, tiny_config, tiny_model):
-    """A kink in the force would leave a jump of its slope across the cut-off that does not shrink with the step."""
+    """A kink in the force would be a jump of its slope at the cut-off that does not shrink with the step."""
     model = tiny_model(tiny_config(kind))
 
     def force(distance):
@@ -99,7 +99,7 @@ def test_padded_entries_give_no_nan_in_second_derivatives(graph_of, random_clust
 def test_padding_of_unequal_clusters_gives_no_nan_for_any_envelope(
     envelope_power, tiny_config, tiny_model, random_cluster
 ):
-    """Small clusters list all pairs, with padding two thousand Å away: x^p would overflow in single precision."""
+    """Lists of small clusters hold all pairs, with padding at 2000 Å, where x^p would overflow in float32."""
     config = tiny_config("zbl", envelope_power=envelope_power, dtype="float32")
     frames = [random_cluster(5), random_cluster(9)]
     positions = torch.from_numpy(np.concatenate([frame.positions for frame in frames]))

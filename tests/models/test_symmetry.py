@@ -1,4 +1,4 @@
-"""What physics demands of the model, to rounding in double precision."""
+"""Physical symmetries of the model, to rounding in double precision."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_isolated_atom_has_its_reference_energy(model, number, expected, evaluat
 
 
 def test_long_path_off_is_the_short_path_alone(evaluate, random_cluster, tiny_config, tiny_model):
-    """With fusion by energy the short tower's weights do not know of the long one: silence that, and MACE is left."""
+    """With fusion of energies the towers have separate weights: with a zero long tower the model is MACE."""
     both, short = tiny_model(tiny_config("energy")), tiny_model(tiny_config("mace"))
     both.towers[0].load_state_dict(short.towers[0].state_dict())
     for parameter in both.towers[1].readouts.parameters():

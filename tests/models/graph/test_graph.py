@@ -1,4 +1,4 @@
-"""Neighbour lists: batching, padding, skins and periodic images change nothing."""
+"""Neighbour lists: results do not depend on batching, padding, skins and periodic images."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def periodic_frame(random_cluster, n_atoms=8):
 
 
 def test_a_batch_is_its_frames(model, evaluate, graph_of, random_cluster):
-    """Of different sizes, with and without periodicity: padding included."""
+    """Frames of different sizes, with and without periodicity, so that lists are padded."""
     frames = [random_cluster(5, seed=1), periodic_frame(random_cluster), random_cluster(9, seed=2), random_cluster(5)]
     energies, forces = model.energy_and_forces(*graph_of(model, *frames))
     start = 0
@@ -77,7 +77,7 @@ def test_wrapping_atoms_changes_nothing(model, evaluate, random_cluster):
 
 
 def pairs(graph, positions, cell, reach):
-    """All (atom, neighbour, image) of one frame within reach."""
+    """All pairs (atom, neighbour, image) of a frame within reach."""
     order = graph.atoms
     lengths = graph.vectors(positions[order]).norm(dim=-1)
     offsets = torch.zeros(*lengths.shape, 3, dtype=torch.float64) if graph.offsets is None else graph.offsets
@@ -96,7 +96,7 @@ TRICLINIC = np.array([[4.8, 0, 0], [0.6, 5.0, 0], [-2.4, 0.3, 5.3]])
 @pytest.mark.parametrize("pbc", [[False] * 3, [True] * 3, [True, False, True], [False, True, False]])
 @pytest.mark.parametrize("limit", [0, 1000])
 def test_same_pairs_as_ase(random_cluster, monkeypatch, pbc, limit):
-    """In a cell smaller than the cut-off, of atoms that have wandered off through its faces; from a tree and dense."""
+    """In a cell smaller than the cut-off, with atoms outside the cell; by the k-d tree and from all pairs."""
     monkeypatch.setattr("models.graph.graph.DENSE_LIMIT", limit)
     frame = random_cluster(12, side=5.0)
     wandered = frame.positions + np.random.default_rng(0).integers(-2, 3, (12, 3)) * pbc @ TRICLINIC

@@ -1,4 +1,4 @@
-"""Evaluation in domains: exactly what the ordinary evaluation gives, in memory that does not grow with the frame."""
+"""Evaluation in domains equals the evaluation of the whole frame, in memory that does not grow with the frame."""
 
 import numpy as np
 import pytest
@@ -110,7 +110,7 @@ def test_lists_that_are_kept_are_the_lists(random_cluster):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the size of the largest result of any operation."""
+    """Records the size of the largest result of any operation."""
 
     def __init__(self):
         super().__init__()

@@ -1,10 +1,12 @@
-"""The committee as molecular dynamics asks it: its mean, and frames of a batch that do not disturb each other."""
+"""The committee in molecular dynamics: its mean, and frames of a batch that do not affect each other."""
 
 import numpy as np
 import pytest
 import torch
 
+from models.inference.acceleration import accelerate
 from models.inference.committee import ALL_PAIRS_ATOMS, Committee
+from models.layers.operators import is_plain
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_lists_with_a_skin_are_rebuilt_before_they_miss_a_pair(committee, random
 
 
 def test_a_frame_has_the_same_bits_whatever_the_others_do(committee, random_cluster):
-    """With the kernels, on a CPU: neighbour lists are rebuilt for one frame, the other keeps order and rounding."""
+    """With the kernels, on a CPU: lists of a frame are rebuilt, and the other frame keeps its order and rounding."""
     mine, other = random_cluster(20, seed=3, side=6.0), random_cluster(20, seed=4, side=6.0)
     made, rng = committee(acceleration="kernels", skin_ang=0.4), np.random.default_rng(1)
     calm, wild = made.bind([mine, other]), made.bind([mine, other])
@@ -61,3 +63,33 @@ def test_a_frame_has_the_same_bits_whatever_the_others_do(committee, random_clus
         assert results[0][0][0] == results[1][0][0]
         np.testing.assert_array_equal(results[0][1][:20], results[1][1][:20])
     assert len(rebuilt) > 3
+
+
+@pytest.mark.parametrize("acceleration", ["off", "kernels"])
+def test_a_committee_leaves_the_models_of_its_caller_as_they_are(tiny_config, tiny_model, random_cluster, acceleration):
+    """The committee's forces have the bits of a model that is itself frozen and accelerated."""
+    given = tiny_model(tiny_config("zbl")).requires_grad_()
+    treated = tiny_model(tiny_config("zbl"))
+    if acceleration == "kernels":
+        assert accelerate(treated)
+    made = Committee([given], acceleration=acceleration)
+    frames = [random_cluster(9), random_cluster(20, side=6.0)]
+    expected = Committee([treated], acceleration="off").predict(frames)
+    for ours, theirs in zip(made.predict(frames)[1], expected[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(made.predict(frames)[0], expected[0])
+    assert is_plain(given)
+    assert is_plain(made.models[0]) == (acceleration == "off")
+    assert all(weight.requires_grad for weight in given.parameters())
+    assert not any(weight.requires_grad for weight in made.models[0].parameters())
+    for ours, theirs in zip(made.models[0].parameters(), given.parameters(), strict=True):
+        assert ours.data_ptr() == theirs.data_ptr()
+
+
+def test_a_committee_follows_weights_that_change_in_place(tiny_config, tiny_model, random_cluster):
+    given, frames = tiny_model(tiny_config()), [random_cluster(9)]
+    made = Committee([given], acceleration="kernels")
+    made.predict(frames)
+    given.load_state_dict(tiny_model(tiny_config(), seed=5).state_dict())
+    changed, fresh = (committee.predict(frames)[0] for committee in (made, Committee([given], acceleration="kernels")))
+    np.testing.assert_array_equal(changed, fresh)

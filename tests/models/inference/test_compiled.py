@@ -1,4 +1,4 @@
-"""One compiled graph of energies and forces: right for any frames and members, and never in the way."""
+"""Compiled graph of energies and forces: correct for all frames and members; without it models run uncompiled."""
 
 from dataclasses import replace
 
@@ -59,7 +59,7 @@ def small(tiny_config, tiny_model):
 
 
 def test_inductor_compiles_once_for_all_sizes(small, random_cluster, graph_of):
-    """Whatever comes first, and with sizes of 0 and 1, which compilers like to take for constants."""
+    """For any first frame, and with sizes of 0 and 1, which compilers treat as constants by default."""
     counted = []
 
     def count(graph):
@@ -82,7 +82,7 @@ def test_inductor_compiles_once_for_all_sizes(small, random_cluster, graph_of):
 
 
 def test_a_graph_of_another_kind_is_checked_too(small, random_cluster, graph_of):
-    """Compiled code that took the first graph's missing element for granted is found out."""
+    """Compiled code that relies on an element missing in the first graph is detected."""
 
     def assuming(graph_module):
         def run(*inputs):
@@ -150,7 +150,7 @@ def test_a_committee_uses_what_it_is_told(tiny_config, tiny_model, random_cluste
 
 
 def as_traced(graph):
-    """The compiler that does nothing."""
+    """A compiler that returns the traced graph."""
     return graph
 
 
@@ -158,7 +158,7 @@ def as_traced(graph):
 def test_members_of_other_architectures_have_graphs_of_their_own(
     tiny_config, tiny_model, random_cluster, monkeypatch, differs
 ):
-    """In a number that only the radial functions know, in the weights' shapes, and in the elements (a repulsion's)."""
+    """Members that differ in the envelope's power, in the weights' shapes, and in the elements of the repulsion."""
     monkeypatch.setattr("models.inference.committee.CompiledForces", lambda: CompiledForces(compiler=as_traced))
     first = tiny_model(tiny_config("zbl", **SMALL))
     if differs == "elements":
@@ -186,7 +186,7 @@ def test_members_of_other_architectures_have_graphs_of_their_own(
 
 
 def test_an_exploded_frame_does_not_end_compilation(small, random_cluster, graph_of):
-    """Forces that are not numbers cannot be compared: the next graph decides."""
+    """Forces that are not finite cannot be compared; the next graph is compared instead."""
     compiled = CompiledForces(compiler=as_traced)
     graph, positions = graph_of(small, random_cluster())
     broken = positions.clone()

@@ -1,4 +1,4 @@
-"""Descriptors of atoms: the symmetries of an energy, told apart where environments differ, batch by batch the same."""
+"""Descriptors of atoms: their symmetries, their dependence on the environment, and batches."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_every_layer_of_every_tower_is_in_them(model, config):
 
 
 def test_an_atom_is_like_itself_and_unlike_what_moved(tiny_config, tiny_model, random_cluster):
-    """Beyond two layers' reach nothing is felt: an atom far away changes its own rows alone."""
+    """An atom beyond the reach of two layers changes only its own row."""
     model = tiny_model(tiny_config("mace", layers=2))
     frame = random_cluster()
     far = 4 * model.cutoffs[-1]

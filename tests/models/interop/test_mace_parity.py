@@ -1,4 +1,4 @@
-"""Models of mace-torch 0.3.16, converted, against what mace-torch itself says: see data/README.md."""
+"""Converted models of mace-torch 0.3.16 against predictions of mace-torch itself: see data/README.md."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +173,7 @@ def test_a_converted_model_is_a_starting_point_for_training():
 
 def test_a_head_is_chosen_by_name():
     export = _export("heads")
-    with pytest.raises(InputError, match=r"heads gfn2, dft; name one"):
+    with pytest.raises(InputError, match="heads gfn2, dft"):
         convert_mace(export)
     with pytest.raises(InputError, match=r"no head pbe; it has gfn2, dft"):
         convert_mace(export, head="pbe")
@@ -194,8 +194,8 @@ LAYER_CHANGES = [
     ({"radial_widths": [8, 32, 128]}, r"hidden layers \[32\], not those of layer 0"),
     ({"product": "SymmetricContractionWrapper"}, "its product basis is a SymmetricContractionWrapper"),
     ({"correlations": [4]}, "correlation order is 4, above 3"),
-    ({"output_irreps": "16x0e+8x1o"}, "not one number of channels"),
-    ({"output_irreps": "16x0e+16x0o"}, "not one number of channels"),
+    ({"output_irreps": "16x0e+8x1o"}, "not the same number of channels"),
+    ({"output_irreps": "16x0e+16x0o"}, "not the same number of channels"),
     ({"output_irreps": "16x0e+16x1o+16x2e+16x3o+16x4e"}, "degree 4, above the spherical harmonics"),
     ({"source_irreps": "16x0e"}, "it takes 16x0e"),
     ({"edge_irreps": "8x0e+8x1o"}, "messages are made of 8x0e"),
@@ -283,7 +283,7 @@ def test_couplings_outside_our_basis_are_refused():
     name = "products.0.symmetric_contractions.contractions.1.U_matrix_2"
     couplings = export.buffers[name].copy()
     couplings[0, 0, 0] += 0.1  # A_00 squared is no vector
-    with pytest.raises(InputError, match="layer 0: couplings of order 2 to degree 1"):
+    with pytest.raises(InputError, match=r"layer 0: .*couplings of order 2 to degree 1"):
         convert_mace(replace(export, buffers=export.buffers | {name: couplings}))
 
 

@@ -1,4 +1,4 @@
-"""Models of nequip 0.19.1, converted, against what nequip itself says: see data/README.md."""
+"""Converted models of nequip 0.19.1 against predictions of nequip itself: see data/README.md."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_converted_model_says_so_in_a_batch_too():
 
 @pytest.mark.parametrize("block", ["skip.weights.0", "skip.weights.1", "skip.weights.2", "messages.0.up.weights.2"])
 def test_the_references_would_notice_what_a_layer_leaves_out(block):
-    """Self-connections of every degree, gates, and features between the layers all have a part in the forces."""
+    """Self-connections of every degree, gates, and features between the layers all contribute to the forces."""
     model = convert_nequip(_export("tensors")).model
     with torch.no_grad():
         model.towers[0].layers[1].get_parameter(block).zero_()

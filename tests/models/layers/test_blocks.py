@@ -1,4 +1,4 @@
-"""The building blocks against independent references: e3nn, and sums written out naively."""
+"""The building blocks against independent references: e3nn, and explicit sums."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def initializer(seed=0):
 
 
 def turned_inverted(l_max):
-    """How harmonics turn under a rotation with inversion: D with Y(R v) = D Y(v), from e3nn's own harmonics.
+    """The matrix D of a rotation with inversion, Y(R v) = D Y(v), from e3nn's own harmonics.
 
     (e3nn's `D_from_matrix` and `D_from_angles` are exact to 1e-7 only.)
     """
@@ -89,7 +89,7 @@ def test_species_linear_uses_each_species_weights():
 @pytest.mark.parametrize("l_out", [0, 1, 2])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_couplings_span_all_symmetric_equivariants(l_out, order):
-    """Their number is the multiplicity of L in the symmetric power, from its character: an independent count."""
+    """The number of couplings is the multiplicity of L in the symmetric power, computed from its character."""
     l_max = 2
     couplings = symmetric_couplings(l_max, l_out, order)
     angles = (np.arange(400) + 0.5) * np.pi / 400
@@ -109,7 +109,7 @@ def test_couplings_span_all_symmetric_equivariants(l_out, order):
 
 
 def naive_product(basis, features, species, l_max, l_out):
-    """The definition, monomial by monomial."""
+    """The product basis by its definition, monomial by monomial."""
     n_nodes, channels = features.shape[1:]
     rows = []
     for degree in range(l_out + 1):
@@ -149,7 +149,7 @@ def test_product_basis_is_its_definition_and_equivariant(correlation):
 
 
 def test_message_is_its_definition():
-    """Against e3nn's Wigner 3j, neighbour by neighbour and coupling by coupling."""
+    """By e3nn's Wigner 3j symbols, neighbour by neighbour and coupling by coupling."""
     from al_engine.config import PathConfig
     from models.layers.geometry import EdgeFeatures
 

@@ -1,4 +1,4 @@
-"""Implementations take an operator's place in all modules or in none, and the reference comes back as it was."""
+"""Other implementations replace the operators of all modules or of none; the reference can be restored."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ needs_compiler = pytest.mark.skipif(build.find_compiler() is None, reason="there
 
 
 class Counting(nn.Module):
-    """The reference, and how often it was called."""
+    """The reference, with a count of its calls."""
 
     def __init__(self, reference):
         super().__init__()
@@ -35,7 +35,7 @@ def operated(model):
 
 
 def test_a_model_calls_nothing_but_its_operators(model, random_cluster, evaluate):
-    """Another implementation of each is called instead of the reference, and gives the same to the last bit."""
+    """A counting implementation is called instead of each reference, with bitwise equal results."""
     frame = random_cluster()
     energy, forces = evaluate(model, frame)
     for part in operated(model):
@@ -67,7 +67,7 @@ def test_kernels_replace_every_operator_or_none(model, monkeypatch):
 
 @needs_compiler
 def test_an_operator_has_no_weights(model):
-    """What is saved of a model does not depend on the implementation in use."""
+    """The saved state of a model does not depend on the implementation in use."""
     plain = {name: weight.clone() for name, weight in model.state_dict().items()}
     use_kernels(model)
     after = model.state_dict()

@@ -1,4 +1,4 @@
-"""The repulsion of nuclei: mace-torch's numbers, its limits, and that training leaves it out."""
+"""The repulsion of nuclei: the values of mace-torch, limits, and its subtraction from training targets."""
 
 import json
 from dataclasses import replace
@@ -68,7 +68,7 @@ def test_atoms_that_would_be_out_of_sight_are_refused():
 
 
 def test_a_model_adds_it_in_ev_whatever_its_scale(tiny_config, tiny_model, evaluate, random_cluster):
-    """The same weights with and without; the difference is the pair sum."""
+    """With the same weights, energies with and without repulsion differ by the pair sum."""
     frame = random_cluster()
     with_it, without = (tiny_model(tiny_config("mace", zbl=zbl)) for zbl in (True, False))
     repulsion = ZBLRepulsion(ELEMENTS, cutoffs=(4.0,), envelope_power=6)
@@ -81,7 +81,7 @@ def test_a_model_adds_it_in_ev_whatever_its_scale(tiny_config, tiny_model, evalu
 
 
 def test_training_targets_are_what_the_repulsion_leaves(tiny_config, random_cluster):
-    """Labels that are nothing but E0s and repulsion leave nothing to learn, in energies, forces and in a batch."""
+    """Labels that consist of E0s and repulsion give zero targets of energies and forces, also in a batch."""
     config = tiny_config("mace", zbl=True)
     frames = [random_cluster(n, seed=n, closest=0.6) for n in (5, 9, 7)]
     repulsion = ZBLRepulsion(ELEMENTS, cutoffs=(4.0,), envelope_power=6)

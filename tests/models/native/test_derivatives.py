@@ -1,4 +1,4 @@
-"""First and second derivatives of every operator against finite differences, and what has no derivative says so."""
+"""First and second derivatives of every operator against finite differences; missing derivatives are errors."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def random(*shape, seed=0):
 
 
 def message(channels=2):
-    """The operator as a function of harmonics, radial inputs, radial weights and features, and values of these."""
+    """The operator as a function of harmonics, radial inputs, radial weights and features, and arguments for it."""
     kernel = MessageKernel(
         l_max=1, l_used=1, l_source=1, l_message=1, channels=channels, n_radial=3, dtype=torch.float64
     ).prepared()
@@ -35,7 +35,7 @@ def message(channels=2):
 
 
 def product():
-    """The operator as a function of features and weights of monomials, and values of these."""
+    """The operator as a function of features and weights of monomials, and arguments for it."""
     kernel = ProductKernel(l_max=1, l_out=1, correlation=3, channels=2, dtype=torch.float64).prepared()
     n_terms = len(terms_and_coefficients(1, 1, 3)[0])
     species = torch.tensor([0, 1, 1])
@@ -50,14 +50,14 @@ def test_derivatives_by_every_input_are_finite_differences(operator):
 
 @pytest.mark.parametrize("operator", [message, product])
 def test_second_derivatives_by_every_input_are_finite_differences(operator):
-    """Of inputs and weights, mixed ones too."""
+    """Derivatives by inputs and weights, also mixed."""
     function, inputs = operator()
     assert gradgradcheck(function, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("which", range(4))
 def test_second_derivatives_of_a_message_by_one_input_at_a_time(which):
-    """The others are constants then, for which an operator may take a shorter way."""
+    """The other inputs are constants, for which an operator may skip terms."""
     function, inputs = message()
     fixed = [x.detach() for x in inputs]
 
@@ -79,7 +79,7 @@ def test_second_derivatives_of_a_product_by_one_input_at_a_time(which):
 
 
 def test_derivatives_of_the_geometry_are_finite_differences():
-    """Those of the backward operator too, by what it is linear in; it says that it has none by positions."""
+    """Also of the backward operator by its linear arguments; its derivative by positions is an error."""
     kernel = GeometryKernel(3, 4, 6, 3.0, 1e-3, torch.float64).prepared()
     vectors = random(5, 3)
     assert gradcheck(kernel, vectors, fast_mode=True)
@@ -97,12 +97,12 @@ def test_third_derivatives_are_refused(operator):
         return sum(g.square().sum() for g in torch.autograd.grad(value, inputs, create_graph=True))
 
     second = differentiated(function(*inputs).square().sum())
-    with pytest.raises(RuntimeError, match="has no derivative; use a model without kernels"):
+    with pytest.raises(RuntimeError, match="has no derivative"):
         torch.autograd.grad(differentiated(second), inputs)
 
 
 def test_a_model_with_kernels_has_the_same_hessian_by_its_weights(config, tiny_model, random_cluster, graph_of):
-    """As a product with a vector, of a loss of the energies, which is not linear in any weight."""
+    """Compared by a Hessian-vector product of a loss that is not linear in any weight."""
     frame = random_cluster()
 
     def product_with_ones(*, kernels):

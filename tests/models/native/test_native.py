@@ -35,7 +35,7 @@ def initializer(dtype=torch.float64):
 
 
 def first_and_second_derivatives(function, inputs, *, cotangent, directions, weights):
-    """Value, derivatives by the inputs, and derivatives of those along directions by inputs and weights."""
+    """Value, derivatives by the inputs, and directional derivatives of these by inputs and weights."""
     inputs = [x.detach().requires_grad_() for x in inputs]
     value = function(*inputs)
     first = torch.autograd.grad((value * cotangent).sum(), inputs, create_graph=True)
@@ -49,7 +49,7 @@ def first_and_second_derivatives(function, inputs, *, cotangent, directions, wei
     [(2, 1, 3, [], 0), (3, 1, 16, [], 0), (1, 0, 8, [20], 3), (2, 2, 4, [5], 3)],
 )
 def test_message_kernel_is_the_plain_message_twice_differentiable(l_max, l_hidden, channels, mlp, others):
-    """Also where there are other atoms, which give but do not receive."""
+    """Also with nodes that are neighbours but not receivers."""
     n, k, basis = 7, 5, 4
     path = PathConfig(cutoff_ang=4.0, channels=channels, l_max=l_max, radial_mlp=mlp)
     message = PathMessage(path, l_hidden=l_hidden, hidden_channels=6, l_message=2, n_basis=basis, init=initializer())
@@ -108,7 +108,7 @@ def test_product_kernel_is_the_plain_product_twice_differentiable(correlation, c
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("l_max", [0, 1, 3, 4])
 def test_geometry_kernel_is_the_plain_geometry(l_max, dtype):
-    """Also at the cut-off, beyond and far beyond, at zero length, and for a number that fills no vector register."""
+    """Also at and beyond the cut-off, at zero length, and for a number of vectors that does not fill a register."""
     path = PathConfig(cutoff_ang=4.0, channels=2, l_max=l_max, radial_mlp=[])
     geometry = PathGeometry(path, ModelConfig(), dtype=dtype)
     vectors = random(37, 3, dtype=dtype) * 2.0
@@ -181,7 +181,7 @@ def test_a_kernel_that_gives_something_else_is_not_used(model, random_cluster, e
 
 
 def test_a_kernel_may_differ_by_some_roundings(tiny_config, tiny_model, monkeypatch, recwarn):
-    """As of a random network whose forces are a thousand times those of molecules."""
+    """For example in a random network whose forces are a thousand times those of molecules."""
     monkeypatch.setattr("models.inference.acceleration.TOLERANCES", {torch.float32: 0.0})
     assert accelerate(tiny_model(tiny_config(dtype="float32")))
     assert not recwarn
@@ -216,7 +216,7 @@ NM = shutil.which("nm")
 @pytest.mark.skipif(NM is None, reason="there is no nm")
 @pytest.mark.parametrize("function", ["message", "product", "features"])
 def test_libraries_share_nothing_but_names_of_functions(function):
-    """Several are loaded into one process: what else they export, the loader may take from the wrong one."""
+    """Several libraries are loaded into a process: other exported symbols might be taken from the wrong library."""
     kernel = {
         "message": MessageKernel(1, 1, 0, 1, 8, 20, torch.float32),
         "product": ProductKernel(1, 1, 2, 8, torch.float32),

@@ -1,4 +1,4 @@
-"""Members trained side by side come out as members trained alone."""
+"""Stacked members equal members that are trained one by one."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def same(member, other):
 
 
 def test_a_stacked_update_is_every_members_own(config, frames):
-    """For the whole family: two updates, on batches of different sizes and compositions."""
+    """For every kind of model: two updates on batches of different sizes and compositions."""
     training = TRAINING.model_copy(update={"gradient_clip": 1e-3})
     networks = [MSMACE(config, constants_from_data(frames, config), seed=seed) for seed in range(3)]
     elements = networks[0].constants.elements
@@ -72,7 +72,7 @@ def test_every_member_gets_as_many_nodes_of_each_species(frames, tiny_config):
 
 @pytest.mark.parametrize("kind", ["message", "ms-nequip"])
 def test_members_side_by_side_are_members_alone(kind, tiny_config, frames):
-    """Of different sizes, in any order, some stopping early, cold and warm."""
+    """Frames of different sizes, members that stop early, from random weights and from a start."""
     config = tiny_config(kind)
     patient = TRAINING.model_copy(update={"patience": 2, "learning_rate": 0.05})
     settings = {"frames": frames, "model": config, "training": patient, **SETTINGS}
@@ -93,7 +93,7 @@ def test_members_side_by_side_are_members_alone(kind, tiny_config, frames):
 
 
 def test_interrupted_members_go_on_from_their_checkpoints(frames, tiny_config, tmp_path):
-    """A kill between two checkpoints leaves members at different updates: whoever is behind catches up first."""
+    """A kill between two checkpoints leaves members at different updates; the least advanced is trained first."""
 
     class Killed(Exception):  # noqa: N818  # stands for a kill, not for an error
         pass

@@ -1,4 +1,4 @@
-"""Training that starts from a file's members: what fits, what does not, and what the members are known by."""
+"""Training that starts from the members of a file: accepted and refused members, and the hash of members."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from models.training.training import train_member
 
 @pytest.fixture
 def write_members(tiny_config, tiny_model, tmp_path):
-    """Writes members of the given seeds, and returns the file."""
+    """Write members of the given seeds; returns the file."""
 
     def write(*seeds, name="start.h5", elements=None):
         path = tmp_path / name
@@ -63,7 +63,7 @@ def test_every_key_that_differs_is_named_with_what_to_write(write_members, tiny_
 
 
 def test_what_to_write_is_enough(tiny_config):
-    """The lines are YAML, and with them the architectures agree."""
+    """The lines of the message are YAML, and with them the architectures agree."""
     theirs, ours = tiny_config("mace", hidden_l_max=0, dtype="float32"), ModelConfig()
     with pytest.raises(InputError) as refused:
         refuse_other_architecture(theirs, ours, where="it")
@@ -115,7 +115,7 @@ def test_members_are_known_by_their_content_not_by_their_file(write_members, tmp
 
 
 def test_a_start_from_another_level_of_theory_goes_on_where_it_was(tiny_config, tiny_model, random_cluster):
-    """Labels with other E0s, of frames without one of the start's elements: energies and forces are right at once."""
+    """With other E0s and without an element of the start, energies and forces are right before the first update."""
     start = TrainedMember(tiny_model(tiny_config("mace")))
     model = tiny_model(tiny_config("mace"))
     clusters = [random_cluster(n, seed=n) for n in (4, 5, 6, 7, 8, 9)]

@@ -59,7 +59,7 @@ def force_mae(member, frames):
 
 
 def test_training_that_does_not_improve_stops_early_with_default_settings(water, small, monkeypatch):
-    """The first validation is the best; updates are left out."""
+    """The first validation is the best, because updates are skipped."""
 
     def nothing(trainer, _batch):
         trainer.optimizer.updates += 1
@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_ignored(water, small, tmp_path):
 
 
 def test_batches_reproduce_the_model(model, random_cluster):
-    """Precomputed geometry and the chain rule give the energies and forces of the model itself."""
+    """Stored geometry and the chain rule give the energies and forces of the model itself."""
     rng = np.random.default_rng(0)
     frames = [random_cluster(n, seed=n) for n in (5, 9, 7, 9)]
     frames.append(Frame(numbers=frames[0].numbers, positions=frames[0].positions, cell=5.0 * np.eye(3), pbc=[True] * 3))
@@ -183,7 +183,7 @@ def test_too_few_frames_is_said(water, small):
 
 
 def test_a_member_that_diverges_begins_again_slower(water, small, tmp_path):
-    """As if it had been asked to train at the lower rate from the first; also when it is killed in between."""
+    """The result is that of training at the lower rate from the beginning, also after a kill in between."""
     fast = TRAINING.model_copy(update={"learning_rate": 0.8})
     saved = []
 
@@ -214,7 +214,7 @@ def test_what_diverges_at_every_rate_is_said(water, small):
 
 
 def test_training_begins_with_forces_no_larger_than_the_labels(water):
-    """Linear radial functions, all neighbours bonded: where random weights may give millions of times as much."""
+    """With linear radial functions and bonded neighbours random weights may give forces a million times too large."""
     path = PathConfig(cutoff_ang=5.0, channels=16, l_max=2, radial_mlp=[])
     config = ModelConfig(kind="mace", short=path)
     constants = constants_from_data(water, config)
