@@ -77,7 +77,8 @@ def stability_job(
 ) -> None:
     """Run some replicas in a worker, and write their trajectories' observables; all arguments are JSON-able."""
     from flows.stages.sampling import surroundings_of
-    from samplers.probes.stability import run_stability
+    from samplers.dynamics.settings import Integration, Surroundings
+    from samplers.probes.stability import StabilityConditions, run_stability
 
     ledger, asked = Ledger.open(Path(directory)), StabilityOptions(**options)
     parts, config = ledger.reader(), ledger.config
@@ -87,15 +88,18 @@ def stability_job(
     run = run_stability(
         committee,
         [starts[replica] for replica in replicas],
-        kelvin=asked.kelvin,
-        steps=asked.steps,
-        timestep_fs=sampling.timestep_fs,
-        friction_per_ps=sampling.friction_per_ps,
-        stride_steps=min(STRIDE_STEPS, asked.steps),
-        bonds=around.bonds,
+        conditions=StabilityConditions(
+            kelvin=asked.kelvin,
+            integration=Integration(
+                steps=asked.steps,
+                stride_steps=min(STRIDE_STEPS, asked.steps),
+                timestep_fs=sampling.timestep_fs,
+                friction_per_ps=sampling.friction_per_ps,
+            ),
+        ),
+        surroundings=Surroundings(wall=around.wall, bonds=around.bonds),  # no barostat: boxes keep their volume
         seed=derived_seed(ledger.config.seed, "stability", *replicas),
         driver=member,
-        wall=around.wall,
         device=committee.device,
         progress=progress,
     )

@@ -18,9 +18,9 @@ from labelers.checks.cell_check import changes_when_doubled, too_small
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
 from samplers.building.system import System, build_system, cluster_of, unpaired_of, unpaired_of_copy
-from samplers.classical.classical import at_rest, force_field_of
+from samplers.classical.classical import force_field_of, minimised_positions
 from samplers.initial.initial import checked_file_frames
-from samplers.initial.reference_geometry import at_rest_by, covalent_kinds, disagreement
+from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, relaxed_system
 from samplers.initial.reference_plan import single_points
 
 
@@ -96,7 +96,7 @@ def preflight(
             _refuse_small_cell(typical, config.labels, reference)
         config, note = _with_initial_source(config, system, reference)
         if level.backend != "ase" and config.initial.source == "reference":
-            labelled = system = at_rest_by(reference, system, config.system, seed=seed)
+            labelled = system = relaxed_system(reference, system, config.system, seed=seed)
         if level.backend != "ase" and built:
             typical = typical if config.initial.source == "file" else labelled.frame
             _refuse_unfit(labelled, config.selection, gfn2=True)
@@ -280,9 +280,9 @@ def _against_classical(system: System, config: CampaignConfig, reference: Refere
         return str(error)
     for kind in covalent_kinds(system.molecule):
         alone = len(kind) == len(system.molecule)
-        why = disagreement(
+        why = geometry_disagreement(
             kind,
-            at_rest(kind),
+            minimised_positions(kind),
             field=field,
             unpaired_electrons=unpaired_of_copy(system) if alone else unpaired_of(kind),
             reference=reference,

@@ -44,7 +44,7 @@ def build(work: Work) -> None:
     from labelers.checks.reference import ReferenceMethod
     from samplers.building.system import build_system, cluster_of
     from samplers.initial.initial import initial_frames
-    from samplers.initial.reference_geometry import at_rest_by
+    from samplers.initial.reference_geometry import relaxed_system
 
     config = work.config
     seed = derived_seed(config.seed, "system")
@@ -54,7 +54,7 @@ def build(work: Work) -> None:
         if config.initial.source == "reference":
             periodic, workers = system.frame.is_periodic, work.label_workers
             reference = stack.enter_context(ReferenceMethod(config.labels, periodic=periodic, workers=workers))
-            system = at_rest_by(reference, system, config.system, seed=seed)
+            system = relaxed_system(reference, system, config.system, seed=seed)
         count = config.selection.cut_molecules
         cluster = None if count is None else cluster_of(system, count)
         initial = initial_frames(

@@ -12,7 +12,8 @@ from al_engine.campaign.labels import FRAMES_TURNED, LevelOfTheory
 from labelers.backends.ase.calculator import calculator_class
 from labelers.backends.ase.facts import Facts, facts_of
 
-_SAID_SINCE = ("energy", "charge_and_spin")
+_NEW_SETTINGS = ("energy", "charge_and_spin")
+"""Settings of an ASE calculator's level of theory that earlier versions did not store."""
 
 
 def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shells: bool) -> list[str] | None:
@@ -34,11 +35,11 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
     fault = known_fault(stored)
     if fault is not None and {**stored, "settings": {**settings, FRAMES_TURNED: True}} == now.to_dict():
         return [fault]
-    if now.backend != "ase" or any(name in settings for name in _SAID_SINCE):
+    if now.backend != "ase" or any(name in settings for name in _NEW_SETTINGS):
         return None
     if "parameters" in settings:  # earlier versions stored the folder for files with the level
         settings["parameters"] = {key: value for key, value in settings["parameters"].items() if key != "directory"}
-    settings_now = {name: value for name, value in now.settings.items() if name not in _SAID_SINCE}
+    settings_now = {name: value for name, value in now.settings.items() if name not in _NEW_SETTINGS}
     if {**stored, "settings": settings} != {**now.to_dict(), "settings": settings_now}:
         return None
     calculator = calculator_class(now.method)
@@ -46,13 +47,13 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
     changes = []
     if _free_energy_may_differ(calculator, facts):
         changes.append(
-            "the energy stored is now the one that the forces belong to (`free_energy`), no longer `energy`, "
-            "which electronic smearing makes another"
+            "the stored energy is now `free_energy`, which the forces belong to, and no longer `energy`, which differs "
+            "from it with electronic smearing"
         )
     if not closed_shells and (facts is None or not (facts.charges and facts.moments)):
         changes.append(
-            "charge and unpaired electrons now reach the calculator (labels.ase_charge_and_spin), which before had to "
-            "read them from ASE's initial charges and magnetic moments"
+            "charge and unpaired electrons now reach the calculator by labels.ase_charge_and_spin, and no longer only "
+            "by ASE's initial charges and magnetic moments"
         )
     return changes
 
@@ -68,8 +69,9 @@ def known_fault(stored: Mapping[str, Any]) -> str | None:
     """
     if stored["backend"] == "xtb" and FRAMES_TURNED not in stored["settings"]:
         return (
-            f"xtb {stored['backend_version']} was given frames as they stand, which gives wrong forces (by up to "
-            "several eV/Å) where two near atoms share a Cartesian coordinate, as in files of two or three decimals"
+            f"xtb {stored['backend_version']} was given frames without rotation, which gives forces that are wrong by "
+            "up to several eV/Å where two near atoms share a Cartesian coordinate, as in files with two or three "
+            "decimals"
         )
     return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def _bundled_with_xtb() -> list[str]:
-    """Paths of the OpenBLAS of the xtb wheel and the libraries it needs, in load order; empty without that wheel."""
+    """Paths of the xtb wheel's OpenBLAS and of the libraries that it needs, in load order; empty without that wheel."""
     spec = importlib.util.find_spec("xtb")
     if spec is None or spec.origin is None:
         return []

@@ -12,10 +12,9 @@ from labelers.backends.protocol import Labeler
 Backend = Literal["xtb", "tblite", "ase"]
 
 _PIP = {"xtb": "pip install xtb typing_extensions", "tblite": "pip install tblite"}
-_MODULES = {
-    "xtb": ("xtb", "typing_extensions"),
-    "tblite": ("tblite",),
-}  # xtb-python needs typing_extensions and does not declare it
+"""The command that installs a backend. xtb-python needs typing_extensions and does not declare it."""
+_MODULES = {"xtb": ("xtb", "typing_extensions"), "tblite": ("tblite",)}
+"""Modules that a backend needs."""
 
 
 def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
@@ -35,15 +34,13 @@ def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
     """
     backend = config.backend
     if backend == "auto":
-        if _installed(
-            "tblite"
-        ):  # with OpenBLAS (`labelers.backends.openblas`) tblite is faster than xtb for all system sizes
+        if _installed("tblite"):  # preferred: with `labelers.backends.openblas` faster than xtb at all system sizes
             return "tblite"
         if not periodic and _installed("xtb"):
             return "xtb"
         raise InputError(
-            f"no GFN2-xTB is installed {'that labels periodic frames ' if periodic else ''}(labels.backend: auto); "
-            f"`{_PIP['tblite']}`" + ("" if periodic else f", or on Python 3.11 `{_PIP['xtb']}`")
+            f"labels.backend: auto: no package with GFN2-xTB {'for periodic frames ' if periodic else ''}is installed; "
+            f"install it with `{_PIP['tblite']}`" + ("" if periodic else f", or on Python 3.11 with `{_PIP['xtb']}`")
         )
     if backend == "ase":
         return "ase"
@@ -51,7 +48,8 @@ def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
         raise InputError("labels.backend 'xtb' has no periodic GFN2-xTB; set it to tblite (or auto) for boxes")
     if not _installed(backend):
         raise InputError(
-            f"labels.backend '{backend}' is not installed; `{_PIP[backend]}`, or set labels.backend to auto"
+            f"labels.backend '{backend}' is not installed; install it with `{_PIP[backend]}`, or set labels.backend to "
+            "auto"
         )
     return backend
 
@@ -110,7 +108,8 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
 def _calculator_name(config: LabelsConfig) -> str:
     if config.ase_calculator is None:
         raise InputError(
-            "labels.backend 'ase' needs labels.ase_calculator: a name ASE knows, or `package.module:Class`"
+            "labels.backend 'ase' needs a calculator; set labels.ase_calculator to a name that ASE knows, or to "
+            "`package.module:Class`"
         )
     return config.ase_calculator
 

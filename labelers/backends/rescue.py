@@ -1,9 +1,9 @@
 """Rescue of frames whose self-consistent field (SCF) does not converge: a ladder of rungs, tried in order.
 
-Every rung ends in a calculation at the campaign's settings. Rungs differ only in the way to convergence: more cycles,
+Every rung ends in a calculation with the campaign's settings. Rungs differ only in the way to convergence: more cycles,
 stronger damping, or a start from the orbitals of a calculation at a higher electronic temperature. None of these
-changes the converged solution, so a label from any rung is of the campaign's level of theory. The rung's name is
-recorded with the label.
+changes the converged solution, so a label from any rung has the campaign's level of theory. The rung's name is recorded
+with the label.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ class Rung:
 
 PLAIN = Rung("")
 """The configured settings."""
-# Only twice the cycles: the mixer keeps all previous cycles, so 1000 cycles take a hundred times as long as 250.
+# More than twice the cycles would take too long: the mixer keeps all previous cycles, and 1000 cycles take a hundred
+# times as long as 250.
 MORE_CYCLES = Rung("more cycles", cycles=2)
 DAMPED = Rung("damped", cycles=2, damping=0.1)
 WARM = Rung("started at 3000 K", start_kelvin=3000.0)

@@ -1,1 +1,1 @@
-"""Checks of a labeler by its own labels: forces against energy differences, cells against doubled cells."""
+"""Checks of labels by further labels: forces against energy differences, a cell against the doubled cell."""

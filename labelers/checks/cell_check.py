@@ -1,9 +1,8 @@
 """Check whether a periodic cell is large enough for a method that samples the Γ point only, such as GFN2-xTB.
 
-In a small cell, electrons interact with their own images. The labels are then consistent and a model learns them
-without trouble, but they are wrong. A Γ-point calculation of the cell doubled along an axis is equivalent to a
-calculation of the original cell with another k-point along this axis. If the energy per atom or the forces change, the
-cell is too small.
+In a small cell, electrons interact with their own images. The labels are then consistent, so that a model learns them,
+but they are wrong. A Γ-point calculation of the cell doubled along an axis is equivalent to a calculation of the
+original cell with another k-point along this axis. If the energy per atom or the forces change, the cell is too small.
 """
 
 from collections.abc import Sequence
@@ -69,50 +68,53 @@ def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: 
     if not short:
         return []
     labels = reference([frame, *(doubled(frame, axis) for axis in short)])
-    here, others = labels[0], labels[1:]
+    original, labels_of_doubled = labels[0], labels[1:]
     changes = []
-    for axis, other in zip(short, others, strict=True):
-        if here is None or other is None:
+    for axis, label in zip(short, labels_of_doubled, strict=True):
+        if original is None or label is None:
             return None
         changes.append(
             AxisChange(
                 axis=axis,
                 height_ang=float(heights(frame.cell)[axis]),
-                energy_ev_per_atom=(other[0] / 2 - here[0]) / len(frame),
-                force_ev_per_ang=float(np.abs(other[1][: len(frame)] - here[1]).max()),
+                energy_ev_per_atom=(label[0] / 2 - original[0]) / len(frame),
+                force_ev_per_ang=float(np.abs(label[1][: len(frame)] - original[1]).max()),
             )
         )
     return changes
 
 
 def too_small(changes: Sequence[AxisChange], frame: Frame, config: CellCheckConfig) -> str:
-    """Describe why a cell is too small: a message with the changes and the remedies, empty if the cell is large enough.
+    """Describe why a cell is too small.
 
-    For a charged frame only the forces are compared: with tblite's uniform background charge, the energy depends on the
-    choice of the cell of the same crystal.
+    For a charged frame only the forces are compared: with tblite's uniform background charge, the energy depends on
+    which cell of the same crystal is chosen.
 
     Args:
         changes: The changes that `changes_when_doubled` found.
         frame: The frame.
         config: The allowed changes.
+
+    Returns:
+        A message with the changes and the remedies; empty if the cell is large enough.
     """
-    bad = [
+    too_large = [
         change
         for change in changes
         if (MEV_PER_EV * abs(change.energy_ev_per_atom) > config.energy_mev_per_atom and not frame.charge)
         or MEV_PER_EV * change.force_ev_per_ang > config.force_mev_per_ang
     ]
-    if not bad:
+    if not too_large:
         return ""
     text = ", ".join(
-        f"along {'abc'[one.axis]} ({one.height_ang:.1f} Å) "
-        + ("" if frame.charge else f"the energy changes by {MEV_PER_EV * one.energy_ev_per_atom:+.1f} meV/atom and ")
-        + f"forces change by up to {MEV_PER_EV * one.force_ev_per_ang:.0f} meV/Å"
-        for one in bad
+        f"along {'abc'[change.axis]} ({change.height_ang:.1f} Å) "
+        + ("" if frame.charge else f"the energy changes by {MEV_PER_EV * change.energy_ev_per_atom:+.1f} meV/atom and ")
+        + f"forces change by up to {MEV_PER_EV * change.force_ev_per_ang:.0f} meV/Å"
+        for change in too_large
     )
     repeats = " x ".join(str(int(np.ceil(config.max_height_ang / height))) for height in heights(frame.cell))
     return (
-        f"the cell is too small for GFN2-xTB, which has the Γ point alone: doubled {text}. Repeat the cell, to "
-        f"{repeats} or so, take more molecules, or use a method with k-points (labels.backend: ase); "
-        "labels.cell_check says what is allowed"
+        f"the cell is too small for GFN2-xTB, which samples only the Γ point: when doubled {text}. Repeat the cell, to "
+        f"about {repeats}, take more molecules, or use a method with k-points (labels.backend: ase); "
+        "labels.cell_check holds the allowed changes"
     )

@@ -85,17 +85,17 @@ def check_forces(
         for item in labelled
     ]
     probes = [
-        _Probe(item, direction) for item, several in zip(labelled, directions, strict=True) for direction in several
+        _Probe(item, direction) for item, of_item in zip(labelled, directions, strict=True) for direction in of_item
     ]
-    found = list(zip(probes, _slopes(probes, energies), strict=True))
+    pairs = list(zip(probes, _slopes(probes, energies), strict=True))
     checks = []
-    for first in range(0, len(found), DIRECTIONS):
+    for first in range(0, len(pairs), DIRECTIONS):
         probe, slope = max(
-            found[first : first + DIRECTIONS], key=lambda pair: np.nan_to_num(abs(pair[1].excess), nan=-1)
+            pairs[first : first + DIRECTIONS], key=lambda pair: np.nan_to_num(abs(pair[1].excess), nan=-1)
         )
         fault = None
         if slope.disagrees(tolerance_ev_per_ang):
-            fault = _located(probe, energies, tolerance_ev_per_ang=tolerance_ev_per_ang)
+            fault = _located_fault(probe, energies, tolerance_ev_per_ang=tolerance_ev_per_ang)
         checks.append(ForceCheck(abs(slope.excess), slope.uncertainty, fault))
     return checks
 
@@ -148,13 +148,14 @@ class _Slope:
 
 
 def _slopes(probes: Sequence[_Probe], energies: Energies) -> list[_Slope]:
+    """The slope of each probe; NaN if one of its energies is missing."""
     found = energies([frame for probe in probes for frame in probe.frames()])
     values = np.array([np.nan if energy is None else energy for energy in found]).reshape(len(probes), -1)
     return [_slope(probe, row) for probe, row in zip(probes, values, strict=True)]
 
 
 def _slope(probe: _Probe, energies: FloatArray) -> _Slope:
-    """The slope by Richardson extrapolation of central differences at 1, 2 and 4 steps, whose error is of fourth order.
+    """The slope by Richardson extrapolation of central differences at 1, 2 and 4 steps, with an error of fourth order.
 
     The uncertainty is the difference of the extrapolations from 1 and 2 steps and from 2 and 4 steps.
 
@@ -162,18 +163,18 @@ def _slope(probe: _Probe, energies: FloatArray) -> _Slope:
         probe: The probe.
         energies: Energies in eV of the displaced frames in the order of `MULTIPLES`, shape (6,).
     """
-    at = dict(zip(MULTIPLES, energies.tolist(), strict=True))
-    central = {k: -(at[k] - at[-k]) / (2 * k * probe.step) for k in (1, 2, 4)}
+    energy_at = dict(zip(MULTIPLES, energies.tolist(), strict=True))
+    central = {k: -(energy_at[k] - energy_at[-k]) / (2 * k * probe.step) for k in (1, 2, 4)}
     fine, coarse = ((4 * central[k] - central[2 * k]) / 3 for k in (1, 2))
     return _Slope(fine, abs(fine - coarse), float((probe.labelled.forces * probe.direction).sum()))
 
 
-def _located(probe: _Probe, energies: Energies, *, tolerance_ev_per_ang: float) -> ForceFault | None:
+def _located_fault(probe: _Probe, energies: Energies, *, tolerance_ev_per_ang: float) -> ForceFault | None:
     """Find the wrong force component behind a direction's disagreement by bisection.
 
     Returns:
-        The component; None if an energy is missing or the component alone does not disagree with every step, as for
-        noise that is spread over many components.
+        The component; None if an energy is missing, or if displacing only this component does not show the disagreement
+        with every step. The latter happens if noise is spread over many components.
     """
     while np.count_nonzero(probe.direction) > 1:
         halves = probe.halves()

@@ -19,7 +19,7 @@ class ReferenceMethod:
     Args:
         config: Settings of the labels.
         periodic: Whether the frames are periodic.
-        workers: Number of worker processes; None: one per usable core.
+        workers: Number of worker processes; None: a worker per usable core.
         cache: Cache in which labels are looked up and new labels are stored, or None.
         remember: Whether new outcomes are collected in `made`.
         progress: Called with the number of frames labelled so far.

@@ -55,8 +55,8 @@ class LabelCache:
         locks = has_record_locks(path.parent)
         if shared and not locks:
             raise InputError(
-                f"{path}: its file system has no locks, which a label cache that campaigns share needs; name a file on "
-                "another one in `execution.label_cache`, or set that to null"
+                f"{path}: its file system has no locks, which a label cache that campaigns share needs; set "
+                "`execution.label_cache` to a file on another file system, or to null"
             )
         address = f"{path.absolute().as_uri()}?nolock={0 if locks else 1}"
         try:
@@ -124,12 +124,16 @@ class LabelCache:
                 raise self._error(error) from None
 
     def _error(self, error: sqlite3.Error) -> InputError | ResumableError:
+        """`InputError` if the file is damaged or no cache, `ResumableError` if it cannot be read or written."""
         if isinstance(error, sqlite3.OperationalError):
             code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE  # SQLite does not pass on the system's errno
             broken = code == sqlite3.SQLITE_IOERR
             reason = os.strerror(errno.EIO) if broken else error
             return ResumableError(f"{self.path}: the label cache cannot be used ({reason}); fix that, then resume")
-        return InputError(f"{self.path}: no label cache, or a damaged one ({error}); delete it: it is only a copy")
+        return InputError(
+            f"{self.path}: is not a label cache, or is damaged ({error}); if it is a cache, delete it: it holds only "
+            "copies of labels; otherwise set `execution.label_cache` to another file"
+        )
 
 
 def _labelled(frame: Frame, *, energy: float, forces: bytes) -> LabelledFrame | None:

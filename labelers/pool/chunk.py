@@ -61,7 +61,7 @@ def label_chunk(
     new = pool.label(
         [frames[index] for index in todo],
         time_limit_s=config.time_limit_s,
-        record=lambda place, outcome: record(todo[place], outcome),
+        record=lambda position, outcome: record(todo[position], outcome),
         progress=lambda finished, _, note="": progress(n_known + finished, len(frames), note),
     )
     outcomes |= dict(zip(todo, new, strict=True))

@@ -1,4 +1,4 @@
-"""The journal of a chunk during labelling: a line per finished frame, so that a kill loses no finished label.
+"""The journal of a chunk during labelling. It has a line per finished frame, so that a kill loses no finished label.
 
 The format is JSON lines. The first line holds the key of the chunk's inputs. A line that a kill has cut short is
 dropped, with all lines after it. The journal is removed once the chunk is published as a part.

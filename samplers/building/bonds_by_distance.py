@@ -1,4 +1,4 @@
-"""Bonds from the distances between atoms alone."""
+"""Bonds from elements and the distances between atoms."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ BOND_FACTOR = 1.1
 _LENGTHS = {(1, 1): 0.80, (7, 17): 1.90, (8, 8): 1.45, (8, 9): 1.42, (9, 9): 1.42}
 """Lengths in Å of single bonds that are longer than the sum of the covalent radii."""
 _SHARED_PROTON_ANG = 1.45
-"""Largest distance between an unbonded hydrogen atom and the electronegative atom to which it is bonded then, Å."""
+"""Largest distance between a hydrogen atom without bonds and the electronegative atom that it belongs to, Å."""
 
 
 def bonds_from_radii(
@@ -20,9 +20,9 @@ def bonds_from_radii(
     """Find the bonds: pairs closer than a factor times the length of a single bond.
 
     The length of a single bond is the sum of the covalent radii (Cordero et al., Dalton Trans. 2832 (2008), from ASE),
-    with a few exceptions. Alkali and alkaline earth metals are ions in structures with electronegative atoms; they are
-    bonded to carbon, and to hydrogen atoms that are bonded to nothing else. A hydrogen atom between two electronegative
-    atoms and bonded to neither belongs to the nearer atom.
+    with a few exceptions. In structures with electronegative atoms, alkali and alkaline earth metals are ions, bonded
+    only to carbon and to hydrogen atoms without other bonds. A hydrogen atom that lies between two electronegative
+    atoms and is bonded to neither belongs to the nearer atom.
 
     Args:
         numbers: Atomic numbers, shape (N,).
@@ -55,7 +55,7 @@ def is_endless(numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: 
 def _bonded(
     numbers: IntArray, positions: FloatArray, cell: FloatArray, pbc: BoolArray, factor: float
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Bonds over every image, most of them from both ends; shared protons from the hydrogen atom alone.
+    """Find the bonds, periodic images included; most are listed from both ends, shared protons only from the hydrogen.
 
     Returns:
         Indices of the first atoms and of the second atoms, shape (P,), and lattice shifts of the second, shape (P, 3).
@@ -88,9 +88,9 @@ def _ionic(numbers: IntArray, first: IntArray, second: IntArray, near: BoolArray
     metal = np.isin(numbers, list(IONIC_METALS))
     if not metal.any():
         return np.zeros(len(first), dtype=bool)
-    held = np.zeros(len(numbers), dtype=bool)  # non-metal atoms that are bonded to a non-metal
-    held[first[near & ~metal[first] & ~metal[second]]] = True
-    bonding = (numbers == 6) | ((numbers == 1) & ~held)  # noqa: PLR2004 -- carbon, or hydrogen
+    has_bond = np.zeros(len(numbers), dtype=bool)  # non-metal atoms that are bonded to a non-metal
+    has_bond[first[near & ~metal[first] & ~metal[second]]] = True
+    bonding = (numbers == 6) | ((numbers == 1) & ~has_bond)  # noqa: PLR2004 -- carbon, or hydrogen
     if not np.isin(numbers, list(ELECTRONEGATIVE)).any():
         bonding |= metal
     result: BoolArray = (metal[first] & ~bonding[second]) | (metal[second] & ~bonding[first])
@@ -101,9 +101,9 @@ def _shared_protons(
     numbers: IntArray, first: IntArray, second: IntArray, distances: FloatArray, bonded: BoolArray
 ) -> BoolArray:
     """Which pairs are a hydrogen atom without bonds and its nearest electronegative neighbour, shape (P,)."""
-    lonely = numbers == 1
-    lonely[first[bonded]] = False
-    wanted = lonely[first] & np.isin(numbers[second], list(ELECTRONEGATIVE)) & (distances < _SHARED_PROTON_ANG)
+    unbonded = numbers == 1
+    unbonded[first[bonded]] = False
+    wanted = unbonded[first] & np.isin(numbers[second], list(ELECTRONEGATIVE)) & (distances < _SHARED_PROTON_ANG)
     chosen = np.zeros(len(first), dtype=bool)
     for atom in np.unique(first[wanted]).tolist():
         own = np.flatnonzero(wanted & (first == atom))

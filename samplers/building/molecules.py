@@ -1,4 +1,4 @@
-"""The copy that a system is packed from, a single molecule or several: from a SMILES string or a structure file."""
+"""The molecule whose copies make up a system, from a SMILES string or a structure file."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,20 +18,24 @@ from samplers.building.valences import NOBLE_GASES
 from samplers.reading.structure_files import FileStructure, read_structures
 
 _EMBED_ATTEMPTS = 20
+"""Largest number of attempts to find a conformer."""
 _EMBED_LIMIT_S = 60
-"""Time limit of a search for a conformer; a minute is enough for a few hundred atoms."""
+"""Time limit of a search for a conformer, s; a minute is enough for a few hundred atoms."""
 _LARGE = 300
-"""Number of atoms from which on molecules are embedded from random coordinates: RDKit's guess from distances fails."""
+"""Number of atoms above which the embedding starts from random coordinates, because RDKit's distance geometry fails."""
 _LONGEST_BOND_FACTOR = 1.5
 """Largest length of a bond in units of the sum of its atoms' covalent radii; ionic crystals reach 1.3."""
 _RELAX_ITERATIONS = 5000
+"""Largest number of iterations of a minimisation."""
 _LONGEST_NAME = 60
+"""Largest number of characters of a SMILES string in a message."""
 _BOHR_ANG = 0.529177
+"""1 bohr in Å."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Molecule:
-    """The copy that a system is packed from; it may consist of several bonded fragments.
+    """The molecule whose copies make up a system; it may consist of several bonded fragments.
 
     Attributes:
         numbers: Atomic numbers, shape (n,).
@@ -47,7 +51,7 @@ class Molecule:
         endless: Whether the molecule is bonded to its own periodic images.
         rdkit: The RDKit molecule (hydrogens explicit, same atom order) for force-field typing; None if bond orders
             could not be determined from the coordinates.
-        notes: Notes for the user on how the file was read, a sentence each.
+        notes: Notes for the user on how the file was read, each a sentence.
     """
 
     numbers: IntArray
@@ -69,21 +73,25 @@ class Molecule:
 
 
 def check_elements(numbers: IntArray, source: str) -> None:
-    """Refuse atomic numbers that no element has: dummy and ghost atoms.
+    """Refuse atomic numbers that no element has, as dummy and ghost atoms have them.
 
     Raises:
-        InputError: Naming the number and the source.
+        InputError: If there is such a number; the message names the number and the source.
     """
     for number in sorted(set(np.asarray(numbers).tolist())):
         if not 1 <= number <= LAST_ELEMENT:
-            raise InputError(f"{source} has an atom with Z = {number}, which is no element (Z = 1 to {LAST_ELEMENT})")
+            raise InputError(
+                f"{source} has an atom with Z = {number}, which is not an element (Z = 1 to {LAST_ELEMENT})"
+            )
 
 
 # -- SMILES -----------------------------------------------------------------------------------------------------
 
 
 def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
-    """A conformer of a SMILES string: ETKDG embedding (Riniker & Landrum 2015), relaxed with MMFF94, else UFF.
+    """Make a conformer of a SMILES string by ETKDG embedding, relaxed with MMFF94 or, for lack of parameters, UFF.
+
+    Method: S. Riniker, G. A. Landrum, J. Chem. Inf. Model. 55, 2562 (2015).
 
     Raises:
         InputError: If the SMILES does not parse, has several parts, isotopes or an atom of no element, or has no
@@ -101,8 +109,8 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
         parts = len(Chem.GetMolFrags(mol))
         if parts > 1:
             raise InputError(
-                f"{name} has {parts} parts ('.'); give one molecule, or all of them in one file as `system.structure`, "
-                "where ions and molecules are told apart"
+                f"{name} has {parts} parts (separated by '.'); give the SMILES of a single molecule, or put all "
+                "molecules and ions into a file and name it in system.structure"
             )
         parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed % (2**31 - 1)
@@ -115,8 +123,8 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
             embedded = rdDistGeom.EmbedMolecule(mol, parameters)
         if embedded < 0:
             raise InputError(
-                f"RDKit finds no conformer of {name} ({len(numbers)} atoms); give a "
-                "structure file as `system.structure` instead"
+                f"RDKit finds no conformer of {name} ({len(numbers)} atoms); name a structure file in "
+                "system.structure instead"
             )
         _relax(mol)
     charge = Chem.GetFormalCharge(mol)
@@ -153,8 +161,8 @@ def _refuse_isotopes(mol: Any, name: str) -> None:
     for atom in mol.GetAtoms():
         if atom.GetIsotope():
             raise InputError(
-                f"{name} names the isotope {atom.GetIsotope()}{atom.GetSymbol()}; isotopes are not simulated, and a "
-                "force field does not depend on them: write the element"
+                f"{name} names the isotope {atom.GetIsotope()}{atom.GetSymbol()}; isotopes are not simulated, because "
+                "a force field does not depend on them: write the element without its mass number"
             )
 
 
@@ -168,10 +176,10 @@ def _relax(mol: Any) -> None:
 
 
 def minimise(mol: Any, *, mmff: bool) -> None:
-    """Move an RDKit molecule to a minimum of MMFF94 or UFF that is near its own positions.
+    """Move an RDKit molecule to a nearby minimum of MMFF94 or UFF.
 
-    RDKit's line search raises an exception where it cannot lower the energy, as on H2 at its minimum: the molecule is
-    not moved then.
+    RDKit's line search raises an exception if it cannot lower the energy, as for H2 at its minimum. The molecule then
+    stays where it is.
     """
     from rdkit.Chem import rdForceFieldHelpers
 
@@ -200,7 +208,7 @@ def molecule_from_file(
     elements: Mapping[str, str] | None = None,
     index: int | None = None,
 ) -> Molecule:
-    """Read a structure with bond orders: from the file if it states them, else perceived fragment by fragment.
+    """Read a structure with its bond orders, which are perceived fragment by fragment if the file does not state them.
 
     A molecule cut by a periodic boundary is made whole.
 
@@ -219,10 +227,10 @@ def molecule_from_file(
     structure = _chosen(structures, index, path)
     frame, where = structure.frame, structure.where
     check_elements(frame.numbers, where)
-    charge = _said(charge, structure.stated.charge, where, "charge")
-    unpaired_electrons = _said(unpaired_electrons, structure.stated.unpaired_electrons, where, "unpaired_electrons")
+    charge = _agreed(charge, structure.stated.charge, where, "charge")
+    unpaired_electrons = _agreed(unpaired_electrons, structure.stated.unpaired_electrons, where, "unpaired_electrons")
     notes = [
-        f"{where}: {', '.join(structure.unused)} in it {'is' if len(structure.unused) == 1 else 'are'} not used"
+        f"{where}: its {', '.join(structure.unused)} {'is' if len(structure.unused) == 1 else 'are'} not used"
     ] * bool(structure.unused)
     if structure.rdkit is not None:
         formal = structure.stated.charge or 0
@@ -241,25 +249,25 @@ def molecule_from_file(
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
     _refuse_bohr(structure)
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
-    read: Perceived | None = None
+    lewis: Perceived | None = None
     endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
     if not endless:
-        read = _read(structure, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
-        if read.rdkit is not None and ("," in read.fragments or read.charge):
-            notes.append(f"{where} is read as {read.fragments}")
+        lewis = _perceive(structure, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
+        if lewis.rdkit is not None and ("," in lewis.fragments or lewis.charge):
+            notes.append(f"{where} is read as {lewis.fragments}")
     return Molecule(
         numbers=frame.numbers,
         positions=positions,
         bonds=bonds,
         charge=charge or 0,
-        formal_charge=None if read is None or read.rdkit is None else read.charge,
-        radical_electrons=0 if read is None else read.radicals,
+        formal_charge=None if lewis is None or lewis.rdkit is None else lewis.charge,
+        radical_electrons=0 if lewis is None else lewis.radicals,
         unpaired_electrons=unpaired_electrons,
         source=where,
         cell=frame.cell,
         pbc=frame.pbc,
         endless=endless,
-        rdkit=None if read is None or read.doubt else read.rdkit,
+        rdkit=None if lewis is None or lewis.doubt else lewis.rdkit,
         notes=tuple(notes),
     )
 
@@ -269,16 +277,19 @@ def _chosen(structures: list[FileStructure], index: int | None, path: Path) -> F
     if index is None:
         if count > 1:
             raise InputError(
-                f"{path} holds {count} structures; say which by system.structure_frame: 0 to {count - 1}, or -1 for "
+                f"{path} holds {count} structures; choose one with system.structure_frame: 0 to {count - 1}, or -1 for "
                 "the last (`al-engine init --structure-frame`)"
             )
         return structures[0]
     if not -count <= index < count:
-        raise InputError(f"system.structure_frame: {path} holds {count} structures, no number {index}")
+        raise InputError(
+            f"system.structure_frame is {index}, but {path} holds {count} structures; give a number from 0 to "
+            f"{count - 1}, or -1 for the last"
+        )
     return structures[index]
 
 
-def _said(user: int | None, stated: int | None, where: str, name: str) -> int | None:
+def _agreed(user: int | None, stated: int | None, where: str, name: str) -> int | None:
     """The value stated by the user, else the value stated in the file.
 
     Raises:
@@ -286,13 +297,14 @@ def _said(user: int | None, stated: int | None, where: str, name: str) -> int | 
     """
     if user is not None and stated is not None and user != stated:
         raise InputError(
-            f"{where} states {name} {stated:+d}, system.{name} makes it {user:+d} for this structure; mend one of them"
+            f"{where} states {name} {stated:+d}, but by system.{name} this structure has {user:+d}; correct one of the "
+            "two"
         )
     return stated if user is None else user
 
 
 def _refuse_bohr(structure: FileStructure) -> None:
-    """Refuse a structure without bonds that has bonds if its positions are taken to be in bohr."""
+    """Refuse a structure that has no bonds with positions in Å, but has bonds with positions in bohr."""
     frame = structure.frame
     bonding = ~np.isin(frame.numbers, list(NOBLE_GASES))
     near = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=_LONGEST_BOND_FACTOR)
@@ -301,12 +313,12 @@ def _refuse_bohr(structure: FileStructure) -> None:
     scaled = bonds_from_radii(frame.numbers, _BOHR_ANG * frame.positions, _BOHR_ANG * frame.cell, frame.pbc)
     if len(np.intersect1d(scaled, np.flatnonzero(bonding))) > bonding.sum() // 2:
         raise InputError(
-            f"{structure.where}: no two atoms are near enough to be bonded, as if positions were in bohr; they must be "
-            "in Å"
+            f"{structure.where}: no two atoms are near enough to be bonded, as if positions were in bohr; convert "
+            "positions and cell to Å"
         )
 
 
-def _read(
+def _perceive(
     structure: FileStructure,
     positions: FloatArray,
     bonds: IntArray,
@@ -314,30 +326,33 @@ def _read(
     charge: int | None,
     unpaired_electrons: int | None,
 ) -> Perceived:
-    """Perceive the bond orders of a structure at its charge; a charge that is not stated is not assumed.
+    """Perceive the bond orders of a structure at its charge.
+
+    A charge that is not stated is taken as 0. If the bonds then do not fit, but fit another charge, that charge is
+    suggested to the user and not assumed.
 
     Raises:
         InputError: If the charges of the ions have a sum that is not stated, or valences are not satisfied.
     """
     numbers, where = structure.frame.numbers, structure.where
     allowed = bool(unpaired_electrons)
-    read = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=allowed)
-    if read.rdkit is not None and not read.doubt:
-        return read
+    lewis = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=allowed)
+    if lewis.rdkit is not None and not lewis.doubt:
+        return lewis
     suggestion = ""
     if charge is None:
         free = perceived(numbers, positions, bonds, charge=None, radicals_allowed=allowed)
         if free.rdkit is not None and not free.doubt and free.charge:
             suggestion = (
-                f"its bonds fit {free.fragments}: if that is meant, say system.charge: {free.charge} for each copy "
-                f"(--charge {free.charge})"
+                f"its bonds fit {free.fragments}; if it consists of these, set system.charge: {free.charge} for each "
+                f"copy (--charge {free.charge})"
             )
-    if read.doubt and (unpaired_electrons is None or charge is None):
+    if lewis.doubt and (unpaired_electrons is None or charge is None):
         raise InputError(
-            f"{where}, at charge {charge or 0:+d}: {read.doubt}. Add hydrogens that are missing. "
-            f"{f'At another charge {suggestion}. ' if suggestion else ''}To take it as it is, say both system.charge "
-            "and system.unpaired_electrons (0 if there are none)"
+            f"{where}, at charge {charge or 0:+d}: {lewis.doubt}. Add hydrogens that are missing. "
+            f"{f'At another charge {suggestion}. ' if suggestion else ''}To use the structure unchanged, set both "
+            "system.charge and system.unpaired_electrons (0 if there are none)"
         )
     if suggestion:
-        raise InputError(f"{where} states no charge, and {suggestion}; or 0, if it has none")
-    return read
+        raise InputError(f"{where} states no charge, and {suggestion}; set system.charge: 0 if it has no charge")
+    return lewis

@@ -76,7 +76,8 @@ def pack_cluster(molecule: Molecule, count: int, *, seed: int) -> FloatArray:
             return packed - centre
         radius *= _SPHERE_GROWTH
     raise InputError(
-        f"can't pack {count} copies of {molecule.source} into a cluster; give a structure file of it instead"
+        f"can't pack {count} copies of {molecule.source} into a cluster; name a structure file of the whole cluster in "
+        "system.structure instead"
     )
 
 
@@ -163,15 +164,18 @@ def _packmol(
 
 
 def _xyz(molecule: Molecule) -> str:
-    """The molecule in XYZ format, without its elements, which Packmol does not need."""
+    """The molecule in XYZ format, with `X` for every element, because Packmol does not need the elements."""
     rows = [f"X {x:.10f} {y:.10f} {z:.10f}" for x, y, z in molecule.positions.tolist()]
     return "\n".join([str(len(rows)), "", *rows, ""])
 
 
 def _packmol_binary() -> str:
+    """Path of Packmol's binary, which its Python package installs."""
     from packmol.cli import get_binary_path
 
     try:
         return str(get_binary_path())
     except FileNotFoundError as error:
-        raise InputError("the packmol package holds no binary for this machine; reinstall it") from error
+        raise InputError(
+            "the package packmol has no binary for this machine; `pip install --force-reinstall packmol`"
+        ) from error

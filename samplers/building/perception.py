@@ -1,8 +1,8 @@
-"""Bond orders and formal charges of a structure whose atoms and positions, and in some cases total charge, are known.
+"""Bond orders and formal charges of a structure from its elements, positions and, if known, its total charge.
 
-Each fragment that bonds hold together gets the Lewis structure of least penalty (`valences`), found as an integer
+Each bonded fragment gets the Lewis structure of least penalty (`valences`). The structure is the solution of an integer
 program: every atom takes one of its states, every bond an order of one to three, and the orders at an atom add up to
-its valence. Ions come out with their charges, so that salts and solutions are read correctly.
+its valence. Ions get their charges, so that salts and solutions are read correctly.
 """
 
 from collections import Counter
@@ -25,8 +25,10 @@ _TIME_LIMIT_S = 20.0
 _TIE_BREAK = 1e-3
 """Penalty per bond order and relative bond length. Among equivalent structures, short bonds get the high orders."""
 _LONGEST_SHARE = {2: 0.985, 3: 0.85}
-"""Largest lengths of bonds of these orders, in units of the sum of covalent radii: C#C has 0.79, C=O 0.85, C=C 0.88,
-and double bonds of aromatic rings up to 0.96."""
+"""Largest length of a bond by its order, in units of the sum of covalent radii.
+
+C#C has 0.79, C=O 0.85, C=C 0.88, and double bonds of aromatic rings up to 0.96.
+"""
 _ORDER_NAMES = {2: "double", 3: "triple"}
 ORDINARY = frozenset({6, 7, 8})
 """Atomic numbers of the elements whose multiple bonds are checked against `_LONGEST_SHARE`."""
@@ -42,8 +44,8 @@ class Perceived:
         rdkit: The RDKit molecule, atoms in order, hydrogens explicit; None if it could not be made.
         charge: Sum of formal charges, e.
         radicals: Radical electrons.
-        fragments: Formula, charge and number of each kind of fragment, such as "2 x CH3+", in words.
-        doubt: Reasons for doubt in words: valences that are not satisfied, impossible bonds; empty if there are none.
+        fragments: Number, formula and charge of each kind of fragment as text, such as "2 x H4N (+1), H2O".
+        doubt: Message about valences that are not satisfied or bonds that are impossible; empty if there are none.
     """
 
     rdkit: Any
@@ -79,12 +81,12 @@ def perceived(
         numbers: Atomic numbers, shape (N,).
         positions: Positions in Å, shape (N, 3); molecules are whole.
         bonds: Bonded pairs, shape (n_bonds, 2).
-        charge: Total charge in e if it is known; None: the sum of the most ordinary charges of the fragments.
+        charge: Total charge in e if it is known; None: each fragment gets the charge of its least penalty.
         radicals_allowed: Whether unpaired electrons were stated, so that radicals are no reason for doubt.
 
     Returns:
-        The structure. `rdkit` is None where elements have no ordinary valences (metals in complexes), where no charges
-        of the fragments add up to the total, or where RDKit does not accept the result.
+        The structure. `rdkit` is None if an element has no tabulated valences (as metals in complexes), if no charges
+        of the fragments add up to the total, or if RDKit does not accept the result.
     """
     fragments = _fragments(numbers, positions, bonds)
     lewis = _lewis_of(fragments, charge)
@@ -138,6 +140,7 @@ def _fragments(numbers: IntArray, positions: FloatArray, bonds: IntArray) -> lis
 
 
 def _formulas(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis] | None) -> str:
+    """Number, formula and charge of each kind of fragment as text; without Lewis structures, no charges."""
     from ase.formula import Formula
 
     charges = [0] * len(fragments) if lewis is None else [own.charge for own in lewis]
@@ -158,7 +161,7 @@ def _symbol(number: int) -> str:
 
 
 def _lewis_of(fragments: Sequence[_Fragment], charge: int | None) -> list[_Lewis] | None:
-    """The Lewis structure of every fragment, so that their charges add up; None if there is none."""
+    """The Lewis structure of every fragment, with charges that add up to the total; None if there is no solution."""
     if any(len(fragment.numbers) > LARGEST_FRAGMENT for fragment in fragments):
         return None
     solved: dict[Any, _Lewis | None] = {}
@@ -183,17 +186,21 @@ def _lewis_of(fragments: Sequence[_Fragment], charge: int | None) -> list[_Lewis
 
 
 def _shifted(fragments: Sequence[_Fragment], lewis: list[_Lewis], missing: int, solve: Any) -> list[_Lewis] | None:
-    """Lewis structures of least penalty whose total charge is `missing` e higher; None if there are none."""
-    effort: list[dict[int, _Lewis]] = []
+    """Lewis structures of least penalty whose total charge is `missing` e higher; None if there is no solution.
+
+    The fragments are added in turn. For every change of the total charge that is reached so far, the cheapest choice of
+    structures is kept.
+    """
+    by_charge: list[dict[int, _Lewis]] = []
     for fragment, own in zip(fragments, lewis, strict=True):
         others = {own.charge: own}
         for wanted in range(own.charge - 3, own.charge + 4):
             found = solve(fragment, wanted)
             if found is not None and found.penalty - own.penalty <= CHARGE_EFFORT:
                 others[wanted] = found
-        effort.append(others)
+        by_charge.append(others)
     reached: dict[int, tuple[float, list[_Lewis]]] = {0: (0.0, [])}
-    for own, others in zip(lewis, effort, strict=True):
+    for own, others in zip(lewis, by_charge, strict=True):
         following: dict[int, tuple[float, list[_Lewis]]] = {}
         for shift, (penalty, chosen) in reached.items():
             for wanted, other in others.items():
@@ -202,14 +209,15 @@ def _shifted(fragments: Sequence[_Fragment], lewis: list[_Lewis], missing: int, 
                 if abs(total) <= abs(missing) + 3 and (total not in following or cost < following[total][0]):
                     following[total] = (cost, [*chosen, other])
         reached = following
-    found_at = reached.get(missing)
-    return None if found_at is None or found_at[0] > CHARGE_EFFORT else found_at[1]
+    solution = reached.get(missing)
+    return None if solution is None or solution[0] > CHARGE_EFFORT else solution[1]
 
 
 def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
-    """The Lewis structure of least penalty, with the given charge unless that is None; None if there is no structure.
+    """The Lewis structure of least penalty at a charge (None: at any charge); None if there is no structure.
 
-    The variables are whether each atom is in each of its states, atom after atom, then the order of each bond.
+    The variables of the integer program are, atom after atom, a 0 or 1 for each state of the atom, then the order of
+    each bond.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
@@ -263,7 +271,7 @@ def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
 
 
 def _unsatisfied(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis]) -> str:
-    """Atoms in states that no ordinary closed-shell molecule has, in words."""
+    """The message that names atoms in states that no ordinary closed-shell molecule has; empty without such atoms."""
     atoms = [
         f"{_symbol(fragment.numbers[k])}{fragment.atoms[k]}"
         for fragment, own in zip(fragments, lewis, strict=True)
@@ -283,7 +291,10 @@ def _is_carbocation(fragment: _Fragment, atom: int, state: State) -> bool:
 
 
 def _impossible_bonds(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis], positions: FloatArray) -> str:
-    """Multiple bonds that are far too long, and linear atoms that are bent, in words: signs of missing hydrogens."""
+    """The message about a multiple bond that is too long or a linear atom that is bent; empty without such a bond.
+
+    Both are signs of missing hydrogens.
+    """
     for fragment, own in zip(fragments, lewis, strict=True):
         names = [f"{_symbol(number)}{atom}" for number, atom in zip(fragment.numbers, fragment.atoms, strict=True)]
         for (i, j), order, relative in zip(fragment.bonds, own.orders, fragment.lengths, strict=True):
@@ -296,7 +307,7 @@ def _impossible_bonds(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis], p
             cosine = float(arms[0] @ arms[1]) / float(np.prod(np.linalg.norm(arms, axis=1)))
             angle = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
             if angle < _SMALLEST_LINEAR_DEGREES:
-                return f"{names[centre]} would be linear, its bonds make an angle of {angle:.0f}°"
+                return f"{names[centre]} would be linear, but its bonds make an angle of {angle:.0f}°"
     return ""
 
 
@@ -308,7 +319,7 @@ def _sum_of_radii(first: int, second: int) -> float:
 
 
 def _linear_atoms(fragment: _Fragment, own: _Lewis) -> dict[int, tuple[int, int]]:
-    """Carbon and nitrogen atoms with two neighbours and a triple bond or two double bonds, with these neighbours."""
+    """The two neighbours of each carbon or nitrogen atom with a triple bond or two double bonds, by the atom."""
     pi: Counter[int] = Counter()
     around = BondGraph(len(fragment.numbers), fragment.bonds).neighbours
     for pair, order in zip(fragment.bonds, own.orders, strict=True):
@@ -327,7 +338,7 @@ def _linear_atoms(fragment: _Fragment, own: _Lewis) -> dict[int, tuple[int, int]
 def _rdkit(
     fragments: Sequence[_Fragment], lewis: Sequence[_Lewis], numbers: IntArray, positions: FloatArray
 ) -> Any | None:
-    """The structure as an RDKit molecule; None if RDKit does not take it, or it holds a transition metal."""
+    """The structure as an RDKit molecule; None if RDKit refuses it, or a transition metal has bonds."""
     from rdkit import Chem, rdBase
     from rdkit.Geometry import Point3D
 

@@ -58,17 +58,17 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
     """Load the molecule that a config names; a relative `structure` path counts from `base_dir`.
 
     Raises:
-        InputError: If it can't be read or built.
+        InputError: If the molecule can't be read or built.
     """
     if config.smiles is not None:
         return molecule_from_smiles(config.smiles, seed=derived_seed(seed, "conformer"))
     if config.structure is None:
         raise InputError("give exactly one of system.smiles and system.structure")
     per_molecule, remainder = divmod(config.charge or 0, config.molecules)
-    said = config.charge is not None and not remainder  # otherwise the bonds of a copy are read from the file alone
+    divides = config.charge is not None and not remainder  # otherwise the charge of a copy is read from the file
     return molecule_from_file(
         base_dir / config.structure,
-        charge=per_molecule if said else None,
+        charge=per_molecule if divides else None,
         unpaired_electrons=config.unpaired_electrons if config.molecules == 1 else None,
         elements=config.elements,
         index=config.structure_frame,
@@ -125,7 +125,7 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
     elif config.density_g_per_cm3 is None:
         raise InputError(
             f"system.density_g_per_cm3: needed for a box of {count} x {molecule.source}, which "
-            f"{'is not periodic itself' if count == 1 else 'are packed into a cell of their own'}"
+            f"{'is not periodic itself' if count == 1 else 'are packed into a new cell'}"
         )
     else:
         positions, cell = pack_box(molecule, count, density_g_per_cm3=config.density_g_per_cm3, seed=pack_seed)
@@ -152,20 +152,20 @@ def _refuse_lost_cell(molecule: Molecule, config: SystemConfig, count: int) -> N
     where = molecule.source
     if config.shape is None:
         raise InputError(
-            f"{where} has a periodic cell: say system.shape: box to simulate that cell (`--shape box`), or cluster to "
-            "take what is in it without the cell"
+            f"{where} has a periodic cell; set system.shape: box to simulate that cell (`--shape box`), or cluster to "
+            "simulate its molecules without the cell"
         )
     if molecule.endless and (config.shape == "cluster" or count > 1):
         raise InputError(
-            f"{where} is bonded to its own periodic images: it has no molecules that could be taken out of its cell or "
-            "copied; use system.shape: box and system.molecules: 1"
+            f"{where} is bonded to its own periodic images, so it has no molecules that could be taken out of its cell "
+            "or copied; set system.shape: box and system.molecules: 1"
         )
     if config.shape == "box" and count == 1 and config.density_g_per_cm3 is not None:
         own = _density(molecule)
         if abs(own / config.density_g_per_cm3 - 1.0) > _SAME_DENSITY:
             raise InputError(
                 f"system.density_g_per_cm3: {config.density_g_per_cm3:g} contradicts the cell of {where}, which is "
-                f"simulated as it is and has {own:.4g}; leave it out"
+                f"kept and has {own:.4g}; remove system.density_g_per_cm3"
             )
 
 
@@ -183,7 +183,11 @@ def unpaired_of_copy(system: System) -> int:
 
 
 def unpaired_of(molecule: Molecule) -> int:
-    """Unpaired electrons of an isolated molecule: as stated in its file, else its radical electrons, else 0 or 1."""
+    """Unpaired electrons of an isolated molecule.
+
+    The number is that stated in its file, else its number of radical electrons. If that number does not fit the number
+    of electrons, it is 0 or 1.
+    """
     stated = molecule.unpaired_electrons
     unpaired = molecule.radical_electrons if stated is None else stated
     electrons = int(molecule.numbers.sum()) - molecule.charge
@@ -203,7 +207,7 @@ def repacked(system: System, *, seed: int) -> System:
 
 
 def cluster_of(system: System, count: int) -> System:
-    """A cluster of `count` molecules cut from a box, with the charge and spin of the clusters that will be labelled.
+    """Cut a cluster of `count` molecules from a box, with the charge and spin of the clusters that will be labelled.
 
     Raises:
         InputError: If charge or unpaired electrons of the box do not divide among its molecules, or do not fit a
@@ -211,8 +215,8 @@ def cluster_of(system: System, count: int) -> System:
     """
     if fragment_of_atom(len(system.molecule), system.molecule.bonds).max():
         raise InputError(
-            f"selection.cut_molecules: {system.molecule.source} is of several molecules, which drift apart; only "
-            "boxes of one kind of molecule can be cut"
+            f"selection.cut_molecules: {system.molecule.source} consists of several molecules, which drift apart; "
+            "clusters can be cut only from boxes of a single kind of molecule"
         )
     share = f"{count} of {system.n_molecules} molecules"
     charge, rest = divmod(system.frame.charge * count, system.n_molecules)
@@ -236,7 +240,7 @@ def cluster_of(system: System, count: int) -> System:
     if (frame.n_electrons - unpaired) % 2:
         raise InputError(
             f"selection.cut_molecules: {share} have {frame.n_electrons} electrons, of which {unpaired} can't be "
-            "unpaired; cut another number of molecules, or say system.unpaired_electrons"
+            "unpaired; cut another number of molecules, or set system.unpaired_electrons"
         )
     return System(
         frame=frame,
@@ -248,13 +252,13 @@ def cluster_of(system: System, count: int) -> System:
 
 
 def boxed(system: System, count: int, *, seed: int) -> System:
-    """A periodic box of `count` molecules at the system's density, to cut clusters from; for classical MD only.
+    """Pack a periodic box of `count` molecules at the system's density, to cut clusters from; for classical MD only.
 
     Raises:
-        InputError: If there is no density or the molecules do not fit.
+        InputError: If the config names no density, or the molecules do not fit.
     """
     if system.density_g_per_cm3 is None:
-        raise InputError("`initial.box_molecules` needs `system.density_g_per_cm3`")
+        raise InputError("initial.box_molecules needs a density; set system.density_g_per_cm3")
     positions, cell = pack_box(
         system.molecule, count, density_g_per_cm3=system.density_g_per_cm3, seed=derived_seed(seed, "packing")
     )

@@ -29,7 +29,7 @@ class State:
 RADICAL = 6.0
 """Penalty of a radical electron."""
 UNLIKELY = 5.0
-"""Penalty from which on a state suggests missing hydrogens, or a charge or spin that was not stated."""
+"""Smallest penalty of states that suggest missing hydrogens, or a charge or spin that was not stated."""
 
 _CARBON = (State(4, 0, 0), State(3, -1, 4), State(3, 1, 5), State(2, 0, 10), State(3, 0, RADICAL, 1))
 _SILICON = (State(4, 0, 0), State(5, -1, 2), State(6, -2, 3), State(3, -1, 4), State(3, 0, RADICAL, 1))

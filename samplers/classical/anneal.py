@@ -18,7 +18,7 @@ from samplers.building.system import System
 from samplers.classical.classical import open_classical_md
 
 SEGMENT_ATOM_STEPS = 2_000_000
-"""Length of a segment in atoms times steps: about half a minute on one core, which is the most that a kill costs."""
+"""Length of a segment in atoms times steps: about half a minute on a core. A kill costs at most a segment."""
 _RAMP_STEPS = 50
 """Number of steps between two settings of the thermostat's temperature."""
 _COOLING_SHARE = 0.25
@@ -166,7 +166,7 @@ def _steps(duration_ps: float, timestep_fs: float, frames: int) -> int:
     if steps < frames:
         raise InputError(
             f"initial.duration_ps: {duration_ps:g} ps are {steps} steps of {timestep_fs:g} fs, fewer than the {frames} "
-            "frames wanted; make it longer"
+            "frames to keep; raise initial.duration_ps"
         )
     return steps
 
@@ -216,7 +216,7 @@ def _run(
                 md.advance(block.steps, block.kelvin)
             except FloatingPointError as error:
                 raise InputError(
-                    f"classical MD of {system.molecule.source} blew up at {block.kelvin:.0f} K ({error}); "
+                    f"classical MD of {system.molecule.source} diverged at {block.kelvin:.0f} K ({error}); "
                     f"lower initial.timestep_fs (now {timestep_fs:g}) or initial.hot_kelvin"
                 ) from error
             if block.kept_kelvin is not None:

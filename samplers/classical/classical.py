@@ -8,7 +8,7 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray
 from samplers.building.molecules import Molecule, minimise
 from samplers.building.system import System
-from samplers.classical.mmff import typed
+from samplers.classical.mmff import mmff_properties
 from samplers.dynamics.walls import SphericalWall, extent
 
 _WALL_MARGIN_ANG = 2.0
@@ -73,9 +73,9 @@ def force_field_of(system: System, *, boxed: bool = False) -> str:
         raise InputError(
             f"no bond orders fit {molecule.source} at charge {molecule.charge:+d}, so it has no classical force field"
         )
-    if typed(molecule) is not None:
+    if mmff_properties(molecule) is not None:
         if frame.is_periodic and not np.allclose(frame.cell, np.diag(np.diag(frame.cell))):
-            raise InputError(f"{molecule.source}: classical MD takes orthorhombic boxes along x, y and z alone")
+            raise InputError(f"{molecule.source}: classical MD takes only orthorhombic boxes along x, y and z")
         return "MMFF94"
     with rdBase.BlockLogs():
         has_uff = rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule.rdkit)
@@ -83,14 +83,14 @@ def force_field_of(system: System, *, boxed: bool = False) -> str:
         raise InputError(f"neither MMFF94 nor UFF has parameters for {molecule.source}")
     if any(atom.GetDegree() > _MOST_NEIGHBOURS for atom in molecule.rdkit.GetAtoms()):
         raise InputError(
-            f"UFF squeezes atoms with more than {_MOST_NEIGHBOURS} neighbours, as {molecule.source} has them"
+            f"{molecule.source} has an atom with more than {_MOST_NEIGHBOURS} neighbours, which UFF squeezes together"
         )
     if frame.is_periodic or boxed:
-        raise InputError(f"MMFF94 has no parameters for {molecule.source}, and UFF knows no periodic box")
+        raise InputError(f"MMFF94 has no parameters for {molecule.source}, and UFF supports no periodic box")
     return "UFF"
 
 
-def at_rest(molecule: Molecule) -> FloatArray:
+def minimised_positions(molecule: Molecule) -> FloatArray:
     """Relax a molecule to a nearby minimum of MMFF94, or of UFF if MMFF94 has no parameters.
 
     Returns:
@@ -100,7 +100,7 @@ def at_rest(molecule: Molecule) -> FloatArray:
 
     mol = Chem.Mol(molecule.rdkit)
     with rdBase.BlockLogs():
-        minimise(mol, mmff=typed(molecule) is not None)
+        minimise(mol, mmff=mmff_properties(molecule) is not None)
     positions: FloatArray = mol.GetConformer().GetPositions()
     return positions
 

@@ -36,7 +36,7 @@ _COULOMB_OPENMM_KCAL_ANG = 332.06371
 _EWALD_TOLERANCE = 1e-4
 
 
-def typed(molecule: Molecule) -> Any | None:
+def mmff_properties(molecule: Molecule) -> Any | None:
     """RDKit's MMFF94 atom types and parameters of a molecule; None if MMFF94 has no parameters for it."""
     from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
@@ -297,11 +297,11 @@ def mmff_system(molecule: Molecule, count: int, *, cell: FloatArray | None = Non
         The `openmm.System`.
 
     Raises:
-        ValueError: If MMFF94 has no parameters for the molecule (`typed` says so), or the cell is not orthorhombic.
+        ValueError: If MMFF94 has no parameters for the molecule (`mmff_properties`), or the cell is not orthorhombic.
     """
     import openmm
 
-    properties = typed(molecule)
+    properties = mmff_properties(molecule)
     if properties is None:
         raise ValueError(f"MMFF94 has no parameters for {molecule.source}")
     if cell is not None and not np.allclose(cell, np.diag(np.diag(cell))):

@@ -110,7 +110,7 @@ class OpenmmMD:
 
 
 def _openmm_seed(seed: int) -> int:
-    """A seed that OpenMM accepts, from 1 on: the seed 0 makes OpenMM choose a random seed."""
+    """Convert a seed to the range that OpenMM accepts, without 0, for which OpenMM chooses a random seed."""
     return seed % (2**31 - 2) + 1
 
 

@@ -1,14 +1,14 @@
 """Constant pressure by Monte Carlo moves of the volume, between steps of molecular dynamics.
 
 The barostat of Chow & Ferguson (Comput. Phys. Commun. 91, 283 (1995)) and Åqvist et al. (Chem. Phys. Lett. 384, 288
-(2004)), as OpenMM's MonteCarloBarostat has it: a change of the volume is drawn, all cell vectors are scaled alike,
-molecules are moved rigidly with their centres of mass, and the move is accepted with probability
+(2004)), as in OpenMM's MonteCarloBarostat: a change of the volume is drawn, all cell vectors are scaled by the same
+factor, molecules are moved rigidly with their centres of mass, and the move is accepted with probability
 min(1, exp(-w / kT)), where
 
     w = U' - U + P (V' - V) - N kT ln(V' / V)
 
-for N molecules (bonded fragments). Energies suffice, no virial is needed, so that any model can be used. Velocities
-stay as they are.
+for N molecules (bonded fragments). The move needs energies but no virial, so that any model can be used. Velocities do
+not change.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,13 @@ from al_engine.units import BOLTZMANN_EV_PER_KELVIN
 BAR_IN_EV_PER_ANG3 = 1e-6 / 1.6021766208
 """1 bar in eV/Å³ (CODATA 2014)."""
 INTERVAL_STEPS = 25
-"""MD steps between two moves (OpenMM's default): they cost an additional evaluation every 25 steps."""
+"""MD steps between two moves, OpenMM's default. A move costs an additional evaluation."""
 _FIRST_CHANGE = 0.01
 """Initial value of the largest proposed change of the volume, as a share of the volume."""
 _LARGEST_CHANGE = 0.3
+"""Upper limit of the largest proposed change of the volume, as a share of the initial volume."""
 _ACCEPTED_SHARE = 0.5
+"""Share of accepted moves that the adaptation aims at."""
 _SLOWING = 0.6
 """The k-th move changes the logarithm of the step by at most k to minus this power."""
 
@@ -40,7 +42,7 @@ class Barostat:
         fragment_of_atom: Bonded fragment of each atom of a box, counted from 0 without gaps, shape (n,).
         interval_steps: MD steps between two moves.
         smallest_ang3: Smallest volume that is accepted, Å³.
-        largest_ang3: Largest volume that is accepted, Å³: it keeps a liquid above its boiling point a dense fluid.
+        largest_ang3: Largest volume that is accepted, Å³; it keeps a liquid above its boiling point dense.
     """
 
     pressure_bar: float
@@ -116,7 +118,11 @@ class VolumeMoves:
         self.attempts = 0
 
     def propose(self, frame: Frame) -> Frame | None:
-        """Draw a volume and scale the frame to it; None if the volume is not allowed, which is a rejected move."""
+        """Draw a volume and scale the frame to it.
+
+        Returns:
+            The scaled frame; None if the volume is not allowed, which counts as a rejected move.
+        """
         before = volume(frame)
         after = before + self.step_ang3 * self._rng.uniform(-1.0, 1.0)
         if not self._barostat.allows(after):

@@ -12,7 +12,7 @@ from al_engine.protocols import BoundCommittee, Committee
 from al_engine.structures.frames import Frame
 
 Bound: TypeAlias = BoundCommittee[torch.Tensor]
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 CPU_ATOMS = 1000
 """Approximate number of atoms evaluated together on a CPU.
@@ -65,7 +65,7 @@ class SplitForces:
 
     @property
     def parts(self) -> list[list[int]]:
-        """Places of the frames of each part, as the parts are at present."""
+        """Places of the frames of each part at present."""
         return [list(part) for part in self._parts]
 
     def energy_and_forces(self, positions: torch.Tensor, member: int | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +81,7 @@ class SplitForces:
         Raises:
             InputError: If the device's memory is too small for a single frame.
         """
-        results = self._ask(lambda bound, x: bound.energy_and_forces(x, member), positions)
+        results = self._evaluate(lambda bound, x: bound.energy_and_forces(x, member), positions)
         if len(results) == 1:
             return results[0]
         return torch.cat([energies for energies, _ in results]), torch.cat([forces for _, forces in results])
@@ -92,10 +92,10 @@ class SplitForces:
         Raises:
             InputError: As `energy_and_forces`.
         """
-        return torch.cat(self._ask(lambda bound, x: bound.member_forces(x), positions), dim=1)
+        return torch.cat(self._evaluate(lambda bound, x: bound.member_forces(x), positions), dim=1)
 
     def rebind(self, frames: Mapping[int, Frame]) -> None:
-        """Bind places of the batch to other frames, whose cell or atoms may differ."""
+        """Bind places of the batch to other frames, given by place; their cells and atoms may differ."""
         for place, frame in frames.items():
             self._frames[place] = frame
         self._ends = _ends(self._frames)
@@ -104,42 +104,46 @@ class SplitForces:
                 self._bound[index] = None
 
     def keep(self, places: Sequence[int]) -> None:
-        """Drop all frames but those in the given places, ascending; parts that lose no frame stay bound."""
+        """Drop all frames except those in the given places (ascending); parts that lose no frame stay bound."""
         number = {place: new for new, place in enumerate(places)}
         parts, bound = [], []
-        for part, its_bound in zip(self._parts, self._bound, strict=True):
+        for part, bound_part in zip(self._parts, self._bound, strict=True):
             staying = [number[place] for place in part if place in number]
             if staying:
                 parts.append(staying)
-                bound.append(its_bound if len(staying) == len(part) else None)
+                bound.append(bound_part if len(staying) == len(part) else None)
         self._frames = [self._frames[place] for place in places]
         self._parts, self._bound, self._ends = parts, bound, _ends(self._frames)
 
-    def _ask(self, question: Callable[[Bound, torch.Tensor], Answer], positions: torch.Tensor) -> list[Answer]:
-        """The answers of all parts; binds parts that are not bound, and halves parts that do not fit the memory."""
+    def _evaluate(self, function: Callable[[Bound, torch.Tensor], Result], positions: torch.Tensor) -> list[Result]:
+        """Call a function on each part and its positions; parts that do not fit the memory are halved.
+
+        Parts that are not bound are bound first.
+        """
         ends = self._ends
-        answers: list[Answer] = []
-        while len(answers) < len(self._parts):
-            index = len(answers)
+        results: list[Result] = []
+        while len(results) < len(self._parts):
+            index = len(results)
             part = self._parts[index]
             try:
                 bound = self._bound[index]
                 if bound is None:
                     bound = self._bound[index] = self._committee.bind([self._frames[place] for place in part])
-                answers.append(question(bound, positions[ends[part[0]] : ends[part[-1] + 1]]))
+                results.append(function(bound, positions[ends[part[0]] : ends[part[-1] + 1]]))
             except torch.OutOfMemoryError as error:
                 problem = str(error)
             else:
                 continue
             self._halve(index, problem)  # outside the except clause, whose traceback keeps the memory allocated
-        return answers
+        return results
 
     def _halve(self, index: int, problem: str) -> None:
+        """Divide a part into two; raise `InputError` with the device's message if the part is a single frame."""
         part = self._parts[index]
         if len(part) == 1:
             raise InputError(
                 f"sampling: {len(self._frames[part[0]])} atoms do not fit the memory of the device ({problem[:120]}); "
-                "take a smaller model or system, or execution.device: cpu"
+                "use a smaller model or system, or set execution.device: cpu"
             )
         middle = len(part) // 2
         self._parts[index : index + 1] = [part[:middle], part[middle:]]

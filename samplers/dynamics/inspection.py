@@ -1,4 +1,4 @@
-"""A look at all running trajectories with the whole committee: sampling their frames, and stopping trajectories."""
+"""Inspection of all running trajectories by the whole committee: frames are sampled, bad trajectories are stopped."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -18,7 +18,7 @@ def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntAr
     """Sample the frame of every running trajectory, and stop each trajectory that breaks a limit.
 
     Args:
-        batch: The running trajectories; how each trajectory stands is noted in its `Trajectory`.
+        batch: The running trajectories; each `Trajectory` is updated with its last sound frame, step and stop reason.
         step: Step of the run.
         stop: When a trajectory is stopped for its force deviation.
         fragment_of_atom: Bonded fragment of each atom of a frame, shape (n,), or None.
@@ -70,7 +70,7 @@ class _State:
         deviation: Force deviations of the n atoms.
         energy: Potential energy without the wall, eV.
         kinetic_kelvin: Kinetic temperature, K.
-        finite: Whether positions, acceleration, force deviations, energy are all finite.
+        finite: Whether positions, acceleration, force deviations and energy are all finite.
         frozen_at: Step of the run at which the integrator froze the trajectory; 0 where it did not.
     """
 
@@ -92,7 +92,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Snapshot:
-    """The whole batch at a step of the run, in the memory of the CPU, T atoms in B places; units as in `Batch`."""
+    """The whole batch at a step of the run, copied to the CPU: T atoms in B places, with the units of `Batch`."""
 
     positions: FloatArray
     velocities: FloatArray
@@ -104,7 +104,7 @@ class _Snapshot:
 
     @classmethod
     def of(cls, batch: Batch) -> Self:
-        """Evaluate the whole committee and transfer everything from the batch's device."""
+        """Evaluate the whole committee, and copy the batch's state from its device."""
         positions, velocities, acceleration, energies, member_forces, frozen_at = (
             tensor.cpu().numpy()
             for tensor in (
@@ -121,22 +121,23 @@ class _Snapshot:
 
     def at(self, batch: Batch, place: int) -> _State:
         """The state of the trajectory in a place of the batch."""
-        positions, acceleration = batch.of(self.positions, place), batch.of(self.acceleration, place)
-        norm, component = batch.of(self.deviation.norm, place), batch.of(self.deviation.component, place)
+        positions, acceleration = batch.values_at(place, self.positions), batch.values_at(place, self.acceleration)
+        norm = batch.values_at(place, self.deviation.norm)
+        component = batch.values_at(place, self.deviation.component)
         energy = float(self.energies[place])
         return _State(
             positions=positions,
             member_forces=self.member_forces[:, batch.edges[place] : batch.edges[place + 1]],
             deviation=ForceDeviation(norm=norm, component=component),
             energy=energy,
-            kinetic_kelvin=batch.trajectories[place].kinetic_kelvin(batch.of(self.velocities, place)),
+            kinetic_kelvin=batch.trajectories[place].kinetic_kelvin(batch.values_at(place, self.velocities)),
             finite=all(bool(np.isfinite(values).all()) for values in (positions, acceleration, norm, energy)),
             frozen_at=int(self.frozen_at[place]),
         )
 
 
 def _broken_limit(trajectory: Trajectory, frame: Frame, state: _State, stop: StopRules) -> StopReason | None:
-    """The limit that the frame breaks; counts the trajectory's successive frames that are not trusted."""
+    """Find the limit that the frame breaks, and count the trajectory's successive frames that are not trusted."""
     per_atom = state.deviation.norm if stop.deviation == "norm" else state.deviation.component
     deviation = float(per_atom.max())
     trajectory.doubtful = trajectory.doubtful + 1 if deviation > stop.trusted_deviation else 0

@@ -30,8 +30,9 @@ class Batch:
     A place is a position in the batch. At first it is the number of a replica slot; when places are dropped, the others
     are renumbered.
 
-    A trajectory that is not finite any more, or absurdly fast, is frozen within the step at finite positions, so that
-    it disturbs neither the numbers nor the neighbour lists of the other trajectories before the next look at the batch.
+    A trajectory whose velocities are not finite or reach `FASTEST_ANG_PER_FS` is frozen within the step at finite
+    positions. Until the next inspection it therefore disturbs neither the numbers nor the neighbour lists of the other
+    trajectories.
 
     Args:
         committee: Gives forces as float64 torch tensors on `device`.
@@ -131,7 +132,7 @@ class Batch:
                 v.add_(self.acceleration, alpha=half)
 
     def _freeze_wild(self, step: int) -> None:
-        """Freeze the trajectory of every place with a velocity that is not finite, or absurd."""
+        """Freeze the trajectory of every place with a velocity that is not finite or reaches `FASTEST_ANG_PER_FS`."""
         on_cpu = self._device.type == "cpu"  # on a GPU, reading a value would stall the queue of kernels
         if on_cpu and not self._any_frozen:
             fastest = float(torch.linalg.vector_norm(self.velocities, ord=torch.inf))
@@ -159,7 +160,7 @@ class Batch:
             for place, trajectory in enumerate(self.trajectories)
             if trajectory.volume_moves is not None and not frozen_at[place]
         }
-        before = {place: self.frames[place].with_positions(self.of(positions, place)) for place in moves}
+        before = {place: self.frames[place].with_positions(self.values_at(place, positions)) for place in moves}
         proposed = {place: own.propose(before[place]) for place, own in moves.items()}
         trials = {place: trial for place, trial in proposed.items() if trial is not None}
         if not trials:
@@ -184,11 +185,11 @@ class Batch:
         self.forces.rebind(frames)
 
     def _restore(self, energies: torch.Tensor, acceleration: torch.Tensor, *, excluding: Collection[int]) -> None:
-        """Set energies and accelerations back to an earlier evaluation, to the last bit, except in the given places."""
+        """Set energies and accelerations back to an earlier evaluation, bit for bit, except in the places excluded."""
         for place in range(len(self.trajectories)):
             if place not in excluding:
-                here = self._atoms(place)
-                self.energies[place], self.acceleration[here] = energies[place], acceleration[here]
+                atoms = self._atoms(place)
+                self.energies[place], self.acceleration[atoms] = energies[place], acceleration[atoms]
 
     # -- trajectories and places --------------------------------------------------------------------------------
 
@@ -196,21 +197,21 @@ class Batch:
         """The range of a place's atoms in arrays of shape (T, ...)."""
         return slice(int(self.edges[place]), int(self.edges[place + 1]))
 
-    def of(self, values: FloatArray, place: int) -> FloatArray:
-        """The values of a place's atoms, shape (n, ...), among the values of all atoms, shape (T, ...)."""
-        own: FloatArray = values[self._atoms(place)]
-        return own
+    def values_at(self, place: int, values: FloatArray) -> FloatArray:
+        """Select the values of a place's atoms, shape (n, ...), from the values of all atoms, shape (T, ...)."""
+        selected: FloatArray = values[self._atoms(place)]
+        return selected
 
     def put(self, starting: dict[int, Trajectory]) -> None:
         """Start trajectories in places whose former trajectories had the same number of atoms."""
         changed = {}
         for place, trajectory in starting.items():
-            here = self._atoms(place)
+            atoms = self._atoms(place)
             if not np.array_equal(self.frames[place].cell, trajectory.start.cell):
                 changed[place] = trajectory.start
             self.trajectories[place], self.frames[place] = trajectory, trajectory.start
-            self.positions[here] = self._tensor(trajectory.start.positions.copy())
-            self.velocities[here] = self._tensor(trajectory.thermal_velocities(1)[0])
+            self.positions[atoms] = self._tensor(trajectory.start.positions.copy())
+            self.velocities[atoms] = self._tensor(trajectory.thermal_velocities(1)[0])
             self.frozen_at[place] = 0
         self.forces.rebind(changed)
         self._lay_out()
@@ -221,8 +222,8 @@ class Batch:
     def vacate(self, places: Collection[int], *, step: int) -> None:
         """Leave the places of stopped trajectories empty.
 
-        The atoms in an empty place stand still and are still evaluated, so that the other trajectories of its part go
-        on with the same neighbour lists, and the same numbers to the last bit. A part of empty places alone is dropped.
+        The atoms in an empty place stand still and are still evaluated, so that the other trajectories of its part keep
+        their neighbour lists, and thus their numbers bit for bit. A part that has only empty places is dropped.
 
         Args:
             places: The places.
@@ -238,7 +239,7 @@ class Batch:
             self._keep([place for place in range(len(self.trajectories)) if place not in gone])
 
     def _keep(self, places: Sequence[int]) -> None:
-        """Drop all places but the given ones, ascending."""
+        """Drop all places except the given places (ascending), which are renumbered."""
         atoms = self._tensor(np.concatenate([np.arange(self.edges[p], self.edges[p + 1]) for p in places]))
         kept = self._tensor(np.asarray(places, dtype=np.int64))
         self.positions, self.velocities = self.positions[atoms].contiguous(), self.velocities[atoms].contiguous()

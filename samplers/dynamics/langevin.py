@@ -1,6 +1,7 @@
-"""Committee-driven Langevin MD: many trajectories in a batch, watched on a stride; sampled frames are handed on.
+"""Committee-driven Langevin MD of many trajectories in a batch.
 
-One member of the committee, or the committee's mean, moves the atoms; the whole committee is evaluated on a stride.
+A single member of the committee, or the committee's mean, moves the atoms. At the end of every stride, the whole
+committee is evaluated: the frame of each trajectory is sampled, and trajectories that break a limit are stopped.
 """
 
 from collections.abc import Sequence
@@ -36,9 +37,9 @@ def run_langevin(
 ) -> Sampled:
     """Run one Langevin trajectory from each frame, all in a single batch, and sample the trajectories on a stride.
 
-    A trajectory that leaves the trusted region (`StopReason`) is stopped at the sampled frame that shows it, and within
-    the step if it is not finite; the other trajectories go on as if it had never been there. Every trajectory has its
-    own stream of random numbers.
+    A trajectory that breaks a limit (`StopReason`) is stopped at the sampled frame that shows it, or within the step if
+    it is not finite. This does not change the other trajectories: every trajectory has its own stream of random
+    numbers.
 
     Args:
         committee: Gives forces as float64 torch tensors on `device`; the forces on a frame sum to zero.
@@ -53,11 +54,11 @@ def run_langevin(
             `MAX_REFILLS` times per slot.
         driver: The member whose forces move the atoms; None for the committee's mean.
         device: Where the committee's tensors live.
-        progress: Told the steps done after each stride.
-        sink: Is given the sampled frames of each stride, which are not kept then; None: they are returned.
+        progress: Called after each stride with the number of steps done.
+        sink: Called with the sampled frames of each stride, which are then not kept; None: they are returned.
 
     Returns:
-        The sampled frames (none if a sink took them), and the end of each trajectory.
+        The sampled frames (empty if there is a sink), and the end of each trajectory.
 
     Raises:
         ValueError: If the number of temperatures is not the number of frames, there are no frames, or the wall or the
@@ -65,7 +66,10 @@ def run_langevin(
         InputError: If the device's memory is too small for a single frame.
     """
     if not frames or len(temperatures_kelvin) != len(frames):
-        raise ValueError(f"{len(frames)} frames and {len(temperatures_kelvin)} temperatures: one each, at least one")
+        raise ValueError(
+            f"got {len(frames)} frames and {len(temperatures_kelvin)} temperatures; each frame needs a temperature, "
+            "and at least one frame is needed"
+        )
     around = Surroundings() if surroundings is None else surroundings
     around.refuse_unfit(frames)
     trajectories = [
@@ -88,11 +92,11 @@ def run_langevin(
         Refills(trajectories, stop=stop, surroundings=around, seed=seed, stride_steps=stride_steps) if refill else None
     )
     kept, running = Rows(), len(frames)
-    take = kept.extend if sink is None else sink
+    take_rows = kept.extend if sink is None else sink
     for done in range(stride_steps, steps + 1, stride_steps):
         _advance(batch, done - stride_steps, done, integration=integration, barostat=around.barostat)
         rows, stopped = inspect(batch, step=done, stop=stop, fragment_of_atom=around.fragment_of_atom)
-        take(rows)
+        take_rows(rows)
         starting: dict[int, Trajectory] = {}
         if refills is not None:
             refills.learn(rows)

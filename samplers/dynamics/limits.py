@@ -12,12 +12,17 @@ from al_engine.units import BOLTZMANN_EV_PER_KELVIN
 from samplers.dynamics.walls import SphericalWall, extent
 
 CLOSEST_ATOMS_ANG = 0.3
+"""Smallest distance of two atoms, Å."""
 LONGEST_STRETCH_ANG = 5.0
 """Elongation of a bond that counts as collapse in arXiv:2312.09490, Å."""
 HOTTEST_FACTOR, HOTTEST_OFFSET_KELVIN = 5.0, 1000.0
+"""The largest kinetic temperature is the factor times the thermostat's temperature, plus the offset (K)."""
 ESCAPE_MARGIN_ANG = 5.0
+"""Distance outside the wall, or outside the initial extent, at which an atom has escaped, Å."""
 JUMP_DEVIATIONS = 10.0
+"""Number of standard deviations of the energy that `largest_energy_jump` allows."""
 JUMP_CHEMISTRY_EV = 5.0
+"""Energy of a broken bond that `largest_energy_jump` allows, eV."""
 
 
 class StopReason(StrEnum):
@@ -63,7 +68,7 @@ class Limits:
     """Limits that every sound frame of a trajectory keeps.
 
     Attributes:
-        deviation: Largest force deviation, eV/Å; whether `norm` or `component`, `StopRules.deviation` says.
+        deviation: Largest force deviation of the kind that `StopRules.deviation` names, eV/Å.
         temperature_kelvin: Largest kinetic temperature, K.
         energy_jump: Largest change of the potential energy between two sampled frames, eV.
         extent_ang: Largest distance of an atom from the centre of mass, Å; infinite for periodic frames.
@@ -86,13 +91,21 @@ class Limits:
         wall: SphericalWall | None,
         bonds: Bonds | None,
     ) -> "Limits":
-        """The limits of a trajectory that starts from a frame at a target temperature."""
-        bounded = extent(start) if wall is None else max(wall.radius_ang, extent(start))
+        """The limits of a trajectory that starts from a frame at a target temperature.
+
+        Args:
+            start: The frame.
+            target_kelvin: Temperature of the thermostat, K.
+            stop_deviation: Largest force deviation, eV/Å.
+            wall: Spherical wall around the cluster, or None.
+            bonds: Bonds that must not break, or None.
+        """
+        radius = extent(start) if wall is None else max(wall.radius_ang, extent(start))
         return cls(
             deviation=stop_deviation,
             temperature_kelvin=HOTTEST_FACTOR * target_kelvin + HOTTEST_OFFSET_KELVIN,
             energy_jump=largest_energy_jump(target_kelvin, max(3 * len(start) - 3, 1)),
-            extent_ang=np.inf if start.is_periodic else bounded + ESCAPE_MARGIN_ANG,
+            extent_ang=np.inf if start.is_periodic else radius + ESCAPE_MARGIN_ANG,
             bonds=bonds,
         )
 
@@ -118,7 +131,7 @@ class Limits:
         return StopReason.DEVIATION if deviation > self.deviation else None
 
     def _geometry_fault(self, frame: Frame) -> StopReason | None:
-        """The limit of the geometry that a frame breaks."""
+        """The first limit of the geometry that a frame breaks, or None."""
         if closest_distance(frame.positions, frame.cell, frame.pbc) < CLOSEST_ATOMS_ANG:
             return StopReason.TOO_CLOSE
         if self.bonds is not None and len(self.bonds.pairs):

@@ -11,12 +11,11 @@ from samplers.dynamics.settings import StopRules, Surroundings
 from samplers.dynamics.trajectory import Trajectory
 
 MAX_REFILLS = 8
-"""Replacements per replica slot; then the slot stays empty: the model is not fit for the temperature."""
+"""Largest number of replacements per replica slot. The slot then stays empty: the model fails at its temperature."""
 KEPT_FRAMES = 64
-"""Sound and trusted frames held at each temperature, a uniform sample of all: memory does not grow with the run."""
-
+"""Largest number of frames in the sample of a temperature. The limit keeps memory from growing with the run."""
 LEAD_STRIDES = 10
-"""Strides before the end of a stopped trajectory whose frames are not used: the cause of its end had begun there."""
+"""Strides before the end of a stopped trajectory whose frames are not used, because they may lead to the same end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +30,10 @@ class _Kept:
 class RefillPool:
     """A bounded uniform sample of the sound and trusted frames of a temperature.
 
-    The sample is Vitter's algorithm R (ACM Trans. Math. Softw. 11, 37 (1985)).
+    The sample is drawn by Vitter's algorithm R (ACM Trans. Math. Softw. 11, 37 (1985)).
 
     Args:
-        starts: Frames from which the run's trajectories start: used where the sample is empty.
+        starts: Frames from which the run's trajectories start; they are drawn while the sample is empty.
         seed: Seed of the sample and of the choices; it differs between runs and temperatures.
     """
 
@@ -45,7 +44,7 @@ class RefillPool:
         self._seen = 0
 
     def offer(self, frame: Frame, *, trajectory: int, step: int) -> None:
-        """Let the sample take up a sound and trusted frame."""
+        """Offer a sound and trusted frame to the sample, which may keep it."""
         self._seen += 1
         kept = _Kept(frame, trajectory, step)
         if len(self._kept) < KEPT_FRAMES:
@@ -61,7 +60,7 @@ class RefillPool:
         """Draw a frame of the sample, or a starting frame of the run if the sample is empty.
 
         Args:
-            excluding: The start of the trajectory that was stopped: it is not drawn if there is another frame.
+            excluding: The start of the trajectory that was stopped; it is drawn only if there is no other frame.
         """
         frames = [kept.frame for kept in self._kept] or self._starts
         usable = [frame for frame in frames if frame is not excluding] or frames
@@ -76,7 +75,7 @@ class Refills:
         stop: When trajectories are stopped for their force deviation.
         surroundings: Wall, bonds and barostat of all trajectories.
         seed: Seed of the run.
-        stride_steps: Steps between two looks at the trajectories.
+        stride_steps: Steps between two inspections of the trajectories.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ class Rows:
 
 
 Sink: TypeAlias = Callable[[Rows], None]
-"""Takes the rows of a stride, which the sampler does not keep."""
+"""A function that is called with the rows of each stride, which the sampler does not keep."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

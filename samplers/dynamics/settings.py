@@ -56,7 +56,7 @@ class StopRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Surroundings:
-    """What all trajectories of a run have in common beside the committee; the defaults are atoms in a vacuum.
+    """Wall, bonds, barostat and fragments, shared by all trajectories of a run. The default is a vacuum.
 
     Attributes:
         wall: Spherical wall around each cluster, or None. Periodic frames take none.
@@ -72,7 +72,7 @@ class Surroundings:
     fragment_of_atom: IntArray | None = None
 
     def refuse_unfit(self, frames: Sequence[Frame]) -> None:
-        """Refuse frames that the wall or the barostat is not made for.
+        """Refuse frames that the wall or the barostat does not support.
 
         Raises:
             ValueError: If a wall is put around periodic frames, or a barostat is given and a frame is not periodic in

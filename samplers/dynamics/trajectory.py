@@ -1,4 +1,4 @@
-"""Trajectories: everything that belongs to a single trajectory, wherever it stands in a batch."""
+"""The state and settings of a single trajectory, independent of its place in the batch."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,7 +14,7 @@ from samplers.dynamics.settings import StopRules, Surroundings
 from samplers.dynamics.walls import centre_of_mass
 
 VOLUME_STREAM = 1
-"""Last number of the seed of a trajectory's moves of the volume: a random stream separate from the noise."""
+"""Last number of the seed of a trajectory's volume moves, which makes their random stream differ from the noise."""
 
 
 @dataclass(slots=True)

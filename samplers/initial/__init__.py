@@ -1,1 +1,1 @@
-"""Initial and test frames: by a classical field, by the reference method, by bond stretching, or from a file."""
+"""Initial set and test set: frames from a classical force field, from the reference method, or from the user's file."""

@@ -1,4 +1,7 @@
-"""Frames from a user's file: molecules are found by their bonds, put in the system's order, cut from larger boxes."""
+"""Frames from the user's file, with atoms in the system's order.
+
+Molecules are found by their bonds. If the system is a cluster, clusters are cut from the file's boxes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +23,15 @@ from samplers.reading.structure_files import read_structures, unused_in
 HOT_BOND_FACTOR = 1.25
 """Largest length of a bond in units of the length of a single bond: bonds are longer at 900 K than at rest."""
 WRONG_UNIT_FACTOR = 1.6
-"""Relative length of the least stretched bond above which positions are in bohr (1.89) or another unit."""
+"""Length of the least stretched bond, in units of its length in the system, above which positions are not in Å.
+
+Positions in bohr give 1.89.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileFrames:
-    """The frames of a file, and notes for the user on how they were read, a sentence each."""
+    """The frames of a file, and notes for the user on how they were read, each a sentence."""
 
     frames: tuple[Frame, ...]
     notes: tuple[str, ...]
@@ -60,7 +66,7 @@ def frames_of_file(
             frames.append(frame)
     unused = unused_in(structures)
     notes = (
-        f"{path}: {', '.join(unused)} in it {'is' if len(unused) == 1 else 'are'} not used; frames are labelled anew",
+        f"{path}: its {', '.join(unused)} {'is' if len(unused) == 1 else 'are'} not used; frames are labelled anew",
     )
     return FileFrames(tuple(frames), notes if unused else ())
 
@@ -70,28 +76,28 @@ def _of_system(frame: Frame, stated: Stated, systems: Sequence[System], where: s
     check_elements(frame.numbers, where)
     for system in systems:
         if np.array_equal(frame.numbers, system.frame.numbers):
-            own, wanted = stated.charge, system.frame.charge
-            if own is not None and own != wanted:
-                raise _other_electrons(f"{where} states charge {own:+d}, the system has {wanted:+d}")
-            own, wanted = stated.unpaired_electrons, system.frame.unpaired_electrons
-            if own is not None and own != wanted:
+            in_file, wanted = stated.charge, system.frame.charge
+            if in_file is not None and in_file != wanted:
+                raise _other_electrons(f"{where} states charge {in_file:+d}, the system has {wanted:+d}")
+            in_file, wanted = stated.unpaired_electrons, system.frame.unpaired_electrons
+            if in_file is not None and in_file != wanted:
                 raise _other_electrons(
-                    f"{where} states {own} unpaired electrons (multiplicity {own + 1}), the system has {wanted}"
+                    f"{where} states {in_file} unpaired electrons (multiplicity {in_file + 1}), the system has {wanted}"
                 )
             _refuse_other_unit(frame, system, where)
             return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
     if (frame.n_electrons - frame.unpaired_electrons) % 2:
         raise InputError(
-            f"{where} has other atoms than the system, and {frame.n_electrons} electrons can't have "
-            f"{frame.unpaired_electrons} unpaired; write charge and unpaired_electrons into the frame's info"
+            f"{where} has other atoms than the system, and of its {frame.n_electrons} electrons "
+            f"{frame.unpaired_electrons} can't be unpaired; write charge and unpaired_electrons into the frame's info"
         )
     return frame
 
 
 def _other_electrons(difference: str) -> InputError:
     return InputError(
-        f"{difference}; a campaign is about one charge and spin, which its models do not see: leave such frames out, "
-        "or say system.charge and system.unpaired_electrons"
+        f"{difference}; a campaign has a single charge and spin, because its models do not see them: remove such "
+        "frames, or set system.charge and system.unpaired_electrons"
     )
 
 
@@ -100,12 +106,13 @@ def _refuse_other_charge(frame: Frame, stated: Stated, molecule: Molecule, where
     expected = len(frame) // len(molecule) * molecule.charge
     if stated.charge is not None and stated.charge != expected:
         raise InputError(
-            f"{where} states charge {stated.charge:+d}, its molecules have {expected:+d} together; say the charge of "
-            "one by system.charge"
+            f"{where} states charge {stated.charge:+d}, but its {len(frame) // len(molecule)} molecules of charge "
+            f"{molecule.charge:+d} have {expected:+d} together; correct the file's charge, or set system.charge"
         )
 
 
 def _refuse_other_unit(frame: Frame, system: System, where: str) -> None:
+    """Refuse a frame in which even the least stretched bond is too long for positions in Å."""
     if not len(system.bonds.pairs):
         return
     least = float(shortest_bonds([frame], system.bonds)[0])
@@ -120,9 +127,9 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
     """Put the atoms of frames in the order of the system's atoms.
 
     Molecules are found by their bonds in the first frame that shows them all, and are taken to be the same atoms in
-    every frame of the same elements. Periodic frames are made whole. If the system is a cluster, the molecules nearest
-    the centre of the cell are cut from periodic frames, as from an annealed box. Frames that do not consist of the
-    system's molecules alone are returned unchanged.
+    every frame of the same elements. Molecules that a periodic boundary cuts are made whole. If the system is a
+    cluster, the molecules nearest the centre of the cell are cut from periodic frames, as from an annealed box. Frames
+    that have atoms beside the system's molecules are returned unchanged.
 
     Args:
         frames: The trajectory.
@@ -145,9 +152,9 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
         molecules = 0 if order is None else len(order)
         if frame.is_periodic and not system.frame.is_periodic and molecules < system.n_molecules:
             raise InputError(
-                f"{source}, frame {index} ({_formula(frame)}) is periodic and holds {molecules} molecules like "
-                f"{system.molecule.source}, told by their bonds; a cluster of {system.n_molecules} cannot be cut from "
-                "it"
+                f"{source}, frame {index} ({_formula(frame)}) is periodic and holds {molecules} molecules of "
+                f"{system.molecule.source}, as found by their bonds; a cluster of {system.n_molecules} cannot be cut "
+                "from it; lower system.molecules, or remove the frame"
             )
         ordered.append(frame if order is None else _ordered(frame, order, system))
     return ordered
@@ -171,23 +178,23 @@ def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
     """
     n_atoms, size = len(frame), len(molecule)
     templates = _pieces(molecule.numbers, molecule.bonds)
-    several = len(templates) > 1
-    if n_atoms % size or (several and n_atoms != size):
+    has_several_fragments = len(templates) > 1
+    if n_atoms % size or (has_several_fragments and n_atoms != size):
         return None
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=HOT_BOND_FACTOR)
     pieces = _pieces(frame.numbers, bonds)
-    if not several:
+    if not has_several_fragments:
         rows = [_matched(piece, templates[0]) for piece in pieces]
         if any(row is None for row in rows):
             return None
         return np.array(sorted((row for row in rows if row is not None), key=lambda row: row.min()), dtype=np.int64)
     order = np.full(size, -1, dtype=np.int64)
     for template in templates:
-        for place, piece in enumerate(pieces):
+        for index, piece in enumerate(pieces):
             row = _matched(piece, template)
             if row is not None:
                 order[template.atoms] = row
-                del pieces[place]
+                del pieces[index]
                 break
         else:
             return None
@@ -205,7 +212,10 @@ class _Piece:
 
 def _pieces(numbers: IntArray, bonds: IntArray) -> list[_Piece]:
     fragments = BondGraph(len(numbers), bonds).fragments()
-    return [_Piece(own.atoms, len(own.pairs), _graph(numbers[own.atoms], own.pairs)) for own in fragments]
+    return [
+        _Piece(fragment.atoms, len(fragment.pairs), _graph(numbers[fragment.atoms], fragment.pairs))
+        for fragment in fragments
+    ]
 
 
 def _matched(piece: _Piece, template: _Piece) -> IntArray | None:
@@ -217,7 +227,7 @@ def _matched(piece: _Piece, template: _Piece) -> IntArray | None:
 
 
 def _graph(numbers: IntArray, bonds: IntArray) -> Any:
-    """Elements and bonds as an RDKit molecule of single bonds, made for matching alone."""
+    """Elements and bonds as an RDKit molecule with single bonds only, to match fragments by."""
     from rdkit import Chem
 
     graph = Chem.RWMol()
@@ -232,6 +242,7 @@ def _graph(numbers: IntArray, bonds: IntArray) -> Any:
 
 
 def _ordered(frame: Frame, order: IntArray, system: System) -> Frame:
+    """The frame with its atoms in an order, shape (k, n), as `in_system_order` describes it."""
     copies = len(order)
     atoms, bonds = order.ravel(), tiled_bonds(system.molecule, copies)
     frame = replace(frame, numbers=frame.numbers[atoms], positions=frame.positions[atoms])

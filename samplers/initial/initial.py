@@ -1,4 +1,7 @@
-"""The initial training set, and the test set that is never trained on."""
+"""The initial training set and the test set, from an anneal, from MD by the reference method, or from the user's file.
+
+The test set is labelled but never trained on.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,17 +75,18 @@ def initial_frames(
         base_dir: The folder that a relative `initial.file` counts from.
         seed: Seed of all randomness of the initial set.
         cluster: The cluster (`system.cluster_of`) that is cut from every box around a random molecule, to be labelled;
-            None: the frames are labelled as they are.
+            None: whole frames are labelled.
         elements: Elements by the file's names or types of atoms, for `source: file`.
         reference: The reference method, for `source: reference`.
-        checkpoint: File in which an anneal or MD keeps its progress, and from which it goes on; an interrupted run
-            gives the same frames as a run that was not interrupted. None: no progress is kept.
+        checkpoint: File in which an anneal or MD saves its state, and from which it resumes; an interrupted run
+            gives the same frames as a run that was not interrupted. None: no state is saved.
         key: Key of all arguments above: a checkpoint with another key is ignored.
-        progress: Told how many frames are done, and how many there will be.
+        progress: Called with the number of frames made so far and the number of all frames.
 
     Raises:
-        InputError: If there is no classical force field, the anneal blows up, or the file is unusable, too short or
-            has no frame that MD can start from.
+        InputError: If no classical force field describes the system, the MD diverges or gives too few sound frames, or
+            the file is unusable, too short or has no frame that MD can start from.
+        ValueError: If `source: reference` is chosen and `reference` is None.
     """
     if config.source == "file":
         found = _from_file(system, cluster or system, config, base_dir=base_dir, elements=elements)
@@ -116,16 +120,19 @@ def _from_anneal(
     key: str,
     progress: Progress,
 ) -> InitialFrames:
+    """Training frames from an anneal; test frames from a run at each temperature, from another packing."""
     shares = spread_evenly(config.test_frames, len(temperatures_kelvin))
     all_frames = config.frames + config.test_frames
     source = boxed(system, config.box_molecules, seed=derived_seed(seed, "box")) if config.box_molecules else system
     force_field = force_field_of(source)
     runs = AnnealCheckpoint(checkpoint, key=key, n_atoms=len(source.frame))
 
-    def tell(before: int) -> Progress:
+    def progress_after(frames_before: int) -> Progress:
+        """Report the frames of a run as frames of the whole set."""
+
         def report(done: int, total: int, note: str = "") -> None:
-            del total  # the frames of this run alone
-            progress(before + done, all_frames, note)
+            del total  # counts only the frames of this run
+            progress(frames_before + done, all_frames, note)
 
         return report
 
@@ -139,7 +146,7 @@ def _from_anneal(
         seed=derived_seed(seed, "anneal"),
         start=runs.state("anneal"),
         save=runs.saver("anneal"),
-        progress=tell(0),
+        progress=progress_after(0),
     )
     test: list[ClassicalFrames] = []
     done = config.frames
@@ -158,18 +165,18 @@ def _from_anneal(
                 seed=derived_seed(seed, "test", index),
                 start=runs.state(f"test{index}"),
                 save=runs.saver(f"test{index}"),
-                progress=tell(done),
+                progress=progress_after(done),
             )
         )
         done += share
-    drawn = _as_system(train.frames, source, system)
+    train_frames = _cut_to_system(train.frames, source, system)
     return InitialFrames(
-        train=drawn,
+        train=train_frames,
         train_temperature_kelvin=train.temperature_kelvin,
         train_stretched=np.zeros(config.frames, dtype=bool),
-        test=_as_system([frame for run in test for frame in run.frames], source, system),
+        test=_cut_to_system([frame for run in test for frame in run.frames], source, system),
         test_temperature_kelvin=np.concatenate([run.temperature_kelvin for run in test]),
-        starts=drawn,
+        starts=train_frames,
         starts_temperature_kelvin=train.temperature_kelvin,
         force_field=force_field,
     )
@@ -189,7 +196,7 @@ def _from_reference(
     from samplers.initial.reference_md import reference_frames
 
     if reference is None:
-        raise ValueError("`source: reference` needs the reference method")
+        raise ValueError("`initial.source: reference` needs the argument `reference`")
     n_atoms = len(plan(config, temperatures_kelvin).kelvins) * len(system.frame)
     found = reference_frames(
         system,
@@ -212,7 +219,7 @@ def _from_reference(
     )
 
 
-def _as_system(frames: Sequence[Frame], source: System, system: System) -> tuple[Frame, ...]:
+def _cut_to_system(frames: Sequence[Frame], source: System, system: System) -> tuple[Frame, ...]:
     """Turn frames of the annealed source into frames of the system: clusters are cut if the source is a box."""
     if source is system:
         return tuple(frames)
@@ -232,9 +239,10 @@ def _as_system(frames: Sequence[Frame], source: System, system: System) -> tuple
 def _from_file(
     system: System, labelled: System, config: InitialConfig, *, base_dir: Path, elements: Mapping[str, str] | None
 ) -> InitialFrames:
+    """Frames of the user's file; the training frames of the system itself are the starting frames of MD."""
     frames = checked_file_frames(system, labelled, config, base_dir=base_dir, elements=elements).frames
     train, test = split_evenly(len(frames), config.frames, config.test_frames)
-    starts = tuple(frames[i] for i in train if _is_of(frames[i], system))
+    starts = tuple(frames[i] for i in train if _is_frame_of(frames[i], system))
     return InitialFrames(
         train=tuple(frames[i] for i in train),
         train_temperature_kelvin=np.full(len(train), np.nan),
@@ -252,11 +260,14 @@ def checked_file_frames(
 ) -> FileFrames:
     """Read the user's frames, and check their number and that MD can start from some of the training frames.
 
+    Arguments are those of `initial_frames`; `labelled` is the system that is labelled: `system`, or a cluster cut from
+    it.
+
     Raises:
         InputError: If the file is unusable, too short or has no frame that MD can start from.
     """
     if config.file is None:
-        raise InputError("initial.file: `source: file` needs it")
+        raise InputError("initial.file is missing; `initial.source: file` needs the path of the file with the frames")
     path = base_dir / config.file
     found = frames_of_file(path, system, labelled, elements=elements)
     wanted = config.frames + config.test_frames
@@ -266,23 +277,23 @@ def checked_file_frames(
             f"({config.test_frames}) ask for {wanted}: lower them"
         )
     train, _ = split_evenly(len(found.frames), config.frames, config.test_frames)
-    if not any(_is_of(found.frames[i], system) for i in train):
+    if not any(_is_frame_of(found.frames[i], system) for i in train):
         raise InputError(
-            f"{path}: none of the frames of the initial set is of the system, {len(system.frame)} atoms "
-            f"{'in' if system.frame.is_periodic else 'without'} a periodic cell in the order that `system` gives them: "
-            "MD has nothing to start from; add such frames, or describe in `system` what the file holds"
+            f"{path}: MD cannot start from any of the initial set's frames; it starts from frames of the system, which "
+            f"has {len(system.frame)} atoms {'in' if system.frame.is_periodic else 'without'} a periodic cell, in the "
+            "order of `system`; add such frames, or change `system` to the molecules of the file"
         )
     return found
 
 
-def _is_of(frame: Frame, system: System) -> bool:
-    """Whether a frame has the atoms of a system, in a cell where the system has one."""
+def _is_frame_of(frame: Frame, system: System) -> bool:
+    """Whether a frame has the atoms of a system in the system's order, and a cell if and only if the system has one."""
     return frame.is_periodic == system.frame.is_periodic and np.array_equal(frame.numbers, system.frame.numbers)
 
 
-def spread_evenly(total: int, places: int) -> list[int]:
+def spread_evenly(total: int, parts: int) -> list[int]:
     """Split a total into integer shares that differ by at most 1, the larger shares first."""
-    return [total // places + (place < total % places) for place in range(places)]
+    return [total // parts + (index < total % parts) for index in range(parts)]
 
 
 def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntArray]:
@@ -303,14 +314,14 @@ def _with_clusters_cut(found: InitialFrames, system: System, cluster: System, *,
         bonds=system.bonds.pairs,
     )
 
-    def all_cut(frames: Sequence[Frame], purpose: str) -> tuple[Frame, ...]:
+    def clusters_of(frames: Sequence[Frame], purpose: str) -> tuple[Frame, ...]:
         centres = derived_rng(seed, purpose).integers(system.n_molecules, size=len(frames)).tolist()
         return tuple(
-            cut.around(frame, centre)[0] if _is_of(frame, system) else frame
+            cut.around(frame, centre)[0] if _is_frame_of(frame, system) else frame
             for frame, centre in zip(frames, centres, strict=True)
         )
 
-    return replace(found, train=all_cut(found.train, "cut train"), test=all_cut(found.test, "cut test"))
+    return replace(found, train=clusters_of(found.train, "cut train"), test=clusters_of(found.test, "cut test"))
 
 
 def _with_stretched_share(found: InitialFrames, system: System, config: InitialConfig, *, seed: int) -> InitialFrames:
@@ -323,7 +334,7 @@ def _with_stretched_share(found: InitialFrames, system: System, config: InitialC
         if chosen.sum() == wanted or not fragments:
             break
         if not np.array_equal(train[index].numbers, system.frame.numbers):
-            continue  # a frame of other atoms, from a file: the system's bonds are not its bonds
+            continue  # a frame from a file may have other atoms, to which the system's bonds do not apply
         train[index], stretched = stretch_random_bonds(
             train[index],
             bonds,

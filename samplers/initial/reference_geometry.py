@@ -1,8 +1,9 @@
-"""Molecules at rest by the reference method, and whether a classical force field agrees on their geometry.
+"""Equilibrium geometries by the reference method, and their comparison with those of a classical force field.
 
-MMFF94 gives CO2 bonds of 1.42 Å and N2 a bond of 1.46 Å, where RDKit fills missing parameters by rule; UFF squeezes
-hypervalent atoms. Frames made from such a geometry teach nothing about the molecule, and every trajectory of a model
-trained on them explodes. A dozen or two single points show it before hundreds of frames are made.
+A classical force field may give a wrong geometry. Where RDKit fills missing MMFF94 parameters by rule, CO2 has bonds of
+1.42 Å and N2 a bond of 1.46 Å; UFF squeezes hypervalent atoms. Frames made from such a geometry teach nothing about the
+molecule, and every trajectory of a model trained on them explodes. The comparison takes 10 to 100 single-point
+calculations and finds the fault before hundreds of frames are made.
 """
 
 from contextlib import suppress
@@ -29,21 +30,27 @@ ENERGY_EV_PER_ATOM = 0.2
 """Largest energy of the classical minimum above the reference method's minimum that counts as equal: kT at 2000 K is
 0.17 eV."""
 RELAX_STEPS = 100
+"""Largest number of steps of a relaxation."""
 RELAXED_EV_PER_ANG = 0.05
+"""Largest force on an atom at which a relaxation ends, eV/Å."""
 _LONGEST_MOVE_ANG = 0.1
+"""Largest displacement of an atom in a step, Å."""
 _WILD_EV_PER_ANG = 20.0
+"""Largest force, eV/Å, above which a relaxation is also tried from spread-out atoms."""
 _BROKEN_FACTOR = 1.3
+"""Length in units of the classical length above which a bond counts as broken by the relaxation."""
 _SPREAD_STEPS = 200
+"""Largest number of steps of `spread_out`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relaxed:
-    """A frame before and after it was relaxed by the reference method.
+    """The result of a relaxation by the reference method.
 
     Attributes:
         frame: The relaxed frame.
-        energy_drop: Energy before minus energy after, eV.
-        largest_force: Largest force on an atom before relaxation, eV/Å.
+        energy_drop: Energy before minus energy after, eV; infinite if the method fails on the frame before.
+        largest_force: Largest force on an atom before relaxation, eV/Å; infinite if the method fails on that frame.
     """
 
     frame: Frame
@@ -52,7 +59,10 @@ class Relaxed:
 
 
 def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int = RELAX_STEPS) -> Relaxed | None:
-    """Relax a frame by the reference method (BFGS); if its forces are too large or fail, atoms are spread out first.
+    """Relax a frame by the reference method with BFGS.
+
+    If the method fails on the frame, or its largest force is above 20 eV/Å, the relaxation starts from the spread-out
+    atoms (`spread_out`) instead, provided that their energy is known and lower.
 
     Args:
         frame: The frame.
@@ -61,7 +71,7 @@ def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int =
         steps: Largest number of steps.
 
     Returns:
-        The relaxed frame, or None if the reference method fails on the frame, both as it is and spread out.
+        The relaxed frame; None if the reference method fails on both the frame and the spread-out atoms.
     """
     first = reference([frame])[0]
     start, label = frame, first
@@ -99,21 +109,30 @@ def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame
             if label is None:
                 raise CalculatorError("the reference method fails")
             self.results = {"energy": label[0], "forces": label[1]}
-            passed.append((label[0], frame.with_positions(self.atoms.positions)))
+            evaluated.append((label[0], frame.with_positions(self.atoms.positions)))
 
-    passed: list[tuple[float, Frame]] = []
+    evaluated: list[tuple[float, Frame]] = []
     atoms = frame.to_atoms()
     atoms.calc = ReferenceCalculator()
     with suppress(CalculatorError):  # the best frame before the failure is good enough
         BFGS(atoms, logfile=None, maxstep=_LONGEST_MOVE_ANG).run(fmax=RELAXED_EV_PER_ANG, steps=steps)
-    energy, best = min(passed, key=lambda pair: pair[0])
+    energy, best = min(evaluated, key=lambda pair: pair[0])
     return best, energy
 
 
 def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
-    """Positions in Å, shape (N, 3), where bonds have their lengths and atoms that are not bonded are far apart.
+    """Move bonded atoms to single-bond distances, and push all other pairs of atoms apart.
 
-    They form octahedra and bipyramids, which force fields without parameters for them squeeze.
+    The positions minimise 10 * sum (d - l)² over the bonds plus sum d⁻⁴ over all other pairs, for distances d and sums
+    of covalent radii l (Cordero et al., Dalton Trans. 2832 (2008)) in Å. The neighbours of a hypervalent atom then form
+    an octahedron or a bipyramid, which force fields without parameters for such atoms squeeze.
+
+    Args:
+        frame: The frame, without a cell.
+        bonds: Bonded pairs, shape (n_bonds, 2).
+
+    Returns:
+        Positions in Å, shape (N, 3).
     """
     from ase.data import covalent_radii
     from scipy.optimize import minimize
@@ -148,17 +167,24 @@ def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
     return positions
 
 
-def at_rest_by(reference: Reference, system: System, config: SystemConfig, *, seed: int) -> System:
-    """The system with its molecules relaxed by the reference method, packed anew.
+def relaxed_system(reference: Reference, system: System, config: SystemConfig, *, seed: int) -> System:
+    """Relax a copy of the system's molecule by the reference method, and pack the system anew from it.
+
+    Args:
+        reference: The reference method.
+        system: The system.
+        config: The `system` section, which names the shape and the density.
+        seed: Seed of the packing.
 
     Raises:
-        InputError: If the reference method fails on the molecule, or it can't be packed.
+        InputError: If the reference method fails on the molecule, or the molecule can't be packed.
     """
     molecule = system.molecule
     found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
     if found is None:
         raise InputError(
-            f"the reference method fails on {molecule.source}; check its structure, charge and unpaired electrons"
+            f"the reference method fails on {molecule.source}; check its structure, system.charge and "
+            "system.unpaired_electrons"
         )
     return packed_system(
         replace(molecule, positions=found.frame.positions), config, count=system.n_molecules, seed=seed
@@ -180,7 +206,10 @@ def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:
 
 
 def covalent_kinds(molecule: Molecule) -> list[Molecule]:
-    """A molecule for each kind of bonded fragment of a molecule with bond orders, without single atoms."""
+    """Divide a molecule with bond orders into its bonded fragments, and return a molecule for each kind of fragment.
+
+    Fragments of the same kind have the same elements and bonds in the same order. Single atoms are left out.
+    """
     from rdkit import Chem
 
     kinds: dict[tuple[bytes, bytes], Molecule] = {}
@@ -214,27 +243,37 @@ def _fragment_with(mol: Any, atom: int) -> int:
     return next(k for k, atoms in enumerate(Chem.GetMolFrags(mol)) if atom in atoms)
 
 
-def disagreement(
+def geometry_disagreement(
     molecule: Molecule,
-    at_rest: FloatArray,
+    classical_positions: FloatArray,
     *,
     field: str,
     unpaired_electrons: int,
     reference: Reference,
     relax: bool = True,
 ) -> str:
-    """How the reference method contradicts a classical force field's geometry, in words; empty if it does not.
+    """Compare a molecule's geometry at the minimum of a classical force field with the reference method.
+
+    The two agree if the reference method's forces at the classical minimum are small. Otherwise the molecule is relaxed
+    by the reference method, and bond lengths and energies before and after are compared.
 
     Args:
         molecule: A covalent molecule.
-        at_rest: Its positions at the classical minimum in Å, shape (n, 3).
+        classical_positions: Its positions at the classical minimum in Å, shape (n, 3).
         field: Name of the force field.
         unpaired_electrons: Its unpaired electrons.
         reference: The reference method.
-        relax: Whether the molecule may be relaxed by it, which takes up to `RELAX_STEPS` labels; else forces decide.
+        relax: Whether the molecule may be relaxed, which takes up to `RELAX_STEPS` labels; otherwise only the forces
+            are judged.
+
+    Returns:
+        The disagreement as a sentence for the user; empty if the methods agree.
     """
     frame = replace(
-        _frame(molecule, unpaired_electrons), positions=at_rest, cell=np.zeros((3, 3)), pbc=np.zeros(3, bool)
+        _frame(molecule, unpaired_electrons),
+        positions=classical_positions,
+        cell=np.zeros((3, 3)),
+        pbc=np.zeros(3, bool),
     )
     label = reference([frame])[0]
     if label is not None and _largest(label[1]) <= CALM_EV_PER_ANG:
@@ -243,35 +282,38 @@ def disagreement(
         return _by_forces(molecule, None if label is None else _largest(label[1]), field)
     found = relaxed(frame, molecule.bonds, reference)
     if found is None:
-        return f"the reference method fails on {molecule.source} as {field} has it"
+        return f"the reference method fails on {molecule.source} at the minimum of {field}"
     i, j = molecule.bonds.T
-    classical = np.linalg.norm(at_rest[i] - at_rest[j], axis=1)
-    right = np.linalg.norm(found.frame.positions[i] - found.frame.positions[j], axis=1)
-    still = right < _BROKEN_FACTOR * classical  # a bond that breaks is another matter: a proton that moves, say
-    off = np.where(still, np.abs(classical / right - 1.0), 0.0)
-    worst = int(np.argmax(off))
-    if off[worst] > BOND_SHARE:
+    by_field = np.linalg.norm(classical_positions[i] - classical_positions[j], axis=1)
+    by_reference = np.linalg.norm(found.frame.positions[i] - found.frame.positions[j], axis=1)
+    intact = by_reference < _BROKEN_FACTOR * by_field  # a broken bond, as by a moved proton, is no wrong bond length
+    differences = np.where(intact, np.abs(by_field / by_reference - 1.0), 0.0)
+    worst = int(np.argmax(differences))
+    if differences[worst] > BOND_SHARE:
         return (
-            f"the bond {_bond_name(molecule, worst)} of {molecule.source} is {classical[worst]:.2f} Å long by {field}, "
-            f"{right[worst]:.2f} Å by the reference method"
+            f"the bond {_bond_name(molecule, worst)} of {molecule.source} is {by_field[worst]:.2f} Å long by {field}, "
+            f"{by_reference[worst]:.2f} Å by the reference method"
         )
     per_atom = found.energy_drop / len(molecule)
     if per_atom > ENERGY_EV_PER_ATOM:
         return (
-            f"{molecule.source} as {field} has it lies {per_atom:.2f} eV per atom above the reference method's minimum"
+            f"the minimum of {field} for {molecule.source} lies {per_atom:.2f} eV per atom above the reference "
+            "method's minimum"
         )
     return ""
 
 
 def _by_forces(molecule: Molecule, largest: float | None, field: str) -> str:
+    """The disagreement by the largest force at the classical minimum, eV/Å (None: the method failed there)."""
     if largest is None:
-        return f"the reference method fails on {molecule.source} as {field} has it"
+        return f"the reference method fails on {molecule.source} at the minimum of {field}"
     if largest > WRONG_EV_PER_ANG:
         return f"at the minimum of {field}, {molecule.source} has forces of {largest:.1f} eV/Å by the reference method"
     return ""
 
 
 def _bond_name(molecule: Molecule, bond: int) -> str:
+    """Elements and indices of a bond's atoms, such as `C0-O1`."""
     from ase.data import chemical_symbols
 
     return "-".join(f"{chemical_symbols[molecule.numbers[atom]]}{atom}" for atom in molecule.bonds[bond])

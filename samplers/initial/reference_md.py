@@ -1,8 +1,8 @@
 """Initial frames from MD by the reference method itself, for systems that no classical force field describes.
 
-Trajectories at temperatures from hot to cold, and at the temperatures of the test set, run side by side, each from its
-own packing, driven by the method of the labels. The sampler of the committee-driven MD runs them, with a committee of a
-single member.
+The trajectories of the training set have temperatures from hot to cold; those of the test set have the sampling
+temperatures. All run as a single batch, each from its own packing. The sampler of the committee-driven MD integrates
+them with the reference method as a committee of a single member.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,11 @@ from samplers.dynamics.walls import SphericalWall, extent
 from samplers.initial.reference_plan import SETTLING_STRIDES, Plan, plan
 
 ROUND_STRIDES = 4
-"""Strides after which the state is saved; a kill costs no more."""
+"""Strides of a round. The state is saved at the end of each round, so a kill costs at most a round."""
 FRICTION_PER_PS = 10.0
+"""Langevin friction, 1/ps."""
 _WALL_MARGIN_ANG = 2.0
+"""Distance of the wall from the outermost atom of all packings, Å."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +61,11 @@ def reference_frames(
         temperatures_kelvin: Temperatures over which the test set is spread, K.
         reference: The reference method.
         seed: Seed of packings, velocities and noise.
-        checkpoint: Keeps the progress; made for the number of atoms of all replica slots together.
-        progress: Told how many frames are sampled.
+        checkpoint: Stores the state of the run, for the atoms of all replica slots together; None: no state is stored.
+        progress: Called with the number of frames sampled so far and the number of all frames.
 
     Raises:
-        InputError: If trajectories end early and leave fewer sound frames than are wanted.
+        InputError: If trajectories end early and leave fewer sound frames than the config asks for.
     """
     planned = plan(config, temperatures_kelvin)
     frames = [
@@ -104,12 +106,12 @@ def reference_frames(
             sampled.slot,
             strides=strides,
             stride_steps=config.reference_stride_steps,
-            places=planned,
+            planned=planned,
             n_atoms=len(system.frame),
         )
         last = {int(slot): frame for slot, frame in zip(sampled.slot, sampled.final, strict=True)}
         state = _state(
-            state.segments + 1, [last[place] for place in range(len(last))], np.concatenate([state.kept, kept])
+            state.segments + 1, [last[slot] for slot in range(len(last))], np.concatenate([state.kept, kept])
         )
         save(state)
     return _chosen(state.kept[SETTLING_STRIDES:], planned, system.frame, config)
@@ -121,25 +123,30 @@ def _counting(
     """Report the progress of a round as frames of the whole run."""
 
     def report(done: int, total: int, note: str = "") -> None:
-        del total  # the steps of this round alone
+        del total  # counts only the steps of this round
         progress((strides_before + done // config.reference_stride_steps) * replicas, strides * replicas, note)
 
     return report
 
 
 def _state(rounds: int, frames: Sequence[Frame], kept: FloatArray) -> RunState:
+    """The state after a number of rounds; velocities are zero, because each round draws new ones."""
     positions = np.concatenate([frame.positions for frame in frames])
     return RunState(rounds, positions, np.zeros_like(positions), kept)
 
 
 def _split(positions: FloatArray, frame: Frame) -> list[Frame]:
     """Frames of R equal systems from their concatenated positions in Å, shape (R N, 3)."""
-    return [frame.with_positions(own) for own in positions.reshape(-1, len(frame), 3)]
+    return [frame.with_positions(of_system) for of_system in positions.reshape(-1, len(frame), 3)]
 
 
-def _grid(rows: Rows, slots: np.ndarray, *, strides: int, stride_steps: int, places: Plan, n_atoms: int) -> FloatArray:
-    """Positions in Å of the sound frames, shape (strides, R N, 3) for R replica slots; NaN without a sound frame."""
-    grid = np.full((strides, len(places.kelvins), n_atoms, 3), np.nan)
+def _grid(rows: Rows, slots: np.ndarray, *, strides: int, stride_steps: int, planned: Plan, n_atoms: int) -> FloatArray:
+    """Positions in Å of the sound frames, shape (strides, R N, 3) for R replica slots; NaN without a sound frame.
+
+    `slots` is the replica slot of each trajectory, an integer array; a replacement trajectory fills the rows of its
+    slot.
+    """
+    grid = np.full((strides, len(planned.kelvins), n_atoms, 3), np.nan)
     arrays = rows.arrays()
     for frame, replica, step, sound in zip(
         rows.frames, arrays["replica"], arrays["step"], arrays["sound"], strict=True
@@ -169,13 +176,13 @@ def _chosen(kept: FloatArray, planned: Plan, frame: Frame, config: InitialConfig
                 "ended early because molecules came apart or labels failed; lower initial.hot_kelvin, or bring your "
                 "own frames (initial.source: file)"
             )
-        places = np.floor(np.arange(wanted) * len(found) / wanted).astype(int)
-        sets.append([found[place] for place in places])
+        indices = np.floor(np.arange(wanted) * len(found) / wanted).astype(int)
+        sets.append([found[index] for index in indices])
     train, test = sets
     return ReferenceFrames(
-        train=tuple(own for own, _ in train),
+        train=tuple(sound for sound, _ in train),
         train_kelvin=np.array([kelvin for _, kelvin in train]),
-        test=tuple(own for own, _ in test),
+        test=tuple(sound for sound, _ in test),
         test_kelvin=np.array([kelvin for _, kelvin in test]),
     )
 
@@ -193,7 +200,11 @@ class _CommitteeOfOne:
 
 
 class _Bound:
-    """The reference method bound to frames; forces are NaN where it fails, so that the trajectory is stopped."""
+    """The reference method bound to frames; forces are NaN where it fails, so that the trajectory is stopped.
+
+    The sampler asks for the deviation at positions whose forces it has just asked for. The last labels are therefore
+    kept with their positions, and not computed twice.
+    """
 
     def __init__(self, reference: Reference, frames: Sequence[Frame]) -> None:
         self._reference, self._frames = reference, list(frames)
@@ -203,10 +214,8 @@ class _Bound:
     def energy_and_forces(self, positions: torch.Tensor, member: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         del member
         values = positions.numpy()
-        place = values.tobytes()
-        if (
-            self._last is None or self._last[0] != place
-        ):  # the deviation is asked for at positions whose forces are known
+        content = values.tobytes()
+        if self._last is None or self._last[0] != content:
             parts = [values[self._ends[k] : self._ends[k + 1]] for k in range(len(self._frames))]
             found = self._reference(
                 [frame.with_positions(part) for frame, part in zip(self._frames, parts, strict=True)]
@@ -216,7 +225,7 @@ class _Bound:
                 np.full(part.shape, np.nan) if label is None else label[1]
                 for label, part in zip(found, parts, strict=True)
             ]
-            self._last = place, torch.tensor(energies, dtype=torch.float64), torch.from_numpy(np.concatenate(forces))
+            self._last = content, torch.tensor(energies, dtype=torch.float64), torch.from_numpy(np.concatenate(forces))
         return self._last[1].clone(), self._last[2].clone()
 
     def member_forces(self, positions: torch.Tensor) -> torch.Tensor:

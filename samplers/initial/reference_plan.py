@@ -54,7 +54,7 @@ def plan(config: InitialConfig, temperatures_kelvin: Sequence[float]) -> Plan:
 
 
 def single_points(config: InitialConfig, temperatures_kelvin: Sequence[float]) -> int:
-    """Number of single-point calculations (energy and forces) of the reference method that the plan takes.
+    """Number of single-point calculations (energy and forces) by the reference method in the planned trajectories.
 
     Arguments are those of `plan`.
     """

@@ -1,4 +1,7 @@
-"""Bond stretching (arXiv:2312.09490): a random bond's length times U(shortest, longest), a fragment moved rigidly."""
+"""Bond stretching (arXiv:2312.09490): a random bond's length is multiplied by a random factor.
+
+The factor is uniform between a shortest and a longest factor. The smaller fragment is moved rigidly along the bond.
+"""
 
 from collections.abc import Mapping
 
@@ -38,7 +41,7 @@ def movable_fragments(n_atoms: int, bonds: IntArray) -> dict[int, IntArray]:
 
 
 def stretched_bond(frame: Frame, pair: IntArray, moving: IntArray, factor: float) -> Frame:
-    """Multiply the length of a bond by a factor: a fragment is moved rigidly along the bond.
+    """Multiply the length of a bond by a factor; a fragment is moved rigidly along the bond.
 
     Args:
         frame: The frame; the bond must not cross a periodic boundary (molecules are whole).
@@ -56,8 +59,8 @@ def stretched_bond(frame: Frame, pair: IntArray, moving: IntArray, factor: float
 def collides(before: Frame, after: Frame, pair: IntArray, moving: IntArray) -> bool:
     """Tell whether moving a fragment brought an atom of the fragment on top of an atom that stayed.
 
-    Two atoms are on top of each other if they are closer than the sum of their covalent radii (Cordero et al., Dalton
-    Trans. 2832 (2008)), a bond's length, and closer than before the move. The stretched bond does not count. Distances
+    Two atoms are on top of each other if they are closer than a bond's length, the sum of their covalent radii (Cordero
+    et al., Dalton Trans. 2832 (2008)), and closer than before the move. The stretched bond is not checked. Distances
     are between nearest images where the frame is periodic.
 
     Args:
@@ -93,10 +96,11 @@ def stretch_random_bonds(
     longest_factor: float,
     rng: np.random.Generator,
 ) -> tuple[Frame, tuple[int, ...]]:
-    """Stretch bonds one after another, each drawn uniformly from the bonds in no ring, by U(shortest, longest).
+    """Stretch bonds in succession, each drawn uniformly from the bonds in no ring that are not stretched yet.
 
-    No bond is stretched twice. If a draw would put atoms on top of each other (`collides`), bond and factor are drawn
-    again, up to 20 times; then the frame is returned with the bonds stretched so far.
+    The factor of a bond is drawn from U(shortest_factor, longest_factor). If a draw would put atoms on top of each
+    other (`collides`), bond and factor are drawn again, up to 20 times; then the frame is returned with the bonds
+    stretched so far.
 
     Args:
         frame: The frame; its molecules are whole.

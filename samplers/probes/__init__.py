@@ -1,1 +1,1 @@
-"""Trials of a trained committee: scans of bonds, and long trajectories."""
+"""Tests of a trained committee: scans of bonds, and long trajectories."""

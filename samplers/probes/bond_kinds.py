@@ -1,4 +1,4 @@
-"""Kinds of bonds: bonds in the same chemical surroundings are of the same kind; scans need a single bond of a kind."""
+"""Kinds of bonds: bonds in the same chemical surroundings are of the same kind. A scan takes one bond of each kind."""
 
 from dataclasses import dataclass
 
@@ -41,11 +41,13 @@ def atom_classes(numbers: IntArray, bonds: IntArray) -> IntArray:
     neighbours = BondGraph(len(numbers), bonds).neighbours
     colours = np.unique(numbers, return_inverse=True)[1].tolist()
     while True:
-        told = [(colours[atom], tuple(sorted(colours[n] for n in around))) for atom, around in enumerate(neighbours)]
-        ranks = {signature: rank for rank, signature in enumerate(sorted(set(told)))}
+        signatures = [
+            (colours[atom], tuple(sorted(colours[n] for n in around))) for atom, around in enumerate(neighbours)
+        ]
+        ranks = {signature: rank for rank, signature in enumerate(sorted(set(signatures)))}
         if len(ranks) == len(set(colours)):
             return np.array(colours, dtype=np.int64)
-        colours = [ranks[signature] for signature in told]
+        colours = [ranks[signature] for signature in signatures]
 
 
 def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKind]:
@@ -54,8 +56,8 @@ def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKi
     Args:
         numbers: Atomic numbers, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
-        limit: Largest number of kinds. Of more kinds, the most frequent kind of each pair of elements is taken first,
-            then the kinds with most bonds.
+        limit: Largest number of kinds. If there are more kinds, the most frequent kind of each pair of elements is
+            taken first, then the kinds with most bonds.
 
     Returns:
         The kinds in order of their first bonds.
@@ -64,12 +66,12 @@ def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKi
 
     fragments = movable_fragments(len(numbers), bonds)
     classes = atom_classes(numbers, bonds)
-    alike: dict[tuple[int, ...], list[int]] = {}
+    bonds_by_classes: dict[tuple[int, ...], list[int]] = {}
     for bond in fragments:
-        alike.setdefault(tuple(sorted(classes[bonds[bond]].tolist())), []).append(bond)
+        bonds_by_classes.setdefault(tuple(sorted(classes[bonds[bond]].tolist())), []).append(bond)
 
     kinds = []
-    for members in alike.values():
+    for members in bonds_by_classes.values():
         first = members[0]
         pair = np.array(sorted(bonds[first].tolist(), key=lambda atom: (chemical_symbols[numbers[atom]], atom)))
         symbols = [chemical_symbols[numbers[atom]] for atom in pair]
@@ -84,8 +86,8 @@ def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKi
         )
     seen: set[str] = set()
     ranks: dict[int, tuple[bool, int]] = {}
-    for place in sorted(range(len(kinds)), key=lambda place: -kinds[place].count):
-        ranks[place] = (kinds[place].elements in seen, len(ranks))
-        seen.add(kinds[place].elements)
-    chosen = sorted(ranks, key=lambda place: ranks[place])[:limit]
-    return [kinds[place] for place in sorted(chosen)]
+    for index in sorted(range(len(kinds)), key=lambda index: -kinds[index].count):
+        ranks[index] = (kinds[index].elements in seen, len(ranks))
+        seen.add(kinds[index].elements)
+    chosen = sorted(ranks, key=lambda index: ranks[index])[:limit]
+    return [kinds[index] for index in sorted(chosen)]

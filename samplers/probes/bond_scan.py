@@ -1,4 +1,4 @@
-"""Scans of a bond: frames that differ in the length of a single bond, to compare a model with labels."""
+"""Scan of a bond: frames that differ in the length of a single bond, on which a model is compared with labels."""
 
 from collections.abc import Sequence
 

@@ -17,7 +17,21 @@ from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
 from samplers.dynamics.rows import Rows
 from samplers.dynamics.settings import Integration, StopRules, Surroundings
-from samplers.dynamics.walls import SphericalWall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StabilityConditions:
+    """Conditions of the trajectories of a stability test.
+
+    Attributes:
+        kelvin: Temperature of the thermostat, K.
+        integration: Length, time step and friction; its stride is the number of steps between two observations.
+        stop_deviation: Force deviation (norm) in eV/Å above which a trajectory is stopped (default: never).
+    """
+
+    kelvin: float
+    integration: Integration
+    stop_deviation: float = np.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +55,18 @@ class StabilityRun:
     stop_step: IntArray
 
 
-class _Watch:
-    """Takes the sampled frames stride by stride and keeps the quantities of a `StabilityRun`."""
+class _Observations:
+    """A sink of sampled frames that keeps only the observations of a `StabilityRun`.
+
+    Args:
+        bonds: The bonds whose lengths are observed, with their equilibrium lengths; None: no bonds.
+        n_strides: Number of strides S.
+        n_replicas: Number of trajectories B.
+        stride_steps: Steps of a stride.
+
+    Attributes:
+        stretch, kelvin, deviation: As `stretch_ang`, `kinetic_kelvin` and `deviation` of `StabilityRun`.
+    """
 
     def __init__(self, bonds: Bonds | None, n_strides: int, n_replicas: int, stride_steps: int) -> None:
         self._bonds = Bonds(np.empty((0, 2), dtype=np.int64), np.empty(0)) if bonds is None else bonds
@@ -52,27 +76,21 @@ class _Watch:
     def __call__(self, rows: Rows) -> None:
         columns = rows.arrays()
         for k, frame in enumerate(rows.frames):
-            place = int(columns["step"][k]) // self._stride_steps - 1, int(columns["replica"][k])
+            stride_and_replica = int(columns["step"][k]) // self._stride_steps - 1, int(columns["replica"][k])
             differences = np.abs(bond_lengths(frame.positions, self._bonds.pairs) - self._bonds.lengths)
-            self.stretch[place] = differences.max(initial=0.0)
-            self.kelvin[place] = columns["kinetic_kelvin"][k]
-            self.deviation[place] = columns["deviation_norm"][k]
+            self.stretch[stride_and_replica] = differences.max(initial=0.0)
+            self.kelvin[stride_and_replica] = columns["kinetic_kelvin"][k]
+            self.deviation[stride_and_replica] = columns["deviation_norm"][k]
 
 
 def run_stability(
     committee: Committee[torch.Tensor],
     frames: Sequence[Frame],
     *,
-    kelvin: float,
-    steps: int,
-    timestep_fs: float,
-    friction_per_ps: float,
-    stride_steps: int,
-    bonds: Bonds | None,
+    conditions: StabilityConditions,
+    surroundings: Surroundings,
     seed: int,
-    stop_deviation: float = np.inf,
     driver: int | None = 0,
-    wall: SphericalWall | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> StabilityRun:
@@ -81,43 +99,38 @@ def run_stability(
     Args:
         committee: As in `run_langevin`.
         frames: Starting structures of the B trajectories.
-        kelvin: Temperature of the thermostat, K.
-        steps: Steps of each trajectory.
-        timestep_fs: Time step, fs.
-        friction_per_ps: Langevin friction, 1/ps.
-        stride_steps: Steps between two observations.
-        bonds: The bonds that are watched, with their equilibrium lengths; None: the system has no bonds.
+        conditions: Temperature, integration and stop rule.
+        surroundings: Wall and bonds, whose lengths are observed.
         seed: Seed of velocities and noise.
-        stop_deviation: Force deviation (norm) in eV/Å above which a trajectory is stopped (default: never).
         driver: The member whose forces move the atoms; None for the committee's mean.
-        wall: Spherical wall around each cluster, or None.
         device: Where the committee's tensors live.
-        progress: Told the steps done.
+        progress: Called after each stride with the number of steps done.
 
     Raises:
         ValueError: As `run_langevin`.
+        InputError: As `run_langevin`.
     """
-    watch = _Watch(bonds, steps // stride_steps, len(frames), stride_steps)
+    integration = conditions.integration
+    n_strides = integration.steps // integration.stride_steps
+    observations = _Observations(surroundings.bonds, n_strides, len(frames), integration.stride_steps)
     ends = run_langevin(
         committee,
         frames,
-        temperatures_kelvin=[kelvin] * len(frames),
-        integration=Integration(
-            steps=steps, stride_steps=stride_steps, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps
-        ),
-        stop=StopRules(stop_deviation=stop_deviation),
-        surroundings=Surroundings(wall=wall, bonds=bonds),
+        temperatures_kelvin=[conditions.kelvin] * len(frames),
+        integration=integration,
+        stop=StopRules(stop_deviation=conditions.stop_deviation),
+        surroundings=surroundings,
         seed=seed,
         driver=driver,
         device=device,
         progress=progress,
-        sink=watch,
+        sink=observations,
     )
     return StabilityRun(
-        step=stride_steps * np.arange(1, steps // stride_steps + 1),
-        stretch_ang=watch.stretch,
-        kinetic_kelvin=watch.kelvin,
-        deviation=watch.deviation,
+        step=integration.stride_steps * np.arange(1, n_strides + 1),
+        stretch_ang=observations.stretch,
+        kinetic_kelvin=observations.kelvin,
+        deviation=observations.deviation,
         stop_reason=ends.stop_reason,
         stop_step=ends.stop_step,
     )
@@ -129,7 +142,7 @@ def surviving(stop_reason: Sequence[str], stop_step: IntArray, step: IntArray) -
     Args:
         stop_reason: Why each trajectory ended (`completed`: at its planned end), length B.
         stop_step: Step at which each trajectory ended, shape (B,).
-        step: The steps in question, shape (S,).
+        step: The steps at which the share is computed, shape (S,).
     """
     lasted = np.where(np.asarray(stop_reason) == StopReason.COMPLETED, np.iinfo(np.int64).max, stop_step)
     share: FloatArray = (lasted[None, :] > step[:, None]).mean(axis=1)

@@ -41,13 +41,13 @@ def resolve_charge_and_spin(
     if charge is not None and molecule_formal_charge and charge != molecules * molecule_formal_charge:
         raise InputError(
             f"system.charge: {charge:+d} e contradicts the formal charges of {named}, "
-            f"{molecules * molecule_formal_charge:+d} e in all; leave it out, or write the molecule as it is meant"
+            f"{molecules * molecule_formal_charge:+d} e in all; remove system.charge, or correct the molecule's charges"
         )
     total_charge = molecules * molecule_charge if charge is None else charge
     electrons = int(sum(int(n) for n in numbers)) - total_charge
     if electrons < 0:
         raise InputError(
-            f"system.charge: {total_charge:+d} e is more than the {electrons + total_charge} protons there are"
+            f"system.charge: {total_charge:+d} e is more than the {electrons + total_charge} protons of {named}"
         )
     odd = electrons % 2
     if unpaired_electrons is None and molecules == 1:
@@ -56,13 +56,13 @@ def resolve_charge_and_spin(
         radicals = molecules * molecule_radical_electrons
         if odd:
             raise InputError(
-                f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number: say system.charge if "
+                f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number; set system.charge if "
                 "it is an ion, or system.unpaired_electrons if it is a radical, e.g. "
                 f"{max(1, radicals if radicals % 2 else 1)}"
             )
         if radicals:
             raise InputError(
-                f"{named} has {radicals} radical electrons: say system.unpaired_electrons: {radicals} (high spin) or "
+                f"{named} has {radicals} radical electrons; set system.unpaired_electrons: {radicals} (high spin) or "
                 "0 (all paired)"
             )
         return total_charge, 0

@@ -1,4 +1,7 @@
-"""Elements of atoms in formats with atom names or numbered types: from the file or the user, never guessed."""
+"""Elements of atoms in formats with atom names or numbered types.
+
+The elements come from the file or from the user's `system.elements`; they are never guessed.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +20,8 @@ GHOSTS = ("BQ", "GH", "GHOST", "XX", "X")
 """Labels of ghost and dummy atoms."""
 MASS_SHARE = 0.005
 """Largest relative difference between a mass in a file and the element's mass."""
-_GRO_PRECISION_FIELDS = 3
+_COORDINATES = 3
+"""Number of coordinates in a line of a .gro file."""
 
 
 def element_of(label: str, elements: Mapping[str, str]) -> int | None:
@@ -38,19 +42,19 @@ def element_of(label: str, elements: Mapping[str, str]) -> int | None:
     if label in elements:
         symbol = elements[label]
         if symbol not in atomic_numbers or symbol == "X":
-            raise InputError(f"system.elements: '{symbol}', given for '{label}', is no element")
+            raise InputError(f"system.elements: '{symbol}', given for '{label}', is not an element's symbol")
         return int(atomic_numbers[symbol])
     number = atomic_numbers.get(label.capitalize())
     return None if number in (None, 0) else int(number)
 
 
-def _asked(labels: Iterable[str], source: str, what: str) -> InputError:
-    """The error that asks the user for the elements of labels."""
+def _elements_needed(labels: Iterable[str], source: str, kind: str) -> InputError:
+    """The error that asks the user for the elements of labels; `kind` is `types` or `atoms named`."""
     names = list(dict.fromkeys(labels))
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")  # noqa: PLR2004 -- a line
     example = ", ".join(f"{name}: ?" for name in names[:4])
     return InputError(
-        f"{source}: gives no elements for the {what} {shown}; say them by system.elements: {{{example}}} "
+        f"{source}: gives no elements for the {kind} {shown}; give them in system.elements: {{{example}}} "
         f"(`al-engine init --elements {names[0]}=?,...`)"
     )
 
@@ -90,7 +94,7 @@ def xyz_with_elements(
         if elements:
             written.append(text)
     if unknown:
-        raise _asked(unknown, f"{source}, line {min(unknown.values())}", "atoms named")
+        raise _elements_needed(unknown, f"{source}, line {min(unknown.values())}", "atoms named")
     return "\n".join(written) + "\n" if elements else None
 
 
@@ -112,7 +116,7 @@ def _xyz_rows(lines: Iterable[str], source: str, size: int | None) -> Iterator[t
         elif text.strip().isdecimal():
             word = text.strip()
             if len(word) > LONGEST_COUNT or (size is not None and int(word) > size):
-                raise InputError(f"{source}, line {number}: {word[:LONGEST_COUNT]} atoms cannot be in {size} bytes")
+                raise InputError(f"{source}, line {number}: the file is too short for {word[:LONGEST_COUNT]} atoms")
             expecting_comment, count = True, int(word)
         yield number, text, atom
 
@@ -146,11 +150,11 @@ def _xyz_symbol(label: str, elements: Mapping[str, str], where: str) -> str | No
         return chemical_symbols[number] if label in elements else label
     if label.upper() in ISOTOPES:
         raise InputError(
-            f"{where}: '{label}' is an isotope of hydrogen; isotopes are not simulated, and a force field does not "
+            f"{where}: '{label}' is an isotope of hydrogen; isotopes are not simulated, because a force field does not "
             "depend on them: write H"
         )
     if label.upper() in GHOSTS:
-        raise InputError(f"{where}: '{label}' is a ghost or dummy atom; leave it out")
+        raise InputError(f"{where}: '{label}' is a ghost or dummy atom; remove it")
     if re.fullmatch(r"[+-]?\d*\.?\d*([eE][+-]?\d+)?", label) and not label.isdecimal():
         return label  # a number in place of an element: the parser reports the fault of the line
     return None
@@ -173,7 +177,7 @@ def _refuse_bare_numbers(comment: str, where: str) -> None:
 # -- names of atoms ---------------------------------------------------------------------------------------------
 
 
-def _named(name: str, elements: Mapping[str, str]) -> int | None:
+def _number_by_name(name: str, elements: Mapping[str, str]) -> int | None:
     """Atomic number from an atom's name: the user's element, or the letter C, F, H, N, O, P or S with optional digits.
 
     Other names are ambiguous (CA is a carbon atom or calcium) and give None.
@@ -209,29 +213,29 @@ def elements_of_pdb(lines: Iterable[str], elements: Mapping[str, str], *, source
         where = f"{source}, line {count}"
         name, symbol = line[12:16].strip(), line[76:78].strip()
         if line[16:17].strip():
-            raise InputError(
-                f"{where}: atom {name} is in alternative position '{line[16]}'; keep one of them and clear column 17"
-            )
+            text = f"{where}: atom {name} is in alternative position '{line[16]}'"
+            raise InputError(f"{text}; keep a single position of each atom and clear column 17")
         occupancy = line[54:60].strip()
         if occupancy and _number(occupancy, where) not in (0.0, 1.0):
-            raise InputError(f"{where}: atom {name} has an occupancy of {occupancy}; give one ordered structure")
+            raise InputError(f"{where}: atom {name} has an occupancy of {occupancy}; give a single ordered structure")
         if symbol.upper() in ISOTOPES:
             raise InputError(f"{where}: '{symbol}' is an isotope of hydrogen, which is not simulated: write H")
-        number = element_of(symbol, {}) if symbol and name not in elements else _named(name, elements)
+        number = element_of(symbol, {}) if symbol and name not in elements else _number_by_name(name, elements)
         if number is None:
             unknown.append(symbol or name)
         numbers.append(number or 0)
         charges.append(_pdb_charge(line[78:80].strip(), where))
     if unknown:
-        raise _asked(unknown, source, "atoms named")
+        raise _elements_needed(unknown, source, "atoms named")
     return np.array(numbers, dtype=np.int64), np.array(charges, dtype=np.float64)
 
 
 def _number(text: str, where: str) -> float:
+    """The number that a text states; raises `InputError` if it is not a number."""
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"{where}: '{text}' is no number") from None
+        raise InputError(f"{where}: '{text}' is not a number; correct the line") from None
 
 
 def _pdb_charge(text: str, where: str) -> int:
@@ -245,7 +249,7 @@ def _pdb_charge(text: str, where: str) -> int:
     match = re.fullmatch(r"(\d)([+-])|([+-])(\d)|0", text)
     if match is None:
         raise InputError(
-            f"{where}: columns 79-80 hold '{text}', which is no charge such as 1- or 2+; mend or clear them"
+            f"{where}: columns 79-80 hold '{text}', which is not a charge such as 1- or 2+; correct or clear them"
         )
     digit, sign = match[1] or match[4] or "0", match[2] or match[3] or "+"
     return int(sign + digit)
@@ -266,25 +270,26 @@ def elements_of_gro(lines: Iterable[str], elements: Mapping[str, str], *, source
         InputError: If the element of an atom name is ambiguous, or a line does not follow the format.
     """
     rows = [line.rstrip("\n") for line in lines]
-    images, place = [], 0
-    while place + 1 < len(rows) and rows[place + 1].strip():
-        count = rows[place + 1].strip()
-        if not count.isdecimal() or place + 2 + int(count) >= len(rows):
-            raise InputError(f"{source}, line {place + 2}: '{count[:20]}' is no number of atoms that follow")
-        stop = place + 2 + int(count)
-        images.append(_gro_frame(rows[place + 2 : stop], rows[stop], elements, source=source, first_line=place + 3))
-        place = stop + 1
+    images, title = [], 0  # a frame is a title, the number of atoms, a line for each atom, and the box
+    while title + 1 < len(rows) and rows[title + 1].strip():
+        count = rows[title + 1].strip()
+        if not count.isdecimal() or title + 2 + int(count) >= len(rows):
+            raise InputError(f"{source}, line {title + 2}: '{count[:20]}' is not the number of atoms that follow")
+        box = title + 2 + int(count)
+        images.append(_gro_frame(rows[title + 2 : box], rows[box], elements, source=source, first_line=title + 3))
+        title = box + 1
     return images
 
 
 def _gro_frame(rows: list[str], box: str, elements: Mapping[str, str], *, source: str, first_line: int) -> Any:
+    """A frame of a .gro file from the lines of its atoms, the first of which has number `first_line`, and its box."""
     from ase import Atoms
 
     names = [row[10:15].strip() for row in rows]
-    numbers = [_named(name, elements) for name in names]
+    numbers = [_number_by_name(name, elements) for name in names]
     unknown = [name for name, number in zip(names, numbers, strict=True) if number is None]
     if unknown:
-        raise _asked(unknown, source, "atoms named")
+        raise _elements_needed(unknown, source, "atoms named")
     positions = [_gro_position(row, f"{source}, line {first_line + k}") for k, row in enumerate(rows)]
     edges = [_number(word, f"{source}, line {first_line + len(rows)}") for word in box.split()]
     cell = np.diag([*edges, 0.0, 0.0, 0.0][:3])
@@ -296,8 +301,8 @@ def _gro_frame(rows: list[str], box: str, elements: Mapping[str, str], *, source
 def _gro_position(row: str, where: str) -> list[float]:
     """The position in a line of a .gro file, nm. The width of a column is the distance between two decimal points."""
     points = [20 + match.start() for match in re.finditer(r"\.", row[20:])]
-    if len(points) < _GRO_PRECISION_FIELDS:
-        raise InputError(f"{where}: has no three coordinates from column 21 on")
+    if len(points) < _COORDINATES:
+        raise InputError(f"{where}: has fewer than three coordinates from column 21 on; correct the line")
     width = points[1] - points[0]
     return [_number(row[20 + k * width : 20 + (k + 1) * width].strip(), where) for k in range(3)]
 
@@ -334,19 +339,21 @@ def lammps_with_elements(
 
 
 def _refuse_unknown(numbers: Mapping[str, int | None], source: str) -> None:
+    """Raise `InputError` if a type has no element."""
     unknown = sorted((name for name, number in numbers.items() if number is None), key=lambda name: (len(name), name))
     if unknown:
-        raise _asked(unknown, source, "types")
+        raise _elements_needed(unknown, source, "types")
 
 
 def _dump_with_elements(
     lines: list[str], elements: Mapping[str, str], *, source: str
 ) -> tuple[str | None, dict[str, Any]]:
+    """Prepare a dump file: elements replace the labels in the column `element`, else ASE gets them by type."""
     from ase.data import chemical_symbols
 
     found: dict[str, int | None] = {}
     column, is_element = None, False
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if line.startswith("ITEM:"):
             names = line.split()[2:] if line.startswith("ITEM: ATOMS") else []
             is_element = "element" in names
@@ -358,7 +365,7 @@ def _dump_with_elements(
             number = found[label]
             if is_element and number is not None and label in elements:
                 words[column] = chemical_symbols[number]
-                lines[place] = " ".join(words) + "\n"
+                lines[index] = " ".join(words) + "\n"
     _refuse_unknown(found, source)
     text = "".join(lines) if is_element and set(found) & set(elements) else None
     if is_element or not found:

@@ -1,10 +1,10 @@
-"""Charge and multiplicity in input and output files of programs, for formats whose ASE reader drops them."""
+"""Charge and multiplicity in the text of programs' input and output files, for formats whose ASE reader drops them."""
 
 import re
 from collections.abc import Mapping
 
 NUMBER = r"([-+]?\d+(?:\.\d*)?(?:[eEdD][-+]?\d+)?)"
-"""Regular expression of a number, Fortran's exponents included."""
+"""Regular expression of a number; the exponent may have Fortran's letter `d`."""
 CHARGE_IN_INPUT = re.compile(
     r"(?:^|[\s,;$\"'])((?:tot_|total|net|excess|cell|scf\.system\.)?charge)[\"']?\s*[:=\s]\s*[\"']?"
     + NUMBER
@@ -26,7 +26,7 @@ INPUTS = frozenset(
     }
 )  # fmt: skip
 """Input formats whose keywords are searched for."""
-OTHERS: Mapping[str, Mapping[str, str]] = {
+PATTERNS: Mapping[str, Mapping[str, str]] = {
     "abinit-out": {"charge": rf"(?m)^\s*(?:cell)?charge\s+{NUMBER}"},
     "aims-output": {"charge": rf"(?m)^\s*Charge\s*=\s*{NUMBER}\s*:"},
     "castep-castep": {"charge": rf"net charge of system\s*:\s*{NUMBER}"},
@@ -52,7 +52,7 @@ OTHERS: Mapping[str, Mapping[str, str]] = {
 
 def has_charge_in_text(kind: str) -> bool:
     """Whether files of a format (ASE's name) are searched for charge and multiplicity."""
-    return kind in INPUTS or kind in OTHERS
+    return kind in INPUTS or kind in PATTERNS
 
 
 def charge_in_text(text: str, kind: str) -> dict[str, str]:
@@ -63,13 +63,14 @@ def charge_in_text(text: str, kind: str) -> dict[str, str]:
         kind: ASE's name of the format.
 
     Returns:
-        Values as text, by the keyword in the file for the formats in `INPUTS`, else by `charge` and `multiplicity`.
+        Values as text. For the formats in `INPUTS` they are named by the keyword in the file, for other formats by
+        `charge` and `multiplicity`.
     """
     if kind in INPUTS:
         text = "\n".join(COMMENT.sub("", line) for line in text.splitlines())
         found = [*CHARGE_IN_INPUT.findall(text), *MULTIPLICITY_IN_INPUT.findall(text)]
         return {name: _number(value) for name, value in found}
-    patterns = OTHERS.get(kind, {})
+    patterns = PATTERNS.get(kind, {})
     matches = {name: re.search(pattern, text) for name, pattern in patterns.items()}
     return {name: _number(match[1]) for name, match in matches.items() if match}
 

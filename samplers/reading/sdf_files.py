@@ -9,7 +9,7 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 
 _TETRAHEDRAL = 4
-"""Number of neighbours of an atom from which on a flat structure counts as a drawing."""
+"""Smallest number of neighbours of an atom that makes a flat structure count as a drawing."""
 
 
 def read_sdf(text: str, *, source: str) -> list[tuple[Frame, Any, str]]:
@@ -51,14 +51,14 @@ def _refuse_incomplete(mol: Any, block: str, where: str) -> None:
     isotopes = [atom for atom in mol.GetAtoms() if atom.GetIsotope()]
     if isotopes:
         raise InputError(
-            f"{where}: atom {isotopes[0].GetIdx()} is {isotopes[0].GetIsotope()}{isotopes[0].GetSymbol()}: isotopes "
-            "are not simulated; a force field does not depend on the isotope: leave it out"
+            f"{where}: atom {isotopes[0].GetIdx()} is {isotopes[0].GetIsotope()}{isotopes[0].GetSymbol()}; isotopes "
+            "are not simulated, because a force field does not depend on them: remove the mass number"
         )
-    lines = block.splitlines()
+    header = block.splitlines()
     flat = not mol.GetConformer().GetPositions()[:, 2].any()
     tetrahedral = any(atom.GetDegree() >= _TETRAHEDRAL for atom in mol.GetAtoms())
-    if (len(lines) > 1 and lines[1][20:22] == "2D") or (flat and tetrahedral):
-        raise InputError(f"{where} is a drawing: it has no third dimension; give a structure in 3D, or its SMILES")
+    if (len(header) > 1 and header[1][20:22] == "2D") or (flat and tetrahedral):
+        raise InputError(f"{where} is a drawing without a third dimension; give a structure in 3D, or its SMILES")
     missing = sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
     if missing:
         raise InputError(f"{where} lacks {missing} hydrogens; add them, or give its SMILES")

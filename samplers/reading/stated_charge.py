@@ -1,8 +1,7 @@
 """Charge and spin that a structure file states, under the names that programs use.
 
-Each statement is either used or refused with a message that says what to write instead; no statement is ignored. A name
-with different meanings in different programs is read in its most common meaning, and the value is checked against the
-number of electrons.
+Each statement is either used, or refused with a message that says what to write instead. A name with different meanings
+in different programs is read in its most common meaning, and the value is checked against the number of electrons.
 """
 
 import re
@@ -68,16 +67,16 @@ def stated_charge_and_spin(
         InputError: If a statement is not an integer, contradicts another statement or the number of electrons, or has
             an ambiguous name.
     """
-    said = _by_name(info, where)
-    charges = {**said["charge"], **_sums_of(atom_charges, where, always=bool(said["charge"]))}
-    charge = _one(charges, where)
+    statements = _by_name(info, where)
+    charges = {**statements["charge"], **_sums_of(atom_charges, where, always=bool(statements["charge"]))}
+    charge = _common_value(charges, where)
     electrons = int(np.sum(numbers)) - (charge or 0)
-    unpaired = dict(said["unpaired_electrons"])
-    for key, value in said["multiplicity"].items():
+    unpaired = dict(statements["unpaired_electrons"])
+    for key, value in statements["multiplicity"].items():
         unpaired[key] = _unpaired_of(key, value, electrons, where)
     if not unpaired and magnetic_moments is not None:
         unpaired = _sum_of_moments(magnetic_moments, electrons, where)
-    return Stated(charge, _one(unpaired, where))
+    return Stated(charge, _common_value(unpaired, where))
 
 
 NAMES = {"charge": CHARGE_NAMES, "multiplicity": MULTIPLICITY_NAMES, "unpaired_electrons": UNPAIRED_NAMES}
@@ -90,24 +89,24 @@ def _by_name(info: Mapping[str, Any], where: str) -> dict[str, dict[str, int]]:
     Raises:
         InputError: If a value is not an integer, or a name is ambiguous.
     """
-    said: dict[str, dict[str, int]] = {what: {} for what in NAMES}
+    statements: dict[str, dict[str, int]] = {quantity: {} for quantity in NAMES}
     for key, value in info.items():
         name = str(key).strip().partition(":")[0].lower().replace("-", "_").replace(" ", "_")
-        what = next((what for what, names in NAMES.items() if name in names), None)
-        if what is not None:
-            said[what][str(key)] = _whole(key, value, where, name=what)
+        quantity = next((quantity for quantity, names in NAMES.items() if name in names), None)
+        if quantity is not None:
+            statements[quantity][str(key)] = _whole(key, value, where, name=quantity)
         elif SUSPECT.search(name) and _is_number(value) and float(value) != 0.0:
             raise InputError(
                 f"{where}: `{key}={value}` may be a charge or a spin; write it as charge=, multiplicity= or "
                 "unpaired_electrons=, or remove it"
             )
-    return said
+    return statements
 
 
 def _sums_of(columns: Mapping[str, Any], where: str, *, always: bool) -> dict[str, int]:
     """Sums of columns of atomic charges, e, by a name for messages.
 
-    A sum of 0 is left out unless `always` is set, because such a column need not be a statement of the charge.
+    A sum of 0 is left out unless `always` is set: a column of partial charges need not state that the charge is 0.
 
     Raises:
         InputError: If a sum is not near an integer.
@@ -117,7 +116,7 @@ def _sums_of(columns: Mapping[str, Any], where: str, *, always: bool) -> dict[st
         total = float(np.sum(np.asarray(values, dtype=np.float64)))
         if abs(total - round(total)) > WHOLE:
             raise InputError(
-                f"{where}: its `{column}` add up to {total:+.3f} e, which is no whole charge; mend or remove that "
+                f"{where}: its `{column}` add up to {total:+.3f} e, which is not an integer; correct or remove that "
                 "column"
             )
         if round(total) or always:
@@ -134,13 +133,13 @@ def _sum_of_moments(moments: Any, electrons: int, where: str) -> dict[str, int]:
     total = abs(float(np.sum(np.asarray(moments, dtype=np.float64))))
     if abs(total - round(total)) > WHOLE:
         raise InputError(
-            f"{where}: its magnetic moments add up to {total:.3f}, no whole number of unpaired electrons; mend or "
-            "remove them"
+            f"{where}: its magnetic moments add up to {total:.3f}, which is not an integer number of unpaired "
+            "electrons; correct or remove them"
         )
     if (electrons - round(total)) % 2 and round(total):
         raise InputError(
             f"{where}: its magnetic moments add up to {total:g}, which does not fit its {electrons} electrons; write "
-            "unpaired_electrons=NUMBER, or mend its charge or the moments"
+            "unpaired_electrons=NUMBER, or correct its charge or the moments"
         )
     return {"sum of magnetic moments": round(total)} if round(total) else {}
 
@@ -156,13 +155,13 @@ def _whole(key: Any, value: Any, where: str, *, name: str) -> int:
         InputError: If the value is not an integer.
     """
     if isinstance(value, bool | np.bool_):
-        raise InputError(f"{where}: says `{key}` without a value that can be read; write {name}=NUMBER")
+        raise InputError(f"{where}: `{key}` has no value that can be read; write {name}=NUMBER")
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{where}: `{key}={value}` is no number; write {name}=NUMBER") from None
+        raise InputError(f"{where}: `{key}={value}` is not a number; write {name}=NUMBER") from None
     if not np.isfinite(number) or number != round(number):
-        raise InputError(f"{where}: `{key}={value}` is no whole number; write {name}=NUMBER")
+        raise InputError(f"{where}: `{key}={value}` is not an integer; write {name}=NUMBER")
     return round(number)
 
 
@@ -176,12 +175,12 @@ def _unpaired_of(key: str, value: int, electrons: int, where: str) -> int:
     if value < 0 or (electrons - unpaired) % 2:
         raise InputError(
             f"{where}: `{key}={value}`, read as a multiplicity, means {unpaired} unpaired electrons, which does not "
-            f"fit its {electrons} electrons; write unpaired_electrons=NUMBER, or mend its charge"
+            f"fit its {electrons} electrons; write unpaired_electrons=NUMBER, or correct its charge"
         )
     return unpaired
 
 
-def _one(statements: Mapping[str, int], where: str) -> int | None:
+def _common_value(statements: Mapping[str, int], where: str) -> int | None:
     """The common value of all statements; None without statements.
 
     Raises:
@@ -189,5 +188,5 @@ def _one(statements: Mapping[str, int], where: str) -> int | None:
     """
     if len(set(statements.values())) > 1:
         text = ", ".join(f"{name} {value:+d}" for name, value in statements.items())
-        raise InputError(f"{where}: its statements contradict each other: {text}")
+        raise InputError(f"{where}: its statements contradict each other: {text}; keep the right one")
     return next(iter(statements.values()), None)

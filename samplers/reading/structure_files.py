@@ -1,4 +1,8 @@
-"""Structures and trajectories from files. Data in a file are used or refused; missing data are not guessed."""
+"""Structures and trajectories from files.
+
+Data in a file are either used or refused, except for labels and constraints, which are not used and named to the user.
+Missing data are not guessed.
+"""
 
 import bz2
 import gzip
@@ -45,7 +49,7 @@ UNRELIABLE = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileStructure:
-    """A structure of a file.
+    """A structure that was read from a file.
 
     Attributes:
         frame: Elements, positions, cell and periodicity; charge and spin as stated, else 0.
@@ -73,9 +77,9 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
         The structures in the order of the file, at least one.
 
     Raises:
-        InputError: If the file is missing, empty or unreadable, has no elements, or holds anything that is not
-            supported: partial occupancy, alternative positions, isotopes, fractional charges, periodicity in some
-            directions only. The message names the file, the structure or the line.
+        InputError: If the file is missing, empty or unreadable, has no elements, or holds data that are not supported:
+            partial occupancy, alternative positions, isotopes, fractional charges, or periodicity in some directions
+            only. The message names the file, the structure or the line.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
@@ -84,7 +88,7 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
     kind = _format(path)
     if kind in UNRELIABLE:
         raise InputError(
-            f"{path}: its format ({kind}) does not say {UNRELIABLE[kind]}; convert it to extended XYZ with elements"
+            f"{path}: its format ({kind}) does not state {UNRELIABLE[kind]}; convert it to extended XYZ with elements"
         )
     if kind in ("sdf", "mol"):
         with open_text(path) as handle:
@@ -107,6 +111,7 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
 
 
 def _format(path: Path) -> str:
+    """ASE's name of a file's format; raises `InputError` if ASE knows no format for the file."""
     from ase.io.formats import UnknownFileTypeError, filetype
 
     with open_text(path) as handle:
@@ -120,7 +125,7 @@ def _format(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    """The error for an exception of ASE's parsers, with its type, because its message may be no more than a key."""
+    """The error for an exception of ASE's parsers, with the exception's type, because its text may be only a key."""
     reason = str(error).strip().splitlines()
     detail = f": {reason[0]}" if reason else ""
     return InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})")
@@ -207,8 +212,12 @@ def _pdb_images(path: Path, elements: Mapping[str, str]) -> list[Any]:
 
 
 def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStructure:
-    _refuse_nonsense(atoms, where)
-    _refuse_what_is_not_simulated(atoms, where)
+    """Check a structure that ASE has read, and collect its charge and spin.
+
+    `by_text` holds the charge and multiplicity that the file's text states (`charge_in_text`).
+    """
+    _refuse_invalid(atoms, where)
+    _refuse_not_simulated(atoms, where)
     parameters = {
         name: value
         for name, value in dict(getattr(atoms.calc, "parameters", None) or {}).items()
@@ -236,17 +245,17 @@ def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStruct
     return _checked(FileStructure(frame, stated, where, tuple(dict.fromkeys(unused))))
 
 
-def _refuse_nonsense(atoms: Any, where: str) -> None:
+def _refuse_invalid(atoms: Any, where: str) -> None:
     """Raise `InputError` for a structure without atoms, with a non-finite number, or periodic without a full cell."""
     if len(atoms) == 0:
         raise InputError(f"{where} has no atoms")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise InputError(f"{where} has positions or a cell that are not finite numbers")
+        raise InputError(f"{where} has positions or a cell that are not finite numbers; correct the file")
     if atoms.pbc.any() and atoms.cell.rank < 3:  # noqa: PLR2004 -- three dimensions
-        raise InputError(f"{where} is periodic but has no full cell")
+        raise InputError(f"{where} is periodic but has fewer than three independent cell vectors; give all three")
 
 
-def _refuse_what_is_not_simulated(atoms: Any, where: str) -> None:
+def _refuse_not_simulated(atoms: Any, where: str) -> None:
     """Raise `InputError` for partly occupied sites, and for masses of isotopes or united atoms."""
     from ase.data import atomic_masses
 
@@ -256,39 +265,42 @@ def _refuse_what_is_not_simulated(atoms: Any, where: str) -> None:
             if len(kinds) != 1 or abs(sum(kinds.values()) - 1.0) > FULL_OCCUPANCY:
                 text = ", ".join(f"{element} {share:g}" for element, share in kinds.items())
                 raise InputError(
-                    f"{where}: a site is only partly occupied ({text}); give one ordered structure, with every atom "
-                    "there or not there"
+                    f"{where}: a site is only partly occupied ({text}); give a single ordered structure, with every "
+                    "site occupied or empty"
                 )
     if atoms.has("masses"):
         off = np.abs(atoms.get_masses() - atomic_masses[atoms.numbers]) > ISOTOPE_AMU
         if off.any():
             atom = int(np.argmax(off))
             raise InputError(
-                f"{where}: atom {atom} ({atoms[atom].symbol}) has a mass of {atoms.get_masses()[atom]:.3f} amu: "
-                "isotopes and united atoms are not simulated; a force field does not depend on the isotope: leave it "
-                "out"
+                f"{where}: atom {atom} ({atoms[atom].symbol}) has a mass of {atoms.get_masses()[atom]:.3f} amu; "
+                "isotopes and united atoms are not simulated: remove the masses of isotopes, which a force field does "
+                "not depend on, or give all atoms"
             )
 
 
 def _checked(structure: FileStructure) -> FileStructure:
-    """The structure itself, after a check of its periodicity and its coordinates.
+    """Check a structure's periodicity and coordinates, and return the structure.
 
     Raises:
-        InputError: If it is periodic in some directions only, or an atom is too far from the origin.
+        InputError: If the structure is periodic in some directions only, or an atom is too far from the origin.
     """
     pbc = structure.frame.pbc
     if pbc.any() and not pbc.all():
         axes = " and ".join(axis for axis, periodic in zip("abc", pbc, strict=True) if periodic)
         raise InputError(
-            f"{structure.where} is periodic along {axes} alone; systems are periodic in three directions or in none. "
-            'Give a slab a cell with vacuum and pbc="T T T" if its images above and below may be there'
+            f"{structure.where} is periodic along {axes} only; systems are periodic in three directions or in none. "
+            'Give a slab a cell with vacuum and pbc="T T T", and it is simulated with images above and below'
         )
     farthest = np.abs(structure.frame.positions).max()
     if farthest > FARTHEST_ANG:
-        raise InputError(f"{structure.where} has atoms {farthest:.3g} Å from the origin; are they in Å?")
+        raise InputError(
+            f"{structure.where} has a coordinate of {farthest:.3g} Å, above the limit of {FARTHEST_ANG:.0e} Å; move "
+            "it to the origin, and check that its positions are in Å"
+        )
     return structure
 
 
 def unused_in(structures: Sequence[FileStructure]) -> tuple[str, ...]:
     """Names of the data in a file that are not used, without duplicates."""
-    return tuple(dict.fromkeys(name for one in structures for name in one.unused))
+    return tuple(dict.fromkeys(name for structure in structures for name in structure.unused))

@@ -64,9 +64,9 @@ def refuse_other_folder(name: str, facts: Facts) -> None:
     """
     if facts.folder is Folder.CURRENT:
         raise InputError(
-            f"labels.ase_calculator: ASE's '{name}' writes its files into the current folder, where labels that are "
-            "computed side by side would spoil each other; give `package.module:Class` of a calculator that writes "
-            "into its `directory`"
+            f"labels.ase_calculator: ASE's '{name}' writes its files into the current folder, where labels computed in "
+            "parallel would overwrite each other's files; give `package.module:Class` of a calculator that writes into "
+            "its `directory`"
         )
 
 
@@ -79,7 +79,7 @@ def refuse_no_forces(name: str, facts: Facts, parameters: Mapping[str, Any]) -> 
     key, *words = facts.asks_forces or ("",)
     text = " ".join(value for value in parameters.values() if isinstance(value, str)).lower()
     if words and not any(word.lower() in text for word in words):
-        raise InputError(f"{PARAMETERS}: '{name}' gives no forces unless it is asked to; put `{words[0]}` into `{key}`")
+        raise InputError(f"{PARAMETERS}: '{name}' computes forces only on request; put `{words[0]}` into `{key}`")
 
 
 def refuse_typos(calculator: Any, facts: Facts, parameters: Mapping[str, Any]) -> None:
@@ -105,7 +105,7 @@ def refuse_typos(calculator: Any, facts: Facts, parameters: Mapping[str, Any]) -
         if key in accepted or (not all_known and (not close or _is_mentioned(calculator, key))):
             continue
         meant = f"did you mean `{close[0]}`?" if close else f"it takes {', '.join(sorted(known))}"
-        raise InputError(f"{PARAMETERS}: the calculator takes no notice of `{key}`; {meant}")
+        raise InputError(f"{PARAMETERS}: the calculator ignores `{key}`; {meant}")
 
 
 def _is_subclass(calculator: Any, base: type) -> bool:
@@ -137,7 +137,7 @@ def _is_mentioned(calculator: Any, key: str) -> bool:
     return False
 
 
-def made(calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> Any:
+def build_calculator(calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> Any:
     """Make a calculator that writes its files into a folder.
 
     Args:
@@ -153,13 +153,14 @@ def made(calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: P
     by_keyword = facts.folder is Folder.KEYWORD or "directory" in _own_arguments(calculator)
     if by_keyword and facts.folder is not Folder.OWN:
         arguments["directory"] = str(folder)  # classes that need a Path convert the string
-    fresh = calculator(**arguments)
-    if not by_keyword and facts.folder is not Folder.OWN and hasattr(fresh, "directory"):
-        fresh.directory = folder if isinstance(fresh.directory, Path) else str(folder)
-    return fresh
+    built = calculator(**arguments)
+    if not by_keyword and facts.folder is not Folder.OWN and hasattr(built, "directory"):
+        built.directory = folder if isinstance(built.directory, Path) else str(folder)
+    return built
 
 
 def _own_arguments(calculator: Any) -> frozenset[str]:
+    """Names of the arguments of a class's own constructor, without those of its base classes."""
     try:
         return frozenset(inspect.signature(calculator).parameters)
     except (TypeError, ValueError):
@@ -190,8 +191,8 @@ def _profile(calculator: Any, values: Mapping[str, Any]) -> Any:
     return StandardProfile(values["command"], configvars=rest)
 
 
-def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> None:
-    """Make the calculator for a trial, and check that it computes forces and that its program is installed.
+def refuse_unusable(name: str, calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> None:
+    """Build the calculator as a trial, and check that it computes forces and that its program is installed.
 
     Raises:
         InputError: If the class does not accept the parameters, the calculator computes no forces or is not
@@ -199,41 +200,45 @@ def refuse_no_start(name: str, calculator: Any, facts: Facts, parameters: Mappin
     """
     from ase.calculators import calculator as ase_calculator
 
-    how = _how_to_name_the_program(calculator)
+    place = _where_to_name_the_program(calculator)
     try:
-        fresh = made(calculator, facts, parameters, folder)
+        trial = build_calculator(calculator, facts, parameters, folder)
     except (ase_calculator.BadConfiguration, ase_calculator.EnvironmentError) as error:
         raise InputError(
-            f"calculator '{name}' does not know its program ({one_line(error)}); say it in {how}"
+            f"calculator '{name}' does not know its program ({one_line(error)}); name it in {place}"
         ) from error
     except ImportError as error:
         raise InputError(f"calculator '{name}' needs a package that is not installed here ({error})") from error
     except Exception as error:
         raise InputError(
-            f"{PARAMETERS}: calculator '{name}' does not start with them ({one_line(error)}); "
-            "give the keyword arguments its class takes, and the `command` of its program if it has one"
+            f"{PARAMETERS}: calculator '{name}' does not accept them ({one_line(error)}); "
+            "give the keyword arguments that its class takes, and the `command` of its program if it has a program"
         ) from error
-    properties = getattr(fresh, "implemented_properties", None)
+    properties = getattr(trial, "implemented_properties", None)
     if properties is not None and "forces" not in properties:
-        raise InputError(f"labels.ase_calculator: '{name}' computes no forces (it names {', '.join(properties)})")
+        raise InputError(
+            f"labels.ase_calculator: '{name}' computes no forces (it names {', '.join(properties)}); choose another"
+        )
     try:
-        word = _first_word(_command(fresh))
+        word = _first_word(_command(trial))
     except ase_calculator.CalculatorSetupError as error:
         raise InputError(
-            f"calculator '{name}' does not know its program ({one_line(error)}); say it in {how}"
+            f"calculator '{name}' does not know its program ({one_line(error)}); name it in {place}"
         ) from error
     if word is None:
         return
     if "/" in word and not Path(word).is_absolute():
         raise InputError(
-            f"the program of calculator '{name}' is '{word}', a relative path, and it is started in a folder of its "
-            f"own; give its full path in {how}"
+            f"the program of calculator '{name}' is '{word}', a relative path, but it is started in a separate folder "
+            f"for each label; give its full path in {place}"
         )
-    if not _is_there(word):
-        raise InputError(f"the program of calculator '{name}', '{word}', is not there; install it, or name it in {how}")
+    if not _is_installed(word):
+        raise InputError(
+            f"the program of calculator '{name}', '{word}', is not installed; install it, or name it in {place}"
+        )
 
 
-def _how_to_name_the_program(calculator: Any) -> str:
+def _where_to_name_the_program(calculator: Any) -> str:
     """The config keys and the ASE section that name the program of a calculator, in words for a message."""
     from ase.calculators.genericfileio import GenericFileIOCalculator
 
@@ -243,11 +248,11 @@ def _how_to_name_the_program(calculator: Any) -> str:
     return f"{PARAMETERS}.{key}, or in a section of {_CONFIG_FILE}"
 
 
-def _command(fresh: Any) -> object:
-    """The command with which a calculator starts its program; None if it is unknown."""
-    if hasattr(fresh, "make_command"):  # Vasp
-        return fresh.make_command(fresh.command)
-    return getattr(getattr(fresh, "profile", None), "command", None)
+def _command(calculator: Any) -> object:
+    """The command with which a calculator (an object) starts its program; None if it is unknown."""
+    if hasattr(calculator, "make_command"):  # Vasp
+        return calculator.make_command(calculator.command)
+    return getattr(getattr(calculator, "profile", None), "command", None)
 
 
 def one_line(error: BaseException) -> str:
@@ -264,9 +269,9 @@ def _first_word(command: object) -> str | None:
     return words[0] if words and _PLAIN_WORD.fullmatch(words[0]) else None
 
 
-def _is_there(word: str) -> bool:
+def _is_installed(word: str) -> bool:
     """Whether a command's first word is an installed program or a command of the shell."""
     if shutil.which(word):
         return True
-    asked = subprocess.run(["/bin/sh", "-c", 'command -v "$1"', "sh", word], capture_output=True, check=False)  # noqa: S603 -- a plain word, only looked up
-    return asked.returncode == 0
+    lookup = subprocess.run(["/bin/sh", "-c", 'command -v "$1"', "sh", word], capture_output=True, check=False)  # noqa: S603 -- a plain word, only looked up
+    return lookup.returncode == 0

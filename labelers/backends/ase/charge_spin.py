@@ -60,8 +60,8 @@ class ChargeAndSpin:
         if self.way == "atoms" and facts is not None and facts.given:
             keys = ", ".join(f"`{_dotted(key)}`" for key in facts.given)
             raise InputError(
-                f"{KEY} is `atoms`, but '{self.name}' takes {keys} from its parameters, whatever ASE's atoms say; set "
-                "it to `auto`, which fills them in"
+                f"{KEY} is `atoms`, but '{self.name}' takes {keys} from its parameters and ignores ASE's atoms; set it "
+                "to `auto`, which fills them in"
             )
 
     def parameters_for(self, frame: Frame) -> Parameters:
@@ -74,20 +74,20 @@ class ChargeAndSpin:
         if self.way == "parameters":
             return parameters
         facts = self.facts or UNKNOWN
-        said = self._said(frame, facts)
+        stated = self._stated_by_user(frame, facts)
         if self.way == "atoms":
             return parameters
         if (frame.charge and not facts.takes_charge) or (frame.unpaired_electrons and not facts.takes_spin):
-            raise InputError(self._untold(frame, facts))
+            raise InputError(self._no_known_way(frame, facts))
         if facts.most_unpaired is not None and frame.unpaired_electrons > facts.most_unpaired:
             raise InputError(
-                f"'{self.name}' can be told {facts.most_unpaired} unpaired electrons at most through ASE, and what is "
-                f"labelled has {frame.unpaired_electrons}; say them in labels.ase_parameters and set {KEY} to "
+                f"ASE can pass at most {facts.most_unpaired} unpaired electrons to '{self.name}', but the labelled "
+                f"frames have {frame.unpaired_electrons}; write them into labels.ase_parameters, and set {KEY} to "
                 "`parameters`"
             )
         for key, quantity in facts.given.items():
             wanted = frame.charge if quantity.is_charge else frame.unpaired_electrons
-            if key in said or (wanted and quantity.is_charge not in said.values()):
+            if key in stated or (wanted and quantity.is_charge not in stated.values()):
                 _put(parameters, key, quantity.of(frame.charge, frame.unpaired_electrons))
         if frame.unpaired_electrons:
             self._open_shell(parameters, facts)
@@ -96,13 +96,13 @@ class ChargeAndSpin:
                 _put(parameters, key, _get(parameters, key, default=value))
         return parameters
 
-    def _said(self, frame: Frame, facts: Facts) -> dict[str, bool]:
+    def _stated_by_user(self, frame: Frame, facts: Facts) -> dict[str, bool]:
         """The user's keys that already state the charge (True) or the spin (False).
 
         Raises:
             InputError: If a key contradicts the frame.
         """
-        said = {}
+        stated = {}
         for key, quantity in {**facts.given, **facts.also}.items():
             got = _get(self.parameters, key)
             if got is None:
@@ -115,12 +115,12 @@ class ChargeAndSpin:
                     else f"{frame.unpaired_electrons} unpaired electrons (system.unpaired_electrons)"
                 )
                 raise InputError(
-                    f"labels.ase_parameters.{_dotted(key)} is {got!r}, but what is labelled has {has}, for which it "
-                    f"would be {wanted!r}; make them agree, or leave {_dotted(key)} out"
-                    + (f"; if it is meant so, set {KEY} to `parameters`" if self.way == "auto" else "")
+                    f"labels.ase_parameters.{_dotted(key)} is {got!r}, but the labelled frames have {has}, for which "
+                    f"it would be {wanted!r}; make them agree, or remove {_dotted(key)}"
+                    + (f"; to keep your value, set {KEY} to `parameters`" if self.way == "auto" else "")
                 )
-            said[key] = quantity.is_charge
-        return said
+            stated[key] = quantity.is_charge
+        return stated
 
     def _open_shell(self, parameters: Parameters, facts: Facts) -> None:
         """Set the parameters that unpaired electrons need; raise `InputError` if the user's values exclude them."""
@@ -129,20 +129,21 @@ class ChargeAndSpin:
             if got is not None and any(_plain(got) == _plain(other) for other in wrong):
                 raise InputError(
                     f"labels.ase_parameters.{_dotted(key)} is {got!r}, which leaves no electron unpaired, but "
-                    f"system.unpaired_electrons is not 0; make it {value!r}, leave it out, or, if it is meant so, set "
+                    f"system.unpaired_electrons is not 0; set it to {value!r} or remove it; to keep your value, set "
                     f"{KEY} to `parameters`"
                 )
             _put(parameters, key, value if got is None else got)
 
-    def _untold(self, frame: Frame, facts: Facts) -> str:
+    def _no_known_way(self, frame: Frame, facts: Facts) -> str:
         """The message for a frame whose charge or spin can't be passed to the calculator in any known way."""
         parts = [f"charge {frame.charge:+d}"] if frame.charge and not facts.takes_charge else []
         if frame.unpaired_electrons and not facts.takes_spin:
             parts.append(f"{frame.unpaired_electrons} unpaired electron{'s' if frame.unpaired_electrons > 1 else ''}")
         return (
-            f"{' and '.join(parts)}: no way is known to tell '{self.name}', which would label the frame without. If it "
-            f"reads them from ASE's atoms, set {KEY} to `atoms`; if they stand in labels.ase_parameters, or mean "
-            "nothing to it, to `parameters`"
+            f"{' and '.join(parts)}: no way is known to pass this to '{self.name}', which would label the neutral "
+            f"closed shell instead. If '{self.name}' reads charge and spin from ASE's atoms, set {KEY} to `atoms`; if "
+            "you write them into labels.ase_parameters, or the calculator does not depend on them, set it to "
+            "`parameters`"
         )
 
     def mark(self, atoms: Any, frame: Frame) -> None:
@@ -160,7 +161,8 @@ class ChargeAndSpin:
 def magnetic_atoms(frame: Frame) -> BoolArray:
     """The atoms that get an initial magnetic moment, as a mask of shape (N,), bool.
 
-    These are the atoms of d- and f-block elements; without any, all atoms except hydrogen; without any, all atoms.
+    These are the atoms of d- and f-block elements. A frame without such atoms has moments on all atoms except hydrogen,
+    and a frame of hydrogen only on all atoms.
     """
     numbers = frame.numbers
     metals: BoolArray = np.any([(first <= numbers) & (numbers <= last) for first, last in _BLOCKS_D_AND_F], axis=0)
@@ -180,10 +182,10 @@ def spread(total: int, atoms: BoolArray) -> FloatArray:
     Returns:
         Each atom's share, shape (N,).
     """
-    places = np.flatnonzero(atoms)
+    indices = np.flatnonzero(atoms)
     shares = np.zeros(len(atoms))
-    shares[places] = np.round(total / len(places) * _SHARES) / _SHARES
-    shares[places[0]] += total - shares.sum()
+    shares[indices] = np.round(total / len(indices) * _SHARES) / _SHARES
+    shares[indices[0]] += total - shares.sum()
     return shares
 
 

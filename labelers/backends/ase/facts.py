@@ -2,7 +2,7 @@
 
 The table has a row per calculator, from the sources of ASE 3.29 and the manuals of the programs. A calculator without a
 row is treated as `UNKNOWN`. The row of a program that takes the total charge but no total spin through ASE (Octopus)
-has the charge alone. Classical potentials take neither; they have a row only for other facts.
+has only the charge. Classical potentials take neither; they have a row only for other facts.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Folder(StrEnum):
     ATTRIBUTE = "attribute"
     """Through its attribute `directory`, or the argument `directory` if its class names that argument."""
     KEYWORD = "keyword"
-    """Through the keyword argument `directory` alone, which the signature of its class does not name."""
+    """Only through the keyword argument `directory`, which the signature of its class does not name."""
     OWN = "own"
     """It receives no folder, and makes a temporary folder for each calculation."""
     CURRENT = "current"
@@ -171,9 +171,7 @@ FACTS: Mapping[str, Facts] = {
     "psi4": Facts(
         given={"charge": _CHARGE, "multiplicity": _MULTIPLICITY},
         open_shell={"reference": ("uhf", "rhf", "rks")},
-        closed_shell={
-            "reference": "rhf"
-        },  # Psi4's options outlive a calculator: `uhf` may remain from the previous frame
+        closed_shell={"reference": "rhf"},  # Psi4 keeps its options: `uhf` may remain from the previous frame
     ),
     "qchem": Facts(given={"charge": _CHARGE, "multiplicity": _MULTIPLICITY}),
     "siesta": Facts(

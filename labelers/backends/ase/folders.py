@@ -16,7 +16,9 @@ from al_engine.structures.frames import Frame
 FAILED_KEPT = 10
 """Largest number of kept folders of failed labels."""
 _LOGS = (".err", ".out", ".log", ".pwo", ".nwo", ".castep", ".outmol", ".txt")
+"""Suffixes of programs' log files."""
 _TAIL_BYTES, _TAIL_LINES = 2000, 3
+"""Number of bytes that `last_output` reads at the end of a log file, and of lines that it returns."""
 
 
 @contextmanager
@@ -42,11 +44,11 @@ def label_folder(parent: Path | None, frame: Frame) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        _put_aside(folder)
+        _keep_failed(folder)
         raise
 
 
-def _put_aside(folder: Path) -> None:
+def _keep_failed(folder: Path) -> None:
     """Rename the folder of a failed label; remove it if `FAILED_KEPT` folders are already kept."""
     if len(list(folder.parent.glob("failed-*"))) < FAILED_KEPT:
         folder.rename(folder.with_name(f"failed-{folder.name}"))
@@ -54,7 +56,7 @@ def _put_aside(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def last_words(folder: Path) -> str:
+def last_output(folder: Path) -> str:
     """The last lines of the log file that was written most recently, joined by ` | `; empty without a log file."""
     logs = [path for path in folder.iterdir() if path.is_file() and path.suffix in _LOGS and path.stat().st_size]
     if not logs:
@@ -63,5 +65,5 @@ def last_words(folder: Path) -> str:
         log.seek(0, 2)
         log.seek(max(0, log.tell() - _TAIL_BYTES))
         lines = log.read().decode("utf-8", errors="replace").splitlines()
-    words = [" ".join(line.split()) for line in lines]
-    return " | ".join([line for line in words if line][-_TAIL_LINES:])
+    stripped = [" ".join(line.split()) for line in lines]
+    return " | ".join([line for line in stripped if line][-_TAIL_LINES:])

@@ -1,4 +1,4 @@
-"""Labels from any ASE calculator, given by ASE's name of it or as `package.module:Class`."""
+"""Labels from any ASE calculator, which the config gives by ASE's name or as `package.module:Class`."""
 
 import contextlib
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame
 from labelers.backends.ase.calculator import (
     PARAMETERS,
+    build_calculator,
     calculator_class,
-    made,
     one_line,
     refuse_no_forces,
-    refuse_no_start,
     refuse_other_folder,
     refuse_typos,
+    refuse_unusable,
 )
 from labelers.backends.ase.charge_spin import ChargeAndSpin
 from labelers.backends.ase.facts import UNKNOWN, facts_of
-from labelers.backends.ase.folders import label_folder, last_words
+from labelers.backends.ase.folders import label_folder, last_output
 from labelers.backends.protocol import LabelError
 
-_LONGEST_CAUSE, _LONGEST_WORDS = 230, 150
+_LONGEST_CAUSE, _LONGEST_OUTPUT = 230, 150
 """Largest numbers of characters in a failure's message: of the exception, and of the program's last output."""
 
 
@@ -52,13 +52,13 @@ class AseLabeler:
         self._facts = known or UNKNOWN
         parameters = dict(config.ase_parameters)
         self._kept_in = _kept_in(parameters.pop("directory", None))
-        self._told = ChargeAndSpin(name, known, config.ase_charge_and_spin, parameters)
-        self._told.refuse_way()
+        self._charge_and_spin = ChargeAndSpin(name, known, config.ase_charge_and_spin, parameters)
+        self._charge_and_spin.refuse_way()
         refuse_other_folder(name, self._facts)
         refuse_typos(self._class, self._facts, parameters)
         refuse_no_forces(name, self._facts, parameters)
         with TemporaryDirectory() as folder:
-            refuse_no_start(name, self._class, self._facts, parameters, Path(folder))
+            refuse_unusable(name, self._class, self._facts, parameters, Path(folder))
 
     def check(self, frame: Frame) -> None:
         """Check a frame that is representative of all frames to label.
@@ -67,11 +67,11 @@ class AseLabeler:
             InputError: If no way is known to pass the frame's charge or spin to the calculator, if the parameters
                 contradict the frame, or if the calculator needs a periodic cell and the frame has none.
         """
-        self._told.parameters_for(frame)
+        self._charge_and_spin.parameters_for(frame)
         if self._facts.needs_cell and not frame.is_periodic:
             raise InputError(
-                f"labels.ase_calculator: '{self._name}' calculates in a periodic cell, and what is labelled has none; "
-                "set system.shape to box, or take a calculator for molecules"
+                f"labels.ase_calculator: '{self._name}' calculates only in a periodic cell, but the labelled frames "
+                "have none; set system.shape to box, or choose a calculator for molecules"
             )
 
     def label(self, frame: Frame) -> tuple[float, FloatArray]:
@@ -82,26 +82,25 @@ class AseLabeler:
                 its program), or if the frame's charge or spin can't be passed to it.
         """
         try:
-            parameters = self._told.parameters_for(frame)
+            parameters = self._charge_and_spin.parameters_for(frame)
         except InputError as error:
             raise LabelError(LabelReason.BAD_INPUT, str(error)) from error
         atoms = frame.to_atoms()
-        self._told.mark(atoms, frame)
+        self._charge_and_spin.mark(atoms, frame)
         with label_folder(self._kept_in, frame) as folder:
             try:
-                atoms.calc = made(self._class, self._facts, parameters, folder)
-                forces = np.array(
-                    atoms.get_forces(), dtype=np.float64
-                )  # before the energy, which comes with the forces
+                atoms.calc = build_calculator(self._class, self._facts, parameters, folder)
+                # Forces first: a calculation of the forces gives the energy too.
+                forces = np.array(atoms.get_forces(), dtype=np.float64)
                 return force_consistent_energy(atoms), forces
             except Exception as error:  # a calculator may raise anything; the frame is lost, not the worker
-                raise LabelError(_reason(error), self._words(error, folder)) from error
+                raise LabelError(_reason(error), self._failure(error, folder)) from error
 
-    def _words(self, error: Exception, folder: Path) -> str:
+    def _failure(self, error: Exception, folder: Path) -> str:
         """The message of a failed label: the exception, and the last output of the program."""
-        said, wrote = (text.replace(str(folder), ".") for text in (one_line(error), last_words(folder)))
-        words = f"{self._name}: {said[:_LONGEST_CAUSE]}"
-        return f"{words}; its program's last words: {wrote[-_LONGEST_WORDS:]}" if wrote else words
+        cause, output = (text.replace(str(folder), ".") for text in (one_line(error), last_output(folder)))
+        message = f"{self._name}: {cause[:_LONGEST_CAUSE]}"
+        return f"{message}; its program's last output: {output[-_LONGEST_OUTPUT:]}" if output else message
 
 
 def _kept_in(directory: object) -> Path | None:

@@ -1,4 +1,4 @@
-"""A level of theory that an earlier version wrote is the same level if labels made now would be the same labels."""
+"""A level of theory that an earlier version stored equals the current level if the labels would be the same."""
 
 from dataclasses import replace
 
@@ -27,28 +27,28 @@ def changes(calculator, *, closed_shells=True):
 
 
 @pytest.mark.parametrize("calculator", ["emt", "lj", "orca", "nwchem", "mopac", "tblite.ase:TBLite", NO_FREE_ENERGY])
-def test_where_there_is_one_energy_and_no_charge_nothing_has_changed(calculator):
+def test_a_calculator_with_a_single_energy_and_no_charge_has_no_changes(calculator):
     assert changes(calculator) == []
 
 
 @pytest.mark.parametrize("calculator", ["vasp", "siesta", "castep", "octopus", SMEARED])
-def test_a_free_energy_that_may_be_another_number_is_a_change(calculator):
+def test_a_free_energy_that_may_differ_from_the_energy_is_a_change(calculator):
     (change,) = changes(calculator)
     assert "free_energy" in change
 
 
 @pytest.mark.parametrize("calculator", ["gaussian", "mopac", "tblite.ase:TBLite", "xtb.ase.calculator:XTB"])
-def test_charges_that_were_read_from_atoms_before_are_none(calculator):
+def test_charges_that_the_calculator_read_from_atoms_before_are_no_change(calculator):
     assert changes(calculator, closed_shells=False) == []
 
 
 @pytest.mark.parametrize("calculator", ["orca", "nwchem", "qchem", NO_FREE_ENERGY])
-def test_charges_that_did_not_reach_the_program_are(calculator):
+def test_charges_that_did_not_reach_the_program_before_are_a_change(calculator):
     (change,) = changes(calculator, closed_shells=False)
     assert "charge and unpaired electrons now reach" in change
 
 
-def test_a_folder_for_files_is_no_part_of_the_level_any_more():
+def test_the_folder_for_files_is_not_part_of_the_level():
     level = now("emt")
     assert level == now("emt", directory="files")
     assert changes_since(as_written_before(level, directory="files"), level, closed_shells=True) == []

@@ -74,7 +74,7 @@ def test_a_label_changed_in_the_file_is_not_believed(tmp_path):
 def test_a_file_that_is_no_cache_is_named_with_what_to_do(tmp_path):
     path = tmp_path / "labels.sqlite"
     path.write_text("this is no database, and long enough to be seen not to be one" * 10)
-    with pytest.raises(InputError, match=r"labels\.sqlite: no label cache, or a damaged one .*delete it"):
+    with pytest.raises(InputError, match=r"labels\.sqlite: .*delete it.*execution\.label_cache"):
         LabelCache(path, LEVEL)
 
 

@@ -1,4 +1,4 @@
-"""Molecules from SMILES and files, and the messages of what can't be read."""
+"""Molecules from SMILES and files, and the messages for SMILES and files that can't be read."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_elements_beyond_radon_are_built_too():
         ("C(C)(C)(C)(C)C", "Explicit valence for atom # 0 C, 5"),
         ("", "no atoms"),
         ("[Na+].[Cl-]", "2 parts"),
-        ("C*", "has an atom with Z = 0, which is no element"),
+        ("C*", "has an atom with Z = 0, which is not an element"),
     ],
 )
 def test_bad_smiles(smiles, says, capfd):
@@ -73,11 +73,11 @@ def test_file_round_trip_with_charge_and_bond_orders(tmp_path):
     assert read.rdkit is not None
 
 
-def test_which_frame_of_a_trajectory_is_the_structure_must_be_said(tmp_path):
+def test_the_structure_frame_of_a_trajectory_must_be_chosen(tmp_path):
     images = [ase_molecule("CH3OH") for _ in range(3)]
     images[-1].positions += 0.25
     write(tmp_path / "path.traj", images)
-    with pytest.raises(InputError, match=r"holds 3 structures; say which by system\.structure_frame"):
+    with pytest.raises(InputError, match=r"holds 3 structures; .* system\.structure_frame"):
         molecule_from_file(tmp_path / "path.traj")
     np.testing.assert_allclose(molecule_from_file(tmp_path / "path.traj", index=-1).positions, images[-1].positions)
     assert len(read_structures(tmp_path / "path.traj")) == 3

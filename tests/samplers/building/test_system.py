@@ -51,8 +51,8 @@ def test_packed_molecules_do_not_overlap_and_keep_their_shape(tmp_path, smiles, 
     assert smallest_contact(system) > (0.89 if "shape" in more else 0.98)  # Packmol meets distances to about 1 %
     hydrogens = contact_radii(np.array([1]))[0] * 2
     assert hydrogens == pytest.approx(2.0)
-    one = bond_lengths(system.molecule.positions, system.molecule.bonds)
-    np.testing.assert_allclose(system.bonds.lengths, np.tile(one, molecules), atol=1e-4)
+    lengths = bond_lengths(system.molecule.positions, system.molecule.bonds)
+    np.testing.assert_allclose(system.bonds.lengths, np.tile(lengths, molecules), atol=1e-4)
 
 
 def test_every_element_has_a_contact_radius():
@@ -86,7 +86,7 @@ def test_box_has_its_density(tmp_path):
     assert grams / volume == pytest.approx(1.0, rel=1e-4)
 
 
-def test_too_dense_is_said(tmp_path):
+def test_a_density_that_is_too_high_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"density_g_per_cm3: 9 .* lower the density"):
         build(tmp_path, smiles="O", molecules=4, shape="box", density_g_per_cm3=9.0)
 
@@ -133,8 +133,8 @@ def test_a_copy_of_several_molecules_has_several_fragments(tmp_path):
     np.testing.assert_array_equal(molecules.fragment_of_atom, np.repeat([0, 1, 2, 3], [6, 3, 6, 3]))
 
 
-def test_the_configs_charge_tells_a_files_bonds(tmp_path):
-    """A cation's coordinates alone have no bond orders that fit a neutral molecule."""
+def test_the_configs_charge_decides_the_bond_orders_of_a_file(tmp_path):
+    """The coordinates of a cation have no bond orders that fit a neutral molecule."""
     made = molecule_from_smiles("C1=C[NH+]=CN1", seed=3)
     write(tmp_path / "cation.xyz", Atoms(made.numbers, made.positions))
     system = build(tmp_path, structure="cation.xyz", molecules=2, charge=2)
@@ -144,7 +144,7 @@ def test_the_configs_charge_tells_a_files_bonds(tmp_path):
     assert neutral.molecule.charge == 0
 
 
-def test_what_has_no_bond_orders_has_no_force_field(tmp_path):
+def test_a_structure_without_bond_orders_has_no_force_field(tmp_path):
     complex_ = Atoms("PtCl2N2H6", [[0, 0, 0], [2.3, 0, 0], [0, 2.3, 0], [-2.05, 0, 0], [0, -2.05, 0], *_hydrogens()])
     write(tmp_path / "cisplatin.xyz", complex_)
     system = build(tmp_path, structure="cisplatin.xyz")
@@ -162,27 +162,27 @@ def _hydrogens():
 WATER = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[7, 8, 9], pbc=True)
 
 
-def test_a_periodic_file_keeps_its_cell_as_a_box_and_loses_it_as_a_cluster_which_must_be_said(tmp_path):
+def test_a_periodic_file_keeps_its_cell_only_as_a_box_and_needs_a_shape(tmp_path):
     write(tmp_path / "box.xyz", WATER)
     box = build(tmp_path, structure="box.xyz", shape="box")
     np.testing.assert_allclose(box.frame.cell, np.diag([7, 8, 9]))
     assert not build(tmp_path, structure="box.xyz", shape="cluster").frame.is_periodic
-    with pytest.raises(InputError, match=r"box\.xyz has a periodic cell: say system\.shape: box .* or cluster"):
+    with pytest.raises(InputError, match=r"box\.xyz has a periodic cell; set system\.shape: box .* or cluster"):
         build(tmp_path, structure="box.xyz")
 
 
 @pytest.mark.parametrize(
     ("pbc", "more", "says"),
     [
-        ([True, True, False], {}, "periodic along a and b alone"),
-        ([True, True, False], {"shape": "box"}, "periodic along a and b alone"),
-        ([True, False, False], {"shape": "cluster"}, "periodic along a alone"),
+        ([True, True, False], {}, "periodic along a and b only"),
+        ([True, True, False], {"shape": "box"}, "periodic along a and b only"),
+        ([True, False, False], {"shape": "cluster"}, "periodic along a only"),
         ([True] * 3, {"shape": "box", "density_g_per_cm3": 1.0}, r"contradicts the cell of .* has 0\.05935"),
         ([True] * 3, {"shape": "box", "molecules": 4}, "density_g_per_cm3: needed for a box of 4"),
         ([False] * 3, {"shape": "box"}, "density_g_per_cm3: needed for a box of 1 .* not periodic itself"),
     ],
 )
-def test_no_periodicity_is_made_up_or_dropped(tmp_path, pbc, more, says):
+def test_periodicity_is_neither_added_nor_dropped(tmp_path, pbc, more, says):
     atoms = WATER.copy()
     atoms.pbc = pbc
     write(tmp_path / "box.xyz", atoms)
@@ -191,7 +191,7 @@ def test_no_periodicity_is_made_up_or_dropped(tmp_path, pbc, more, says):
 
 
 @pytest.mark.parametrize("more", [{"shape": "cluster"}, {"shape": "box", "molecules": 2, "density_g_per_cm3": 2.0}])
-def test_a_crystal_is_neither_cut_out_nor_copied(tmp_path, more):
+def test_a_crystal_is_neither_made_a_cluster_nor_copied(tmp_path, more):
     write(tmp_path / "si.xyz", bulk("Si"))
     with pytest.raises(InputError, match="bonded to its own periodic images"):
         build(tmp_path, structure="si.xyz", **more)

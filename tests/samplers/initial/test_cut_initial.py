@@ -63,5 +63,5 @@ def test_clusters_in_a_file_are_labelled_as_they_are_but_not_started_from(tmp_pa
     assert 0 < len(found.starts) < 8
     assert all(start.pbc.all() for start in found.starts)
     assert all(len(frame) == 9 for frame in (*found.train, *found.test))
-    with pytest.raises(InputError, match="MD has nothing to start from"):
+    with pytest.raises(InputError, match="MD cannot start from any"):
         from_file(tmp_path, clusters * 2, box)

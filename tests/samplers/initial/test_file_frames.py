@@ -53,7 +53,7 @@ def test_the_order_found_once_holds_for_frames_that_show_no_molecules():
     hot, same = shuffled(box, np.random.default_rng(5), heat_ang=0.15)
     np.testing.assert_array_equal(order, same)
     assert molecules_in(hot, system.molecule) is None
-    with pytest.raises(InputError, match=r"frame 0 \(C12H36O6\) is periodic and holds 0 molecules like SMILES 'CCO'"):
+    with pytest.raises(InputError, match=r"frame 0 \(C12H36O6\) is periodic and holds 0 molecules of SMILES 'CCO'"):
         in_system_order([hot], system, "mine.xyz")
     found = in_system_order([hot, cold], system, "mine.xyz")
     for frame in found:

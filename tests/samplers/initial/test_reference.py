@@ -12,9 +12,15 @@ from al_engine.structures.frames import Frame
 from labelers import LabelError, create_labeler
 from samplers.building.system import build_system
 from samplers.classical.anneal_checkpoint import AnnealCheckpoint
-from samplers.classical.classical import at_rest, force_field_of
+from samplers.classical.classical import force_field_of, minimised_positions
 from samplers.initial.initial import initial_frames
-from samplers.initial.reference_geometry import at_rest_by, covalent_kinds, disagreement, relaxed, spread_out
+from samplers.initial.reference_geometry import (
+    covalent_kinds,
+    geometry_disagreement,
+    relaxed,
+    relaxed_system,
+    spread_out,
+)
 from samplers.initial.reference_md import reference_frames
 from samplers.initial.reference_plan import plan, single_points
 
@@ -40,7 +46,9 @@ def contradiction(smiles, **more):
     system = system_of(smiles)
     (kind,) = covalent_kinds(system.molecule)
     field = force_field_of(system)
-    return disagreement(kind, at_rest(kind), field=field, unpaired_electrons=0, reference=gfn2, **more)
+    return geometry_disagreement(
+        kind, minimised_positions(kind), field=field, unpaired_electrons=0, reference=gfn2, **more
+    )
 
 
 # -- geometry ---------------------------------------------------------------------------------------------------
@@ -96,7 +104,9 @@ def test_forces_alone_tell_where_a_method_is_too_dear_to_relax_with():
 
     system = system_of("O=C=O")
     (kind,) = covalent_kinds(system.molecule)
-    why = disagreement(kind, at_rest(kind), field="MMFF94", unpaired_electrons=0, reference=dear, relax=False)
+    why = geometry_disagreement(
+        kind, minimised_positions(kind), field="MMFF94", unpaired_electrons=0, reference=dear, relax=False
+    )
     assert "has forces of 13" in why
     assert len(labels) == 1
     assert contradiction("CS(=O)C", relax=False) == ""
@@ -220,7 +230,7 @@ def test_a_method_that_fails_now_and_then_costs_a_trajectory_one_that_always_fai
 
 
 def test_carbon_dioxide_gets_the_bonds_of_the_reference_method():
-    system = at_rest_by(gfn2, system_of("O=C=O", 2), SystemConfig(smiles="O=C=O", molecules=2), seed=1)
+    system = relaxed_system(gfn2, system_of("O=C=O", 2), SystemConfig(smiles="O=C=O", molecules=2), seed=1)
     np.testing.assert_allclose(system.bonds.lengths, 1.143, atol=0.005)
     found = initial_frames(
         system,

@@ -1,4 +1,4 @@
-"""The stability test: what holds together survives, what does not is told from what ended otherwise."""
+"""The stability test: bonded molecules survive, and a collapse is distinguished from other ends of a trajectory."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import pytest
 from al_engine.structures.bonds import Bonds
 from al_engine.structures.frames import Frame
 from samplers.dynamics.limits import StopReason
-from samplers.probes.stability import run_stability, surviving
+from samplers.dynamics.settings import Integration, Surroundings
+from samplers.probes.stability import StabilityConditions, run_stability, surviving
 
 PAIR = np.array([[0, 1]])
 
@@ -20,12 +21,11 @@ def run(potential, frames, *, steps=400, kelvin=800.0):
     return run_stability(
         potential,
         frames,
-        kelvin=kelvin,
-        steps=steps,
-        timestep_fs=0.5,
-        friction_per_ps=10.0,
-        stride_steps=20,
-        bonds=Bonds(pairs=PAIR, lengths=np.array([1.2])),
+        conditions=StabilityConditions(
+            kelvin=kelvin,
+            integration=Integration(steps=steps, stride_steps=20, timestep_fs=0.5, friction_per_ps=10.0),
+        ),
+        surroundings=Surroundings(bonds=Bonds(pairs=PAIR, lengths=np.array([1.2]))),
         seed=5,
     )
 
@@ -38,14 +38,14 @@ def test_a_strong_bond_survives_and_its_stretch_is_thermal(pair_potential):
     assert np.isfinite(seen.stretch_ang).all()
     expected = 8.617e-5 * 800.0 / (2 * 4.0 * 2.0**2)
     later = seen.stretch_ang[20:]
-    assert np.mean(later**2) == pytest.approx(expected, rel=0.5)  # about 100 independent, and anharmonic
+    assert np.mean(later**2) == pytest.approx(expected, rel=0.5)  # about 100 independent samples of an anharmonic bond
     assert seen.kinetic_kelvin[20:].mean() == pytest.approx(800.0, rel=0.25)
     np.testing.assert_array_equal(seen.step, 20 * np.arange(1, 201))
     np.testing.assert_allclose(seen.deviation, 0.0, atol=1e-12)
 
 
-def test_a_bond_that_is_not_there_collapses(pair_potential):
-    """Atoms that hardly feel each other and fly apart: stopped at the first stride past 5 Å, seen no more."""
+def test_a_molecule_without_a_bond_collapses(pair_potential):
+    """Atoms that hardly interact fly apart: their trajectory ends at the first stride past 5 Å."""
     seen = run(pair_potential(kind="morse", depth=1e-3), molecules(4, 1.2), steps=20000)
     for replica, (reason, step) in enumerate(zip(seen.stop_reason, seen.stop_step, strict=True)):
         assert reason in {StopReason.BOND_BROKEN, StopReason.ESCAPED}

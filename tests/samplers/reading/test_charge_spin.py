@@ -48,7 +48,7 @@ def test_resolved(numbers, molecules, given, implied, expected):
             1,
             (None, None),
             1,
-            "odd number: say system.charge .* or system.unpaired_electrons if it is a radical, e.g. 1",
+            "odd number; set system.charge .* or system.unpaired_electrons if it is a radical, e.g. 1",
         ),
         (WATER, 1, (1, None), 0, "9 electrons, an odd number"),
         (
@@ -56,7 +56,7 @@ def test_resolved(numbers, molecules, given, implied, expected):
             2,
             (None, None),
             1,
-            "x 2 has 2 radical electrons: say system.unpaired_electrons: 2 .* or 0",
+            "x 2 has 2 radical electrons; set system.unpaired_electrons: 2 .* or 0",
         ),
         (OXYGEN, 1, (None, None), 2, "2 radical electrons"),
         (np.tile(METHYL, 3), 3, (None, None), 1, "e.g. 3"),

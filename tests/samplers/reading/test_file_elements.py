@@ -1,4 +1,4 @@
-"""Elements of files that name atoms, types or labels: read where there is no doubt, else asked for."""
+"""Elements of files with atom names, types or labels: unambiguous names are read, others need `system.elements`."""
 
 import gzip
 
@@ -24,25 +24,25 @@ from samplers.reading.structure_files import read_structures
         (["OW 0 0 0", "HW 0.96 0 0"], r"atoms named OW"),
     ],
 )
-def test_labels_that_are_no_elements_are_asked_about_by_line(tmp_path, rows, says):
+def test_labels_that_are_no_elements_are_refused_by_line(tmp_path, rows, says):
     with pytest.raises(InputError, match=says):
         read_structures(written(tmp_path, xyz(rows)))
 
 
 @pytest.mark.parametrize("rows", [["o 0 0 0", "h 0.96 0 0"], ["CL 0 0 0", "h 1.3 0 0"], ["cl 0 0 0", "H 1.3 0 0"]])
 def test_symbols_in_any_case_are_elements(tmp_path, rows):
-    (one,) = read_structures(written(tmp_path, xyz(rows)))
-    assert one.frame.numbers[0] in (8, 17)
+    (structure,) = read_structures(written(tmp_path, xyz(rows)))
+    assert structure.frame.numbers[0] in (8, 17)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_elements_the_user_says_are_taken(tmp_path, suffix):
+def test_elements_given_by_the_user_are_used(tmp_path, suffix):
     text = xyz(["OW 0 0 0", "HW1 0.96 0 0", "HW2 -0.24 0.93 0"])
     path = tmp_path / f"in.xyz{suffix}"
     path.write_bytes(gzip.compress(text.encode()) if suffix else text.encode())
-    (one,) = read_structures(path, elements={"OW": "O", "HW1": "H", "HW2": "H"})
-    assert one.frame.numbers.tolist() == [8, 1, 1]
-    with pytest.raises(InputError, match="'Qq', given for 'OW', is no element"):
+    (structure,) = read_structures(path, elements={"OW": "O", "HW1": "H", "HW2": "H"})
+    assert structure.frame.numbers.tolist() == [8, 1, 1]
+    with pytest.raises(InputError, match="'Qq', given for 'OW', is not an element"):
         read_structures(path, elements={"OW": "Qq", "HW1": "H", "HW2": "H"})
 
 
@@ -56,12 +56,12 @@ def gro(names, box="3.0 3.0 3.0", precision=3):
 
 def test_a_gro_file_has_no_elements(tmp_path):
     path = written(tmp_path, gro(["C1", "CL1", "CL2", "H1", "H2"]), "in.gro")
-    with pytest.raises(InputError, match=r"atoms named CL1, CL2; say .*\{CL1: \?, CL2: \?\}"):
+    with pytest.raises(InputError, match=r"atoms named CL1, CL2; .*\{CL1: \?, CL2: \?\}"):
         read_structures(path)
-    (one,) = read_structures(path, elements={"CL1": "Cl", "CL2": "Cl"})
-    assert one.frame.numbers.tolist() == [6, 17, 17, 1, 1]
-    np.testing.assert_allclose(one.frame.cell, 30.0 * np.eye(3))
-    np.testing.assert_allclose(one.frame.positions[1], [1.0, 2.0, 3.0])
+    (structure,) = read_structures(path, elements={"CL1": "Cl", "CL2": "Cl"})
+    assert structure.frame.numbers.tolist() == [6, 17, 17, 1, 1]
+    np.testing.assert_allclose(structure.frame.cell, 30.0 * np.eye(3))
+    np.testing.assert_allclose(structure.frame.positions[1], [1.0, 2.0, 3.0])
     for bead in (["W"], ["OW", "HW1", "HW2"], ["CA"], ["BR"]):
         with pytest.raises(InputError, match="no elements"):
             read_structures(written(tmp_path, gro(bead), "bead.gro"))
@@ -87,18 +87,18 @@ ITEM: ATOMS id {} x y z
 """
 
 
-def test_types_of_a_lammps_dump_are_asked_about(tmp_path):
+def test_types_of_a_lammps_dump_need_elements(tmp_path):
     text = DUMP.format("type") + "1 2 1 1 1\n2 1 1.96 1 1\n3 1 0.76 1.93 1\n"
     path = written(tmp_path, text * 2, "in.dump")
     with pytest.raises(InputError, match=r"types 1, 2; .* system\.elements: \{1: \?, 2: \?\}"):
         read_structures(path)
     found = read_structures(path, elements={"1": "H", "2": "O"})
-    assert [one.frame.numbers.tolist() for one in found] == [[8, 1, 1]] * 2
+    assert [structure.frame.numbers.tolist() for structure in found] == [[8, 1, 1]] * 2
     named = DUMP.format("element") + "1 OW 1 1 1\n2 H 1.96 1 1\n3 H 0.76 1.93 1\n"
     with pytest.raises(InputError, match="OW"):
         read_structures(written(tmp_path, named, "named.dump"))
-    (one,) = read_structures(tmp_path / "named.dump", elements={"OW": "O"})
-    assert one.frame.numbers.tolist() == [8, 1, 1]
+    (structure,) = read_structures(tmp_path / "named.dump", elements={"OW": "O"})
+    assert structure.frame.numbers.tolist() == [8, 1, 1]
 
 
 DATA = """water
@@ -118,9 +118,9 @@ DATA = """water
 """
 
 
-def test_types_of_a_lammps_data_file_are_told_by_their_masses_or_asked_about(tmp_path):
-    (one,) = read_structures(written(tmp_path, DATA.format("Masses\n\n1 1.008\n2 15.999\n\n"), "in.data"))
-    assert one.frame.numbers.tolist() == [8, 1, 1]
+def test_types_of_a_lammps_data_file_get_elements_from_their_masses_or_the_user(tmp_path):
+    (structure,) = read_structures(written(tmp_path, DATA.format("Masses\n\n1 1.008\n2 15.999\n\n"), "in.data"))
+    assert structure.frame.numbers.tolist() == [8, 1, 1]
     for masses in ("", "Masses\n\n1 1.008\n2 15.035\n\n"):  # a united CH3 is neither N nor O
         path = written(tmp_path, DATA.format(masses), "in.data")
         with pytest.raises(InputError, match="types"):

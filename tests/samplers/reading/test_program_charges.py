@@ -50,7 +50,7 @@ def test_charges_of_inputs(tmp_path, name, text, expected):
 
 def test_a_fractional_charge_of_an_input_is_refused(tmp_path):
     (tmp_path / "in.pwi").write_text(QUANTUM_ESPRESSO.format(", tot_charge = 0.1"))
-    with pytest.raises(InputError, match=r"`tot_charge=0.1` is no whole number"):
+    with pytest.raises(InputError, match=r"`tot_charge=0.1` is not an integer"):
         read_structures(tmp_path / "in.pwi")
 
 
@@ -58,7 +58,7 @@ def test_a_charge_of_an_input_is_the_molecules(tmp_path):
     (tmp_path / "coord").write_text(TURBOMOLE.format("charge=1 unpaired=0"))
     found = molecule_from_file(tmp_path / "coord", charge=None, unpaired_electrons=None)
     assert (found.charge, found.formal_charge) == (1, 1)
-    with pytest.raises(InputError, match=r"states charge \+1, system\.charge makes it \+0"):
+    with pytest.raises(InputError, match=r"states charge \+1, .*system\.charge .* \+0"):
         molecule_from_file(tmp_path / "coord", charge=0, unpaired_electrons=None)
 
 

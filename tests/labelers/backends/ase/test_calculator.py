@@ -14,7 +14,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 from labelers import LabelError, LabelReason, create_labeler
-from labelers.backends.ase.calculator import calculator_class, made
+from labelers.backends.ase.calculator import build_calculator, calculator_class
 from labelers.backends.ase.facts import FACTS, UNKNOWN
 
 
@@ -100,12 +100,12 @@ def test_each_label_has_a_fresh_folder_however_a_calculator_is_told(calculator, 
 
 
 def test_lammps_keeps_to_the_folder_that_it_makes_itself(tmp_path):
-    fresh = made(calculator_class("lammpsrun"), FACTS["lammpsrun"], {}, tmp_path)
+    fresh = build_calculator(calculator_class("lammpsrun"), FACTS["lammpsrun"], {}, tmp_path)
     assert fresh.directory == "."
 
 
 def test_dftd3_is_told_by_the_keyword_that_it_hands_on(tmp_path):
-    fresh = made(calculator_class("dftd3"), FACTS["dftd3"], {"command": "true"}, tmp_path)
+    fresh = build_calculator(calculator_class("dftd3"), FACTS["dftd3"], {"command": "true"}, tmp_path)
     assert fresh.dftd3.directory == str(tmp_path)
 
 
@@ -117,16 +117,19 @@ def test_a_mapping_becomes_the_profile_of_the_calculator_or_of_the_one_it_is_der
         pass
 
     profile = {"command": "mpirun pw.x", "pseudo_dir": "/pseudo"}
-    fresh = made(Mine, FACTS["espresso"], {"profile": profile}, tmp_path)
+    fresh = build_calculator(Mine, FACTS["espresso"], {"profile": profile}, tmp_path)
     assert isinstance(fresh.profile, EspressoProfile)
     assert (fresh.profile.command, fresh.profile.pseudo_dir) == ("mpirun pw.x", "/pseudo")
-    assert made(NWChem, FACTS["nwchem"], {"profile": {"command": "nwchem"}}, tmp_path).profile.command == "nwchem"
+    assert (
+        build_calculator(NWChem, FACTS["nwchem"], {"profile": {"command": "nwchem"}}, tmp_path).profile.command
+        == "nwchem"
+    )
 
 
 def test_exciting_gets_a_runner_in_its_folder(tmp_path):
     runner = {"binary": "exciting_smp", "run_argv": [], "omp_num_threads": 1}
     parameters = {"runner": runner, "ground_state_input": {}, "species_path": "/species"}
-    fresh = made(calculator_class("exciting"), FACTS["exciting"], parameters, tmp_path)
+    fresh = build_calculator(calculator_class("exciting"), FACTS["exciting"], parameters, tmp_path)
     assert (fresh.profile.directory, fresh.directory) == (tmp_path, tmp_path)
 
 
@@ -178,17 +181,17 @@ def test_energy_and_forces_are_one_calculation():
 @pytest.mark.parametrize(
     ("name", "key", "words"),
     [
-        ("lj", "sigmaa", "no notice of `sigmaa`; did you mean `sigma`?"),
-        ("lj", "cutoff", "no notice of `cutoff`; it takes epsilon, rc, ro, sigma, smooth"),
-        ("morse", "rho", "no notice of `rho`; did you mean `rho0`?"),
-        ("emt", "asap", "no notice of `asap`; it takes asap_cutoff"),
-        ("orca", "orcasimpleinpt", "no notice of `orcasimpleinpt`; did you mean `orcasimpleinput`?"),
-        ("orca", "basis", "no notice of `basis`; it takes charge, mult, orcablocks, orcasimpleinput"),
-        ("xtb.ase.calculator:XTB", "methd", "no notice of `methd`; did you mean `method`?"),
-        ("tblite.ase:TBLite", "acuracy", "no notice of `acuracy`; did you mean `accuracy`?"),
+        ("lj", "sigmaa", "ignores `sigmaa`; did you mean `sigma`?"),
+        ("lj", "cutoff", "ignores `cutoff`; it takes epsilon, rc, ro, sigma, smooth"),
+        ("morse", "rho", "ignores `rho`; did you mean `rho0`?"),
+        ("emt", "asap", "ignores `asap`; it takes asap_cutoff"),
+        ("orca", "orcasimpleinpt", "ignores `orcasimpleinpt`; did you mean `orcasimpleinput`?"),
+        ("orca", "basis", "ignores `basis`; it takes charge, mult, orcablocks, orcasimpleinput"),
+        ("xtb.ase.calculator:XTB", "methd", "ignores `methd`; did you mean `method`?"),
+        ("tblite.ase:TBLite", "acuracy", "ignores `acuracy`; did you mean `accuracy`?"),
     ],
 )
-def test_a_key_that_a_calculator_takes_no_notice_of_is_refused(name, key, words):
+def test_a_key_that_a_calculator_ignores_is_refused(name, key, words):
     with pytest.raises(InputError, match="ase_parameters") as caught:
         labeler(name, **{key: 1})
     assert words in str(caught.value)
@@ -242,7 +245,7 @@ def test_keys_that_a_class_names_or_that_are_like_none_pass():
 
 def test_a_cluster_for_a_program_of_periodic_cells_is_one_message(tmp_path):
     one = create_labeler(config("espresso", tmp_path))
-    with pytest.raises(InputError, match=r"'espresso' calculates in a periodic cell.*system.shape to box"):
+    with pytest.raises(InputError, match=r"'espresso' calculates only in a periodic cell.*system.shape to box"):
         one.check(frame("H2O"))
     one.check(frame("H2O", boxed=True))
 

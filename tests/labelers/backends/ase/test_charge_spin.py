@@ -11,7 +11,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 from labelers import LabelError, LabelReason, create_labeler
-from labelers.backends.ase.calculator import calculator_class, made
+from labelers.backends.ase.calculator import build_calculator, calculator_class
 from labelers.backends.ase.charge_spin import ChargeAndSpin, magnetic_atoms, spread
 from labelers.backends.ase.facts import FACTS, facts_of
 
@@ -91,7 +91,7 @@ def test_what_ase_writes_for_an_anion_with_two_unpaired_electrons(name, tmp_path
     atoms = system.to_atoms()
     way.mark(atoms, system)
     folder = tmp_path / "calculation"
-    fresh = made(calculator, facts, way.parameters_for(system), folder)
+    fresh = build_calculator(calculator, facts, way.parameters_for(system), folder)
     if hasattr(fresh, "write_inputfiles"):
         fresh.write_inputfiles(atoms, ["forces"])
     else:
@@ -134,7 +134,7 @@ def test_a_class_by_path_and_a_class_derived_from_one_have_its_row():
     assert facts_of("my.package:function", lambda: None) is None
 
 
-def test_closed_shells_get_nothing_but_what_the_frame_before_may_have_left():
+def test_closed_shells_get_only_parameters_that_reset_the_previous_frame():
     for name in sorted(FACTS.keys() & set(names) - {"gpaw"}):
         added = told(name).parameters_for(frame("H2O", boxed=True))
         assert added == ({"reference": "rhf"} if name == "psi4" else {})
@@ -177,11 +177,11 @@ def test_parameters_that_contradict_the_system_are_refused_with_both_numbers_and
 
 @pytest.mark.parametrize("name", ["orca", "mopac", "tblite.ase:TBLite", RECORDING])
 def test_a_charge_in_the_parameters_of_a_neutral_system_is_refused(name):
-    with pytest.raises(InputError, match=r"charge is 1, but what is labelled has charge \+0 \(system.charge\)"):
+    with pytest.raises(InputError, match=r"charge is 1, but .* charge \+0 \(system.charge\)"):
         told(name, charge=1).parameters_for(frame("H2O"))
 
 
-def test_parameters_that_say_the_same_are_fine_however_they_are_written():
+def test_parameters_that_agree_with_the_frame_are_accepted_in_any_spelling():
     cation, triplet = frame("H2O", charge=1), frame("O2", unpaired_electrons=2)
     assert told("orca", charge=1, mult=1).parameters_for(cation) == {"charge": 1, "mult": 1}
     assert told("orca", Charge="+1").parameters_for(cation) == {"Charge": "+1", "charge": 1}  # ORCA reads small letters
@@ -208,7 +208,7 @@ def test_a_method_without_unpaired_electrons_is_refused_for_a_radical(name, para
         told(name, **parameters).parameters_for(frame(boxed=True, unpaired_electrons=1))
 
 
-def test_another_open_shell_method_of_the_user_s_stays():
+def test_the_user_s_other_open_shell_method_is_kept():
     added = told("psi4", reference="rohf").parameters_for(frame(unpaired_electrons=1))
     assert added == {"reference": "rohf", "multiplicity": 2}
 
@@ -219,15 +219,15 @@ def test_another_open_shell_method_of_the_user_s_stays():
 @pytest.mark.parametrize(
     ("name", "charge_and_spin", "words"),
     [
-        ("emt", {"charge": 1}, r"charge \+1: no way is known to tell 'emt'"),
-        ("lj", {"unpaired_electrons": 1}, "1 unpaired electron: no way is known to tell 'lj'"),
+        ("emt", {"charge": 1}, r"charge \+1: no way .* 'emt'"),
+        ("lj", {"unpaired_electrons": 1}, "1 unpaired electron: no way .* 'lj'"),
         (RECORDING, ANION, "charge -1 and 2 unpaired electrons: no way"),
         ("octopus", ANION, "2 unpaired electrons: no way"),
         ("abinit", ANION, "charge -1: no way"),
-        ("mopac", {"unpaired_electrons": 5}, "4 unpaired electrons at most"),
+        ("mopac", {"unpaired_electrons": 5}, "at most 4 unpaired electrons"),
     ],
 )
-def test_what_a_calculator_can_t_be_told_is_refused_with_the_key_to_set(name, charge_and_spin, words):
+def test_charge_and_spin_without_a_known_way_are_refused_with_the_key_to_set(name, charge_and_spin, words):
     with pytest.raises(InputError, match=words) as caught:
         told(name).parameters_for(frame(**charge_and_spin))
     assert KEY in str(caught.value)
@@ -242,7 +242,7 @@ def test_neutral_closed_shells_need_no_known_way(seen):
     assert parameters == {}
 
 
-def test_atoms_carry_charge_and_spin_where_the_user_says_that_they_are_read(seen):
+def test_atoms_carry_charge_and_spin_if_the_user_chooses_atoms(seen):
     labeler(RECORDING, "atoms").label(frame(**ANION))
     ((atoms, parameters),) = seen
     assert atoms.get_initial_charges().sum() == -1.0
@@ -251,7 +251,7 @@ def test_atoms_carry_charge_and_spin_where_the_user_says_that_they_are_read(seen
     assert parameters == {}
 
 
-def test_parameters_are_left_alone_where_the_user_says_so(seen):
+def test_parameters_are_unchanged_if_the_user_chooses_parameters(seen):
     labeler(RECORDING, "parameters", charge=7).label(frame(**ANION))
     ((atoms, parameters),) = seen
     assert not atoms.has("initial_charges")
@@ -264,12 +264,12 @@ def test_a_calculator_that_takes_parameters_does_not_read_atoms():
         labeler("orca", "atoms", profile={"command": command("orca")}, orcasimpleinput="EnGrad")
 
 
-def test_each_frame_has_its_own_and_one_that_can_t_be_told_costs_itself_alone():
-    one = labeler("emt")
+def test_a_frame_whose_charge_cannot_be_passed_fails_without_affecting_the_next():
+    emt = labeler("emt")
     with pytest.raises(LabelError, match=KEY) as caught:
-        one.label(frame("H2O", charge=1))
+        emt.label(frame("H2O", charge=1))
     assert caught.value.reason is LabelReason.BAD_INPUT
-    assert np.isfinite(one.label(frame("H2O"))[0])
+    assert np.isfinite(emt.label(frame("H2O"))[0])
 
 
 @pytest.mark.parametrize("calculator", ["tblite.ase:TBLite", "xtb.ase.calculator:XTB"])

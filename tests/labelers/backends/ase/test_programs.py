@@ -140,10 +140,10 @@ def test_of_failed_labels_the_first_few_folders_are_kept(record, tmp_path, monke
 
 @pytest.mark.usefixtures("record")
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_failure_has_the_program_s_last_words_and_no_temporary_path(program, tmp_path, monkeypatch):
+def test_a_failure_has_the_program_s_last_output_and_no_temporary_path(program, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIL", "1")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with pytest.raises(LabelError, match=r"last words: some banner \| SCF DID NOT MEET \| ITS CRITERIA$") as caught:
+    with pytest.raises(LabelError, match=r"last output: some banner \| SCF DID NOT MEET \| ITS CRITERIA$") as caught:
         label(program, tmp_path, frame("H2O", boxed=program == "espresso"))
     assert caught.value.reason is LabelReason.BACKEND_ERROR
     assert str(tmp_path) not in caught.value.message.replace(str(tmp_path / "bin"), "")
@@ -222,15 +222,15 @@ def test_ase_s_configuration_file_names_it(record, tmp_path, monkeypatch):
     ("settings", "words"),
     [
         (orca(), r"No configuration of 'orca'.*profile: \{command: .*config.ini"),
-        (orca(profile={"command": "/nowhere/orca"}), "'/nowhere/orca', is not there"),
+        (orca(profile={"command": "/nowhere/orca"}), "'/nowhere/orca', is not installed"),
         (orca(profile={"command": "bin/orca"}), "relative path.*full path"),
         (orca(profile={"commnd": "orca"}), "ase_parameters.*commnd"),
         (orca(profile={"command": STAND_IN}, orcasimpleinput="HF"), "put `EnGrad` into `orcasimpleinput`"),
         (orca(profile={"command": STAND_IN}, directory=3), "ase_parameters.directory: got 3"),
-        (LabelsConfig(backend="ase", ase_calculator="siesta"), "'siesta'.*(not there|No configuration)"),
+        (LabelsConfig(backend="ase", ase_calculator="siesta"), "'siesta'.*(not installed|No configuration)"),
         (
             LabelsConfig(backend="ase", ase_calculator="gaussian", ase_parameters={"command": "nowhere < PREFIX.com"}),
-            "'nowhere', is not there",
+            "'nowhere', is not installed",
         ),
         (
             LabelsConfig(backend="ase", ase_calculator="vasp", ase_parameters={"xc": "PBE"}),
@@ -238,7 +238,7 @@ def test_ase_s_configuration_file_names_it(record, tmp_path, monkeypatch):
         ),
         (
             LabelsConfig(backend="ase", ase_calculator="vasp", ase_parameters={"command": "srun vasp_std"}),
-            "'srun', is not there",
+            "'srun', is not installed",
         ),
         (LabelsConfig(backend="ase", ase_calculator="psi4"), "needs a package that is not installed"),
         (LabelsConfig(backend="ase", ase_calculator="turbomole"), "current folder"),
