@@ -13,12 +13,13 @@ def verify(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Rebuild what other parts still have, put what is damaged aside; nothing is deleted."
+            "--repair",
+            help="Set damaged files aside, and rebuild them where other files have their content. Nothing is deleted.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every hash, link and count of a campaign; exit status 2 if something is wrong."""
+    """Check every hash, link and count of a campaign; the exit status is 2 if there is a problem."""
     from al_engine.campaign.audit.verify import verify as run_verification
     from flows.pages.display import Display
 
