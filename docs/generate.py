@@ -24,8 +24,8 @@ INTRODUCTION = f"""\
 <!-- Written by `make docs` from al_engine/config; edit that. -->
 # Every option of `campaign.yaml`
 
-`al-engine init` writes a file with all of them and their descriptions; a file of your own needs only what differs from
-the defaults. Units stand in the names. Unknown keys are refused, with the nearest right one.
+`al-engine init` writes a file with all options and their descriptions; a config file needs only the options that differ
+from the defaults. Units stand in the names. An unknown key is refused, and the error names the nearest known key.
 
 Once a campaign has begun, only {", ".join(f"`{name}`" for name in MUTABLE)} may change."""
 
@@ -131,7 +131,9 @@ def _presets() -> str:
             for key in keys
         ),
     ]
-    title = "## Presets\n\nWhat `al-engine init --preset` writes where it differs between presets; all else is default."
+    title = (
+        "## Presets\n\nThe options in which the presets of `al-engine init --preset` differ; all others are default."
+    )
     return title + "\n\n" + "\n".join(rows)
 
 

@@ -69,7 +69,7 @@ def open_index(path: Path) -> Iterator[h5py.File]:
         raise LedgerError(f"{path}: its bytes are not those that were written; {fix}")
     with open_hdf5(path, fix=fix) as root:
         if "config_json" not in root.attrs:
-            raise LedgerError(f"{path}: no campaign file of ours; {fix}")
+            raise LedgerError(f"{path}: was not written by al-engine; {fix}")
         yield root
 
 

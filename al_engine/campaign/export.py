@@ -35,9 +35,9 @@ def export_extxyz(directory: Path, output: Path) -> int:
 
     labelled = Ledger.open(directory).dataset()
     if not labelled:
-        raise InputError(f"{directory}: has no labelled frames yet")
+        raise InputError(f"{directory}: has no labelled frames yet; `al-engine run` computes them")
     if output.exists():
-        raise InputError(f"{output}: exists already; name another file or remove it")
+        raise InputError(f"{output}: exists already; give another file, or remove it")
     images = [labelled_atoms(item) for item in labelled]
     text = StringIO()
     write(text, images, format="extxyz")

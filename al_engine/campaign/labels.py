@@ -144,9 +144,8 @@ def read_labels(paths: Iterable[Path]) -> Labels:
     for path in paths:
         with open_part(path) as root:
             codes = [code.decode() for code in root["reason"][()]]
-            messages += [
-                message.decode(errors="ignore") for message in root["message"][()]
-            ]  # stored messages may be cut off within a character
+            # A stored message may be cut off within a character.
+            messages += [message.decode(errors="ignore") for message in root["message"][()]]
             found = iter(read_labelled(root["labelled"]))
         labelled |= {len(reasons) + i: next(found) for i, code in enumerate(codes) if code == LabelReason.OK}
         reasons += codes

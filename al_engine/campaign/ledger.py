@@ -55,7 +55,7 @@ class Ledger:
         path = directory / CONFIG_FILE
         if not path.is_file():
             raise InputError(
-                f"{directory}: no campaign directory (it has no {CONFIG_FILE}); `al-engine init` makes one"
+                f"{directory}: no campaign directory (it has no {CONFIG_FILE}); make it with `al-engine init`"
             )
         return cls(directory, load_config(path))
 
@@ -65,7 +65,7 @@ class Ledger:
         Leftovers of killed processes are removed, and `campaign.h5` is rebuilt without a verdict.
 
         Raises:
-            InputError: If the config differs from that the campaign began with; the message names the keys.
+            InputError: If the config differs from the config that the campaign began with; the message names the keys.
             ResumableError: If the disk is full.
         """
         launched = self.launched_config()
@@ -128,10 +128,10 @@ class Ledger:
 
     def _load(self, path: Path) -> Part:
         """Read a part, or return the part read before if its file has not changed since."""
-        same = _stamp(path)
+        stamp = _stamp(path)
         known = self._read.get(path)
-        if known is None or known[0] != same:
-            known = self._read[path] = same, Part.load(path)
+        if known is None or known[0] != stamp:
+            known = self._read[path] = stamp, Part.load(path)
         return known[1]
 
     def find(self, name: str, key: str) -> Part | None:
@@ -146,7 +146,7 @@ class Ledger:
         part = Part.load(path, verify=True)
         if part.key != key:
             raise LedgerError(
-                f"{path}: was made from other inputs than this campaign's now; move it away to compute it again"
+                f"{path}: was made from inputs that have changed since; move it away and resume to compute it again"
             )
         return part
 
@@ -162,9 +162,9 @@ class Ledger:
             LedgerError: If the part is missing or damaged.
         """
         path = self.part_path(name)
-        same = _stamp(path) if path.exists() else None
-        if same is None or self._sound.get(name, (None,))[0] != same:
-            self._sound[name] = same, Part.load(path, verify=True)
+        stamp = _stamp(path) if path.exists() else None
+        if stamp is None or self._sound.get(name, (None,))[0] != stamp:
+            self._sound[name] = stamp, Part.load(path, verify=True)
         return self._sound[name][1]
 
     def finish(self, name: str) -> Part:
@@ -224,9 +224,7 @@ class Ledger:
         finished = {record.iteration: record.label_failures for record in self.history()}
         failures = sum(finished.values())
         for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
-            if (
-                iteration_of(path.stem) in finished
-            ):  # counted in the record: an iteration may have hundreds of label parts
+            if iteration_of(path.stem) in finished:  # the record has the count; label parts may be hundreds
                 continue
             with open_part(path) as root:
                 failures += len(root["reason"]) - len(root["labelled/energy"])

@@ -28,7 +28,7 @@ def link_of(path: Path) -> str:
     """
     match = PART_NAME.fullmatch(path.stem)
     if match is None:
-        raise LedgerError(f"{path}: no name that this version gives to a part")
+        raise LedgerError(f"{path}: is not the name of a part")
     group = "initial" if match["iteration"] is None else f"iterations/{match['iteration']}"
     return f"/{group}/{match['stage']}"
 
@@ -75,7 +75,7 @@ class Part:
                 made_by=str(attributes.get(MADE_BY, "")),
             )
         except KeyError as error:
-            raise LedgerError(f"{path}: lacks the attribute {error}; it is no part of a campaign") from None
+            raise LedgerError(f"{path}: lacks the attribute {error}; it is not a part of a campaign") from None
 
     @property
     def link(self) -> str:

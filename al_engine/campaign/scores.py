@@ -34,8 +34,8 @@ def read_test(parts: PartReader) -> Labelled:
     """Read the test set."""
     with parts.open(names.INITIAL_DATASET) as root:
         frames = read_labelled(root["test"])
-        there = has_dataset(root["test"], "temperature_kelvin")
-        kelvins = root["test/temperature_kelvin"][()] if there else np.full(len(frames), np.nan)
+        known = has_dataset(root["test"], "temperature_kelvin")
+        kelvins = root["test/temperature_kelvin"][()] if known else np.full(len(frames), np.nan)
     return Labelled(frames, kelvins)
 
 

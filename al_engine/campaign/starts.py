@@ -40,9 +40,8 @@ def _last_sound_frames(parts: PartReader, iteration: int, kelvin: float, *, inst
     """Last frame of the last trajectory in each replica slot; a frame of `instead` if that trajectory was stopped."""
     with parts.open(names.sample(iteration, kelvin)) as root:
         final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
-    last = {
-        int(slot): index for index, slot in enumerate(slots)
-    }  # in order of time: the last trajectory of a slot stays
+    # The trajectories are in order of time, so that the last trajectory of a slot stays in the mapping.
+    last = {int(slot): index for index, slot in enumerate(slots)}
     return [final[last[slot]] if reasons[last[slot]] == COMPLETED else new for slot, new in enumerate(instead)]
 
 

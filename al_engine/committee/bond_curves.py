@@ -54,24 +54,25 @@ def bond_curve(scans: Sequence[Sequence[ScanPoint | None]]) -> BondCurve:
         scans: One scan per frame, all at the same P bond lengths; None in place of a point without a label.
     """
     n_points = len(scans[0])
-    columns = {name: np.full((len(scans), n_points), np.nan) for name in ("e", "f", "s", "reference", "predicted")}
+    quantities = ("energy", "force", "deviation", "reference", "predicted")
+    columns = {name: np.full((len(scans), n_points), np.nan) for name in quantities}
     for row, scan in enumerate(scans):
-        for place, point in enumerate(scan):
+        for column, point in enumerate(scan):
             if point is None:
                 continue
             reference, predicted = point.labelled.energy, float(point.energies.mean())
-            columns["reference"][row, place], columns["predicted"][row, place] = reference, predicted
+            columns["reference"][row, column], columns["predicted"][row, column] = reference, predicted
             errors = accuracy(np.array([predicted]), [point.forces.mean(axis=0)], [point.labelled])
-            columns["e"][row, place] = errors.energy_mev_per_atom.mae
-            columns["f"][row, place] = errors.forces_mev_per_ang.mae
-            columns["s"][row, place] = force_deviation(point.forces).norm.max() * MEV_PER_EV
+            columns["energy"][row, column] = errors.energy_mev_per_atom.mae
+            columns["force"][row, column] = errors.forces_mev_per_ang.mae
+            columns["deviation"][row, column] = force_deviation(point.forces).norm.max() * MEV_PER_EV
     for name in ("reference", "predicted"):
         columns[name] -= np.min(columns[name], axis=1, keepdims=True, initial=np.inf, where=~np.isnan(columns[name]))
     return BondCurve(
-        labelled=np.isfinite(columns["e"]).sum(axis=0),
-        energy_mae=_mean(columns["e"]),
-        force_mae=_mean(columns["f"]),
-        deviation=_mean(columns["s"]),
+        labelled=np.isfinite(columns["energy"]).sum(axis=0),
+        energy_mae=_mean(columns["energy"]),
+        force_mae=_mean(columns["force"]),
+        deviation=_mean(columns["deviation"]),
         reference=_mean(columns["reference"]),
         predicted=_mean(columns["predicted"]),
     )
@@ -79,7 +80,7 @@ def bond_curve(scans: Sequence[Sequence[ScanPoint | None]]) -> BondCurve:
 
 def _mean(values: FloatArray) -> FloatArray:
     """Mean of the finite values over the rows, shape (P,); NaN in a column without finite values."""
-    there = np.isfinite(values)
-    count = there.sum(axis=0)
-    total = np.where(there, values, 0.0).sum(axis=0)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    total = np.where(finite, values, 0.0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Calibration: the true force error that a given force deviation corresponds to, from labels at hand.
+"""Calibration: the true force error that a given force deviation corresponds to, from existing labels.
 
 The true error of a frame is the force error of the committee's mean on its worst atom, max_i |F_i - F_i(label)|. The
 deviation of a frame is also that of its worst atom, so both can be compared with a threshold. Two sets of labelled
@@ -236,14 +236,14 @@ def calibration_warnings(calibration: Calibration, *, lower_mev_per_ang: float) 
     if calibration.suggested_lower is not None and calibration.lower_means is not None:
         warnings.append(
             f"a deviation of {lower_mev_per_ang:g} meV/Å meant a true error of {calibration.lower_means} meV/Å on the "
-            f"worst atom; to mean {lower_mev_per_ang:g}, selection.lower_mev_per_ang of a new campaign would "
-            f"be about {calibration.suggested_lower:g}, and the upper end in proportion"
+            f"worst atom; for a true error of {lower_mev_per_ang:g}, set selection.lower_mev_per_ang of a new campaign "
+            f"to about {calibration.suggested_lower:g}, and change the upper end by the same factor"
         )
     test = calibration.test
     rank_correlation = None if test is None or test.frames < LEAST_RANKED else test.rank_correlation
     if rank_correlation is not None and rank_correlation < LEAST_RANK_CORRELATION:
         warnings.append(
-            "the deviation hardly tells large errors from small ones: on the test set their rank correlation is "
-            f"{rank_correlation:.2f}"
+            "the deviation hardly distinguishes large errors from small errors: on the test set their rank correlation "
+            f"is {rank_correlation:.2f}"
         )
     return warnings

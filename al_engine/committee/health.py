@@ -79,15 +79,15 @@ class CommitteeHealth:
     def warnings(self) -> list[str]:
         """What is wrong with the committee, one sentence each."""
         found = [
-            f"members {i} and {j} are nearly identical: the committee has {len(self.member_error_ratio)} members, but "
-            "not as many opinions; look at their seeds and at what they start from"
+            f"members {i} and {j} are nearly identical, so that the deviation understates the error; look at their "
+            "seeds and at the models that they start from"
             for i, j in self.identical
         ]
         if (self.error_over_spread or 0.0) > COLLAPSED:
             found.append(
                 f"the committee has collapsed: on the test set its error is {self.error_over_spread:.3g} times the "
-                "spread of its members, so that the deviation understates the error; train its members apart (from "
-                "scratch, longer), or select at lower thresholds"
+                "spread of its members, so that the deviation understates the error; in a new campaign, train the "
+                "members from scratch or for more updates, or use lower thresholds"
             )
         if self.rogue is not None:
             found.append(self._rogue_warning(self.rogue))
@@ -96,11 +96,12 @@ class CommitteeHealth:
     def _rogue_warning(self, member: int) -> str:
         ratio, without = self.member_error_ratio[member], self.deviation_without[member]
         if ratio is None:
-            return f"member {member} is rogue: its forces are no numbers; its training diverged"
-        left = "" if without is None else f", and without it {without:.0%} of the deviation are left"
+            return f"member {member} is rogue: its forces are not finite, because its training diverged"
+        rest = "" if without is None else f"; without this member, the deviation would be {without:.0%} of its value"
         return (
-            f"member {member} is rogue: its force error is {ratio:.1f} times that of the others "
-            f"({self.member_error_mev_per_ang[member]:.0f} meV/Å per component){left}; frames are chosen for its sake"
+            f"member {member} is rogue: its force error is {ratio:.1f} times that of the other members "
+            f"({self.member_error_mev_per_ang[member]:.0f} meV/Å per component){rest}; its errors decide "
+            "which frames are labelled"
         )
 
 
@@ -117,10 +118,10 @@ def committee_health(test: Sequence[MemberForces], new: Sequence[MemberForces]) 
         The committee's health; None with fewer than two members or too few frames.
     """
     frames = [*test, *new]
-    if len(frames) < LEAST_FRAMES or len(frames[0].predicted) < 2:  # noqa: PLR2004 (one member is no committee)
+    if len(frames) < LEAST_FRAMES or len(frames[0].predicted) < 2:  # noqa: PLR2004 (a committee has two members)
         return None
     error = np.array([_member_errors(frame) for frame in frames])  # (F, M)
-    with np.errstate(divide="ignore", invalid="ignore"):  # perfect members: no ratio, no warning
+    with np.errstate(divide="ignore", invalid="ignore"):  # members without errors have no ratio
         ratio = _median(error / np.array([_medians_of_others(row) for row in error]))
     without = _deviations_without(frames)
     rogue = _rogue(ratio, without)

@@ -31,7 +31,7 @@ def _checked_name(value: str) -> str:
 
 
 def name_from(folder: str) -> str:
-    """A campaign's name made from the name of its folder: characters that are not allowed become dashes."""
+    """Make a campaign's name from the name of its folder: characters that are not allowed become dashes."""
     text = re.sub(rf"[^\w{re.escape(MARKS)}]+", "-", unicodedata.normalize("NFC", folder))
     return re.sub(r"^[\W_]+", "", text)[:64].rstrip(" -") or "campaign"
 
@@ -39,17 +39,27 @@ def name_from(folder: str) -> str:
 class CampaignConfig(Section):
     """A campaign: everything about one force field."""
 
-    name: Annotated[str, AfterValidator(_checked_name)] = Field(description="Name of the campaign: its tag in the UI.")
-    seed: Seed = Field(0, description="Seed of all randomness.")
-    system: SystemConfig = Field(description="What the force field is for.")
-    initial: InitialConfig = Field(default_factory=InitialConfig, description="The initial set and the test set.")
+    name: Annotated[str, AfterValidator(_checked_name)] = Field(
+        description="Name of the campaign; in the UI its runs have this tag."
+    )
+    seed: Seed = Field(0, description="Seed of all random numbers.")
+    system: SystemConfig = Field(description="The system that the force field is trained for.")
+    initial: InitialConfig = Field(
+        default_factory=InitialConfig, description="Source of the initial set and of the test set."
+    )
     labels: LabelsConfig = Field(default_factory=LabelsConfig, description="Reference energies and forces.")
-    model: ModelConfig = Field(default_factory=ModelConfig, description="The model.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The architecture of the models.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The committee and its training.")
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="Committee-driven MD.")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="MD driven by the committee.")
     selection: SelectionConfig = Field(default_factory=SelectionConfig, description="Which frames are labelled.")
-    stop: StopConfig = Field(default_factory=StopConfig, description="When the campaign ends.")
-    execution: ExecutionConfig = Field(default_factory=ExecutionConfig, description="How the machine is used.")
+    stop: StopConfig = Field(default_factory=StopConfig, description="When the campaign stops.")
+    execution: ExecutionConfig = Field(
+        default_factory=ExecutionConfig,
+        description=(
+            "How the machine is used. These options may change at any time: they change results by no more than "
+            "rounding."
+        ),
+    )
 
     @property
     def labels_boxes(self) -> bool:

@@ -10,34 +10,41 @@ Acceleration: TypeAlias = Literal["auto", "kernels", "graph", "off"]
 
 
 class ExecutionConfig(Section):
-    """How the machine is used. The section may change at any time: it changes results by no more than rounding."""
+    """How the machine is used. These options may change at any time: they change results by no more than rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where models train and run; auto: a GPU if there is one."
+        "auto", description="Device on which models train and run. `auto`: a GPU if there is one, otherwise the CPU."
     )
     workers: PositiveInt | None = Field(
-        None, le=1024, description="Worker processes; null: one per core that may be used (one on a GPU)."
+        None,
+        le=1024,
+        description=(
+            "Number of worker processes. null: one per core that may be used; on a GPU, one process trains and samples."
+        ),
     )
     acceleration: Acceleration = Field(
         "auto",
         description=(
-            "What makes models fast. `kernels`: C++ on a CPU, compiled for it in seconds (by g++ or clang++; if there "
-            "is neither, a warning says so). `graph`: kernels, and energies and forces compiled as a whole by torch, "
-            "in a minute. `auto`: kernels on a CPU, on a GPU the graph where a run is long enough. `off`: plain torch."
+            "How models are evaluated. `off`: plain PyTorch. `kernels`: C++ kernels for the CPU, compiled within "
+            "seconds at their first use (needs g++ or clang++; without a compiler, a warning is printed and plain "
+            "PyTorch is used). `graph`: with the kernels, and with energies and forces compiled as a whole by "
+            "PyTorch, which takes a minute. `auto`: `kernels` on a CPU; on a GPU, `graph` where a run is long enough."
         ),
     )
     lock: Literal["auto", "file", "none"] = Field(
         "auto",
         description=(
-            "What keeps a second run of the campaign out. `auto`: a lock of the file system, which ends with its "
-            "process. `file`: a file that is renewed, for file systems without locks; that of a killed run ends at "
-            "once on its own machine, after 90 s on others. `none`: nothing: never run a campaign twice at a time."
+            "What prevents a second run of the same campaign. `auto`: a lock of the file system, which ends with its "
+            "process. `file`: a file that the run renews, for file systems without locks; the file of a killed run "
+            "becomes invalid at once on the same machine, and after 90 s on other machines. `none`: nothing; never "
+            "start two runs of a campaign then."
         ),
     )
     label_cache: str | None = Field(
         None,
         description=(
-            "File of labels that campaigns share, such as `~/labels.sqlite`: a frame labelled once at some level of "
-            "theory is not labelled again. null: the campaign's own file, `labels.sqlite` in its directory."
+            "File of labels that several campaigns share, such as `~/labels.sqlite`. A frame that was labelled once "
+            "at a level of theory is not labelled at that level again. null: the campaign's own file, `labels.sqlite` "
+            "in its directory."
         ),
     )

@@ -20,10 +20,10 @@ class PathConfig(Section):
     """One of the two interaction paths of a model."""
 
     cutoff_ang: PositiveFloat = Field(description="Cut-off radius.", le=50.0)
-    channels: PositiveInt = Field(description="Channels of its features.", le=1024)
-    l_max: int = Field(description="Highest degree of its spherical harmonics.", ge=0, le=4)
+    channels: PositiveInt = Field(description="Number of feature channels.", le=1024)
+    l_max: int = Field(description="Highest degree of the spherical harmonics.", ge=0, le=4)
     radial_mlp: list[PositiveInt] = Field(
-        description="Hidden layers of the radial network; empty: linear in the Bessel functions."
+        description="Widths of the hidden layers of the radial network; empty: a linear map of the Bessel functions."
     )
 
 
@@ -43,13 +43,13 @@ def _default_long_path(values: dict[str, Any]) -> PathConfig | None:
 
 
 class ModelConfig(Section):
-    """The architecture: MACE or NequIP, each alone or with a second path, which is cheap and of long range."""
+    """The architecture: MACE or NequIP, with or without a second interaction path of long range and low cost."""
 
     kind: ModelKind = Field(
         "ms-mace",
         description=(
-            "`ms-mace`, `ms-nequip`: two paths, then MACE's product basis or NequIP's gate; "
-            "`mace`, `nequip`: the same without the long path."
+            "`ms-mace`, `ms-nequip`: two interaction paths, then MACE's product basis or NequIP's gate. `mace`, "
+            "`nequip`: the same without the long path."
         ),
     )
     short: PathConfig = Field(
@@ -60,37 +60,46 @@ class ModelConfig(Section):
         default_factory=_default_long_path,
         description="Long path: few channels, low degree; null for `mace` and `nequip`, which have none.",
     )
-    layers: int = Field(2, ge=1, le=6, description="Interaction layers.")
+    layers: int = Field(2, ge=1, le=6, description="Number of interaction layers.")
     first_layer: Literal["residual", "species"] = Field(
         "residual",
         description=(
-            "How the first layer of the MACE kinds knows an atom's own species. `residual`: by its skip connection; "
-            "`species`: by a linear map of the message per species, without one (as `mace_run_train` has it)."
+            "For `ms-mace` and `mace`: how the first layer depends on an atom's own species. `residual`: through a "
+            "skip connection. `species`: through a linear map of the message for each species, without a skip "
+            "connection (as in `mace_run_train`)."
         ),
     )
     correlation: int = Field(
-        3, ge=1, le=3, description="Correlation order nu of the product basis (body order - 1); MACE kinds only."
+        3, ge=1, le=3, description="Correlation order nu of the product basis (body order minus 1); MACE kinds only."
     )
     hidden_l_max: int = Field(
         1, ge=0, le=3, description="Highest degree of the features between layers, at most `short.l_max`."
     )
-    bessel_functions: PositiveInt = Field(8, le=64, description="Radial Bessel functions per path.")
-    envelope_power: int = Field(6, ge=3, le=20, description="Power p of the polynomial cut-off.")
+    bessel_functions: PositiveInt = Field(8, le=64, description="Number of radial Bessel functions of each path.")
+    envelope_power: int = Field(6, ge=3, le=20, description="Power p of the polynomial cut-off function.")
     readout_hidden: PositiveInt = Field(
-        16, le=1024, description="Width of the last, non-linear readout; MACE kinds only (NequIP's is linear)."
+        16,
+        le=1024,
+        description=(
+            "Width of the hidden layer of the last readout, which is non-linear; MACE kinds only (NequIP's readout is "
+            "linear)."
+        ),
     )
     fusion: Literal["message", "energy"] = Field(
         "message",
         description=(
-            "`message`: the paths' messages are averaged before the product basis or gate; "
-            "`energy`: two towers, energies summed. For two paths."
+            "How the two paths are combined. `message`: their messages are averaged before the product basis or gate. "
+            "`energy`: each path has a network of its own, and the energies are added."
         ),
     )
     zbl: bool = Field(
         default=False,
-        description="Add the Ziegler-Biersack-Littmark repulsion of close nuclei; it is zero beyond bond lengths.",
+        description=(
+            "Whether the Ziegler-Biersack-Littmark repulsion between close nuclei is added. It is zero at bond "
+            "lengths and beyond."
+        ),
     )
-    dtype: Dtype = Field("float32", description="Precision of the network.")
+    dtype: Dtype = Field("float32", description="Floating-point precision of the network.")
 
     @model_validator(mode="before")
     @classmethod
@@ -142,44 +151,61 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The committee and how its members are trained."""
 
-    members: int = Field(4, ge=2, le=32, description="Models in the committee; they differ in their seed alone.")
+    members: int = Field(
+        4, ge=2, le=32, description="Number of models in the committee. They differ only in their random seed."
+    )
     updates: PositiveInt = Field(3000, description="Gradient updates per member in iteration 0.")
     updates_growth: float = Field(
         0.08,
         ge=0.0,
         le=10.0,
-        description="Later iterations take (1 + growth x iteration) times as many updates.",
+        description=(
+            "Growth of the number of updates: iteration k takes `updates` x (1 + `updates_growth` x k) gradient "
+            "updates."
+        ),
     )
-    batch_size: PositiveInt = Field(8, description="Frames per update.")
-    learning_rate: PositiveFloat = Field(0.01, le=1.0, description="Peak learning rate of Adam (amsgrad).")
+    batch_size: PositiveInt = Field(8, description="Number of frames per gradient update.")
+    learning_rate: PositiveFloat = Field(
+        0.01, le=1.0, description="Peak learning rate of the optimizer, Adam with AMSGrad."
+    )
     start: str | None = Field(
         None,
         min_length=1,
         description=(
-            "Start iteration 0 from trained models, of which `model` must be the architecture: a campaign directory, "
-            "or a file that `models.interop.convert` wrote from your MACE or NequIP models; relative to this file. "
-            "Member k starts from number k of them, after the last comes the first again. Members that start from one "
-            "model differ in their batches and held-out frames alone, so that at first their deviation may be too "
-            "small to select by. null: random weights."
+            "Trained models from which iteration 0 starts: a campaign directory, or a file that "
+            "`models.interop.convert` wrote from your MACE or NequIP models. A relative path starts at the folder of "
+            "this config file. `model` must be their architecture. Member k starts from model k modulo the number of "
+            "models. Members that start from the same model differ only in their batches and held-out frames, so that "
+            "at first their deviation may be too small to select by. null: random weights."
         ),
     )
     warm_start: bool = Field(
         default=True,
         description=(
-            "Start from the previous iteration's weights, optimizer fresh; else every iteration starts like the first."
+            "true: later iterations start from the weights of the iteration before, with a fresh optimizer. false: "
+            "every iteration starts as iteration 0 does."
         ),
     )
     warm_learning_rate_factor: PositiveFloat = Field(
-        0.5, le=1.0, description="On the peak rate where weights are not random at first."
+        0.5, le=1.0, description="Factor on the peak learning rate where training starts from trained weights."
     )
     energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
     force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")
-    gradient_clip: PositiveFloat = Field(10.0, description="Largest gradient norm.")
+    gradient_clip: PositiveFloat = Field(
+        10.0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
+    )
     ema_decay: float = Field(
         0.99, ge=0.0, lt=1.0, description="Decay of the exponential moving average of the weights."
     )
     validation_share: float = Field(
-        0.1, gt=0.0, lt=0.9, description="Share of the training set each member holds out for early stopping."
+        0.1,
+        gt=0.0,
+        lt=0.9,
+        description="Share of the training set that each member holds out for validation and early stopping.",
     )
-    validation_interval: PositiveInt = Field(200, description="Updates between two validations (and checkpoints).")
-    patience: PositiveInt = Field(10, description="Validations without improvement before training stops early.")
+    validation_interval: PositiveInt = Field(
+        200, description="Number of updates between two validations. A checkpoint is written at each validation."
+    )
+    patience: PositiveInt = Field(
+        10, description="Number of validations without improvement after which training stops early."
+    )

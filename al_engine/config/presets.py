@@ -33,7 +33,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "test_frames": 100,
             "hot_kelvin": 800.0,
             "cold_kelvin": 280.0,
-            "duration_ps": 3000.0,  # "at 10 ps intervals"; the 60 ns also named would be 200 ps
+            "duration_ps": 3000.0,  # 300 frames "at 10 ps intervals"; the paper also says 60 ns, which contradicts that
             "timestep_fs": 1.0,
             "box_molecules": 32,
         },
@@ -45,7 +45,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "updates": 90_000,
             "updates_growth": 0.3,
             "batch_size": 10,
-            "learning_rate": 0.002,  # the authors say 0.01; with this network it diverged in the first updates
+            "learning_rate": 0.002,  # the authors use 0.01, with which this network diverged in the first updates
         },
         "sampling": {"replicas": 8, "steps": 20_000, "stride_steps": 50},
         "selection": {"max_labels": 150},

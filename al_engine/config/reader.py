@@ -26,7 +26,10 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             alias: Any = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
-                None, None, f"`*{alias.anchor}`: write the value itself", alias.start_mark
+                None,
+                None,
+                f"aliases such as `*{alias.anchor}` are not supported; write the value itself",
+                alias.start_mark,
             )
         return super().compose_node(parent, index)
 
@@ -55,7 +58,7 @@ def load_config(path: Path) -> CampaignConfig:
     """
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise InputError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; this is no campaign config")
+            raise InputError(f"{path}: is larger than {MAX_CONFIG_BYTES} bytes, too large for a campaign config")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; `al-engine init DIR --smiles S` writes one") from None

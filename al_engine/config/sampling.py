@@ -13,43 +13,54 @@ class SamplingConfig(Section):
     temperatures_kelvin: list[Temperature] = Field(
         default_factory=lambda: [300.0, 500.0, 700.0, 900.0],
         min_length=1,
-        description="Temperatures of the replicas.",
+        description="Temperatures of the MD.",
     )
-    replicas: PositiveInt = Field(8, le=4096, description="Replicas at each temperature, run as one batch.")
-    steps: PositiveInt = Field(2000, description="MD steps of each replica per iteration.")
+    replicas: PositiveInt = Field(
+        8, le=4096, description="Number of replicas at each temperature; they run as one batch."
+    )
+    steps: PositiveInt = Field(
+        2000,
+        description=(
+            "MD steps of each replica per iteration. Near convergence, an iteration takes up to 8 times this number, "
+            "to gather the evidence that `stop` requires."
+        ),
+    )
     timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="MD time step.")
-    friction_per_ps: PositiveFloat = Field(10.0, description="Langevin friction.")
+    friction_per_ps: PositiveFloat = Field(10.0, description="Friction of the Langevin thermostat.")
     stride_steps: PositiveInt = Field(
-        20, description="Steps between two sampled frames: the deviation is evaluated there."
+        20, description="MD steps between two sampled frames. The deviation is computed for sampled frames only."
     )
     driver: Literal["rotate", "mean"] = Field(
         "rotate",
         description=(
-            "Whose forces move the atoms. `rotate`: one member's, another one in every iteration and at every "
-            "temperature; `mean`: the committee's mean, which costs as many evaluations as there are members."
+            "Whose forces drive the MD. `rotate`: those of one member, another member in every iteration and at every "
+            "temperature. `mean`: the mean of the committee, which evaluates all members at every step."
         ),
     )
     start: Literal["continue", "labelled"] = Field(
         "continue",
         description=(
-            "Where the trajectories of the next iteration begin. `continue`: at the last sound frames of this one; "
-            "`labelled`: at frames that were labelled in this one, of the same temperature first."
+            "Starting frames of the trajectories in later iterations. `continue`: the last frames of the previous "
+            "iteration's trajectories, or an initial frame where a trajectory was stopped. `labelled`: frames that "
+            "the previous iteration labelled, first those of the same temperature."
         ),
     )
     stop_deviation_mev_per_ang: PositiveFloat = Field(
-        1000.0, description="A replica whose deviation passes this is stopped; its sound frames are kept."
+        1000.0, description="A trajectory whose deviation exceeds this is stopped at once; its sound frames are kept."
     )
     stop_strides: PositiveInt = Field(
         5,
         description=(
-            "A replica whose deviation is above `selection.upper_mev_per_ang` at so many strides in a row is stopped."
+            "A trajectory whose deviation is above `selection.upper_mev_per_ang` at this number of consecutive "
+            "strides is stopped."
         ),
     )
     refill: bool = Field(
         default=True,
         description=(
-            "Fill the place of a stopped replica with a new one, from a sound and trusted frame of the same "
-            "temperature; a place in which eight more were stopped stays empty."
+            "Whether another trajectory takes over the replica slot of a stopped trajectory. It starts from a sound "
+            "frame of the same temperature with a deviation below the upper threshold. After 8 replacements the slot "
+            "stays empty."
         ),
     )
     pressure_bar: float | None = Field(
@@ -57,19 +68,21 @@ class SamplingConfig(Section):
         ge=-1e6,
         le=1e6,
         description=(
-            "Pressure of a Monte Carlo barostat, for boxes; null: the cell stays as it is. Volumes stay between half "
-            "the smallest and twice the largest of the packed and the initial boxes."
+            "Pressure of a Monte Carlo barostat; for boxes only. null: constant volume. The volume is kept between "
+            "half the smallest and twice the largest volume among the packed box and the initial frames."
         ),
     )
     wall_radius_ang: PositiveFloat | None = Field(
-        None, description="Radius of the spherical wall around clusters; null: from the initial frames."
+        None, description="Radius of the spherical wall around a cluster. null: derived from the initial frames."
     )
     wall_ev_per_ang2: PositiveFloat = Field(0.5, description="Force constant of the wall.")
 
     @model_validator(mode="after")
     def _at_least_one_frame(self) -> Self:
         if self.stride_steps > self.steps:
-            raise ValueError(f"stride_steps ({self.stride_steps}) is above steps ({self.steps}): no frame is sampled")
+            raise ValueError(
+                f"stride_steps ({self.stride_steps}) is above steps ({self.steps}), so no frame would be sampled"
+            )
         if len(set(self.temperatures_kelvin)) != len(self.temperatures_kelvin):
             raise ValueError("temperatures_kelvin names a temperature twice; use `replicas` for more trajectories")
         return self

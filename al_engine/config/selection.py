@@ -10,20 +10,21 @@ from al_engine.config.base import Fraction, Section
 class AdaptiveConfig(Section):
     """A window that is computed from the deviations of the last iterations, instead of a fixed window."""
 
-    enabled: bool = Field(default=False, description="Whether this window is used instead of the fixed one.")
+    enabled: bool = Field(default=False, description="Whether this window is used instead of the fixed window.")
     lower_quantile: Fraction = Field(
         0.9,
         description=(
-            "Lower end: this quantile of the deviations of all sound frames, never below `floor_mev_per_ang`. Above "
-            "the floor, (1 - this) of the frames are candidates however good the models are: a campaign converges "
-            "once the floor is reached."
+            "Lower end of the window: this quantile of the deviations of all sound frames, but at least "
+            "`floor_mev_per_ang`. While the quantile is above the floor, a share of 1 - `lower_quantile` of the "
+            "frames lies above the lower end, however good the models are. So a campaign converges only after the "
+            "quantile has fallen to the floor."
         ),
     )
-    upper_factor: float = Field(
-        3.0, gt=1.0, le=100.0, description="Upper end of the window, in units of the lower end."
+    upper_factor: float = Field(3.0, gt=1.0, le=100.0, description="Upper end of the window divided by the lower end.")
+    iterations: PositiveInt = Field(
+        2, description="Number of iterations whose deviations are used: the current iteration and those before it."
     )
-    iterations: PositiveInt = Field(2, description="Last iterations whose deviations count, this one among them.")
-    floor_mev_per_ang: PositiveFloat = Field(50.0, description="The lower end falls no further than this.")
+    floor_mev_per_ang: PositiveFloat = Field(50.0, description="Smallest value of the lower end.")
 
 
 class SelectionConfig(Section):
@@ -31,66 +32,81 @@ class SelectionConfig(Section):
 
     deviation: Literal["norm", "component"] = Field(
         "norm",
-        description="`norm`: standard deviation of the force vector; `component`: largest of a Cartesian component.",
+        description=(
+            "Definition of the force deviation of an atom. `norm`: standard deviation of the force vector over the "
+            "members. `component`: largest standard deviation of a Cartesian component of the force."
+        ),
     )
-    lower_mev_per_ang: PositiveFloat = Field(100.0, description="Below: accurate, nothing to learn.")
-    upper_mev_per_ang: PositiveFloat = Field(300.0, description="Above: rejected, not trusted.")
+    lower_mev_per_ang: PositiveFloat = Field(
+        100.0, description="Lower threshold: a frame with a deviation below it is accurate, and is not labelled."
+    )
+    upper_mev_per_ang: PositiveFloat = Field(
+        300.0, description="Upper threshold: a frame with a deviation above it is rejected, because it is not trusted."
+    )
     adaptive: AdaptiveConfig = Field(
-        default_factory=AdaptiveConfig, description="A window that follows the deviations of the last iterations."
+        default_factory=AdaptiveConfig,
+        description="A window computed from the deviations of the last iterations, in place of the fixed window.",
     )
     net_force_lower_mev_per_ang: PositiveFloat | None = Field(
         None,
         description=(
-            "A window of its own for the deviation of the net force on each molecule, where stiff bonds do not drown "
-            "the forces between molecules: an accurate frame within it is a candidate too. null: none."
+            "Lower threshold of a second window, on the deviation of the net force on each molecule. It shows "
+            "disagreement on the forces between molecules, which is small beside that on the forces in stiff bonds. A "
+            "frame that the first window counts as accurate is a candidate if it lies within the second window. null: "
+            "no second window."
         ),
     )
     net_force_upper_mev_per_ang: PositiveFloat | None = Field(
-        None, description="The upper end of that window: any frame above it is rejected."
+        None, description="Upper threshold of the second window: a frame above it is rejected."
     )
-    max_labels: PositiveInt = Field(100, description="Labels per iteration.")
+    max_labels: PositiveInt = Field(100, description="Largest number of labels per iteration.")
     diversity: Literal["farthest_point", "random"] = Field(
         "farthest_point",
         description=(
-            "Which candidates are labelled when there are more than `max_labels`. `farthest_point`: those least like "
-            "the data set and each other, by the model's own features of the atom that the committee is least sure "
-            "of; `random`: by lot."
+            "Which candidates are labelled if there are more than `max_labels`. `farthest_point`: those least similar "
+            "to the data set and to each other, compared by the model's features of the atom with the largest "
+            "deviation. `random`: a random choice."
         ),
     )
     min_separation_strides: PositiveInt | None = Field(
         None,
         description=(
-            "Candidates of one trajectory closer in time than this are thinned, also where there are fewer than "
-            "`max_labels`: a label next to another one teaches little, and candidates are counted before. null: the "
-            "statistical inefficiency of the deviation within a trajectory, 1 + 2 correlation times; 1: none."
+            "Smallest time in strides between two candidates of the same trajectory that are labelled. Candidates "
+            "closer in time than this are thinned, even if there are fewer than `max_labels`, because their labels "
+            "would be nearly redundant; the acceptance counts them all the same. null: the statistical inefficiency "
+            "of the deviation within a trajectory, 1 + 2 correlation times. 1: no thinning."
         ),
     )
-    min_distance_ang: PositiveFloat = Field(0.6, le=3.0, description="A frame with closer atoms is never labelled.")
+    min_distance_ang: PositiveFloat = Field(
+        0.6, le=3.0, description="A frame with two atoms closer than this is never labelled."
+    )
     min_contact_factor: PositiveFloat = Field(
-        0.5, le=1.0, description="Nor one with two atoms closer than this times the sum of their covalent radii."
+        0.5,
+        le=1.0,
+        description="A frame with two atoms closer than this times the sum of their covalent radii is never labelled.",
     )
     max_bond_factor: float = Field(
         2.5,
         gt=1.0,
         le=100.0,
         description=(
-            "No sampled frame that has come apart is labelled: with a bond longer than this times its equilibrium "
-            "length."
+            "A sampled frame with a bond longer than this times its equilibrium length is not labelled: the molecule "
+            "has come apart."
         ),
     )
     cut_molecules: PositiveInt | None = Field(
         None,
         le=10_000,
         description=(
-            "For boxes: label clusters of so many molecules, cut from the box, in the initial set and the test set too "
-            "(there around any molecule); null: label the whole box."
+            "For boxes: clusters of this number of molecules are cut from the box and labelled. In the initial "
+            "set and the test set they are cut around random molecules. null: the whole box is labelled."
         ),
     )
     cut_centre: Literal["least_sure", "random"] = Field(
         "least_sure",
         description=(
-            "Around what they are cut from sampled boxes. `least_sure`: the molecule whose forces, or net force, the "
-            "committee agrees on least; `random`: any molecule."
+            "Molecule around which a cluster is cut from a sampled box. `least_sure`: the molecule with the largest "
+            "deviation of a force or of the net force. `random`: a random molecule."
         ),
     )
 
@@ -103,7 +119,7 @@ class SelectionConfig(Section):
             )
         lower, upper = self.net_force_lower_mev_per_ang, self.net_force_upper_mev_per_ang
         if (lower is None) != (upper is None):
-            raise ValueError("`net_force_lower_mev_per_ang` and `net_force_upper_mev_per_ang` go together")
+            raise ValueError("give both `net_force_lower_mev_per_ang` and `net_force_upper_mev_per_ang`, or neither")
         if lower is not None and upper is not None and lower >= upper:
             raise ValueError(
                 f"net_force_lower_mev_per_ang ({lower:g}) must be below net_force_upper_mev_per_ang ({upper:g})"

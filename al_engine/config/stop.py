@@ -1,4 +1,4 @@
-"""Config section `stop`: when a campaign ends."""
+"""Config section `stop`: when a campaign stops."""
 
 from typing import Annotated
 
@@ -8,38 +8,60 @@ from al_engine.config.base import Fraction, Section
 
 
 class StopConfig(Section):
-    """When a campaign ends. The section may change later: `resume` continues under the new rules."""
+    """When a campaign stops. These options may change later: `resume` continues under the new rules."""
 
     acceptance: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.005, description="Converged when candidates / sampled is below this, and the guards below hold."
+        0.005,
+        description=(
+            "Limit of the acceptance (candidates / sampled frames). The campaign has converged when the acceptance is "
+            "below the limit, the four conditions that follow hold, and the committee has not collapsed."
+        ),
     )
     iterations: PositiveInt = Field(
-        2, description="Guard: it must be below in so many iterations in a row, which are judged together."
+        2,
+        description=(
+            "Condition: the acceptance is below the limit in this number of consecutive iterations, which are judged "
+            "together."
+        ),
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
         0.95,
         description=(
-            "Guard: the upper bound on the acceptance at this confidence, from decorrelated frames, must be below too; "
-            "and at no temperature may the lower bound be above."
+            "Condition: at this confidence, the upper bound on the acceptance is below the limit, and the lower bound "
+            "is above it at no temperature. Both bounds are computed from the number of decorrelated frames."
         ),
     )
     max_rejected_share: Fraction = Field(
-        0.005, description="Guard: a larger share of frames rejected, at any temperature, is not converged."
+        0.005, description="Condition: the share of rejected frames is at most this at every temperature."
     )
     max_stopped_share: Fraction = Field(
-        0.0, description="Guard: a larger share of trajectories stopped early, at any temperature, is not converged."
+        0.0,
+        description="Condition: the share of trajectories stopped early is at most this at every temperature.",
     )
-    max_iterations: PositiveInt = Field(10, le=1000, description="Iterations before the verdict `max_iterations`.")
+    max_iterations: PositiveInt = Field(
+        10,
+        le=1000,
+        description="Number of iterations after which the campaign stops with the verdict `max_iterations`.",
+    )
     max_labels: PositiveInt | None = Field(
-        None, description="Labels in all before the verdict `budget`; null: no limit."
+        None,
+        description=(
+            "Number of labels, those of the initial set not counted, after which the campaign stops with the verdict "
+            "`budget`. null: no limit."
+        ),
     )
     stall_iterations: PositiveInt = Field(
-        4, description="Iterations without a new label, or without more frames accurate, before `stalled`."
+        4,
+        description=(
+            "Number of iterations without a new label, or without a rise of the share of accurate frames, after which "
+            "the campaign stops with the verdict `stalled`."
+        ),
     )
     unstable_iterations: PositiveInt = Field(
         3,
         description=(
-            "Iterations in a row with most frames rejected or most trajectories stopped at some temperature, and no "
-            "fewer in the last of them, before `unstable`."
+            "Number of consecutive iterations in which most frames were rejected, or most trajectories stopped, at "
+            "some temperature. After them the campaign stops with the verdict `unstable`, unless the MD is "
+            "recovering."
         ),
     )

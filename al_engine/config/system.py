@@ -19,44 +19,66 @@ class SystemConfig(Section):
 
     added_fields: ClassVar[frozenset[str]] = frozenset({"structure_frame", "elements"})
 
-    smiles: str | None = Field(None, min_length=1, description="SMILES of one molecule. Give this or `structure`.")
+    smiles: str | None = Field(
+        None, min_length=1, description="SMILES of one molecule. Give exactly one of `smiles` and `structure`."
+    )
     structure: str | None = Field(
-        None, min_length=1, description="Structure file that ASE reads (xyz, pdb, cif, ...), relative to this file."
+        None,
+        min_length=1,
+        description=(
+            "Structure file in a format that ASE reads (xyz, pdb, cif, ...), or SDF or MOL. A relative path starts at "
+            "the folder of this config file."
+        ),
     )
     structure_frame: int | None = Field(
-        None, description="Which structure of a file of several, counted from 0, or from the end if negative."
+        None,
+        description=(
+            "Index of the structure in a file with several structures: counted from 0, or from the end if negative "
+            "(-1 is the last)."
+        ),
     )
     elements: Annotated[dict[str, str], BeforeValidator(_names)] = Field(
         default_factory=dict,
         description=(
-            "Elements by the names or types that your files have for atoms, such as `{OW: O, HW1: H}` for a .gro file "
-            "or "
-            "`{1: O, 2: H}` for LAMMPS; for `structure` and `initial.file`."
+            "Elements of the atom names or atom types in your files, such as `{OW: O, HW1: H}` for a .gro file or "
+            "`{1: O, 2: H}` for a LAMMPS file. Used for `structure` and `initial.file`."
         ),
     )
-    molecules: PositiveInt = Field(1, le=10_000, description="How many copies of the molecule make the system.")
+    molecules: PositiveInt = Field(
+        1,
+        le=10_000,
+        description="Number of copies of the molecule, or of the structure in the file, that make the system.",
+    )
     shape: Literal["cluster", "box"] | None = Field(
         None,
         description=(
-            "`cluster`: molecules in vacuum; `box`: a periodic box, at `density_g_per_cm3` or with the cell of a "
-            "structure file that is not copied. null: a cluster, unless the structure file is periodic: then it must "
-            "be said."
+            "`cluster`: molecules in vacuum. `box`: a periodic box, either packed at `density_g_per_cm3`, or the cell "
+            "of a periodic structure file (`molecules: 1`). null: a cluster; for a periodic structure file, `shape` "
+            "must be given."
         ),
     )
     density_g_per_cm3: PositiveFloat | None = Field(
-        None, le=30.0, description="Density of the periodic box; also of the box that clusters are cut from."
+        None,
+        le=30.0,
+        description="Density of the periodic box, or of the box that clusters are cut from (`initial.box_molecules`).",
     )
     charge: int | None = Field(
         None,
         ge=-100,
         le=100,
-        description="Total charge of the system in e; null: what the SMILES or the structure file says, else 0.",
+        description=(
+            "Total charge of the system in e. null: the charge that the SMILES or the structure file states, "
+            "otherwise 0."
+        ),
     )
     unpaired_electrons: int | None = Field(
         None,
         ge=0,
         le=100,
-        description="Unpaired electrons of the system; null: what the file says, else 0, refused if that can't be.",
+        description=(
+            "Number of unpaired electrons of the system (multiplicity minus 1). null: the number that the structure "
+            "file states, otherwise 0. A number that does not fit the number of electrons is refused."
+        ),
     )
 
     @model_validator(mode="after")
@@ -66,7 +88,7 @@ class SystemConfig(Section):
         if self.shape == "box" and self.density_g_per_cm3 is None and self.structure is None:
             raise ValueError("`shape: box` needs `density_g_per_cm3`")
         if self.structure is None and self.structure_frame is not None:
-            raise ValueError("`structure_frame` is of `structure`, which is not given")
+            raise ValueError("`structure_frame` chooses a structure of the file `structure`, which is not given")
         return self
 
 
@@ -76,8 +98,9 @@ class StretchConfig(Section):
     share: Fraction = Field(
         0.0,
         description=(
-            "Share of the initial frames in which bonds are stretched; 0: none. With 0.3 errors along stretched bonds "
-            "fall to a third, and on ordinary frames grow at first (benchmarks/campaigns.md)."
+            "Share of the initial frames in which bonds are stretched; 0: none. In the benchmark "
+            "(benchmarks/campaigns.md), a share of 0.3 reduced the force errors along strongly stretched bonds to a "
+            "third, and made the errors on ordinary frames a third larger in iteration 0."
         ),
     )
     shortest_factor: PositiveFloat = Field(0.85, le=1.0, description="Smallest factor on the bond length.")
@@ -86,8 +109,9 @@ class StretchConfig(Section):
         1,
         le=100,
         description=(
-            "Bonds stretched in each such frame, one after another: any that is in no ring, its smaller side moved "
-            "rigidly; a draw that would put atoms on top of each other is drawn anew."
+            "Number of bonds stretched in each of these frames, one after another. Each bond is drawn from the bonds "
+            "outside rings, and its smaller fragment is moved rigidly. A draw that puts atoms on top of each other is "
+            "repeated."
         ),
     )
 
@@ -100,33 +124,41 @@ class InitialConfig(Section):
     source: InitialSource = Field(
         "auto",
         description=(
-            "`anneal`: classical MD (MMFF94, else UFF) from hot to cold; `reference`: MD by the reference method "
-            "itself, for molecules that no classical force field has right; `file`: your own frames. `auto`: `anneal` "
-            "where the reference method confirms the classical geometry, else, for clusters by GFN2-xTB, `reference`."
+            "Source of the initial frames. `anneal`: classical MD, cooled from `hot_kelvin` to `cold_kelvin`, with "
+            "MMFF94, or with UFF where MMFF94 has no parameters. `reference`: MD with the forces of the reference "
+            "method, for molecules whose geometry classical force fields get wrong. `file`: your own frames. `auto`: "
+            "`anneal` if the reference method confirms the classical geometry; otherwise `reference` for clusters "
+            "labelled by GFN2-xTB, and an error message for other systems."
         ),
     )
     file: str | None = Field(
         None,
         description=(
-            "Trajectory that ASE reads, for `source: file`, relative to this file. Its atoms may stand in another "
-            "order: molecules are found by their bonds. For a cluster it may be of a periodic box of more molecules: "
-            "the `system.molecules` nearest its centre are cut out."
+            "Trajectory for `source: file`, in a format that ASE reads. A relative path starts at the folder of this "
+            "config file. Its atoms may have another order than those of the system: molecules are found by their "
+            "bonds. For a cluster, the trajectory may be of a periodic box with more molecules: the "
+            "`system.molecules` nearest the centre of the box are cut out."
         ),
     )
-    frames: PositiveInt = Field(100, description="Frames of the initial set.")
+    frames: PositiveInt = Field(100, description="Number of frames of the initial set.")
     test_frames: PositiveInt = Field(
         40,
-        description="Frames of the test set, spread over all temperatures; never trained on or selected from.",
+        description=(
+            "Number of frames of the test set, spread over all temperatures. They are never trained on or selected "
+            "from."
+        ),
     )
-    hot_kelvin: Temperature = Field(1000.0, description="Where the anneal starts.")
-    cold_kelvin: Temperature = Field(280.0, description="Where the anneal ends.")
-    duration_ps: PositiveFloat = Field(20.0, description="Length of the anneal; the test set takes as much again.")
+    hot_kelvin: Temperature = Field(1000.0, description="Temperature at the start of the anneal.")
+    cold_kelvin: Temperature = Field(280.0, description="Temperature at the end of the anneal.")
+    duration_ps: PositiveFloat = Field(
+        20.0, description="Length of the anneal. The MD that makes the test set has the same length."
+    )
     timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="Time step of the classical or reference MD.")
     reference_stride_steps: PositiveInt = Field(
         40,
         description=(
-            "For `source: reference`: MD steps, each a single point of the reference method, between two frames of a "
-            "trajectory."
+            "For `source: reference`: number of MD steps between two frames of a trajectory. Each step is a "
+            "single-point calculation by the reference method."
         ),
     )
     box_molecules: int = Field(
@@ -134,18 +166,20 @@ class InitialConfig(Section):
         ge=0,
         le=10_000,
         description=(
-            "0: anneal the system itself. Else: anneal a periodic box of so many molecules at "
-            "`system.density_g_per_cm3` and cut out the `system.molecules` nearest its centre."
+            "0: the system itself is annealed. Otherwise: a periodic box of this number of molecules is annealed at "
+            "`system.density_g_per_cm3`, and the `system.molecules` nearest its centre are cut out."
         ),
     )
-    stretch: StretchConfig = Field(default_factory=StretchConfig, description="Bond stretching (augmentation).")
+    stretch: StretchConfig = Field(
+        default_factory=StretchConfig, description="Bond stretching, an augmentation of the initial set."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.source == "file" and self.file is None:
             raise ValueError("`source: file` needs `file`")
         if self.source != "file" and self.file is not None:
-            raise ValueError("`file` is only read with `source: file`")
+            raise ValueError("`file` is used only with `source: file`; set that, or remove `file`")
         if self.cold_kelvin > self.hot_kelvin:
             raise ValueError(f"cold_kelvin ({self.cold_kelvin:g}) is above hot_kelvin ({self.hot_kelvin:g}); swap them")
         return self

@@ -14,7 +14,7 @@ WIDTH = 100
 
 def config_text(config: CampaignConfig) -> str:
     """The config as commented YAML, from which `reader` reads an equal config."""
-    title = f"# al-engine campaign `{config.name}`. Units stand in the names; null means: chosen for you."
+    title = f"# al-engine campaign `{config.name}`. Units stand in the names; the comment above an option describes it."
     return "\n".join([title, "", *_lines(config, indent=0)]) + "\n"
 
 

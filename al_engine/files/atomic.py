@@ -56,7 +56,7 @@ def read_error(path: Path, error: OSError) -> ResumableError:
     """The error for a failed read whose cause is the disk, not the content of the file."""
     return ResumableError(
         f"{path}: cannot be read ({error.strerror or error}): the disk or its file system fails. Nothing finished is "
-        "lost: see to it, then `al-engine resume`"
+        "lost: repair the disk, then `al-engine resume`"
     )
 
 
@@ -67,5 +67,5 @@ def disk_error(path: Path, error: OSError) -> ResumableError:
             f"{path}: the disk is full. Nothing finished is lost: free some space, then `al-engine resume`"
         )
     return ResumableError(
-        f"{path}: cannot be written ({error.strerror or error}). Nothing finished is lost: fix that, then resume"
+        f"{path}: cannot be written ({error.strerror or error}). Nothing finished is lost: fix this, then resume"
     )

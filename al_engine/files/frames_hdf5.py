@@ -141,24 +141,24 @@ def _frames_of(
     columns = {**per_atom, **per_frame}
     missing = [name for name in columns if not has_dataset(group, name)]
     if missing:
-        raise LedgerError(f"{where} lacks {', '.join(missing)}: no frames of ours")
+        raise LedgerError(f"{where} lacks {', '.join(missing)}, which a group of frames has")
     data = {name: group[name] for name in columns}
     n_frames = len(data["n_atoms"])
     wanted = np.arange(n_frames) if rows is None else np.unique(rows)
     if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < n_frames:
-        raise IndexError(f"{where} has {n_frames} frames, rows {wanted[0]} to {wanted[-1]} are asked for")
+        raise IndexError(f"{where} has {n_frames} frames, but rows {wanted[0]} to {wanted[-1]} are wanted")
     starts, stops, total = _atom_ranges(data["n_atoms"], wanted, where)
     for name, (shape, _) in columns.items():
         expected = (total if name in per_atom else n_frames, *shape)
         if data[name].shape != expected:
-            raise LedgerError(f"{where}/{name} has shape {data[name].shape}, its n_atoms ask for {expected}")
+            raise LedgerError(f"{where}/{name} has shape {data[name].shape}, but n_atoms implies {expected}")
     del data["n_atoms"]
     for first, last in _blocks(wanted, starts, stops):
         row, atom = int(wanted[first]), int(starts[first])
         of_frames, of_atoms = slice(row, int(wanted[last - 1]) + 1), slice(atom, int(stops[last - 1]))
         block = {name: dataset[of_atoms if name in per_atom else of_frames] for name, dataset in data.items()}
         if any((block[name] == MISSING).any() for name in block.keys() & {"numbers", "charge"}):
-            raise LedgerError(f"{where}: a part that it links is missing; `al-engine verify` names it")
+            raise LedgerError(f"{where}: a linked part is missing; `al-engine verify` names it")
         for k in range(first, last):
             own = slice(int(starts[k]) - atom, int(stops[k]) - atom)
             index = int(wanted[k])

@@ -1,8 +1,9 @@
-"""One writer per campaign: a lock of the kernel, which ends with its process, or a lease, a file that is renewed.
+"""Locks, so that one process at a time writes to a campaign: a lock of the kernel, or a lease, a file that is renewed.
 
-Some network file systems have no locks. On such a file system, a lease keeps a second run out, if the config says
-`execution.lock: file`. The lease names the process that holds it. It is valid as long as that process lives, or, if the
-process runs on another machine or in another container and so can't be seen, as long as the lease is renewed.
+The lock of the kernel ends with its process. Some network file systems have no such locks. There, a lease keeps a
+second run out, if the config says `execution.lock: file`. The lease names the process that holds it. It is valid as
+long as that process lives, or, if the process runs on another machine or in another container and so can't be seen, as
+long as the lease is renewed.
 """
 
 import errno
@@ -130,7 +131,7 @@ def _lock_or_explain(descriptor: int, directory: Path) -> bool:
             raise disk_error(directory / LOCK_FILE, error) from error
         raise NoLocksError(
             f"{directory}: its file system has no locks ({error.strerror}), so that a second run on this campaign "
-            "would not be noticed; set `execution.lock: file` in the config, or keep the campaign on another one"
+            "would not be noticed; set `execution.lock: file` in the config, or move the campaign to another disk"
         ) from None
 
 
@@ -227,11 +228,11 @@ def _fresh_holder(path: Path, *, now: float) -> _Holder | None:
 
 
 def _locked(directory: Path, holder: _Holder) -> CampaignLockedError:
-    message = f"{directory}: is being run by {holder}; watch it with `al-engine status {typed(directory)}`"
+    message = f"{directory}: is being run by {holder}; watch the run with `al-engine status {typed(directory)}`"
     if holder.is_dead is None:
         message += (
-            f". Should that machine be down, its lock ends {LEASE_S:.0f} s after it was last renewed, and the same "
-            "command goes on"
+            f". If that machine is down, the lock becomes invalid {LEASE_S:.0f} s after its last renewal; run the "
+            "same command again then"
         )
     return CampaignLockedError(message)
 
@@ -247,7 +248,8 @@ def _lease(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{directory}: cannot be written to: {error.strerror}") from None
     if before is not None:
-        say(f"the lock of {before} is taken over: {'it has ended' if before.is_dead else 'it was not renewed'}")
+        reason = "the process has ended" if before.is_dead else "the lock was not renewed"
+        say(f"the lock of {before} is taken over: {reason}")
     over = threading.Event()
     renewal = threading.Thread(target=_renew, args=(path, mine, over, say), name="lock-renewal", daemon=True)
     renewal.start()
@@ -282,9 +284,8 @@ def _take(path: Path, mine: _Holder) -> _Holder | None:
     own = path.with_name(f"{path.name}.{mine.token}.tmp")
     try:
         own.write_text(content, encoding="utf-8")
-        holder = _fresh_holder(
-            path, now=own.stat().st_mtime
-        )  # both times by the file system's clock: machines' clocks differ
+        # Both times are by the file system's clock, because the clocks of machines differ.
+        holder = _fresh_holder(path, now=own.stat().st_mtime)
         if holder is not None:
             raise _locked(path.parent, holder)
         found = _read(path)

@@ -156,18 +156,18 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
         if schema not in READABLE_SCHEMAS:
             newer = isinstance(schema, int | np.integer) and schema > SCHEMA_VERSION
             raise LedgerError(
-                f"{path}: has schema {schema}, this version reads up to {SCHEMA_VERSION}"
-                + ("; it was written by a newer al-engine: install that" if newer else f"; {fix}")
+                f"{path}: has schema {schema}, but this version reads schemas up to {SCHEMA_VERSION}"
+                + ("; it was written by a newer version of al-engine: install that version" if newer else f"; {fix}")
             )
         if seal is SealState.ABSENT and schema > 1:
-            raise LedgerError(f"{path}: lacks its seal, so that it was cut off or written to; {fix}")
+            raise LedgerError(f"{path}: lacks its seal, because it was cut off or changed by another program; {fix}")
         if verify:
             try:
                 check_self_contained(root)
             except UNREADABLE as error:
                 raise _damaged(path, error, fix) from None
         if seal is SealState.ABSENT and not _is_as_written(root):
-            raise LedgerError(f"{path}: its content is not what was written; {fix}")
+            raise LedgerError(f"{path}: its content is not the content that was written; {fix}")
         yield root
 
 
@@ -195,16 +195,18 @@ def check_self_contained(root: h5py.File) -> None:
 
     # A returned message ends the visit; an exception must not pass through the C code of HDF5.
     def leaves(name: str, link: Any) -> str | None:
-        return None if isinstance(link, h5py.HardLink) else f"{name} is a link to somewhere else, which no part has"
+        return (
+            None if isinstance(link, h5py.HardLink) else f"{name} is a link to other data, which parts do not contain"
+        )
 
     def claims(name: str, item: h5py.Group | h5py.Dataset) -> str | None:
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual or item.nbytes > size):
             return f"{name} claims data that the file does not hold"
         return None
 
-    trick = root.visititems_links(leaves) or root.visititems(claims)
-    if trick is not None:
-        raise LedgerError(f"{root.filename}:{trick}; do not trust this file")
+    problem = root.visititems_links(leaves) or root.visititems(claims)
+    if problem is not None:
+        raise LedgerError(f"{root.filename}:{problem}; do not trust this file")
 
 
 def seal_state(path: Path) -> SealState | None:
@@ -224,8 +226,8 @@ def seal_state(path: Path) -> SealState | None:
 def hdf5_for_reading(path: Path) -> h5py.File:
     """Open an HDF5 file for reading, without HDF5's lock on it.
 
-    Parts and campaign.h5 are never changed once they have their name, so readers need no lock. Neither a lock left by a
-    dead process nor a file system without locks shall keep them out.
+    Parts and campaign.h5 are never changed once they have their name, so readers need no lock. Without a lock, readers
+    are kept out neither by the lock of a dead process nor by a file system without locks.
 
     Raises:
         OSError: If the file can't be opened.
@@ -260,8 +262,9 @@ def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
         if error.errno in BROKEN:
             raise read_error(path, OSError(error.errno, os.strerror(error.errno))) from error
         if error.errno is not None:  # an error of the operating system, not of HDF5: the file may be sound
-            told = "HDF5_USE_FILE_LOCKING"  # this variable overrides the `locking` argument
-            fix = f"unset {told}" if "lock" in str(error) and told in os.environ else "see to it, then try again"
+            variable = "HDF5_USE_FILE_LOCKING"  # it overrides the `locking` argument
+            is_set = "lock" in str(error) and variable in os.environ
+            fix = f"unset {variable}" if is_set else "remove the cause, then try again"
             raise LedgerError(f"{path}: cannot be opened ({os.strerror(error.errno)}); {fix}") from None
         raise _damaged(path, error, fix) from None
     with root:

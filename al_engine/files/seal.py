@@ -21,7 +21,7 @@ class SealState(Enum):
     BROKEN = auto()
     """The bytes are not those that were written."""
     ABSENT = auto()
-    """The file has no seal: it is cut off, was changed by another program, or is older than seals."""
+    """The file has no seal: it was cut off, was changed by another program, or is of schema 1, which has no seals."""
 
 
 def seal_of(content: bytes) -> bytes:

@@ -9,8 +9,11 @@ import numpy as np
 
 from al_engine.structures.frames import FloatArray, IntArray
 
-BLOCK = 4096  # rows and columns of the distance matrix at a time: 128 MiB
-SMALLEST_SPREAD = 1e-3  # of the largest spread: features that hardly vary keep a small weight
+BLOCK = 4096
+"""Number of rows and columns of the distance matrix that are computed at a time: 128 MiB."""
+SMALLEST_SPREAD = 1e-3
+"""Smallest standard deviation that a feature is divided by, as a share of the largest: features that hardly vary keep a
+small weight."""
 
 
 def farthest_points(
@@ -40,12 +43,12 @@ def farthest_points(
     reference_kinds = np.zeros(len(reference), dtype=np.int64) if reference_kinds is None else reference_kinds
     nearest = np.full(len(points), np.inf)  # squared distances
     members = {kind: np.flatnonzero(kinds == kind) for kind in np.unique(kinds).tolist()}
-    alike = {kind: points[here] for kind, here in members.items()}
-    for kind, here in members.items():
-        nearest[here] = _nearest_squares(alike[kind], reference[reference_kinds == kind])
+    alike = {kind: points[rows] for kind, rows in members.items()}
+    for kind, rows in members.items():
+        nearest[rows] = _nearest_squares(alike[kind], reference[reference_kinds == kind])
     picks = np.empty(min(count, len(points)), dtype=np.int64)
-    for place in range(len(picks)):
-        pick = picks[place] = np.argmax(nearest)
+    for number in range(len(picks)):
+        pick = picks[number] = np.argmax(nearest)
         kind = int(kinds[pick])
         vectors = alike[kind] - points[pick]
         nearest[members[kind]] = np.minimum(nearest[members[kind]], np.einsum("ij,ij->i", vectors, vectors))
@@ -87,11 +90,11 @@ def standardised(
     """
     scaled_points, scaled_reference = np.array(points, dtype=np.float64), np.array(reference, dtype=np.float64)
     for kind in np.unique(kinds):
-        here, there = kinds == kind, reference_kinds == kind
-        measure = scaled_reference[there] if there.any() else scaled_points[here]
+        of_points, of_reference = kinds == kind, reference_kinds == kind
+        measure = scaled_reference[of_reference] if of_reference.any() else scaled_points[of_points]
         mean, spread = measure.mean(axis=0), measure.std(axis=0)
         unit = np.maximum(spread, SMALLEST_SPREAD * spread.max())
         unit[unit == 0.0] = 1.0
-        scaled_points[here] = (scaled_points[here] - mean) / unit
-        scaled_reference[there] = (scaled_reference[there] - mean) / unit
+        scaled_points[of_points] = (scaled_points[of_points] - mean) / unit
+        scaled_reference[of_reference] = (scaled_reference[of_reference] - mean) / unit
     return scaled_points, scaled_reference

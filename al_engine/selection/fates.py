@@ -68,7 +68,7 @@ class Counts:
 
 
 def count(fates: NDArray[np.integer]) -> Counts:
-    """Counts of an array of fates; a candidate counts as one whether or not it was labelled."""
+    """Counts of an array of fates. A candidate is counted as a candidate whether or not it was labelled."""
     accurate = int(np.sum(fates == Fate.ACCURATE))
     rejected = int(np.isin(fates, REJECTED_FATES).sum())
     return Counts(sampled=len(fates), accurate=accurate, candidate=len(fates) - accurate - rejected, rejected=rejected)

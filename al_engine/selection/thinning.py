@@ -1,4 +1,4 @@
-"""Thinning in time: of several frames of a trajectory that are close in time, only the worthiest is kept."""
+"""Thinning in time: of frames of a trajectory that are close in time, only the frame of the highest worth is kept."""
 
 import numpy as np
 
@@ -24,13 +24,12 @@ def thinned(trajectory: IntArray, time: IntArray, worth: FloatArray, *, separati
     kept = np.zeros(len(order), dtype=bool)
     for members in np.split(order, np.flatnonzero(np.diff(trajectory[order])) + 1):
         times = time[members]
-        first = np.searchsorted(
-            times, times - separation, side="right"
-        )  # index of the first frame too close to each frame
+        # Bounds of the range of frames that are too close to each frame.
+        first = np.searchsorted(times, times - separation, side="right")
         last = np.searchsorted(times, times + separation, side="left")
         taken = np.zeros(len(members), dtype=bool)
-        for place in np.lexsort((times, -worth[members])):
-            if not taken[place]:
-                kept[members[place]] = True
-                taken[first[place] : last[place]] = True
+        for index in np.lexsort((times, -worth[members])):
+            if not taken[index]:
+                kept[members[index]] = True
+                taken[first[index] : last[index]] = True
     return kept

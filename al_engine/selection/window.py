@@ -17,7 +17,6 @@ class Window:
 
     Frames at the ends of a window are candidates.
 
-
     Attributes:
         lower_mev_per_ang: Lower end, meV/Å: a frame with a deviation below it is accurate.
         upper_mev_per_ang: Upper end, meV/Å: a frame with a deviation above it is rejected.
@@ -34,9 +33,12 @@ class Window:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.lower_mev_per_ang <= self.upper_mev_per_ang:
-            raise ValueError(f"a window from {self.lower_mev_per_ang} to {self.upper_mev_per_ang} meV/Å")
+            raise ValueError(
+                f"window from {self.lower_mev_per_ang} to {self.upper_mev_per_ang} meV/Å: the lower end must be "
+                "at least 0 and at most the upper end"
+            )
         if (self.net_force_lower_mev_per_ang is None) != (self.net_force_upper_mev_per_ang is None):
-            raise ValueError("a net-force window has two ends")
+            raise ValueError("the net-force window lacks its lower or its upper end")
 
     def accurate(self, deviation: FloatArray, net_force: FloatArray) -> BoolArray:
         """Which frames are accurate.

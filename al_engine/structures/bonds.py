@@ -1,4 +1,4 @@
-"""Bonds and the graph that they make: fragments, molecules made whole in periodic cells, stretched bonds."""
+"""Bonds and their graph: fragments, molecules made whole in periodic cells, stretched bonds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,11 +84,11 @@ class BondGraph:
         return fragments
 
     def side_of(self, root: int, across: int) -> set[int]:
-        """The atoms that bonds connect to an atom without the bond between that atom and its neighbour.
+        """The atoms that are still connected to an atom when the bond to one of its neighbours is removed.
 
         Args:
-            root: The atom; it belongs to its side.
-            across: The neighbour. It is in the result if the bond is in a ring.
+            root: The atom; it is in the result.
+            across: The neighbour; it is in the result if the bond is in a ring.
         """
         seen, stack = {root}, [root]
         while stack:
@@ -102,7 +102,7 @@ class BondGraph:
     def summed_steps(self, steps: IntArray) -> IntArray:
         """Sum of the steps along the bonds that lead to each atom from the first atom of its fragment.
 
-        Where there are several ways, around a ring, a depth-first search decides.
+        In a ring several paths lead to an atom; a depth-first search chooses between them.
 
         Args:
             steps: The step from the first to the second atom of each bond, shape (n_bonds, 3).
@@ -141,9 +141,9 @@ def fragment_of_atom(n_atoms: int, bonds: IntArray) -> IntArray:
 
 
 def made_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: BoolArray) -> FloatArray:
-    """Positions in Å, shape (N, 3), where every bonded fragment is in one piece; its first atom stays where it is.
+    """Positions in Å, shape (N, 3), in which no bonded fragment is split by a cell boundary; first atoms are not moved.
 
-    Atoms move by whole lattice vectors, so that a fragment in one piece is returned bit for bit. A bond is taken to be
+    Atoms move by whole lattice vectors, so that a fragment that is not split is returned bit for bit. Bonds must be
     shorter than half the smallest cell height.
 
     Args:

@@ -77,7 +77,7 @@ def nearest_molecules(
     """
     labels = np.unique(molecule_of_atom)
     if len(labels) < count:
-        raise ValueError(f"{count} molecules wanted, the frame has {len(labels)}")
+        raise ValueError(f"cannot cut {count} molecules from a frame that has {len(labels)}")
     masses = atomic_masses(frame.numbers)
     if centre is None:
         centre = (

@@ -1,4 +1,4 @@
-"""Copies of known structures, also if they are rotated, shifted, or their identical atoms renumbered.
+"""Finds copies of known structures, also if they are rotated, shifted, or their identical atoms renumbered.
 
 Two structures count as the same if they have the same atoms, charge, unpaired electrons and periodic axes, cells of the
 same shape and, for every pair of elements, the same sorted distances between atoms, up to a tolerance. Sorted distances
@@ -57,14 +57,14 @@ def duplicates(frames: Sequence[Frame], known: Sequence[Frame], *, tolerance_ang
     return copy[len(known) :]
 
 
-def same_structure(one: Frame, other: Frame, *, tolerance_ang: float = TOLERANCE_ANG) -> bool:
+def same_structure(first: Frame, second: Frame, *, tolerance_ang: float = TOLERANCE_ANG) -> bool:
     """Whether two frames are the same structure, in the sense of this module."""
-    if _identity(one) != _identity(other):
+    if _identity(first) != _identity(second):
         return False
-    cells = np.abs(_cell_measures(one) - _cell_measures(other))
+    cells = np.abs(_cell_measures(first) - _cell_measures(second))
     return bool(cells.max(initial=0.0) <= tolerance_ang) and all(
-        _largest_difference(here, there) <= tolerance_ang
-        for here, there in zip(_sorted_distances(one), _sorted_distances(other), strict=True)
+        _largest_difference(distances, others) <= tolerance_ang
+        for distances, others in zip(_sorted_distances(first), _sorted_distances(second), strict=True)
     )
 
 
@@ -114,15 +114,15 @@ def _landmarks(frame: Frame) -> FloatArray:
     landmarks = []
     for distances in _sorted_distances(frame):
         padded = np.full(len(ranks), CUTOFF_ANG)
-        there = ranks < len(distances)
-        padded[there] = distances[ranks[there]]
+        exists = ranks < len(distances)
+        padded[exists] = distances[ranks[exists]]
         landmarks.append(padded)
     return np.concatenate([*landmarks, _cell_measures(frame)])
 
 
-def _largest_difference(one: FloatArray, other: FloatArray) -> float:
+def _largest_difference(first: FloatArray, second: FloatArray) -> float:
     """Largest difference of two ascending arrays; the shorter array is continued with the cut-off."""
-    common = min(len(one), len(other))
-    rest = max(one[common:], other[common:], key=len)
-    differences = np.concatenate([np.abs(one[:common] - other[:common]), CUTOFF_ANG - rest])
+    common = min(len(first), len(second))
+    rest = max(first[common:], second[common:], key=len)
+    differences = np.concatenate([np.abs(first[:common] - second[:common]), CUTOFF_ANG - rest])
     return float(differences.max(initial=0.0))

@@ -131,8 +131,8 @@ def _screen_elements(frame: Frame, *, gfn2: bool) -> str | None:
     from ase.data import chemical_symbols
 
     return (
-        f"atom {atom} is {chemical_symbols[number]} (Z = {number}); GFN2-xTB has parameters for Z = 1 to {last} alone, "
-        "another method can label it (labels.backend: ase)"
+        f"atom {atom} is {chemical_symbols[number]} (Z = {number}); GFN2-xTB has parameters for Z = 1 to {last} only; "
+        "use another method (labels.backend: ase)"
     )
 
 
@@ -156,14 +156,14 @@ def _valence_table() -> IntArray:
 
 
 def _screen_electrons(frame: Frame) -> str | None:
-    # GFN2-xTB fills orbitals with valence electrons alone, and counts a lanthanide's 4f electrons as core.
+    # GFN2-xTB fills orbitals with valence electrons only, and counts a lanthanide's 4f electrons as core.
     valence, n_orbitals = _valence_table()[frame.numbers].sum(axis=0).tolist()
     n_electrons = valence - frame.charge
     n_unpaired = frame.unpaired_electrons
     if n_electrons < 0:
-        return f"charge {frame.charge} takes away more than all valence electrons"
+        return f"charge {frame.charge} removes more than all {valence} valence electrons"
     if not 0 <= n_unpaired <= n_electrons:
-        return f"{n_unpaired} unpaired of {n_electrons} valence electrons"
+        return f"{n_unpaired} unpaired electrons are impossible with {n_electrons} valence electrons"
     if (n_electrons - n_unpaired) % 2:
         return f"{n_electrons} valence electrons can't have {n_unpaired} unpaired: both must be even or both odd"
     if n_electrons + n_unpaired > 2 * n_orbitals:

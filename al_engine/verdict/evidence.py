@@ -115,11 +115,11 @@ def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord,
 
 
 def _blind(judged: Sequence[IterationRecord], lower_mev_per_ang: float) -> list[str]:
-    """A window whose lower end is above the lower end that the force field is meant to reach."""
+    """Say so if a window had a higher lower end than the force field is meant to reach."""
     highest = max((r.window.lower_mev_per_ang for r in judged if r.window is not None), default=0.0)
     if highest <= lower_mev_per_ang:
         return []
-    return [f"the window begins at {highest:.0f} meV/Å, above the {lower_mev_per_ang:g} asked for"]
+    return [f"the lower end of the window is {highest:.0f} meV/Å, above the target of {lower_mev_per_ang:g} meV/Å"]
 
 
 def is_exploding(record: TemperatureRecord, stop: StopConfig) -> bool:
@@ -143,14 +143,13 @@ def sampling_steps(history: Sequence[IterationRecord], sampling: SamplingConfig,
     """
     if not history or any(is_exploding(t, stop) for t in history[-1].temperatures):
         return sampling.steps
-    last, alone = history[-1], stop.iterations == 1
-    counting = [] if alone else _last_below(history[1 - stop.iterations :], stop)
-    if not counting and not (alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
+    last, judged_alone = history[-1], stop.iterations == 1
+    counting = [] if judged_alone else _last_below(history[1 - stop.iterations :], stop)
+    if not counting and not (judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
         return sampling.steps
     counts, gathered, _ = acceptance_and_bound(counting or [last], stop.confidence)
-    seen = (counts.acceptance * gathered + 0.5) / (
-        gathered + 1.0
-    )  # Jeffreys' estimate: not zero where no candidate was seen
+    # Jeffreys' estimate, which is above zero even if no frame is a candidate.
+    seen = (counts.acceptance * gathered + 0.5) / (gathered + 1.0)
     needed = frames_needed(stop.acceptance, stop.confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
     missing = EVIDENCE_MARGIN * needed - (gathered if counting else 0.0)
     rate = max(last.decorrelated, 1.0) / (last.steps or sampling.steps)

@@ -20,11 +20,11 @@ from al_engine.structures.frames import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class TemperatureRecord:
-    """One temperature of one iteration, or of several taken together.
+    """Counts at one temperature, in one iteration or in several iterations taken together.
 
     Attributes:
         temperature_kelvin: Temperature of the thermostat.
-        counts: Numbers of its accurate, candidate and rejected frames.
+        counts: Numbers of accurate, candidate and rejected frames.
         decorrelated: Number of independent frames with the same information on the acceptance.
         replicas: Trajectories started, including those that replaced a stopped trajectory.
         stopped: Trajectories stopped before their end.
@@ -64,12 +64,13 @@ class IterationRecord:
     """One finished iteration. A value that is not finite, such as the error of a diverged model, is stored as None.
 
     Attributes:
-        iteration: Its number, from 0.
+        iteration: Number of the iteration, from 0.
         temperatures: One record per temperature.
         labelled: New labels that joined the data set.
         label_failures: Chosen frames whose label failed.
         dataset_size: Labelled frames after this iteration, test set not counted.
-        error_before_training_mev_per_ang: Force MAE on the new labels of the committee that chose them, or None.
+        error_before_training_mev_per_ang: Force MAE, on the new labels, of the committee that chose them; None without
+            new labels.
         test_force_mae_mev_per_ang: Force MAE of the committee mean on the test set.
         test_energy_mae_mev_per_atom: Energy MAE of the committee mean on the test set.
         steps: MD steps of each replica. Older versions stored neither this field nor those below: None or empty.

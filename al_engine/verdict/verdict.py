@@ -77,13 +77,13 @@ def _failed(record: IterationRecord, max_failed_share: float) -> Verdict | None:
     return Verdict(
         VerdictKind.FAILED,
         f"{record.label_failures} of {attempts} labels failed in iteration {record.iteration}, more than the "
-        f"{max_failed_share:.0%} allowed, {record.failure_words or 'for reasons that stand in its label parts'}; once "
-        "their cause is gone, `al-engine resume DIR --retry-failed-labels` computes them again and goes on",
+        f"{max_failed_share:.0%} allowed, {record.failure_words or 'for the reasons stored in its label parts'}; once "
+        "the cause is removed, `al-engine resume DIR --retry-failed-labels` computes these labels again and continues",
     )
 
 
 def _proof(judged: Sequence[IterationRecord], stop: StopConfig) -> str:
-    """The sentence of evidence for convergence."""
+    """The evidence for convergence in one sentence."""
     counts, decorrelated, bound = acceptance_and_bound(judged, stop.confidence)
     temperatures = pooled(judged)
     worst = max(temperatures, key=lambda t: t.counts.acceptance)
@@ -91,9 +91,9 @@ def _proof(judged: Sequence[IterationRecord], stop: StopConfig) -> str:
     rejected = "1 frame" if counts.rejected == 1 else f"{counts.rejected} frames"
     return (
         f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
-        f"{_iterations(judged)}, below {stop.acceptance:.2%}; they are worth {decorrelated:.0f} decorrelated ones, so "
-        f"that the acceptance is below {bound:.2%} at {stop.confidence:.0%} confidence; worst at "
-        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%}), {rejected} rejected, "
+        f"{_iterations(judged)}, below {stop.acceptance:.2%}; they are equivalent to {decorrelated:.0f} decorrelated "
+        f"frames, so that the acceptance is below {bound:.2%} at {stop.confidence:.0%} confidence; it is highest at "
+        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%}); {rejected} rejected, "
         f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped"
     )
 
@@ -113,8 +113,8 @@ def _unstable(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict |
         return None
     return Verdict(
         VerdictKind.UNSTABLE,
-        f"in each of the last {len(recent)} iterations most of the MD at some temperature was not trusted, and it does "
-        f"not get better; {_loss(_most_lost(recent[-1]))} in the last one; {_REMEDY}",
+        f"in each of the last {len(recent)} iterations most of the MD at some temperature was rejected or stopped, "
+        f"without improvement; {_loss(_most_lost(recent[-1]))} in the last iteration; {_REMEDY}",
     )
 
 
@@ -145,7 +145,7 @@ def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verd
     worst = max(exploding, key=lambda t: t.lost_share)
     return Verdict(
         VerdictKind.UNSTABLE,
-        f"the MD explodes: {_loss(worst)} in iteration {record.iteration}, where {worst.counts.candidate} were "
+        f"the MD explodes: {_loss(worst)} in iteration {record.iteration}, and {worst.counts.candidate} frames were "
         f"candidates; {_REMEDY} (otherwise the verdict would be `{ended.kind.value}`)",
     )
 
@@ -156,7 +156,7 @@ def _budget(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | N
         return None
     return Verdict(
         VerdictKind.BUDGET,
-        f"{spent} labels were computed, stop.max_labels is {stop.max_labels}; the acceptance is "
+        f"{spent} labels were computed, and stop.max_labels is {stop.max_labels}; the acceptance is "
         f"{history[-1].counts.acceptance:.2%}",
     )
 

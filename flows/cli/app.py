@@ -25,7 +25,7 @@ TYPER_INTERRUPTED = 130
 """Exit status with which typer ends after Ctrl-C."""
 app = typer.Typer(
     name="al-engine",
-    help="From a molecule to a machine-learning force field, by active learning.",
+    help="Train a machine-learning force field for a molecule by active learning. The usual order: init, check, run.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,18 +36,18 @@ for _command in (init, check, run, resume, status, evaluate, verify, export, ui)
 
 
 def _terminate(signal_number: int, frame: object) -> None:
-    """End a campaign on SIGTERM, which queues send, as on Ctrl-C."""
+    """End a campaign on SIGTERM, which queues send, in the same way as on Ctrl-C."""
     del signal_number, frame
     raise KeyboardInterrupt
 
 
 def _interrupted() -> NoReturn:
-    say_error("interrupted; nothing finished is lost. The same command goes on, or al-engine resume")
+    say_error("interrupted; nothing finished is lost. Continue with the same command, or with: al-engine resume DIR")
     sys.exit(ExitStatus.INTERRUPTED)
 
 
 def main() -> None:
-    """Run the command line; every expected error gives one message and an exit status."""
+    """Run the command line; an expected error is shown as one message and sets the exit status."""
     in_utf8()
     write_readably()
     signal.signal(signal.SIGTERM, _terminate)
@@ -60,17 +60,17 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as error:
-        if error.code == TYPER_INTERRUPTED:  # Ctrl-C outside the parts that a command itself guards
+        if error.code == TYPER_INTERRUPTED:  # Ctrl-C where no command handles it
             _interrupted()
         raise
     except BrokenPipeError:
         sys.exit(ExitStatus.DONE)
     except OSError as error:
         if error.errno in (*BROKEN, *DISK_FULL):  # a disk that failed while any file was written
-            say_error(f"error: {error}. Nothing finished is lost: see to the disk, then resume")
+            say_error(f"error: {error}. Nothing finished is lost: repair the disk, then run `al-engine resume DIR`")
             sys.exit(ExitStatus.INTERRUPTED)
         if error.errno in REFUSED and isinstance(error.filename, str | bytes):
-            say_error(f"error: {os.fsdecode(error.filename)}: {error.strerror}; name another path, or change this one")
+            say_error(f"error: {os.fsdecode(error.filename)}: {error.strerror}; give another path")
             sys.exit(ExitStatus.BAD_INPUT)
         raise
 

@@ -1,4 +1,4 @@
-"""Estimate the run time of a campaign from a trial of seconds on this machine; nothing is changed."""
+"""Estimate the run time of a campaign from a short trial on this machine; nothing is changed."""
 
 import tempfile
 import time
@@ -96,7 +96,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     progress(1, 2, "label")
     outcome = outcomes[-1]
     if outcome.labelled is None:
-        raise InputError(f"the start structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
+        raise InputError(f"the starting structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
     with ComputePool(1) as compute, tempfile.TemporaryDirectory() as scratch:
         with h5py.File(Path(scratch) / TRIAL_FRAMES, "w") as root:
             write_labelled(root.create_group("labelled"), [outcome.labelled])
@@ -133,7 +133,7 @@ def check_text(checked: Preflight, cost: Cost) -> str:
     iteration = (
         f"an iteration about {duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, sampling "
         f"{duration_text(cost.sampling_s)}, labels at most {duration_text(cost.labelling_s)}), at most "
-        f"{checked.config.stop.max_iterations} of them"
+        f"{checked.config.stop.max_iterations} iterations"
     )
     system = (
         f"{frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
@@ -173,7 +173,11 @@ def _update_time(config: CampaignConfig, labelled: LabelledFrame, device: str, s
 
     data = [labelled] * (config.training.batch_size + 2)
     times = {}
-    for updates in (1, 2, TRIAL_UPDATES):  # 1: starts torch; a difference cancels the set-up
+    for updates in (
+        1,
+        2,
+        TRIAL_UPDATES,
+    ):  # the run of 1 update starts torch; the difference of the other two runs leaves out the set-up
         start = time.perf_counter()
         trained = train_member(
             frames=data,

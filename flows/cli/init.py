@@ -1,4 +1,4 @@
-"""Make a campaign directory from a molecule and a preset."""
+"""Make a campaign directory from a molecule and a preset (`al-engine init`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def init_campaign(
 
     Args:
         directory: The new campaign directory.
-        system: Options of the `system` section except `structure`; None for the default.
+        system: Options of the `system` section except `structure`; an option that is None gets its default.
         structure: A structure file, or None.
         preset: Starting point, one of `PRESETS`.
         name: Name of the campaign; None: made from the name of the directory.
@@ -48,13 +48,15 @@ def init_campaign(
         InputError: If the directory is already a campaign or is a file, or the campaign cannot work.
     """
     if (directory / CONFIG_FILE).exists():
-        raise InputError(f"{directory}: is a campaign already; edit its {CONFIG_FILE}, or name another directory")
+        raise InputError(
+            f"{directory}: is a campaign directory already; edit its {CONFIG_FILE}, or give another directory"
+        )
     if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory}: is a file; name a directory")
+        raise InputError(f"{directory}: is a file; give the name of a directory")
     name = name_from(directory.resolve().name) if name is None else name
-    said = {key: value for key, value in system.items() if value is not None}
-    named = {} if structure is None else {"structure": structure.name}
-    data = merged(PRESETS[preset], {"name": name, "system": {**said, **named}})
+    given = {key: value for key, value in system.items() if value is not None}
+    file = {} if structure is None else {"structure": structure.name}
+    data = merged(PRESETS[preset], {"name": name, "system": {**given, **file}})
     if start is not None:
         from models.training.start import start_config
 

@@ -10,23 +10,25 @@ import typer
 from flows.pages.terminal import plain_console
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Campaign directory.")]
-Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Campaign directory, or config file.")]
+Target = Annotated[Path, typer.Argument(metavar="TARGET", help="Campaign directory, or config file of a campaign.")]
 RunDirectory = Annotated[
-    Path | None, typer.Option("--dir", help="Where the campaign of a config file lives; default runs/<name>.")
+    Path | None,
+    typer.Option("--dir", help="Campaign directory for a TARGET that is a config file; default: runs/<name>."),
 ]
 Limit = Annotated[
     str | None,
     typer.Option(
         "--time-limit",
         metavar="DURATION",
-        help="Stop after so long on the clock, such as 7h50m, and exit with 4, to be resumed: for queues that kill.",
+        help="Stop after this wall-clock time, such as 7h50m, with exit status 4; `resume` continues. For batch queues "
+        "that kill jobs at a time limit.",
     ),
 ]
 Retry = Annotated[
     bool,
-    typer.Option("--retry-failed-labels", help="Compute labels again that failed in the newest iteration, first."),
+    typer.Option("--retry-failed-labels", help="First compute the labels again that failed in the newest iteration."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout, and nothing else.")]
 
 
 def answer(data: dict[str, Any], text: str, *, as_json: bool) -> None:

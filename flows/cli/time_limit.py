@@ -1,4 +1,4 @@
-"""A limit on wall-clock time, for queues that kill: at the limit the process sends itself SIGTERM."""
+"""A limit on wall-clock time, for queues that kill jobs: at the limit the process sends itself SIGTERM."""
 
 import os
 import re
@@ -27,7 +27,9 @@ def parse_duration(text: str) -> float:
         else 0.0
     )
     if seconds <= 0.0:
-        raise InputError(f"--time-limit {text}: no duration; write days, hours, minutes and seconds as in 7h50m or 1d")
+        raise InputError(
+            f"--time-limit {text}: not a duration; write days, hours, minutes and seconds as in 7h50m or 1d"
+        )
     return seconds
 
 

@@ -36,8 +36,8 @@ def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[
             f"parts/{name}.h5",
             stage_of(name),
             Problem.MISSING,
-            "is not there, or not sound, though later parts are",
-            "resume: it is computed again",
+            "is missing or damaged, although parts of later stages exist",
+            "resume, which computes it again",
         )
 
 
@@ -58,45 +58,47 @@ def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:
 
 
 def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: int) -> Generator[Finding, None, int]:
-    """Find counts that disagree in an iteration; returns the size of the data set after it."""
+    """Find counts that disagree in an iteration; returns the size of the data set after the iteration."""
     append = parts[names.append(iteration)]
     with open_part(append.path) as root:
         fates = root["fate"][()]
         labelled = len(root["labelled/n_atoms"])
         record = IterationRecord.from_json(str(root.attrs["record"]))
 
-    def wrong(what: str, is_: object, should: object) -> Finding:
-        fix = "move it away and resume: it is made again from the other parts"
-        file = f"parts/{append.path.name}"
-        return Finding(
-            file, stage_of(append.name), Problem.MISCOUNTED, f"{what} is {is_}, other parts say {should}", fix
-        )
-
     size = size_before + labelled
-    expected = {
-        "the counts of its record": (record.counts, count(fates)),
-        "labels of its record": (record.labelled, labelled),
-        "frames labelled by fate": (int(np.sum(fates == Fate.LABELLED)), labelled),
-        "labels failed by fate": (int(np.sum(fates == Fate.LABEL_FAILED)), record.label_failures),
-        "the data set's size": (record.dataset_size, size),
+    compared: dict[str, tuple[object, object]] = {
+        "record of the counts": (record.counts, count(fates)),
+        "recorded number of labels": (record.labelled, labelled),
+        "number of frames with the fate `labelled`": (int(np.sum(fates == Fate.LABELLED)), labelled),
+        "number of frames with the fate `label_failed`": (
+            int(np.sum(fates == Fate.LABEL_FAILED)),
+            record.label_failures,
+        ),
+        "recorded size of the data set": (record.dataset_size, size),
     }
     samples = [part for name, part in parts.items() if name.startswith(f"iter{iteration:03d}-sample-")]
     if len(samples) == len(record.temperatures):
-        expected["the number of fates"] = (len(fates), sum(map(_sampled, samples)))
+        compared["number of fates"] = (len(fates), sum(map(_sampled, samples)))
     selection = parts.get(names.selection(iteration))
     if selection is not None:
         with open_part(selection.path) as root:
             before, chosen = root["fate"][()], root["chosen"][()]
-        unlabelled = np.isin(fates, (Fate.LABELLED, Fate.LABEL_FAILED))
-        expected["frames chosen"] = (int(np.sum(unlabelled)), len(chosen))
-        expected["fates that changed"] = (int(np.sum((fates != before) & (fates != Fate.LABEL_FAILED))), 0)
+        chosen_by_fate = np.isin(fates, (Fate.LABELLED, Fate.LABEL_FAILED))
+        compared["number of chosen frames"] = (int(np.sum(chosen_by_fate)), len(chosen))
+        compared["number of changed fates"] = (int(np.sum((fates != before) & (fates != Fate.LABEL_FAILED))), 0)
         chunks = [part for name, part in sorted(parts.items()) if name.startswith(f"iter{iteration:03d}-labels-")]
         labels = read_labels([part.path for part in chunks])
         if len(labels.reasons) == len(chosen):
-            expected["labels in its chunks"] = (len(labels.labelled), labelled)
-    for what, (is_, should) in expected.items():
-        if is_ != should:
-            yield wrong(what, is_, should)
+            compared["number of labels in the label parts"] = (len(labels.labelled), labelled)
+    for quantity, (found, expected) in compared.items():
+        if found != expected:
+            yield Finding(
+                f"parts/{append.path.name}",
+                stage_of(append.name),
+                Problem.MISCOUNTED,
+                f"the {quantity} is {found}; by the other parts it should be {expected}",
+                "move the file away and resume, which makes it again from the other parts",
+            )
     return size
 
 

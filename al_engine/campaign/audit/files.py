@@ -28,7 +28,7 @@ class Problem(StrEnum):
     DAMAGED = "damaged"
     """The bytes of the file are not those that were written."""
     REPLACED = "replaced"
-    """The file is whole, but not the file that the campaign wrote."""
+    """The file is undamaged, but not the file that the campaign wrote."""
     FOREIGN = "foreign"
     """The file does not belong to the campaign."""
     OUTDATED = "outdated"
@@ -129,8 +129,8 @@ def verify_files(directory: Path, *, progress: Progress = silent) -> Verificatio
             f"{PARTS}/{name}.h5",
             stage_of(name),
             Problem.MISSING,
-            "is gone, and what was made from it has lost its origin",
-            "restore it from a copy; or `verify --repair`, then resume, which computes it again",
+            "is missing, although campaign.h5 lists it",
+            "restore it from a copy, or run `verify --repair` and then resume, which computes it again",
         )
         for name in recorded
         if name not in known
@@ -151,7 +151,7 @@ def _config_findings(directory: Path) -> Iterator[Finding]:
         if (directory / CAMPAIGN_FILE).exists() and str(directory / CAMPAIGN_FILE) in str(error):
             return  # another finding already names a damaged campaign.h5
         yield Finding(
-            CONFIG_FILE, stage, Problem.DAMAGED, f"cannot be read: {error}", "`verify --repair` writes it anew"
+            CONFIG_FILE, stage, Problem.DAMAGED, f"cannot be read: {error}", "`verify --repair` writes it again"
         )
         return
     for key, (old, new) in (differences(launched, config) if launched is not None else {}).items():
@@ -159,18 +159,18 @@ def _config_findings(directory: Path) -> Iterator[Finding]:
             CONFIG_FILE,
             stage,
             Problem.CHANGED,
-            f"{key} is {new}, the campaign began with {old}",
-            "put it back, or start a campaign of its own with it",
+            f"{key} is {new}, but the campaign began with {old}",
+            "put the old value back, or start a new campaign with the new value",
         )
 
 
 def _recorded(directory: Path) -> tuple[dict[str, Recorded], list[Finding]]:
     """The parts recorded in campaign.h5, and problems of that file."""
     path = directory / CAMPAIGN_FILE
-    fix = "`verify --repair` builds it anew from the parts, and so does resuming"
+    fix = "`verify --repair` or `resume` rebuilds it from the parts"
     if not path.exists():
         begun = any((directory / PARTS).glob("*.h5"))
-        return {}, [Finding(CAMPAIGN_FILE, "the index", Problem.MISSING, "is gone", fix)] if begun else []
+        return {}, [Finding(CAMPAIGN_FILE, "the index", Problem.MISSING, "is missing", fix)] if begun else []
     try:
         with open_index(path) as root:
             table = root["ledger"]
@@ -190,7 +190,7 @@ def _damaged_part(path: Path, error: LedgerError) -> Finding:
         str(error).removeprefix(f"{path}: "),
         "move it away"
         if foreign
-        else "`verify --repair` puts it aside and rebuilds what it can, resuming does the rest",
+        else "`verify --repair` sets it aside and rebuilds it if possible; otherwise `resume` computes it again",
     )
 
 
@@ -201,29 +201,27 @@ def _against_record(part: Part, recorded: Mapping[str, Recorded]) -> Iterator[Fi
             f"{PARTS}/{part.path.name}",
             stage_of(part.name),
             Problem.REPLACED,
-            "is whole, but not the file that the campaign wrote",
-            "restore that one from a copy; or `verify --repair` puts it aside, and resuming computes it again",
+            "is undamaged, but not the file that the campaign wrote",
+            "restore the original from a copy; or `verify --repair` sets it aside, and `resume` computes it again",
         )
 
 
 def _index_findings(directory: Path, parts: Mapping[str, Part], recorded: Mapping[str, Recorded]) -> Iterator[Finding]:
     """Find links that are missing or wrong in campaign.h5, and a data set of the wrong size."""
-    fix = "`verify --repair` builds it anew, and so does resuming"
+    fix = "`verify --repair` or `resume` rebuilds it from the parts"
     for name in parts.keys() - recorded.keys():
         yield Finding(CAMPAIGN_FILE, "the index", Problem.OUTDATED, f"does not link {PARTS}/{name}.h5", fix)
     with open_index(directory / CAMPAIGN_FILE) as root:
         for name in recorded:
             link = _link(root, name)
             if link != f"{PARTS}/{name}.h5":
-                message = (
-                    f"links {link} where {PARTS}/{name}.h5 belongs" if link else f"does not link {PARTS}/{name}.h5"
-                )
+                message = f"links {link} in place of {PARTS}/{name}.h5" if link else f"does not link {PARTS}/{name}.h5"
                 yield Finding(CAMPAIGN_FILE, "the index", Problem.OUTDATED, message, fix)
         labelled = [parts[name] for name in recorded if name in parts and parts[name].has_labels]
         if len(labelled) == sum(1 for name in recorded if name.endswith(("-dataset", "-append"))):
             stored, linked = sum(map(_frames, labelled)), len(root["dataset/n_atoms"])
             if stored != linked:
-                message = f"its data set has {linked} frames, the parts have {stored}"
+                message = f"its data set has {linked} frames, but the parts have {stored}"
                 yield Finding(CAMPAIGN_FILE, "the data set", Problem.OUTDATED, message, fix)
 
 

@@ -1,4 +1,4 @@
-"""Setting files aside: they are moved, never deleted, so that their content is computed again."""
+"""Setting files aside: a file is moved, never deleted, and its content is computed again."""
 
 from pathlib import Path
 

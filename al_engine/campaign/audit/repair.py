@@ -48,14 +48,14 @@ def repair(directory: Path, verification: Verification) -> Iterator[str]:
                 rebuilt = _rebuild_labels(path, verification)
                 incomplete = incomplete or not rebuilt
                 yield (
-                    f"{finding.file}: rebuilt, with the very content it had"
+                    f"{finding.file}: rebuilt with the same content"
                     if rebuilt
-                    else f"{finding.file}: to be computed again when the campaign is resumed"
+                    else f"{finding.file}: `resume` will compute it again"
                 )
         if verification.findings:
             verdict = None if incomplete else _verdict(ledger)
             ledger.write_index(verdict)
-            yield f"{CAMPAIGN_FILE}: built anew from the parts"
+            yield f"{CAMPAIGN_FILE}: rebuilt from the parts"
 
 
 _REPAIRED = (Problem.DAMAGED, Problem.REPLACED, Problem.MISSING)
@@ -91,7 +91,7 @@ def _write_config(directory: Path) -> str:
     if path.exists():
         _rename(path, path.with_name(f"{CONFIG_FILE}.damaged"))
     Ledger(directory, config).write_config()
-    return f"{CONFIG_FILE}: written anew from {CAMPAIGN_FILE}"
+    return f"{CONFIG_FILE}: written again from {CAMPAIGN_FILE}"
 
 
 def _rename(path: Path, target: Path) -> None:

@@ -55,7 +55,7 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
 def _state(findings: int, parts: int) -> str:
     if findings:
         return "NOT sound"
-    return "sound" if parts else "sound, and not begun"
+    return "sound" if parts else "sound, not begun"
 
 
 def _all_findings(directory: Path, found: Verification) -> list[Finding]:

@@ -4,7 +4,7 @@ from flows.cli.options import AsJson, Target, answer
 
 
 def check(target: Target, as_json: AsJson = False) -> None:
-    """Validate, look at the machine, say what the campaign will cost; changes nothing."""
+    """Validate a config, try it on this machine, and estimate what the campaign costs. Changes nothing."""
     from flows.cli.check import check_text, measure_cost
     from flows.pages.display import Display
     from flows.session.preflight import preflight

@@ -40,22 +40,28 @@ def evaluate(
     what: Annotated[
         Evaluation,
         typer.Option(
-            help="errors: on the test set, by temperature. bond-length: along stretched bonds, with fresh labels. "
-            "stability: long trajectories at high temperature."
+            help="errors: energy and force errors on the test set, by temperature. bond-length: errors along stretched "
+            "bonds, on new labels. stability: share of long trajectories at high temperature without a broken bond."
         ),
     ],
     iteration: Annotated[
-        int | None, typer.Option(help="Whose committee; default: the newest that is complete.", min=0)
+        int | None,
+        typer.Option(
+            help="Iteration whose committee is evaluated; default: the newest with a complete committee.", min=0
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for numbers and plots; default: DIR/evaluation.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for results and plots; default: DIR/evaluation.")] = None,
     of: Annotated[
         Whole | None,
-        typer.Option(help="Whose bonds; default: system, as it is labelled.", rich_help_panel=BOND_LENGTH),
+        typer.Option(
+            help="system: stretch bonds of the labelled structure. molecule: of a single molecule. Default: system.",
+            rich_help_panel=BOND_LENGTH,
+        ),
     ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
-            help="Test frames of the lowest temperature that each bond is stretched in; default: 2.",
+            help="Number of test frames, of the lowest temperature, in which each bond is stretched; default: 2.",
             min=1,
             rich_help_panel=BOND_LENGTH,
         ),
@@ -63,37 +69,42 @@ def evaluate(
     bonds: Annotated[
         int | None,
         typer.Option(
-            help="Kinds of bonds, by elements and surroundings, at most; default: 8.",
+            help="Largest number of kinds of bonds (same elements and surroundings); default: 8.",
             min=1,
             rich_help_panel=BOND_LENGTH,
         ),
     ] = None,
     points: Annotated[
         int | None,
-        typer.Option(help="Lengths from 0.85 to 2.0 times its own; default: 24.", min=2, rich_help_panel=BOND_LENGTH),
+        typer.Option(
+            help="Number of lengths of each bond, from 0.85 to 2.0 equilibrium lengths; default: 24.",
+            min=2,
+            rich_help_panel=BOND_LENGTH,
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="MD steps; default: 50000.", min=1, rich_help_panel=STABILITY)
+        int | None, typer.Option(help="MD steps of each trajectory; default: 50000.", min=1, rich_help_panel=STABILITY)
     ] = None,
     kelvin: Annotated[
-        float | None, typer.Option(help="Temperature; default: 800.", min=1.0, max=20_000.0, rich_help_panel=STABILITY)
+        float | None,
+        typer.Option(help="Temperature in K; default: 800.", min=1.0, max=20_000.0, rich_help_panel=STABILITY),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(help="Trajectories; default: 8.", min=1, rich_help_panel=STABILITY)
+        int | None, typer.Option(help="Number of trajectories; default: 8.", min=1, rich_help_panel=STABILITY)
     ] = None,
     driver: Annotated[
         Driver | None,
         typer.Option(
-            help="rotate: each trajectory is driven by another member; mean: all by the committee's mean; "
-            "default: rotate.",
+            help="rotate: the members take turns, each trajectory is driven by one member. mean: the committee's mean "
+            "drives all trajectories. Default: rotate.",
             rich_help_panel=STABILITY,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what the models are worth; the campaign may be running, and is not changed.
+    """Measure accuracy and stability of a campaign's models. The campaign may be running, and is not changed.
 
-    Labels and trajectories are kept with the results: a second call with the same options makes none again.
+    Labels and trajectories are stored with the results: a second call with the same options reuses them.
     """
     from flows.evaluation.verb import evaluate as run_evaluation
     from flows.pages.display import Display
@@ -114,6 +125,6 @@ def evaluate(
             directory, what.value, iteration=iteration, output=output, options=options, display=display
         )
     except KeyboardInterrupt:
-        say_error("interrupted; what is finished is kept, the same command goes on")
+        say_error("interrupted; nothing finished is lost. Continue with the same command")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     answer(result, text, as_json=as_json)

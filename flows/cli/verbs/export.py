@@ -17,12 +17,16 @@ class ExportFormat(StrEnum):
 
 def export(
     directory: Directory,
-    to: Annotated[ExportFormat, typer.Option("--to", help="Format.")],
+    to: Annotated[ExportFormat, typer.Option("--to", help="File format.")],
     output: Annotated[Path, typer.Option("--output", help="File to write.")],
     as_json: AsJson = False,
 ) -> None:
-    """Hand the labelled frames to other programs."""
+    """Write the labelled frames to a file for other programs."""
     from al_engine.campaign.export import export_extxyz
 
     count = export_extxyz(directory, output)
-    answer({"output": str(output), "format": to.value, "frames": count}, f"{count} frames in {output}", as_json=as_json)
+    answer(
+        {"output": str(output), "format": to.value, "frames": count},
+        f"wrote {count} frames to {output}",
+        as_json=as_json,
+    )

@@ -28,30 +28,46 @@ class Shape(StrEnum):
 def init(
     directory: Directory,
     smiles: Annotated[str | None, typer.Option(help="SMILES of one molecule.")] = None,
-    structure: Annotated[Path | None, typer.Option(help="Structure file that ASE reads.")] = None,
-    molecules: Annotated[int, typer.Option(help="Copies of the molecule.")] = 1,
-    charge: Annotated[int | None, typer.Option(help="Total charge; default: from the SMILES or the file.")] = None,
-    unpaired_electrons: Annotated[int | None, typer.Option("--unpaired-electrons", help="Unpaired electrons.")] = None,
-    shape: Annotated[Shape | None, typer.Option(help="cluster, or a periodic box; default: cluster.")] = None,
-    density: Annotated[float | None, typer.Option(help="Density of a box, g/cm³.")] = None,
+    structure: Annotated[
+        Path | None, typer.Option(help="Structure file in a format that ASE reads, in place of --smiles.")
+    ] = None,
+    molecules: Annotated[int, typer.Option(help="Number of copies of the molecule.")] = 1,
+    charge: Annotated[int | None, typer.Option(help="Total charge in e; default: from the SMILES or the file.")] = None,
+    unpaired_electrons: Annotated[
+        int | None,
+        typer.Option("--unpaired-electrons", help="Unpaired electrons; default: from the file, otherwise 0."),
+    ] = None,
+    shape: Annotated[
+        Shape | None, typer.Option(help="Molecules in vacuum (cluster), or a periodic box; default: cluster.")
+    ] = None,
+    density: Annotated[float | None, typer.Option(help="Density of the box in g/cm³.")] = None,
     elements: Annotated[
         str | None,
         typer.Option(
             metavar="NAME=ELEMENT,...",
-            help="Elements by the file's names or types of atoms, such as OW=O,HW1=H or 1=O,2=H.",
+            help="Elements of the atom names or atom types in the file, such as OW=O,HW1=H or 1=O,2=H.",
         ),
     ] = None,
     structure_frame: Annotated[
-        int | None, typer.Option("--structure-frame", help="Which structure of a file of several; -1: the last.")
+        int | None,
+        typer.Option(
+            "--structure-frame", help="Index, from 0, of the structure in a file with several structures; -1: the last."
+        ),
     ] = None,
-    preset: Annotated[Preset, typer.Option(help="Starting point.")] = Preset.STANDARD,
-    name: Annotated[str | None, typer.Option(help="Name of the campaign; default: made from DIR's name.")] = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            help="Starting point: quick takes minutes on two cores for a small molecule, paper is the reference work."
+        ),
+    ] = Preset.STANDARD,
+    name: Annotated[str | None, typer.Option(help="Name of the campaign; default: made from the name of DIR.")] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Campaign or file of models to start training from; sets `model` to theirs.")
+        Path | None,
+        typer.Option(help="Campaign or file of models from which training starts; sets `model` to their architecture."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write DIR/campaign.yaml, every option with its description."""
+    """Make a campaign directory: write DIR/campaign.yaml with all options and their descriptions."""
     from flows.cli.init import init_campaign
     from flows.pages.display import Display
 
@@ -104,5 +120,5 @@ def _pairs(text: str | None) -> dict[str, str] | None:
         return None
     pairs = [pair.partition("=") for pair in text.split(",")]
     if not all(name.strip() and sign and element.strip() for name, sign, element in pairs):
-        raise InputError(f"--elements: got {text!r}; it takes NAME=ELEMENT,NAME=ELEMENT,... such as OW=O,HW1=H")
+        raise InputError(f"--elements: got {text!r}; write NAME=ELEMENT,NAME=ELEMENT,... such as OW=O,HW1=H")
     return {name.strip(): element.strip() for name, _, element in pairs}

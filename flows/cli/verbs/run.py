@@ -15,7 +15,7 @@ def run(
     retry_failed_labels: Retry = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a campaign, or continue it, to its verdict."""
+    """Start a campaign, or continue it, until its verdict."""
     from flows.cli.time_limit import TimeLimit, parse_duration
     from flows.pages.display import Display
     from flows.session.prepare import prepare
@@ -30,7 +30,7 @@ def run(
 def resume(
     directory: Directory, time_limit: Limit = None, retry_failed_labels: Retry = False, as_json: AsJson = False
 ) -> None:
-    """Continue a campaign from its directory."""
+    """Continue a campaign from its directory, until its verdict."""
     from al_engine.campaign.ledger import Ledger
     from flows.cli.time_limit import TimeLimit, parse_duration
     from flows.pages.display import Display
@@ -52,7 +52,7 @@ def _run(prepared: Any, display: Any, limit: Any, *, retry: bool, as_json: bool)
             verdict = run_campaign(prepared, display, retry=retry)
     except KeyboardInterrupt:
         why = "the time limit is reached" if limit.reached else "interrupted"
-        say_error(f"{why}; nothing finished is lost. Go on with: al-engine resume {typed(directory)}")
+        say_error(f"{why}; nothing finished is lost. Continue with: al-engine resume {typed(directory)}")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     text = [
         f"{verdict.kind.value}: {verdict.evidence}",

@@ -6,7 +6,7 @@ from flows.pages.terminal import plain_console
 
 
 def status(directory: Directory, as_json: AsJson = False) -> None:
-    """Where a campaign stands, iteration by iteration; also while it runs."""
+    """Show the state of a campaign, iteration by iteration. The campaign may be running."""
     from flows.pages.status import campaign_status, missing_remarks, remarks, status_table
 
     state = campaign_status(directory)
@@ -18,7 +18,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     if state["verdict"] is not None:
         lines.append(f"{state['verdict']}: {state['evidence']}")
     elif state["state"] == "running":
-        lines.append(f"last finished: {state['last_part']}")
+        lines.append(f"last finished part: {state['last_part']}")
     else:
-        lines.append(f"go on with: al-engine resume {typed(directory)}")
+        lines.append(f"continue with: al-engine resume {typed(directory)}")
     plain_console(soft_wrap=True).print("\n".join(lines))

@@ -4,7 +4,7 @@ from flows.cli.options import AsJson, answer, say_error
 
 
 def ui(as_json: AsJson = False) -> None:
-    """Find or start the Prefect server on this machine, and say where its pages are."""
+    """Find or start the Prefect server on this machine, and print the address of its pages."""
     from flows.cockpit.server import ensure_server
 
     server = ensure_server()

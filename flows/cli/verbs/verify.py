@@ -13,12 +13,13 @@ def verify(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Rebuild what other parts still have, put what is damaged aside; nothing is deleted."
+            "--repair",
+            help="Set damaged files aside, and rebuild them where other files have their content. Nothing is deleted.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every hash, link and count of a campaign; exit status 5 if something is damaged or missing."""
+    """Check every hash, link and count of a campaign; the exit status is 5 if there is a problem."""
     from al_engine.campaign.audit.verify import verify as run_verification
     from flows.pages.display import Display
 

@@ -111,7 +111,7 @@ def test_a_campaign_file_without_its_parts_reads_as_no_data(open_ledger, add_lab
         assert {name for name in data if not no_data(data[name])} == {"n_atoms", "pbc"}
         assert data["n_atoms"][()].tolist() == [len(item.frame) for item in labelled]
         np.testing.assert_array_equal(data["pbc"], [item.frame.pbc for item in labelled])
-        with pytest.raises(LedgerError, match=r"alone/campaign\.h5:/dataset: a part that it links is missing"):
+        with pytest.raises(LedgerError, match=r"alone/campaign\.h5:/dataset: a linked part is missing"):
             read_labelled(data)
         with pytest.raises(KeyError):
             _ = root["iterations/000/append"]

@@ -141,7 +141,7 @@ def test_a_part_made_from_other_inputs_is_refused(changed, open_ledger, add_labe
         return compute_part(ledger, "iter000-a", lambda root: root.create_group("g"), inputs=inputs, parents=parents)
 
     part = run({"a": 1}, parents)
-    with pytest.raises(LedgerError, match=r"iter000-a\.h5: was made from other inputs .* move it away"):
+    with pytest.raises(LedgerError, match=r"iter000-a\.h5: was made from .*inputs.* move it away"):
         run(*(({"a": 2}, parents) if changed == "inputs" else ({"a": 1}, [])))
     assert run({"a": 1}, parents) == part
 
@@ -151,7 +151,7 @@ def test_a_damaged_part_is_not_taken(open_ledger, add_labels):
     part = add_labels(ledger, None)
     with h5py.File(part.path, "r+") as root:
         root["labelled/energy"][0] += 1.0
-    with pytest.raises(LedgerError, match=r"initial-dataset\.h5: lacks its seal, so that it was cut off or written to"):
+    with pytest.raises(LedgerError, match=r"initial-dataset\.h5: lacks its seal"):
         add_labels(ledger, None)
     part.path.unlink()
     assert add_labels(ledger, None).content_hash == part.content_hash
@@ -192,7 +192,7 @@ def test_a_foreign_file_among_the_parts_is_named(foreign, open_ledger, add_label
     ledger = open_ledger()
     part = add_labels(ledger, None)
     shutil.copy(part.path, part.path.with_name(foreign))
-    with pytest.raises(LedgerError, match=f"{foreign}: no name that this version gives to a part"):
+    with pytest.raises(LedgerError, match=f"{foreign}: is not the name of a part"):
         ledger.begin()
 
 

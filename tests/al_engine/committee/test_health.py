@@ -167,7 +167,7 @@ def test_a_member_that_gives_no_numbers_is_named():
     health = committee_health(edited(committee(10), broken), NO_FRAMES)
     assert health.rogue == 1
     assert health.member_error_mev_per_ang[1] is None
-    assert "member 1 is rogue: its forces are no numbers" in health.warnings()[0]
+    assert "member 1 is rogue: its forces are not finite" in health.warnings()[0]
     assert all(error is not None for m, error in enumerate(health.member_error_mev_per_ang) if m != 1)
 
 

@@ -55,7 +55,7 @@ def test_counts_that_overflow_are_refused(stored):
 def test_a_row_of_a_missing_part_is_refused(stored):
     root, _ = stored
     root["charge"][17] = MISSING
-    with pytest.raises(LedgerError, match="a part that it links is missing"):
+    with pytest.raises(LedgerError, match="a linked part is missing"):
         read_frames(root, rows=[17])
 
 

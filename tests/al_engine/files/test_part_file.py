@@ -191,8 +191,8 @@ def test_another_schema(part):
     with h5py.File(part, "r+") as root:
         root.attrs["schema_version"] = 99
     message = refusal(part)
-    assert "has schema 99, this version reads up to 3" in message
-    assert "written by a newer al-engine" in message
+    assert "schema 99" in message
+    assert "written by a newer version of al-engine" in message
 
 
 def test_an_hdf5_file_that_is_no_part(part):
@@ -206,7 +206,7 @@ def test_a_part_changed_by_hand(part):
         root["values"][0, 0] = 1.0
     with open_part(part):
         pass
-    assert "lacks its seal, so that it was cut off or written to" in refusal(part, verify=True)
+    assert "lacks its seal" in refusal(part, verify=True)
 
 
 def test_a_lock_that_another_program_holds_or_left_keeps_nobody_from_reading(part):

@@ -60,7 +60,10 @@ def test_a_part_older_than_seals_is_checked_by_its_content(part, tmp_path):
         assert root.attrs["schema_version"] == 1
     with h5py.File(old, "r+") as root:
         root["group/numbers"][0] = 1.0
-    with pytest.raises(LedgerError, match="its content is not what was written"), open_part(old, verify=True):
+    with (
+        pytest.raises(LedgerError, match="its content is not the content that was written"),
+        open_part(old, verify=True),
+    ):
         pass
 
 

@@ -60,7 +60,7 @@ def test_charge_and_spin_are_the_clusters(water_box):
 
 
 def test_more_molecules_than_there_are(water_box):
-    with pytest.raises(ValueError, match="21 molecules wanted, the frame has 20"):
+    with pytest.raises(ValueError, match="21 molecules from a frame that has 20"):
         nearest_molecules(*water_box, COUNT + 1)
 
 

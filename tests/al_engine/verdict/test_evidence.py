@@ -57,7 +57,7 @@ def collapsed(error_over_spread: float) -> CommitteeHealth:
         ({"counts": ((970, 0, 30),)}, "1.50% of the frames rejected at 300 K"),
         ({"counts": ((1000, 0, 0), (0, 0, 0))}, "no frame at 500 K in iteration 1"),
         ({"stopped": 1}, "1 of 16 trajectories stopped at 300 K"),
-        ({"window": Window(150.0, 450.0)}, "the window begins at 150 meV/Å, above the 100 asked for"),
+        ({"window": Window(150.0, 450.0)}, "the lower end of the window is 150 meV/Å, above the target of 100 meV/Å"),
         ({"health": collapsed(3.5)}, "a collapsed committee, whose agreement proves nothing"),
     ],
     ids=["acceptance", "bound", "one temperature", "rejected", "no frames", "stopped", "window", "collapsed"],

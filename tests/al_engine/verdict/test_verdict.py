@@ -52,9 +52,9 @@ def test_converged_with_its_evidence(make_record):
         "6 of 4000 frames (0.15%)",
         "iterations 1 to 2",
         "below 0.50%",
-        "worth 2001 decorrelated ones",
+        "2001 decorrelated frames",
         "below 0.39% at 95% confidence",
-        "worst at 500 K (0.20%)",
+        "at 500 K (0.20%)",
         "no trajectory stopped",
     ):
         assert part in verdict.evidence

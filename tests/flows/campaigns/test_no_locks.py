@@ -90,7 +90,7 @@ def test_a_campaign_locked_by_a_file_is_killed_and_goes_on_at_once(prefect_serve
     assert commands.status(directory)["state"] == "interrupted"
     answer = commands("resume", directory)
     assert answer.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED), answer.stderr
-    assert re.search(rf"the lock of process {process.pid} on \S+ is taken over: it has ended", answer.stderr)
+    assert re.search(rf"the lock of process {process.pid} on \S+ is taken over: the process has ended", answer.stderr)
     assert commands("verify", directory).returncode == 0
 
 

@@ -55,7 +55,7 @@ def test_what_init_says_to_type_works(command_line):
         name, *arguments = shlex.split(re.search(r"`(al-engine run .*)`", answer.stdout)[1])
         assert name == "al-engine"
         status = command_line("status", *arguments[1:])
-        assert "go on with: " in status.stdout, status.stderr
+        assert "continue with: " in status.stdout, status.stderr
 
 
 @pytest.mark.parametrize("verb", ["run", "status", "verify", "check", "resume", "init"])

@@ -157,7 +157,7 @@ def test_repair_rebuilds_labels_index_and_config(campaign):
     (campaign / "campaign.yaml").write_text("{")
     answer, text = verify(campaign, repaired=True)
     assert answer["sound"], text
-    assert "rebuilt, with the very content it had" in text
+    assert "rebuilt with the same content" in text
     ledger = Ledger.open(campaign)
     assert {part.name: part.content_hash for part in ledger.parts()} == before
     assert ledger.verdict() == verdict
@@ -183,7 +183,7 @@ def test_what_cannot_be_rebuilt_is_computed_again_to_the_same_content(finished, 
         flip(campaign / "parts" / f"{name}.h5", 0.5)
     answer = command_line("verify", campaign, "--repair")
     assert answer.returncode == ExitStatus.DAMAGED
-    assert "parts/iter000-member1.h5: to be computed again when the campaign is resumed" in answer.stdout
+    assert "parts/iter000-member1.h5: `resume` will compute it again" in answer.stdout
     assert command_line.status(campaign)["state"] == "interrupted"
     with_one_worker(campaign)
     resumed = command_line("resume", campaign)

@@ -68,6 +68,6 @@ def test_a_campaign_directory_from_a_smiles(command_line):
     answer = command_line("init", "mine", "--smiles", "CC(=O)N", "--preset", "quick")
     assert answer.returncode == 0, answer.stderr
     text = (command_line.directory / "mine" / "campaign.yaml").read_text()
-    assert "# Below: accurate, nothing to learn." in text
+    assert "# Lower threshold: " in text
     assert command_line("status", "mine").returncode == 0
     assert command_line("init", "mine", "--smiles", "C").returncode == 2

@@ -18,7 +18,7 @@ TERMINALS = {
     "latin-1": {"PYTHONIOENCODING": "latin-1"},
     "strict ascii": {"PYTHONIOENCODING": "ascii:strict"},
 }
-LIGHT = {"status --help": "Where a campaign stands", "status": "meV/A", "verify": "sound", "status --json": "evidence"}
+LIGHT = {"status --help": "the state of a campaign", "status": "meV/A", "verify": "sound", "status --json": "evidence"}
 HEAVY = {"evaluate --what errors": "forces / meV/A"}
 """What loads torch, tried on one terminal."""
 
