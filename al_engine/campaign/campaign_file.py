@@ -19,7 +19,8 @@ from al_engine.campaign.part import PARTS, Part
 from al_engine.config import CampaignConfig
 from al_engine.errors import LedgerError
 from al_engine.files.frames_hdf5 import LABELS_PER_ATOM, LABELS_PER_FRAME, MISSING, PER_ATOM, PER_FRAME, UNITS
-from al_engine.files.part_file import SCHEMA_VERSION, in_memory_hdf5, open_hdf5, open_part, seal_state
+from al_engine.files.hdf5 import in_memory_hdf5, open_hdf5, seal_state
+from al_engine.files.part_file import SCHEMA_VERSION, open_part
 from al_engine.files.seal import SealState
 from al_engine.verdict.verdict import Verdict
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +11,16 @@ import h5py
 import numpy as np
 
 from al_engine.errors import LedgerError
-from al_engine.files.atomic import BROKEN, read_error, write_file
-from al_engine.files.hdf5 import streamed_hdf5
-from al_engine.files.seal import SealState, check_seal, seal_of
+from al_engine.files.hdf5 import (
+    UNREADABLE,
+    check_self_contained,
+    damaged,
+    in_memory_hdf5,
+    open_hdf5,
+    seal_state,
+    streamed_hdf5,
+)
+from al_engine.files.seal import SealState
 
 SCHEMA_VERSION = 3
 """Schema of the parts that this version writes. New in 2: the seal. New in 3: summary and provenance (`MADE_BY`)."""
@@ -32,9 +37,6 @@ VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds",
 
 BLOCK_BYTES = 2**22
 """Bytes of a data set that are hashed at a time."""
-
-UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError)
-"""Errors that h5py raises on damaged files; the type depends on the damage: data, a name, a type, an address."""
 
 
 def part_key(kind: str, inputs: Mapping[str, Any], parents: Sequence[str]) -> str:
@@ -100,23 +102,6 @@ def _json(value: Any) -> bytes:
 
 
 @contextmanager
-def in_memory_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Write a sealed HDF5 file atomically; the file is on disk when the block ends.
-
-    The file is built in memory, because HDF5 does not survive a full disk: a file that can't be flushed stays open in
-    the library, which then crashes at the end of the process.
-
-    Raises:
-        ResumableError: If the disk is full or can't be written to.
-    """
-    with h5py.File(str(path), "w", driver="core", backing_store=False) as root:
-        yield root
-        root.flush()
-        content = root.id.get_file_image()
-    write_file(path, content + seal_of(content))
-
-
-@contextmanager
 def write_part(path: Path, *, kind: str, key: str, streamed: bool = False) -> Iterator[h5py.File]:
     """Write a part atomically; the part is on disk when the block ends.
 
@@ -165,7 +150,7 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
             try:
                 check_self_contained(root)
             except UNREADABLE as error:
-                raise _damaged(path, error, fix) from None
+                raise damaged(path, error, fix) from None
         if seal is SealState.ABSENT and not _is_as_written(root):
             raise LedgerError(f"{path}: its content is not the content that was written; {fix}")
         yield root
@@ -181,115 +166,6 @@ def is_finished(path: Path, key: str) -> bool:
         return False
     with open_part(path) as root:
         return bool(root.attrs["key"] == key)
-
-
-def check_self_contained(root: h5py.File) -> None:
-    """Refuse a file with data outside the file, or with data sets larger than the file.
-
-    Parts contain neither links nor compressed data, so that all their content is in the file itself.
-
-    Raises:
-        LedgerError: If the file has a soft or external link, external or virtual data, or too large data sets.
-    """
-    size = Path(root.filename).stat().st_size
-
-    # A returned message ends the visit; an exception must not pass through the C code of HDF5.
-    def leaves(name: str, link: Any) -> str | None:
-        return (
-            None if isinstance(link, h5py.HardLink) else f"{name} is a link to other data, which parts do not contain"
-        )
-
-    def claims(name: str, item: h5py.Group | h5py.Dataset) -> str | None:
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual or item.nbytes > size):
-            return f"{name} claims data that the file does not hold"
-        return None
-
-    problem = root.visititems_links(leaves) or root.visititems(claims)
-    if problem is not None:
-        raise LedgerError(f"{root.filename}:{problem}; do not trust this file")
-
-
-def seal_state(path: Path) -> SealState | None:
-    """State of a file's seal; None if the file can't be opened, which `open_hdf5` reports in detail.
-
-    Raises:
-        ResumableError: If the disk fails.
-    """
-    try:
-        return check_seal(path)
-    except OSError as error:
-        if error.errno in BROKEN:
-            raise read_error(path, error) from error
-        return None
-
-
-def hdf5_for_reading(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading, without HDF5's lock on it.
-
-    Parts and campaign.h5 are never changed once they have their name, so readers need no lock. Without a lock, readers
-    are kept out neither by the lock of a dead process nor by a file system without locks.
-
-    Raises:
-        OSError: If the file can't be opened.
-    """
-    for locking in (False, None, True, "best-effort"):
-        try:
-            return h5py.File(path, "r", locking=locking)
-        except OSError as error:
-            if "flag values don't match" not in str(error):
-                raise
-            refused = error  # open in this process with another lock setting: HDF5 requires the same
-    raise refused
-
-
-@contextmanager
-def open_hdf5(path: Path, *, fix: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file whose attributes can be read.
-
-    Args:
-        path: The file.
-        fix: Advice for the error message if the file is damaged.
-
-    Raises:
-        LedgerError: If the file is missing, damaged or in use.
-        ResumableError: If the disk fails.
-    """
-    try:
-        root = hdf5_for_reading(path)
-    except FileNotFoundError:
-        raise LedgerError(f"{path}: missing; restore it, or resume to compute it again") from None
-    except OSError as error:
-        if error.errno in BROKEN:
-            raise read_error(path, OSError(error.errno, os.strerror(error.errno))) from error
-        if error.errno is not None:  # an error of the operating system, not of HDF5: the file may be sound
-            variable = "HDF5_USE_FILE_LOCKING"  # it overrides the `locking` argument
-            is_set = "lock" in str(error) and variable in os.environ
-            fix = f"unset {variable}" if is_set else "remove the cause, then try again"
-            raise LedgerError(f"{path}: cannot be opened ({os.strerror(error.errno)}); {fix}") from None
-        raise _damaged(path, error, fix) from None
-    with root:
-        try:
-            dict(root.attrs)
-        except UNREADABLE as error:
-            raise _damaged(path, error, fix) from None
-        try:
-            yield root
-        except UNREADABLE as error:  # HDF5 turns errors of the operating system into errors of any type
-            number = _system_error(path, error)
-            if number not in BROKEN:
-                raise
-            raise read_error(path, OSError(number, os.strerror(number))) from error
-
-
-def _system_error(path: Path, error: Exception) -> int | None:
-    """The operating system's error number in an HDF5 error about the file; None if it has no such number."""
-    match = re.search(r"filename = '(.*?)',.* errno = (\d+)", str(error))
-    return int(match[2]) if match and match[1] == str(path) else None
-
-
-def _damaged(path: Path, error: Exception, fix: str) -> LedgerError:
-    reason = " ".join(str(error).split())
-    return LedgerError(f"{path}: damaged ({reason[:120]}); {fix}")
 
 
 def _is_as_written(root: h5py.File) -> bool:

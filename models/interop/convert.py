@@ -14,7 +14,7 @@ from typing import get_args
 
 from al_engine.config import Dtype
 from al_engine.errors import AlEngineError, ExitStatus, InputError
-from al_engine.files.part_file import in_memory_hdf5
+from al_engine.files.hdf5 import in_memory_hdf5
 from models.interop.convert_mace import convert_mace
 from models.interop.convert_nequip import convert_nequip
 from models.interop.export_file import open_export, package_of

@@ -11,7 +11,7 @@ import h5py
 from pydantic import BaseModel, ValidationError
 
 from al_engine.errors import InputError
-from al_engine.files.part_file import UNREADABLE, open_hdf5
+from al_engine.files.hdf5 import UNREADABLE, open_hdf5
 
 SCHEMA = 1
 EXPORTERS = {"mace-torch": "export_mace.py", "nequip": "export_nequip.py"}

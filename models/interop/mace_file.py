@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from al_engine.errors import InputError
-from al_engine.files.part_file import UNREADABLE
+from al_engine.files.hdf5 import UNREADABLE
 from al_engine.structures.frames import FloatArray
 from models.interop.export_file import damaged, degrees, name_of, open_export, read_hyper_parameters
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import h5py
 
 from al_engine.errors import InputError
-from al_engine.files.part_file import UNREADABLE, content_hash, hdf5_for_reading, in_memory_hdf5
+from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading, in_memory_hdf5
+from al_engine.files.part_file import content_hash
 
 
 @contextmanager

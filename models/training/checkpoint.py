@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from al_engine.files.part_file import hdf5_for_reading, in_memory_hdf5
+from al_engine.files.hdf5 import hdf5_for_reading, in_memory_hdf5
 from al_engine.files.seal import SealState, check_seal
 from models.storage.weights import TrainingHistory
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from al_engine.files.part_file import UNREADABLE, hdf5_for_reading, in_memory_hdf5
+from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading, in_memory_hdf5
 from al_engine.files.seal import SealState, check_seal
 from samplers.classical.anneal import RunState, Save
 

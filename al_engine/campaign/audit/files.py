@@ -16,7 +16,7 @@ from al_engine.campaign.ledger import CONFIG_FILE, Ledger
 from al_engine.campaign.part import PART_NAME, PARTS, Part
 from al_engine.config.reader import differences, load_config
 from al_engine.errors import AlEngineError, LedgerError
-from al_engine.files.part_file import UNREADABLE, hdf5_for_reading
+from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading
 from al_engine.protocols import Progress, silent
 
 
