@@ -99,7 +99,7 @@ def refuse_mixed_charges(frames: Sequence[Frame], config: LabelsConfig) -> None:
     if config.backend == "ase" and config.ase_charge_and_spin == "parameters" and len(kinds) > 1:
         listed = ", ".join(f"charge {charge:+d} with {unpaired} unpaired electrons" for charge, unpaired in kinds)
         raise InputError(
-            "labels.ase_charge_and_spin is `parameters`, which say the same for all frames, but the system and "
-            f"initial.file have several ({listed}); leave frames out of the file or set it to `auto` or `atoms` in a "
-            "copy of the config, and start over with another --dir"
+            "labels.ase_charge_and_spin: `parameters` sets the same charge and spin for all frames, but the system and "
+            f"initial.file have several ({listed}). Remove frames from the file, or set the option to `auto` or "
+            "`atoms` in a copy of the config, and start over with another --dir"
         )

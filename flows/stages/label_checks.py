@@ -70,19 +70,18 @@ def _fault_text(fault: ForceFault, frame: Frame, level: LevelOfTheory, *, frame_
     from ase.data import chemical_symbols
 
     element, axis = chemical_symbols[frame.numbers[fault.atom]], "xyz"[fault.axis]
-    what_to_do = (
-        "the calculator must give the energy that its forces belong to (ASE's free_energy, where electrons are "
-        "smeared), and its SCF and grids be tight: mend labels.ase_parameters and start over in another directory. If "
-        "so large a difference is right for this method, raise labels.force_check.tolerance_mev_per_ang and resume"
+    remedy = (
+        "the calculator must return the energy that its forces belong to (ASE's free_energy, if electrons are smeared) "
+        "with a tight SCF and tight grids: correct labels.ase_parameters and start a campaign in another directory. If "
+        "the method has such a difference, raise labels.force_check.tolerance_mev_per_ang and resume"
         if level.backend == "ase"
-        else "set labels.backend to the other one of tblite and xtb, and start over in another directory"
+        else "set labels.backend to the other of tblite and xtb, and start a campaign in another directory"
     )
     return (
         f"the forces of {level.method} by {level.backend} {level.backend_version} are not the derivative of its "
-        f"energies: of the frames labelled here, on number {frame_number}, atom {fault.atom} ({element}), the "
-        f"{axis} component of the force is {fault.force_ev_per_ang:.4f} eV/Å, and "
-        f"{fault.difference_ev_per_ang:.4f} eV/Å by finite differences of the energy. Models trained on such labels "
-        f"are wrong: {what_to_do}"
+        f"energies. In frame {frame_number} of this chunk of labels, atom {fault.atom} ({element}), the {axis} "
+        f"component of the force is {fault.force_ev_per_ang:.4f} eV/Å; the finite difference of the energy gives "
+        f"{fault.difference_ev_per_ang:.4f} eV/Å. Models trained on such labels are wrong: {remedy}"
     )
 
 

@@ -63,7 +63,7 @@ def test_one_set_of_parameters_for_several_charges_is_refused(mixed):
     text = labels(ase_calculator="lj", ase_charge_and_spin="parameters")
     with pytest.raises(InputError, match=r"charge -1 with 0 unpaired electrons, charge \+0 with 0") as caught:
         begin(mixed, text)
-    assert "labels.ase_charge_and_spin is `parameters`" in str(caught.value)
+    assert "labels.ase_charge_and_spin: `parameters`" in str(caught.value)
 
 
 def test_frames_that_a_calculator_can_t_be_told_of_are_failures_with_the_key_to_set(mixed):
