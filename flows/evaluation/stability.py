@@ -151,7 +151,7 @@ def evaluate_stability(subject: Subject, options: StabilityOptions, display: Dis
         ResumableError: If a worker died.
     """
     groups = _groups(subject, options)
-    todo = [group for group in groups if not _is_there(group)]
+    todo = [group for group in groups if not _is_finished(group)]
     workers, _ = worker_counts(subject.ledger.config, subject.device)
     workers = min(workers, max(len(todo), 1))
     with ComputePool(workers) as compute, ThreadPoolExecutor(workers) as threads:
@@ -200,20 +200,20 @@ def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
         with open_part(ledger.part_path(name)) as root:
             hashes.append(str(root.attrs["content_hash"]))
     groups = []
-    for place in range(min(members, options.replicas)):
-        replicas = tuple(range(place, options.replicas, members))
+    for member in range(min(members, options.replicas)):
+        replicas = tuple(range(member, options.replicas, members))
         groups.append(
             _Group(
                 replicas=replicas,
-                member=place if options.driver == "rotate" else None,
-                path=subject.file(f"{WHAT}-{place}", ".h5"),
+                member=member if options.driver == "rotate" else None,
+                path=subject.file(f"{WHAT}-{member}", ".h5"),
                 key=part_key(WHAT, {**inputs, "replicas": list(replicas)}, hashes),
             )
         )
     return groups
 
 
-def _is_there(group: _Group) -> bool:
+def _is_finished(group: _Group) -> bool:
     if not group.path.exists():
         return False
     with open_part(group.path) as root:
@@ -284,7 +284,7 @@ def stability_text(answer: dict[str, Any]) -> str:
     ]
     first = answer["first_collapse_step"]
     lines.append(
-        f"collapsed (a bond more than 5 Å from its length): {answer['collapsed']}"
+        f"collapsed (a bond more than 5 Å from its equilibrium length): {answer['collapsed']}"
         + ("" if first is None else f", the first at step {first}")
     )
     if answer["stopped_otherwise"]:
