@@ -14,7 +14,8 @@ from flows.pages.plots import BLUE, GREY, RED, png, warmth
 SCAN_COLUMNS = 4
 """Largest number of bonds beside each other in the plot of bond scans."""
 HOTTEST_SHOWN = 3.0
-"""Highest kinetic temperature shown, in units of the thermostat's: a collapsing replica would hide all others."""
+"""Highest kinetic temperature shown, in units of the thermostat's temperature: otherwise a collapsing replica would
+stretch the axis and hide all other replicas."""
 
 
 def errors_plot(
@@ -38,8 +39,8 @@ def errors_plot(
     parity, forces, energies = figure.subplots(1, 3)
     known = np.unique(kelvins[np.isfinite(kelvins)]).tolist()
     for frame_kelvin, reference, predicted in zip(kelvins.tolist(), forces_reference, forces_predicted, strict=True):
-        place = known.index(frame_kelvin) / max(len(known) - 1, 1) if frame_kelvin in known else None
-        colour = GREY if place is None else warmth(place)
+        fraction = known.index(frame_kelvin) / max(len(known) - 1, 1) if frame_kelvin in known else None
+        colour = GREY if fraction is None else warmth(fraction)
         parity.plot(reference.ravel(), predicted.ravel(), ".", ms=3, alpha=0.5, color=colour)
     low, high = parity.get_xlim()
     parity.plot([low, high], [low, high], color=GREY, lw=1)
@@ -49,16 +50,16 @@ def errors_plot(
         title=f"Test forces: MAE {force_mae:.1f} meV/Å",
     )
     ticks = ["?" if errors.kelvin is None else f"{errors.kelvin:g}" for errors in by_temperature]
-    places = np.arange(len(by_temperature))
+    bars = np.arange(len(by_temperature))
     for axes, quantity, unit in (
         (forces, "forces_mev_per_ang", "force MAE / meV/Å"),
         (energies, "energy_mev_per_atom", "energy MAE / meV/atom"),
     ):
-        axes.bar(places, [getattr(errors.mean, quantity).mae for errors in by_temperature], color=BLUE, label="mean")
-        for place, errors in zip(places.tolist(), by_temperature, strict=True):
+        axes.bar(bars, [getattr(errors.mean, quantity).mae for errors in by_temperature], color=BLUE, label="mean")
+        for bar, errors in zip(bars.tolist(), by_temperature, strict=True):
             values = [getattr(member, quantity).mae for member in errors.members]
-            axes.plot([place] * len(values), values, "_", ms=12, color=RED, label=None if place else "members")
-        axes.set_xticks(places, ticks)
+            axes.plot([bar] * len(values), values, "_", ms=12, color=RED, label=None if bar else "members")
+        axes.set_xticks(bars, ticks)
         axes.set_xlim(-1, len(by_temperature))
         axes.set(xlabel="temperature / K", ylabel=unit, title="By temperature")
         axes.legend(fontsize=8)
@@ -88,8 +89,8 @@ def scans_plot(scans: Sequence[ScanPanel]) -> bytes:
     panels = figure.subplots(2 * rows, columns, squeeze=False)
     for panel in panels.ravel():
         panel.set_visible(False)
-    for place, scan in enumerate(scans):
-        row, column = divmod(place, columns)
+    for number, scan in enumerate(scans):
+        row, column = divmod(number, columns)
         energy, error = panels[2 * row, column], panels[2 * row + 1, column]
         lengths = scan.lengths_ang
         energy.set_visible(True)

@@ -1,4 +1,4 @@
-"""The frames whose bonds are stretched: test frames of the lowest temperature, or one molecule of each."""
+"""The frames whose bonds are stretched: test frames of the lowest temperature, or a single molecule of each frame."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -33,7 +33,7 @@ class ScanSubject:
 
 
 def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
-    """The first test frames of the lowest temperature, as the campaign labels them, or one molecule of each.
+    """Find the first test frames of the lowest temperature, as the campaign labels them, or a molecule of each frame.
 
     Args:
         ledger: The campaign.
@@ -50,24 +50,26 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
         bonds, lengths, owner = (root[name][()] for name in ("bonds", "bond_lengths", "molecule_of_atom"))
     molecule = system.numbers[owner == 0]
     copies = [len(frame) // len(molecule) for frame in test]
-    own = [k for k, frame in enumerate(test) if np.array_equal(frame.numbers, np.tile(molecule, max(copies[k], 1)))]
-    own.sort(key=lambda k: np.nan_to_num(kelvins[k]))
-    chosen = [k for k in own if copies[k] == copies[own[0]] <= owner.max() + 1][:count]
+    usable = [k for k, frame in enumerate(test) if np.array_equal(frame.numbers, np.tile(molecule, max(copies[k], 1)))]
+    usable.sort(key=lambda k: np.nan_to_num(kelvins[k]))
+    chosen = [k for k in usable if copies[k] == copies[usable[0]] <= owner.max() + 1][:count]
     if not chosen:
-        raise InputError(f"{ledger.directory}: no test frame has the atoms of the system, whose bonds are known")
+        raise InputError(
+            f"{ledger.directory}: no test frame consists of the system's molecules, so its bonds are unknown"
+        )
 
     def of_first(molecules: int) -> IntArray:
         """Indices of the bonds of the first molecules; all copies have the same bonds."""
-        places: IntArray = np.flatnonzero(owner[bonds[:, 0]] < molecules)
-        return places
+        indices: IntArray = np.flatnonzero(owner[bonds[:, 0]] < molecules)
+        return indices
 
-    there = of_first(copies[chosen[0]])
-    frames = tuple(_whole(test[k], bonds[there]) for k in chosen)
+    of_frame = of_first(copies[chosen[0]])
+    frames = tuple(_whole(test[k], bonds[of_frame]) for k in chosen)
     if of == "system" or copies[chosen[0]] == 1:
-        return ScanSubject(frames, bonds[there], lengths[there])
-    one = of_first(1)
-    single = tuple(_one_molecule(frame, owner[: len(frame)], bonds[there]) for frame in frames)
-    return ScanSubject(single, bonds[one], lengths[one])
+        return ScanSubject(frames, bonds[of_frame], lengths[of_frame])
+    of_molecule = of_first(1)
+    single = tuple(_one_molecule(frame, owner[: len(frame)], bonds[of_frame]) for frame in frames)
+    return ScanSubject(single, bonds[of_molecule], lengths[of_molecule])
 
 
 def _one_molecule(frame: Frame, owner: IntArray, bonds: IntArray) -> Frame:

@@ -1,4 +1,4 @@
-"""Errors against bond length: a bond of each kind is stretched in steps; every frame is labelled and predicted."""
+"""Errors against bond length: a bond of each kind is stretched in steps; each frame is labelled, and predicted."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -81,7 +81,7 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
     kinds = bond_kinds(found.frames[0].numbers, found.bonds, limit=options.bonds)
     if not kinds:
         raise InputError(
-            f"{subject.ledger.directory}: the molecule has no bond outside rings, so none can be stretched"
+            f"{subject.ledger.directory}: the molecule has no bond outside rings, so no bond can be stretched"
         )
     equilibria = [_equilibrium(kind, found) for kind in kinds]
     frames = [
@@ -90,18 +90,18 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
         for frame in found.frames
         for stretched in bond_scan(frame, kind, length, options.factors)
     ]
-    there = [place for place, frame in enumerate(frames) if frame is not None]
+    possible = [index for index, frame in enumerate(frames) if frame is not None]
     labels = _labels(subject, [frame for frame in frames if frame is not None], display)
     points: list[ScanPoint | None] = [None] * len(frames)
-    labelled = [(there[place], item) for place, item in labels.labelled.items()]
+    labelled = [(possible[index], item) for index, item in labels.labelled.items()]
     if not labelled:
-        raise InputError(f"{subject.ledger.directory}: no stretched frame could be labelled: {labels.reasons[:1]}")
+        raise InputError(f"{subject.ledger.directory}: no stretched frame could be labelled: {labels.failure_words()}")
     with display.step("predict") as progress:
         energies, forces = subject.committee().predict(
             [item.frame for _, item in labelled], batch_size=EVALUATION_BATCH, progress=progress
         )
-    for column, (place, item) in enumerate(labelled):
-        points[place] = ScanPoint(item, energies[:, column], forces[column])
+    for column, (index, item) in enumerate(labelled):
+        points[index] = ScanPoint(item, energies[:, column], forces[column])
     grid = np.empty(len(points), dtype=object)
     grid[:] = points
     by_kind = grid.reshape(len(kinds), len(found.frames), options.points).tolist()
@@ -114,7 +114,7 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
         "formula": found.frames[0].to_atoms().get_chemical_formula(),
         "frames": len(found.frames),
         "factors": options.factors.tolist(),
-        "colliding": len(frames) - len(there),
+        "colliding": len(frames) - len(possible),
         "labelled": len(labelled),
         "label_failures": labels.failures,
         "label_failure_words": labels.failure_words(),
@@ -134,8 +134,8 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
 
 
 def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
-    place = np.flatnonzero((np.sort(found.bonds, axis=1) == np.sort(kind.pair)).all(axis=1))[0]
-    return float(found.lengths[place])
+    bond = np.flatnonzero((np.sort(found.bonds, axis=1) == np.sort(kind.pair)).all(axis=1))[0]
+    return float(found.lengths[bond])
 
 
 def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
@@ -181,7 +181,7 @@ def _by_range(rows: Sequence[Sequence[ScanPoint | None]], factors: FloatArray) -
     described = []
     for low, high in RANGES:
         inside = (factors >= low) & ((factors < high) | (high == LONGEST_FACTOR))
-        points = [row[place] for row in rows for place in np.flatnonzero(inside).tolist()]
+        points = [row[index] for row in rows for index in np.flatnonzero(inside).tolist()]
         errors = _errors([point for point in points if point is not None])
         described.append({"from": low, "to": high, "errors": errors})
     return described
@@ -217,7 +217,7 @@ def bond_length_text(answer: dict[str, Any]) -> str:
     lines = [
         (
             f"iteration {answer['iteration']}, {answer['labelled']} labelled frames of {answer['formula']}, bonds at "
-            f"{answer['factors'][0]:g} to {answer['factors'][-1]:g} times their length; MAE of the committee's mean"
+            f"{answer['factors'][0]:g} to {answer['factors'][-1]:g} equilibrium lengths; MAE of the committee's mean"
         ),
         "",
         f"{'':>12}  {'':>5}  {'forces / meV/Å':^29}  {'energy / meV/atom':^29}",
@@ -232,7 +232,7 @@ def bond_length_text(answer: dict[str, Any]) -> str:
     if answer["colliding"] or answer["label_failures"]:
         lines += [
             "",
-            f"left out: {answer['colliding']} with atoms on atoms, {answer['label_failures']} without a label"
+            f"left out: {answer['colliding']} frames with colliding atoms, {answer['label_failures']} without a label"
             + (f" ({answer['label_failure_words']})" if answer["label_failures"] else ""),
         ]
     return "\n".join([*lines, "", answer["plot"]])

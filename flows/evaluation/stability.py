@@ -204,13 +204,13 @@ def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
         with open_part(ledger.part_path(name)) as root:
             hashes.append(str(root.attrs["content_hash"]))
     groups = []
-    for place in range(min(members, options.replicas)):
-        replicas = tuple(range(place, options.replicas, members))
+    for member in range(min(members, options.replicas)):
+        replicas = tuple(range(member, options.replicas, members))
         groups.append(
             _Group(
                 replicas=replicas,
-                member=place if options.driver == "rotate" else None,
-                path=subject.file(f"{WHAT}-{place}", ".h5"),
+                member=member if options.driver == "rotate" else None,
+                path=subject.file(f"{WHAT}-{member}", ".h5"),
                 key=part_key(WHAT, {**inputs, "replicas": list(replicas)}, hashes),
             )
         )
@@ -281,7 +281,7 @@ def stability_text(answer: dict[str, Any]) -> str:
     ]
     first = answer["first_collapse_step"]
     lines.append(
-        f"collapsed (a bond more than 5 Å from its length): {answer['collapsed']}"
+        f"collapsed (a bond more than 5 Å from its equilibrium length): {answer['collapsed']}"
         + ("" if first is None else f", the first at step {first}")
     )
     if answer["stopped_otherwise"]:

@@ -43,7 +43,7 @@ class Subject:
         """Load the committee; `evaluations` is the number of planned evaluations."""
         import torch
 
-        # torch counts the cores of the machine, although a container's quota may allow fewer
+        # torch counts the cores of the machine; a container's quota may allow fewer
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         parts, config = self.ledger.reader(), self.ledger.config
         return load_committee(parts, config, self.iteration, self.device, evaluations=evaluations)
@@ -82,8 +82,8 @@ def newest_iteration(ledger: Ledger) -> int:
     finished = len(ledger.history())
     if not finished:
         raise InputError(
-            f"{ledger.directory}: has no finished iteration, so there is nothing to evaluate yet; "
-            f"`al-engine run {typed(ledger.directory)}` goes on, `al-engine status` says where it stands"
+            f"{ledger.directory}: has no finished iteration, so that no committee can be evaluated yet; continue the "
+            f"campaign with `al-engine run {typed(ledger.directory)}`"
         )
     return finished if _is_complete(ledger, finished) else finished - 1
 
@@ -111,18 +111,20 @@ def opened(directory: Path, *, iteration: int | None, output: Path | None) -> It
     if iteration is None:
         iteration = newest
     elif not (0 <= iteration <= newest and _is_complete(ledger, iteration)):
-        raise InputError(f"--iteration {iteration}: {directory} has committees of the iterations 0 to {newest}")
+        raise InputError(
+            f"--iteration {iteration}: {directory} has complete committees of the iterations 0 to {newest}"
+        )
     folder = output or directory / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise InputError(f"{folder}: is a file; name a folder with --output") from None
+        raise InputError(f"{folder}: is a file; give a folder with --output") from None
     except OSError as error:
         raise disk_error(folder, error) from error
     with ExitStack() as stack:
         try:
             stack.enter_context(campaign_lock(folder, ledger.config.execution.lock))
         except CampaignLockedError:
-            message = f"{folder}: another `al-engine evaluate` writes there; wait for it, or name another with --output"
+            message = f"{folder}: another `al-engine evaluate` writes there; wait, or give another folder with --output"
             raise InputError(message) from None
         yield Subject(ledger, iteration, choose_device(ledger.config), folder)

@@ -25,7 +25,7 @@ def evaluate_errors(subject: Subject, progress: Progress) -> dict[str, Any]:
     """
     test = read_test(subject.ledger.reader())
     if not test.frames:
-        raise InputError(f"{subject.ledger.directory}: has no labelled test frames (initial.test_frames)")
+        raise InputError(f"{subject.ledger.directory}: has no labelled test frames, because all their labels failed")
     energies, forces = subject.committee().predict(
         [item.frame for item in test.frames], batch_size=EVALUATION_BATCH, progress=progress
     )
@@ -73,5 +73,9 @@ def errors_text(answer: dict[str, Any]) -> str:
             member = np.mean([m[quantity]["mae"] for m in row["members"]])
             cells.append(" ".join(f"{value:>6.3g}" for value in (mean["mae"], mean["rmse"], mean["largest"], member)))
         lines.append("  ".join(cells))
-    lines += ["", "of the committee's mean; member: MAE of one member, their average", f"{answer['plot']}"]
+    lines += [
+        "",
+        "errors of the committee's mean; member: MAE of a single member, averaged over the members",
+        f"{answer['plot']}",
+    ]
     return "\n".join(lines)

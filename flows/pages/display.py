@@ -44,7 +44,7 @@ def rate_text(per_second: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration as text in seconds, minutes or hours, of at most seven characters."""
+    """A duration as text of at most seven characters, in seconds, minutes or hours."""
     if seconds < 600:  # noqa: PLR2004 (ten minutes)
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""The plots of an iteration, as PNG bytes. Drawn without a display and without global state."""
+"""The plots of an iteration, as PNG bytes; drawing needs neither a display nor global state."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -103,9 +103,7 @@ def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> b
             color="k",
             alpha=0.1,
         )
-        axes.plot(
-            MEV_PER_EV * x, [MEV_PER_EV * s.typical for s in spreads], "k-", lw=1, label="typical, and two in three"
-        )
+        axes.plot(MEV_PER_EV * x, [MEV_PER_EV * s.typical for s in spreads], "k-", lw=1, label="typical error, 16-84 %")
     ends = [window.lower_mev_per_ang, window.upper_mev_per_ang]
     if len(together):
         ends += [MEV_PER_EV * float(together.deviation.min()), MEV_PER_EV * float(together.deviation.max())]
@@ -116,7 +114,9 @@ def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> b
     axes.set_xlim(low, high)
     _plain_numbers(axes.xaxis)
     _plain_numbers(axes.yaxis)
-    axes.set(xlabel="max force deviation / meV/Å", ylabel="max force error / meV/Å", title="What a deviation meant")
+    axes.set(
+        xlabel="max force deviation / meV/Å", ylabel="max force error / meV/Å", title="True error against deviation"
+    )
     axes.legend(fontsize=8)
     return png(figure)
 

@@ -99,14 +99,14 @@ def missing_remarks(status: Mapping[str, Any]) -> list[str]:
     gone = status["missing_parts"]
     if not gone:
         return []
-    those = f"parts/{gone[0]}.h5 is" if len(gone) == 1 else f"{len(gone)} parts, such as {gone[0]}, are"
-    return [f"warning: {those} missing; `al-engine verify {typed(Path(status['directory']))}` says what to do"]
+    subject = f"parts/{gone[0]}.h5 is" if len(gone) == 1 else f"{len(gone)} parts, such as {gone[0]}, are"
+    return [f"warning: {subject} missing; `al-engine verify {typed(Path(status['directory']))}` says what to do"]
 
 
 def remarks(status: Mapping[str, Any]) -> list[str]:
     """Remarks, a line each: faults of the labels; calibration and warnings of the last iteration."""
     fault = status["label_fault"]
-    lines = [] if fault is None else [f"warning: of its labels: {fault}; `resume` refuses and says how to start over"]
+    lines = [] if fault is None else [f"warning: labels: {fault}; `resume` refuses, and says how to start over"]
     if not status["iterations"]:
         words = status["label_failure_words"]
         return [*lines, f"warning: labels of the initial set failed, {words}"] if words else lines

@@ -38,7 +38,7 @@ def test_a_campaign_with_doubtful_labels_is_not_gone_on_with(begun_with_xtb, com
 def test_what_is_doubtful_is_said_by_status(begun_with_xtb, command_line):
     answer = command_line("status", begun_with_xtb)
     assert answer.returncode == 0
-    assert "warning: of its labels: xtb 22.1 was given frames without rotation" in answer.stdout
+    assert "warning: labels: xtb 22.1 was given frames without rotation" in answer.stdout
     assert "wrong forces" in json.loads(command_line("status", begun_with_xtb, "--json").stdout)["label_fault"]
 
 

@@ -146,7 +146,7 @@ def test_an_option_changed_by_hand_is_named_with_what_it_was(campaign):
     path.write_text(path.read_text().replace("replicas: 3", "replicas: 4", 1))
     answer, _ = verify(campaign, repaired=False)
     (found,) = answer["findings"]
-    assert "sampling.replicas is 4, the campaign began with 3" in found["message"]
+    assert "sampling.replicas is 4, but the campaign began with 3" in found["message"]
 
 
 def test_repair_rebuilds_labels_index_and_config(campaign):

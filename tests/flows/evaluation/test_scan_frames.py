@@ -85,5 +85,5 @@ def test_a_boxs_molecules_are_made_whole(tmp_path):
 
 def test_frames_of_something_else_are_no_subject(tmp_path):
     system, other = system_of(2), build_system(SystemConfig(smiles="CO"), base_dir=Path(), seed=1)
-    with pytest.raises(InputError, match="no test frame has the atoms of the system"):
+    with pytest.raises(InputError, match="no test frame consists of"):
         scan_subject(ledger_of(tmp_path, system, [other.frame] * 4), of="system", count=1)

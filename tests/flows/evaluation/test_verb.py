@@ -127,7 +127,7 @@ def test_an_interrupted_test_keeps_what_is_finished(campaign, tmp_path):
     [
         (("--what", "errors", "--steps", "5"), "--steps is an option of --what stability, not of --what errors"),
         (("--what", "stability", "--of", "system"), "--of is an option of --what bond-length"),
-        (("--what", "errors", "--iteration", "7"), "--iteration 7: .* has committees of the iterations 0 to 1"),
+        (("--what", "errors", "--iteration", "7"), "--iteration 7: .* of the iterations 0 to 1"),
         (("--what", "everything"), "errors.*bond-length"),
         (("--what", "stability", "--steps", "0"), "--steps"),
     ],
