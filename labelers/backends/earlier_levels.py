@@ -69,9 +69,8 @@ def known_fault(stored: Mapping[str, Any]) -> str | None:
     """
     if stored["backend"] == "xtb" and FRAMES_TURNED not in stored["settings"]:
         return (
-            f"xtb {stored['backend_version']} was given frames without rotation, which gives forces that are wrong by "
-            "up to several eV/Å where two near atoms share a Cartesian coordinate, as in files with two or three "
-            "decimals"
+            f"xtb {stored['backend_version']} was given frames without rotation, which gives wrong forces (by up to "
+            "several eV/Å) where two near atoms share a Cartesian coordinate, as in files with two or three decimals"
         )
     return None
 

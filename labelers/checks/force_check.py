@@ -78,7 +78,7 @@ def check_forces(
         tolerance_ev_per_ang: Allowed disagreement of a force component, in addition to 1 % of the component, eV/Å.
 
     Returns:
-        The result of each label. The random directions depend on the frames alone.
+        The result of each label. The random directions depend only on the frames.
     """
     directions = [
         np.random.default_rng(int(item.frame.content_hash()[:16], 16)).standard_normal((DIRECTIONS, len(item), 3))

@@ -1,6 +1,6 @@
 """Frames from classical MD: an anneal from hot to cold, and runs at constant temperature for the test set.
 
-A run is divided into segments. Each segment starts from positions and velocities alone, with its own random numbers.
+A run is divided into segments. Each segment starts only from positions and velocities, with its own random numbers.
 A run that is interrupted and resumed at a segment's end therefore gives the same frames as an uninterrupted run, bit
 for bit.
 """

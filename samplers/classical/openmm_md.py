@@ -85,7 +85,7 @@ class OpenmmMD:
     def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
         """Continue from positions (Å) and velocities (Å/fs), both of shape (N, 3), with new random numbers.
 
-        The trajectory then depends on these arguments alone, not on earlier steps.
+        The trajectory then depends only on these arguments, not on earlier steps.
         """
         self._integrator.setRandomNumberSeed(_openmm_seed(seed))
         self._context.reinitialize()  # otherwise the seed has no effect and old neighbour lists are used

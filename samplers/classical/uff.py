@@ -70,7 +70,7 @@ class UffMD:
     def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
         """Continue from positions (Å) and velocities (Å/fs), both of shape (N, 3), with new random numbers.
 
-        The trajectory then depends on these arguments alone, not on earlier steps.
+        The trajectory then depends only on these arguments, not on earlier steps.
         """
         self._positions, self._velocities = positions.copy(), velocities.copy()
         self._rng = np.random.default_rng(seed)

@@ -85,8 +85,8 @@ class VolumeMoves:
 
     The step is the largest change of the volume that is proposed. Ever smaller corrections (Robbins & Monro, Ann. Math.
     Stat. 22, 400 (1951)) bring the probability of acceptance towards one half. A chain whose adaptation diminishes has
-    the right averages (Roberts & Rosenthal, J. Appl. Probab. 44, 458 (2007)). The step depends on the moves of the
-    trajectory alone, which makes it reproducible.
+    the right averages (Roberts & Rosenthal, J. Appl. Probab. 44, 458 (2007)). The step depends only on the moves of
+    the trajectory, which makes it reproducible.
 
     Args:
         barostat: Pressure and limits.

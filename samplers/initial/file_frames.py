@@ -174,7 +174,7 @@ def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
 
     Returns:
         Atom indices in the order of the molecule's atoms, a row for each of the k copies in order of their first atoms,
-        shape (k, n); None if the frame does not consist of such copies alone.
+        shape (k, n); None if the frame has other atoms beside such copies.
     """
     n_atoms, size = len(frame), len(molecule)
     templates = _pieces(molecule.numbers, molecule.bonds)

@@ -1,4 +1,4 @@
-"""Programs that stand in for quantum-chemistry codes, as configs of the ASE backend, and what they were given."""
+"""Configs of the ASE backend with programs that stand in for quantum-chemistry codes, and records of their inputs."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def command(program):
 
 
 def config(program, folder, **parameters):
-    """The config that labels with a stand-in; `folder` has what the program wants to find."""
+    """The config that labels with a stand-in; `folder` holds the files that the program needs."""
     own = {
         "orca": {"profile": {"command": command("orca")}, "orcasimpleinput": "HF def2-SVP EnGrad"},
         "aims": {"profile": {"command": command("aims")}, "xc": "pbe", "species_dir": str(species(folder))},
@@ -47,7 +47,7 @@ def config(program, folder, **parameters):
 
 
 def species(folder):
-    """A folder of species files as FHI-aims has them."""
+    """A folder of species files for FHI-aims."""
     for name in ("01_H", "06_C", "07_N", "08_O"):
         (folder / f"{name}_default").write_text(f"  species {name}\n")
     return folder
@@ -69,7 +69,7 @@ def frame(name="CH3", *, boxed=False, shift=0.0, **charge_and_spin):
 
 
 def calls(record):
-    """What the programs were given: for each call the text of its files, and the folder it ran in."""
+    """The inputs of the programs: for each call the text of its files, and the folder that it ran in."""
     return [
         ("\n".join(path.read_text() for path in sorted(folder.iterdir())), Path((folder / "ran-in").read_text()))
         for folder in sorted(record.iterdir())
@@ -77,6 +77,6 @@ def calls(record):
 
 
 def given(record, pattern):
-    """What a pattern finds in the input of the only call."""
+    """All matches of a pattern in the input of the only call."""
     ((text, _),) = calls(record)
     return re.findall(pattern, text, re.MULTILINE)

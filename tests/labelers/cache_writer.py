@@ -1,4 +1,4 @@
-"""Frames and labels for caches, and a process that writes some, in a module that it finds by its name."""
+"""Frames and labels for caches, and the function of a process that fills a cache (it imports this module by name)."""
 
 import numpy as np
 

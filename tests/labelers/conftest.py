@@ -57,5 +57,5 @@ def diamond():
 
 @pytest.fixture
 def faulty():
-    """The factory of a labeler that does what a frame's charge tells it; see faulty_labelers.py."""
+    """The factory of a labeler whose fault is the frame's charge; see faulty_labelers.py."""
     return "faulty_labelers:create"

@@ -1,4 +1,4 @@
-"""A labeler for worker processes that fails on demand: the frame's charge says how."""
+"""A labeler for worker processes that fails on demand: the frame's charge is the number of the fault."""
 
 import os
 import signal
@@ -30,14 +30,14 @@ class Fault(IntEnum):
 
 
 def report():
-    """What a test wants to know about a worker."""
+    """Facts about a worker that tests check: heavy modules, thread settings, process id."""
     heavy = [name for name in ("torch", "prefect", "e3nn", "openmm", "rdkit", "matplotlib") if name in sys.modules]
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     return {"heavy": heavy, "threads": threads, "pid": os.getpid()}
 
 
-def complain(fault):
-    """What a labeler raises."""
+def raise_fault(fault):
+    """Raise the exception of a fault that is an exception."""
     match fault:
         case Fault.RAISE:
             raise ZeroDivisionError("by zero")
@@ -48,7 +48,7 @@ def complain(fault):
 
 
 def misbehave(fault):
-    """What a worker does instead of labelling, or before."""
+    """Do to the worker process what a fault does before or instead of labelling."""
     match fault:
         case Fault.SEGFAULT:
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -67,8 +67,8 @@ def misbehave(fault):
                 os.write(2, b"x" * 1000)
 
 
-def spoil(fault, energy, forces):
-    """What a backend gives back."""
+def spoiled(fault, energy, forces):
+    """The energy and forces that the backend returns with a fault."""
     match fault:
         case Fault.NAN_ENERGY:
             return float("nan"), forces
@@ -84,9 +84,9 @@ def spoil(fault, energy, forces):
 class FaultyLabeler:
     def label(self, frame):
         fault = Fault(frame.charge)
-        complain(fault)
+        raise_fault(fault)
         misbehave(fault)
-        return spoil(fault, float(frame.positions.sum()), 2.0 * frame.positions)
+        return spoiled(fault, float(frame.positions.sum()), 2.0 * frame.positions)
 
 
 def create(config):

@@ -1,4 +1,4 @@
-"""Calculators that differ in which of two energies their forces belong to."""
+"""Calculators that give the energy to which their forces belong as `free_energy` or as `energy`."""
 
 from typing import ClassVar
 
@@ -7,7 +7,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 
 class Smeared(Calculator):
-    """As programs with electronic smearing: forces are the gradient of the free energy, not of the energy."""
+    """Like a program with electronic smearing: forces are minus the gradient of the free energy, not of the energy."""
 
     implemented_properties: ClassVar = ["energy", "free_energy", "forces"]
     calculations: ClassVar = []

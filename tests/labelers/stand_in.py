@@ -1,9 +1,9 @@
-"""Stands in for a quantum-chemistry program: `python stand_in.py PROGRAM ...`, in the folder of its input.
+"""A program that stands in for a quantum-chemistry code: `python stand_in.py PROGRAM ...`, in the folder of its input.
 
-It writes the least that ASE reads of the program's output: an energy of -1.5 and a force of 0.01 (i + 1) along x on
-atom i, in the program's own units. What it was given it records under $RECORD: a folder per call, with a copy of all
-files and the name of the folder that it ran in. Two calls that share a folder fail. With $FAIL set it fails as programs
-do, with $SLOW it does not come to an end.
+It writes only the part of the program's output that ASE reads: an energy of -1.5 and a force of 0.01 (i + 1) along x on
+atom i, in the program's own units. It records its input under $RECORD: a folder per call, with a copy of all files and
+the name of the folder that it ran in. A second call in the same folder fails. If $FAIL is set, the program prints an
+error and exits with a non-zero status; if $SLOW is set, it does not end.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Committees with analytic forces: the protocol's real thing, with a known answer."""
+"""Committees with analytic forces, which implement the committee's protocol and have known answers."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 
 @dataclass(frozen=True)
 class PairPotential:
-    """U = sum over pairs of a frame; member m scales it.
+    """A potential energy U that is a sum over the pairs of a frame; member m multiplies it by `scales[m]`.
 
     `harmonic`: k/2 |r_ij - reference_ij|², vectors; `morse`: D (1 - exp(-a (|r_ij| - r0)))².
     """

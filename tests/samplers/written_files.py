@@ -1,4 +1,4 @@
-"""Structure files that tests write, and what is read from them."""
+"""Helpers that write structure files, and read the charge and spin that they state."""
 
 from samplers.reading.structure_files import read_structures
 
@@ -19,5 +19,5 @@ def written(folder, text, name="in.xyz"):
 
 
 def stated(path, **more):
-    (one,) = read_structures(path, **more)
-    return one.stated.charge, one.stated.unpaired_electrons
+    (structure,) = read_structures(path, **more)
+    return structure.stated.charge, structure.stated.unpaired_electrons

@@ -54,17 +54,17 @@ def test_backends_agree_on_published_geometries_whose_atoms_share_coordinates(co
 
 @pytest.mark.parametrize("decimals", [1, 2, 3])
 def test_backends_agree_on_clusters_rounded_as_files_round_them(molecules, decimals):
-    one = molecules["C12F27N"]
+    molecule = molecules["C12F27N"]
     shifts = np.array([[0.0, 0, 0], [11.0, 0, 0]])
     cluster = Frame(
-        numbers=np.tile(one.numbers, 2),
-        positions=np.round((one.positions[None] + shifts[:, None]).reshape(-1, 3), decimals),
+        numbers=np.tile(molecule.numbers, 2),
+        positions=np.round((molecule.positions[None] + shifts[:, None]).reshape(-1, 3), decimals),
     )
     forces_x, forces_t = (LABELERS[backend].label(cluster)[1] for backend in BACKENDS)
     assert np.abs(forces_x - forces_t).max() < 2e-3
 
 
-def test_libxtb_itself_is_wrong_on_hydrazine_so_that_the_two_tests_above_mean_something():
+def test_libxtb_without_rotation_is_wrong_on_hydrazine():
     from ase.units import Bohr, Hartree
     from xtb import interface
     from xtb.libxtb import VERBOSITY_MUTED
@@ -194,12 +194,12 @@ def test_charge_and_spin_reach_the_backend(molecules, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_label_does_not_remember_the_label_before_it(molecules, backend):
-    one = labeler(backend)
-    first = one.label(molecules["ethanol"])
-    one.label(molecules["water"])
+    reused = labeler(backend)
+    first = reused.label(molecules["ethanol"])
+    reused.label(molecules["water"])
     with pytest.raises(LabelError):
-        one.label(molecules["water"].with_positions(np.zeros((3, 3))))
-    again = one.label(molecules["ethanol"])
+        reused.label(molecules["water"].with_positions(np.zeros((3, 3))))
+    again = reused.label(molecules["ethanol"])
     assert first[0] == again[0]
     assert np.array_equal(first[1], again[1])
 
@@ -225,7 +225,7 @@ def test_tblite_refuses_partial_periodicity(diamond):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nothing_is_printed(molecules, backend, capfd):
+def test_labels_print_no_output(molecules, backend, capfd):
     labeler(backend).label(molecules["water"])
     with pytest.raises(LabelError):
         labeler(backend, max_scf_iterations=2).label(molecules["ethanol"])

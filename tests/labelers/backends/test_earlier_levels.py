@@ -64,7 +64,7 @@ def test_the_folder_for_files_is_not_part_of_the_level():
     ],
     ids=["calculator", "ASE", "calculator's version", "not an earlier one"],
 )
-def test_anything_else_is_another_level(other):
+def test_any_other_difference_makes_another_level(other):
     level = now("emt")
     assert changes_since({**as_written_before(level), **other}, level, closed_shells=True) is None
 

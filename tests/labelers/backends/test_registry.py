@@ -59,7 +59,7 @@ def test_fingerprint_changes_with_backend_and_every_setting_that_matters():
     assert len({level_of_theory(config).fingerprint() for config in configs}) == len(configs)
 
 
-def test_fingerprint_ignores_what_changes_no_label_and_how_auto_was_written():
+def test_fingerprint_ignores_settings_that_change_no_label_and_the_spelling_auto():
     same = [
         LabelsConfig(backend="tblite"),
         LabelsConfig(backend="auto"),
@@ -127,7 +127,7 @@ def test_parameters_a_calculator_does_not_take_are_bad_input():
         create_labeler(config)
 
 
-def test_what_an_ase_calculator_raises_costs_the_frame():
+def test_an_exception_of_an_ase_calculator_costs_only_the_frame():
     with pytest.raises(LabelError, match="emt: NotImplementedError") as caught:
         create_labeler(LabelsConfig(backend="ase", ase_calculator="emt")).label(
             Frame(numbers=[92], positions=[[0, 0, 0]])

@@ -1,4 +1,4 @@
-"""The rescue ladder: every rung gives the label that an unhurried calculation gives, or the frame is a failure."""
+"""The rescue ladder: every rung gives the label of a calculation with enough cycles, or the frame is a failure."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ SALT = Frame(
 """Scattered lithium and fluorine: at the default settings xtb's SCF does not converge, tblite's does."""
 
 
-def test_a_frame_that_one_program_cannot_do_is_rescued_to_what_the_other_says():
+def test_a_frame_that_needs_rescue_in_one_program_gets_the_label_of_the_other():
     outcomes = {}
     for backend in BACKENDS:
         config = LabelsConfig(backend=backend)
@@ -65,7 +65,7 @@ def test_a_frame_that_one_program_cannot_do_is_rescued_to_what_the_other_says():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_converges_on_no_rung_is_a_failure_that_names_them(backend, molecules):
+def test_a_frame_that_converges_on_no_rung_is_a_failure_that_names_the_rungs(backend, molecules):
     hopeless = labeler(backend, cycles=1)
     with pytest.raises(LabelError, match=r"nor by rescue \(more cycles, .*started at 10000 K\)") as caught:
         label_or_rescue(hopeless, molecules["ethanol"])
@@ -84,7 +84,7 @@ class Failing:
         raise AssertionError
 
 
-def test_only_what_did_not_converge_is_tried_again(molecules):
+def test_only_unconverged_frames_are_tried_again(molecules):
     assert isinstance(Failing(), Rescuer)
     with pytest.raises(LabelError, match="no"):
         label_or_rescue(Failing(), molecules["ethanol"])

@@ -1,4 +1,4 @@
-"""Forces that are not the derivative of the energy are found, located, and told from noise."""
+"""Forces that are not the derivative of the energy are found, located, and distinguished from noise."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_right_forces_pass_to_within_rounding(cluster):
 
 @pytest.mark.parametrize("atom", range(0, 60, 7))
 @pytest.mark.parametrize("size", [0.05, -3.0])
-def test_one_wrong_component_among_180_is_located_with_both_numbers(cluster, atom, size):
+def test_a_single_wrong_component_among_180_is_located_with_both_numbers(cluster, atom, size):
     springs = Springs(cluster)
     wrong = np.zeros((60, 3))
     wrong[atom, atom % 3] = size
@@ -80,7 +80,7 @@ def test_energies_in_single_precision_are_too_coarse_to_accuse_anybody(cluster, 
     assert check.fault is None
 
 
-def test_a_frame_whose_energies_fail_is_not_checked_and_the_next_one_is(cluster):
+def test_a_frame_without_energies_is_not_checked_and_the_next_frame_is(cluster):
     springs = Springs(cluster)
     other = cluster.with_positions(cluster.positions + 1.0)
     wrong = np.full((60, 3), 0.5)

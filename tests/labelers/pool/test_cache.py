@@ -1,4 +1,4 @@
-"""Labels that were computed once are found again, bit for bit, for the same frame at the same level alone."""
+"""Stored labels are found again, bit for bit, and only for the same frame at the same level of theory."""
 
 import sqlite3
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_another_level_of_theory_is_not_found(level, tmp_path):
         assert cache.find([frame()]) == {}
 
 
-def test_failures_are_not_kept(tmp_path):
+def test_failed_labels_are_not_stored(tmp_path):
     with LabelCache(tmp_path / "labels.sqlite", LEVEL) as cache:
         cache.keep([LabelOutcome(LabelReason.TIME_LIMIT, "late", None, 1.0)])
         assert cache.find([frame()]) == {}
@@ -71,7 +71,7 @@ def test_a_label_changed_in_the_file_is_not_believed(tmp_path):
         assert cache.find([frame()]) == {}
 
 
-def test_a_file_that_is_no_cache_is_named_with_what_to_do(tmp_path):
+def test_a_file_that_is_no_cache_is_refused_with_a_remedy(tmp_path):
     path = tmp_path / "labels.sqlite"
     path.write_text("this is no database, and long enough to be seen not to be one" * 10)
     with pytest.raises(InputError, match=r"labels\.sqlite: .*delete it.*execution\.label_cache"):
@@ -97,7 +97,7 @@ def test_two_processes_share_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["labels.sqlite", "la bels?#%20.sqlite"])
-def test_a_file_system_without_locks_is_enough_for_a_campaigns_own_file_alone(name, tmp_path, monkeypatch):
+def test_a_file_system_without_locks_can_hold_only_a_campaigns_own_cache(name, tmp_path, monkeypatch):
     monkeypatch.setattr("labelers.pool.cache.has_record_locks", lambda _: False)
     with pytest.raises(InputError, match=r"its file system has no locks, .*`execution\.label_cache`"):
         LabelCache(tmp_path / name, LEVEL)

@@ -38,7 +38,7 @@ def test_outcomes_read_back_bit_for_bit(tmp_path, frames, outcomes):
 
 
 @pytest.mark.parametrize("cut", range(1, 200, 23))
-def test_a_torn_line_is_dropped_and_the_rest_kept(tmp_path, frames, outcomes, cut):
+def test_a_torn_line_is_dropped_and_the_lines_before_it_are_kept(tmp_path, frames, outcomes, cut):
     path = tmp_path / "j"
     write(path, {0: outcomes[0]}, frames)
     whole = path.stat().st_size
@@ -57,7 +57,7 @@ def test_another_chunks_journal_is_ignored(tmp_path, frames, outcomes):
         assert journal.done == {}
 
 
-def test_what_is_done_is_not_computed_again(frames, outcomes):
+def test_finished_labels_are_not_computed_again(frames, outcomes):
     config = LabelsConfig(backend="tblite")
     computed = []
     with LabelPool(config, workers=2) as pool:

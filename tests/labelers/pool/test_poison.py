@@ -1,4 +1,4 @@
-"""Frames that break backends: none ends the campaign, none gets a wrong label in silence, the next frame is labelled.
+"""Frames that break backends: none ends the campaign or silently gets a wrong label, and the next frame is labelled.
 
 Each goes through the screen and the workers of a real pool, beside sound frames whose labels must be untouched.
 """
@@ -91,17 +91,17 @@ SOUND = [WATER, METHYL, Frame.from_atoms(molecule("CH3CH2OH"))]
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def outcomes(request):
-    """What became of each poisonous frame, of the sound frames between them, and what those should be."""
+    """Outcomes of the poisonous frames, of the sound frames between them and of sound frames only; and the labeler."""
     config = LabelsConfig(backend=request.param, time_limit_s=5.0)
     labeler = create_labeler(config)
     frames = [frame for index, (bad, _) in enumerate(POISON.values()) for frame in (bad, SOUND[index % len(SOUND)])]
     with LabelPool(config, workers=2) as pool:
-        alone = label_chunk(pool, SOUND, config, min_distance_ang=MIN_DISTANCE_ANG)
+        sound_only = label_chunk(pool, SOUND, config, min_distance_ang=MIN_DISTANCE_ANG)
         found = label_chunk(pool, frames, config, min_distance_ang=MIN_DISTANCE_ANG)
-    return dict(zip(POISON, found[::2], strict=True)), found[1::2], alone, labeler
+    return dict(zip(POISON, found[::2], strict=True)), found[1::2], sound_only, labeler
 
 
-def test_there_are_thirty_or_more():
+def test_there_are_at_least_thirty_poisonous_frames():
     assert len(POISON) >= 30
 
 
@@ -115,15 +115,15 @@ def test_a_poisonous_frame_is_refused_or_fails_with_a_reason(name, outcomes):
     assert "\n" not in outcome.message
 
 
-def test_the_frames_between_them_have_the_labels_they_should(outcomes):
+def test_sound_frames_between_poisonous_frames_have_the_right_labels(outcomes):
     _, between, expected, _ = outcomes
     for index, outcome in enumerate(between):
         assert outcome.ok, outcome.message
         assert outcome.labelled.content_hash() == expected[index % len(SOUND)].labelled.content_hash()
 
 
-def test_what_is_labelled_is_labelled_right(outcomes):
-    """Atoms out of each other's reach have the sum of their energies and no forces; a place is no property."""
+def test_poisonous_frames_with_labels_have_the_right_labels(outcomes):
+    """Distant atoms have the sum of their energies and no forces, and an energy does not depend on the position."""
     found, _, _, labeler = outcomes
     neon = labeler.label(atoms("Ne", [[0, 0, 0]]))[0]
     helium = labeler.label(atoms("He", [[0, 0, 0]]))[0]

@@ -1,4 +1,4 @@
-"""The pool: order, independence, and one frame per fault."""
+"""The pool: outcomes keep the order of the frames, do not depend on the workers, and a fault costs a single frame."""
 
 import ast
 import os
@@ -95,7 +95,7 @@ def test_periodic_frames_are_labelled_by_tblite(diamond):
         (Fault.NOT_CONVERGED, LabelReason.NOT_CONVERGED, "no luck"),
     ],
 )
-def test_a_fault_costs_one_frame_and_no_other(faulty, fault, reason, words):
+def test_a_fault_costs_only_its_frame(faulty, fault, reason, words):
     frames = [frame_with(tag=float(index)) for index in range(8)]
     frames[3] = frame_with(fault)
     with LabelPool(CONFIG, workers=2, factory=faulty) as pool:
@@ -138,7 +138,7 @@ def test_a_labeler_that_cannot_be_built_is_bad_input(faulty):
         pool.label([frame_with()], time_limit_s=10.0)
 
 
-def test_a_check_says_before_the_first_label_what_can_t_be_built(faulty):
+def test_a_check_reports_before_the_first_label_that_the_labeler_can_t_be_built(faulty):
     with LabelPool(CONFIG, workers=1, factory=faulty) as pool:
         pool.check(frame_with())  # a labeler that checks nothing
         assert pool.worker_pids == []
@@ -168,7 +168,7 @@ def test_workers_that_die_at_start_end_the_call_instead_of_looping(faulty):
         pool.label([frame_with()] * 4, time_limit_s=10.0)
 
 
-def test_workers_are_slim_single_threaded_and_leave_the_parent_s_environment_alone(faulty, monkeypatch):
+def test_workers_load_little_use_one_thread_and_keep_the_parent_s_environment(faulty, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     with LabelPool(CONFIG, workers=1, factory=faulty) as pool:
         report = report_of(pool)

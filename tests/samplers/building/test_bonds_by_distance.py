@@ -1,4 +1,4 @@
-"""Bonds told by distances: those of published geometries, none between ions, and across every boundary."""
+"""Bonds from distances: right for published geometries, absent between ions, present across periodic boundaries."""
 
 import numpy as np
 import pytest
@@ -33,11 +33,11 @@ def _parts(n_atoms, bonds):
     owner = list(range(n_atoms))
     for i, j in bonds.tolist():
         old, new = owner[i], owner[j]
-        owner = [new if one == old else one for one in owner]
+        owner = [new if label == old else label for label in owner]
     return [[k for k in range(n_atoms) if owner[k] == value] for value in set(owner)]
 
 
-def test_metals_are_ions_beside_what_is_electronegative_and_bonded_to_carbon():
+def test_metals_are_ions_beside_electronegative_atoms_and_bonded_to_carbon():
     water = molecule("H2O")
     for metal, distance in (("Li", 1.9), ("Na", 2.3), ("K", 2.6), ("Mg", 2.1), ("Ca", 2.4)):
         beside = water + Atoms(metal, [water.positions[0] + [0, 0, distance]])
@@ -77,7 +77,7 @@ POLYETHYLENE = Atoms(
     ],
     ids=["silicon", "copper", "a cube of silicon", "graphene", "polyethylene", "water in a cell", "water", "salt"],
 )
-def test_what_goes_on_in_the_next_cell_is_known(atoms, endless):
+def test_structures_bonded_to_their_periodic_images_are_recognised(atoms, endless):
     atoms.pbc = atoms.cell.rank == 3 or atoms.pbc
     assert is_endless(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc) == endless
 

@@ -56,7 +56,7 @@ def test_bad_smiles(smiles, says, capfd):
         assert not capfd.readouterr().err  # RDKit's own log stays quiet
 
 
-def test_bad_smiles_leaves_stderr_alone(capfd):
+def test_bad_smiles_print_nothing_to_stderr(capfd):
     with pytest.raises(InputError):
         molecule_from_smiles("CC(", seed=0)
     assert not capfd.readouterr().err

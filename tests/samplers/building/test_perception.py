@@ -1,4 +1,4 @@
-"""Bond orders and charges told from coordinates: published molecules, ions, salts, and what lacks its hydrogens."""
+"""Bond orders and charges from coordinates: published molecules, ions, salts, and molecules that lack hydrogens."""
 
 import numpy as np
 import pytest
@@ -113,11 +113,11 @@ def embedded(smiles):
 
 
 @pytest.mark.parametrize("smiles", [*IONS, *MOLECULES])
-def test_the_charge_of_an_ion_or_molecule_is_told_from_its_coordinates_alone(smiles):
+def test_the_charge_of_an_ion_or_molecule_follows_from_its_coordinates(smiles):
     found = read(*embedded(smiles))
     mol = Chem.MolFromSmiles(smiles)
     assert found.charge == Chem.GetFormalCharge(mol)
-    if not found.doubt:  # MMFF94's own geometry of azides and N2O is what is doubtful
+    if not found.doubt:  # MMFF94's geometries of azides and N2O are wrong, and therefore doubtful
         resonance = Chem.ResonanceMolSupplier(mol, Chem.UNCONSTRAINED_CATIONS | Chem.UNCONSTRAINED_ANIONS)
         forms = {Chem.CanonSmiles(Chem.MolToSmiles(form)) for form in resonance if form is not None}
         assert smiles_of(found) in {*forms, Chem.CanonSmiles(smiles)} or found.rdkit is not None

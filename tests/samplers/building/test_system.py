@@ -99,7 +99,7 @@ def test_seed_decides_the_packing(tmp_path):
     assert first != other
 
 
-def test_one_molecule_is_its_conformer(tmp_path):
+def test_a_single_molecule_keeps_its_conformer(tmp_path):
     system = build(tmp_path, smiles="CCO")
     shift = system.frame.positions - system.molecule.positions
     np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-12)

@@ -1,4 +1,4 @@
-"""An anneal that is cut off and goes on gives the frames of one left alone, bit for bit."""
+"""An anneal that is interrupted and resumed gives the frames of an uninterrupted anneal, bit for bit."""
 
 import signal
 import subprocess

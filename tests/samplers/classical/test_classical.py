@@ -75,7 +75,7 @@ def test_mmff_is_rdkits(smiles, count, rng):
 
 
 def test_periodic_mmff_sees_images_and_tends_to_the_cluster():
-    """Two molecules across a boundary feel what they feel side by side; a huge cell changes next to nothing."""
+    """Two molecules across a boundary have the energy of the same pair within a cell; a huge cell is like a cluster."""
     molecule = molecule_from_smiles("C", seed=1)  # methane: neutral, almost no charges to cut off
     pair = pack_cluster(molecule, 2, seed=2)
     side = 40.0
@@ -89,7 +89,7 @@ def test_periodic_mmff_sees_images_and_tends_to_the_cluster():
 
 
 def test_charges_in_a_box_are_not_cut_off():
-    """A box's energy, and that of eight copies side by side, whose cut-off is twice as long, are the same.
+    """A box and eight copies of it as a single box, whose cut-off is twice as long, have the same energy per copy.
 
     Charges cut off at 0.49 of the side instead differ by electron volts.
     """
@@ -99,7 +99,7 @@ def test_charges_in_a_box_are_not_cut_off():
     copies = side * np.stack(np.meshgrid(*[[0, 1]] * 3), axis=-1).reshape(-1, 1, 3)
     energy = openmm_energy_and_forces(mmff_system(molecule, 16, cell=cell), positions)[0]
     eight = openmm_energy_and_forces(mmff_system(molecule, 128, cell=2 * cell), (positions + copies).reshape(-1, 3))[0]
-    assert eight / 8 == pytest.approx(energy, abs=0.4 * 16)  # kcal/mol, what van der Waals terms have beyond 6 Å
+    assert eight / 8 == pytest.approx(energy, abs=0.4 * 16)  # kcal/mol: van der Waals terms beyond 6 Å
 
 
 def test_molecules_keep_their_shape_in_a_box_of_strong_dipoles():

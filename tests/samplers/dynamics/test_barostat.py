@@ -1,4 +1,4 @@
-"""The barostat: exact distributions of the volume, OpenMM's own barostat, the virial, and what a move leaves alone."""
+"""The barostat: exact distributions of the volume, OpenMM's own barostat, the virial, and invariants of a move."""
 
 from dataclasses import dataclass
 
@@ -104,7 +104,7 @@ def run(model, frames, *, pressure_bar, steps, stride_steps=50, seed=5, **limits
     )
 
 
-def test_a_bar_is_a_bar():
+def test_the_unit_bar_is_right():
     assert pytest.approx(units.bar, rel=1e-8) == BAR_IN_EV_PER_ANG3  # ASE's eV/Å³
 
 
@@ -132,7 +132,7 @@ def gas_volumes(pressure_bar, start, **limits):
 
 @pytest.mark.parametrize("pressure_bar", [200.0, 5000.0])
 def test_an_ideal_gas_of_molecules_has_the_exact_distribution_of_volumes(pressure_bar):
-    """Without forces between them N molecules of any size have V ~ Gamma(N + 1, kT/P): molecules count, not atoms."""
+    """N molecules of any size without mutual forces have V ~ Gamma(N + 1, kT/P): molecules count, not atoms."""
     molecules = 6
     scale = BOLTZMANN_EV_PER_KELVIN * KELVIN / (pressure_bar * BAR_IN_EV_PER_ANG3)
     volumes = gas_volumes(pressure_bar, diatomics(molecules, (3.0 * molecules * scale) ** (1 / 3)))  # far too large
@@ -231,7 +231,7 @@ def test_mean_pressure_is_the_barostats(fluid):
     assert mean == pytest.approx(3000.0, abs=4 * error)
 
 
-def test_a_move_turns_and_stretches_no_molecule():
+def test_a_move_neither_rotates_nor_stretches_molecules():
     frame = diatomics(8, 9.0, skew=1.5)
     moved = scaled(frame, 1.07, masses=atomic_masses(frame.numbers), fragment_of_atom=owner(8))
     np.testing.assert_allclose(
@@ -286,7 +286,7 @@ def test_replicas_do_not_see_each_other():
     assert cells[0] != cells[1]
 
 
-def test_equal_seeds_equal_volumes_and_others_differ():
+def test_equal_seeds_give_equal_volumes_and_other_seeds_other_volumes():
     frame = diatomics(8, 9.0)
     volumes = [
         [volume(f) for f in run(Dumbbells(), [frame], pressure_bar=2000.0, steps=300, seed=seed).frames]

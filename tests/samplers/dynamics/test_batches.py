@@ -69,7 +69,7 @@ def test_parts_are_even_consecutive_and_of_the_size_that_is_fast(sizes):
         assert len(parts) <= -(-sum(sizes) // CPU_ATOMS)
 
 
-def test_what_does_not_fit_is_halved_until_it_does_and_stays_so(pair_potential, frames):
+def test_parts_that_do_not_fit_are_halved_for_the_rest_of_the_run(pair_potential, frames):
     potential = pair_potential("morse", scales=(1.0, 1.2))
     positions = torch.from_numpy(np.concatenate([frame.positions for frame in frames]))
     whole = SplitForces(potential, frames)
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_halved_until_it_does_and_stays_so(pair_potential, 
     assert memory.bound == [11, 5, 2, 3, 6, 3, 3]  # nothing is bound twice
 
 
-def test_one_frame_that_does_not_fit_is_an_error_that_says_what_to_do(pair_potential, frames):
+def test_a_single_frame_that_does_not_fit_is_an_error_with_a_remedy(pair_potential, frames):
     split = SplitForces(SmallMemory(pair_potential("morse"), most=0), frames[:2])
     with pytest.raises(InputError, match=r"3 atoms do not fit.*CUDA out of memory.*execution\.device: cpu"):
         split.energy_and_forces(torch.zeros(6, 3), 0)

@@ -42,7 +42,7 @@ def committee(pair_potential):
     return pair_potential("morse", scales=(1.0, 1.2))
 
 
-def test_rows_say_what_the_committee_says(committee):
+def test_rows_hold_the_committees_values(committee):
     batch, fragments = batch_of(committee, [frame(1.1), frame(1.4)]), np.array([0, 0, 1])
     rows, stopped = inspect(batch, step=7, stop=NEVER, fragment_of_atom=fragments)
     columns = rows.arrays()

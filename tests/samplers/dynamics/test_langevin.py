@@ -1,4 +1,4 @@
-"""The integrator's physics: against closed forms, against ASE, and what happens when a replica explodes."""
+"""The integrator's physics against closed forms and against ASE, and the stop of replicas that explode."""
 
 import numpy as np
 import pytest
@@ -144,7 +144,7 @@ class _AsCalculator(Calculator):
         self.results = {"energy": float(energies[0]), "forces": forces.numpy()}
 
 
-def test_without_friction_it_is_ases_velocity_verlet(pair_potential, rng):
+def test_without_friction_the_integrator_is_ases_velocity_verlet(pair_potential, rng):
     frame, potential = trimer(rng), pair_potential("morse")
     velocities = trajectory(frame, target_kelvin=500.0, seed=8).thermal_velocities(1)[0]
     atoms = frame.to_atoms()
@@ -160,7 +160,7 @@ def test_without_friction_it_is_ases_velocity_verlet(pair_potential, rng):
     np.testing.assert_allclose(sampled.frames[-1].positions, atoms.positions, rtol=0, atol=1e-12)
 
 
-def test_equal_seeds_equal_trajectories_and_others_differ(pair_potential, rng):
+def test_equal_seeds_give_equal_trajectories_and_other_seeds_other_trajectories(pair_potential, rng):
     frame = trimer(rng)
     runs = [
         flat_run(pair_potential("morse"), [frame] * 2, temperatures_kelvin=[300, 600], **DEFAULTS | {"seed": seed})
@@ -198,7 +198,7 @@ def test_wall_force_is_the_gradient_of_its_energy(pair_potential, rng):
     np.testing.assert_allclose(forces, numeric, atol=1e-8)
 
 
-def test_wall_holds_what_would_fly_apart(pair_potential):
+def test_the_wall_holds_a_cluster_that_would_fly_apart(pair_potential):
     frames = [diatomic(3.0)] * 4
     wall = SphericalWall(radius_ang=wall_radius(frames), force_constant=1.0)
     free = pair_potential(stiffness=0.0)

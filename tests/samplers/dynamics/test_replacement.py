@@ -1,4 +1,4 @@
-"""Trajectories that are stopped, why, and what takes their place."""
+"""Trajectories that are stopped, the reasons, and the trajectories that replace them."""
 
 import gc
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def diatomic(length=1.2, charge=0):
 
 @dataclass
 class Faulty:
-    """A committee that goes wrong after so many evaluations, for those diatomics of a batch that `where` says.
+    """A committee that goes wrong after a number of evaluations, for the diatomics of a batch that `where` selects.
 
     The driver is asked once at the start, then once per step.
     """
@@ -98,7 +98,7 @@ def assert_same_trajectory(mine, theirs, index):
     ],
 )
 @pytest.mark.parametrize("refill", [False, True])
-def test_a_fault_is_named_at_its_step_and_the_others_never_know(
+def test_a_fault_is_named_at_its_step_and_does_not_change_the_other_replicas(
     *, fault, reason, stop_step, rows, refill, pair_potential
 ):
     frames = [diatomic(1.22), diatomic(1.25, charge=1), diatomic(1.18)]
@@ -123,7 +123,7 @@ def test_a_fault_is_named_at_its_step_and_the_others_never_know(
 
 
 def test_refills_start_at_once_from_sound_frames_with_their_own_numbers(pair_potential):
-    """The place goes wrong for good: every trajectory in it is stopped, and another one put there, up to the cap."""
+    """The slot goes wrong for good: every trajectory in it is stopped and replaced, up to `MAX_REFILLS` times."""
     frames = [diatomic(1.22), diatomic(1.25), diatomic(1.18)]
     potential = pair_potential("morse", scales=(1.0, 1.0))
     faulty = Faulty(potential, second, "nan", after=205)
@@ -133,7 +133,9 @@ def test_refills_start_at_once_from_sound_frames_with_their_own_numbers(pair_pot
     np.testing.assert_array_equal(run.start_step[refills], [0, *(210 + 10 * np.arange(MAX_REFILLS))])
     assert run.start_step[refills[-1]] < 400
     sampled = {frame.positions.tobytes(): (r, s) for frame, r, s in zip(run.frames, run.replica, run.step, strict=True)}
-    origins = [sampled[run.final[index].positions.tobytes()] for index in refills[1:]]  # none of them got anywhere
+    origins = [
+        sampled[run.final[index].positions.tobytes()] for index in refills[1:]
+    ]  # none of the refills had a sound frame
     assert all(
         replica != 1 or step < 206 - 10 * LEAD_STRIDES for replica, step in origins
     )  # but not from its last strides
@@ -188,7 +190,7 @@ def choices(pool, but):
     return {id(pool.choose(excluding=but)) for _ in range(300)}
 
 
-def test_the_pool_leaves_out_what_led_to_the_end():
+def test_the_pool_drops_the_frames_that_led_to_the_end():
     mine, other = [diatomic(1.0 + 0.01 * k) for k in range(20)], diatomic(2.0)
     pool = RefillPool([diatomic(3.0)], seed=[0])
     for k, frame in enumerate(mine):
@@ -199,7 +201,7 @@ def test_the_pool_leaves_out_what_led_to_the_end():
     assert choices(pool, but=mine[0]) == {id(other), *(id(frame) for frame in mine[1:9])}
 
 
-def test_without_a_sound_frame_it_starts_where_another_one_started():
+def test_without_a_sound_frame_a_refill_starts_where_another_trajectory_started():
     starts = [diatomic(1.1), diatomic(1.2), diatomic(1.3)]
     assert choices(RefillPool(starts, seed=[0]), but=starts[1]) == {id(starts[0]), id(starts[2])}
     assert choices(RefillPool(starts[:1], seed=[0]), but=starts[0]) == {id(starts[0])}
@@ -230,18 +232,18 @@ def test_net_forces_of_molecules_are_watched(pair_potential, rng):
 
 
 def test_the_mean_drives(pair_potential):
-    """Members F and 3 F: their mean moves atoms as one member 2 F does."""
+    """Members with forces F and 3 F: their mean moves atoms as a single member with 2 F does."""
     frames = [diatomic(1.3)] * 2
     options = OPTIONS | {"steps": 40, "stop_deviation": 1e9}
     mean = flat_run(
         pair_potential("morse", scales=(1.0, 3.0)), frames, temperatures_kelvin=[300] * 2, driver=None, **options
     )
-    one = flat_run(pair_potential("morse", scales=(2.0,)), frames, temperatures_kelvin=[300] * 2, **options)
-    np.testing.assert_allclose(mean.final[1].positions, one.final[1].positions, rtol=0, atol=1e-11)
-    np.testing.assert_allclose(mean.energy, one.energy, rtol=0, atol=1e-10)
+    single = flat_run(pair_potential("morse", scales=(2.0,)), frames, temperatures_kelvin=[300] * 2, **options)
+    np.testing.assert_allclose(mean.final[1].positions, single.final[1].positions, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(mean.energy, single.energy, rtol=0, atol=1e-10)
 
 
-def test_the_sampler_holds_no_frames_that_it_has_handed_on(pair_potential):
+def test_the_sampler_keeps_no_frames_that_the_sink_took(pair_potential):
     """Python's own count of frames while 400 strides of 4 replicas stream out."""
 
     def alive():

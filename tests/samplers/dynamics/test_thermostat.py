@@ -79,7 +79,7 @@ class MorseTriangle:
         return Ensemble(kinetic_kelvin, energy.reshape(shape), squared, laplacian.reshape(shape))
 
 
-def test_the_potential_is_what_it_says():
+def test_the_potential_is_its_formula():
     potential, step = MorseTriangle(), 1e-4
     positions = TRIANGLE + 0.1 * np.random.default_rng(0).normal(size=(3, 3))
     energy, forces, laplacian = potential.evaluate(positions[None])
@@ -113,7 +113,7 @@ def ours():
 
 
 class _Copies(Calculator):
-    """The potential for many triangles in one Atoms object, which do not see each other."""
+    """The potential of many triangles in a single Atoms object, without interactions between triangles."""
 
     implemented_properties = ("energy", "forces")
 

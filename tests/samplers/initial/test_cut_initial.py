@@ -47,7 +47,7 @@ def test_boxes_of_a_file_are_cut_around_any_molecule_and_started_from(tmp_path, 
     assert len({tuple(np.round(np.sort(side))) for side in sides}) > 1
 
 
-def test_stretched_clusters_leave_the_boxes_alone(tmp_path, box, rng):
+def test_stretching_clusters_does_not_change_the_boxes(tmp_path, box, rng):
     images = [shaken(box.frame.to_atoms(), rng) for _ in range(12)]
     found = from_file(tmp_path, images, box, stretch={"share": 1.0, "shortest_factor": 1.0, "longest_factor": 2.0})
     assert found.train_stretched.all()

@@ -70,7 +70,7 @@ def test_a_boxs_own_frames_are_ordered_and_whole(rng):
     np.testing.assert_allclose(bond_lengths(found.positions, system.bonds.pairs), system.bonds.lengths, rtol=0.02)
 
 
-def test_clusters_are_put_in_order_too_and_others_stay(rng):
+def test_clusters_are_put_in_order_and_frames_of_other_atoms_are_unchanged(rng):
     system, other = system_of(molecules=2), system_of("CO")
     order = rng.permutation(len(system.frame))
     mixed = Frame(numbers=system.frame.numbers[order], positions=system.frame.positions[order])

@@ -31,7 +31,7 @@ def initial(system, *, base_dir=Path(), seed=2, progress=None, temperatures=TEMP
 
 @pytest.fixture(scope="module")
 def ethanol():
-    """One molecule, and what `initial` makes of it by default."""
+    """A single molecule, and the initial set that the default config makes of it."""
     system = system_of()
     return system, initial(system)
 
@@ -138,7 +138,7 @@ def test_a_periodic_box_is_annealed_whole():
         assert closest_distance(frame.positions, frame.cell, frame.pbc) > 0.7
 
 
-def test_the_share_of_stretched_frames_is_as_asked(ethanol):
+def test_the_share_of_stretched_frames_is_the_configured_share(ethanol):
     system, plain = ethanol
     stretched = initial(system, stretch=StretchConfig(share=0.25, shortest_factor=0.85, longest_factor=2.0))
     changed = [a.content_hash() != b.content_hash() for a, b in zip(plain.train, stretched.train, strict=True)]
@@ -147,7 +147,7 @@ def test_the_share_of_stretched_frames_is_as_asked(ethanol):
     assert not plain.train_stretched.any()
 
 
-def test_several_bonds_are_stretched_one_after_another(ethanol):
+def test_several_bonds_are_stretched_in_succession(ethanol):
     system, plain = ethanol
     stretched = initial(system, stretch=StretchConfig(share=0.5, bonds=3))
     for before, after, chosen in zip(plain.train, stretched.train, stretched.train_stretched, strict=True):
@@ -161,7 +161,7 @@ def test_an_anneal_too_short_for_its_frames():
         initial(system_of(), duration_ps=0.001)
 
 
-def test_an_anneal_that_blows_up_says_what_to_change():
+def test_an_anneal_that_diverges_names_the_options_to_change():
     with pytest.raises(InputError, match=r"diverged at .* K .*lower initial\.timestep_fs \(now 5\)"):
         initial(system_of("CCO", molecules=2), timestep_fs=5.0, hot_kelvin=20000.0, duration_ps=50)
 
@@ -192,7 +192,7 @@ def test_frames_from_a_file_are_split_evenly(tmp_path):
 
 
 def test_clusters_from_a_trajectory_of_a_box(tmp_path, rng):
-    """As from an anneal: the molecules nearest the centre, whole, in the system's order; MD can start from them."""
+    """Whole molecules nearest the centre are cut, in the system's order, as from an anneal; MD can start from them."""
     system = system_of("O", molecules=3, density_g_per_cm3=0.9)
     box = boxed(system, 20, seed=5)
     order = rng.permutation(len(box.frame))

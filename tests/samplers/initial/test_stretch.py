@@ -23,7 +23,7 @@ def framed(smiles):
 
 @pytest.mark.parametrize("smiles", ["CCO", "CC(N)=O", "O", "C1CC1C"])
 @pytest.mark.parametrize("factor", [0.85, 1.7])
-def test_length_is_as_asked_and_fragments_are_rigid(smiles, factor):
+def test_a_stretched_bond_has_the_wanted_length_and_rigid_fragments(smiles, factor):
     frame, bonds, fragments = framed(smiles)
     for bond, fragment in fragments.items():
         moved = stretched_bond(frame, bonds[bond], fragment, factor)
@@ -104,7 +104,7 @@ def test_atoms_on_top_of_each_other_are_drawn_anew(rng):
     assert min(factors) >= 0.85 - 1e-9
 
 
-def test_where_nothing_fits_the_frame_stays(rng):
+def test_a_frame_in_which_every_stretch_collides_is_unchanged(rng):
     frame, bonds = crowded()
     moved, stretched = stretch_random_bonds(
         frame, bonds, movable_fragments(4, bonds), count=2, shortest_factor=1.7, longest_factor=2.2, rng=rng
@@ -114,7 +114,7 @@ def test_where_nothing_fits_the_frame_stays(rng):
 
 
 def test_collisions_are_seen_across_a_periodic_boundary():
-    """The atom that moves out of the cell on one side meets the one on the other."""
+    """An atom that moves out of the cell collides with the atom at the opposite face."""
     positions = np.array([[3.0, 0, 0], [3.74, 0, 0], [0.5, 0, 0], [1.24, 0, 0]])
     frame = Frame(numbers=np.ones(4, dtype=int), positions=positions, cell=5.0 * np.eye(3), pbc=np.ones(3, dtype=bool))
     pair, moving = np.array([0, 1]), np.array([1])
@@ -153,7 +153,7 @@ def test_collisions_are_those_of_all_pairs(periodic, rng):
     assert 20 < sum(found) < 180
 
 
-def test_a_lone_atom_has_nothing_to_stretch(rng):
+def test_a_lone_atom_has_no_bond_to_stretch(rng):
     atom = Frame(numbers=np.array([18]), positions=np.zeros((1, 3)))
     none = np.zeros((0, 2), dtype=np.int64)
     assert stretch_random_bonds(atom, none, {}, count=1, rng=rng, **FACTORS) == (atom, ())

@@ -1,4 +1,4 @@
-"""Kinds of bonds: what RDKit's canonical ranking tells apart, one of each."""
+"""Kinds of bonds agree with RDKit's canonical ranking, and scans take a bond of each kind."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_ring_bonds_are_no_kind():
     assert names.isdisjoint({"C0-C1", "C1-C2", "C0-C2"})
 
 
-def test_a_scan_has_the_lengths_asked_for():
+def test_a_scan_has_the_wanted_lengths():
     molecule = molecule_from_smiles("CCO", seed=1)
     frame = Frame(molecule.numbers, molecule.positions)
     factors = np.linspace(0.85, 2.0, 7)
@@ -58,7 +58,7 @@ def test_a_scan_has_the_lengths_asked_for():
         np.testing.assert_allclose(lengths, 1.3 * factors, rtol=1e-12)
 
 
-def test_a_scan_leaves_out_what_would_collide():
+def test_a_scan_leaves_out_frames_with_collisions():
     positions = np.array([[0, 0, 0], [0.74, 0, 0], [1.6, 0, 0], [2.34, 0, 0]], dtype=float)
     frame = Frame(np.ones(4, dtype=int), positions)
     (kind,) = bond_kinds(frame.numbers, np.array([[0, 1], [2, 3]]), limit=1)

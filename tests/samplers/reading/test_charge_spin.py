@@ -1,4 +1,4 @@
-"""Charge and spin of a system: what follows, what must be said, what can't be."""
+"""Charge and spin of a system: values that follow from the molecule, that must be stated, and that are impossible."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Charge and multiplicity that stand in the input and output files of programs, not in what ASE reads of them."""
+"""Charge and multiplicity in input and output files of programs whose ASE reader drops them."""
 
 import ase.io
 import pytest
@@ -43,9 +43,9 @@ TURBOMOLE = f"$coord\n{BOHR_SITES}\n$eht {{}}\n$end\n"
 )
 def test_charges_of_inputs(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)
-    (one,) = read_structures(tmp_path / name)
-    assert one.frame.to_atoms().get_chemical_formula() == "H4N"
-    assert one.stated.charge == expected
+    (structure,) = read_structures(tmp_path / name)
+    assert structure.frame.to_atoms().get_chemical_formula() == "H4N"
+    assert structure.stated.charge == expected
 
 
 def test_a_fractional_charge_of_an_input_is_refused(tmp_path):
@@ -90,8 +90,8 @@ def test_statements_by_format(kind, text, expected):
 def test_key_value_pairs_of_a_database_are_statements(tmp_path):
     with connect(tmp_path / "in.db") as database:
         database.write(AMMONIUM, total_charge=1)
-    (one,) = read_structures(tmp_path / "in.db")
-    assert one.stated.charge == 1
+    (structure,) = read_structures(tmp_path / "in.db")
+    assert structure.stated.charge == 1
     ase.io.write(tmp_path / "none.db", AMMONIUM)
-    (one,) = read_structures(tmp_path / "none.db")
-    assert one.stated.charge is None
+    (structure,) = read_structures(tmp_path / "none.db")
+    assert structure.stated.charge is None

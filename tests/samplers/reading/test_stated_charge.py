@@ -1,4 +1,4 @@
-"""What files state of charge and spin, and what ions, radicals and missing hydrogens need: taken or refused by name."""
+"""Stated charges and spins are used or refused by name; ions, radicals and missing hydrogens need statements."""
 
 import io
 

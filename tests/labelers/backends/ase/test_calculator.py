@@ -27,7 +27,7 @@ def labeler(calculator, **parameters):
 
 
 class Writing(BaseCalculator):
-    """Writes a file where it is told to; fails if one is there already."""
+    """A calculator that writes a file into its folder, and fails if the file exists."""
 
     implemented_properties: ClassVar = ["energy", "forces"]
     folders: ClassVar = []
@@ -87,11 +87,11 @@ class Nowhere(BaseCalculator):
 
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("calculator", [PathAttribute, TextAttribute, Keyword, Plain, Nowhere])
-def test_each_label_has_a_fresh_folder_however_a_calculator_is_told(calculator, kept, tmp_path):
+def test_each_label_has_a_fresh_folder_in_every_way_of_passing_it(calculator, kept, tmp_path):
     calculator.folders.clear()
-    one = labeler(calculator, **({"directory": str(tmp_path / "kept")} if kept else {}))
+    ase_labeler = labeler(calculator, **({"directory": str(tmp_path / "kept")} if kept else {}))
     for _ in range(3):
-        one.label(frame("H2O"))
+        ase_labeler.label(frame("H2O"))
     if calculator is Nowhere:
         return
     assert len(set(calculator.folders)) == 3
@@ -99,17 +99,17 @@ def test_each_label_has_a_fresh_folder_however_a_calculator_is_told(calculator, 
     assert all((folder.parent == tmp_path / "kept") == kept for folder in calculator.folders)
 
 
-def test_lammps_keeps_to_the_folder_that_it_makes_itself(tmp_path):
+def test_lammps_writes_only_into_the_folder_that_it_makes_itself(tmp_path):
     fresh = build_calculator(calculator_class("lammpsrun"), FACTS["lammpsrun"], {}, tmp_path)
     assert fresh.directory == "."
 
 
-def test_dftd3_is_told_by_the_keyword_that_it_hands_on(tmp_path):
+def test_dftd3_gets_its_folder_by_keyword(tmp_path):
     fresh = build_calculator(calculator_class("dftd3"), FACTS["dftd3"], {"command": "true"}, tmp_path)
     assert fresh.dftd3.directory == str(tmp_path)
 
 
-def test_a_mapping_becomes_the_profile_of_the_calculator_or_of_the_one_it_is_derived_from(tmp_path):
+def test_a_mapping_becomes_the_profile_of_the_calculator_or_of_its_base_class(tmp_path):
     from ase.calculators.espresso import Espresso, EspressoProfile
     from ase.calculators.nwchem import NWChem
 
@@ -157,19 +157,19 @@ class Old:
 
 @pytest.mark.parametrize("calculator", [Smeared, Unlisted, EnergyAlone, Old])
 def test_the_energy_stored_is_the_integral_of_the_forces(calculator):
-    one, step = labeler(calculator), 1e-4
+    ase_labeler, step = labeler(calculator), 1e-4
     system = frame("H2O")
-    _, forces = one.label(system)
+    _, forces = ase_labeler.label(system)
     for atom, axis in [(0, 0), (1, 0), (2, 1)]:
         energies = []
         for sign in (+1, -1):
             positions = system.positions.copy()
             positions[atom, axis] += sign * step
-            energies.append(one.label(system.with_positions(positions))[0])
+            energies.append(ase_labeler.label(system.with_positions(positions))[0])
         assert (energies[1] - energies[0]) / (2 * step) == pytest.approx(forces[atom, axis], abs=1e-6)
 
 
-def test_energy_and_forces_are_one_calculation():
+def test_energy_and_forces_take_a_single_calculation():
     Smeared.calculations.clear()
     labeler(Smeared).label(frame("H2O"))
     assert Smeared.calculations == [["forces"]]
@@ -243,11 +243,11 @@ def test_keys_that_a_class_names_or_that_are_like_none_pass():
 # -- before the first label ------------------------------------------------------------------------------------------
 
 
-def test_a_cluster_for_a_program_of_periodic_cells_is_one_message(tmp_path):
-    one = create_labeler(config("espresso", tmp_path))
+def test_a_cluster_for_a_program_of_periodic_cells_is_refused(tmp_path):
+    ase_labeler = create_labeler(config("espresso", tmp_path))
     with pytest.raises(InputError, match=r"'espresso' calculates only in a periodic cell.*system.shape to box"):
-        one.check(frame("H2O"))
-    one.check(frame("H2O", boxed=True))
+        ase_labeler.check(frame("H2O"))
+    ase_labeler.check(frame("H2O", boxed=True))
 
 
 @pytest.mark.parametrize("name", ["turbomole", "gromacs", "amber", "openmx"])

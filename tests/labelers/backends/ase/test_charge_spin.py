@@ -20,7 +20,7 @@ KEY = "labels.ase_charge_and_spin"
 
 
 class Recording(Calculator):
-    """Records the atoms that it is given; the energy is what it read."""
+    """A calculator that records its atoms and parameters."""
 
     implemented_properties = ("energy", "forces")
     seen: list = []  # noqa: RUF012 - of the class: each label has a fresh calculator
@@ -46,7 +46,7 @@ def labeler(calculator, way="auto", **parameters):
     )
 
 
-def told(name, way="auto", **parameters):
+def charge_and_spin_of(name, way="auto", **parameters):
     return ChargeAndSpin(name, facts_of(name, calculator_class(name)), way, parameters)
 
 
@@ -74,12 +74,12 @@ WRITTEN = {
     ),
     "dmol": (TRUE, [r"^charge +-1$"]),
 }
-"""Calculators whose inputs can be written here: parameters, and what must be found in the input."""
+"""Calculators whose inputs ASE can write without the program: parameters, and patterns that the input must contain."""
 
 
 @pytest.mark.filterwarnings("ignore")  # ASE's own plans
 @pytest.mark.parametrize("name", WRITTEN)
-def test_what_ase_writes_for_an_anion_with_two_unpaired_electrons(name, tmp_path):
+def test_the_input_that_ase_writes_for_an_anion_with_two_unpaired_electrons(name, tmp_path):
     parameters, patterns = WRITTEN[name]
     if name == "siesta":
         for symbol in "CH":
@@ -87,7 +87,7 @@ def test_what_ase_writes_for_an_anion_with_two_unpaired_electrons(name, tmp_path
         parameters = {**parameters, "pseudo_path": str(tmp_path)}
     calculator, facts = calculator_class(name), FACTS[name]
     system = frame(boxed=True, charge=-1, unpaired_electrons=2 if facts.takes_spin else 0)
-    way = told(name, **parameters)
+    way = charge_and_spin_of(name, **parameters)
     atoms = system.to_atoms()
     way.mark(atoms, system)
     folder = tmp_path / "calculation"
@@ -111,7 +111,7 @@ def test_parameters_of_calculators_whose_input_can_t_be_written_here(name):
         "abinit": {"spinmagntarget": 2},
     }[name]
     system = frame(boxed=True, unpaired_electrons=2, charge=0 if name == "abinit" else -1)
-    assert told(name).parameters_for(system) == expected
+    assert charge_and_spin_of(name).parameters_for(system) == expected
 
 
 def test_every_row_is_of_a_calculator_that_ase_names_or_that_can_be_imported():
@@ -121,7 +121,7 @@ def test_every_row_is_of_a_calculator_that_ase_names_or_that_can_be_imported():
             __import__(name)
 
 
-def test_a_class_by_path_and_a_class_derived_from_one_have_its_row():
+def test_a_class_given_by_path_and_a_derived_class_have_the_row_of_the_calculator():
     from ase.calculators.orca import ORCA
 
     class Mine(ORCA):
@@ -136,14 +136,14 @@ def test_a_class_by_path_and_a_class_derived_from_one_have_its_row():
 
 def test_closed_shells_get_only_parameters_that_reset_the_previous_frame():
     for name in sorted(FACTS.keys() & set(names) - {"gpaw"}):
-        added = told(name).parameters_for(frame("H2O", boxed=True))
+        added = charge_and_spin_of(name).parameters_for(frame("H2O", boxed=True))
         assert added == ({"reference": "rhf"} if name == "psi4" else {})
 
 
 def test_the_user_s_nested_parameters_stay_and_are_never_changed():
     parameters = {"input_data": {"SYSTEM": {"ecutwfc": 30}, "control": {"tprnfor": True}}, "kpts": [1, 1, 1]}
     before = repr(parameters)
-    added = told("espresso", **parameters).parameters_for(frame(boxed=True, **ANION))
+    added = charge_and_spin_of("espresso", **parameters).parameters_for(frame(boxed=True, **ANION))
     system = {"ecutwfc": 30, "tot_charge": -1, "tot_magnetization": 2, "nspin": 2}
     assert added == {"input_data": {"SYSTEM": system, "control": {"tprnfor": True}}, "kpts": [1, 1, 1]}
     assert repr(parameters) == before
@@ -171,25 +171,28 @@ def test_the_user_s_nested_parameters_stay_and_are_never_changed():
 )
 def test_parameters_that_contradict_the_system_are_refused_with_both_numbers_and_keys(name, parameters, words):
     with pytest.raises(InputError, match=words) as caught:
-        told(name, **parameters).parameters_for(frame("H2O", charge=1))
+        charge_and_spin_of(name, **parameters).parameters_for(frame("H2O", charge=1))
     assert "`parameters`" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["orca", "mopac", "tblite.ase:TBLite", RECORDING])
 def test_a_charge_in_the_parameters_of_a_neutral_system_is_refused(name):
     with pytest.raises(InputError, match=r"charge is 1, but .* charge \+0 \(system.charge\)"):
-        told(name, charge=1).parameters_for(frame("H2O"))
+        charge_and_spin_of(name, charge=1).parameters_for(frame("H2O"))
 
 
 def test_parameters_that_agree_with_the_frame_are_accepted_in_any_spelling():
     cation, triplet = frame("H2O", charge=1), frame("O2", unpaired_electrons=2)
-    assert told("orca", charge=1, mult=1).parameters_for(cation) == {"charge": 1, "mult": 1}
-    assert told("orca", Charge="+1").parameters_for(cation) == {"Charge": "+1", "charge": 1}  # ORCA reads small letters
+    assert charge_and_spin_of("orca", charge=1, mult=1).parameters_for(cation) == {"charge": 1, "mult": 1}
+    assert charge_and_spin_of("orca", Charge="+1").parameters_for(cation) == {
+        "Charge": "+1",
+        "charge": 1,
+    }  # ORCA reads small letters
     written = {"Hamiltonian_SpinPolarisation": "Colinear {UnpairedElectrons=2}"}
     wanted = {"Hamiltonian_SpinPolarisation": "Colinear {UnpairedElectrons = 2}"}
-    assert told("dftb", **written).parameters_for(triplet) == wanted
-    said = {"input_data": {"tot_charge": 1.0}}
-    assert told("espresso", **said).parameters_for(frame("H2O", boxed=True, charge=1)) == said
+    assert charge_and_spin_of("dftb", **written).parameters_for(triplet) == wanted
+    stated = {"input_data": {"tot_charge": 1.0}}
+    assert charge_and_spin_of("espresso", **stated).parameters_for(frame("H2O", boxed=True, charge=1)) == stated
 
 
 @pytest.mark.parametrize(
@@ -205,11 +208,11 @@ def test_parameters_that_agree_with_the_frame_are_accepted_in_any_spelling():
 )
 def test_a_method_without_unpaired_electrons_is_refused_for_a_radical(name, parameters):
     with pytest.raises(InputError, match="leaves no electron unpaired"):
-        told(name, **parameters).parameters_for(frame(boxed=True, unpaired_electrons=1))
+        charge_and_spin_of(name, **parameters).parameters_for(frame(boxed=True, unpaired_electrons=1))
 
 
 def test_the_user_s_other_open_shell_method_is_kept():
-    added = told("psi4", reference="rohf").parameters_for(frame(unpaired_electrons=1))
+    added = charge_and_spin_of("psi4", reference="rohf").parameters_for(frame(unpaired_electrons=1))
     assert added == {"reference": "rohf", "multiplicity": 2}
 
 
@@ -229,7 +232,7 @@ def test_the_user_s_other_open_shell_method_is_kept():
 )
 def test_charge_and_spin_without_a_known_way_are_refused_with_the_key_to_set(name, charge_and_spin, words):
     with pytest.raises(InputError, match=words) as caught:
-        told(name).parameters_for(frame(**charge_and_spin))
+        charge_and_spin_of(name).parameters_for(frame(**charge_and_spin))
     assert KEY in str(caught.value)
 
 
@@ -298,7 +301,7 @@ def test_shares_add_up_exactly_in_any_order(total):
         assert np.ptp(shares[atoms]) < 2e-4
 
 
-def test_moments_start_on_metals_else_on_heavy_atoms_else_everywhere():
+def test_initial_moments_are_on_metals_or_else_on_heavy_atoms_or_else_on_all_atoms():
     def chosen(*numbers):
         return magnetic_atoms(Frame(numbers=numbers, positions=np.eye(len(numbers), 3))).tolist()
 

@@ -1,4 +1,4 @@
-"""Programs behind ASE's calculators: what they are given, where they run, what comes back; stand-ins record it."""
+"""Programs behind ASE's calculators: their inputs, folders, results and failures, as recorded by stand-ins."""
 
 import os
 import re
@@ -38,7 +38,7 @@ def label(program, folder, system, **parameters):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_energy_and_forces_come_back_in_ev_and_ev_per_ang_from_one_calculation(program, record, tmp_path):
+def test_energy_in_ev_and_forces_in_ev_per_ang_come_from_a_single_calculation(program, record, tmp_path):
     system = frame("H2O", boxed=program == "espresso")
     energy, forces = label(program, tmp_path, system)
     energy_unit, force_unit = UNITS[program]
@@ -113,7 +113,7 @@ def test_two_workers_never_share_a_folder_and_leave_none(program, record, tmp_pa
 
 
 @pytest.mark.parametrize("program", ["orca", "qchem", "dftb"])
-def test_a_folder_of_the_user_s_holds_one_per_label(program, record, tmp_path):
+def test_the_user_s_folder_holds_a_folder_per_label(program, record, tmp_path):
     wanted = tmp_path / "calculations" / program
     frames = [frame("H2O", shift=0.1 * i) for i in range(4)]
     with LabelPool(config(program, tmp_path, directory=str(wanted)), workers=2) as pool:
@@ -121,18 +121,18 @@ def test_a_folder_of_the_user_s_holds_one_per_label(program, record, tmp_path):
     folders = [folder for _, folder in calls(record)]
     assert sorted(wanted.iterdir()) == sorted(folders)
     assert len(folders) == 5
-    assert {folder.name[:12] for folder in folders} == {one.content_hash()[:12] for one in frames}
+    assert {folder.name[:12] for folder in folders} == {labelled.content_hash()[:12] for labelled in frames}
     assert all((folder / "taken").exists() for folder in folders)
 
 
-def test_of_failed_labels_the_first_few_folders_are_kept(record, tmp_path, monkeypatch):
+def test_the_folders_of_the_first_failed_labels_are_kept(record, tmp_path, monkeypatch):
     wanted = tmp_path / "calculations"
     frames = [frame("H2O", shift=0.1 * i) for i in range(FAILED_KEPT + 2)]
     monkeypatch.setenv("FAIL", "1")
     labeler = create_labeler(config("orca", tmp_path, directory=str(wanted)))
-    for one in frames:
+    for failing in frames:
         with pytest.raises(LabelError):
-            labeler.label(one)
+            labeler.label(failing)
     assert len(list(wanted.iterdir())) == FAILED_KEPT
     assert all(folder.name.startswith("failed-") for folder in wanted.iterdir())
     assert len(list(record.iterdir())) == len(frames)
@@ -245,7 +245,7 @@ def test_ase_s_configuration_file_names_it(record, tmp_path, monkeypatch):
     ],
     ids=lambda value: value.ase_calculator if isinstance(value, LabelsConfig) else value[:20],
 )
-def test_a_program_that_can_t_be_started_is_one_message_before_the_first_label(settings, words, monkeypatch, tmp_path):
+def test_a_program_that_can_t_be_started_is_reported_before_the_first_label(settings, words, monkeypatch, tmp_path):
     monkeypatch.setenv("ASE_CONFIG_PATH", str(tmp_path / "none.ini"))
     with LabelPool(settings, workers=1) as pool, pytest.raises(InputError) as caught:
         pool.check(frame("H2O"))
@@ -261,7 +261,7 @@ def test_a_shell_s_own_constructions_are_left_to_the_shell(start):
     create_labeler(LabelsConfig(backend="ase", ase_calculator="gaussian", ase_parameters=parameters))
 
 
-def test_a_label_leaves_nothing_in_the_current_folder(record, tmp_path, monkeypatch):
+def test_a_label_writes_no_file_into_the_current_folder(record, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
