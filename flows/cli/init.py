@@ -12,7 +12,7 @@ from al_engine.config.reader import validate_config
 from al_engine.errors import InputError
 from al_engine.protocols import Progress, silent
 from flows.session.preflight import preflight
-from flows.session.prepare import made_or_nothing
+from flows.session.prepare import removed_on_failure
 from flows.stages.input_files import copy_inputs, with_inputs_inside
 
 
@@ -65,7 +65,7 @@ def init_campaign(
     base = Path() if structure is None else structure.parent
     checked = preflight(config, base_dir=base, progress=progress)
     stored = with_inputs_inside(config)
-    with made_or_nothing(directory):
+    with removed_on_failure(directory):
         copy_inputs(config, source=base, directory=directory)
         Ledger(directory, stored).write_config()
     return Made(stored, checked.notes)

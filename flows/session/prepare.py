@@ -52,53 +52,65 @@ def load_target(target: Path) -> tuple[CampaignConfig, Path]:
 def prepare(target: Path, directory: Path | None = None, *, progress: Progress = silent) -> Prepared:
     """A campaign from a target: a campaign directory, or a config file, for which a directory is made.
 
-    If nothing has been computed in the directory yet, its config and inputs are replaced by the current ones.
+    If nothing has been computed in the directory yet, the config file and its inputs replace those in the directory.
 
     Args:
         target: Campaign directory, or config file.
         directory: Campaign directory for a config file; by default `runs/<name>`.
-        progress: Receives the progress of the checks of a new campaign.
+        progress: Called with the progress of the checks of a new campaign.
 
     Raises:
-        InputError: If the target is neither, or differs from the campaign that has begun there.
+        InputError: If the target is neither, or if the directory holds a campaign with another config or other inputs.
     """
     if target.is_dir():
         if directory is not None and directory.resolve() != target.resolve():
-            raise InputError(f"--dir {directory} contradicts {target}, which is a campaign directory itself")
+            raise InputError(
+                f"--dir {directory} contradicts {target}, which is a campaign directory itself; leave out --dir"
+            )
         return Prepared(Ledger.open(target))
     config = load_config(target)
     directory = directory or RUNS / config.name
     if (directory / CONFIG_FILE).exists():
-        before = Ledger.open(directory)
-        if before.has_begun():
-            begun = with_automatic_choices(before.config)
-            now = with_automatic_choices(with_inputs_inside(config), begun=begun)
-            refuse_changes(begun, now, source=str(target))
+        existing = Ledger.open(directory)
+        if existing.has_begun():
+            begun = with_automatic_choices(existing.config)
+            current = with_automatic_choices(with_inputs_inside(config), begun=begun)
+            refuse_changes(begun, current, source=str(target))
             refuse_other_inputs(config, source=target.parent, directory=directory)
-            return Prepared(Ledger(directory, now))
+            return Prepared(Ledger(directory, current))
     checked = preflight(config, base_dir=target.parent, progress=progress)
     ledger = Ledger(directory, with_inputs_inside(checked.config))
-    with made_or_nothing(directory):
+    with removed_on_failure(directory):
         copy_inputs(config, source=target.parent, directory=directory)
         ledger.write_config()
     return Prepared(ledger, checked)
 
 
 @contextmanager
-def made_or_nothing(directory: Path) -> Iterator[None]:
-    """Remove a directory that did not exist before if the block that fills it fails."""
-    there = directory.exists()
+def removed_on_failure(directory: Path) -> Iterator[None]:
+    """Remove a directory if the block that fills it fails; a directory that existed before is kept."""
+    existed = directory.exists()
     try:
         yield
     except BaseException:
-        if not there:
+        if not existed:
             shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
 @contextmanager
 def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iterator[Session]:
-    """Lock a campaign, check it, write its config, and start its workers; `retry`: compute failed labels again."""
+    """Lock a campaign, check it, write its config, and start its workers, for as long as the block runs.
+
+    Args:
+        prepared: The campaign.
+        display: Shows notes and the progress of checks.
+        retry: Whether the newest failed labels are computed again.
+
+    Raises:
+        InputError: If a check fails, or there are no failed labels to compute again.
+        ResumableError: If another process runs the campaign, or a file cannot be written.
+    """
     ledger = prepared.ledger
     with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
         _check(prepared, display)
