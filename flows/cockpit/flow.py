@@ -1,6 +1,6 @@
-"""The Prefect flow: campaign -> one subflow per iteration -> coarse tasks with names a chemist reads.
+"""The Prefect flow of a campaign: a subflow for each iteration, and in it a task for each stage call.
 
-Tasks only run stage calls; the parts on disk are the only cache, so Prefect's cache is off everywhere.
+A task only runs its stage call. The parts on disk are the only cache, so Prefect's cache is off everywhere.
 """
 
 import time
@@ -36,7 +36,7 @@ from flows.stages import judging
 from flows.stages.order import Step, initial_steps, iteration_steps
 
 LOG_INTERVAL_S = 10.0
-"""Least time between two log lines of one task in the UI, s."""
+"""Least time between two log lines of a task in the UI, s."""
 
 
 class CampaignRun:
@@ -55,9 +55,9 @@ class CampaignRun:
 
     # -- the campaign -------------------------------------------------------------------------------------------
 
-    def to_a_verdict(self) -> Verdict:
+    def run_to_verdict(self) -> Verdict:
         """Run the campaign from its first unfinished iteration; returns why it stopped."""
-        # One task per worker at a time: a task that waits for a worker should not show as running.
+        # As many tasks at a time as workers: a task that waits for a worker should not be shown as running.
         workers = self._session.executor.workers
         runner = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=workers))
         iterate = flow(
@@ -97,7 +97,7 @@ class CampaignRun:
     def _initial_set(self, campaign: str) -> None:
         """Make and label the initial set and the test set."""
         del campaign  # used in the name of the run
-        with self._untagged(), self._stage_by_stage():
+        with self._untagged(), self._watched_run():
             self._run(initial_steps(self._ledger, self._session.level))
 
     def _iteration(self, campaign: str, iteration: int) -> None:
@@ -110,7 +110,7 @@ class CampaignRun:
             device=session.device,
             elapsed_s=lambda: time.perf_counter() - start,
         )
-        with self._untagged(), self._stage_by_stage():
+        with self._untagged(), self._watched_run():
             self._run(steps)
             with interrupts_wait():
                 publish_iteration(self._ledger, iteration, campaign=campaign)
@@ -131,7 +131,7 @@ class CampaignRun:
     # -- stages -------------------------------------------------------------------------------------------------
 
     def _run(self, steps: Iterator[Step]) -> None:
-        """Run steps in order, the calls of a step side by side, each in a task of its own.
+        """Run steps in order; the calls of a step run side by side, each call in its own task.
 
         Finished stages are not computed again. The first failure is raised. Interrupts are delayed while the ledger is
         read or written, because h5py reports an interrupt within a call as damage.
@@ -170,7 +170,7 @@ class CampaignRun:
 
         @task(name=title.split(maxsplit=1)[0], task_run_name=title, cache_policy=NO_CACHE)
         def run(directory: str, call: dict[str, Any]) -> None:
-            del directory  # the session knows it; an executor elsewhere needs it
+            del directory  # the session knows it; an executor on another machine needs it
             self._session.interrupts.check()
             logger, planned = get_run_logger(), StageCall.from_dict(call)
             with self._session.display.step(title) as show:
@@ -186,10 +186,10 @@ class CampaignRun:
         self._session.display.say("  ", ("✓", "green"), f" {title}: {text}")
 
     @contextmanager
-    def _stage_by_stage(self) -> Iterator[None]:
-        """Watch the flow run of the block, and kill the workers if the block raises.
+    def _watched_run(self) -> Iterator[None]:
+        """Watch the flow run of the block for Cancel and Pause, and kill the workers if the block raises.
 
-        Otherwise Prefect would wait for its task threads, which wait for the workers.
+        Without the kill Prefect would wait for its task threads, which wait for the workers.
         """
         self._watch.add(_run_id())
         try:
@@ -202,8 +202,8 @@ class CampaignRun:
     def _untagged() -> TagsContext:
         """A context in which tasks do not inherit the tags of their run.
 
-        The server looks up a concurrency limit for each tag before and after a task. Its SQLite database often refuses
-        that at first while it writes events, and the client then waits for two seconds.
+        The server looks up a concurrency limit for each tag before and after a task. While its SQLite database writes
+        events it often refuses the first look-up, and the client then waits for two seconds.
         """
         return TagsContext(current_tags=set())
 
@@ -229,12 +229,12 @@ def _run_id() -> UUID | None:
 
 
 def campaign_flow(session: Session, directory: str) -> State[str]:
-    """Run a campaign that this process has locked in a new flow run."""
+    """Run a campaign, which this process has locked, in a new flow run; `directory` is shown with the run."""
 
     @flow(name="active-learning campaign", flow_run_name="{campaign}", validate_parameters=False)
     def run(campaign: str, directory: str) -> State[str]:
-        del campaign, directory  # shown with the run
-        return _to_its_end(session)
+        del campaign, directory  # Prefect shows them with the run
+        return _run_to_end(session)
 
     return cast("State[str]", run(session.ledger.config.name, directory, return_state=True))
 
@@ -249,10 +249,10 @@ def deployed_flow(campaign: str, directory: str) -> State[str]:
     """
     del campaign
     with opened(Prepared(Ledger.open(Path(directory))), Display(quiet=True)) as session:
-        return _to_its_end(session)
+        return _run_to_end(session)
 
 
-def _to_its_end(session: Session) -> State[str]:
+def _run_to_end(session: Session) -> State[str]:
     """Run a campaign to its verdict, or until its run is cancelled; returns the state that the run ends in."""
 
     def stop() -> None:
@@ -261,10 +261,10 @@ def _to_its_end(session: Session) -> State[str]:
 
     with watched(_run_id(), stop) as watch:
         try:
-            verdict = CampaignRun(session, watch).to_a_verdict()
+            verdict = CampaignRun(session, watch).run_to_verdict()
         except BaseException:
             if not watch.cancelled:
                 raise
-            return Cancelled(message="Nothing finished is lost: `al-engine resume` goes on")
+            return Cancelled(message="Nothing finished is lost: `al-engine resume` continues the campaign")
     get_run_logger().info("%s: %s", verdict.kind.value, verdict.evidence)
     return Completed(name=verdict.kind.value.replace("_", " ").capitalize(), message=verdict.evidence)

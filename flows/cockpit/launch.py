@@ -8,15 +8,24 @@ from flows.session.interrupts import interrupts_wait
 from flows.session.prepare import Prepared, opened
 
 SERVER_RESTARTS = 3
-"""How many times a run may lose its Prefect server and go on."""
+"""Number of times that a run starts its lost Prefect server again before it gives up."""
 
 
 def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -> Verdict:
-    """Start or continue a campaign under Prefect, to its verdict; `retry`: the newest failed labels are tried again.
+    """Start or continue a campaign under Prefect, and run it to its verdict.
+
+    Args:
+        prepared: The campaign.
+        display: Shows the campaign on the terminal.
+        retry: Whether the newest failed labels are computed again.
+
+    Returns:
+        Why the campaign stopped.
 
     Raises:
-        AlEngineError: With a message for the user: wrong input, a lost worker, a full disk.
-        KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; everything finished is on disk.
+        AlEngineError: If an input is wrong, a worker or the server is lost, or the disk is full; with a message for the
+            user.
+        KeyboardInterrupt: If the run is stopped by Ctrl-C or SIGTERM; all finished stages are on disk.
     """
     restarts, ledger, server = 0, prepared.ledger, None
     while True:
@@ -33,7 +42,7 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
                 restarts += 1
                 if restarts > SERVER_RESTARTS:
                     raise
-                display.say((f"{error}; starting it and going on", "yellow"))
+                display.say((f"{error}; starting the server again", "yellow"))
                 continue
             verdict = ledger.verdict()
         if verdict is None:
@@ -42,7 +51,7 @@ def run_campaign(prepared: Prepared, display: Display, *, retry: bool = False) -
 
 
 def _announce(server: Server, ledger: Ledger, display: Display) -> None:
-    started = "started, and left running for you" if server.started else "found"
+    started = "started (it keeps running after the campaign)" if server.started else "found"
     display.say("campaign ", (ledger.config.name, "bold"), f" in {ledger.directory}")
     display.say(f"Prefect server {started}: ", (server.ui_url, "bold"))
     for remark in server.remarks:

@@ -1,4 +1,4 @@
-"""Addresses of this machine. They are reached without a proxy: a proxy would look for them on its own machine."""
+"""Addresses of this machine. They are reached without a proxy, because a proxy would connect to its own machine."""
 
 import ipaddress
 import os
@@ -38,7 +38,7 @@ def reached_host(listening: str) -> str:
 
 
 def is_here(host: str | None) -> bool:
-    """Whether an address is known to be this machine's; no name is looked up."""
+    """Whether an address is known to be an address of this machine; no name is looked up."""
     if not host:
         return False
     return is_loopback(reached_host(host)) or host.lower() in (
@@ -59,10 +59,10 @@ def is_loopback(host: str) -> bool:
 
 
 def client_of(api_url: str, *, timeout_s: float) -> httpx.Client:
-    """An HTTP client that uses proxies as Prefect's client does: unless the server is on this machine.
+    """An HTTP client for a server; as Prefect's client, it uses proxies only for servers on other machines.
 
     Raises:
-        InputError: If the server is elsewhere, and the client does not accept the environment's proxies.
+        InputError: If the server is on another machine, and the client does not accept the environment's proxies.
     """
     address = urlsplit(api_url)
     context = ssl.create_default_context() if address.scheme == "https" else NO_CERTIFICATES
@@ -91,8 +91,8 @@ def pass_by_proxies(host: str) -> None:
         value = next((value for value in (values[name], *values.values()) if value is not None), "")
         if value.strip() == "*":
             continue
-        there = [entry.strip() for entry in value.split(",") if entry.strip()]
-        os.environ[name] = ",".join([*there, *(host for host in hosts if host not in there)])
+        listed = [entry.strip() for entry in value.split(",") if entry.strip()]
+        os.environ[name] = ",".join([*listed, *(host for host in hosts if host not in listed)])
     try:
         httpx.Client(verify=NO_CERTIFICATES).close()
     except (ValueError, ImportError, httpx.InvalidURL):

@@ -1,7 +1,7 @@
-"""The owner of a port of this machine: tells this user's own Prefect server from other programs.
+"""The owner of a port of this machine: distinguishes this user's own Prefect server from other programs.
 
-The owner is read from the kernel; the program itself is not asked. Other users of a login node have servers on the same
-ports, and the owner of a server sees its runs and may change them.
+Other users of a login node have servers on the same ports, and the owner of a server sees its runs and may change them.
+The owner is therefore read from the kernel; what the program answers is not trusted.
 """
 
 import ipaddress
@@ -93,7 +93,7 @@ def _of_this_user(number: int, processes: Sequence[Path], prefect_home: Path) ->
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether something listens on a port."""
+    """Whether a program listens on a port."""
     try:
         socket.create_connection((host, port), timeout=CONNECT_S).close()
     except OSError:
@@ -102,7 +102,7 @@ def is_taken(host: str, port: int) -> bool:
 
 
 def _listener(host: str, port: int) -> _Listener | None:
-    """The socket that receives connections to a port; a socket of the address itself comes before a socket of all."""
+    """The socket that receives connections to a port: a socket on the address itself, otherwise on all addresses."""
     wanted = _resolved(host)
     found = [listener for listener in _listeners(port) if _hears(listener.address, wanted)]
     return min(found, key=lambda listener: listener.address.is_unspecified, default=None)
@@ -120,8 +120,8 @@ def _hears(address: Address, wanted: set[Address]) -> bool:
     mapped = getattr(address, "ipv4_mapped", None)
     if address in wanted or mapped in wanted:
         return True
-    is_for_all_versions = address.version == 6  # noqa: PLR2004 (`::` hears IPv4 too, unless told otherwise)
-    return address.is_unspecified and (is_for_all_versions or any(one.version == address.version for one in wanted))
+    is_for_all_versions = address.version == 6  # noqa: PLR2004 (`::` receives IPv4 too, by default)
+    return address.is_unspecified and (is_for_all_versions or any(other.version == address.version for other in wanted))
 
 
 def _listeners(port: int) -> Iterator[_Listener]:

@@ -84,11 +84,11 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
         "",
         _image("Deviation histogram", plots.deviation_plot(deviation, window)),
         "",
-        "## What a deviation meant",
+        "## Deviation and true error",
         "",
         *_calibration_lines(record.calibration, window),
         *_table(
-            ("labelled frames", "", "error / deviation", "one member's", "rank correlation"),
+            ("labelled frames", "number", "error / deviation", "member's error / deviation", "rank correlation"),
             [_agreement_row(name, found) for name, found in agreements if found is not None],
         ),
         _image("Calibration plot", plots.calibration_plot(scored["test"], scored["new"], window)),
@@ -113,11 +113,11 @@ def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) 
     counts = record.counts
     low, high = record.bounds(stop.confidence)
     return [
-        ("sampled", f"{counts.sampled}, worth {record.decorrelated:.0f} decorrelated ones"),
+        ("sampled", f"{counts.sampled} frames, worth {record.decorrelated:.0f} decorrelated frames"),
         ("accurate / candidate / rejected", f"{counts.accurate} / {counts.candidate} / {counts.rejected}"),
         ("window", f"{window.lower_mev_per_ang:.0f} to {window.upper_mev_per_ang:.0f} meV/Å"),
         ("acceptance", f"{counts.acceptance:.2%} (stop below {stop.acceptance:.2%})"),
-        (f"its bounds at {stop.confidence:.0%}", f"{low:.2%}, {high:.2%}"),
+        (f"bounds of the acceptance at {stop.confidence:.0%}", f"{low:.2%}, {high:.2%}"),
         ("labelled / failed", f"{record.labelled} / {record.label_failures}"),
         ("data set", f"{record.dataset_size} frames"),
         (
@@ -161,7 +161,7 @@ def _calibration_lines(calibration: Calibration | None, window: Window) -> list[
         for end, meant in ends
         if meant is not None
     ]
-    return [*lines, ""] if lines else ["Too few labelled frames have deviations near the window to tell.", ""]
+    return [*lines, ""] if lines else ["Too few labelled frames have deviations near the window to calibrate it.", ""]
 
 
 def _agreement_row(name: str, found: Agreement) -> tuple[str, ...]:
@@ -187,8 +187,10 @@ def _member_table(health: CommitteeHealth | None) -> list[str]:
     lines = ["## The committee", ""]
     if health.error_over_spread is not None:
         factor = f"{health.error_over_spread:.2f} times the spread of its members (collapsed from {COLLAPSED:g})"
-        lines += [f"On the test set its error is {factor}.", ""]
-    return lines + _table(("member", "RMS force error / meV/Å", "times the others'", "deviation without it"), rows)
+        lines += [f"On the test set the error of the committee is {factor}.", ""]
+    return lines + _table(
+        ("member", "RMS force error / meV/Å", "times the other members' error", "deviation without the member"), rows
+    )
 
 
 def _image(title: str, png: bytes) -> str:

@@ -1,7 +1,7 @@
 """Cancel and Pause on Prefect's pages, for runs in this process.
 
-Prefect records that a run is to be cancelled or paused, and leaves the action to the run's infrastructure. A campaign's
-run has no infrastructure but this process, so this process polls the states of its own runs.
+Prefect records that a run is to be cancelled or paused, and leaves the action to the infrastructure of the run. For the
+run of a campaign this process is the infrastructure, so this process polls the states of its own runs.
 """
 
 import threading
@@ -53,14 +53,13 @@ class RunWatch:
         self._over.set()
 
     def watch(self) -> None:
-        """Poll until the watch is closed or a run is cancelled; for a thread of its own."""
+        """Poll until the watch is closed or a run is cancelled; runs in a separate thread."""
         with get_client(sync_client=True) as client:
             while not self._over.wait(ASK_S):
                 states = set()
                 for run_id in tuple(self._runs):
-                    with suppress(
-                        httpx.HTTPError, PrefectException
-                    ):  # the server is being restarted; the next poll asks again
+                    # an error means that the server is being restarted; the next poll asks again
+                    with suppress(httpx.HTTPError, PrefectException):
                         states.add(client.read_flow_run(run_id).state_type)
                 if states & set(CANCELLED):
                     self.cancelled = True

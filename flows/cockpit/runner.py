@@ -19,7 +19,7 @@ from flows.session.session import Session
 
 
 class ServerLostError(ResumableError):
-    """The Prefect server is gone, answers with errors, or no longer knows the run."""
+    """The Prefect server does not answer, answers with errors, or no longer knows the run."""
 
 
 def run_flow(session: Session) -> None:
@@ -46,19 +46,19 @@ def run_flow(session: Session) -> None:
 def _lost(error: Exception) -> ServerLostError:
     reason = " ".join(str(error).split()).split(" - Response")[0][:200] or type(error).__name__
     message = (
-        f"the Prefect server at {os.environ['PREFECT_API_URL']} does not answer as it should ({reason}). Nothing "
-        "finished is lost: start it anew, or unset PREFECT_API_URL, then `al-engine resume`"
+        f"the Prefect server at {os.environ['PREFECT_API_URL']} failed ({reason}). Nothing finished is lost: start "
+        "the server again or unset PREFECT_API_URL, then run `al-engine resume`"
     )
     return ServerLostError(without_password(message))
 
 
 def _run_flow(session: Session) -> None:
     ledger = session.ledger
-    # Prefect's parameters are text; a path may hold bytes that are not
+    # Prefect's parameters are text, but a path may contain bytes that are not valid text
     directory = os.fsencode(ledger.directory.resolve()).decode("utf-8", "backslashreplace")
     watch_for_dead_runs()
     if close_dead_runs(ledger.config.name, directory):
-        session.display.say(("an earlier run was cut off; going on from where it stood", "dim"))
+        session.display.say(("an earlier run was interrupted; continuing after its last finished stage", "dim"))
     try:
         with prefect.tags(f"campaign:{ledger.config.name}"):
             state = campaign_flow(session, directory)
@@ -87,5 +87,7 @@ def close_dead_runs(campaign: str, directory: str) -> bool:
             flow_run_filter=FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": list(dead)}, "state": running})
         )
         for run_id in dead | {run.id for run in children}:
-            client.set_flow_run_state(run_id, Crashed(message="its process died; a later run goes on"), force=True)
+            client.set_flow_run_state(
+                run_id, Crashed(message="its process died; a later run continues the campaign"), force=True
+            )
     return True

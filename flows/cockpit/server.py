@@ -62,7 +62,7 @@ class Server:
         api_url: Address of its API.
         started: Whether it was started just now.
         named: Whether the user named it by PREFECT_API_URL, in the environment or in Prefect's profile.
-        remarks: Warnings for the user: who else can reach the server, which ports other programs hold.
+        remarks: Warnings for the user: who else can reach the server, and which ports other programs hold.
     """
 
     api_url: str
@@ -72,7 +72,7 @@ class Server:
 
     @property
     def ui_url(self) -> str:
-        """Address of its pages, without a password."""
+        """Address of the pages of the server, without a password."""
         return without_password(self.api_url).removesuffix("/api")
 
 
@@ -96,7 +96,7 @@ def ensure_server(lost: Server | None = None) -> Server:
     for name, value in QUIET_SETTINGS.items():
         os.environ.setdefault(name, value)
     if lost is not None:
-        return _server_again(lost)
+        return _recovered_server(lost)
     named = _named_server()
     server = _server_at(named) if named else _local_server()
     os.environ["PREFECT_API_URL"] = server.api_url
@@ -117,7 +117,7 @@ def kept_alive(server: Server, say: Callable[[str], None]) -> Iterator[None]:
         server: The server, from `ensure_server`.
         say: Called with a line at every restart.
     """
-    host, port = _place(server.api_url)
+    host, port = _host_and_port(server.api_url)
     if not is_here(host) or port is None:
         yield
         return
@@ -147,10 +147,12 @@ def _named_server() -> str:
         os.environ.pop("PREFECT_API_URL", None)  # an empty value would block the delivery of Prefect's events
     try:
         api_url = (_settings().api.url or "").rstrip("/")
-        _place(api_url)
+        _host_and_port(api_url)
     except ValueError as error:  # invalid TOML, a value refused by pydantic, or an invalid address
         reason = " ".join(str(error).split())
-        raise InputError(f"Prefect's settings cannot be used: {reason[:300]}; see `prefect config view`") from None
+        raise InputError(
+            f"Prefect's settings cannot be used: {reason[:300]}; `prefect config view` shows where they are set"
+        ) from None
     return api_url
 
 
@@ -163,15 +165,15 @@ def _settings() -> Any:
 
 def _server_at(api_url: str) -> Server:
     """The server that the user named, whoever owns it; started if it is on this machine and its port is free."""
-    host, port = _place(api_url)
+    host, port = _host_and_port(api_url)
     if is_here(host):
         pass_by_proxies(host)
     if _answers(api_url):
-        return Server(api_url, started=False, named=True, remarks=_of_another_user(host, port))
+        return Server(api_url, started=False, named=True, remarks=_remark_on_owner(host, port))
     if not is_here(host) or port is None:
         raise InputError(
-            f"PREFECT_API_URL is {without_password(api_url)}, where no Prefect server answers: start it, or unset "
-            "PREFECT_API_URL (`prefect config view` shows where it is set) to use one on this machine"
+            f"PREFECT_API_URL is {without_password(api_url)}, where no Prefect server answers: start the server, "
+            "or unset PREFECT_API_URL (`prefect config view` shows where it is set) to use a server on this machine"
         )
     try:
         return _start(_listening_for(host), port, named=True)
@@ -179,11 +181,11 @@ def _server_at(api_url: str) -> Server:
         who = port_owner(host, port, prefect_home=_settings().home).who or "a Prefect server of yours"
         raise ResumableError(
             f"PREFECT_API_URL is {without_password(api_url)}, where {who} listens but does not answer as a Prefect "
-            "server does; end it, or set PREFECT_API_URL to another port"
+            "server; end that program, or set PREFECT_API_URL to another port"
         ) from None
 
 
-def _of_another_user(host: str, port: int | None) -> tuple[str, ...]:
+def _remark_on_owner(host: str, port: int | None) -> tuple[str, ...]:
     if port is None or not is_here(host):
         return ()
     found = port_owner(host, port, prefect_home=_settings().home)
@@ -197,15 +199,17 @@ def _local_server() -> Server:
     host = reached_host(listening_host())
     pass_by_proxies(host)
     first = _settings().server.api.port
-    ports = [port_owner(host, first + more, prefect_home=_settings().home) for more in range(PORTS_TRIED)]
+    ports = [port_owner(host, first + offset, prefect_home=_settings().home) for offset in range(PORTS_TRIED)]
     for port in ports:
-        if port.owner is Owner.OURS and _works(_api_url(host, port.number)):  # false if its database is gone
-            return Server(_api_url(host, port.number), started=False, remarks=_left_alone(ports, port.number))
+        if port.owner is Owner.OURS and _database_works(_api_url(host, port.number)):  # false if its database is gone
+            return Server(
+                _api_url(host, port.number), started=False, remarks=_remark_on_taken_ports(ports, port.number)
+            )
     for port in ports:
         if port.owner is Owner.NOBODY:
             with suppress(_PortTakenError):
                 server = _start(listening_host(), port.number)
-                remarks = (*_left_alone(ports, port.number), *server.remarks)
+                remarks = (*_remark_on_taken_ports(ports, port.number), *server.remarks)
                 return Server(server.api_url, started=True, remarks=remarks)
     raise ResumableError(
         f"ports {ports[0].number}-{ports[-1].number} are all taken by other programs; start a Prefect server yourself "
@@ -213,29 +217,29 @@ def _local_server() -> Server:
     )
 
 
-def _left_alone(ports: list[Port], chosen: int) -> tuple[str, ...]:
+def _remark_on_taken_ports(ports: list[Port], chosen: int) -> tuple[str, ...]:
     """A remark on the ports before the chosen port that other programs hold, if any."""
     taken = [port for port in ports if port.number < chosen and port.who]
     if not taken:
         return ()
     each = "; ".join(f"port {port.number} belongs to {port.who}" for port in taken)
-    return (f"{each}: left alone; to use a server there all the same, name it by PREFECT_API_URL",)
+    return (f"{each}: left alone; to use a server on such a port, set PREFECT_API_URL to its address",)
 
 
-def _server_again(lost: Server) -> Server:
+def _recovered_server(lost: Server) -> Server:
     """The server at the address of the lost server: found again, or started again."""
-    host, port = _place(lost.api_url)
+    host, port = _host_and_port(lost.api_url)
     if not lost.named and port is not None:
-        now = port_owner(host, port, prefect_home=_settings().home)
-        if now.who:
+        current = port_owner(host, port, prefect_home=_settings().home)
+        if current.who:
             raise ResumableError(
-                f"the Prefect server on port {port} is gone, and the port belongs to {now.who} now. Nothing "
+                f"the Prefect server on port {port} is gone, and the port belongs to {current.who} now. Nothing "
                 "finished is lost: `al-engine resume` starts a server on another port"
             )
     return replace(_server_at(lost.api_url), named=lost.named)
 
 
-def _place(api_url: str) -> tuple[str, int | None]:
+def _host_and_port(api_url: str) -> tuple[str, int | None]:
     """Host and port of an address."""
     address = urlsplit(api_url)
     return address.hostname or "", address.port
@@ -251,7 +255,7 @@ def _api_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/api" if ":" in host else f"http://{host}:{port}/api"
 
 
-def _asked(api_url: str, path: str, *, body: Any = None, limit_s: float) -> Any:
+def _request(api_url: str, path: str, *, body: Any = None, limit_s: float) -> Any:
     """The JSON answer of a server, requested with the login of Prefect's client; None if the request fails."""
     settings = _settings().api
     headers = {}
@@ -270,16 +274,17 @@ def _asked(api_url: str, path: str, *, body: Any = None, limit_s: float) -> Any:
 
 def _answers(api_url: str) -> bool:
     """Whether a Prefect server is behind an address: its health page says `true`."""
-    return _asked(api_url, "/health", limit_s=HEALTH_LIMIT_S) is True
+    return _request(api_url, "/health", limit_s=HEALTH_LIMIT_S) is True
 
 
 def server_works() -> bool:
     """Whether the server that `ensure_server` found or started answers a query that needs its database."""
-    return _works(os.environ["PREFECT_API_URL"])
+    return _database_works(os.environ["PREFECT_API_URL"])
 
 
-def _works(api_url: str) -> bool:
-    count = _asked(api_url, "/flow_runs/count", body={}, limit_s=DATABASE_LIMIT_S)
+def _database_works(api_url: str) -> bool:
+    """Whether a server answers a query that needs its database."""
+    count = _request(api_url, "/flow_runs/count", body={}, limit_s=DATABASE_LIMIT_S)
     return isinstance(count, int) and not isinstance(count, bool)
 
 
@@ -288,18 +293,18 @@ def server_log() -> Path:
     return Path(_settings().home) / "al-engine-server.log"
 
 
-def _exposed(listening: str, port: int) -> tuple[str, ...]:
+def _remark_on_exposure(listening: str, port: int) -> tuple[str, ...]:
     if is_loopback(listening):
         return ()
     remark = (
-        f"the Prefect server listens on {listening}:{port}, as PREFECT_SERVER_API_HOST says: whoever reaches this "
-        "machine can see and change its runs; unset it to keep them to yourself"
+        f"the Prefect server listens on {listening}:{port}, as PREFECT_SERVER_API_HOST says: everyone who can "
+        "reach this machine can see and change its runs; unset it to accept connections from this machine only"
     )
     return (remark,)
 
 
 def _refuse_home_without_locks(home: Path) -> None:
-    """Refuse to start a server whose database cannot be locked; it would fail only at the end of a long wait."""
+    """Refuse to start a server whose database cannot be locked; the server would fail only after a long wait."""
     url = _settings().server.database.connection_url
     if (url is None or url.get_secret_value().startswith("sqlite")) and not has_record_locks(home):
         raise ResumableError(
@@ -341,10 +346,10 @@ def _start(listening: str, port: int, *, named: bool = False) -> Server:
         ended = process.poll() is not None
         owner = port_owner(host, port, prefect_home=home).owner
         if owner is Owner.OURS and _answers(api_url):  # not another user's server
-            return Server(api_url, started=True, named=named, remarks=_exposed(listening, port))
+            return Server(api_url, started=True, named=named, remarks=_remark_on_exposure(listening, port))
         if ended:
             if is_taken(host, port):
                 raise _PortTakenError
             break
         time.sleep(0.25)
-    raise ResumableError(f"the Prefect server did not start on port {port}; its log {log} says why")
+    raise ResumableError(f"the Prefect server did not start on port {port}; the log {log} has the reason")

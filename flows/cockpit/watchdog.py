@@ -29,7 +29,7 @@ def _automation() -> AutomationCore:
     heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name=NAME,
-        description="A process that was killed cannot say so. Going on with its campaign starts a run of its own.",
+        description="A killed process cannot report its end. `al-engine resume` continues its campaign in a new run.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             after={heartbeat},
@@ -40,5 +40,9 @@ def _automation() -> AutomationCore:
             threshold=1,
             within=timedelta(seconds=SILENCE_S),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {SILENCE_S} s; resume it")],
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, message=f"no heartbeat for {SILENCE_S} s; run `al-engine resume`"
+            )
+        ],
     )

@@ -1,9 +1,10 @@
 """Ctrl-C and SIGTERM that are never lost, although Prefect runs in the same process.
 
-Prefect drops some interrupts while it winds up a run, and turns others into errors of its own. It also installs its own
-SIGTERM handler around every flow. So a handler of ours would miss signals. `Interrupts` uses `signal.set_wakeup_fd`
-instead: CPython writes one byte per signal to it, whatever handler Prefect installs. `interrupts_wait` delays
-interrupts during calls that would turn them into errors, such as the import of Prefect.
+Prefect drops some interrupts while it ends a run, and turns others into errors of its own. It also installs its own
+SIGTERM handler around every flow, so a signal handler of this module would miss signals. `Interrupts` uses
+`signal.set_wakeup_fd` instead: CPython writes a byte for every signal to that file descriptor, whatever handler Prefect
+installs. `interrupts_wait` delays interrupts during calls that would turn them into errors, such as the import of
+Prefect.
 """
 
 import os
@@ -22,21 +23,21 @@ _MOST_BYTES = 65536  # capacity of a pipe: one read empties it
 def interrupts_wait() -> Iterator[None]:
     """Delay Ctrl-C and SIGTERM until the block ends.
 
-    For code that turns an interrupt into an error of its own: the import of Prefect, in which pydantic builds its
-    models, and calls of h5py. Signals interrupt only the main thread, so in other threads nothing is delayed.
+    It is used around code that turns an interrupt into another error: the import of Prefect, in which pydantic builds
+    its models, and calls of h5py. Signals interrupt only the main thread, so in other threads nothing is delayed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
     before = {number: signal.getsignal(number) for number in INTERRUPTS}
-    heeded = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    for number in heeded:
+    not_ignored = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in not_ignored:
         signal.signal(number, lambda seen, _: arrived.append(seen))
     try:
         yield
     finally:
-        for number, handler in heeded.items():
+        for number, handler in not_ignored.items():
             signal.signal(number, handler)
     if arrived:
         signal.raise_signal(arrived[0])

@@ -1,4 +1,4 @@
-"""Checks of a campaign that take seconds: inputs that would stop the campaign later are refused before it starts.
+"""Checks before a campaign starts, which take seconds: they refuse inputs that would stop the campaign later.
 
 `init`, `check` and the first `run` all call `preflight`, so they refuse the same inputs with the same messages.
 """
@@ -48,19 +48,19 @@ class Preflight:
 def preflight(
     config: CampaignConfig, *, base_dir: Path, cache: LabelCache | None = None, progress: Progress = silent
 ) -> Preflight:
-    """Check what can be checked in seconds: files, structure, charge and spin, elements, the labelling method.
+    """Check files, structure, charge and spin, elements and the labelling method of a campaign, in seconds.
 
     Args:
         config: The config.
         base_dir: Folder that relative paths in the config start from.
         cache: Labels that exist already, or None.
-        progress: Receives the number of labels made.
+        progress: Called with the number of labels made.
 
     Returns:
-        The config with its choices made, the system, and the remarks and labels of the checks.
+        The config with its automatic choices made, the system, and the remarks and labels of the checks.
 
     Raises:
-        InputError: If the campaign cannot work.
+        InputError: If a check fails; the message names the setting or file, and what to change.
     """
     seed = derived_seed(config.seed, "system")
     system = build_system(config.system, base_dir=base_dir, seed=seed)
@@ -76,7 +76,9 @@ def preflight(
     built = config.system.smiles is not None
     _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
     if len(system.frame) == 1:
-        raise InputError(f"{system.molecule.source} is a single atom, which has no forces to learn; take more of them")
+        raise InputError(
+            f"{system.molecule.source} is a single atom, which has no forces to learn; simulate two atoms or more"
+        )
     _refuse_charged_barostat(labelled, config)
     notes = [*system.molecule.notes, *_remarks(system, labelled, config)]
     typical = labelled.frame
@@ -152,8 +154,8 @@ def _refuse_crystals(system: System, config: CampaignConfig) -> None:
     used = [name for name, value in options.items() if value is not None]
     if used and system.molecule.endless:
         raise InputError(
-            f"{used[0]}: {system.molecule.source} is bonded to its own periodic images, so that it is no molecule that "
-            f"could be moved or cut out whole; set {' and '.join(used)} to null"
+            f"{used[0]}: {system.molecule.source} is bonded to its own periodic images, so it has no molecules to "
+            f"move or cut out; set {' and '.join(used)} to null"
         )
 
 
@@ -162,23 +164,24 @@ def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
     if labelled.frame.is_periodic and labelled.frame.charge and config.sampling.pressure_bar is not None:
         raise InputError(
             f"sampling.pressure_bar: the periodic cell has a net charge of {labelled.frame.charge:+d} e, whose energy "
-            "against a uniform background depends on the volume; add counter-ions, or set it to null"
+            "against a uniform background depends on the volume; add counter-ions, or set sampling.pressure_bar to null"
         )
 
 
 def _remarks(system: System, labelled: System, config: CampaignConfig) -> list[str]:
     """Remarks on settings that are allowed but may be mistakes."""
-    said, formal = config.system.charge, system.molecule.formal_charge
+    charge, formal = config.system.charge, system.molecule.formal_charge
     notes = []
-    if said and formal == 0:
+    if charge and formal == 0:
         notes.append(
-            f"system.charge {said:+d}: {system.molecule.source} has no formal charge; its electrons are taken away or "
-            "added"
+            f"system.charge {charge:+d}: {system.molecule.source} has no formal charge; electrons are removed or added "
+            "to reach this charge"
         )
     if labelled.frame.is_periodic and labelled.frame.charge:
         notes.append(
-            f"the periodic cell has a net charge of {labelled.frame.charge:+d} e, against a uniform background: forces "
-            "are sound, energies depend on the size and shape of the cell and can't be compared with other cells'"
+            f"the periodic cell has a net charge of {labelled.frame.charge:+d} e, against a uniform background: its "
+            "forces are valid, but its energies depend on the size and shape of the cell and cannot be compared with "
+            "the energies of other cells"
         )
     return notes
 
@@ -195,8 +198,8 @@ def _refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceM
     changes = changes_when_doubled(frame, reference, max_height_ang=config.cell_check.max_height_ang)
     if changes is None:
         raise InputError(
-            "whether the cell is large enough for GFN2-xTB can't be told, a doubled one has no label "
-            f"({reference.failure}); take a larger one, or set labels.cell_check.max_height_ang to 0"
+            "it is not known whether the cell is large enough for GFN2-xTB, because doubled cells have no label "
+            f"({reference.failure}); use a larger cell, or set labels.cell_check.max_height_ang to 0"
         )
     reason = too_small(changes, frame, config.cell_check)
     if reason:
@@ -217,21 +220,22 @@ def _with_initial_source(
     if source == "reference":
         _refuse_unreachable(config, system)
         return config, []
-    why = _against_classical(system, config, reference)
-    if not why:
+    reason = _against_classical(system, config, reference)
+    if not reason:
         return _with_source(config, "anneal"), []
     if source == "anneal":
         raise InputError(
-            f"initial.source: anneal: {why}; set it to reference (MD by the reference method itself), or bring your "
-            "own frames (initial.source: file)"
+            f"initial.source: anneal: {reason}; set initial.source to reference (MD by the reference method itself), "
+            "or give your own frames (initial.source: file)"
         )
-    _refuse_unreachable(config, system, why=why)
+    _refuse_unreachable(config, system, reason=reason)
     if config.labels.backend == "ase":
         raise InputError(
-            f"{why}; set initial.source to reference, where MD by {config.labels.ase_calculator} itself takes about "
-            f"{_single_points(config)} single points, or bring your own frames (initial.source: file)"
+            f"{reason}; set initial.source to reference, which runs MD by {config.labels.ase_calculator} itself, about "
+            f"{_single_points(config)} single points, or give your own frames (initial.source: file)"
         )
-    note = f"{why}; initial frames come from MD by the reference method itself, {_single_points(config)} single points"
+    points = _single_points(config)
+    note = f"{reason}; initial frames come from MD by the reference method itself, {points} single points"
     return _with_source(config, "reference"), [note]
 
 
@@ -243,32 +247,35 @@ def _single_points(config: CampaignConfig) -> int:
     return single_points(config.initial, config.sampling.temperatures_kelvin)
 
 
-def _refuse_unreachable(config: CampaignConfig, system: System, *, why: str = "") -> None:
+def _refuse_unreachable(config: CampaignConfig, system: System, *, reason: str = "") -> None:
     """Refuse MD by the reference method for cut clusters and for boxes of `initial.box_molecules`.
 
-    It simulates only the system that is labelled.
+    The reference method can simulate only the system that is labelled.
 
-    With `why`, the reason why `auto` ruled out classical MD, a periodic system is refused too: its single points are
-    too expensive to be chosen automatically.
+    Args:
+        config: The config.
+        system: The system.
+        reason: Why `auto` ruled out classical MD; empty if the user chose the reference method. With a reason, a
+            periodic system is refused too: its single points are too expensive to be chosen automatically.
 
     Raises:
         InputError: With the setting to change.
     """
-    start = f"{why}; and " if why else ""
+    start = f"{reason}; and " if reason else ""
     if config.selection.cut_molecules is not None:
         raise InputError(
-            f"{start}MD by the reference method can't simulate boxes of which clusters are labelled "
-            "(selection.cut_molecules); bring your own frames (initial.source: file)"
+            f"{start}MD by the reference method cannot simulate boxes from which clusters are cut to be labelled "
+            "(selection.cut_molecules); give your own frames (initial.source: file)"
         )
     if config.initial.box_molecules:
         raise InputError(
             f"{start}MD by the reference method simulates the system itself: set initial.box_molecules to 0 and "
-            "initial.source to reference, or bring your own frames (initial.source: file)"
+            "initial.source to reference, or give your own frames (initial.source: file)"
         )
-    if why and system.frame.is_periodic:
+    if reason and system.frame.is_periodic:
         raise InputError(
-            f"{why}; set initial.source to reference, where MD by the reference method itself takes about "
-            f"{_single_points(config)} single points of the box, or bring your own frames (initial.source: file)"
+            f"{reason}; set initial.source to reference, which runs MD by the reference method itself, about "
+            f"{_single_points(config)} single points of the box, or give your own frames (initial.source: file)"
         )
 
 
@@ -280,7 +287,7 @@ def _against_classical(system: System, config: CampaignConfig, reference: Refere
         return str(error)
     for kind in covalent_kinds(system.molecule):
         alone = len(kind) == len(system.molecule)
-        why = geometry_disagreement(
+        reason = geometry_disagreement(
             kind,
             minimised_positions(kind),
             field=field,
@@ -288,6 +295,6 @@ def _against_classical(system: System, config: CampaignConfig, reference: Refere
             reference=reference,
             relax=config.labels.backend != "ase",
         )
-        if why:
-            return why
+        if reason:
+            return reason
     return ""

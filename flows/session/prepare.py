@@ -52,29 +52,31 @@ def load_target(target: Path) -> tuple[CampaignConfig, Path]:
 def prepare(target: Path, directory: Path | None = None, *, progress: Progress = silent) -> Prepared:
     """A campaign from a target: a campaign directory, or a config file, for which a directory is made.
 
-    If nothing has been computed in the directory yet, its config and inputs are replaced by the current ones.
+    If nothing has been computed in the directory yet, the config file and its inputs replace those in the directory.
 
     Args:
         target: Campaign directory, or config file.
         directory: Campaign directory for a config file; by default `runs/<name>`.
-        progress: Receives the progress of the checks of a new campaign.
+        progress: Called with the progress of the checks of a new campaign.
 
     Raises:
-        InputError: If the target is neither, or differs from the campaign that has begun there.
+        InputError: If the target is neither, or if the directory holds a campaign with another config or other inputs.
     """
     if target.is_dir():
         if directory is not None and directory.resolve() != target.resolve():
-            raise InputError(f"--dir {directory} contradicts {target}, which is a campaign directory itself")
+            raise InputError(
+                f"--dir {directory} contradicts {target}, which is a campaign directory itself; leave out --dir"
+            )
         return Prepared(_with_choices(Ledger.open(target)))
     config = load_config(target)
     directory = directory or RUNS / config.name
     if (directory / CONFIG_FILE).exists():
-        begun = _with_choices(Ledger.open(directory))
-        if begun.has_begun():
-            now = with_automatic_choices(with_inputs_inside(config), begun=begun.config)
-            refuse_changes(begun.config, now, source=str(target))
+        existing = _with_choices(Ledger.open(directory))
+        if existing.has_begun():
+            current = with_automatic_choices(with_inputs_inside(config), begun=existing.config)
+            refuse_changes(existing.config, current, source=str(target))
             refuse_other_inputs(config, source=target.parent, directory=directory)
-            return Prepared(Ledger(directory, now))
+            return Prepared(Ledger(directory, current))
     checked = preflight(config, base_dir=target.parent, progress=progress)
     return Prepared(new_campaign(checked.config, source=target.parent, directory=directory), checked)
 
@@ -92,7 +94,17 @@ def _with_choices(ledger: Ledger) -> Ledger:
 
 @contextmanager
 def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iterator[Session]:
-    """Lock a campaign, check it, write its config, and start its workers; `retry`: compute failed labels again."""
+    """Lock a campaign, check it, write its config, and start its workers, for as long as the block runs.
+
+    Args:
+        prepared: The campaign.
+        display: Shows notes and the progress of checks.
+        retry: Whether the newest failed labels are computed again.
+
+    Raises:
+        InputError: If a check fails, or there are no failed labels to compute again.
+        ResumableError: If another process runs the campaign, or a file cannot be written.
+    """
     ledger = prepared.ledger
     with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
         _check(prepared, display)

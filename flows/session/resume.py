@@ -8,7 +8,7 @@ from flows.stages import labelling
 def first_unfinished(ledger: Ledger) -> int | None:
     """The first iteration that lacks a part; None if the initial set lacks a part.
 
-    Finished iterations are left alone: their parts are read only as parents of later stages.
+    Finished iterations are not run again: their parts are read only as parents of later stages.
     """
     parts, config = ledger.reader(), ledger.config
     existing = set(parts.names)

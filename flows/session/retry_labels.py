@@ -1,6 +1,6 @@
 """Compute failed labels again: existing labels are kept, and parts made without the failed labels are made again.
 
-Only the newest labels can be computed again. Once an iteration has begun that was trained on them, they are fixed.
+Only the newest labels can be computed again. They are fixed as soon as the iteration that trains on them has begun.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def retry_failed_labels(ledger: Ledger) -> Iterator[str]:
         ledger: The campaign, locked by this process.
 
     Raises:
-        InputError: If none of the newest labels has failed, or an iteration that was trained on them has begun.
+        InputError: If none of the newest labels has failed, or the iteration that trains on them has begun.
     """
     iteration = _newest(ledger)
     chunks = [path for path in ledger.label_parts(iteration) if _failures(path)]
@@ -45,7 +45,7 @@ def _newest(ledger: Ledger) -> int | None:
     """The last iteration with labels; None for the initial set.
 
     Raises:
-        InputError: If an iteration has begun that was trained on the newest labels.
+        InputError: If the iteration that trains on the newest labels has begun.
     """
     iterations = {part.iteration for part in ledger.parts() if part.iteration is not None}
     labelled = {k for k in iterations if ledger.label_parts(k)}
@@ -53,8 +53,8 @@ def _newest(ledger: Ledger) -> int | None:
     begun = max(iterations, default=None)
     if begun is not None and (newest is None or begun > newest):
         raise InputError(
-            f"--retry-failed-labels: iteration {begun} has begun, trained on the labels there are; failed labels can "
-            "be tried again as long as they are the newest"
+            f"--retry-failed-labels: iteration {begun} has begun, which trains on the present labels; failed labels "
+            "can be tried again only before the next iteration begins; leave out the option"
         )
     return newest
 
@@ -73,7 +73,7 @@ def _keep_labels(ledger: Ledger, path: Path, iteration: int | None) -> None:
         labelled = iter(read_labelled(root["labelled"]))
     chunk = names.label_range(path.stem)
     if chunk is None:
-        raise InputError(f"{path}: no chunk of labels")
+        raise InputError(f"{path}: its name is not that of a part of labels; restore the name, or remove the file")
     _, first, last = chunk
     frames = frames_to_label(ledger.reader(), iteration)[first - 1 : last]
     with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:

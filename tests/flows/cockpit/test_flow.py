@@ -1,4 +1,4 @@
-"""One whole campaign: real server, real xTB, real files."""
+"""A whole campaign with a Prefect server, xTB and files."""
 
 import json
 import shutil
@@ -171,7 +171,7 @@ def test_another_config_file_on_the_same_directory_is_refused(finished):
 
 
 def test_a_deployment_needs_no_command_line(finished, tmp_path):
-    """The flow opens the campaign itself; a campaign that is finished ends at once, in a run of that name."""
+    """The flow opens the campaign itself; a finished campaign ends at once, in a run with the campaign's name."""
     command_line, directory, _ = finished
     copy = tmp_path / "tiny"
     shutil.copytree(directory, copy)

@@ -1,4 +1,4 @@
-"""A server on this machine is asked directly, whatever proxies the environment names; one elsewhere by the proxy."""
+"""Requests to a server on this machine use no proxy of the environment; requests to another machine use it."""
 
 import json
 import os
@@ -40,7 +40,7 @@ HERE = ("127.0.0.1", "localhost", "[::1]", "node17")
 
 @pytest.fixture
 def proxies():
-    """Name some proxies in the environment, and no others."""
+    """Set the given proxies in the environment, and unset all others."""
     before = dict(os.environ)
 
     def name_them(values):
@@ -81,7 +81,7 @@ def test_other_hosts_keep_their_proxy_and_those_without_keep_none(spelling, prox
 
 
 def test_what_httpx_cannot_take_is_still_there_for_other_programs(proxies):
-    """curl, requests and urllib take a star for a pattern only if nothing else is in the list."""
+    """curl, requests and urllib treat a star as a pattern only if it is the only entry of the list."""
     proxies({"http_proxy": REFUSING, "ALL_PROXY": "socks://127.0.0.1:9/"})
     pass_by_proxies("127.0.0.1")
     assert not proxy_bypass("prefect.org")
@@ -129,7 +129,7 @@ def test_the_address_that_the_user_lets_the_server_listen_on_is_here(monkeypatch
 
 @contextmanager
 def proxy_that_answers(body):
-    """A proxy that answers all by itself; yields its address, and what it was asked."""
+    """A proxy that answers every request itself; yields its address and the requests."""
     asked = []
 
     class Proxy(BaseHTTPRequestHandler):
@@ -151,7 +151,7 @@ def proxy_that_answers(body):
 
 
 def test_a_campaign_beside_a_proxy_that_answers_rubbish(finished, prefect_server, tmp_path):
-    """All of its flows and tasks; what they compute is there."""
+    """All flows and tasks of the campaign finish, and its results are complete."""
     _, directory, _ = finished
     shutil.copytree(directory, tmp_path / "tiny")
     with proxy_that_answers(b"<html>") as (proxy, asked):

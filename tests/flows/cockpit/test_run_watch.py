@@ -1,4 +1,4 @@
-"""Pause, resume and cancel in Prefect's pages: what their buttons send to the server is sent here."""
+"""Pause, Resume and Cancel on Prefect's pages: the tests send the requests of the buttons to the server."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Which Prefect server is used, and whom it answers: this user's own, and this machine alone, unless told otherwise."""
+"""The Prefect server in use: by default this user's own, which accepts connections only from this machine."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ELSEWHERE = "127.0.0.2"  # this machine too, but not the address that 127.0.0.1 
 
 @pytest.fixture
 def command_line(tmp_path):
-    """A command line whose server, which it leaves running for the user, ends with the test."""
+    """A command line; the server that it leaves running ends with the test."""
     environment = own_server(tmp_path / "prefect")
     environment.pop("PREFECT_SERVER_API_HOST", None)
     environment["http_proxy"] = "http://127.0.0.1:9"  # which does not matter to a server on this machine
@@ -33,7 +33,7 @@ def command_line(tmp_path):
 
 
 def end_servers(home):
-    """End the servers that have their database in a folder."""
+    """End the servers whose database is in a folder."""
     found = subprocess.run(["pgrep", "-f", "prefect server start"], capture_output=True, text=True, check=False)
     for pid in found.stdout.split():
         with suppress(OSError):
@@ -43,14 +43,14 @@ def end_servers(home):
 
 @pytest.fixture
 def usual_ports(command_line, prefect_server):
-    """A command line that looks for its server on the usual ports; also the first of them."""
+    """A command line that looks for its server on consecutive ports, and the first of these ports."""
     copy_database(prefect_server, command_line.directory / "prefect")
     del command_line.environment["PREFECT_API_URL"]
     return command_line, int(command_line.environment["PREFECT_SERVER_API_PORT"])
 
 
 def ui(command_line):
-    """Port of the server, whether it was started, and what was said beside that."""
+    """Port of the server, whether it was started, and the error output."""
     answer = command_line("ui", "--json", timeout=120)
     assert answer.returncode == 0, answer.stderr
     said = json.loads(answer.stdout)
@@ -81,7 +81,7 @@ def test_told_to_answer_everyone_it_does_and_says_so(command_line, prefect_serve
 
 
 class SaysTrue(BaseHTTPRequestHandler):
-    """Answers whatever it is asked with `true`, as Prefect's health page does."""
+    """Answers every request with `true`, as Prefect's health page does."""
 
     def answer(self):
         self.send_response(200)
@@ -97,7 +97,7 @@ class SaysTrue(BaseHTTPRequestHandler):
 
 @contextmanager
 def programs_on(port):
-    """Three ports after one another: a program that says `true`, one that accepts and is silent, one that is full."""
+    """Programs on three consecutive ports: it answers `true`, never answers, and refuses more connections."""
     with (
         ThreadingHTTPServer(("127.0.0.1", port), SaysTrue) as says_true,
         socket.create_server(("127.0.0.1", port + 1)),
@@ -132,7 +132,7 @@ def test_ones_server_of_another_folder_is_left_alone_unless_it_is_named(usual_po
         assert started
         assert port > other
         assert f"port {other} belongs to your Prefect server of another PREFECT_HOME (process " in errors
-        assert "name it by PREFECT_API_URL" in errors
+        assert "set PREFECT_API_URL" in errors
     finally:
         end_servers(home)
     (home / "profiles.toml").write_text(
@@ -148,7 +148,7 @@ def test_ones_server_of_another_folder_is_left_alone_unless_it_is_named(usual_po
 
 @contextmanager
 def as_another_user(command, home):
-    """Run a program as the user `nobody`, who may read what it needs."""
+    """Run a program as the user `nobody`, who can read the files of the program."""
     home.mkdir()
     shutil.chown(home, 65534, 65534)
     rights = ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]

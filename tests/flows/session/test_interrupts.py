@@ -1,4 +1,4 @@
-"""Interrupts that somebody else's code drops, or stumbles over, are not lost."""
+"""Interrupts that other code drops or turns into errors are not lost."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def _handlers():
 
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_a_dropped_interrupt_is_raised_at_every_check(number):
-    """Also if the handler is another one by then, as of Prefect's flows."""
+    """Also if another handler has been installed, as Prefect's flows do."""
     with Interrupts() as interrupts:
         interrupts.check()
         signal.signal(number, signal.default_int_handler)
@@ -67,7 +67,7 @@ def test_background_jobs_still_ignore_it():
 
 
 def test_an_interrupt_that_prefect_stumbles_over_is_known(prefect_server):
-    """Its task engine then complains that there is no run yet, which would look like a bug."""
+    """Prefect's task engine then raises an error about a missing run, which would look like a bug."""
     script = Path(__file__).parents[1] / "stumbling_flow.py"
     answer = subprocess.run(
         [sys.executable, script], env=prefect_server, capture_output=True, text=True, timeout=120, check=False

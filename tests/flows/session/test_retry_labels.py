@@ -1,4 +1,4 @@
-"""Labels that failed for a reason that has gone away are tried again, and the campaign goes on as if nothing was."""
+"""Labels whose failure had a cause that is gone are computed again, and the campaign ends as without failures."""
 
 import os
 from pathlib import Path
