@@ -27,7 +27,7 @@ class BoundCommittee(Protocol[Array]):
 
 
 class Committee(Protocol[Array]):
-    """A committee: models that differ in their random seed alone."""
+    """A committee: models that differ only in their random seed."""
 
     @property
     def n_members(self) -> int:

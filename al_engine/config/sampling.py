@@ -33,8 +33,8 @@ class SamplingConfig(Section):
     driver: Literal["rotate", "mean"] = Field(
         "rotate",
         description=(
-            "Whose forces drive the MD. `rotate`: those of one member, another member in every iteration and at every "
-            "temperature. `mean`: the mean of the committee, which evaluates all members at every step."
+            "Whose forces drive the MD. `rotate`: the forces of one member, another member in every iteration and at "
+            "every temperature. `mean`: the mean of the committee, which evaluates all members at every step."
         ),
     )
     start: Literal["continue", "labelled"] = Field(
@@ -42,7 +42,7 @@ class SamplingConfig(Section):
         description=(
             "Starting frames of the trajectories in later iterations. `continue`: the last frames of the previous "
             "iteration's trajectories, or an initial frame where a trajectory was stopped. `labelled`: frames that "
-            "the previous iteration labelled, first those of the same temperature."
+            "the previous iteration labelled, first frames of the same temperature."
         ),
     )
     stop_deviation_mev_per_ang: PositiveFloat = Field(

@@ -46,7 +46,7 @@ class StopConfig(Section):
     max_labels: PositiveInt | None = Field(
         None,
         description=(
-            "Number of labels, those of the initial set not counted, after which the campaign stops with the verdict "
+            "Number of labels, without the initial set, after which the campaign stops with the verdict "
             "`budget`. null: no limit."
         ),
     )

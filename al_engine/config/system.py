@@ -135,8 +135,8 @@ class InitialConfig(Section):
         None,
         description=(
             "Trajectory for `source: file`, in a format that ASE reads. A relative path starts at the folder of this "
-            "config file. Its atoms may have another order than those of the system: molecules are found by their "
-            "bonds. For a cluster, the trajectory may be of a periodic box with more molecules: the "
+            "config file. The order of its atoms may differ from that of the system: molecules are found by "
+            "their bonds. For a cluster, the trajectory may be of a periodic box with more molecules: the "
             "`system.molecules` nearest the centre of the box are cut out."
         ),
     )

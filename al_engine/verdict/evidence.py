@@ -24,7 +24,7 @@ NEAR_CONVERGENCE = 4.0
 """Multiple of `stop.acceptance`. Where a single iteration is judged (`stop.iterations: 1`), its trajectories are
 lengthened once the acceptance before it was below this multiple."""
 EVIDENCE_MARGIN = 1.25
-"""Factor on the frames needed: the next iteration's correlation time is unknown, and estimated from the last one's."""
+"""Factor on the frames needed: the correlation time of the next iteration is unknown, and estimated from the last."""
 WORTH_PROVING = 0.5
 """Highest acceptance, as a share of `stop.acceptance`, for which the frames needed are computed. Nearer to the limit,
 more training lowers the acceptance at less cost than the MD that would prove it."""

@@ -188,7 +188,7 @@ def _run(compute: ComputePool, subject: Subject, options: StabilityOptions, grou
 
 
 def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
-    """Groups of replicas by driver; trajectories thus depend on the options alone, not on the number of workers.
+    """Groups of replicas by driver; trajectories thus depend only on the options, not on the number of workers.
 
     Replicas that the mean drives are divided into the same groups.
     """

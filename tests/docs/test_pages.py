@@ -88,11 +88,13 @@ def test_the_calculators_page_lists_what_is_known_of_charge_and_spin():
 
     def row(facts):
         if facts.charges and facts.moments:
-            return "both on ASE's atoms"
+            return "charge and spin, on ASE's atoms"
         by_parameters = any(not quantity.is_charge for quantity in facts.given.values())
         if facts.takes_charge and facts.takes_spin:
-            return "charge and spin" if by_parameters else "charge; spin by magnetic moments"
-        return "charge alone" if facts.takes_charge else "spin alone" if facts.takes_spin else None
+            return (
+                "charge and spin, as parameters" if by_parameters else "charge as a parameter, spin by magnetic moments"
+            )
+        return "charge only" if facts.takes_charge else "spin only" if facts.takes_spin else None
 
     rows = re.findall(r"^\| ([^|]+?) \| (`.*`) \|$", PAGES["docs/calculators.md"].text, re.MULTILINE)
     listed = {name.split(":")[0]: what for what, names in rows for name in re.findall("`([^`]+)`", names)}
