@@ -5,9 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from al_engine.structures.frames import BoolArray, FloatArray
+from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 
 WINDOW = 5.0  # Sokal's self-consistent window: sum until the lag exceeds five correlation times
+TAIL = 0.05
+"""Largest share of the frames that count as near the window."""
+NEAR = 0.5
+"""Deviation from which a frame counts as near the window, as a share of the window's lower end."""
+ENOUGH = 50
+"""Number of frames near the window from which their correlation can be estimated."""
 MOST_FRAMES = 2**40  # upper end of the search for a number of frames
 
 
@@ -32,37 +38,131 @@ def statistical_inefficiency(trajectories: Sequence[FloatArray], *, own_means: b
     variance = float(pooled.var())
     if variance <= 1e-12 * float(np.mean(pooled**2)) or not variance:
         return 1.0
-    centred = [series - pooled.mean() for series in finite]
+    mean = pooled.mean()
+    products, pairs = _lagged_products([series - mean for series in finite])
     total = 1.0
-    for lag in range(1, max(len(series) for series in centred)):
-        products = [series[:-lag] * series[lag:] for series in centred if len(series) > lag]
-        total += 2.0 * float(np.concatenate(products).mean()) / variance
+    for lag in range(1, len(products)):
+        total += 2.0 * float(products[lag] / pairs[lag]) / variance
         if lag >= WINDOW * total / 2.0:
             break
     return max(total, 1.0)
 
 
-def decorrelated_frames(deviation: Sequence[FloatArray], candidate: Sequence[BoolArray]) -> float:
-    """Number of independent frames that give the same information on the share of candidates at one temperature.
-
-    It is the number of frames divided by the larger of two statistical inefficiencies. That of the deviation can always
-    be estimated. That of `candidate` can't be estimated while candidates are rare, but it is the larger one if
-    candidates come in bursts or all in one trajectory.
-
-    The deviation is taken about the mean of each trajectory. Otherwise, small differences between the conformers of
-    trajectories would count every trajectory as a single frame, although they do not affect how often the window is
-    reached. If the deviation never changes, the trajectories do not move, and count as one frame each.
+def _lagged_products(trajectories: Sequence[FloatArray]) -> tuple[FloatArray, IntArray]:
+    """Sums of the products of values at a distance of 0, 1, ... frames, and the numbers of these products.
 
     Args:
-        deviation: Force deviation along each trajectory in order of time, eV/Å, each shape (n,).
+        trajectories: Time series, each shape (n,).
+
+    Returns:
+        Two arrays of shape (longest n,).
+    """
+    longest = max(len(series) for series in trajectories)
+    products, pairs = np.zeros(longest), np.zeros(longest, dtype=np.int64)
+    for series in trajectories:
+        padded = 1 << (2 * len(series) - 1).bit_length()  # zeros behind the end, so that the ends are not neighbours
+        spectrum = np.fft.rfft(series, n=padded)
+        products[: len(series)] += np.fft.irfft(np.abs(spectrum) ** 2, n=padded)[: len(series)]
+        pairs[: len(series)] += np.arange(len(series), 0, -1)
+    return products, pairs
+
+
+def design_effect(trajectories: Sequence[BoolArray]) -> float:
+    """Frames per independent frame if the trajectory is the unit of sampling, for the share of frames with a property.
+
+    It is the variance of the share, estimated from the differences between trajectories, divided by the variance that
+    independent frames would have (Kish, "Survey Sampling", 1965, sections 5.4 and 8.2). It sees every process that
+    makes trajectories differ, however slow.
+
+    Args:
+        trajectories: Whether the frames of each trajectory have the property, each shape (n,).
+
+    Returns:
+        The design effect, at least 1; 1 for fewer than two trajectories, and if all frames or no frame have the
+        property.
+    """
+    sizes = np.array([len(series) for series in trajectories if len(series)])
+    counts = np.array([np.sum(series) for series in trajectories if len(series)])
+    if len(sizes) < 2:  # noqa: PLR2004 (a variance needs two values)
+        return 1.0
+    share = counts.sum() / sizes.sum()
+    if not 0.0 < share < 1.0:
+        return 1.0
+    between = float(np.sum((counts - share * sizes) ** 2)) * len(sizes) / (len(sizes) - 1)
+    return max(float(between / (share * (1.0 - share) * sizes.sum())), 1.0)
+
+
+def decorrelated_frames(
+    deviation: Sequence[FloatArray], candidate: Sequence[BoolArray], *, lower: float = 0.0
+) -> float:
+    """Number of independent frames that give the same information on the share of candidates at one temperature.
+
+    It is the number of frames divided by the largest of the statistical inefficiency and the design effect of two
+    properties: to be a candidate, and to be near the window (`near_window`). Candidates are too rare to show their
+    correlation when the verdict is asked. Frames near the window are more frequent, and for a monotone function of a
+    Gaussian process they are the more correlated property. Both are taken about the mean of all trajectories, so that a
+    process slower than a trajectory counts.
+
+    With few frames near the window, their correlation cannot be estimated either; the statistical inefficiency of the
+    deviation within trajectories then counts too. If the deviation never changes, the trajectories do not move, and
+    count as one frame each.
+
+    Args:
+        deviation: Force deviation along each trajectory in order of time, eV/Å, each shape (n,). A trajectory that goes
+            on in the next iteration is one trajectory.
         candidate: Whether each of these frames is a candidate, same shapes.
+        lower: Lower end of the window, eV/Å.
     """
     frames = sum(len(series) for series in deviation)
     started = [series for series in deviation if len(series)]
     if started and all((series == started[0][0]).all() for series in started):
         return float(len(started))
-    indicator = [series.astype(np.float64) for series in candidate]
-    return frames / max(statistical_inefficiency(deviation, own_means=True), statistical_inefficiency(indicator))
+    near = near_window(deviation, lower)
+    worst: float = 1.0
+    for frames_with in (candidate, near):
+        indicator = [series.astype(np.float64) for series in frames_with]
+        worst = max(worst, statistical_inefficiency(indicator), design_effect(frames_with))
+    if sum(int(series.sum()) for series in near) < ENOUGH:
+        worst = max(worst, statistical_inefficiency(deviation, own_means=True))
+    return frames / worst
+
+
+def near_window(deviation: Sequence[FloatArray], lower: float) -> list[BoolArray]:
+    """Whether each frame is near the window from below: above `NEAR` times its lower end, and among the largest `TAIL`.
+
+    The second condition keeps the property rare, like that of being a candidate. The first keeps differences between
+    trajectories far below the window, such as those between conformers that the committee knows well, from counting.
+
+    Args:
+        deviation: Force deviations, eV/Å, each shape (n,).
+        lower: Lower end of the window, eV/Å.
+    """
+    finite = np.concatenate([series[np.isfinite(series)] for series in deviation] or [np.empty(0)])
+    largest = np.quantile(finite, 1.0 - TAIL) if len(finite) else 0.0
+    return [series > max(largest, NEAR * lower) for series in deviation]
+
+
+def split_r_hat(trajectories: Sequence[FloatArray]) -> float:
+    """Ratio of the spread between half trajectories to the spread within them: split R-hat.
+
+    Gelman et al., "Bayesian Data Analysis", 3rd ed. (2013), section 11.4: sqrt(((n - 1) / n W + B / n) / W). It is near
+    1 if the trajectories have forgotten their beginnings, and larger if they differ or drift.
+
+    Args:
+        trajectories: Time series of an observable, each shape (n,); each is cut to the length of the shortest.
+
+    Returns:
+        The ratio; NaN for fewer than four frames per trajectory, or without any spread.
+    """
+    half = min((len(series) for series in trajectories), default=0) // 2
+    if half < 2:  # noqa: PLR2004 (a variance needs two values)
+        return float("nan")
+    halves = np.array([part for series in trajectories for part in (series[:half], series[half : 2 * half])])
+    within = float(halves.var(axis=1, ddof=1).mean())
+    if not within > 0.0:
+        return float("nan")
+    between = float(halves.mean(axis=1).var(ddof=1))
+    return float(np.sqrt((half - 1) / half + between / within))
 
 
 def frames_needed(acceptance: float, confidence: float, *, seen: float = 0.0) -> int:

@@ -4,9 +4,10 @@ import h5py
 import numpy as np
 
 from al_engine.campaign import names
+from al_engine.campaign.judged import judged_temperatures
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.samples import sampled_steps, temperature_records
+from al_engine.campaign.samples import sampled_steps
 from al_engine.campaign.scores import assess
 from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import write_labelled
@@ -66,7 +67,7 @@ def iteration_record(
         assessed = assess(root, window=window, deviation=deviation)
     return IterationRecord(
         iteration=iteration,
-        temperatures=temperature_records(parts, samples, fates, deviation=deviation),
+        temperatures=judged_temperatures(parts, config, [iteration], [fates]),
         labelled=len(labels.labelled),
         label_failures=labels.failures,
         dataset_size=parts.dataset_size(before=iteration) + len(labels.labelled),

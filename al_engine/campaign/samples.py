@@ -11,7 +11,6 @@ from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.selection.window import Window
 from al_engine.structures.frames import Frame, IntArray
-from al_engine.verdict.records import TemperatureRecord, temperature_record
 
 COLUMNS = (
     "deviation_norm",
@@ -92,37 +91,6 @@ def trusted_mev_per_ang(parts: PartReader, config: CampaignConfig, iteration: in
         return config.sampling.stop_deviation_mev_per_ang
     with parts.open(names.selection(iteration - 1)) as root:
         return Window.from_attributes(root.attrs).upper_mev_per_ang
-
-
-def temperature_records(
-    parts: PartReader, samples: Sequence[str], fates: np.ndarray, *, deviation: str
-) -> tuple[TemperatureRecord, ...]:
-    """One record per sample part.
-
-    Args:
-        parts: Reader of the sample parts.
-        samples: Names of the sample parts in order.
-        fates: Fates of all frames of these parts, shape (S,).
-        deviation: The deviation that the window refers to: `norm` or `component`.
-    """
-    records, start = [], 0
-    for sample in samples:
-        with parts.open(sample) as root:
-            values = root[f"deviation_{deviation}"][()]
-            replica, reasons = root["replica"][()], root["stop_reason"][()]
-            kelvin = float(root.attrs["temperature_kelvin"])
-        records.append(
-            temperature_record(
-                kelvin,
-                fates=fates[start : start + len(values)],
-                deviation=values,
-                replica=replica,
-                replicas=len(reasons),
-                stopped=int(np.sum(reasons != COMPLETED)),
-            )
-        )
-        start += len(values)
-    return tuple(records)
 
 
 def sampled_steps(parts: PartReader, sample: str) -> int:

@@ -27,8 +27,22 @@ class StopConfig(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
         0.95,
         description=(
-            "Condition: at this confidence, the upper bound on the acceptance is below the limit, and the lower bound "
-            "is above it at no temperature. Both bounds are computed from the number of decorrelated frames."
+            "Condition: at this confidence, the upper bound on the acceptance is below the limit at every temperature. "
+            "The bound is computed from the number of decorrelated frames."
+        ),
+    )
+    fresh_share: Fraction = Field(
+        0.5,
+        description=(
+            "Once the acceptance is below the limit: the share of the replicas whose trajectories start afresh from "
+            "initial frames, so that the evidence does not come from one basin alone."
+        ),
+    )
+    max_extension: PositiveInt = Field(
+        64,
+        description=(
+            "Once the acceptance is below the limit, trajectories are lengthened at the temperatures that need more "
+            "frames as evidence: at most to this multiple of sampling.steps."
         ),
     )
     max_rejected_share: Fraction = Field(

@@ -14,8 +14,8 @@ from al_engine.committee.calibration import Calibration
 from al_engine.committee.health import CommitteeHealth
 from al_engine.selection.fates import CANDIDATE_FATES, Counts, count
 from al_engine.selection.window import Window
-from al_engine.statistics import decorrelated_frames, lower_bound, upper_bound
-from al_engine.structures.frames import FloatArray, IntArray
+from al_engine.statistics import decorrelated_frames, lower_bound, split_r_hat, upper_bound
+from al_engine.structures.frames import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class TemperatureRecord:
         decorrelated: Number of independent frames with the same information on the acceptance.
         replicas: Trajectories started, including those that replaced a stopped trajectory.
         stopped: Trajectories stopped before their end.
+        seen: What the trajectories are worth as evidence; None in records of older versions.
     """
 
     temperature_kelvin: float
@@ -35,6 +36,7 @@ class TemperatureRecord:
     decorrelated: float
     replicas: int
     stopped: int
+    seen: "TrajectoryEvidence | None" = None
 
     @property
     def stopped_share(self) -> float:
@@ -57,6 +59,23 @@ class TemperatureRecord:
     def bounds(self, confidence: float) -> tuple[float, float]:
         """One-sided lower and upper bound on the acceptance."""
         return _bounds(self.counts.acceptance, self.decorrelated, confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryEvidence:
+    """What the trajectories at one temperature can have seen of slow processes.
+
+    Attributes:
+        trajectories: Independent trajectories. A trajectory that goes on in the next iteration is one trajectory.
+        with_candidate: Trajectories that hold a candidate.
+        picoseconds: Mean length of a trajectory, ps.
+        r_hat: Split R-hat of the logarithm of the deviation (`split_r_hat`); None if it cannot be computed.
+    """
+
+    trajectories: int
+    with_candidate: int
+    picoseconds: float
+    r_hat: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,33 +241,54 @@ def decorrelated_over(strata: Sequence[TemperatureRecord]) -> float:
     return sampled / inefficiency if strata else 0.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """The frames of one trajectory at one temperature, in order of time.
+
+    Attributes:
+        deviation: Force deviations, eV/Å, shape (n,).
+        fates: Fates of the frames, shape (n,).
+    """
+
+    deviation: FloatArray
+    fates: NDArray[np.integer]
+
+
 def temperature_record(
     temperature_kelvin: float,
+    trajectories: Sequence[Trajectory],
     *,
-    fates: NDArray[np.integer],
-    deviation: FloatArray,
-    replica: IntArray,
     replicas: int,
     stopped: int,
+    lower: float,
+    stride_ps: float,
 ) -> TemperatureRecord:
-    """Summarise the frames sampled at one temperature.
+    """Summarise the trajectories at one temperature, of one iteration or of several that are judged together.
 
     Args:
         temperature_kelvin: Temperature of the thermostat.
-        fates: Fates of the S frames, shape (S,).
-        deviation: Force deviations of the frames in eV/Å, shape (S,), in order of time within each trajectory.
-        replica: Index of each frame's trajectory, shape (S,).
+        trajectories: The trajectories; a trajectory that goes on in the next iteration is one trajectory.
         replicas: Trajectories started.
         stopped: Trajectories stopped before their end.
+        lower: Lower end of the window, eV/Å.
+        stride_ps: Time between two frames, ps.
     """
-    trajectories = [np.flatnonzero(replica == index) for index in range(replicas)]
-    candidate = np.isin(fates, CANDIDATE_FATES)
+    started = [trajectory for trajectory in trajectories if len(trajectory.fates)]
+    deviation = [trajectory.deviation for trajectory in started]
+    candidate = [np.isin(trajectory.fates, CANDIDATE_FATES) for trajectory in started]
+    fates = np.concatenate([trajectory.fates for trajectory in started] or [np.empty(0, dtype=np.int8)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r_hat = split_r_hat([np.log(series[np.isfinite(series)]) for series in deviation])
     return TemperatureRecord(
         temperature_kelvin=temperature_kelvin,
         counts=count(fates),
-        decorrelated=decorrelated_frames(
-            [deviation[frames] for frames in trajectories], [candidate[frames] for frames in trajectories]
-        ),
+        decorrelated=decorrelated_frames(deviation, candidate, lower=lower),
         replicas=replicas,
         stopped=stopped,
+        seen=TrajectoryEvidence(
+            trajectories=len(started),
+            with_candidate=sum(bool(series.any()) for series in candidate),
+            picoseconds=stride_ps * len(fates) / max(len(started), 1),
+            r_hat=r_hat if math.isfinite(r_hat) else None,
+        ),
     )

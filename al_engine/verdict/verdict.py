@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from al_engine.config import StopConfig
-from al_engine.verdict.evidence import UNSTABLE_SHARE, acceptance_and_bound, is_exploding, missing_evidence
-from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled
+from al_engine.statistics import upper_bound
+from al_engine.verdict.evidence import UNSTABLE_SHARE, is_exploding, judged_together, missing_evidence
+from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled, total_counts
 
 HEALING = 0.9
 """Ratio of the lost share in the last to that in the first of `stop.unstable_iterations` iterations. At or below it the
@@ -43,6 +44,7 @@ def judge(
     stop: StopConfig,
     *,
     max_failed_share: float,
+    temperatures: Sequence[TemperatureRecord] | None = None,
     lower_mev_per_ang: float = math.inf,
 ) -> Verdict | None:
     """The verdict after the iterations so far; None if the campaign goes on.
@@ -50,6 +52,8 @@ def judge(
     Args:
         history: Finished iterations, oldest first.
         stop: The rules.
+        temperatures: The iterations of `judged_together` with their trajectories joined, one record per temperature;
+            None: counted as if no trajectory went on in the next iteration.
         max_failed_share: Share of failed labels in one iteration above which the campaign stops as `failed`.
         lower_mev_per_ang: Lower end of the window that the force field is meant to reach, meV/Å (`missing_evidence`).
     """
@@ -58,9 +62,11 @@ def judge(
     failed = _failed(history[-1], max_failed_share)
     if failed is not None:
         return failed
-    missing = missing_evidence(history, stop, lower_mev_per_ang=lower_mev_per_ang)
+    judged = judged_together(history, stop)
+    temperatures = pooled(judged) if temperatures is None else temperatures
+    missing = missing_evidence(history, temperatures, stop, lower_mev_per_ang=lower_mev_per_ang)
     if not missing:
-        return Verdict(VerdictKind.CONVERGED, _proof(history[-stop.iterations :], stop))
+        return Verdict(VerdictKind.CONVERGED, _proof(judged, temperatures, stop))
     unstable = _unstable(history, stop)
     if unstable is not None:
         return unstable
@@ -82,19 +88,32 @@ def _failed(record: IterationRecord, max_failed_share: float) -> Verdict | None:
     )
 
 
-def _proof(judged: Sequence[IterationRecord], stop: StopConfig) -> str:
-    """The evidence for convergence in one sentence."""
-    counts, decorrelated, bound = acceptance_and_bound(judged, stop.confidence)
-    temperatures = pooled(judged)
-    worst = max(temperatures, key=lambda t: t.counts.acceptance)
+def _proof(judged: Sequence[IterationRecord], temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> str:
+    """The evidence for convergence in a few sentences."""
+    counts = total_counts(t.counts for t in temperatures)
+    worst = max(temperatures, key=lambda t: t.bounds(stop.confidence)[1])
     stopped = sum(t.stopped for t in temperatures)
     rejected = "1 frame" if counts.rejected == 1 else f"{counts.rejected} frames"
     return (
         f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
-        f"{_iterations(judged)}, below {stop.acceptance:.2%}; they are equivalent to {decorrelated:.0f} decorrelated "
-        f"frames, so that the acceptance is below {bound:.2%} at {stop.confidence:.0%} confidence; it is highest at "
-        f"{worst.temperature_kelvin:g} K ({worst.counts.acceptance:.2%}); {rejected} rejected, "
+        f"{_iterations(judged)}, below {stop.acceptance:.2%}; at every temperature the acceptance is below "
+        f"{worst.bounds(stop.confidence)[1]:.2%} at {stop.confidence:.0%} confidence: highest at "
+        f"{worst.temperature_kelvin:g} K, with {worst.counts.candidate} of {worst.counts.sampled} frames, equivalent "
+        f"to {worst.decorrelated:.0f} decorrelated frames{_trajectories(worst, stop)}; {rejected} rejected, "
         f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped"
+    )
+
+
+def _trajectories(t: TemperatureRecord, stop: StopConfig) -> str:
+    """How many trajectories were seen at a temperature, how long, and how many hold a candidate."""
+    if t.seen is None:
+        return ""
+    seen = t.seen
+    bound = upper_bound(seen.with_candidate / seen.trajectories, seen.trajectories, stop.confidence)
+    r_hat = "" if seen.r_hat is None else f", split R-hat {seen.r_hat:.2f}"
+    return (
+        f", in {seen.trajectories} trajectories of {seen.picoseconds:.3g} ps ({seen.with_candidate} of them with a "
+        f"candidate, below {bound:.0%}{r_hat}); slower processes than these trajectories may be unseen"
     )
 
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from scipy.signal import lfilter
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from al_engine.statistics import (
     decorrelated_frames,
+    design_effect,
     frames_needed,
     lower_bound,
+    split_r_hat,
     statistical_inefficiency,
     upper_bound,
 )
@@ -140,13 +142,34 @@ def test_no_evidence_bounds_nothing(acceptance, n):
 # -- decorrelated frames ----------------------------------------------------------------------------------------
 
 
-def test_decorrelated_frames_of_an_autoregressive_deviation_with_rare_candidates():
-    """While candidates are few their own correlation can't be seen: the deviation's counts, (1 + phi)/(1 - phi)."""
-    found = []
-    for seed in range(10):
-        series = autoregressive(0.8, 2000, series=8, seed=seed)
-        found.append(decorrelated_frames(series, [x > 5.0 for x in series]))
-    assert np.mean(found) == pytest.approx(8 * 2000 / 9.0, rel=0.07)
+def share_of_candidates(rng, *, slow_share, strides, length, trajectories=16):
+    """Candidates and deviations of trajectories whose deviation has a fast part and a slow part, as AR(1) processes."""
+    parts = []
+    for phi in (0.3, np.exp(-1.0 / strides)):
+        noise = np.sqrt(1.0 - phi**2) * rng.normal(size=(trajectories, length))
+        parts.append(lfilter([1.0], [1.0, -phi], noise, axis=1, zi=phi * rng.normal(size=(trajectories, 1)))[0])
+    x = np.sqrt(1.0 - slow_share) * parts[0] + np.sqrt(slow_share) * parts[1]
+    return x > norm.ppf(0.995), 0.05 * np.exp(0.3 * x)
+
+
+@pytest.mark.parametrize(
+    ("slow_share", "strides", "length"),
+    [(0.0, 10, 60), (0.4, 10, 240), (0.4, 100, 480), (0.8, 100, 480), (0.6, 1000, 480), (0.8, 1000, 1600)],
+)
+def test_slow_processes_count(slow_share, strides, length):
+    """The variance of the share of candidates over many samples is that of the decorrelated frames, or smaller.
+
+    It may be smaller by a factor of four, because rarer frames are less correlated than those near the window.
+    """
+    rng = np.random.default_rng(1)
+    shares, found = [], []
+    for number in range(300):
+        candidate, deviation = share_of_candidates(rng, slow_share=slow_share, strides=strides, length=length)
+        shares.append(candidate.mean())
+        if number < 30:
+            found.append(decorrelated_frames(list(deviation), list(candidate), lower=0.1))
+    true = 0.005 * 0.995 / np.var(shares)
+    assert 0.25 * true < np.median(found) < 1.25 * true
 
 
 def test_candidates_that_come_in_bursts_are_worth_fewer_frames_than_the_deviation_says():
@@ -167,11 +190,34 @@ def test_no_frames_are_worth_none(trajectories):
     assert decorrelated_frames(trajectories, [np.zeros(len(x), dtype=bool) for x in trajectories]) == 0.0
 
 
-def test_a_level_of_its_own_makes_no_trajectory_a_single_frame():
-    """Conformers known less well than others, all well enough: what counts is how fast the deviation changes."""
+def test_conformers_that_differ_far_below_the_window_make_no_trajectory_a_single_frame():
+    """Levels of 15 to 30 meV/Å with a window from 100: the deviation's changes count. With one from 40, the levels."""
     series = autoregressive(0.5, 2000, series=4, seed=3)
-    shifted = [x + 100.0 * level for x, level in zip(series, (0.02, 0.03, 0.05, 0.08), strict=True)]
+    levels = [0.015, 0.018, 0.022, 0.028]
+    deviation = [level + 0.001 * x for x, level in zip(series, levels, strict=True)]
     nothing = [np.zeros(2000, dtype=bool)] * 4
-    assert decorrelated_frames(shifted, nothing) == pytest.approx(8000 / 3.0, rel=0.15)  # g = (1 + phi) / (1 - phi)
+    fast = 8000 / 3.0  # g = (1 + phi) / (1 - phi)
+    assert decorrelated_frames(deviation, nothing, lower=0.1) == pytest.approx(fast, rel=0.15)
+    assert decorrelated_frames(deviation, nothing, lower=0.04) < 50
     one_trajectorys = [np.ones(2000, dtype=bool), *nothing[1:]]
-    assert decorrelated_frames(shifted, one_trajectorys) < 8
+    assert decorrelated_frames(deviation, one_trajectorys, lower=0.1) < 8
+
+
+def test_design_effect_of_trajectories_that_differ():
+    """The intraclass correlation decides (Kish 1965): 1 + (n - 1) rho."""
+    rng = np.random.default_rng(0)
+    shares = rng.beta(2.0, 18.0, size=400)  # rho = 1 / (2 + 18 + 1)
+    trajectories = [rng.random(100) < share for share in shares]
+    assert design_effect(trajectories) == pytest.approx(1 + 99 / 21, rel=0.15)
+    assert design_effect([rng.random(100) < 0.1 for _ in range(400)]) == pytest.approx(1.0, abs=0.2)
+    assert design_effect([np.ones(5, dtype=bool)]) == design_effect([]) == 1.0
+
+
+def test_split_r_hat_sees_trajectories_that_differ_or_drift():
+    rng = np.random.default_rng(0)
+    alike = list(rng.normal(size=(8, 500)))
+    assert split_r_hat(alike) == pytest.approx(1.0, abs=0.02)
+    assert split_r_hat([series + k for k, series in enumerate(alike)]) > 2.0
+    drifting = [series + np.linspace(-2, 2, 500) for series in alike]  # means of -1 and 1, variance 1 + 1/3 within
+    assert split_r_hat(drifting) == pytest.approx(np.sqrt(1.0 + 16 / 15 / (4 / 3)), rel=0.03)
+    assert np.isnan(split_r_hat([np.ones(3)]))

@@ -1,0 +1,215 @@
+"""How often the verdict `converged` is wrong, and how often it is right, on simulated campaigns.
+
+    python benchmarks/verdict.py --campaigns 200 --json results/verdict.json
+
+A campaign is simulated by the deviation of its sampled frames alone; records, planning and verdict are those of a real
+campaign. The logarithm of the deviation has a fast part and a slow part, each a first-order autoregressive process. The
+window is placed so that the true acceptance is a given multiple of the limit at every temperature, or at one of them.
+With `basins`, the slow part is a constant of each trajectory: the trajectory never leaves its basin.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import lfilter
+from scipy.stats import norm
+
+from al_engine.config import SamplingConfig, StopConfig
+from al_engine.selection.fates import Counts, Fate
+from al_engine.structures.frames import FloatArray, IntArray
+from al_engine.verdict.evidence import judged_together, sampling_plan
+from al_engine.verdict.records import IterationRecord, TemperatureRecord, Trajectory, temperature_record
+from al_engine.verdict.verdict import VerdictKind, judge
+
+KELVINS = (300.0, 500.0, 700.0, 900.0)
+PRESETS = {"quick": 600, "standard": 2000}
+"""MD steps of an iteration; a stride has 20 steps, so that a trajectory has 30 or 100 frames."""
+FAST_PHI = 0.3
+"""Autocorrelation of the fast part at a distance of one stride."""
+LOWER_EV_PER_ANG = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kind of campaign.
+
+    Attributes:
+        preset: Name of the number of MD steps in `PRESETS`.
+        slow_share: Share of the variance of the logarithm of the deviation that is slow.
+        correlation_strides: Correlation time of the slow part, strides; infinite: two strides never differ.
+        limit_factor: True acceptance in units of the limit.
+        one_temperature: Whether only the last temperature has this acceptance, and the others a tenth of the limit.
+    """
+
+    preset: str
+    slow_share: float
+    correlation_strides: float
+    limit_factor: float
+    one_temperature: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The result of the campaigns of a case."""
+
+    preset: str
+    slow_share: float
+    correlation_strides: float | None
+    limit_factor: float
+    one_temperature: bool
+    campaigns: int
+    converged: int
+    mean_iterations: float
+    mean_frames_per_temperature: float
+
+
+class _Temperature:
+    """The trajectories at one temperature."""
+
+    def __init__(self, case: Case, factor: float, replicas: int, stop: StopConfig, rng: np.random.Generator) -> None:
+        self._case, self._rng, self._replicas = case, rng, replicas
+        # The deviation at the lower end of the window is exceeded with the probability of the true acceptance.
+        self._shift = math.log(LOWER_EV_PER_ANG) - 0.3 * float(norm.ppf(1.0 - factor * stop.acceptance))
+        self._slow, self._fast = rng.normal(size=(2, replicas))
+        self.identity = np.arange(replicas)
+        self._next = replicas
+
+    def run(self, strides: int, fresh: int) -> FloatArray:
+        """Deviations of the next iteration, shape (replicas, strides)."""
+        slots = self._rng.permutation(self._replicas)[:fresh]
+        self._slow[slots], self._fast[slots] = self._rng.normal(size=(2, len(slots)))
+        self.identity[slots] = self._next + np.arange(len(slots))
+        self._next += len(slots)
+        phi = math.exp(-1.0 / self._case.correlation_strides)
+        slow, fast = self._part(self._slow, phi, strides), self._part(self._fast, FAST_PHI, strides)
+        self._slow, self._fast = slow[:, -1].copy(), fast[:, -1].copy()
+        weight = self._case.slow_share
+        deviation: FloatArray = np.exp(self._shift + 0.3 * (math.sqrt(weight) * slow + math.sqrt(1.0 - weight) * fast))
+        return deviation
+
+    def _part(self, start: FloatArray, phi: float, strides: int) -> FloatArray:
+        noise = math.sqrt(1.0 - phi**2) * self._rng.normal(size=(self._replicas, strides))
+        series: FloatArray = lfilter([1.0], [1.0, -phi], noise, axis=1, zi=phi * start[:, None])[0]
+        return series
+
+
+def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]]) -> TemperatureRecord:
+    """The record of a temperature in successive iterations; trajectories of equal identity are joined."""
+    joined: dict[int, list[FloatArray]] = {}
+    for deviation, identity in pieces:
+        for series, number in zip(deviation, identity.tolist(), strict=True):
+            joined.setdefault(number, []).append(series)
+    trajectories = []
+    for series in joined.values():
+        deviation = np.concatenate(series)
+        fates = np.where(deviation > LOWER_EV_PER_ANG, int(Fate.CORRELATED), int(Fate.ACCURATE))
+        trajectories.append(Trajectory(deviation, fates))
+    return temperature_record(
+        kelvin, trajectories, replicas=len(trajectories), stopped=0, lower=LOWER_EV_PER_ANG, stride_ps=0.01
+    )
+
+
+def _counted(kelvin: float, deviation: FloatArray) -> TemperatureRecord:
+    """The record of a temperature in a single iteration, of which the verdict reads the counts alone."""
+    candidates = int(np.sum(deviation > LOWER_EV_PER_ANG))
+    counts = Counts(sampled=deviation.size, accurate=deviation.size - candidates, candidate=candidates, rejected=0)
+    return TemperatureRecord(kelvin, counts, decorrelated=0.0, replicas=len(deviation), stopped=0)
+
+
+def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
+    """Whether a campaign is called converged, its number of iterations, and its frames per temperature."""
+    stop = StopConfig()
+    sampling = SamplingConfig(replicas=8, steps=PRESETS[case.preset], stride_steps=20)
+    rng = np.random.default_rng(seed)
+    factors = [0.1] * (len(KELVINS) - 1) if case.one_temperature else [case.limit_factor] * (len(KELVINS) - 1)
+    sources = {
+        kelvin: _Temperature(case, factor, sampling.replicas, stop, rng)
+        for kelvin, factor in zip(KELVINS, [*factors, case.limit_factor], strict=True)
+    }
+    history: list[IterationRecord] = []
+    sampled: dict[float, list[tuple[FloatArray, IntArray]]] = {kelvin: [] for kelvin in KELVINS}
+    judged: tuple[TemperatureRecord, ...] = ()
+    frames = 0
+    for iteration in range(stop.max_iterations):
+        for kelvin, source in sources.items():
+            plan = sampling_plan(history, judged, sampling, stop, kelvin)
+            deviation = source.run(plan.steps // sampling.stride_steps, plan.fresh)
+            sampled[kelvin].append((deviation, source.identity.copy()))
+            frames += deviation.size
+        records = tuple(_counted(kelvin, pieces[-1][0]) for kelvin, pieces in sampled.items())
+        history.append(IterationRecord(iteration, records, 10, 0, 100 + 10 * iteration, 50.0, 10.0, 1.0))
+        together = len(judged_together(history, stop))
+        judged = tuple(_record(kelvin, pieces[-together:]) for kelvin, pieces in sampled.items())
+        verdict = judge(history, stop, temperatures=judged, max_failed_share=0.2)
+        if verdict is not None:
+            return verdict.kind is VerdictKind.CONVERGED, len(history), frames / len(KELVINS)
+    raise AssertionError("a campaign ends at stop.max_iterations")
+
+
+def cases() -> Iterator[Case]:
+    """The cases of the table."""
+    for preset in PRESETS:
+        for factor in (0.5, 0.9, 1.1, 1.5):
+            yield Case(preset, 0.0, 1.0, factor)
+            for share in (0.4, 0.6, 0.8):
+                for strides in (10.0, 100.0, 1000.0, math.inf):
+                    yield Case(preset, share, strides, factor)
+        for factor in (1.1, 1.5):
+            yield Case(preset, 0.0, 1.0, factor, one_temperature=True)
+            yield Case(preset, 0.6, 100.0, factor, one_temperature=True)
+
+
+def run(case: Case, campaigns: int) -> Row:
+    """Simulate the campaigns of a case."""
+    results = [simulate(case, seed) for seed in range(campaigns)]
+    converged, iterations, frames = zip(*results, strict=True)
+    finite = math.isfinite(case.correlation_strides)
+    return Row(
+        **{**asdict(case), "correlation_strides": case.correlation_strides if finite else None},
+        campaigns=campaigns,
+        converged=sum(converged),
+        mean_iterations=float(np.mean(iterations)),
+        mean_frames_per_temperature=float(np.mean(frames)),
+    )
+
+
+def main() -> None:
+    """Simulate all cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--campaigns", type=int, default=200, help="campaigns of each case")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of the table")
+    parser.add_argument("--output", type=Path, help="also write the JSON list to this file")
+    options = parser.parse_args()
+    rows = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        found = list(cases())
+        for row in pool.map(run, found, [options.campaigns] * len(found)):
+            rows.append(asdict(row))
+            print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
+    text = json.dumps(rows, indent=1)
+    if options.json:
+        print(text)
+    if options.output is not None:
+        options.output.write_text(text + "\n")
+
+
+def _line(row: Row) -> str:
+    strides = "never" if row.correlation_strides is None else f"{row.correlation_strides:.0f}"
+    where = "one temperature" if row.one_temperature else "every temperature"
+    return (
+        f"{row.preset:9} slow {row.slow_share:.0%}, {strides:>5} strides, {row.limit_factor} x limit at {where}: "
+        f"{row.converged} of {row.campaigns} converged, {row.mean_iterations:.1f} iterations, "
+        f"{row.mean_frames_per_temperature:.0f} frames per temperature"
+    )
+
+
+if __name__ == "__main__":
+    main()
