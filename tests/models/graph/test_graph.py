@@ -174,7 +174,7 @@ def test_values_of_a_domain_are_not_taken_for_those_of_a_frame(random_cluster):
     species = np.searchsorted([1, 6, 8], frame.numbers)
     domains = DomainDecomposition(frame, species, cutoffs=[3.0], size=4, n_species=3, device=torch.device("cpu"))
     domain = next(iter(domains))
-    with pytest.raises(ValueError, match="a domain has not all atoms"):
+    with pytest.raises(ValueError, match="a domain lacks atoms"):
         domain.graph.to_atoms(domain.positions)
 
 
