@@ -11,6 +11,7 @@ from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.selection.window import Window
 from al_engine.structures.frames import Frame, IntArray
+from al_engine.verdict.evidence import SamplingPlan
 
 COLUMNS = (
     "deviation_norm",
@@ -93,7 +94,7 @@ def trusted_mev_per_ang(parts: PartReader, config: CampaignConfig, iteration: in
         return Window.from_attributes(root.attrs).upper_mev_per_ang
 
 
-def sampled_steps(parts: PartReader, sample: str) -> int:
-    """MD steps of each replica of a sample part."""
+def stored_plan(parts: PartReader, sample: str) -> SamplingPlan:
+    """The plan by which a sample part was made."""
     with parts.open(sample) as root:
-        return int(root.attrs["steps"])
+        return SamplingPlan(steps=int(root.attrs["steps"]), fresh=int(root.attrs.get("fresh", 0)))

@@ -1,5 +1,7 @@
 """Starting frames of the trajectories of an iteration."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from al_engine.campaign import names
@@ -9,12 +11,25 @@ from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_rng
 from al_engine.selection.fates import Fate
-from al_engine.structures.frames import Frame
+from al_engine.structures.frames import BoolArray, Frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Starts:
+    """Starting frames of the trajectories of an iteration at one temperature.
+
+    Attributes:
+        frames: One frame for each of the B replica slots.
+        continues: Whether each slot's trajectory goes on from the iteration before, shape (B,).
+    """
+
+    frames: list[Frame]
+    continues: BoolArray
 
 
 def starting_frames(
-    parts: PartReader, config: CampaignConfig, *, iteration: int, temperature_kelvin: float
-) -> list[Frame]:
+    parts: PartReader, config: CampaignConfig, *, iteration: int, temperature_kelvin: float, fresh: int = 0
+) -> Starts:
     """Starting frames at a temperature, one for each replica slot.
 
     In iteration 0 they are initial frames, drawn from the half whose anneal temperature is nearest. In later iterations
@@ -22,27 +37,48 @@ def starting_frames(
     from an initial frame if that trajectory was stopped. With `labelled`, the replica slots start from sampled frames
     that the previous iteration labelled. Frames of the same temperature come first, then frames of the nearest
     temperatures. If there are fewer frames than slots, the remaining slots continue.
+
+    Args:
+        parts: The parts of the campaign that the stage may read.
+        config: The campaign's config.
+        iteration: The iteration.
+        temperature_kelvin: The temperature, K.
+        fresh: Number of slots that start from an initial frame whatever `sampling.start`. They take turns: the slots
+            after those that started afresh in the iteration before.
     """
     sampling = config.sampling
     rng = derived_rng(config.seed, "start", iteration, round(1000 * temperature_kelvin))
-    fresh = near_initial_frames(parts, temperature_kelvin)
-    drawn = [fresh[i] for i in rng.choice(len(fresh), size=sampling.replicas, replace=len(fresh) < sampling.replicas)]
+    initial = near_initial_frames(parts, temperature_kelvin)
+    drawn = [
+        initial[i] for i in rng.choice(len(initial), size=sampling.replicas, replace=len(initial) < sampling.replicas)
+    ]
     if iteration == 0:
-        return drawn
-    starts = _last_sound_frames(parts, iteration - 1, temperature_kelvin, instead=drawn)
+        return Starts(drawn, np.zeros(sampling.replicas, dtype=bool))
+    starts, continues = _last_sound_frames(parts, iteration - 1, temperature_kelvin, instead=drawn)
     if sampling.start == "labelled":
         labelled = _labelled_frames(parts, config, iteration - 1, temperature_kelvin, most=sampling.replicas, rng=rng)
         starts[: len(labelled)] = labelled
-    return starts
+        continues[: len(labelled)] = False
+    for slot in ((iteration * fresh + np.arange(fresh)) % sampling.replicas).tolist():
+        starts[slot], continues[slot] = drawn[slot], False
+    return Starts(starts, continues)
 
 
-def _last_sound_frames(parts: PartReader, iteration: int, kelvin: float, *, instead: list[Frame]) -> list[Frame]:
-    """Last frame of the last trajectory in each replica slot; a frame of `instead` if that trajectory was stopped."""
+def _last_sound_frames(
+    parts: PartReader, iteration: int, kelvin: float, *, instead: list[Frame]
+) -> tuple[list[Frame], BoolArray]:
+    """Last frame of the last trajectory in each replica slot, or a frame of `instead` if that trajectory was stopped.
+
+    Returns:
+        The frames, and whether each of them is the last frame of a trajectory.
+    """
     with parts.open(names.sample(iteration, kelvin)) as root:
         final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
     # The trajectories are in order of time, so that the last trajectory of a slot stays in the mapping.
     last = {int(slot): index for index, slot in enumerate(slots)}
-    return [final[last[slot]] if reasons[last[slot]] == COMPLETED else new for slot, new in enumerate(instead)]
+    completed = np.array([reasons[last[slot]] == COMPLETED for slot in range(len(instead))])
+    frames = [final[last[slot]] if completed[slot] else new for slot, new in enumerate(instead)]
+    return frames, completed
 
 
 def _labelled_frames(

@@ -19,6 +19,7 @@ from al_engine.verdict.evidence import missing_evidence
 from al_engine.verdict.records import IterationRecord
 from flows.pages.display import duration_text, number_text
 from flows.pages.terminal import in_ascii
+from flows.stages.judging import evidence_of
 
 
 def publish_if_missing(ledger: Ledger, iteration: int, *, campaign: str) -> None:
@@ -69,7 +70,9 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
             + read_scored(root["new"], kind, kelvin=t.temperature_kelvin)
             for t in record.temperatures
         }
-    missing = missing_evidence(history, config.stop, lower_mev_per_ang=config.selection.lower_mev_per_ang)
+    missing = missing_evidence(
+        history, evidence_of(ledger, history), config.stop, lower_mev_per_ang=config.selection.lower_mev_per_ang
+    )
     agreements = [("test set", agreement(scored["test"])), ("new labels", agreement(scored["new"]))]
     agreements += [(f"both, {kelvin:g} K", agreement(frames)) for kelvin, frames in by_kelvin.items()]
     lines = [

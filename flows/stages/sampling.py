@@ -3,9 +3,10 @@
 import numpy as np
 
 from al_engine.campaign import names
+from al_engine.campaign.judged import CONTINUES
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.samples import COLUMNS, COMPLETED, sampled_steps, trusted_mev_per_ang
+from al_engine.campaign.samples import COLUMNS, COMPLETED, stored_plan, trusted_mev_per_ang
 from al_engine.campaign.starts import starting_frames
 from al_engine.campaign.system import StoredSystem
 from al_engine.config import CampaignConfig
@@ -13,8 +14,9 @@ from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
 from al_engine.units import MEV_PER_EV
-from al_engine.verdict.evidence import sampling_steps
+from al_engine.verdict.evidence import SamplingPlan, sampling_plan
 from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.judging import evidence_of
 from flows.stages.sample_writer import SampleWriter
 from flows.stages.training import load_committee
 from samplers.dynamics.barostat import Barostat, volume
@@ -59,7 +61,7 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
     config, parts = ledger.config, ledger.reader()
     sampling = config.sampling
     kelvin = sampling.temperatures_kelvin[temperature_index]
-    trusted, steps = trusted_mev_per_ang(parts, config, iteration), planned_steps(ledger, iteration)
+    trusted, planned = trusted_mev_per_ang(parts, config, iteration), planned_sampling(ledger, iteration, kelvin)
     parents = [names.INITIAL_FRAMES, *names.members(iteration, config.training.members)]
     if iteration > 0:
         parents += _starts_from(config, iteration - 1, kelvin)
@@ -69,7 +71,8 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
         inputs={
             "sampling": sampling.model_dump(mode="json"),
             "trusted": [config.selection.deviation, trusted],
-            "steps": steps,
+            "steps": planned.steps,
+            **({"fresh": planned.fresh} if planned.fresh else {}),
             "temperature_index": temperature_index,
             "seed": derived_seed(config.seed, "sample", iteration, temperature_index),
         },
@@ -77,22 +80,23 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
         arguments={
             "iteration": iteration,
             "temperature_index": temperature_index,
-            "steps": steps,
+            "steps": planned.steps,
+            "fresh": planned.fresh,
             "trusted_mev_per_ang": trusted,
         },
     )
 
 
-def planned_steps(ledger: Ledger, iteration: int) -> int:
-    """MD steps of each replica in an iteration.
+def planned_sampling(ledger: Ledger, iteration: int, kelvin: float) -> SamplingPlan:
+    """How an iteration samples a temperature.
 
-    An iteration that has sampled a temperature keeps its number of steps, even if the stop rules have changed since.
+    A temperature that has been sampled keeps its plan, even if the stop rules have changed since.
     """
-    parts = ledger.reader()
-    for name in names.samples(iteration, ledger.config.sampling.temperatures_kelvin):
-        if name in parts.names:
-            return sampled_steps(parts, name)
-    return sampling_steps(ledger.history()[:iteration], ledger.config.sampling, ledger.config.stop)
+    parts, name = ledger.reader(), names.sample(iteration, kelvin)
+    if name in parts.names:
+        return stored_plan(parts, name)
+    history = ledger.history()[:iteration]
+    return sampling_plan(history, evidence_of(ledger, history), ledger.config.sampling, ledger.config.stop, kelvin)
 
 
 def _starts_from(config: CampaignConfig, iteration: int, kelvin: float) -> list[str]:
@@ -108,7 +112,9 @@ def driver(iteration: int, temperature_index: int, n_members: int) -> int:
     return (iteration + temperature_index) % n_members
 
 
-def sample(work: Work, *, iteration: int, temperature_index: int, steps: int, trusted_mev_per_ang: float) -> None:
+def sample(
+    work: Work, *, iteration: int, temperature_index: int, steps: int, fresh: int, trusted_mev_per_ang: float
+) -> None:
     """Run the replicas of one temperature, and write their frames, deviations and final frames."""
     from samplers.dynamics.langevin import run_langevin
     from samplers.dynamics.rows import COLUMNS as SAMPLED
@@ -118,7 +124,8 @@ def sample(work: Work, *, iteration: int, temperature_index: int, steps: int, tr
     temperature = sampling.temperatures_kelvin[temperature_index]
     committee = load_committee(work.parts, config, iteration, work.device, evaluations=steps)
     around = surroundings_of(work.parts, config)
-    frames: list[Frame] = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature)
+    starts = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature, fresh=fresh)
+    frames: list[Frame] = starts.frames
     member = None if sampling.driver == "mean" else driver(iteration, temperature_index, committee.n_members)
     expected = len(frames) * (steps // sampling.stride_steps)
     with work.write(streamed=True) as root:
@@ -155,6 +162,9 @@ def sample(work: Work, *, iteration: int, temperature_index: int, steps: int, tr
         writer.finish(sampled)
         root.attrs["temperature_kelvin"] = temperature
         root.attrs["steps"] = steps
+        root.attrs["fresh"] = fresh
+        first = root["start_step"][()] == 0
+        root[CONTINUES] = first & starts.continues[root["slot"][()]]
         root.attrs["driver"] = "mean" if member is None else str(member)
         if around.wall is not None:
             root.attrs["wall_radius_ang"] = around.wall.radius_ang
