@@ -16,7 +16,7 @@ from itertools import takewhile
 
 from al_engine.config import SamplingConfig, StopConfig
 from al_engine.statistics import frames_needed
-from al_engine.verdict.records import IterationRecord, TemperatureRecord
+from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled
 
 UNSTABLE_SHARE = 0.5
 """Share of frames rejected, or of trajectories stopped, above which most of the MD at a temperature is lost."""
@@ -78,7 +78,7 @@ def missing_evidence(
         *above,
         *missing,
         *([] if above else [text for t in temperatures if (text := _unproven(t, stop))]),
-        *_untrusted(temperatures, judged[-1], stop),
+        *_untrusted(pooled(history[-stop.iterations :]), judged[-1], stop),
         *_blind(judged, lower_mev_per_ang),
     ]
 

@@ -113,7 +113,7 @@ def driver(iteration: int, temperature_index: int, n_members: int) -> int:
 
 
 def sample(
-    work: Work, *, iteration: int, temperature_index: int, steps: int, fresh: int, trusted_mev_per_ang: float
+    work: Work, *, iteration: int, temperature_index: int, steps: int, trusted_mev_per_ang: float, fresh: int = 0
 ) -> None:
     """Run the replicas of one temperature, and write their frames, deviations and final frames."""
     from samplers.dynamics.langevin import run_langevin

@@ -10,8 +10,15 @@ from al_engine.committee.calibration import Agreement, Calibration, Spread
 from al_engine.committee.health import CommitteeHealth
 from al_engine.selection.fates import Counts, Fate
 from al_engine.selection.window import Window
-from al_engine.statistics import statistical_inefficiency, upper_bound
-from al_engine.verdict.records import IterationRecord, TemperatureRecord, decorrelated_over, pooled, temperature_record
+from al_engine.statistics import upper_bound
+from al_engine.verdict.records import (
+    IterationRecord,
+    TemperatureRecord,
+    Trajectory,
+    decorrelated_over,
+    pooled,
+    temperature_record,
+)
 
 SPREAD = Spread(low=0.9, typical=1.4, high=2.1)
 FULL = {
@@ -143,24 +150,28 @@ def test_an_iteration_without_frames_divides_by_nothing(make_record):
     assert (record.counts.acceptance, record.stopped_share) == (0.0, 0.0)
 
 
-def test_frames_of_one_temperature_are_summarised_by_trajectory():
-    """Frames of the replicas interleaved, as a batch gives them: time runs within each replica."""
+def test_the_trajectories_of_one_temperature_are_summarised():
+    """Beside counts and decorrelated frames: how many trajectories there are, how long, and how alike."""
     phi, replicas, n = 0.9, 6, 3000
     noise = np.random.default_rng(0).normal(size=(replicas, n))
-    series = 0.2 + 0.01 * lfilter([1.0], [1.0, -phi], noise, axis=1)
-    fates = np.full(replicas * n, Fate.ACCURATE, dtype=np.int8)
-    fates[:30] = Fate.OVER_CAP
-    fates[30:40] = Fate.REJECTED
-    record = temperature_record(
-        700.0,
-        fates=fates,
-        deviation=series.T.ravel(),
-        replica=np.tile(np.arange(replicas), n),
-        replicas=replicas,
-        stopped=2,
-    )
-    assert record.counts == Counts(sampled=18_000, accurate=17_960, candidate=30, rejected=10)
-    assert record.decorrelated == pytest.approx(18_000 / statistical_inefficiency(list(series), own_means=True))
-    # (1 - phi) / (1 + phi) per frame; a tenth is one standard deviation of the estimate here
+    series = 0.02 + 0.001 * lfilter([1.0], [1.0, -phi], noise, axis=1)
+    fates = np.full((replicas, n), Fate.ACCURATE, dtype=np.int8)
+    fates[2, 1000], fates[2, 2000] = Fate.OVER_CAP, Fate.LABELLED
+    fates[3, :10] = Fate.REJECTED
+    trajectories = [Trajectory(deviation, fate) for deviation, fate in zip(series, fates, strict=True)]
+    record = temperature_record(700.0, trajectories, replicas=replicas, stopped=2, lower=0.1, stride_ps=0.01)
+    assert record.counts == Counts(sampled=18_000, accurate=17_988, candidate=2, rejected=10)
+    # far below the window: (1 - phi) / (1 + phi) per frame; a tenth is one standard deviation of the estimate here
     assert record.decorrelated == pytest.approx(18_000 * (1 - phi) / (1 + phi), rel=0.3)
     assert (record.temperature_kelvin, record.replicas, record.stopped) == (700.0, 6, 2)
+    seen = record.seen
+    assert (seen.trajectories, seen.with_candidate) == (6, 1)
+    assert seen.picoseconds == pytest.approx(30.0)
+    assert seen.r_hat == pytest.approx(1.0, abs=0.03)
+
+
+def test_nothing_sampled_is_no_evidence():
+    empty = [Trajectory(np.empty(0), np.empty(0, dtype=np.int8))]
+    record = temperature_record(300.0, empty, replicas=1, stopped=1, lower=0.1, stride_ps=0.01)
+    assert (record.counts.sampled, record.decorrelated, record.seen.trajectories) == (0, 0.0, 0)
+    assert record.bounds(0.95) == (0.0, 1.0)

@@ -1,5 +1,7 @@
 """The verdict: each kind, its order against the others, and what must hold for any history."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
@@ -8,7 +10,7 @@ from al_engine.config import StopConfig
 from al_engine.selection.fates import Counts
 from al_engine.selection.window import Window
 from al_engine.statistics import frames_needed
-from al_engine.verdict.records import IterationRecord, TemperatureRecord
+from al_engine.verdict.records import IterationRecord, TemperatureRecord, TrajectoryEvidence
 from al_engine.verdict.verdict import Verdict, VerdictKind, judge
 
 STOP = StopConfig()
@@ -45,19 +47,35 @@ def test_a_busy_campaign_goes_on(make_record):
 
 
 def test_converged_with_its_evidence(make_record):
-    counts = ((1000, 1, 0), (997, 2, 0))
-    verdict = verdict_of(make_record(0, counts=BUSY), make_record(1, counts=counts), make_record(2, counts=counts))
+    counts = ((2000, 1, 0), (1997, 2, 0))
+    low = [make_record(k, counts=counts, decorrelated=4000.0) for k in (1, 2)]
+    verdict = verdict_of(make_record(0, counts=BUSY), *low)
     assert verdict.kind == VerdictKind.CONVERGED
     for part in (
-        "6 of 4000 frames (0.15%)",
+        "6 of 8000 frames (0.07%)",
         "iterations 1 to 2",
         "below 0.50%",
-        "2001 decorrelated frames",
-        "below 0.39% at 95% confidence",
-        "at 500 K (0.20%)",
+        "below 0.23% at 95% confidence",
+        "highest at 500 K, with 4 of 3998 frames, equivalent to 4000 decorrelated frames",
         "no trajectory stopped",
     ):
         assert part in verdict.evidence
+
+
+def test_the_evidence_says_how_long_the_trajectories_were(make_record):
+    low = [make_record(k, decorrelated=4000.0) for k in (0, 1)]
+    seen = TrajectoryEvidence(trajectories=12, with_candidate=0, picoseconds=24.0, r_hat=1.0123)
+    joined = [replace(temperature, seen=seen) for temperature in low[0].temperatures]
+    evidence = verdict_of(*low, temperatures=joined).evidence
+    assert "12 trajectories of 24 ps (0 of them with a candidate, below 22%, split R-hat 1.01)" in evidence
+
+
+def test_one_temperature_above_the_limit_is_not_converged(make_record):
+    """The acceptance over all temperatures is a third of the limit, and 0.67 % at the hottest."""
+    counts = ((3000, 0, 0), (3000, 0, 0), (3000, 0, 0), (2980, 20, 0))
+    low = [make_record(k, counts=counts, decorrelated=12_000.0) for k in range(2)]
+    assert kind_of(*low) is None
+    assert "acceptance 0.67% at 900 K" in verdict_of(*low, stop=StopConfig(max_iterations=2)).evidence
 
 
 def test_it_takes_as_many_iterations_in_a_row_as_asked_for(make_record):
@@ -277,26 +295,23 @@ def random_history(rng: np.random.Generator) -> list[IterationRecord]:
 
 def believable(history: list[IterationRecord], stop: StopConfig) -> bool:
     """The contract for `converged`, written down once more, by other means."""
-    judged = history[-stop.iterations :]
-    strata = [t for record in judged for t in record.temperatures]
-    kelvins = {t.temperature_kelvin for t in strata}
-    candidates, sampled = sum(t.counts.candidate for t in strata), sum(t.counts.sampled for t in strata)
-    if len(judged) < stop.iterations or not all(t.counts.sampled for t in strata):
+    low = [sum(t.counts.candidate for t in r.temperatures) < stop.acceptance * r.counts.sampled for r in history]
+    run = len(low) - max((k + 1 for k, is_low in enumerate(low) if not is_low), default=0)
+    if run < stop.iterations:
         return False
-    if any(sum(t.counts.candidate for t in r.temperatures) >= stop.acceptance * r.counts.sampled for r in judged):
-        return False
-    # as many decorrelated frames as any weighting of the strata can leave: no bound can be lower
-    most = sampled / min(t.counts.sampled / t.decorrelated for t in strata)
-    share = candidates / sampled
-    if beta.ppf(stop.confidence, share * most + 1, (1 - share) * most) >= stop.acceptance:
-        return False
-    for kelvin in kelvins:
-        here = [t for t in strata if t.temperature_kelvin == kelvin]
-        frames = sum(t.counts.sampled for t in here)
-        rejected, stopped = sum(t.counts.rejected for t in here), sum(t.stopped for t in here)
-        if rejected > stop.max_rejected_share * frames:
+    for kelvin in {t.temperature_kelvin for t in history[-1].temperatures}:
+        here = [t for record in history[-run:] for t in record.temperatures if t.temperature_kelvin == kelvin]
+        if not all(t.counts.sampled for t in here):
             return False
-        if stopped > stop.max_stopped_share * sum(t.replicas for t in here):
+        # as many decorrelated frames as any weighting of the iterations can leave: no bound can be lower
+        most = sum(t.counts.sampled for t in here) / min(t.counts.sampled / t.decorrelated for t in here)
+        share = sum(t.counts.candidate for t in here) / sum(t.counts.sampled for t in here)
+        if beta.ppf(stop.confidence, share * most + 1, (1 - share) * most) >= stop.acceptance:
+            return False
+        last = here[-stop.iterations :]
+        if sum(t.counts.rejected for t in last) > stop.max_rejected_share * sum(t.counts.sampled for t in last):
+            return False
+        if sum(t.stopped for t in last) > stop.max_stopped_share * sum(t.replicas for t in last):
             return False
     return True
 

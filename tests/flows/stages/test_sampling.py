@@ -185,10 +185,21 @@ def test_a_place_continues_where_its_last_trajectory_ended(make_ledger):
     ledger, final = make_ledger(), [shaken(50 + k) for k in range(5)]
     reasons = ["completed", "too_hot", "deviation", "completed", "untrusted"]
     write_sample(ledger, 300.0, [], reasons=reasons, slots=[0, 1, 2, 1, 2], final=final)
-    starts = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
+    found = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
+    starts = found.frames
+    assert found.continues.tolist() == [True, True, False]
     assert starts[0].content_hash() == final[0].content_hash()
     assert starts[1].content_hash() == final[3].content_hash()
     assert as_set(starts[2:]) <= as_set(shaken(k) for k in range(4, 8))  # the colder half
+
+
+def test_slots_take_turns_to_start_afresh(make_ledger):
+    ledger, final = make_ledger(), [shaken(50 + k) for k in range(3)]
+    write_sample(ledger, 300.0, [], reasons=["completed"] * 3, slots=[0, 1, 2], final=final)
+    found = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0, fresh=2)
+    assert found.continues.tolist() == [False, True, False]  # iteration 1 begins with slot 2
+    assert found.frames[1].content_hash() == final[1].content_hash()
+    assert as_set([found.frames[0], found.frames[2]]) <= as_set(shaken(k) for k in range(4, 8))
 
 
 def test_labelled_frames_of_the_same_temperature_come_first(make_ledger):
@@ -206,7 +217,7 @@ def test_labelled_frames_of_the_same_temperature_come_first(make_ledger):
             root["source"] = source
         with write_part(ledger.part_path(names.append(0)), kind="", key="") as root:
             root["fate"] = fates
-        return starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
+        return starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0).frames
 
     assert as_set(labelled(0, 1, 2, 3, 5)) < as_set(cold)
     assert as_set(labelled(1, 5, 6, 7)) - as_set([cold[1]]) < as_set(hot[1:])
