@@ -22,7 +22,7 @@ from scipy.signal import lfilter
 from scipy.stats import norm
 
 from al_engine.config import SamplingConfig, StopConfig
-from al_engine.selection.fates import Counts, Fate
+from al_engine.selection.fates import Fate
 from al_engine.structures.frames import FloatArray, IntArray
 from al_engine.verdict.evidence import judged_together, sampling_plan
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, Trajectory, temperature_record
@@ -116,13 +116,6 @@ def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]]) -> Tem
     )
 
 
-def _counted(kelvin: float, deviation: FloatArray) -> TemperatureRecord:
-    """The record of a temperature in a single iteration, of which the verdict reads the counts alone."""
-    candidates = int(np.sum(deviation > LOWER_EV_PER_ANG))
-    counts = Counts(sampled=deviation.size, accurate=deviation.size - candidates, candidate=candidates, rejected=0)
-    return TemperatureRecord(kelvin, counts, decorrelated=0.0, replicas=len(deviation), stopped=0)
-
-
 def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
     """Whether a campaign is called converged, its number of iterations, and its frames per temperature."""
     stop = StopConfig()
@@ -143,7 +136,7 @@ def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
             deviation = source.run(plan.steps // sampling.stride_steps, plan.fresh)
             sampled[kelvin].append((deviation, source.identity.copy()))
             frames += deviation.size
-        records = tuple(_counted(kelvin, pieces[-1][0]) for kelvin, pieces in sampled.items())
+        records = tuple(_record(kelvin, pieces[-1:]) for kelvin, pieces in sampled.items())
         history.append(IterationRecord(iteration, records, 10, 0, 100 + 10 * iteration, 50.0, 10.0, 1.0))
         together = len(judged_together(history, stop))
         judged = tuple(_record(kelvin, pieces[-together:]) for kelvin, pieces in sampled.items())

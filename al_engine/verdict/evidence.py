@@ -1,8 +1,9 @@
 """Evidence for convergence: whether a low acceptance is significant, and how much more MD would make it so.
 
-The latest iterations in a row with a low acceptance are judged together: their trajectories are joined where they go
-on, and counted by temperature. Each iteration has its own committee, so the bounds hold for the mean acceptance of
-these committees. Requiring a low acceptance in consecutive iterations guards against a single lucky iteration.
+The latest iterations in a row that are not proven to be above the limit are judged together: their trajectories are
+joined where they go on, and counted by temperature. Each iteration has its own committee, so the bounds hold for the
+mean acceptance of these committees. Requiring a low acceptance in consecutive iterations guards against a single lucky
+iteration.
 
 The acceptance must be below the limit at every temperature: a bound over all temperatures would let one of them stand
 above it. The number of decorrelated frames at a temperature sees processes slower than a trajectory
@@ -28,17 +29,20 @@ EVIDENCE_MARGIN = 1.5
 WORTH_PROVING = 0.5
 """Highest acceptance, as a share of `stop.acceptance`, for which the frames needed are computed. Nearer to the limit,
 more training lowers the acceptance at less cost than the MD that would prove it."""
+LEAST_GROWTH = 0.5
+"""Least number of frames, as a share of those gathered, that are added as long as they prove nothing."""
 MOST_JUDGED = 10
 """Most iterations that are judged together."""
 
 
 def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Sequence[IterationRecord]:
-    """The iterations that are judged together: the latest in a row with an acceptance below the limit.
+    """The iterations that are judged together: the latest in a row that are not proven to be above the limit.
 
-    They are at least `stop.iterations` iterations, whatever their acceptance, and at most `MOST_JUDGED`.
+    An iteration is not left out because its acceptance happens to be above the limit: leaving it out would bias the
+    acceptance of those that are judged. They are at least `stop.iterations` iterations, and at most `MOST_JUDGED`.
     """
-    count = max(min(len(_last_below(history, stop)), MOST_JUDGED), stop.iterations)
-    return history[-count:]
+    possible = takewhile(lambda record: record.bounds(stop.confidence)[0] <= stop.acceptance, reversed(history))
+    return history[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
 
 
 def missing_evidence(
@@ -63,7 +67,7 @@ def missing_evidence(
     judged = judged_together(history, stop)
     above = [
         f"acceptance {record.counts.acceptance:.2%} in iteration {record.iteration}"
-        for record in judged
+        for record in history[-stop.iterations :]
         if record.counts.acceptance >= stop.acceptance
     ]
     missing = [
@@ -72,8 +76,8 @@ def missing_evidence(
         for t in record.temperatures
         if not t.counts.sampled
     ]
-    if len(judged) < stop.iterations:
-        missing.append(f"{len(judged)} of {stop.iterations} iterations in a row")
+    if len(history) < stop.iterations:
+        missing.append(f"{len(history)} of {stop.iterations} iterations in a row")
     return [
         *above,
         *missing,
@@ -184,6 +188,8 @@ def sampling_plan(
     seen = (counts.acceptance * gathered + 0.5) / (gathered + 1.0)
     needed = frames_needed(stop.acceptance, stop.confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
     missing = EVIDENCE_MARGIN * needed - (gathered if below else 0.0)
+    if here.bounds(stop.confidence)[1] >= stop.acceptance:
+        missing = max(missing, LEAST_GROWTH * gathered)
     frames = missing * counts.sampled / gathered / max(stop.iterations - len(below), 1)
     strides = math.ceil(min(frames / sampling.replicas, stop.max_extension * sampling.steps / sampling.stride_steps))
     return SamplingPlan(
