@@ -31,6 +31,8 @@ WORTH_PROVING = 0.5
 more training lowers the acceptance at less cost than the MD that would prove it."""
 LEAST_GROWTH = 0.5
 """Least number of frames, as a share of those gathered, that are added as long as they prove nothing."""
+EXPECTED_INEFFICIENCY = 3.0
+"""Frames per decorrelated frame that are expected before a campaign: as in small molecules at a stride of 10 fs."""
 MOST_JUDGED = 10
 """Most iterations that are judged together."""
 
@@ -196,6 +198,15 @@ def sampling_plan(
         steps=max(sampling.steps, strides * sampling.stride_steps),
         fresh=math.ceil(stop.fresh_share * sampling.replicas),
     )
+
+
+def steps_to_prove(stop: StopConfig, sampling: SamplingConfig) -> int:
+    """MD steps of each replica that prove an acceptance below the limit at a temperature without any candidate.
+
+    The number of frames per decorrelated frame is not known before the MD; it is taken as `EXPECTED_INEFFICIENCY`.
+    """
+    frames = EXPECTED_INEFFICIENCY * frames_needed(stop.acceptance, stop.confidence)
+    return math.ceil(frames / sampling.replicas) * sampling.stride_steps
 
 
 def _last_below(history: Sequence[IterationRecord], stop: StopConfig) -> list[IterationRecord]:

@@ -15,6 +15,8 @@ from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_frames, read_labelled, write_frames, write_labelled
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.units import FS_PER_PS
+from al_engine.verdict.evidence import steps_to_prove
 from flows.compute.devices import choose_device, worker_counts
 from flows.compute.local import ComputePool
 from flows.pages.display import duration_text
@@ -51,6 +53,9 @@ class Cost:
         training_s: Time of training in iteration 0; an upper limit on a GPU, which trains all members together.
         sampling_s: Time to sample all temperatures once.
         labelling_s: Time of the largest number of labels of an iteration.
+        evidence_s: Time of the MD that proves the acceptance to be below its limit at every temperature, if no frame is
+            a candidate and one frame in `evidence.EXPECTED_INEFFICIENCY` is decorrelated.
+        evidence_ps: Length of this MD for each replica at each temperature, ps.
     """
 
     atoms: int
@@ -63,6 +68,8 @@ class Cost:
     training_s: float
     sampling_s: float
     labelling_s: float
+    evidence_s: float
+    evidence_ps: float
 
     @property
     def first_iteration_s(self) -> float:
@@ -110,6 +117,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     rounds_sample = -(-len(sampling.temperatures_kelvin) // workers)
     per_label = outcome.seconds / label_workers
     by_reference = config.initial.source == "reference"
+    proof_steps = steps_to_prove(config.stop, sampling)
     reference_labels = single_points(config.initial, sampling.temperatures_kelvin) if by_reference else 0
     return Cost(
         atoms=len(checked.system.frame),
@@ -122,6 +130,8 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         training_s=rounds_train * update_s * training.updates(config.training, 0),
         sampling_s=rounds_sample * step_s * sampling.steps,
         labelling_s=per_label * config.selection.max_labels,
+        evidence_s=rounds_sample * step_s * proof_steps,
+        evidence_ps=proof_steps * sampling.timestep_fs / FS_PER_PS,
     )
 
 
@@ -139,6 +149,10 @@ def check_text(checked: Preflight, cost: Cost) -> str:
         f"{frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
         f"{frame.unpaired_electrons} unpaired electrons"
     )
+    evidence = (
+        f"evidence for `converged`: about {cost.evidence_ps:.3g} ps of MD for each replica at every temperature, "
+        f"{duration_text(cost.evidence_s)}, if no frame is a candidate; candidates and slow processes need more"
+    )
     lines = [
         *(f"note: {note}" for note in checked.notes),
         f"system: {system}",
@@ -146,6 +160,7 @@ def check_text(checked: Preflight, cost: Cost) -> str:
         f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
         (initial if cost.initial_frames_s else "")
         + f"initial labels about {duration_text(cost.initial_labels_s)}; {iteration}",
+        evidence,
     ]
     return "\n".join(lines)
 

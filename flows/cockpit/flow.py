@@ -32,7 +32,7 @@ from flows.session.interrupts import interrupts_wait
 from flows.session.prepare import Prepared, opened
 from flows.session.resume import first_unfinished
 from flows.session.session import Session
-from flows.stages import judging
+from flows.stages import judging, sampling
 from flows.stages.order import Step, initial_steps, iteration_steps
 
 LOG_INTERVAL_S = 10.0
@@ -86,6 +86,10 @@ class CampaignRun:
                     publish_if_missing(self._ledger, iteration - 1, campaign=self._name)
             while verdict is None:
                 say((f"iteration {iteration}", "bold"))
+                with interrupts_wait():
+                    plan = sampling.plan_text(self._ledger, iteration)
+                if plan:
+                    say((f"  {plan}", "dim"))
                 with prefect.tags(f"iteration:{iteration}"):
                     iterate(self._name, iteration)
                 with interrupts_wait():

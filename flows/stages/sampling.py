@@ -13,7 +13,7 @@ from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
-from al_engine.units import MEV_PER_EV
+from al_engine.units import FS_PER_PS, MEV_PER_EV
 from al_engine.verdict.evidence import SamplingPlan, sampling_plan
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.judging import evidence_of
@@ -97,6 +97,21 @@ def planned_sampling(ledger: Ledger, iteration: int, kelvin: float) -> SamplingP
         return stored_plan(parts, name)
     history = ledger.history()[:iteration]
     return sampling_plan(history, evidence_of(ledger, history), ledger.config.sampling, ledger.config.stop, kelvin)
+
+
+def plan_text(ledger: Ledger, iteration: int) -> str:
+    """What an iteration samples beyond the usual as evidence for the verdict, for the terminal; empty if nothing."""
+    sampling = ledger.config.sampling
+    plans = {kelvin: planned_sampling(ledger, iteration, kelvin) for kelvin in sampling.temperatures_kelvin}
+    longer = {kelvin: plan for kelvin, plan in plans.items() if plan.steps > sampling.steps}
+    fresh = max(plan.fresh for plan in plans.values())
+    if not longer and not fresh:
+        return ""
+    times = ", ".join(
+        f"{plan.steps * sampling.timestep_fs / FS_PER_PS:.3g} ps at {kelvin:g} K" for kelvin, plan in longer.items()
+    )
+    more = f"longer MD as evidence, per replica: {times}" if longer else "MD as evidence"
+    return f"{more}; {fresh} of {sampling.replicas} trajectories at each temperature start afresh"
 
 
 def _starts_from(config: CampaignConfig, iteration: int, kelvin: float) -> list[str]:
