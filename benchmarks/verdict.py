@@ -146,15 +146,15 @@ def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
     raise AssertionError("a campaign ends at stop.max_iterations")
 
 
-def cases() -> Iterator[Case]:
+def cases(presets: Sequence[str], factors: Sequence[float]) -> Iterator[Case]:
     """The cases of the table."""
-    for preset in PRESETS:
-        for factor in (0.5, 0.9, 1.1, 1.5):
+    for preset in presets:
+        for factor in factors:
             yield Case(preset, 0.0, 1.0, factor)
             for share in (0.4, 0.6, 0.8):
                 for strides in (10.0, 100.0, 1000.0, math.inf):
                     yield Case(preset, share, strides, factor)
-        for factor in (1.1, 1.5):
+        for factor in (factor for factor in factors if factor > 1.0):
             yield Case(preset, 0.0, 1.0, factor, one_temperature=True)
             yield Case(preset, 0.6, 100.0, factor, one_temperature=True)
 
@@ -177,13 +177,17 @@ def main() -> None:
     """Simulate all cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=200, help="campaigns of each case")
+    parser.add_argument("--preset", nargs="+", choices=PRESETS, default=list(PRESETS), help="lengths of an iteration")
+    parser.add_argument(
+        "--factors", nargs="+", type=float, default=[0.5, 0.9, 1.1, 1.5], help="true acceptances, in units of the limit"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of the table")
     parser.add_argument("--output", type=Path, help="also write the JSON list to this file")
     options = parser.parse_args()
     rows = []
     with ProcessPoolExecutor(options.jobs) as pool:
-        found = list(cases())
+        found = list(cases(options.preset, options.factors))
         for row in pool.map(run, found, [options.campaigns] * len(found)):
             rows.append(asdict(row))
             print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
