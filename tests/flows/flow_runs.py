@@ -156,7 +156,7 @@ class CommandLine:
             self.command(*arguments),
             env={**self.environment, **environment},
             cwd=self.directory,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
