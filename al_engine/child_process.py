@@ -65,7 +65,7 @@ class ChildProcess:
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         try:
             self._process: subprocess.Popen[bytes] = starter.submit(
-                subprocess.Popen,
+                _started_without_interrupts,
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # Fortran code prints
@@ -134,6 +134,15 @@ class ChildProcess:
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
 
 
+def _started_without_interrupts(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a process that Ctrl-C does not reach until `connect` has made it ignore Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits the mask of this thread
+    try:
+        return subprocess.Popen(command, **options)  # noqa: S603 (this interpreter and one of our modules)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def connect(arguments: list[str]) -> Connection:
     """Connect this process, which a `ChildProcess` has started, to its parent, and make it end with its parent.
 
@@ -142,6 +151,7 @@ def connect(arguments: list[str]) -> Connection:
     """
     socket, parent_pid = (int(argument) for argument in arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     die_with_parent(parent_pid)
     return Connection(socket)
 

@@ -17,6 +17,7 @@ SLOWEST = (
     "faults/test_server.py",
     "faults/",  # these need the campaign that the first file runs
     "flows/",
+    "models/inference/test_compiled.py",
 )
 """Beginnings of the paths of files that are begun first: no process is left alone with a slow file at the end."""
 

@@ -126,7 +126,9 @@ class Trial:
         arguments = ("run", self.config, "--dir", self.directory)
         return self.command_line.start(*arguments, **self.environment, **environment)
 
-    def launch(self, targets: Sequence[Point] = (), ways: Sequence[str] = (), delay_s: float = 0.0) -> list[Blow]:
+    def launch(
+        self, targets: Sequence[Point] = (), ways: Sequence[str] = (), delay_s: float = 0.0, **environment: str
+    ) -> list[Blow]:
         """Start or resume the campaign, and strike it once in each of the ways, at the first targets it meets.
 
         Returns:
@@ -137,7 +139,7 @@ class Trial:
         plan, log = stem.with_suffix(".plan"), stem.with_suffix(".events")
         orders = {"directory": str(self.directory), "log": str(log), "targets": targets, "ways": ways}
         plan.write_text(json.dumps({**orders, "delay_s": delay_s}))
-        process = self.start(FAULT_PLAN=str(plan))
+        process = self.start(FAULT_PLAN=str(plan), **environment)
         try:
             _, errors = process.communicate(timeout=300)
         finally:

@@ -7,7 +7,9 @@ import pytest
 from flow_runs import CommandLine
 from kills import WAYS, Trial, compare, strike_all
 
-BLOWS = 12
+BLOWS = 10
+POINTS = 16
+"""A campaign passes some of its points: a blow was late, or two of them fell together."""
 SEED = 20
 
 
@@ -15,9 +17,9 @@ SEED = 20
 def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(prefect_server, alone, tmp_path):
     command_line = CommandLine(prefect_server, tmp_path)
     rng, ways, struck = random.Random(SEED), itertools.cycle(WAYS), []
-    for number in range(3):  # a campaign may end before it has met all of its points
+    for number in range(3):  # a campaign may end before it has met enough of its points
         trial = Trial(command_line, command_line.directory / f"struck{number}")
-        points = rng.sample(alone.points, BLOWS - len(struck))
+        points = rng.sample(alone.points, POINTS - len(struck))
         struck += strike_all(trial, points, ways, rng)
         assert compare(trial, alone) == []
         if len(struck) >= BLOWS:

@@ -24,14 +24,14 @@ initial: {frames: 24, test_frames: 8, duration_ps: 1.0}
 model:
   short: {cutoff_ang: 4.0, channels: 8, l_max: 1, radial_mlp: [16]}
   long: {cutoff_ang: 6.0, channels: 4, l_max: 0, radial_mlp: []}
-training: {updates: 100, validation_interval: 25}
+training: {updates: 60, validation_interval: 20}
 sampling: {temperatures_kelvin: [300, 900], replicas: 3, steps: 100, stride_steps: 10}
 selection: {max_labels: 10}
 labels: {backend: tblite, chunk_frames: 20}
 stop: {max_iterations: 2}
 """
 SMALLER = TINY.replace("name: tiny", "name: smaller").replace(
-    "updates: 100, validation_interval: 25", "updates: 40, validation_interval: 20, members: 2"
+    "updates: 60, validation_interval: 20", "updates: 40, validation_interval: 20, members: 2"
 )
 SMALLER += "execution: {workers: 1}\n"
 """For tests that are not about how a campaign is trained, or by how many workers."""
@@ -156,7 +156,7 @@ class CommandLine:
             self.command(*arguments),
             env={**self.environment, **environment},
             cwd=self.directory,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

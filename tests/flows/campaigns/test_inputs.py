@@ -14,9 +14,30 @@ from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import validate_config
 from al_engine.errors import InputError
 from flows.session.preflight import preflight
+from labelers.checks import reference
+from labelers.pool.pool import LabelPool
 
 TABLES = sorted((Path(__file__).parents[1] / "data" / "inputs").glob("*.yaml"))
 CASES = {case["name"]: case for table in TABLES for case in yaml.safe_load(table.read_text())}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kept_pools():
+    """The same labelling processes for all inputs with the same settings: a label depends on its frame alone."""
+    pools = {}
+
+    def kept(config, **options):
+        key = repr((config, options))
+        if key not in pools:
+            pools[key] = LabelPool(config, **options)
+        return pools[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "LabelPool", kept)
+        patch.setattr(LabelPool, "close", lambda _: None)
+        yield
+    for pool in pools.values():
+        pool.close()
 
 
 def config_of(case, folder):

@@ -6,9 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from flow_runs import SMALLER, CommandLine, api
 
-from al_engine.errors import ExitStatus, InputError, typed
+from al_engine.errors import InputError, typed
 from flows.cli.init import init_campaign
 
 FOLDERS = {
@@ -63,23 +62,3 @@ def test_a_name_that_no_file_system_takes(verb, command_line):
     answer = command_line(verb, "x" * 300, *(["--smiles", "C"] if verb == "init" else []))
     assert answer.returncode == 2
     assert re.match(r"error: x+\S*: File name too long; ", answer.stderr), answer.stderr
-
-
-def test_a_whole_campaign(prefect_server, tmp_path):
-    folder = tmp_path / os.fsdecode("mein [bold]ordner\n-é ".encode() + b"\xff")
-    folder.mkdir()
-    commands = CommandLine(prefect_server, folder)
-    name = "Fluß, 2. Lauf (é=+@)"
-    config = SMALLER.replace("name: smaller", f"name: '{name}'").replace("max_iterations: 2", "max_iterations: 1")
-    (folder / "my config.yaml").write_text(config)
-    answer = commands("run", "my config.yaml")
-    assert answer.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED), answer.stderr
-    assert answer.stderr.startswith(f"campaign {name} in runs/{name}\n")
-    assert f"al-engine status {shlex.quote(f'runs/{name}')}\n" in answer.stdout
-    state = commands.status(f"runs/{name}")
-    assert (state["campaign"], state["state"]) == (name, "finished")
-    assert commands("verify", f"runs/{name}").returncode == 0
-    ours = {"flow_runs": {"tags": {"all_": [f"campaign:{name}"]}}}
-    runs = api(prefect_server, "/flow_runs/filter", ours)
-    assert {run["name"] for run in runs} == {name, f"{name} · initial set", f"{name} · iteration 0"}
-    assert {run["state_type"] for run in runs} == {"COMPLETED"}

@@ -45,8 +45,13 @@ def end_servers(home):
 def usual_ports(command_line, prefect_server):
     """A command line that looks for its server on consecutive ports, and the first of these ports."""
     copy_database(prefect_server, command_line.directory / "prefect")
+    return command_line, look_at_usual_ports(command_line)
+
+
+def look_at_usual_ports(command_line):
+    """Let a command line look for its server on the usual ports; the first of them."""
     del command_line.environment["PREFECT_API_URL"]
-    return command_line, int(command_line.environment["PREFECT_SERVER_API_PORT"])
+    return int(command_line.environment["PREFECT_SERVER_API_PORT"])
 
 
 def ui(command_line):
@@ -57,27 +62,19 @@ def ui(command_line):
     return int(said["ui"].rpartition(":")[2]), said["started"], answer.stderr
 
 
-def reachable(command_line, host):
+def reachable(host, port):
     with socket.socket() as probe:
-        return probe.connect_ex((host, int(command_line.environment["PREFECT_SERVER_API_PORT"]))) == 0
-
-
-def test_it_answers_this_machine_alone(command_line):
-    answer = command_line("ui", "--json")
-    assert json.loads(answer.stdout)["started"], answer.stderr
-    assert answer.stderr == ""
-    assert reachable(command_line, "127.0.0.1")
-    assert not reachable(command_line, ELSEWHERE)
+        return probe.connect_ex((host, port)) == 0
 
 
 def test_told_to_answer_everyone_it_does_and_says_so(command_line, prefect_server):
     copy_database(prefect_server, command_line.directory / "prefect")
     command_line.environment["PREFECT_SERVER_API_HOST"] = "0.0.0.0"  # noqa: S104 (what is tested)
-    answer = command_line("ui", "--json")
-    assert json.loads(answer.stdout)["started"], answer.stderr
-    assert "warning: the Prefect server listens on 0.0.0.0" in answer.stderr
-    assert "unset it" in answer.stderr
-    assert reachable(command_line, ELSEWHERE)
+    port, started, errors = ui(command_line)
+    assert started
+    assert "warning: the Prefect server listens on 0.0.0.0" in errors
+    assert "unset it" in errors
+    assert reachable(ELSEWHERE, port)
 
 
 class SaysTrue(BaseHTTPRequestHandler):
@@ -108,8 +105,9 @@ def programs_on(port):
         says_true.shutdown()
 
 
-def test_other_programs_are_left_alone_and_ones_own_server_is_found_again(usual_ports):
-    command_line, first = usual_ports
+def test_other_programs_are_left_alone_and_ones_own_server_answers_this_machine_alone_and_is_found_again(command_line):
+    """It makes its database itself."""
+    first = look_at_usual_ports(command_line)
     with programs_on(first):
         begun = time.monotonic()
         port, started, errors = ui(command_line)
@@ -117,6 +115,8 @@ def test_other_programs_are_left_alone_and_ones_own_server_is_found_again(usual_
         assert f"port {first} belongs to another program (python" in errors
         assert f"process {os.getpid()}); port {first + 1} belongs to " in errors
         assert time.monotonic() - begun < 60
+    assert reachable("127.0.0.1", port)
+    assert not reachable(ELSEWHERE, port)
     again, started, errors = ui(command_line)  # although an earlier port is free now
     assert (again, started, errors) == (port, False, "")
 
@@ -147,10 +147,12 @@ def test_ones_server_of_another_folder_is_left_alone_unless_it_is_named(usual_po
 
 
 @contextmanager
-def as_another_user(command, home):
-    """Run a program as the user `nobody`, who can read the files of the program."""
+def as_another_user(command, home, database):
+    """Run a Prefect server as the user `nobody`, who can read the files of the program and has a copy of a database."""
     home.mkdir()
-    shutil.chown(home, 65534, 65534)
+    copy_database(database, home / ".prefect")
+    for path in (home, *home.rglob("*")):
+        shutil.chown(path, 65534, 65534)
     rights = ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     process = subprocess.Popen(
         ["setpriv", "--reuid=65534", "--regid=65534", *rights, *command],
@@ -163,15 +165,17 @@ def as_another_user(command, home):
     finally:
         process.terminate()
         process.wait()
+        shutil.rmtree(home)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a server as another user")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv of util-linux is not installed")
-def test_another_users_server_is_left_alone_unless_it_is_named(usual_ports):
+def test_another_users_server_is_left_alone_unless_it_is_named(usual_ports, prefect_server):
     command_line, first = usual_ports
     port = ["--port", str(first)]
     command = [sys.executable, "-m", "prefect", "server", "start", *port]
-    with as_another_user(command, Path("/tmp", f"al-engine-nobody-{os.getpid()}")) as process:  # noqa: S108 (his home)
+    home = Path("/tmp", f"al-engine-nobody-{os.getpid()}")  # noqa: S108 (his home)
+    with as_another_user(command, home, prefect_server) as process:
         deadline = time.monotonic() + 120
         while port_owner("127.0.0.1", first, prefect_home=Path.home()).owner is Owner.NOBODY:
             assert process.poll() is None

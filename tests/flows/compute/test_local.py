@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from worker_jobs import chatty_job, diverging_job, fatal_job, faulty_job, noisy_job, quiet_job, slow_job
@@ -102,3 +105,30 @@ def test_a_worker_killed_while_it_reports_holds_up_nobody():
             with pytest.raises(ResumableError):
                 pool.run(chatty_job)
             timer.join()
+
+
+def test_ctrl_c_does_not_reach_a_worker_that_is_starting():
+    """A process group gets the signal while Python starts in the worker, before the worker can ignore it."""
+    program = (
+        "import os, signal, threading\n"
+        "from worker_jobs import slow_job\n"
+        "from flows.compute.local import ComputePool\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "with ComputePool(1) as pool:\n"
+        "    for k in range(20):\n"
+        "        threading.Timer(0.02 * k, os.killpg, (0, signal.SIGINT)).start()\n"
+        "    pid = pool.run(slow_job, seconds=0.5)\n"
+        "    assert pool.run(slow_job, seconds=0.0) == pid\n"
+    )
+    folders = os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        env={**os.environ, "PYTHONPATH": folders},
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "KeyboardInterrupt" not in answer.stderr
