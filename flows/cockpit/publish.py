@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prefect.artifacts import Artifact, create_markdown_artifact
 from prefect.events import emit_event
@@ -17,6 +17,7 @@ from al_engine.files.part_file import open_part
 from al_engine.selection.window import Window
 from al_engine.verdict.evidence import missing_evidence
 from al_engine.verdict.records import IterationRecord
+from al_engine.verdict.unlabelable import without_label_by_fate
 from flows.pages.display import duration_text, number_text
 from flows.pages.terminal import in_ascii
 from flows.stages.judging import evidence_of
@@ -70,9 +71,7 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
             + read_scored(root["new"], kind, kelvin=t.temperature_kelvin)
             for t in record.temperatures
         }
-    missing = missing_evidence(
-        history, evidence_of(ledger, history), config.stop, lower_mev_per_ang=config.selection.lower_mev_per_ang
-    )
+    missing = missing_evidence(history, evidence_of(ledger, history), config.stop, config.selection)
     agreements = [("test set", agreement(scored["test"])), ("new labels", agreement(scored["new"]))]
     agreements += [(f"both, {kelvin:g} K", agreement(frames)) for kelvin, frames in by_kelvin.items()]
     lines = [
@@ -118,6 +117,7 @@ def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) 
     return [
         ("sampled", f"{counts.sampled} frames, worth {record.decorrelated:.0f} decorrelated frames"),
         ("accurate / candidate / rejected", f"{counts.accurate} / {counts.candidate} / {counts.rejected}"),
+        ("fates of the candidates", _fates_text(record.candidate_fates)),
         ("window", f"{window.lower_mev_per_ang:.0f} to {window.upper_mev_per_ang:.0f} meV/Å"),
         ("acceptance", f"{counts.acceptance:.2%} (stop below {stop.acceptance:.2%})"),
         (f"bounds of the acceptance at {stop.confidence:.0%}", f"{low:.2%}, {high:.2%}"),
@@ -147,9 +147,17 @@ def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
                 f"{low:.2%}, {high:.2%}",
                 f"{t.decorrelated:.0f}",
                 f"{t.stopped} of {t.replicas}",
+                _fates_text(without_label_by_fate(t)),
             )
         )
-    return _table((*header, "stopped"), rows)
+    return _table((*header, "stopped", "candidates without a label"), rows)
+
+
+def _fates_text(fates: Mapping[str, int] | None) -> str:
+    """Numbers of candidates by fate; a dash if an older version did not store them."""
+    if fates is None:
+        return "-"
+    return ", ".join(f"{number} {fate.replace('_', ' ')}" for fate, number in fates.items()) or "0"
 
 
 def _calibration_lines(calibration: Calibration | None, window: Window) -> list[str]:
