@@ -10,7 +10,7 @@ from al_engine.campaign.judged import judged_temperatures
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import stored_plan
-from al_engine.campaign.scores import assess
+from al_engine.campaign.scores import assess, box_scores
 from al_engine.config import CampaignConfig, SelectionConfig
 from al_engine.files.frames_hdf5 import write_labelled
 from al_engine.selection.fates import Fate
@@ -66,7 +66,7 @@ def iteration_record(
     with parts.open(names.selection(iteration)) as root:
         window = Window.from_attributes(root.attrs)
     with parts.open(names.evaluation(iteration)) as root:
-        test, new = dict(root["test"].attrs), dict(root["new"].attrs)
+        test, new = dict(root["test"].attrs), dict(box_scores(root["new"]).attrs)
         assessed = assess(root, window=window, deviation=deviation)
     temperatures = judged_temperatures(parts, config, [iteration], [fates])
     return IterationRecord(
