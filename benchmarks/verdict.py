@@ -21,7 +21,7 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from al_engine.config import SamplingConfig, StopConfig
+from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.selection.fates import Fate
 from al_engine.structures.frames import FloatArray, IntArray
 from al_engine.verdict.evidence import judged_together, sampling_plan
@@ -140,7 +140,7 @@ def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
         history.append(IterationRecord(iteration, records, 10, 0, 100 + 10 * iteration, 50.0, 10.0, 1.0))
         together = len(judged_together(history, stop))
         judged = tuple(_record(kelvin, pieces[-together:]) for kelvin, pieces in sampled.items())
-        verdict = judge(history, stop, temperatures=judged, max_failed_share=0.2)
+        verdict = judge(history, stop, selection=SelectionConfig(), temperatures=judged, max_failed_share=0.2)
         if verdict is not None:
             return verdict.kind is VerdictKind.CONVERGED, len(history), frames / len(KELVINS)
     raise AssertionError("a campaign ends at stop.max_iterations")

@@ -72,7 +72,7 @@ class Campaign:
         from al_engine.campaign.export import labelled_atoms
         from al_engine.campaign.scores import read_test
 
-        return [labelled_atoms(item) for item in read_test(self._ledger.reader()).frames]
+        return [labelled_atoms(item) for item in read_test(self._ledger.reader(), self._ledger.config).frames]
 
     def frames(self, *, fate: str | Sequence[str] | None = None, iteration: int | None = None) -> "Iterator[Atoms]":
         """Sampled frames, one after the other, as `ase.Atoms`.

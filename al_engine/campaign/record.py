@@ -1,5 +1,7 @@
 """The part that ends an iteration, and the iteration's record, made from the parts of the other stages."""
 
+from collections.abc import Sequence
+
 import h5py
 import numpy as np
 
@@ -8,12 +10,13 @@ from al_engine.campaign.judged import judged_temperatures
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import stored_plan
-from al_engine.campaign.scores import assess
-from al_engine.config import CampaignConfig
+from al_engine.campaign.scores import assess, box_scores
+from al_engine.config import CampaignConfig, SelectionConfig
 from al_engine.files.frames_hdf5 import write_labelled
 from al_engine.selection.fates import Fate
 from al_engine.selection.window import Window
-from al_engine.verdict.records import IterationRecord
+from al_engine.verdict.records import IterationRecord, TemperatureRecord
+from al_engine.verdict.unlabelable import mostly_without_label, without_label
 
 
 def write_iteration(
@@ -63,11 +66,12 @@ def iteration_record(
     with parts.open(names.selection(iteration)) as root:
         window = Window.from_attributes(root.attrs)
     with parts.open(names.evaluation(iteration)) as root:
-        test, new = dict(root["test"].attrs), dict(root["new"].attrs)
+        test, new = dict(root["test"].attrs), dict(box_scores(root["new"]).attrs)
         assessed = assess(root, window=window, deviation=deviation)
+    temperatures = judged_temperatures(parts, config, [iteration], [fates])
     return IterationRecord(
         iteration=iteration,
-        temperatures=judged_temperatures(parts, config, [iteration], [fates]),
+        temperatures=temperatures,
         labelled=len(labels.labelled),
         label_failures=labels.failures,
         dataset_size=parts.dataset_size(before=iteration) + len(labels.labelled),
@@ -79,7 +83,11 @@ def iteration_record(
         calibration=assessed.calibration,
         health=assessed.health,
         failure_words=labels.failure_words(),
-        warnings=(*_label_warning(labels), *assessed.warnings),
+        warnings=(
+            *_label_warning(labels),
+            *_candidate_warning(temperatures, config.selection),
+            *assessed.warnings,
+        ),
     )
 
 
@@ -88,3 +96,8 @@ def _label_warning(labels: Labels) -> tuple[str, ...]:
     if not labels.failures:
         return ()
     return (f"{labels.failures} of {len(labels.reasons)} labels failed, {labels.failure_words()}",)
+
+
+def _candidate_warning(temperatures: Sequence[TemperatureRecord], config: SelectionConfig) -> tuple[str, ...]:
+    """A warning if most candidates bring no label; otherwise empty."""
+    return (without_label(temperatures, config),) if mostly_without_label(temperatures) else ()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from al_engine.committee.deviation import force_deviation
-from al_engine.structures.frames import FloatArray, IntArray, LabelledFrame
+from al_engine.structures.frames import BoolArray, FloatArray, IntArray, LabelledFrame
 from al_engine.units import MEV_PER_EV
 
 
@@ -115,14 +115,24 @@ class FrameScores:
     member_force_error: FloatArray
 
 
-def score_frames(member_forces: Sequence[FloatArray], references: Sequence[FloatArray], *, members: int) -> FrameScores:
+def score_frames(
+    member_forces: Sequence[FloatArray],
+    references: Sequence[FloatArray],
+    *,
+    members: int,
+    where: Sequence[BoolArray] | None = None,
+) -> FrameScores:
     """Compute the force deviations and force errors of a committee on labelled frames.
 
     Args:
         member_forces: Forces of all members on each frame, eV/Å, each shape (M, N, 3).
         references: Forces of the labels, eV/Å, each shape (N, 3).
         members: Number of members M; needed because an empty list of frames does not show it.
+        where: Whether each atom of a frame counts, each shape (N,), at least one atom per frame; None: all atoms.
     """
+    atoms = [np.arange(len(r)) for r in references] if where is None else [np.flatnonzero(keep) for keep in where]
+    member_forces = [forces[:, kept] for forces, kept in zip(member_forces, atoms, strict=True)]
+    references = [reference[kept] for reference, kept in zip(references, atoms, strict=True)]
     deviations = [force_deviation(forces) for forces in member_forces]
     errors = [
         np.linalg.norm(forces.mean(axis=0) - reference, axis=-1)
@@ -135,11 +145,16 @@ def score_frames(member_forces: Sequence[FloatArray], references: Sequence[Float
     return FrameScores(
         deviation_norm=np.array([d.norm.max() for d in deviations], dtype=np.float64),
         deviation_component=np.array([d.component.max() for d in deviations], dtype=np.float64),
-        worst_atom=np.array([d.norm.argmax() for d in deviations], dtype=np.int64),
+        worst_atom=_atoms(atoms, [d.norm for d in deviations]),
         force_error=np.array([e.max() for e in errors], dtype=np.float64),
-        force_error_atom=np.array([e.argmax() for e in errors], dtype=np.int64),
+        force_error_atom=_atoms(atoms, errors),
         member_force_error=np.array(by_member, dtype=np.float64).reshape(len(by_member), members).T,
     )
+
+
+def _atoms(atoms: Sequence[IntArray], values: Sequence[FloatArray]) -> IntArray:
+    """The atom of each frame with the largest value, shape (F,)."""
+    return np.array([kept[v.argmax()] for kept, v in zip(atoms, values, strict=True)], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from al_engine.config import SelectionConfig
 from al_engine.seeds import derived_rng
 from al_engine.structures.bonds import Bonds
-from al_engine.structures.clusters import ClusterCut
+from al_engine.structures.clusters import ClusterCut, surrounded
 from al_engine.structures.frames import BoolArray, Frame, IntArray
 
 
@@ -117,3 +117,26 @@ class Cutting:
             wanted = worst if worst in atoms else int(np.argmax(owner == centre))
             found.append(LabelStructure(cluster, int(np.argmax(atoms == wanted)), centre, atoms))
         return found
+
+    def interior(self, frame: Frame, structure: LabelStructure, *, cutoff_ang: float) -> BoolArray:
+        """Which atoms of a structure that is labelled stand for the sampled frame, shape (n,).
+
+        The surface of a cluster has environments that the box does not have. There, error and deviation say nothing
+        about the box, on whose deviation the window acts. Two kinds of atoms stand for the box:
+
+        - atoms whose neighbours in the box, up to the short cut-off of the model, are all in the cluster. Within the
+          long cut-off, or within the reach of several layers, hardly any cluster contains a whole environment; the
+          short path has most of a model's channels;
+        - the atoms of the central molecule, in any case. The frame was chosen because of an atom or the net force of
+          this molecule (`selection.cut_centre: least_sure`), and no other molecule of the cluster has a more complete
+          environment. In a small cluster, no atom else may stand for the box.
+
+        Args:
+            frame: The sampled frame.
+            structure: The structure that is labelled for it.
+            cutoff_ang: Short cut-off of the model, Å.
+        """
+        if self.cut is None:
+            return np.ones(len(structure.frame), dtype=bool)
+        central: BoolArray = self.cut.molecule_of_atom[structure.atoms] == structure.molecule
+        return central | surrounded(frame, structure.frame, structure.atoms, cutoff_ang=cutoff_ang)

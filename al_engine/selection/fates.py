@@ -44,6 +44,8 @@ class Fate(IntEnum):
 
 REJECTED_FATES = (Fate.REJECTED, Fate.UNSOUND)
 CANDIDATE_FATES = tuple(fate for fate in Fate if fate not in {Fate.ACCURATE, *REJECTED_FATES})
+UNLABELABLE_FATES = (Fate.REFUSED, Fate.TOO_CLOSE, Fate.FRAGMENTED)
+"""Fates of candidates that can never be labelled, whatever the committee learns."""
 FateArray: TypeAlias = NDArray[np.int8]
 
 
@@ -78,6 +80,11 @@ def count_fates(fates: NDArray[np.integer]) -> dict[str, int]:
     """How many frames have each fate, by its name in lower case; fates that no frame has are left out."""
     numbers, counts = np.unique(fates, return_counts=True)
     return {Fate(number).name.lower(): n for number, n in zip(numbers.tolist(), counts.tolist(), strict=True)}
+
+
+def count_candidates(fates: NDArray[np.integer]) -> dict[str, int]:
+    """How many candidates have each fate, as `count_fates`."""
+    return count_fates(fates[np.isin(fates, CANDIDATE_FATES)])
 
 
 def window_fates(deviation: FloatArray, net_force: FloatArray, *, sound: BoolArray, window: Window) -> FateArray:

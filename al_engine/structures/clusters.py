@@ -6,8 +6,13 @@ import numpy as np
 
 from al_engine.structures.bonds import made_whole
 from al_engine.structures.elements import atomic_masses
-from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
+from al_engine.structures.neighbours import pairs_within
 from al_engine.structures.periodic import shortest_image
+
+_ROUNDING_ANG = 1e-6
+"""Largest distance between the origin and the centre of mass of the molecule around which a cluster was cut, Å; also
+the largest difference between a distance in a box and the same distance in a cluster."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,3 +103,50 @@ def nearest_molecules(
         unpaired_electrons=unpaired_electrons,
     )
     return cluster, atoms
+
+
+def surrounded(frame: Frame, cluster: Frame, atoms: IntArray, *, cutoff_ang: float) -> BoolArray:
+    """Which atoms of a cluster have all neighbours, up to a cut-off, that they have in the box.
+
+    Every distance within a cluster is also a distance in the box. So it suffices to compare the numbers of neighbours,
+    in which the images of an atom count as different neighbours.
+
+    Args:
+        frame: The box.
+        cluster: The cluster that was cut from it (`nearest_molecules`), of n atoms.
+        atoms: Indices of the cluster's atoms in the box, shape (n,).
+        cutoff_ang: The cut-off in Å.
+
+    Returns:
+        Whether each atom of the cluster is surrounded, shape (n,).
+    """
+    in_box = _neighbours(frame, cutoff_ang)[atoms]
+    complete: BoolArray = _neighbours(cluster, cutoff_ang + _ROUNDING_ANG) >= in_box
+    return complete
+
+
+def _neighbours(frame: Frame, cutoff_ang: float) -> IntArray:
+    """Number of neighbours of each of N atoms within a cut-off, images included, shape (N,)."""
+    first, second, _ = pairs_within(frame, cutoff_ang)
+    return np.bincount(np.concatenate([first, second]), minlength=len(frame))
+
+
+def central_molecule(cluster: Frame, molecules: int) -> BoolArray | None:
+    """Find the molecule around which a cluster of equal molecules was cut: its centre of mass is the origin.
+
+    Args:
+        cluster: A frame of n atoms, molecule after molecule.
+        molecules: Number of molecules of a cluster.
+
+    Returns:
+        Whether each atom belongs to that molecule, shape (n,); None if no molecule is there, so that the frame was not
+        cut around a molecule.
+    """
+    size, rest = divmod(len(cluster), molecules)
+    if rest or cluster.is_periodic:
+        return None
+    positions = cluster.positions.reshape(molecules, size, 3)
+    masses = atomic_masses(cluster.numbers).reshape(molecules, size, 1)
+    distances = np.linalg.norm((masses * positions).sum(axis=1) / masses.sum(axis=1), axis=1)
+    nearest = int(np.argmin(distances))
+    return np.arange(len(cluster)) // size == nearest if distances[nearest] < _ROUNDING_ANG else None

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from al_engine.config import SamplingConfig, StopConfig
+from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.statistics import frames_needed
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled
+from al_engine.verdict.unlabelable import without_label
 
 UNSTABLE_SHARE = 0.5
 """Share of frames rejected, or of trajectories stopped, above which most of the MD at a temperature is lost."""
@@ -51,8 +52,7 @@ def missing_evidence(
     history: Sequence[IterationRecord],
     temperatures: Sequence[TemperatureRecord],
     stop: StopConfig,
-    *,
-    lower_mev_per_ang: float = math.inf,
+    selection: SelectionConfig,
 ) -> list[str]:
     """List what keeps a campaign from counting as converged.
 
@@ -60,8 +60,8 @@ def missing_evidence(
         history: Finished iterations, oldest first, at least one.
         temperatures: The iterations of `judged_together`, one record per temperature.
         stop: The rules.
-        lower_mev_per_ang: Lower end of the window that the force field is meant to reach, meV/Å. An adaptive window may
-            still have a higher lower end.
+        selection: The window that the force field is meant to reach, whose lower end an adaptive window may not have
+            reached, and the checks that candidates must pass before they are labelled.
 
     Returns:
         One phrase with its numbers for each missing piece of evidence; empty if the campaign has converged.
@@ -80,12 +80,15 @@ def missing_evidence(
     ]
     if len(history) < stop.iterations:
         missing.append(f"{len(history)} of {stop.iterations} iterations in a row")
+    unproven = [] if above else [text for t in temperatures if (text := _unproven(t, stop))]
+    unlabelable = without_label(temperatures, selection) if above or unproven else ""
     return [
         *above,
         *missing,
-        *([] if above else [text for t in temperatures if (text := _unproven(t, stop))]),
+        *unproven,
+        *([unlabelable] if unlabelable else []),
         *_untrusted(pooled(history[-stop.iterations :]), judged[-1], stop),
-        *_blind(judged, lower_mev_per_ang),
+        *_blind(judged, selection.lower_mev_per_ang),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 
 from al_engine.committee.calibration import Calibration
 from al_engine.committee.health import CommitteeHealth
-from al_engine.selection.fates import CANDIDATE_FATES, Counts, count
+from al_engine.selection.fates import CANDIDATE_FATES, Counts, count, count_candidates
 from al_engine.selection.window import Window
 from al_engine.statistics import decorrelated_frames, lower_bound, split_r_hat, upper_bound
 from al_engine.structures.frames import FloatArray
@@ -29,6 +30,8 @@ class TemperatureRecord:
         replicas: Trajectories started, including those that replaced a stopped trajectory.
         stopped: Trajectories stopped before their end.
         seen: What the trajectories are worth as evidence; None in records of older versions.
+        candidate_fates: Number of candidates with each fate, by its name in lower case; None in records of older
+            versions.
     """
 
     temperature_kelvin: float
@@ -37,6 +40,7 @@ class TemperatureRecord:
     replicas: int
     stopped: int
     seen: "TrajectoryEvidence | None" = None
+    candidate_fates: Mapping[str, int] | None = None
 
     @property
     def stopped_share(self) -> float:
@@ -88,8 +92,8 @@ class IterationRecord:
         labelled: New labels that joined the data set.
         label_failures: Chosen frames whose label failed.
         dataset_size: Labelled frames after this iteration, test set not counted.
-        error_before_training_mev_per_ang: Force MAE, on the new labels, of the committee that chose them; None without
-            new labels.
+        error_before_training_mev_per_ang: Force MAE, on the new labels, of the committee that chose them; of clusters
+            cut from boxes, over the atoms that stand for the box; None without new labels.
         test_force_mae_mev_per_ang: Force MAE of the committee mean on the test set.
         test_energy_mae_mev_per_atom: Energy MAE of the committee mean on the test set.
         steps: MD steps of each replica. Older versions stored neither this field nor those below: None or empty.
@@ -119,6 +123,11 @@ class IterationRecord:
     def counts(self) -> Counts:
         """Counts over all temperatures."""
         return total_counts(t.counts for t in self.temperatures)
+
+    @property
+    def candidate_fates(self) -> Mapping[str, int] | None:
+        """Number of candidates with each fate over all temperatures; None in records of older versions."""
+        return _fates_if_stored(self.temperatures)
 
     @property
     def decorrelated(self) -> float:
@@ -154,6 +163,7 @@ class IterationRecord:
             "candidate": counts.candidate,
             "rejected": counts.rejected,
             "acceptance": counts.acceptance,
+            "candidate_fates": self.candidate_fates,
             "labelled": self.labelled,
             "label_failures": self.label_failures,
             "dataset_size": self.dataset_size,
@@ -199,6 +209,19 @@ def total_counts(parts: Iterable[Counts]) -> Counts:
     )
 
 
+def total_fates(temperatures: Iterable[TemperatureRecord]) -> dict[str, int]:
+    """The sum of the numbers of candidates with each fate; records of older versions, without fates, are left out."""
+    total: Counter[str] = Counter()
+    for record in temperatures:
+        total.update(record.candidate_fates or {})
+    return dict(total)
+
+
+def _fates_if_stored(temperatures: Sequence[TemperatureRecord]) -> dict[str, int] | None:
+    """`total_fates`; None if a record has no fates."""
+    return None if any(t.candidate_fates is None for t in temperatures) else total_fates(temperatures)
+
+
 def _bounds(acceptance: float, decorrelated: float, confidence: float) -> tuple[float, float]:
     return lower_bound(acceptance, decorrelated, confidence), upper_bound(acceptance, decorrelated, confidence)
 
@@ -216,6 +239,7 @@ def pooled(records: Sequence[IterationRecord]) -> tuple[TemperatureRecord, ...]:
                 decorrelated=decorrelated_over(here),
                 replicas=sum(t.replicas for t in here),
                 stopped=sum(t.stopped for t in here),
+                candidate_fates=_fates_if_stored(here),
             )
         )
     return tuple(pooled_records)
@@ -291,4 +315,5 @@ def temperature_record(
             picoseconds=stride_ps * len(fates) / max(len(started), 1),
             r_hat=r_hat if math.isfinite(r_hat) else None,
         ),
+        candidate_fates=count_candidates(fates),
     )

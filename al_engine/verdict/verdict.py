@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from al_engine.config import StopConfig
+from al_engine.config import SelectionConfig, StopConfig
 from al_engine.statistics import upper_bound
 from al_engine.verdict.evidence import UNSTABLE_SHARE, is_exploding, judged_together, missing_evidence
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled, total_counts
+from al_engine.verdict.unlabelable import without_label
 
 HEALING = 0.9
 """Ratio of the lost share in the last to that in the first of `stop.unstable_iterations` iterations. At or below it the
@@ -43,19 +44,19 @@ def judge(
     history: Sequence[IterationRecord],
     stop: StopConfig,
     *,
+    selection: SelectionConfig,
     max_failed_share: float,
     temperatures: Sequence[TemperatureRecord] | None = None,
-    lower_mev_per_ang: float = math.inf,
 ) -> Verdict | None:
     """The verdict after the iterations so far; None if the campaign goes on.
 
     Args:
         history: Finished iterations, oldest first.
         stop: The rules.
+        selection: The window and the checks of the selection (`missing_evidence`).
         temperatures: The iterations of `judged_together` with their trajectories joined, one record per temperature;
             None: counted as if no trajectory went on in the next iteration.
         max_failed_share: Share of failed labels in one iteration above which the campaign stops as `failed`.
-        lower_mev_per_ang: Lower end of the window that the force field is meant to reach, meV/Å (`missing_evidence`).
     """
     if not history:
         return None
@@ -64,13 +65,17 @@ def judge(
         return failed
     judged = judged_together(history, stop)
     temperatures = pooled(judged) if temperatures is None else temperatures
-    missing = missing_evidence(history, temperatures, stop, lower_mev_per_ang=lower_mev_per_ang)
+    missing = missing_evidence(history, temperatures, stop, selection)
     if not missing:
         return Verdict(VerdictKind.CONVERGED, _proof(judged, temperatures, stop))
     unstable = _unstable(history, stop)
     if unstable is not None:
         return unstable
-    ended = _budget(history, stop) or _stalled(history, stop) or _max_iterations(history, stop, missing)
+    ended = (
+        _budget(history, stop, selection)
+        or _stalled(history, stop, selection)
+        or _max_iterations(history, stop, missing)
+    )
     if ended is None:
         return None
     return _exploded(history[-1], stop, ended) or ended
@@ -169,18 +174,24 @@ def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verd
     )
 
 
-def _budget(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+def _budget(history: Sequence[IterationRecord], stop: StopConfig, selection: SelectionConfig) -> Verdict | None:
     spent = sum(record.labelled + record.label_failures for record in history)
     if stop.max_labels is None or spent < stop.max_labels:
         return None
     return Verdict(
         VerdictKind.BUDGET,
         f"{spent} labels were computed, and stop.max_labels is {stop.max_labels}; the acceptance is "
-        f"{history[-1].counts.acceptance:.2%}",
+        f"{history[-1].counts.acceptance:.2%}{_without_label(history[-stop.iterations :], selection)}",
     )
 
 
-def _stalled(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+def _without_label(records: Sequence[IterationRecord], selection: SelectionConfig) -> str:
+    """The last clause of the evidence: candidates that bring no label; empty if there are none."""
+    text = without_label([t for record in records for t in record.temperatures], selection)
+    return f"; {text}" if text else ""
+
+
+def _stalled(history: Sequence[IterationRecord], stop: StopConfig, selection: SelectionConfig) -> Verdict | None:
     """`stalled` if recent iterations brought no new label, or no progress.
 
     Progress is a smaller share of frames that are not accurate, or a smaller lower end of the window. The acceptance
@@ -193,11 +204,12 @@ def _stalled(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | 
     sound = [r for r in recent if _most_lost(r).lost_share <= UNSTABLE_SHARE]
     if any(r.counts.acceptance < stop.acceptance for r in sound):
         return None
+    unlabelable = _without_label(recent, selection)
     if all(r.labelled == 0 for r in recent):
         return Verdict(
             VerdictKind.STALLED,
             f"no new label in the last {len(recent)} iterations, at an acceptance of "
-            f"{history[-1].counts.acceptance:.2%}",
+            f"{history[-1].counts.acceptance:.2%}{unlabelable}",
         )
     best_before, best_recent = (min(_open_share(r) for r in records) for records in (before, recent))
     lowest_before, lowest_recent = (min(_lower_end(r) for r in records) for records in (before, recent))
@@ -206,7 +218,8 @@ def _stalled(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | 
     return Verdict(
         VerdictKind.STALLED,
         f"the share of frames that are not accurate has not fallen in the last {len(recent)} iterations "
-        f"(best {best_recent:.2%}, before {best_before:.2%}); the acceptance is {history[-1].counts.acceptance:.2%}",
+        f"(best {best_recent:.2%}, before {best_before:.2%}); the acceptance is {history[-1].counts.acceptance:.2%}"
+        f"{unlabelable}",
     )
 
 

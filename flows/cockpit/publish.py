@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prefect.artifacts import Artifact, create_markdown_artifact
 from prefect.events import emit_event
@@ -17,9 +17,15 @@ from al_engine.files.part_file import open_part
 from al_engine.selection.window import Window
 from al_engine.verdict.evidence import missing_evidence
 from al_engine.verdict.records import IterationRecord
+from al_engine.verdict.unlabelable import without_label_by_fate
 from flows.pages.display import duration_text, number_text
 from flows.pages.terminal import in_ascii
 from flows.stages.judging import evidence_of
+
+_CLUSTERS = (
+    "Of clusters cut from boxes, deviation, error and the force MAE on new labels are those of the atoms that stand "
+    "for the box. The parity plot and the force MAE on the test set have all atoms."
+)
 
 
 def publish_if_missing(ledger: Ledger, iteration: int, *, campaign: str) -> None:
@@ -70,9 +76,7 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
             + read_scored(root["new"], kind, kelvin=t.temperature_kelvin)
             for t in record.temperatures
         }
-    missing = missing_evidence(
-        history, evidence_of(ledger, history), config.stop, lower_mev_per_ang=config.selection.lower_mev_per_ang
-    )
+    missing = missing_evidence(history, evidence_of(ledger, history), config.stop, config.selection)
     agreements = [("test set", agreement(scored["test"])), ("new labels", agreement(scored["new"]))]
     agreements += [(f"both, {kelvin:g} K", agreement(frames)) for kelvin, frames in by_kelvin.items()]
     lines = [
@@ -89,6 +93,7 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
         "",
         "## Deviation and true error",
         "",
+        *([_CLUSTERS, ""] if config.selection.cut_molecules is not None else []),
         *_calibration_lines(record.calibration, window),
         *_table(
             ("labelled frames", "number", "error / deviation", "member's error / deviation", "rank correlation"),
@@ -118,6 +123,7 @@ def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) 
     return [
         ("sampled", f"{counts.sampled} frames, worth {record.decorrelated:.0f} decorrelated frames"),
         ("accurate / candidate / rejected", f"{counts.accurate} / {counts.candidate} / {counts.rejected}"),
+        ("fates of the candidates", _fates_text(record.candidate_fates)),
         ("window", f"{window.lower_mev_per_ang:.0f} to {window.upper_mev_per_ang:.0f} meV/Å"),
         ("acceptance", f"{counts.acceptance:.2%} (stop below {stop.acceptance:.2%})"),
         (f"bounds of the acceptance at {stop.confidence:.0%}", f"{low:.2%}, {high:.2%}"),
@@ -147,9 +153,17 @@ def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
                 f"{low:.2%}, {high:.2%}",
                 f"{t.decorrelated:.0f}",
                 f"{t.stopped} of {t.replicas}",
+                _fates_text(without_label_by_fate(t)),
             )
         )
-    return _table((*header, "stopped"), rows)
+    return _table((*header, "stopped", "candidates without a label"), rows)
+
+
+def _fates_text(fates: Mapping[str, int] | None) -> str:
+    """Numbers of candidates by fate; a dash if an older version did not store them."""
+    if fates is None:
+        return "-"
+    return ", ".join(f"{number} {fate.replace('_', ' ')}" for fate, number in fates.items()) or "0"
 
 
 def _calibration_lines(calibration: Calibration | None, window: Window) -> list[str]:

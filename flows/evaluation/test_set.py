@@ -23,7 +23,7 @@ def evaluate_errors(subject: Subject, progress: Progress) -> dict[str, Any]:
     Raises:
         InputError: If the test set is empty.
     """
-    test = read_test(subject.ledger.reader())
+    test = read_test(subject.ledger.reader(), subject.ledger.config)
     if not test.frames:
         raise InputError(f"{subject.ledger.directory}: has no labelled test frames, because all their labels failed")
     energies, forces = subject.committee().predict(

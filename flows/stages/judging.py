@@ -15,9 +15,9 @@ def verdict_after(ledger: Ledger, iterations: int) -> Verdict | None:
     verdict = judge(
         history,
         ledger.config.stop,
+        selection=ledger.config.selection,
         temperatures=evidence_of(ledger, history),
         max_failed_share=ledger.config.labels.max_failed_share,
-        lower_mev_per_ang=ledger.config.selection.lower_mev_per_ang,
     )
     if verdict is not None:
         ledger.write_index(verdict)

@@ -7,8 +7,8 @@ import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.scores import Labelled, read_new, read_test
-from al_engine.committee.predictions import accuracy, score_frames
+from al_engine.campaign.scores import INTERIOR, Labelled, read_new, read_test
+from al_engine.committee.predictions import Errors, FrameScores, accuracy, force_differences, score_frames
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.training import load_committee
 
@@ -39,7 +39,7 @@ def plan(ledger: Ledger, iteration: int) -> Stage:
 def score(work: Work, *, iteration: int) -> None:
     """Predict all labels of the test set and all new labels, and write the predictions and their errors."""
     committee = load_committee(work.parts, work.config, iteration, work.device, evaluations=0)
-    groups = {"test": read_test(work.parts), "new": read_new(work.parts, work.config, iteration)}
+    groups = {"test": read_test(work.parts, work.config), "new": read_new(work.parts, work.config, iteration)}
     with work.write() as root:
         for done, (name, labelled) in enumerate(groups.items()):
             write_scores(root.create_group(name), committee, labelled)
@@ -51,6 +51,9 @@ def score(work: Work, *, iteration: int) -> None:
 
 def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) -> None:
     """Write labels and all members' predictions, the deviation and error of each frame, and the MAEs.
+
+    Of clusters cut from boxes, deviations and errors are written twice: over all atoms, and over the interior in the
+    group `INTERIOR`. Calibration and record use the interior, because the window acts on the deviation in the box.
 
     Args:
         group: An empty group.
@@ -70,10 +73,22 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
     group["forces_reference"] = np.concatenate([np.empty((0, 3)), *references])
     group["forces_members"] = members.astype("<f4")  # single precision suffices for meV/Å
     group["forces_predicted"] = members.mean(axis=0)
-    scores = score_frames(forces, references, members=committee.n_members)
-    for name in scores.__slots__:
-        group[name] = getattr(scores, name)
+    _write_frame_scores(group, score_frames(forces, references, members=committee.n_members))
     if frames:
         mean = accuracy(energies.mean(axis=0), [frame_forces.mean(axis=0) for frame_forces in forces], frames)
         group.attrs["energy_mae_mev_per_atom"] = mean.energy_mev_per_atom.mae
         group.attrs["force_mae_mev_per_ang"] = mean.forces_mev_per_ang.mae
+    if labelled.interior is not None:
+        inner = group.create_group(INTERIOR)
+        inner["atoms"] = np.concatenate([np.empty(0, dtype=bool), *labelled.interior])
+        scores = score_frames(forces, references, members=committee.n_members, where=labelled.interior)
+        _write_frame_scores(inner, scores)
+        if frames:
+            differences = force_differences([frame_forces.mean(axis=0) for frame_forces in forces], frames)
+            of_interior = [d[atoms] for d, atoms in zip(differences, labelled.interior, strict=True)]
+            inner.attrs["force_mae_mev_per_ang"] = Errors.of(np.concatenate(of_interior)).mae
+
+
+def _write_frame_scores(group: h5py.Group, scores: FrameScores) -> None:
+    for name in scores.__slots__:
+        group[name] = getattr(scores, name)

@@ -28,7 +28,7 @@ from al_engine.selection.fates import (
     window_fates,
 )
 from al_engine.selection.window import Window, window_of
-from al_engine.structures.frames import FloatArray, Frame, IntArray
+from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.structures.identity import duplicates
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.training import load_committee
@@ -46,6 +46,7 @@ class Selection:
         fates: Fate of each frame; `LABELLED` for a chosen frame, shape (S,).
         chosen: Indices of the chosen frames, ascending.
         labelled_as: The structure to label for each chosen frame: the frame, or a cluster cut from it.
+        interior: Whether each atom of these structures stands for the sampled frame (`Cutting.interior`).
         rank: Rank, from 0, of each candidate that could be labelled; -1 for all other frames, shape (S,).
         window: The window that was applied.
         separation_strides: Smallest distance in time between kept candidates, in strides, for each sample part.
@@ -55,6 +56,7 @@ class Selection:
     fates: FateArray
     chosen: IntArray
     labelled_as: list[LabelStructure]
+    interior: list[BoolArray]
     rank: IntArray
     window: Window
     separation_strides: tuple[int, ...]
@@ -72,6 +74,7 @@ class Selection:
             [np.empty(0, dtype=np.int64), *(structure.atoms for structure in self.labelled_as)]
         )
         selected["centre_molecule"] = np.array([structure.molecule for structure in self.labelled_as], dtype=np.int64)
+        selected["interior"] = np.concatenate([np.empty(0, dtype=bool), *self.interior])
         root["chosen"], root["fate"], root["rank"] = self.chosen, self.fates, self.rank
         root["source"] = self.sampled.source
         for name, values in self.sampled.columns.items():
@@ -182,11 +185,16 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
     rank = np.full(len(fates), -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     chosen = choose(fates, order, selection.max_labels)
+    labelled_as = [structures[index] for index in chosen.tolist()]
     return Selection(
         sampled=sampled,
         fates=fates,
         chosen=chosen,
-        labelled_as=[structures[index] for index in chosen.tolist()],
+        labelled_as=labelled_as,
+        interior=[
+            cutting.interior(frame, structure, cutoff_ang=config.model.short.cutoff_ang)
+            for frame, structure in zip(sampled.frames(chosen), labelled_as, strict=True)
+        ],
         rank=rank,
         window=window,
         separation_strides=separations,

@@ -10,7 +10,7 @@ from al_engine.campaign.labels import read_labels
 from al_engine.campaign.part import Part
 from al_engine.config import CampaignConfig
 from al_engine.files.part_file import open_part
-from al_engine.selection.fates import Fate, count
+from al_engine.selection.fates import Fate, count, count_candidates
 from al_engine.verdict.records import IterationRecord
 
 
@@ -68,6 +68,10 @@ def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: 
     size = size_before + labelled
     compared: dict[str, tuple[object, object]] = {
         "record of the counts": (record.counts, count(fates)),
+        "record of the candidates' fates": (
+            record.candidate_fates,
+            None if record.candidate_fates is None else count_candidates(fates),
+        ),
         "recorded number of labels": (record.labelled, labelled),
         "number of frames with the fate `labelled`": (int(np.sum(fates == Fate.LABELLED)), labelled),
         "number of frames with the fate `label_failed`": (

@@ -29,3 +29,21 @@ def test_no_frames_have_empty_scores():
     scores = score_frames([], [], members=4)
     assert scores.deviation_norm.shape == scores.force_error_atom.shape == (0,)
     assert scores.member_force_error.shape == (4, 0)
+
+
+def test_scores_of_some_atoms_are_those_of_frames_without_the_others():
+    rng = np.random.default_rng(1)
+    members = [rng.normal(size=(4, n, 3)) for n in (5, 7)]
+    references = [rng.normal(size=(n, 3)) for n in (5, 7)]
+    where = [np.array([False, True, True, False, True]), np.arange(7) == 6]
+    some = score_frames(members, references, members=4, where=where)
+    alone = score_frames(
+        [forces[:, keep] for forces, keep in zip(members, where, strict=True)],
+        [reference[keep] for reference, keep in zip(references, where, strict=True)],
+        members=4,
+    )
+    for name in ("deviation_norm", "deviation_component", "force_error", "member_force_error"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(alone, name))
+    for name in ("worst_atom", "force_error_atom"):  # indices are those of the whole frames
+        expected = [np.flatnonzero(keep)[k] for keep, k in zip(where, getattr(alone, name), strict=True)]
+        np.testing.assert_array_equal(getattr(some, name), expected)

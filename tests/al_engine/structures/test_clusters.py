@@ -7,7 +7,7 @@ import pytest
 from ase.geometry import get_distances
 
 from al_engine.structures.bonds import made_whole
-from al_engine.structures.clusters import ClusterCut, nearest_molecules
+from al_engine.structures.clusters import ClusterCut, central_molecule, nearest_molecules, surrounded
 from al_engine.structures.frames import Frame
 from samplers.building.molecules import molecule_from_smiles
 from samplers.building.packing import pack_box
@@ -100,3 +100,52 @@ def test_nearest_whole_molecules_of_random_boxes(seed):
         # Whole and not turned: every molecule is the intact one, moved.
         for part, mine in zip(parts, atoms.reshape(-1, 3), strict=True):
             np.testing.assert_allclose(part - part[0], (frame.positions[mine] - frame.positions[mine[0]]), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_surrounded_atoms_have_all_neighbours_of_the_box(seed):
+    """Random boxes, also smaller than the cut-off: every image of every atom that is near is looked for by hand."""
+    rng = np.random.default_rng(seed)
+    count, wanted, cutoff = int(rng.integers(8, 30)), int(rng.integers(2, 8)), float(rng.uniform(1.0, 4.0))
+    cell = np.diag(rng.uniform(4, 9, 3)) @ (np.eye(3) + np.tril(rng.uniform(-0.5, 0.5, (3, 3)), -1))
+    owner, numbers = np.repeat(np.arange(count), 2), np.tile([8, 1], count)
+    centres = rng.uniform(size=(count, 3)) @ cell
+    positions = np.stack([centres, centres + np.array([0.6, 0.3, 0.0])], axis=1).reshape(-1, 3)
+    frame = Frame(numbers=numbers, positions=positions, cell=cell, pbc=np.ones(3, bool))
+    bonds = np.arange(2 * count).reshape(-1, 2)
+    cut = ClusterCut(molecules=wanted, charge=0, unpaired_electrons=0, molecule_of_atom=owner, bonds=bonds)
+    centre = int(rng.integers(count))
+    cluster, atoms = cut.around(scattered(frame, rng), centre)
+    found = surrounded(frame, cluster, atoms, cutoff_ang=cutoff)
+    origin = cluster.positions[0] - positions[atoms[0]]  # the box as the cluster sees it
+    images = np.array(list(itertools.product(range(-4, 5), repeat=3))) @ cell
+    everywhere = (positions[:, None] + origin + images).reshape(-1, 3)
+    for atom, position in enumerate(cluster.positions):
+        near = everywhere[np.linalg.norm(everywhere - position, axis=1) < cutoff]
+        missing = [p for p in near if np.linalg.norm(cluster.positions - p, axis=1).min() > 1e-6]
+        assert found[atom] == (not missing)
+
+
+def test_the_middle_of_a_large_cluster_is_surrounded_and_its_surface_is_not(water_box):
+    frame, owner, bonds = water_box
+    cut = ClusterCut(molecules=12, charge=0, unpaired_electrons=0, molecule_of_atom=owner, bonds=bonds)
+    cluster, atoms = cut.around(frame, 3)
+    distance = np.linalg.norm(cluster.positions, axis=1)
+    found = surrounded(frame, cluster, atoms, cutoff_ang=2.5)
+    assert found.any()
+    assert not found.all()
+    assert distance[found].mean() < distance[~found].mean()
+    assert surrounded(frame, cluster, atoms, cutoff_ang=0.5).all()
+    assert not surrounded(frame, cluster, atoms, cutoff_ang=8.0).any()
+
+
+@pytest.mark.parametrize("molecule", [0, 7, COUNT - 1])
+def test_the_central_molecule_is_found_again(water_box, rng, molecule):
+    frame, owner, bonds = water_box
+    cut = ClusterCut(molecules=5, charge=0, unpaired_electrons=0, molecule_of_atom=owner, bonds=bonds)
+    cluster, atoms = cut.around(scattered(frame, rng), molecule)
+    np.testing.assert_array_equal(central_molecule(cluster, 5), owner[atoms] == molecule)
+    # A frame that was not cut around a molecule has none.
+    assert central_molecule(cluster.with_positions(cluster.positions + 0.01), 5) is None
+    assert central_molecule(frame, COUNT) is None
+    assert central_molecule(cluster, 4) is None

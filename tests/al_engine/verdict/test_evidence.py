@@ -1,11 +1,9 @@
 """Evidence for convergence: each guard alone, and sampling that grows until the evidence is complete."""
 
-import math
-
 import pytest
 
 from al_engine.committee.health import CommitteeHealth
-from al_engine.config import SamplingConfig, StopConfig
+from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.selection.window import Window
 from al_engine.statistics import frames_needed
 from al_engine.verdict.evidence import (
@@ -18,14 +16,14 @@ from al_engine.verdict.evidence import (
 )
 from al_engine.verdict.records import pooled
 
-STOP = StopConfig()
+STOP, SELECTION = StopConfig(), SelectionConfig()
 SAMPLING = SamplingConfig(replicas=16, steps=600, stride_steps=20)
 
 
-def missing(history, stop=STOP, lower_mev_per_ang=math.inf):
+def missing(history, stop=STOP, selection=SELECTION):
     """What is missing for the history as if no trajectory went on in the next iteration."""
     temperatures = pooled(judged_together(history, stop))
-    return missing_evidence(history, temperatures, stop, lower_mev_per_ang=lower_mev_per_ang)
+    return missing_evidence(history, temperatures, stop, selection)
 
 
 def planned(history, stop=STOP, kelvin=300.0):
@@ -61,8 +59,8 @@ def collapsed(error_over_spread: float) -> CommitteeHealth:
 )
 def test_each_guard_alone_is_named(change, guard, make_record):
     history = [make_record(0), make_record(1)]
-    assert missing(history, STOP, lower_mev_per_ang=100.0) == []
-    found = missing([history[0], make_record(1, **change)], STOP, lower_mev_per_ang=100.0)
+    assert missing(history, STOP) == []
+    found = missing([history[0], make_record(1, **change)], STOP)
     assert any(guard in reason for reason in found), found
 
 

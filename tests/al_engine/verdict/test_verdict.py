@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from al_engine.config import StopConfig
+from al_engine.config import SelectionConfig, StopConfig
 from al_engine.selection.fates import Counts
 from al_engine.selection.window import Window
 from al_engine.statistics import frames_needed
@@ -27,6 +27,7 @@ EXPLODED_IDS = ["rejected", "all rejected", "not a frame", "stopped", "hottest o
 
 
 def verdict_of(*history, stop: StopConfig = STOP, max_failed_share: float = 0.2, **options) -> Verdict | None:
+    options = {"selection": SelectionConfig()} | options
     return judge(history, stop, max_failed_share=max_failed_share, **options)
 
 
@@ -98,8 +99,8 @@ def test_the_bound_holds_exactly_at_its_limit(make_record):
 
 def test_low_acceptance_by_a_window_that_moved_up_is_not_converged(make_record):
     history = [make_record(i, window=Window(250.0, 750.0)) for i in range(2)]
-    assert kind_of(*history, lower_mev_per_ang=250.0) == VerdictKind.CONVERGED
-    assert kind_of(*history, lower_mev_per_ang=100.0) is None
+    assert kind_of(*history, selection=SelectionConfig(lower_mev_per_ang=250.0)) == VerdictKind.CONVERGED
+    assert kind_of(*history) is None
 
 
 # -- unstable ---------------------------------------------------------------------------------------------------

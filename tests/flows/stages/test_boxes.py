@@ -1,5 +1,6 @@
 """A campaign on a box at constant pressure whose labels are of clusters cut from it, stage by stage in this process."""
 
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -11,13 +12,16 @@ from ase.build import molecule
 from stage_runs import begun
 
 from al_engine.campaign import names
+from al_engine.campaign.part_reader import PartReader
+from al_engine.campaign.scores import read_new, read_scored
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_frames
-from al_engine.files.part_file import open_part
+from al_engine.files.part_file import open_part, write_part
 from al_engine.selection.cutting import Cutting
 from al_engine.selection.fates import Fate
 from al_engine.structures.periodic import shortest_image
+from flows.cockpit.publish import iteration_markdown
 from flows.session.preflight import preflight
 from flows.stages.selecting import campaign_cutting
 from models import load_committee
@@ -115,6 +119,43 @@ def test_every_cluster_is_known_by_the_box_it_was_cut_from(ledger):
         np.testing.assert_array_equal(own[::3] // 3, nearest)
         found = np.average(cluster.positions.reshape(CUT, 3, 3), axis=1, weights=masses)
         np.testing.assert_allclose(found, vectors[nearest], atol=1e-9)
+
+
+def test_clusters_are_scored_where_they_stand_for_the_box(ledger):
+    """In clusters of three waters that is the central molecule; the record has its error, `forces_*` have all atoms."""
+    with open_part(ledger.part_path(names.selection(0))) as root:
+        own, centres = root["selected/atom"][()], root["selected/centre_molecule"][()]
+        interior = root["selected/interior"][()]
+    np.testing.assert_array_equal(interior, own // 3 == np.repeat(centres, 3 * CUT))
+    with open_part(ledger.part_path(names.evaluation(0))) as root:
+        for name, frames in (("new", 6), ("test", 4)):
+            inside = root[name]["interior/atoms"][()]
+            assert inside.reshape(frames, CUT, 3).all(axis=2).sum(axis=1).tolist() == [1] * frames
+            wrong = root[name]["forces_predicted"][()] - root[name]["forces_reference"][()]
+            largest = np.linalg.norm(wrong[inside], axis=1).reshape(frames, 3).max(axis=1)
+            np.testing.assert_allclose(read_scored(root[name], "norm").error, largest)
+            assert (largest <= root[name]["force_error"][()]).all()
+            if name == "new":
+                np.testing.assert_array_equal(inside, interior)
+                mae = 1e3 * np.abs(wrong[inside]).mean()
+    assert ledger.history()[0].error_before_training_mev_per_ang == pytest.approx(mae)
+    assert "those of the atoms that stand for the box" in iteration_markdown(ledger, 0)
+
+
+def test_a_selection_of_an_earlier_version_has_the_central_molecules(ledger, tmp_path):
+    """Its part lacks the interior; the central molecules follow from the indices of the atoms."""
+    expected = read_new(ledger.reader(), ledger.config, 0).interior
+    shutil.copytree(ledger.parts_directory, tmp_path / "parts")
+    part = tmp_path / "parts" / f"{names.selection(0)}.h5"
+    with open_part(ledger.part_path(names.selection(0))) as root:
+        part.unlink()
+        with write_part(part, kind="", key="") as old:
+            for name in root:
+                root.copy(name, old)
+            del old["selected/interior"]
+    earlier = PartReader(tmp_path, ledger.reader().names)
+    for found, atoms in zip(read_new(earlier, ledger.config, 0).interior, expected, strict=True):
+        np.testing.assert_array_equal(found, atoms)
 
 
 def test_fates_are_those_of_the_boxes(ledger):

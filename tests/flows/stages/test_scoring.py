@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from al_engine.campaign.scores import GROUPS, Labelled, assess, read_member_forces, read_scored
+from al_engine.campaign.scores import GROUPS, Labelled, assess, box_scores, read_member_forces, read_scored
 from al_engine.committee.calibration import ScoredFrames
 from al_engine.committee.deviation import force_deviation
 from al_engine.files.part_file import open_part, write_part
@@ -31,17 +31,17 @@ class NoisyCommittee:
         rng = np.random.default_rng(1)
         self.n_members = members
         self._truth = {id(item.frame): item for item in labelled}
-        self._errors = {}
+        self.errors = {}
         factors = np.ones(members) if factors is None else np.asarray(factors)
         for item, scale in zip(labelled, size, strict=True):
             own, common = rng.normal(size=(members, len(item), 3)), rng.normal(size=(len(item), 3))
             error = np.sqrt(1 - correlation) * own + np.sqrt(correlation) * common
-            self._errors[id(item.frame)] = scale * factors[:, None, None] * error
+            self.errors[id(item.frame)] = scale * factors[:, None, None] * error
 
     def predict(self, frames, *, batch_size):
         del batch_size
         energies = [self._truth[id(f)].energy + np.arange(self.n_members) for f in frames]
-        forces = [self._truth[id(f)].forces + self._errors[id(f)] for f in frames]
+        forces = [self._truth[id(f)].forces + self.errors[id(f)] for f in frames]
         return np.array(energies).reshape(len(frames), self.n_members).T, forces
 
 
@@ -129,6 +129,65 @@ def test_a_committee_that_diverged_is_written_and_read(written):
     found = assessed(path, window=WINDOW, deviation="norm")
     assert found.health.rogue == 1
     assert found.calibration.test is None  # the mean is no number either
+
+
+SURFACE = 1000.0
+"""Errors and deviations on the surface of clusters, in units of those of the interior."""
+
+
+@pytest.fixture
+def clusters(tmp_path):
+    """An evaluation part of clusters whose surface is far off; returns its path and the scores of the interior."""
+    rng = np.random.default_rng(0)
+    groups = {"test": labels(30, 2), "new": labels(20, 3)}
+    everything = [*groups["test"], *groups["new"]]
+    committee = NoisyCommittee(everything, size=0.05 * rng.lognormal(0, 0.6, len(everything)))
+    interior = {name: [np.arange(6) < 1 + index % 3 for index in range(len(found))] for name, found in groups.items()}
+    for name, found in groups.items():
+        for item, inside in zip(found, interior[name], strict=True):
+            committee.errors[id(item.frame)][:, ~inside] *= SURFACE
+    path = tmp_path / "iter000-evaluation.h5"
+    with write_part(path, kind="iter000-evaluation", key="a") as root:
+        for name, found in groups.items():
+            kelvins = np.resize([300.0, 900.0], len(found))
+            write_scores(root.create_group(name), committee, Labelled(found, kelvins, interior[name]))
+    return path, groups, interior, committee
+
+
+def test_the_surface_of_clusters_is_not_calibrated(clusters):
+    """The interior alone decides deviation, error and error before training; the whole cluster stays readable."""
+    path, groups, interior, committee = clusters
+    with open_part(path) as root:
+        for name in GROUPS:
+            _, forces = committee.predict([item.frame for item in groups[name]], batch_size=1)
+            inside = [f[:, k] for f, k in zip(forces, interior[name], strict=True)]
+            wrong = [
+                f.mean(0) - item.forces[k] for f, item, k in zip(inside, groups[name], interior[name], strict=True)
+            ]
+            scored = read_scored(root[name], "norm")
+            np.testing.assert_allclose(scored.deviation, [force_deviation(f).norm.max() for f in inside])
+            np.testing.assert_allclose(scored.error, [np.linalg.norm(w, axis=1).max() for w in wrong])
+            assert scored.error.max() < 1.0 < root[name]["force_error"][()].min()
+            mae = box_scores(root[name]).attrs["force_mae_mev_per_ang"]
+            assert mae == pytest.approx(1e3 * np.abs(np.concatenate(wrong)).mean())
+            assert root[name].attrs["force_mae_mev_per_ang"] > 100 * mae
+            np.testing.assert_array_equal(root[name]["interior/atoms"][()], np.concatenate(interior[name]))
+            assert root[name]["forces_members"].shape == (4, 6 * len(groups[name]), 3)  # for the parity plot
+    found = assessed(path, window=WINDOW, deviation="norm").calibration
+    assert found.new.frames == 20
+    assert found.lower_means.typical < 1e3  # with the surface it would be some 10,000 meV/Å or unknown
+
+
+def test_parts_of_earlier_versions_have_scores_of_all_atoms(clusters, tmp_path):
+    path, _, _, _ = clusters
+    with open_part(path) as root, write_part(tmp_path / "old.h5", kind="", key="") as old:
+        for name in GROUPS:
+            root.copy(name, old)
+            del old[name]["interior"]
+    with open_part(tmp_path / "old.h5") as root:
+        np.testing.assert_array_equal(read_scored(root["new"], "norm").error, root["new/force_error"][()])
+        assert box_scores(root["new"]).attrs["force_mae_mev_per_ang"] > 1e3
+    assert assessed(tmp_path / "old.h5", window=WINDOW, deviation="norm").calibration.new.frames == 20
 
 
 def empty():
