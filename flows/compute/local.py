@@ -45,6 +45,7 @@ def _start_worker(parent: int, messages: _Sender) -> None:
     """Initialise a worker process."""
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _Channel.messages = messages
 
 
@@ -96,6 +97,16 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in this thread and in child processes started in the block, which have no handler at first."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Crew:
     """Workers that are started together and share a pipe, to which the parent never writes."""
 
@@ -110,7 +121,7 @@ class _Crew:
             initializer=_start_worker,
             initargs=(os.getpid(), _Sender(sender, context.Lock())),
         )
-        with one_thread_each():
+        with one_thread_each(), _interrupts_blocked():
             for _ in range(workers):  # start all workers in this thread: a worker ends with its starter
                 self.executor.submit(os.getpid)
         self._relay = threading.Thread(target=self._relay_progress, name="progress", daemon=True)
