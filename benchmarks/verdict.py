@@ -1,6 +1,6 @@
 """How often the verdict `converged` is wrong, and how often it is right, on simulated campaigns.
 
-    python benchmarks/verdict.py --campaigns 200 --json results/verdict.json
+    python benchmarks/verdict.py --campaigns 100 --publish
 
 A campaign is simulated by the deviation of its sampled frames alone; records, planning and verdict are those of a real
 campaign. The logarithm of the deviation has a fast part and a slow part, each a first-order autoregressive process. The
@@ -12,10 +12,11 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.signal import lfilter
@@ -27,6 +28,8 @@ from al_engine.structures.frames import FloatArray, IntArray
 from al_engine.verdict.evidence import judged_together, sampling_plan
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, Trajectory, temperature_record
 from al_engine.verdict.verdict import VerdictKind, judge
+from machine import circumstances, versions
+from pages import origin, page, publish
 
 KELVINS = (300.0, 500.0, 700.0, 900.0)
 PRESETS = {"quick": 600, "standard": 2000}
@@ -173,29 +176,98 @@ def run(case: Case, campaigns: int) -> Row:
     )
 
 
+INTRODUCTION = (
+    "Campaigns are simulated by the deviations of their frames alone; records, planning and verdict are the code of a "
+    "real campaign. Each number is the count of campaigns called `converged`, of {campaigns}, within {iterations} "
+    "iterations. At 0.5 and 0.9 times the limit `converged` is right, from 1.1 times on it is wrong. The deviation has a "
+    "slow part with the share of the variance and the correlation time given; `never`: a trajectory never leaves its "
+    "basin. Strides per iteration before MD is lengthened: 30 (`quick`), 100 (`standard`)."
+)
+COST = (
+    "Mean number of iterations, and of frames sampled at each temperature; campaigns that were not called `converged` "
+    "are included."
+)
+
+
+def markdown(result: Mapping[str, Any], *, reading: str) -> str:
+    """The page of a result."""
+    rows = [Row(**row) for row in result["rows"]]
+    lines = [
+        "# How often the verdict is wrong",
+        "",
+        INTRODUCTION.format(campaigns=rows[0].campaigns, iterations=StopConfig().max_iterations),
+        "",
+        *origin(result),
+    ]
+    for one in (False, True):
+        where = "900 K; 0.1 times the limit at the other temperatures" if one else "every temperature"
+        chosen = [row for row in rows if row.one_temperature is one]
+        factors = sorted({row.limit_factor for row in chosen})
+        lines += ["", f"## True acceptance at {where}", "", _cells(["iterations", "slow share", "strides", *factors])]
+        lines.append(_cells(["---", *["---:"] * (2 + len(factors))]))
+        for preset, share, strides in dict.fromkeys((r.preset, r.slow_share, r.correlation_strides) for r in chosen):
+            found = {
+                row.limit_factor: row
+                for row in chosen
+                if (row.preset, row.slow_share, row.correlation_strides) == (preset, share, strides)
+            }
+            time = _time(share, strides)
+            lines.append(_cells([preset, f"{share:.0%}", time, *(found[factor].converged for factor in factors)]))
+    right = [row for row in rows if row.limit_factor < 1.0 and not row.one_temperature]
+    lines += [
+        "",
+        "## What a right verdict costs",
+        "",
+        COST,
+        "",
+        _cells(["iterations", "slow share", "strides", "times the limit", "mean iterations", "frames"]),
+        _cells(["---", *["---:"] * 5]),
+    ]
+    for row in right:
+        time = _time(row.slow_share, row.correlation_strides)
+        cost = (f"{row.mean_iterations:.1f}", f"{row.mean_frames_per_temperature:.0f}")
+        lines.append(_cells([row.preset, f"{row.slow_share:.0%}", time, row.limit_factor, *cost]))
+    return page(lines, reading=reading)
+
+
+def _time(slow_share: float, strides: float | None) -> str:
+    """The correlation time of the slow part, for a table."""
+    if not slow_share:
+        return "-"
+    return "never" if strides is None else f"{strides:g}"
+
+
+def _cells(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
 def main() -> None:
     """Simulate all cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--campaigns", type=int, default=200, help="campaigns of each case")
+    parser.add_argument("--campaigns", type=int, default=100, help="campaigns of each case")
     parser.add_argument("--preset", nargs="+", choices=PRESETS, default=list(PRESETS), help="lengths of an iteration")
     parser.add_argument(
         "--factors", nargs="+", type=float, default=[0.5, 0.9, 1.1, 1.5], help="true acceptances, in units of the limit"
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--json", action="store_true", help="print one JSON list instead of the table")
-    parser.add_argument("--output", type=Path, help="also write the JSON list to this file")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a line per case")
+    parser.add_argument("--publish", action="store_true", help="write benchmarks/verdict.md and its result file")
     options = parser.parse_args()
-    rows = []
+    about, rows = circumstances(), []
+    found = list(cases(options.preset, options.factors))
     with ProcessPoolExecutor(options.jobs) as pool:
-        found = list(cases(options.preset, options.factors))
         for row in pool.map(run, found, [options.campaigns] * len(found)):
             rows.append(asdict(row))
             print(_line(row), file=sys.stderr if options.json else sys.stdout, flush=True)
-    text = json.dumps(rows, indent=1)
     if options.json:
-        print(text)
-    if options.output is not None:
-        options.output.write_text(text + "\n")
+        print(json.dumps(rows, indent=1))
+    if options.publish:
+        publish(
+            {**about, "versions": versions(["numpy", "scipy"]), "rows": rows},
+            markdown,
+            output=Path(__file__).parent,
+            name="verdict",
+        )
 
 
 def _line(row: Row) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from verdict import Case, run
+from verdict import Case, markdown, run
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "verdict.py"
 
@@ -37,13 +37,11 @@ def test_a_campaign_below_the_limit_is_called_converged(case):
     assert row.mean_iterations < 6
 
 
-def test_the_table_is_json(tmp_path):
-    command = [sys.executable, BENCHMARK, "--campaigns", "1", "--preset", "standard", "--factors", "1.5", "--json"]
-    answer = subprocess.run(
-        [*command, "--output", tmp_path / "rows.json"], check=True, capture_output=True, text=True, timeout=300
-    )
-    rows = json.loads(answer.stdout)
-    assert rows == json.loads((tmp_path / "rows.json").read_text())
+def test_the_table_as_json_and_as_a_page():
+    command = [sys.executable, BENCHMARK, "--campaigns", "1", "--preset", "quick", "--factors", "1.5", "--json"]
+    rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
     assert len(rows) == 13 + 2
     assert {"preset", "slow_share", "correlation_strides", "limit_factor", "campaigns", "converged"} <= rows[0].keys()
     assert {row["converged"] for row in rows} == {0}
+    about = {"command": "python", "date": "today", "machine": "this", "versions": {}, "rows": rows}
+    assert "| quick | 60% | 100 | 0 |" in markdown(about, reading="")
