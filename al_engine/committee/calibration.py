@@ -11,6 +11,9 @@ frames are used:
   lower than that of all sampled frames, and their errors do not describe frames outside the window.
 
 The two sets are therefore described separately, and joined only to estimate the error at a given deviation.
+
+Of clusters cut from boxes, only the atoms that stand for the box count, in deviation and error alike
+(`al_engine.selection.cutting.Cutting.interior`).
 """
 
 from dataclasses import dataclass

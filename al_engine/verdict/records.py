@@ -92,8 +92,8 @@ class IterationRecord:
         labelled: New labels that joined the data set.
         label_failures: Chosen frames whose label failed.
         dataset_size: Labelled frames after this iteration, test set not counted.
-        error_before_training_mev_per_ang: Force MAE, on the new labels, of the committee that chose them; None without
-            new labels.
+        error_before_training_mev_per_ang: Force MAE, on the new labels, of the committee that chose them; of clusters
+            cut from boxes, over the atoms that stand for the box; None without new labels.
         test_force_mae_mev_per_ang: Force MAE of the committee mean on the test set.
         test_energy_mae_mev_per_atom: Energy MAE of the committee mean on the test set.
         steps: MD steps of each replica. Older versions stored neither this field nor those below: None or empty.

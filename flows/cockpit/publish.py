@@ -22,6 +22,11 @@ from flows.pages.display import duration_text, number_text
 from flows.pages.terminal import in_ascii
 from flows.stages.judging import evidence_of
 
+_CLUSTERS = (
+    "Of clusters cut from boxes, deviation, error and the force MAE on new labels are those of the atoms that stand "
+    "for the box. The parity plot and the force MAE on the test set have all atoms."
+)
+
 
 def publish_if_missing(ledger: Ledger, iteration: int, *, campaign: str) -> None:
     """Publish an iteration that a process finished without publishing it, because it was killed in between."""
@@ -88,6 +93,7 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
         "",
         "## Deviation and true error",
         "",
+        *([_CLUSTERS, ""] if config.selection.cut_molecules is not None else []),
         *_calibration_lines(record.calibration, window),
         *_table(
             ("labelled frames", "number", "error / deviation", "member's error / deviation", "rank correlation"),
