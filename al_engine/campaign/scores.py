@@ -41,7 +41,7 @@ def read_test(parts: PartReader) -> Labelled:
 
 def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Labelled:
     """Read the new labels of an iteration."""
-    labelled = read_labels(parts.path(name) for name in parts.label_chunks(iteration)).labelled
+    labelled = read_labels(parts.path(name) for name in parts.label_chunks(names.selection(iteration))).labelled
     with parts.open(names.selection(iteration)) as root:
         part = root["source"][()][root["chosen"][()], 0]
     kelvins = np.asarray(config.sampling.temperatures_kelvin)[part[list(labelled)]]

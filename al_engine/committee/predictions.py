@@ -115,14 +115,25 @@ class FrameScores:
     member_force_error: FloatArray
 
 
-def score_frames(member_forces: Sequence[FloatArray], references: Sequence[FloatArray], *, members: int) -> FrameScores:
+def score_frames(
+    member_forces: Sequence[FloatArray],
+    references: Sequence[FloatArray],
+    *,
+    members: int,
+    atoms: Sequence[IntArray] | None = None,
+) -> FrameScores:
     """Compute the force deviations and force errors of a committee on labelled frames.
 
     Args:
         member_forces: Forces of all members on each frame, eV/Å, each shape (M, N, 3).
         references: Forces of the labels, eV/Å, each shape (N, 3).
         members: Number of members M; needed because an empty list of frames does not show it.
+        atoms: Indices of the atoms of each frame that count, each shape (n,); None: all atoms.
     """
+    if atoms is None:
+        atoms = [np.arange(len(reference)) for reference in references]
+    member_forces = [forces[:, own] for forces, own in zip(member_forces, atoms, strict=True)]
+    references = [reference[own] for reference, own in zip(references, atoms, strict=True)]
     deviations = [force_deviation(forces) for forces in member_forces]
     errors = [
         np.linalg.norm(forces.mean(axis=0) - reference, axis=-1)
@@ -135,9 +146,9 @@ def score_frames(member_forces: Sequence[FloatArray], references: Sequence[Float
     return FrameScores(
         deviation_norm=np.array([d.norm.max() for d in deviations], dtype=np.float64),
         deviation_component=np.array([d.component.max() for d in deviations], dtype=np.float64),
-        worst_atom=np.array([d.norm.argmax() for d in deviations], dtype=np.int64),
+        worst_atom=np.array([own[d.norm.argmax()] for d, own in zip(deviations, atoms, strict=True)], dtype=np.int64),
         force_error=np.array([e.max() for e in errors], dtype=np.float64),
-        force_error_atom=np.array([e.argmax() for e in errors], dtype=np.int64),
+        force_error_atom=np.array([own[e.argmax()] for e, own in zip(errors, atoms, strict=True)], dtype=np.int64),
         member_force_error=np.array(by_member, dtype=np.float64).reshape(len(by_member), members).T,
     )
 

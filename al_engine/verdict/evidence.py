@@ -7,6 +7,10 @@ these committees. Requiring a low acceptance in consecutive iterations guards ag
 The acceptance must be below the limit at every temperature: a bound over all temperatures would let one of them stand
 above it. The number of decorrelated frames at a temperature sees processes slower than a trajectory
 (`al_engine.statistics.decorrelated_frames`). How often the rule is wrong is simulated in benchmarks/verdict.py.
+
+All of this rests on the committee's agreement. So the last piece of evidence is an audit: labels on accurate frames
+drawn at random (`al_engine.verdict.audit_labels`). The frames of a failed audit are training data, and the iterations
+up to it are not judged again.
 """
 
 import math
@@ -35,10 +39,18 @@ MOST_JUDGED = 10
 def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Sequence[IterationRecord]:
     """The iterations that are judged together: the latest in a row with an acceptance below the limit.
 
-    They are at least `stop.iterations` iterations, whatever their acceptance, and at most `MOST_JUDGED`.
+    They are at least `stop.iterations` iterations, whatever their acceptance, and at most `MOST_JUDGED`. But a failed
+    audit of an earlier iteration ends the row: that iteration and those before it are not judged again.
     """
-    count = max(min(len(_last_below(history, stop)), MOST_JUDGED), stop.iterations)
-    return history[-count:]
+    counted = _after_failed_audits(history)
+    count = max(min(len(_last_below(counted, stop)), MOST_JUDGED), stop.iterations)
+    return counted[-count:]
+
+
+def _after_failed_audits(history: Sequence[IterationRecord]) -> Sequence[IterationRecord]:
+    """The iterations after the last failed audit; an audit of the last iteration is not considered."""
+    failed = [index for index, record in enumerate(history[:-1]) if record.failed_audit]
+    return history[failed[-1] + 1 :] if failed else history
 
 
 def missing_evidence(
@@ -74,13 +86,21 @@ def missing_evidence(
     ]
     if len(judged) < stop.iterations:
         missing.append(f"{len(judged)} of {stop.iterations} iterations in a row")
-    return [
+    found = [
         *above,
         *missing,
         *([] if above else [text for t in temperatures if (text := _unproven(t, stop))]),
-        *_untrusted(pooled(history[-stop.iterations :]), judged[-1], stop),
+        *_untrusted(pooled(judged[-stop.iterations :]), judged[-1], stop),
         *_blind(judged, lower_mev_per_ang),
     ]
+    return found or _unaudited(judged[-1], stop)
+
+
+def _unaudited(record: IterationRecord, stop: StopConfig) -> list[str]:
+    """What is missing of the audit, which is made when no other evidence is missing."""
+    if record.audit is not None:
+        return record.audit.shortcomings()
+    return [f"no audit labels of iteration {record.iteration}"] if stop.audit_labels else []
 
 
 def _unproven(t: TemperatureRecord, stop: StopConfig) -> str:
@@ -154,11 +174,12 @@ def sampling_plan(
 ) -> SamplingPlan:
     """How the next iteration samples a temperature: `sampling.steps`, or more near convergence, with fresh starts.
 
-    While the acceptance is above the limit, or the MD explodes, the number of steps is `sampling.steps`. Once the
-    acceptance is below the limit, the trajectories are lengthened at each temperature as it needs: the iterations that
-    will be judged together shall contain the decorrelated frames that the bound requires at the acceptance seen.
-    The number of steps is at most `stop.max_extension` times `sampling.steps`. Where a single iteration is judged, it
-    has to be long before its acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on.
+    While the acceptance is above the limit, or the MD explodes, the number of steps is `sampling.steps`. It is so after
+    a failed audit too, because the evidence is then gathered from the start. Once the acceptance is below the limit,
+    the trajectories are lengthened at each temperature as it needs: the iterations that will be judged together shall
+    contain the decorrelated frames that the bound requires at the acceptance seen. The number of steps is at most
+    `stop.max_extension` times `sampling.steps`. Where a single iteration is judged, it has to be long before its
+    acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on.
 
     An iteration that will be judged together with others starts a share of its trajectories afresh
     (`stop.fresh_share`), so that the evidence does not come from one basin alone.
@@ -173,7 +194,7 @@ def sampling_plan(
     if not history or any(is_exploding(t, stop) for t in history[-1].temperatures):
         return SamplingPlan(sampling.steps)
     last, judged_alone = history[-1], stop.iterations == 1
-    below = _last_below(history, stop)
+    below = [] if last.failed_audit else _last_below(_after_failed_audits(history), stop)
     if not below and not (judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
         return SamplingPlan(sampling.steps)
     here = next((t for t in (temperatures if below else last.temperatures) if t.temperature_kelvin == kelvin), None)

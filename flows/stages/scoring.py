@@ -1,5 +1,6 @@
 """Stage `iterNNN-evaluation`: the committee against the test set, and against new labels before training on them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import h5py
@@ -9,6 +10,7 @@ from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.scores import Labelled, read_new, read_test
 from al_engine.committee.predictions import accuracy, score_frames
+from al_engine.structures.frames import IntArray
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.training import load_committee
 
@@ -25,7 +27,7 @@ def plan(ledger: Ledger, iteration: int) -> Stage:
         names.INITIAL_DATASET,
         *names.members(iteration, ledger.config.training.members),
         names.selection(iteration),
-        *(path.stem for path in ledger.label_parts(iteration)),
+        *(path.stem for path in ledger.label_parts(names.selection(iteration))),
     )
     return Stage(
         name=names.evaluation(iteration),
@@ -49,13 +51,16 @@ def score(work: Work, *, iteration: int) -> None:
         summarise(root, f"test set: forces {forces:.1f} meV/Å, energy {energy:.2f} meV/atom")
 
 
-def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) -> None:
+def write_scores(
+    group: h5py.Group, committee: "Committee", labelled: Labelled, *, atoms: Sequence[IntArray] | None = None
+) -> None:
     """Write labels and all members' predictions, the deviation and error of each frame, and the MAEs.
 
     Args:
         group: An empty group.
         committee: The committee.
         labelled: The labelled frames.
+        atoms: Atoms of each frame that count for its deviation and error, ascending, each shape (n,); None: all atoms.
     """
     frames = labelled.frames
     energies, forces = committee.predict([item.frame for item in frames], batch_size=EVALUATION_BATCH)
@@ -70,7 +75,7 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
     group["forces_reference"] = np.concatenate([np.empty((0, 3)), *references])
     group["forces_members"] = members.astype("<f4")  # single precision suffices for meV/Å
     group["forces_predicted"] = members.mean(axis=0)
-    scores = score_frames(forces, references, members=committee.n_members)
+    scores = score_frames(forces, references, members=committee.n_members, atoms=atoms)
     for name in scores.__slots__:
         group[name] = getattr(scores, name)
     if frames:

@@ -151,6 +151,7 @@ def status_of(record):
         "campaign": "x",
         "state": "running",
         "label_fault": None,
+        "audit": record.audit and record.audit.summary(),
         "iterations": [{**record.summary(), "seconds": 5.0}],
     }
 
