@@ -1,4 +1,4 @@
-"""Statistics of correlated frames: number of decorrelated frames, and confidence bounds on the acceptance."""
+"""Statistics of sampled frames: number of decorrelated frames, confidence bounds on the acceptance and on quantiles."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -207,6 +207,31 @@ def lower_bound(acceptance: float, decorrelated: float, confidence: float) -> fl
     if decorrelated <= 0 or accepted <= 0:
         return 0.0
     return _beta_quantile(accepted, decorrelated - accepted + 1.0, 1.0 - confidence)
+
+
+def quantile_bound(values: FloatArray, quantile: float, confidence: float) -> float | None:
+    """Upper confidence bound on a quantile of any continuous distribution, from independent values.
+
+    The bound is the smallest order statistic that is above the quantile with the given probability. The r-th smallest
+    of n values is above the quantile if fewer than r values are below it, and the number of values below it is binomial
+    (Wilks, Ann. Math. Stat. 12, 91 (1941); Conover, "Practical Nonparametric Statistics", 3rd ed. (1999), section 3.3).
+    For instance, the largest of 59 values is above the 0.95 quantile with a probability of 0.95. Values drawn in equal
+    numbers from several distributions may be used too: the bound then holds for the quantile of their mixture
+    (Hoeffding, Ann. Math. Stat. 27, 713 (1956)).
+
+    Args:
+        values: The values, shape (n,).
+        quantile: The quantile, between 0 and 1.
+        confidence: Probability that the bound holds.
+
+    Returns:
+        The bound; None if there are too few values.
+    """
+    from scipy.special import bdtr  # as in `_beta_quantile`
+
+    n = len(values)
+    holds = np.flatnonzero(bdtr(np.arange(n, dtype=np.float64), n, quantile) >= confidence)
+    return float(np.sort(values)[holds[0]]) if len(holds) else None
 
 
 def _beta_quantile(a: float, b: float, probability: float) -> float:

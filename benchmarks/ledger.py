@@ -76,7 +76,7 @@ def build(directory: Path, share: float, seed: int) -> float:
         _select(ledger, iteration, fates)
         for first in range(1, per_iteration + 1, CHUNK):
             last = min(first + CHUNK - 1, per_iteration)
-            _label(ledger, names.labels(iteration, first, last), labelled[first - 1 : last])
+            _label(ledger, names.labels(names.selection(iteration), first, last), labelled[first - 1 : last])
         _stage(ledger, names.evaluation(iteration), _nothing)
         size += per_iteration
         start = time.perf_counter()

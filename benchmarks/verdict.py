@@ -121,7 +121,7 @@ def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]]) -> Tem
 
 def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
     """Whether a campaign is called converged, its number of iterations, and its frames per temperature."""
-    stop = StopConfig()
+    stop = StopConfig(audit_labels=0)  # the simulated committee has no true errors
     sampling = SamplingConfig(replicas=8, steps=PRESETS[case.preset], stride_steps=20)
     rng = np.random.default_rng(seed)
     factors = [0.1] * (len(KELVINS) - 1) if case.one_temperature else [case.limit_factor] * (len(KELVINS) - 1)

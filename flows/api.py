@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from al_engine.campaign import names
+from al_engine.campaign.audited import fates_with_audits
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.samples import COLUMNS
 from al_engine.errors import InputError
@@ -101,8 +102,7 @@ class Campaign:
 
     def _sampled(self, iteration: int, codes: Sequence[Fate]) -> "Iterator[Atoms]":
         parts = self._ledger.reader()
-        with parts.open(names.append(iteration)) as root:
-            fates = root["fate"][()]
+        fates = fates_with_audits(parts, iteration)
         start = 0
         for kelvin in self._ledger.config.sampling.temperatures_kelvin:
             with parts.open(names.sample(iteration, kelvin)) as root:

@@ -12,11 +12,13 @@ The parts are the truth: `campaign.h5` can be rebuilt from them.
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from al_engine.campaign import names
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index, write_index
-from al_engine.campaign.part import PARTS, Part, iteration_of, link_of
+from al_engine.campaign.part import PARTS, Part, link_of
 from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, refuse_changes, validate_config
@@ -26,6 +28,7 @@ from al_engine.files.atomic import disk_error, write_file
 from al_engine.files.frames_hdf5 import read_frame_hashes
 from al_engine.files.part_file import open_part, part_key
 from al_engine.structures.frames import LabelledFrame, digest_of_hashes
+from al_engine.verdict.audit_labels import AuditResult
 from al_engine.verdict.records import IterationRecord
 from al_engine.verdict.verdict import Verdict, VerdictKind
 
@@ -206,25 +209,41 @@ class Ledger:
                 hashes.append(read_frame_hashes(root["labelled"]))
         return digest_of_hashes(hashes)
 
-    def label_parts(self, iteration: int | None) -> list[Path]:
-        """Files of the label parts of an iteration in order; iteration None: of the initial set."""
-        group = "initial" if iteration is None else f"iter{iteration:03d}"
-        return sorted(self.parts_directory.glob(f"{group}-labels-*.h5"))
+    def dataset_before(self, iteration: int) -> list[str]:
+        """Names of the parts that make the data set before an iteration, in order."""
+        return names.dataset_before(iteration, self.reader().names)
+
+    def label_parts(self, source: str) -> list[Path]:
+        """Files of the label parts of the frames of a part, in order."""
+        return sorted(self.parts_directory.glob(f"{names.label_group(source)}-labels-*.h5"))
 
     def history(self) -> list[IterationRecord]:
-        """Records of the finished iterations, oldest first."""
+        """Records of the finished iterations, oldest first, with the results of their audits."""
         records = []
         for path in sorted(self.parts_directory.glob("iter*-append.h5")):
             with open_part(path) as root:
-                records.append(IterationRecord.from_json(str(root.attrs["record"])))
+                record = IterationRecord.from_json(str(root.attrs["record"]))
+            records.append(replace(record, audit=self.audit(record.iteration)))
         return records
 
+    def audit(self, iteration: int) -> AuditResult | None:
+        """The result of the audit of an iteration's committee; None if there is none."""
+        path = self.part_path(names.audited(iteration))
+        if not path.exists():
+            return None
+        with open_part(path) as root:
+            return AuditResult.from_json(str(root.attrs["audit"]))
+
     def label_failures(self) -> int:
-        """Number of failed labels so far, in the initial set and all iterations."""
-        finished = {record.iteration: record.label_failures for record in self.history()}
-        failures = sum(finished.values())
+        """Number of failed labels so far: of the initial set, of all iterations, and of all audits."""
+        counted: dict[str | None, int] = {}  # results have the count; label parts may be hundreds
+        for record in self.history():
+            counted[names.selection(record.iteration)] = record.label_failures
+            if record.audit is not None:
+                counted[names.audit(record.iteration)] = record.audit.label_failures
+        failures = sum(counted.values())
         for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
-            if iteration_of(path.stem) in finished:  # the record has the count; label parts may be hundreds
+            if names.label_source(path.stem) in counted:
                 continue
             with open_part(path) as root:
                 failures += len(root["reason"]) - len(root["labelled/energy"])
@@ -245,8 +264,8 @@ class Ledger:
         if not path.exists():
             return []
         with open_index(path) as root:
-            names = [name.decode() for name in root["ledger/name"][()].tolist()]
-        return [name for name in names if not self.part_path(name).exists()]
+            linked = [name.decode() for name in root["ledger/name"][()].tolist()]
+        return [name for name in linked if not self.part_path(name).exists()]
 
     def verdict(self) -> Verdict | None:
         """The verdict, as stored in `campaign.h5`; None while the campaign has not stopped."""

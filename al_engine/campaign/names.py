@@ -1,7 +1,7 @@
 """Names of the parts: the file name of a part without its ending."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from al_engine.config import CampaignConfig
 
@@ -31,9 +31,17 @@ def member_index(name: str) -> int:
     return int(match[1])
 
 
-def dataset_before(iteration: int) -> list[str]:
-    """The parts that make the data set before an iteration, in order."""
-    return [INITIAL_DATASET, *(append(k) for k in range(iteration))]
+def dataset_before(iteration: int, existing: Container[str]) -> list[str]:
+    """The parts that make the data set before an iteration, in order.
+
+    Args:
+        iteration: The iteration.
+        existing: Names of the existing parts: an iteration need not have an audit.
+    """
+    parts = [INITIAL_DATASET]
+    for k in range(iteration):
+        parts += [append(k), *([audited(k)] if audited(k) in existing else [])]
+    return parts
 
 
 def sample(iteration: int, temperature_kelvin: float) -> str:
@@ -51,16 +59,51 @@ def selection(iteration: int) -> str:
     return f"iter{iteration:03d}-selection"
 
 
-def labels(iteration: int | None, first: int, last: int) -> str:
-    """The part with labels of the chosen frames `first` to `last`, counted from 1; iteration None: the initial set."""
-    group = "initial" if iteration is None else f"iter{iteration:03d}"
-    return f"{group}-labels-{first:05d}-{last:05d}"
+def audit(iteration: int) -> str:
+    """The part with the accurate frames drawn for the audit of an iteration's committee."""
+    return f"iter{iteration:03d}-audit"
 
 
-def label_range(name: str) -> tuple[int | None, int, int] | None:
-    """Iteration, first and last frame of a label part, the inverse of `labels`; None if it is not a label part."""
-    match = re.fullmatch(r"(?:initial|iter(\d{3}))-labels-(\d{5})-(\d{5})", name)
-    return match and (None if match[1] is None else int(match[1]), int(match[2]), int(match[3]))
+def audited(iteration: int) -> str:
+    """The part with the result of an audit; if the audit failed, the labelled frames join the data set."""
+    return f"iter{iteration:03d}-audited"
+
+
+def labels(source: str, first: int, last: int) -> str:
+    """The part with labels of the frames `first` to `last`, counted from 1, of the part `source`.
+
+    Args:
+        source: Name of the part with the frames: `INITIAL_FRAMES`, a `selection`, or an `audit`.
+        first: Number of the first frame.
+        last: Number of the last frame.
+    """
+    return f"{label_group(source)}-labels-{first:05d}-{last:05d}"
+
+
+def label_group(source: str) -> str:
+    """Beginning of the names of the label parts of a source, such as `initial`, `iter003` or `iter003-audit`."""
+    return "initial" if source == INITIAL_FRAMES else source.removesuffix("-selection")
+
+
+def label_source(name: str) -> str | None:
+    """The part whose frames a label part labels; None if the name is not that of a label part."""
+    match = re.fullmatch(r"(initial|iter\d{3}(?P<audit>-audit)?)-labels-[\d-]+", name)
+    if match is None:
+        return None
+    return INITIAL_FRAMES if match[1] == "initial" else match[1] if match["audit"] else f"{match[1]}-selection"
+
+
+def label_range(name: str) -> tuple[str, int, int] | None:
+    """Source, first and last frame of a label part, the inverse of `labels`; None if it is not a label part."""
+    source, match = label_source(name), re.search(r"-(\d{5})-(\d{5})$", name)
+    return None if source is None or match is None else (source, int(match[1]), int(match[2]))
+
+
+def joined(source: str) -> str:
+    """The part through which the labels of a source join the data set."""
+    if source == INITIAL_FRAMES:
+        return INITIAL_DATASET
+    return f"{source}ed" if source.endswith("-audit") else f"{source.removesuffix('-selection')}-append"
 
 
 def evaluation(iteration: int) -> str:

@@ -50,10 +50,13 @@ class PartReader:
         with open_part(self.path(name)) as root:
             yield root
 
-    def label_chunks(self, iteration: int | None) -> list[str]:
-        """Names of the label parts of an iteration in order; iteration None: of the initial set."""
-        ranges = {name: found for name in self.names if (found := names.label_range(name)) is not None}
-        return sorted(name for name, (group, _, _) in ranges.items() if group == iteration)
+    def label_chunks(self, source: str) -> list[str]:
+        """Names of the label parts of the frames of a part, in order."""
+        return sorted(name for name in self.names if names.label_source(name) == source)
+
+    def audits(self) -> list[str]:
+        """Names of the parts with frames drawn for audits, in order."""
+        return sorted(name for name in self.names if name.endswith("-audit"))
 
     def dataset_parts(self, *, before: int | None = None) -> list[str]:
         """Names of the parts whose labelled frames make the data set, in order.

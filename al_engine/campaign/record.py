@@ -34,7 +34,7 @@ def write_iteration(
     Returns:
         The record, which is also stored in the part.
     """
-    labels = read_labels(parts.path(name) for name in parts.label_chunks(iteration))
+    labels = read_labels(parts.path(name) for name in parts.label_chunks(names.selection(iteration)))
     with parts.open(names.selection(iteration)) as selected:
         fates, chosen = selected["fate"][()], selected["chosen"][()]
     for index, frame_index in enumerate(chosen):

@@ -59,10 +59,10 @@ def read_test(parts: PartReader, config: CampaignConfig) -> Labelled:
 
 def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Labelled:
     """Read the new labels of an iteration."""
-    labelled = read_labels(parts.path(name) for name in parts.label_chunks(iteration)).labelled
+    labelled = read_labels(parts.path(name) for name in parts.label_chunks(names.selection(iteration))).labelled
     with parts.open(names.selection(iteration)) as root:
         part = root["source"][()][root["chosen"][()], 0]
-        interior = _interior(root["selected"], config)
+        interior = interior_atoms(root["selected"], config)
     kelvins = np.asarray(config.sampling.temperatures_kelvin)[part[list(labelled)]]
     return Labelled(
         list(labelled.values()),
@@ -71,7 +71,7 @@ def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Label
     )
 
 
-def _interior(selected: h5py.Group, config: CampaignConfig) -> list[BoolArray] | None:
+def interior_atoms(selected: h5py.Group, config: CampaignConfig) -> list[BoolArray] | None:
     """The interior of every structure that was chosen; None if frames are labelled whole.
 
     Parts of earlier versions have no interior: in them it is the central molecule.

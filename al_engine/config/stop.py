@@ -14,7 +14,7 @@ class StopConfig(Section):
         0.005,
         description=(
             "Limit of the acceptance (candidates / sampled frames). The campaign has converged when the acceptance is "
-            "below the limit, the four conditions that follow hold, and the committee has not collapsed."
+            "below the limit, the five conditions that follow hold, and the committee has not collapsed."
         ),
     )
     iterations: PositiveInt = Field(
@@ -51,6 +51,24 @@ class StopConfig(Section):
     max_stopped_share: Fraction = Field(
         0.0,
         description="Condition: the share of trajectories stopped early is at most this at every temperature.",
+    )
+    audit_labels: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        60,
+        description=(
+            "Number of audit labels: before a campaign counts as converged, this number of accurate frames of the "
+            "judged iterations is drawn at random, the same number at every temperature, and labelled. With 59 labels "
+            "or more, the largest error is an upper bound on the error of 95 % of the accurate frames, at 95 % "
+            "confidence. 0: no audit. An audit that has begun keeps its number."
+        ),
+    )
+    audit_bad_share: Fraction = Field(
+        0.05,
+        description=(
+            "Condition: at most this share of the audited frames has a true force error above the window's lower end, "
+            "on its worst atom; and at no temperature is the share above this at `confidence`. Otherwise the audited "
+            "frames join the data set, and the campaign goes on; the iterations so far are not judged again. An audit "
+            "that is finished keeps its rule."
+        ),
     )
     max_iterations: PositiveInt = Field(
         10,

@@ -2,6 +2,7 @@
 
 The fate is decided in steps: the window, the sanity gate, duplicates, thinning in time, the cap on labels. The first
 reason against a label stays. A candidate without such a reason has the fate `OVER_CAP` until it is chosen.
+An audit may draw accurate frames afterwards.
 """
 
 from dataclasses import dataclass
@@ -40,10 +41,13 @@ class Fate(IntEnum):
     """Candidate that equals a frame of the data set or the test set, or an earlier candidate."""
     FRAGMENTED = 10
     """Candidate with a bond longer than the gate allows."""
+    AUDITED = 11
+    """Accurate frame that was drawn for an audit; counts as accurate."""
 
 
+ACCURATE_FATES = (Fate.ACCURATE, Fate.AUDITED)
 REJECTED_FATES = (Fate.REJECTED, Fate.UNSOUND)
-CANDIDATE_FATES = tuple(fate for fate in Fate if fate not in {Fate.ACCURATE, *REJECTED_FATES})
+CANDIDATE_FATES = tuple(fate for fate in Fate if fate not in {*ACCURATE_FATES, *REJECTED_FATES})
 UNLABELABLE_FATES = (Fate.REFUSED, Fate.TOO_CLOSE, Fate.FRAGMENTED)
 """Fates of candidates that can never be labelled, whatever the committee learns."""
 FateArray: TypeAlias = NDArray[np.int8]
@@ -71,7 +75,7 @@ class Counts:
 
 def count(fates: NDArray[np.integer]) -> Counts:
     """Counts of an array of fates. A candidate is counted as a candidate whether or not it was labelled."""
-    accurate = int(np.sum(fates == Fate.ACCURATE))
+    accurate = int(np.isin(fates, ACCURATE_FATES).sum())
     rejected = int(np.isin(fates, REJECTED_FATES).sum())
     return Counts(sampled=len(fates), accurate=accurate, candidate=len(fates) - accurate - rejected, rejected=rejected)
 

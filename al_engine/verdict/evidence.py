@@ -8,6 +8,10 @@ iteration.
 The acceptance must be below the limit at every temperature: a bound over all temperatures would let one of them stand
 above it. The number of decorrelated frames at a temperature sees processes slower than a trajectory
 (`al_engine.statistics.decorrelated_frames`). How often the rule is wrong is simulated in benchmarks/verdict.py.
+
+All of this rests on the committee's agreement. So the last piece of evidence is an audit: labels on accurate frames
+drawn at random (`al_engine.verdict.audit_labels`). The frames of a failed audit are training data, and the iterations
+up to it are not judged again.
 """
 
 import math
@@ -42,10 +46,18 @@ def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Seq
     """The iterations that are judged together: the latest in a row that are not proven to be above the limit.
 
     An iteration is not left out because its acceptance happens to be above the limit: leaving it out would bias the
-    acceptance of those that are judged. They are at least `stop.iterations` iterations, and at most `MOST_JUDGED`.
+    acceptance of those that are judged. They are at least `stop.iterations` iterations, and at most `MOST_JUDGED`. But
+    a failed audit of an earlier iteration ends the row: that iteration and those before it are not judged again.
     """
-    possible = takewhile(lambda record: record.bounds(stop.confidence)[0] <= stop.acceptance, reversed(history))
-    return history[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
+    counted = _after_failed_audits(history)
+    possible = takewhile(lambda record: record.bounds(stop.confidence)[0] <= stop.acceptance, reversed(counted))
+    return counted[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
+
+
+def _after_failed_audits(history: Sequence[IterationRecord]) -> Sequence[IterationRecord]:
+    """The iterations after the last failed audit; an audit of the last iteration is not considered."""
+    failed = [index for index, record in enumerate(history[:-1]) if record.failed_audit]
+    return history[failed[-1] + 1 :] if failed else history
 
 
 def missing_evidence(
@@ -78,18 +90,27 @@ def missing_evidence(
         for t in record.temperatures
         if not t.counts.sampled
     ]
-    if len(history) < stop.iterations:
-        missing.append(f"{len(history)} of {stop.iterations} iterations in a row")
+    counted = len(_after_failed_audits(history))
+    if counted < stop.iterations:
+        missing.append(f"{counted} of {stop.iterations} iterations in a row")
     unproven = [] if above else [text for t in temperatures if (text := _unproven(t, stop))]
     unlabelable = without_label(temperatures, selection) if above or unproven else ""
-    return [
+    found = [
         *above,
         *missing,
         *unproven,
         *([unlabelable] if unlabelable else []),
-        *_untrusted(pooled(history[-stop.iterations :]), judged[-1], stop),
+        *_untrusted(pooled(judged[-stop.iterations :]), judged[-1], stop),
         *_blind(judged, selection.lower_mev_per_ang),
     ]
+    return found or _unaudited(judged[-1], stop)
+
+
+def _unaudited(record: IterationRecord, stop: StopConfig) -> list[str]:
+    """What is missing of the audit, which is made when no other evidence is missing."""
+    if record.audit is not None:
+        return record.audit.shortcomings()
+    return [f"no audit labels of iteration {record.iteration}"] if stop.audit_labels else []
 
 
 def _unproven(t: TemperatureRecord, stop: StopConfig) -> str:
@@ -163,11 +184,12 @@ def sampling_plan(
 ) -> SamplingPlan:
     """How the next iteration samples a temperature: `sampling.steps`, or more near convergence, with fresh starts.
 
-    While the acceptance is above the limit, or the MD explodes, the number of steps is `sampling.steps`. Once the
-    acceptance is below the limit, the trajectories are lengthened at each temperature as it needs: the iterations that
-    will be judged together shall contain the decorrelated frames that the bound requires at the acceptance seen.
-    The number of steps is at most `stop.max_extension` times `sampling.steps`. Where a single iteration is judged, it
-    has to be long before its acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on.
+    While the acceptance is above the limit, or the MD explodes, the number of steps is `sampling.steps`. It is so after
+    a failed audit too, because the evidence is then gathered from the start. Once the acceptance is below the limit,
+    the trajectories are lengthened at each temperature as it needs: the iterations that will be judged together shall
+    contain the decorrelated frames that the bound requires at the acceptance seen. The number of steps is at most
+    `stop.max_extension` times `sampling.steps`. Where a single iteration is judged, it has to be long before its
+    acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on.
 
     An iteration that will be judged together with others starts a share of its trajectories afresh
     (`stop.fresh_share`), so that the evidence does not come from one basin alone.
@@ -182,7 +204,7 @@ def sampling_plan(
     if not history or any(is_exploding(t, stop) for t in history[-1].temperatures):
         return SamplingPlan(sampling.steps)
     last, judged_alone = history[-1], stop.iterations == 1
-    below = _last_below(history, stop)
+    below = [] if last.failed_audit else _last_below(_after_failed_audits(history), stop)
     if not below and not (judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
         return SamplingPlan(sampling.steps)
     here = next((t for t in (temperatures if below else last.temperatures) if t.temperature_kelvin == kelvin), None)

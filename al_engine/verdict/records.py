@@ -17,6 +17,7 @@ from al_engine.selection.fates import CANDIDATE_FATES, Counts, count, count_cand
 from al_engine.selection.window import Window
 from al_engine.statistics import decorrelated_frames, lower_bound, split_r_hat, upper_bound
 from al_engine.structures.frames import FloatArray
+from al_engine.verdict.audit_labels import AuditResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ class IterationRecord:
         health: Spread and errors of the committee's members; None with too few labels.
         failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
         warnings: What is wrong with labels, committee or thresholds, one sentence each.
+        audit: The audit of the iteration's committee; None if there was none. It is made after the record, so that it
+            is stored in a part of its own.
     """
 
     iteration: int
@@ -118,6 +121,7 @@ class IterationRecord:
     health: CommitteeHealth | None = None
     failure_words: str = ""
     warnings: tuple[str, ...] = ()
+    audit: AuditResult | None = None
 
     @property
     def counts(self) -> Counts:
@@ -145,13 +149,19 @@ class IterationRecord:
         return _bounds(self.counts.acceptance, self.decorrelated, confidence)
 
     def to_json(self) -> str:
-        """The record as JSON."""
-        return json.dumps(_numbers_only(asdict(self)), sort_keys=True, allow_nan=False)
+        """The record as JSON, without the audit."""
+        values = {name: value for name, value in asdict(self).items() if name != "audit"}
+        return json.dumps(_numbers_only(values), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "IterationRecord":
         """The inverse of `to_json`."""
         return _PARSER.validate_json(text)
+
+    @property
+    def failed_audit(self) -> bool:
+        """Whether the committee was audited and failed."""
+        return self.audit is not None and not self.audit.passed
 
     def summary(self) -> Mapping[str, Any]:
         """The iteration as `status --json` shows it: counts over all temperatures, then each temperature."""
@@ -178,6 +188,7 @@ class IterationRecord:
             "calibration": _numbers_only(None if self.calibration is None else asdict(self.calibration)),
             "health": _numbers_only(None if self.health is None else asdict(self.health)),
             "warnings": list(self.warnings),
+            "audit": None if self.audit is None else self.audit.summary(),
         }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from al_engine.config import SelectionConfig, StopConfig
+from al_engine.selection.fates import Counts
 from al_engine.statistics import upper_bound
 from al_engine.verdict.evidence import UNSTABLE_SHARE, is_exploding, judged_together, missing_evidence
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled, total_counts
@@ -60,7 +61,7 @@ def judge(
     """
     if not history:
         return None
-    failed = _failed(history[-1], max_failed_share)
+    failed = _failed(history[-1], max_failed_share) or _failed_audit(history[-1], max_failed_share)
     if failed is not None:
         return failed
     judged = judged_together(history, stop)
@@ -81,15 +82,51 @@ def judge(
     return _exploded(history[-1], stop, ended) or ended
 
 
+def awaits_audit(
+    history: Sequence[IterationRecord],
+    stop: StopConfig,
+    *,
+    selection: SelectionConfig,
+    max_failed_share: float,
+    temperatures: Sequence[TemperatureRecord] | None = None,
+) -> bool:
+    """Whether nothing but an audit of the last iteration is missing for `converged`; arguments as in `judge`."""
+    if not (history and stop.audit_labels and history[-1].audit is None):
+        return False
+    verdict = judge(
+        history,
+        stop.model_copy(update={"audit_labels": 0}),
+        selection=selection,
+        max_failed_share=max_failed_share,
+        temperatures=temperatures,
+    )
+    return verdict is not None and verdict.kind is VerdictKind.CONVERGED
+
+
 def _failed(record: IterationRecord, max_failed_share: float) -> Verdict | None:
-    attempts = record.labelled + record.label_failures
-    if attempts < MIN_LABELS_FOR_FAILURE or record.label_failures <= max_failed_share * attempts:
+    """`failed` if too many of an iteration's labels failed."""
+    attempts, failures = record.labelled + record.label_failures, record.label_failures
+    where = f"in iteration {record.iteration}"
+    return _failed_labels(failures, attempts, record.failure_words, where, max_failed_share)
+
+
+def _failed_audit(record: IterationRecord, max_failed_share: float) -> Verdict | None:
+    """`failed` if too many of the audit labels failed."""
+    audit = record.audit
+    if audit is None:
+        return None
+    attempts, where = audit.overall.labelled + audit.label_failures, f"in the audit of iteration {audit.iteration}"
+    return _failed_labels(audit.label_failures, attempts, audit.failure_words, where, max_failed_share)
+
+
+def _failed_labels(failures: int, attempts: int, words: str, where: str, max_failed_share: float) -> Verdict | None:
+    if attempts < MIN_LABELS_FOR_FAILURE or failures <= max_failed_share * attempts:
         return None
     return Verdict(
         VerdictKind.FAILED,
-        f"{record.label_failures} of {attempts} labels failed in iteration {record.iteration}, more than the "
-        f"{max_failed_share:.0%} allowed, {record.failure_words or 'for the reasons stored in its label parts'}; once "
-        "the cause is removed, `al-engine resume DIR --retry-failed-labels` computes these labels again and continues",
+        f"{failures} of {attempts} labels failed {where}, more than the {max_failed_share:.0%} allowed, "
+        f"{words or 'for the reasons stored in its label parts'}; once the cause is removed, `al-engine resume DIR "
+        "--retry-failed-labels` computes these labels again and continues",
     )
 
 
@@ -105,8 +142,15 @@ def _proof(judged: Sequence[IterationRecord], temperatures: Sequence[Temperature
         f"{worst.bounds(stop.confidence)[1]:.2%} at {stop.confidence:.0%} confidence: highest at "
         f"{worst.temperature_kelvin:g} K, with {worst.counts.candidate} of {worst.counts.sampled} frames, equivalent "
         f"to {worst.decorrelated:.0f} decorrelated frames{_trajectories(worst, stop)}; {rejected} rejected, "
-        f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped"
+        f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped; {_audited(judged[-1], counts)}"
     )
+
+
+def _audited(last: IterationRecord, counts: Counts) -> str:
+    """The result of the audit; the words say so if there was none."""
+    if last.audit is None:
+        return "no accurate frame was audited (stop.audit_labels: 0)"
+    return last.audit.statement(counts.accurate / counts.sampled)
 
 
 def _trajectories(t: TemperatureRecord, stop: StopConfig) -> str:
@@ -175,7 +219,7 @@ def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verd
 
 
 def _budget(history: Sequence[IterationRecord], stop: StopConfig, selection: SelectionConfig) -> Verdict | None:
-    spent = sum(record.labelled + record.label_failures for record in history)
+    spent = sum(record.labelled + record.label_failures + _audit_labels(record) for record in history)
     if stop.max_labels is None or spent < stop.max_labels:
         return None
     return Verdict(
@@ -189,6 +233,11 @@ def _without_label(records: Sequence[IterationRecord], selection: SelectionConfi
     """The last clause of the evidence: candidates that bring no label; empty if there are none."""
     text = without_label([t for record in records for t in record.temperatures], selection)
     return f"; {text}" if text else ""
+
+
+def _audit_labels(record: IterationRecord) -> int:
+    """Number of audit labels of an iteration, failed labels included."""
+    return 0 if record.audit is None else record.audit.overall.labelled + record.audit.label_failures
 
 
 def _stalled(history: Sequence[IterationRecord], stop: StopConfig, selection: SelectionConfig) -> Verdict | None:

@@ -1,10 +1,10 @@
-"""The Prefect flow of a campaign: a subflow for each iteration, and in it a task for each stage call.
+"""The Prefect flow of a campaign: a subflow for each iteration and each audit, and in it a task for each stage call.
 
 A task only runs its stage call. The parts on disk are the only cache, so Prefect's cache is off everywhere.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from logging import Logger, LoggerAdapter
 from pathlib import Path
@@ -24,7 +24,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part import Part
 from al_engine.protocols import Progress
 from al_engine.verdict.verdict import Verdict
-from flows.cockpit.publish import publish_if_missing, publish_iteration
+from flows.cockpit.publish import publish_if_missing, publish_iteration, publish_page
 from flows.cockpit.run_watch import RunWatch, watched
 from flows.compute.stage_call import StageCall, finish, plan
 from flows.pages.display import Display, duration_text, number_text
@@ -33,7 +33,7 @@ from flows.session.prepare import Prepared, opened
 from flows.session.resume import first_unfinished
 from flows.session.session import Session
 from flows.stages import judging, sampling
-from flows.stages.order import Step, initial_steps, iteration_steps
+from flows.stages.order import Step, audit_steps, initial_steps, iteration_steps
 
 LOG_INTERVAL_S = 10.0
 """Least time between two log lines of a task in the UI, s."""
@@ -66,6 +66,12 @@ class CampaignRun:
             task_runner=runner,
             validate_parameters=False,
         )(self._iteration)
+        audit = flow(
+            name="audit",
+            flow_run_name="{campaign} · audit of iteration {iteration}",
+            task_runner=runner,
+            validate_parameters=False,
+        )(self._audit)
         begin = flow(name="initial set", flow_run_name="{campaign} · initial set", validate_parameters=False)(
             self._initial_set
         )
@@ -73,8 +79,6 @@ class CampaignRun:
         verdict: Verdict | None = None
         with interrupts_wait():
             iteration = first_unfinished(self._ledger)
-            if iteration:
-                verdict = judging.verdict_after(self._ledger, iteration)
         with prefect.tags(f"campaign:{self._name}"):
             if iteration is None:
                 say(("initial set", "bold"))
@@ -84,6 +88,7 @@ class CampaignRun:
                 say((f"iterations 0 to {iteration - 1} are finished", "dim"))
                 with interrupts_wait():
                     publish_if_missing(self._ledger, iteration - 1, campaign=self._name)
+                verdict = self._judge(iteration, audit)
             while verdict is None:
                 say((f"iteration {iteration}", "bold"))
                 with interrupts_wait():
@@ -94,9 +99,25 @@ class CampaignRun:
                     iterate(self._name, iteration)
                 with interrupts_wait():
                     self._say_iteration(iteration)
-                    iteration += 1
-                    verdict = judging.verdict_after(self._ledger, iteration)
+                iteration += 1
+                verdict = self._judge(iteration, audit)
         return verdict
+
+    def _judge(self, iterations: int, audit: Callable[[str, int], None]) -> Verdict | None:
+        """The verdict after a number of iterations; committees that must be audited for it are audited first.
+
+        Args:
+            iterations: Number of finished iterations.
+            audit: The flow that audits the committee of an iteration.
+        """
+        while True:
+            with interrupts_wait():
+                due = judging.due_audits(self._ledger, iterations)
+                if not due:
+                    return judging.verdict_after(self._ledger, iterations)
+            self._session.display.say((f"audit of iteration {due[0]}", "bold"))
+            with prefect.tags(f"iteration:{due[0]}"):
+                audit(self._name, due[0])
 
     def _initial_set(self, campaign: str) -> None:
         """Make and label the initial set and the test set."""
@@ -118,6 +139,13 @@ class CampaignRun:
             self._run(steps)
             with interrupts_wait():
                 publish_iteration(self._ledger, iteration, campaign=campaign)
+
+    def _audit(self, campaign: str, iteration: int) -> None:
+        """The audit of an iteration's committee: draw accurate frames, label them, compare."""
+        with self._untagged(), self._watched_run():
+            self._run(audit_steps(self._ledger, self._session.level, iteration))
+            with interrupts_wait():
+                publish_page(self._ledger, iteration, campaign=campaign)
 
     def _say_iteration(self, iteration: int) -> None:
         """Print one line about an iteration, and the warnings of its record."""

@@ -15,6 +15,7 @@ from al_engine.committee.health import COLLAPSED, CommitteeHealth
 from al_engine.config import StopConfig
 from al_engine.files.part_file import open_part
 from al_engine.selection.window import Window
+from al_engine.verdict.audit_labels import QUANTILE, AuditResult
 from al_engine.verdict.evidence import missing_evidence
 from al_engine.verdict.records import IterationRecord
 from al_engine.verdict.unlabelable import without_label_by_fate
@@ -35,17 +36,22 @@ def publish_if_missing(ledger: Ledger, iteration: int, *, campaign: str) -> None
 
 
 def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
-    """Publish the iteration's artifact and event to Prefect."""
+    """Publish the iteration's page and event to Prefect."""
+    publish_page(ledger, iteration, campaign=campaign)
+    emit_event(
+        "al-engine.iteration.completed",
+        resource={"prefect.resource.id": f"al-engine.campaign.{_slug(campaign)}"},
+        payload={key: value for key, value in ledger.history()[iteration].summary().items() if value is not None},
+    )
+
+
+def publish_page(ledger: Ledger, iteration: int, *, campaign: str) -> None:
+    """Publish the iteration's page, or a new version of it, as an artifact."""
     record = ledger.history()[iteration]
     create_markdown_artifact(
         iteration_markdown(ledger, iteration),
         key=_key(campaign, iteration),
         description=f"{campaign}, iteration {iteration}: acceptance {record.counts.acceptance:.2%}",
-    )
-    emit_event(
-        "al-engine.iteration.completed",
-        resource={"prefect.resource.id": f"al-engine.campaign.{_slug(campaign)}"},
-        payload={key: value for key, value in record.summary().items() if value is not None},
     )
 
 
@@ -101,6 +107,7 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
         ),
         _image("Calibration plot", plots.calibration_plot(scored["test"], scored["new"], window)),
         "",
+        *_audit_lines(record.audit),
         *_member_table(record.health),
         _image(
             "Parity plot",
@@ -189,6 +196,37 @@ def _agreement_row(name: str, found: Agreement) -> tuple[str, ...]:
         f"{found.member_error_over_deviation:.3g}",
         number_text(found.rank_correlation, ".2f"),
     )
+
+
+def _audit_lines(audit: AuditResult | None) -> list[str]:
+    """The audited frames by temperature, with the bounds of the share of bad frames; no lines without an audit."""
+    if audit is None:
+        return []
+    rows = []
+    for t in (*audit.temperatures, audit.overall):
+        low, high = t.share_bounds(audit.confidence)
+        rows.append(
+            (
+                "all" if t.temperature_kelvin is None else f"{t.temperature_kelvin:g} K",
+                str(t.labelled),
+                str(t.bad),
+                f"{low:.1%}, {high:.1%}",
+                number_text(t.quantile_mev_per_ang, ".0f"),
+                number_text(t.bound_mev_per_ang, ".0f"),
+                number_text(t.largest_mev_per_ang, ".0f"),
+            )
+        )
+    header = (
+        "temperature",
+        "audited",
+        f"error above {audit.lower_mev_per_ang:.0f} meV/Å",
+        f"bounds of their share at {audit.confidence:.0%}",
+        f"error of {QUANTILE:.0%} / meV/Å",
+        f"its bound at {audit.confidence:.0%}",
+        "largest error",
+    )
+    outcome = "passed" if audit.passed else "failed: the audited frames join the data set"
+    return ["## Audit", "", f"The audit {outcome}. {audit.statement()}.", "", *_table(header, rows)]
 
 
 def _member_table(health: CommitteeHealth | None) -> list[str]:

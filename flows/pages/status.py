@@ -8,6 +8,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from al_engine.campaign import names
 from al_engine.campaign.labels import read_labels, stored_level
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import typed
@@ -38,6 +39,7 @@ def campaign_status(directory: Path) -> dict[str, Any]:
         "dataset_size": ledger.dataset_size(),
         "dataset_digest": ledger.dataset_digest() if has_dataset else None,
         "label_failures": ledger.label_failures(),
+        "audit": _newest_audit(history),
         "missing_parts": ledger.missing_parts(),
         "label_fault": None if level is None else known_fault(level),
         "label_failure_words": _failure_words(ledger, history),
@@ -48,9 +50,17 @@ def campaign_status(directory: Path) -> dict[str, Any]:
     }
 
 
+def _newest_audit(history: Sequence[IterationRecord]) -> dict[str, Any] | None:
+    """The newest audit as JSON-able values; None without audits."""
+    audits = [record.audit for record in history if record.audit is not None]
+    return audits[-1].summary() if audits else None
+
+
 def _failure_words(ledger: Ledger, history: Sequence[IterationRecord]) -> str:
     """Most frequent reason of failed labels of the last iteration; without iterations, of the initial set."""
-    return history[-1].failure_words if history else read_labels(ledger.label_parts(None)).failure_words()
+    return (
+        history[-1].failure_words if history else read_labels(ledger.label_parts(names.INITIAL_FRAMES)).failure_words()
+    )
 
 
 def _state(directory: Path, *, begun: bool, finished: bool) -> str:
@@ -104,7 +114,7 @@ def missing_remarks(status: Mapping[str, Any]) -> list[str]:
 
 
 def remarks(status: Mapping[str, Any]) -> list[str]:
-    """Remarks, a line each: faults of the labels; calibration and warnings of the last iteration."""
+    """Remarks, a line each: faults of the labels; calibration and warnings of the last iteration; the newest audit."""
     fault = status["label_fault"]
     lines = [] if fault is None else [f"warning: labels: {fault}; `resume` refuses, and says how to start over"]
     if not status["iterations"]:
@@ -117,4 +127,8 @@ def remarks(status: Mapping[str, Any]) -> list[str]:
             f"a deviation of {last['window']['lower_mev_per_ang']:.0f} meV/Å meant a true error of {meant['low']:.0f}-"
             f"{meant['high']:.0f} (typically {meant['typical']:.0f}) meV/Å on the worst atom"
         )
+    audit = status["audit"]
+    if audit is not None:
+        outcome = "passed" if audit["passed"] else "failed, its frames joined the data set"
+        lines.append(f"audit of iteration {audit['iteration']} {outcome}: {audit['statement']}")
     return [*lines, *(f"warning: {warning}" for warning in last["warnings"])]

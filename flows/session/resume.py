@@ -13,15 +13,15 @@ def first_unfinished(ledger: Ledger) -> int | None:
     parts, config = ledger.reader(), ledger.config
     existing = set(parts.names)
 
-    def is_complete(iteration: int | None, expected: list[list[str]]) -> bool:
+    def is_complete(source: str, expected: list[list[str]]) -> bool:
         if not existing.issuperset(name for step in expected for name in step):
             return False
-        chunks = labelling.chunks(parts, config, iteration)
-        return existing.issuperset(names.labels(iteration, first, last) for first, last in chunks)
+        chunks = labelling.chunks(parts, config, source)
+        return existing.issuperset(names.labels(source, first, last) for first, last in chunks)
 
-    if not is_complete(None, [[names.INITIAL_FRAMES], [names.INITIAL_DATASET]]):
+    if not is_complete(names.INITIAL_FRAMES, [[names.INITIAL_FRAMES], [names.INITIAL_DATASET]]):
         return None
     iteration = 0
-    while is_complete(iteration, names.of_iteration(iteration, config)):
+    while is_complete(names.selection(iteration), names.of_iteration(iteration, config)):
         iteration += 1
     return iteration

@@ -10,6 +10,7 @@ from al_engine.campaign import names
 from al_engine.campaign.audit.quarantine import set_aside
 from al_engine.campaign.labels import LabelOutcome, LabelReason
 from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part import iteration_of
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_labelled
 from al_engine.files.part_file import open_part
@@ -26,29 +27,40 @@ def retry_failed_labels(ledger: Ledger) -> Iterator[str]:
     Raises:
         InputError: If none of the newest labels has failed, or the iteration that trains on them has begun.
     """
-    iteration = _newest(ledger)
-    chunks = [path for path in ledger.label_parts(iteration) if _failures(path)]
-    where = "the initial set" if iteration is None else f"iteration {iteration}"
+    source = _newest(ledger)
+    chunks = [path for path in ledger.label_parts(source) if _failures(path)]
+    where = _words(source)
     if not chunks:
         raise InputError(f"--retry-failed-labels: no label of {where}, the newest of this campaign, has failed")
     for path in chunks:
         failed = _failures(path)
-        _keep_labels(ledger, path, iteration)
+        _keep_labels(ledger, path)
         yield f"{failed} failed labels of {where} are tried again ({set_aside(path)})"
-    later = [names.INITIAL_DATASET] if iteration is None else [names.evaluation(iteration), names.append(iteration)]
+    iteration = iteration_of(source)
+    later = [names.joined(source)]
+    if iteration is not None and source == names.selection(iteration):
+        later = [names.evaluation(iteration), *later, names.audit(iteration)]
     for name in later:
         if ledger.part_path(name).exists():
             yield f"{name} is made again ({set_aside(ledger.part_path(name))})"
 
 
-def _newest(ledger: Ledger) -> int | None:
-    """The last iteration with labels; None for the initial set.
+def _words(source: str) -> str:
+    """The frames of a part in words."""
+    iteration = iteration_of(source)
+    if iteration is None:
+        return "the initial set"
+    return f"{'the audit of ' if source == names.audit(iteration) else ''}iteration {iteration}"
+
+
+def _newest(ledger: Ledger) -> str:
+    """The part whose frames were labelled last: an audit, a selection, or the initial frames.
 
     Raises:
         InputError: If the iteration that trains on the newest labels has begun.
     """
     iterations = {part.iteration for part in ledger.parts() if part.iteration is not None}
-    labelled = {k for k in iterations if ledger.label_parts(k)}
+    labelled = {k for k in iterations if ledger.label_parts(names.selection(k))}
     newest = max(labelled, default=None)
     begun = max(iterations, default=None)
     if begun is not None and (newest is None or begun > newest):
@@ -56,7 +68,9 @@ def _newest(ledger: Ledger) -> int | None:
             f"--retry-failed-labels: iteration {begun} has begun, which trains on the present labels; failed labels "
             "can be tried again only before the next iteration begins; leave out the option"
         )
-    return newest
+    if newest is None:
+        return names.INITIAL_FRAMES
+    return names.audit(newest) if ledger.label_parts(names.audit(newest)) else names.selection(newest)
 
 
 def _failures(path: Path) -> int:
@@ -64,7 +78,7 @@ def _failures(path: Path) -> int:
         return sum(reason.decode() != LabelReason.OK for reason in root["reason"][()])
 
 
-def _keep_labels(ledger: Ledger, path: Path, iteration: int | None) -> None:
+def _keep_labels(ledger: Ledger, path: Path) -> None:
     """Write the successful labels of a chunk into its journal, from which the chunk resumes."""
     with open_part(path, verify=True) as root:
         key = str(root.attrs["key"])
@@ -74,8 +88,8 @@ def _keep_labels(ledger: Ledger, path: Path, iteration: int | None) -> None:
     chunk = names.label_range(path.stem)
     if chunk is None:
         raise InputError(f"{path}: its name is not that of a part of labels; restore the name, or remove the file")
-    _, first, last = chunk
-    frames = frames_to_label(ledger.reader(), iteration)[first - 1 : last]
+    source, first, last = chunk
+    frames = frames_to_label(ledger.reader(), source)[first - 1 : last]
     with LabelJournal(path.with_suffix(".journal"), key=key, frames=frames) as journal:
         for index, (reason, rung) in enumerate(zip(reasons, rescue, strict=True)):
             if reason is LabelReason.OK:

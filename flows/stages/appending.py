@@ -15,9 +15,9 @@ def plan(ledger: Ledger, iteration: int, *, seconds: float = 0.0) -> Stage:
         seconds: Wall-clock time since the iteration was started or resumed, s; stored for information.
     """
     parents = (
-        *names.dataset_before(iteration),
+        *ledger.dataset_before(iteration),
         names.selection(iteration),
-        *(path.stem for path in ledger.label_parts(iteration)),
+        *(path.stem for path in ledger.label_parts(names.selection(iteration))),
         names.evaluation(iteration),
     )
     return Stage(

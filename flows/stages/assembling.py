@@ -10,7 +10,7 @@ from flows.compute.stage_call import Stage, Work, summarise
 
 def plan(ledger: Ledger) -> Stage:
     """The stage that assembles the initial data set and the test set."""
-    parents = (names.INITIAL_FRAMES, *(path.stem for path in ledger.label_parts(None)))
+    parents = (names.INITIAL_FRAMES, *(path.stem for path in ledger.label_parts(names.INITIAL_FRAMES)))
     return Stage(name=names.INITIAL_DATASET, job=f"{__name__}:assemble", inputs={}, parents=parents, needs="nothing")
 
 
@@ -20,7 +20,7 @@ def assemble(work: Work) -> None:
     Raises:
         InputError: If too many labels failed for a campaign to make sense.
     """
-    labels = read_labels(work.parts.path(name) for name in work.parts.label_chunks(None))
+    labels = read_labels(work.parts.path(name) for name in work.parts.label_chunks(names.INITIAL_FRAMES))
     with work.parts.open(names.INITIAL_FRAMES) as frames:
         n_train, test_kelvin = len(frames["train/n_atoms"]), frames["test/temperature_kelvin"][()]
     train = [item for index, item in labels.labelled.items() if index < n_train]

@@ -1,4 +1,4 @@
-"""Stage `...-labels-FIRST-LAST`: label a chunk of frames, of the initial set or of an iteration."""
+"""Stage `...-labels-FIRST-LAST`: label a chunk of frames, of the initial set, an iteration or an audit."""
 
 import json
 from collections.abc import Sequence
@@ -28,30 +28,39 @@ LABEL_CACHE = "labels.sqlite"
 """File of a campaign directory that keeps labels beside the parts."""
 
 
-def chunks(parts: PartReader, config: CampaignConfig, iteration: int | None) -> list[tuple[int, int]]:
-    """Ranges (first, last), counted from 1, of the frames that one stage labels; iteration None: the initial set."""
-    with parts.open(names.INITIAL_FRAMES if iteration is None else names.selection(iteration)) as root:
-        groups = ("train", "test") if iteration is None else ("selected",)
-        total = sum(len(root[group]["n_atoms"]) for group in groups)
+def chunks(parts: PartReader, config: CampaignConfig, source: str) -> list[tuple[int, int]]:
+    """Ranges (first, last), counted from 1, of the frames of the part `source` that one stage labels."""
+    with parts.open(source) as root:
+        total = sum(len(root[group]["n_atoms"]) for group in _groups(source))
     size = config.labels.chunk_frames
     return [(start + 1, min(start + size, total)) for start in range(0, total, size)]
 
 
-def frames_to_label(parts: PartReader, iteration: int | None) -> list[Frame]:
-    """The frames that an iteration labels, in the order of its chunks; iteration None: of the initial set."""
-    if iteration is None:
-        with parts.open(names.INITIAL_FRAMES) as root:
-            return read_frames(root["train"]) + read_frames(root["test"])
-    with parts.open(names.selection(iteration)) as root:
-        return read_frames(root["selected"])
+def _groups(source: str) -> tuple[str, ...]:
+    """The groups of a part whose frames are labelled."""
+    return ("train", "test") if source == names.INITIAL_FRAMES else ("selected",)
 
 
-def plan(ledger: Ledger, level: LevelOfTheory, iteration: int | None, first: int, last: int) -> Stage:
-    """The stage that labels the frames `first` to `last`, counted from 1; iteration None: frames of the initial set."""
+def frames_to_label(parts: PartReader, source: str) -> list[Frame]:
+    """The frames of the part `source` that are labelled, in the order of the chunks."""
+    with parts.open(source) as root:
+        return [frame for group in _groups(source) for frame in read_frames(root[group])]
+
+
+def plan(ledger: Ledger, level: LevelOfTheory, source: str, first: int, last: int) -> Stage:
+    """The stage that labels frames of a part.
+
+    Args:
+        ledger: The campaign.
+        level: The level of theory.
+        source: Name of the part with the frames: `initial-frames`, a selection, or the frames drawn for an audit.
+        first: Number of the first frame, counted from 1.
+        last: Number of the last frame.
+    """
     settings, selection = ledger.config.labels, ledger.config.selection
     checked = settings.force_check.frames if first == 1 else 0
     return Stage(
-        name=names.labels(iteration, first, last),
+        name=names.labels(source, first, last),
         job=f"{__name__}:label",
         inputs={
             "level": level.fingerprint(),
@@ -60,27 +69,25 @@ def plan(ledger: Ledger, level: LevelOfTheory, iteration: int | None, first: int
             "min_contact_factor": selection.min_contact_factor,
             "range": [first, last],
         },
-        parents=(names.INITIAL_FRAMES if iteration is None else names.selection(iteration),),
+        parents=(source,),
         arguments={
-            "iteration": iteration,
+            "source": source,
             "first": first,
             "last": last,
             "level": level.to_dict(),
-            "checked_frames": checked if iteration is None else min(checked, 1),
+            "checked_frames": checked if source == names.INITIAL_FRAMES else min(checked, 1),
         },
         needs="labels",
     )
 
 
-def label(
-    work: Work, *, iteration: int | None, first: int, last: int, level: dict[str, Any], checked_frames: int
-) -> None:
+def label(work: Work, *, source: str, first: int, last: int, level: dict[str, Any], checked_frames: int) -> None:
     """Label a chunk of frames; failures are recorded with their reason.
 
     Raises:
         InputError: If forces are not the derivative of the energies.
     """
-    frames = frames_to_label(work.parts, iteration)[first - 1 : last]
+    frames = frames_to_label(work.parts, source)[first - 1 : last]
     theory = LevelOfTheory(**level)
     with work.label_pool() as pool, label_cache(work.directory, work.config, theory) as cache:
         done = label_frames(

@@ -1,12 +1,24 @@
-"""The order of the stages: of the initial set, and of an iteration."""
+"""The order of the stages: of the initial set, of an iteration, and of an audit."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from al_engine.campaign import names
 from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import Ledger
 from flows.compute.stage_call import Stage
-from flows.stages import appending, assembling, initial, labelling, sampling, scoring, selecting, training
+from flows.stages import (
+    appending,
+    assembling,
+    auditing,
+    drawing,
+    initial,
+    labelling,
+    sampling,
+    scoring,
+    selecting,
+    training,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class Step:
 def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
     """The steps of the initial set; each is planned when the steps before are finished."""
     yield Step("build", {"build and anneal": [initial.plan(ledger, level)]})
-    yield from _label(ledger, level, None)
+    yield from _label(ledger, level, names.INITIAL_FRAMES)
     yield Step("assemble", {"assemble data set": [assembling.plan(ledger)]})
 
 
@@ -62,12 +74,19 @@ def iteration_steps(
         },
     )
     yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})
-    yield from _label(ledger, level, iteration)
+    yield from _label(ledger, level, names.selection(iteration))
     yield Step("score", {"score committee": [scoring.plan(ledger, iteration)]})
     yield Step("append", {"append labels": [appending.plan(ledger, iteration, seconds=round(elapsed_s(), 1))]})
 
 
-def _label(ledger: Ledger, level: LevelOfTheory, iteration: int | None) -> Iterator[Step]:
+def audit_steps(ledger: Ledger, level: LevelOfTheory, iteration: int) -> Iterator[Step]:
+    """The steps of the audit of a finished iteration; each is planned when the steps before are finished."""
+    yield Step("draw", {"draw accurate frames": [drawing.plan(ledger, iteration)]})
+    yield from _label(ledger, level, names.audit(iteration))
+    yield Step("audit", {"audit committee": [auditing.plan(ledger, iteration)]})
+
+
+def _label(ledger: Ledger, level: LevelOfTheory, source: str) -> Iterator[Step]:
     """One step per chunk: the pool of workers labels the chunks one after another."""
-    for first, last in labelling.chunks(ledger.reader(), ledger.config, iteration):
-        yield Step("label", {f"label {first}-{last}": [labelling.plan(ledger, level, iteration, first, last)]})
+    for first, last in labelling.chunks(ledger.reader(), ledger.config, source):
+        yield Step("label", {f"label {first}-{last}": [labelling.plan(ledger, level, source, first, last)]})

@@ -25,7 +25,7 @@ def plan(ledger: Ledger, iteration: int) -> Stage:
         names.INITIAL_DATASET,
         *names.members(iteration, ledger.config.training.members),
         names.selection(iteration),
-        *(path.stem for path in ledger.label_parts(iteration)),
+        *(path.stem for path in ledger.label_parts(names.selection(iteration))),
     )
     return Stage(
         name=names.evaluation(iteration),
@@ -59,6 +59,7 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
         group: An empty group.
         committee: The committee.
         labelled: The labelled frames.
+        atoms: Atoms of each frame that count for its deviation and error, ascending, each shape (n,); None: all atoms.
     """
     frames = labelled.frames
     energies, forces = committee.predict([item.frame for item in frames], batch_size=EVALUATION_BATCH)

@@ -68,13 +68,7 @@ class Selection:
 
     def write(self, root: h5py.File) -> None:
         """Write the selection into an empty part, with all data that is needed to select again by other rules."""
-        selected = root.create_group("selected")
-        write_frames(selected, self.selected)
-        selected["atom"] = np.concatenate(
-            [np.empty(0, dtype=np.int64), *(structure.atoms for structure in self.labelled_as)]
-        )
-        selected["centre_molecule"] = np.array([structure.molecule for structure in self.labelled_as], dtype=np.int64)
-        selected["interior"] = np.concatenate([np.empty(0, dtype=bool), *self.interior])
+        write_structures(root.create_group("selected"), self.labelled_as, self.interior)
         root["chosen"], root["fate"], root["rank"] = self.chosen, self.fates, self.rank
         root["source"] = self.sampled.source
         for name, values in self.sampled.columns.items():
@@ -93,13 +87,27 @@ class Selection:
         return f"{summary} ({reasons})" if reasons else summary
 
 
+def write_structures(group: h5py.Group, structures: Sequence[LabelStructure], interior: Sequence[BoolArray]) -> None:
+    """Write the structures to label into an empty group, with the place of each in the frame that it is cut from.
+
+    Args:
+        group: The group.
+        structures: The structures.
+        interior: Whether each atom of these structures stands for the sampled frame (`Cutting.interior`).
+    """
+    write_frames(group, [structure.frame for structure in structures])
+    group["atom"] = np.concatenate([np.empty(0, dtype=np.int64), *(structure.atoms for structure in structures)])
+    group["centre_molecule"] = np.array([structure.molecule for structure in structures], dtype=np.int64)
+    group["interior"] = np.concatenate([np.empty(0, dtype=bool), *interior])
+
+
 def plan(ledger: Ledger, iteration: int) -> Stage:
     """The stage that selects the frames of an iteration."""
     config, kelvins = ledger.config.selection, ledger.config.sampling.temperatures_kelvin
     parents = [
         names.INITIAL_FRAMES,
         *(name for k in _looked_at(config, iteration) for name in names.samples(k, kelvins)),
-        *names.dataset_before(iteration),
+        *ledger.dataset_before(iteration),
         *(names.selection(k) for k in range(iteration)),
         names.member(iteration, 0),
     ]
@@ -249,10 +257,16 @@ def _recent_deviations(parts: PartReader, config: CampaignConfig, iteration: int
 
 
 def _known_frames(parts: PartReader, iteration: int) -> list[Frame]:
-    """All frames ever chosen to be labelled: initial, test and selected frames, with those whose labels failed."""
+    """All frames ever chosen to be labelled, and the frames of failed audits.
+
+    They are initial frames, test frames and selected frames; frames whose labels failed are included.
+    """
     with parts.open(names.INITIAL_FRAMES) as root:
         known = read_frames(root["train"]) + read_frames(root["test"])
     for k in range(iteration):
         with parts.open(names.selection(k)) as root:
             known += read_frames(root["selected"])
+        if names.audited(k) in parts.names:
+            with parts.open(names.audited(k)) as root:
+                known += read_frames(root["labelled"])
     return known

@@ -43,7 +43,7 @@ def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
         "updates": updates(config.training, iteration),
         "seed": derived_seed(config.seed, "train", iteration, member),
     }
-    parents = names.dataset_before(iteration)
+    parents = ledger.dataset_before(iteration)
     if iteration > 0 and config.training.warm_start:
         parents.append(names.member(iteration - 1, member))
     elif config.training.start is not None:

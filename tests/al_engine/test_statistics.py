@@ -10,6 +10,7 @@ from al_engine.statistics import (
     design_effect,
     frames_needed,
     lower_bound,
+    quantile_bound,
     split_r_hat,
     statistical_inefficiency,
     upper_bound,
@@ -221,3 +222,39 @@ def test_split_r_hat_sees_trajectories_that_differ_or_drift():
     drifting = [series + np.linspace(-2, 2, 500) for series in alike]  # means of -1 and 1, variance 1 + 1/3 within
     assert split_r_hat(drifting) == pytest.approx(np.sqrt(1.0 + 16 / 15 / (4 / 3)), rel=0.03)
     assert np.isnan(split_r_hat([np.ones(3)]))
+
+
+# -- bounds on a quantile ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("order", "needed"), [(1, 59), (2, 93), (3, 124), (4, 153), (5, 181)])
+def test_sizes_are_those_of_wilks(order, needed):
+    """Published sizes from which the k-th largest value bounds the 0.95 quantile at 95 % confidence."""
+    values = np.arange(needed, dtype=float)
+    assert quantile_bound(values, 0.95, 0.95) == needed - order
+    fewer = quantile_bound(values[:-1], 0.95, 0.95)
+    assert fewer is None if order == 1 else fewer == needed - order  # one order statistic higher
+
+
+@pytest.mark.parametrize(("quantile", "confidence", "needed"), [(0.9, 0.95, 29), (0.95, 0.99, 90), (0.99, 0.95, 299)])
+def test_the_largest_value_bounds_other_quantiles(quantile, confidence, needed):
+    assert quantile_bound(np.arange(needed, dtype=float), quantile, confidence) == needed - 1
+    assert quantile_bound(np.arange(needed - 1, dtype=float), quantile, confidence) is None
+    assert quantile_bound(np.empty(0), quantile, confidence) is None
+
+
+@pytest.mark.parametrize("sizes", [(60,), (150,), (15, 15, 15, 15), (75, 75)])
+def test_a_bound_on_a_quantile_holds_as_often_as_it_says(sizes):
+    """Also for equal numbers from several distributions, and the quantile of their mixture."""
+    rng = np.random.default_rng(1)
+    scales = np.exp(0.4 * np.arange(len(sizes)))
+    true = np.quantile(np.concatenate([rng.lognormal(size=400_000) * scale for scale in scales]), 0.95)
+    held = [
+        quantile_bound(
+            np.concatenate([rng.lognormal(size=n) * s for n, s in zip(sizes, scales, strict=True)]), 0.95, 0.95
+        )
+        >= true
+        for _ in range(2000)
+    ]
+    assert binomtest(sum(held), len(held), 0.95, alternative="less").pvalue > 1e-3
+    assert np.mean(held) < 0.995  # and it is no looser than it must be

@@ -16,7 +16,7 @@ from flows.compute.stage_call import run_stages
 from flows.pages.display import Display
 from flows.session.prepare import Prepared, opened
 from flows.stages.judging import verdict_after
-from flows.stages.order import initial_steps, iteration_steps
+from flows.stages.order import audit_steps, initial_steps, iteration_steps
 
 SMALLEST = """
 name: mine
@@ -45,6 +45,7 @@ def folder(tmp_path_factory):
         steps = [
             initial_steps(ledger, session.level),
             iteration_steps(ledger, session.level, 0),
+            audit_steps(ledger, session.level, 0),  # of no frames: none is accurate
         ]
         for step in itertools.chain(*steps):
             for stages in step.calls.values():
@@ -82,7 +83,7 @@ def test_the_layout_pages_python_counts_the_fates(folder, monkeypatch, capsys):
 
 def test_every_path_and_data_set_of_the_layout_page_exists(folder):
     rows = re.findall(r"^\| `(/\S+)` \|\s*(.*?)\s*\| (.*) \|$", PAGES["docs/campaign.md"].text, re.MULTILINE)
-    assert len(rows) == 11
+    assert len(rows) == 13
     parts = folder / "runs" / "mine" / "parts"
     chunk = {"initial": "00001-00016", "iter": "00001-00003"}
     with h5py.File(folder / "runs" / "mine" / "campaign.h5") as root:
@@ -100,6 +101,7 @@ def test_every_path_and_data_set_of_the_layout_page_exists(folder):
                     "temperatures_kelvin",  # of the config
                     "cluster",  # in campaigns that label clusters cut from boxes
                     "member",
+                    "converged",  # a verdict
                 }, f"{path}: {name}"
         assert {re.sub(r"member\d", "member0", path.name) for path in parts.glob("*.h5")} == listed
         assert {"campaign", "config_json", "units", "schema_version", "verdict", "verdict_evidence"} == set(root.attrs)

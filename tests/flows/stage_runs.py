@@ -6,8 +6,8 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import parse_config
 from flows.compute.stage_call import InlineExecutor, run_stages
 from flows.session.preflight import preflight
-from flows.stages.judging import verdict_after
-from flows.stages.order import initial_steps, iteration_steps
+from flows.stages.judging import due_audits, verdict_after
+from flows.stages.order import audit_steps, initial_steps, iteration_steps
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
 
@@ -39,7 +39,13 @@ class StageRuns:
     def iteration(self, iteration):
         """One iteration, and the verdict after it."""
         self.run_all(iteration_steps(self.ledger, self.level, iteration))
-        return verdict_after(self.ledger, iteration + 1)
+        return self.judge(iteration + 1)
+
+    def judge(self, iterations):
+        """The audits that are due after a number of iterations, then the verdict."""
+        while due := due_audits(self.ledger, iterations):
+            self.run_all(audit_steps(self.ledger, self.level, due[0]))
+        return verdict_after(self.ledger, iterations)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from al_engine.campaign.part import Part
 from al_engine.config import CampaignConfig
 from al_engine.files.part_file import open_part
 from al_engine.selection.fates import Fate, count, count_candidates
+from al_engine.structures.frames import IntArray
+from al_engine.verdict.audit_labels import AuditResult
 from al_engine.verdict.records import IterationRecord
 
 
@@ -31,6 +33,11 @@ def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[
         complete = len(stages) if iteration < iterations[-1] else reached
         expected |= {name for stage in stages[:complete] for name in stage}
         expected.add(names.INITIAL_DATASET)
+        labelled = any(names.label_source(name) == names.audit(iteration) for name in parts)
+        if names.audited(iteration) in parts or labelled:
+            expected.add(names.audit(iteration))
+        if names.audit(iteration) in parts and iteration < iterations[-1]:
+            expected.add(names.audited(iteration))
     for name in sorted(expected - parts.keys()):
         yield Finding(
             f"parts/{name}.h5",
@@ -55,6 +62,7 @@ def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:
         if names.append(iteration) not in parts:
             return  # unfinished or lost: later sizes can't be checked
         size = yield from _iteration_findings(iteration, parts, size)
+        size = yield from _audit_findings(iteration, parts, size)
 
 
 def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: int) -> Generator[Finding, None, int]:
@@ -90,20 +98,76 @@ def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: 
         chosen_by_fate = np.isin(fates, (Fate.LABELLED, Fate.LABEL_FAILED))
         compared["number of chosen frames"] = (int(np.sum(chosen_by_fate)), len(chosen))
         compared["number of changed fates"] = (int(np.sum((fates != before) & (fates != Fate.LABEL_FAILED))), 0)
-        chunks = [part for name, part in sorted(parts.items()) if name.startswith(f"iter{iteration:03d}-labels-")]
-        labels = read_labels([part.path for part in chunks])
+        chunks = sorted(name for name in parts if names.label_source(name) == selection.name)
+        labels = read_labels(parts[name].path for name in chunks)
         if len(labels.reasons) == len(chosen):
             compared["number of labels in the label parts"] = (len(labels.labelled), labelled)
+    yield from _miscounted(append, compared)
+    return size
+
+
+def _audit_findings(iteration: int, parts: Mapping[str, Part], size: int) -> Generator[Finding, None, int]:
+    """Find counts that disagree in the audit of an iteration; returns the size of the data set after the audit."""
+    audited, drawn = parts.get(names.audited(iteration)), parts.get(names.audit(iteration))
+    if audited is None:
+        return size
+    with open_part(audited.path) as root:
+        fates, joined, scored = root["fate"][()], len(root["labelled/n_atoms"]), len(root["scores/n_atoms"])
+        result = AuditResult.from_json(str(root.attrs["audit"]))
+    counted = [(t.labelled, t.bad) for t in result.temperatures]
+    compared: dict[str, tuple[object, object]] = {
+        "recorded number of audited frames": (result.overall.labelled, scored),
+        "recorded number of audited frames at all temperatures": (
+            (result.overall.labelled, result.overall.bad),
+            tuple(map(sum, zip(*counted, strict=True))),
+        ),
+        "number of frames that join the data set": (joined, scored if result.joins else 0),
+        "number of frames with the fate `audited`": (
+            int(np.sum(fates == Fate.AUDITED)),
+            result.overall.labelled + result.label_failures,
+        ),
+    }
+    if drawn is not None:
+        with open_part(drawn.path) as root:
+            source, index, selected = root["source"][()], root["index"][()], len(root["selected/n_atoms"])
+        compared["number of fates"] = (len(fates), selected)
+        compared["number of different drawn frames"] = (len(np.unique(source, axis=0)), selected)
+        accurate = _accurate(parts, source[:, 0], index)
+        compared["number of drawn frames with the fate `accurate`"] = (
+            len(index) if accurate is None else accurate,
+            len(index),
+        )
+        chunks = sorted(name for name in parts if names.label_source(name) == drawn.name)
+        labels = read_labels(parts[name].path for name in chunks)
+        if len(labels.reasons) == selected:
+            compared["number of audit labels"] = (scored, len(labels.labelled))
+    yield from _miscounted(audited, compared)
+    return size + joined
+
+
+def _accurate(parts: Mapping[str, Part], iterations: IntArray, index: IntArray) -> int | None:
+    """Number of drawn frames that are accurate by the fates of their iterations; None if a part is missing."""
+    found = 0
+    for iteration in np.unique(iterations).tolist():
+        append = parts.get(names.append(iteration))
+        if append is None:
+            return None
+        with open_part(append.path) as root:
+            found += int(np.sum(root["fate"][()][index[iterations == iteration]] == Fate.ACCURATE))
+    return found
+
+
+def _miscounted(part: Part, compared: Mapping[str, tuple[object, object]]) -> Iterator[Finding]:
+    """A finding for each quantity of which the number in a part and the number by the other parts differ."""
     for quantity, (found, expected) in compared.items():
         if found != expected:
             yield Finding(
-                f"parts/{append.path.name}",
-                stage_of(append.name),
+                f"parts/{part.path.name}",
+                stage_of(part.name),
                 Problem.MISCOUNTED,
                 f"the {quantity} is {found}; by the other parts it should be {expected}",
                 "move the file away and resume, which makes it again from the other parts",
             )
-    return size
 
 
 def _sampled(part: Part) -> int:

@@ -13,7 +13,7 @@ import h5py
 
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger
-from al_engine.campaign.part import PART_NAME, PARTS, Part
+from al_engine.campaign.part import DATASET_STAGES, PART_NAME, PARTS, Part
 from al_engine.config.reader import differences, load_config
 from al_engine.errors import AlEngineError, LedgerError
 from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading
@@ -218,7 +218,7 @@ def _index_findings(directory: Path, parts: Mapping[str, Part], recorded: Mappin
                 message = f"links {link} in place of {PARTS}/{name}.h5" if link else f"does not link {PARTS}/{name}.h5"
                 yield Finding(CAMPAIGN_FILE, "the index", Problem.OUTDATED, message, fix)
         labelled = [parts[name] for name in recorded if name in parts and parts[name].has_labels]
-        if len(labelled) == sum(1 for name in recorded if name.endswith(("-dataset", "-append"))):
+        if len(labelled) == sum(1 for name in recorded if name.partition("-")[2] in DATASET_STAGES):
             stored, linked = sum(map(_frames, labelled)), len(root["dataset/n_atoms"])
             if stored != linked:
                 message = f"its data set has {linked} frames, but the parts have {stored}"

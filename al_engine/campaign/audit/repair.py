@@ -113,9 +113,9 @@ def _rebuild_labels(path: Path, verification: Verification) -> bool:
     recorded, chunk = verification.recorded.get(path.stem), label_range(path.stem)
     if recorded is None or chunk is None:
         return False
-    iteration, first, last = chunk
+    source, first, last = chunk
     labels = [part for name, part in verification.parts.items() if label_range(name) is not None]
-    frames = _labelled(iteration, verification)
+    frames = _labelled(source, verification)
     if not labels or frames is None or len(frames) < last:
         return False
     with open_part(labels[0].path) as root:
@@ -127,16 +127,19 @@ def _rebuild_labels(path: Path, verification: Verification) -> bool:
     return False
 
 
-def _labelled(iteration: int | None, verification: Verification) -> list[LabelledFrame] | None:
-    """All labelled frames of an iteration in order of its label parts; None if a label failed or a part is missing."""
-    source = names.INITIAL_FRAMES if iteration is None else names.selection(iteration)
-    joined = names.INITIAL_DATASET if iteration is None else names.append(iteration)
+def _labelled(source: str, verification: Verification) -> list[LabelledFrame] | None:
+    """The labelled frames of a part in order of its label parts.
+
+    Returns:
+        The frames; None if a label failed, if the labels did not join the data set, or if a part is missing.
+    """
+    joined = names.joined(source)
     if source not in verification.parts or joined not in verification.parts:
         return None
     with open_part(verification.parts[joined].path) as root:
         labelled = [frame for group in ("labelled", "test") if group in root for frame in read_labelled(root[group])]
     with open_part(verification.parts[source].path) as root:
-        groups = ("train", "test") if iteration is None else ("selected",)
+        groups = ("train", "test") if source == names.INITIAL_FRAMES else ("selected",)
         wanted = sum(len(root[group]["n_atoms"]) for group in groups)
     return labelled if len(labelled) == wanted else None
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.config.writer import config_text
 from al_engine.errors import InputError, LedgerError, ResumableError
@@ -221,9 +222,55 @@ def test_labels_are_found_by_iteration_and_failures_counted(open_ledger, random_
     add("iter000-labels-0003-0003", ["ok"])
     add("iter000-labels-0001-0002", ["timeout", "died"])
     add("iter001-labels-0001-0001", ["ok"])
-    assert [path.stem for path in ledger.label_parts(None)] == ["initial-labels-0001-0003"]
-    assert [path.stem for path in ledger.label_parts(0)] == ["iter000-labels-0001-0002", "iter000-labels-0003-0003"]
-    assert ledger.label_failures() == 3
+    add("iter000-audit-labels-0001-0002", ["ok", "timeout"])
+    found = {
+        source: [path.stem for path in ledger.label_parts(source)]
+        for source in (names.INITIAL_FRAMES, names.selection(0), names.audit(0))
+    }
+    assert found == {
+        "initial-frames": ["initial-labels-0001-0003"],
+        "iter000-selection": ["iter000-labels-0001-0002", "iter000-labels-0003-0003"],
+        "iter000-audit": ["iter000-audit-labels-0001-0002"],
+    }
+    assert all(ledger.reader().label_chunks(source) == chunks for source, chunks in found.items())
+    assert ledger.label_failures() == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "joined"),
+    [
+        (names.INITIAL_FRAMES, names.INITIAL_DATASET),
+        (names.selection(12), names.append(12)),
+        (names.audit(12), names.audited(12)),
+    ],
+)
+def test_a_label_part_says_whose_frames_it_labels(source, joined):
+    assert names.label_range(names.labels(source, 21, 40)) == (source, 21, 40)
+    assert names.label_source(source) is None
+    assert names.label_range("iter012-audited") is None
+    assert names.joined(source) == joined
+
+
+def test_an_audit_joins_the_data_set_after_its_iteration(open_ledger, add_labels, compute_part, random_labelled):
+    ledger = open_ledger()
+    add_labels(ledger, None)
+    parts = [add_labels(ledger, iteration, count=2) for iteration in range(2)]
+    before = ledger.dataset_digest()
+    labelled = random_labelled(4, seed=9)
+
+    def fill(root):
+        write_labelled(root.create_group("labelled"), labelled)
+
+    compute_part(ledger, "iter000-audited", fill)
+    assert ledger.dataset_before(0) == ["initial-dataset"]
+    assert ledger.dataset_before(2) == ["initial-dataset", "iter000-append", "iter000-audited", "iter001-append"]
+    assert ledger.reader().dataset_parts(before=2) == ledger.dataset_before(2)
+    assert [item.content_hash() for item in ledger.dataset()[5:9]] == [item.content_hash() for item in labelled]
+    assert ledger.dataset_size() == 3 + 2 + 4 + 2
+    assert ledger.dataset_digest() == dataset_digest(ledger.dataset()) != before
+    with h5py.File(ledger.directory / "campaign.h5") as root:
+        assert len(root["dataset/energy"]) == 11
+    assert parts[0].has_labels
 
 
 def test_config_file_is_commented_and_replaced_as_a_whole(open_ledger):

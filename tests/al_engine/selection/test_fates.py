@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from al_engine.selection.fates import (
+    ACCURATE_FATES,
     CANDIDATE_FATES,
     REJECTED_FATES,
     Counts,
@@ -108,9 +109,14 @@ def test_fate_numbers_are_those_stored_in_campaigns():
         "CORRELATED": 8,
         "DUPLICATE": 9,
         "FRAGMENTED": 10,
+        "AUDITED": 11,
     }
-    assert {*CANDIDATE_FATES, *REJECTED_FATES, Fate.ACCURATE} == set(Fate)
-    assert len(CANDIDATE_FATES) + len(REJECTED_FATES) + 1 == len(Fate)
+    assert {*CANDIDATE_FATES, *REJECTED_FATES, *ACCURATE_FATES} == set(Fate)
+    assert len(CANDIDATE_FATES) + len(REJECTED_FATES) + len(ACCURATE_FATES) == len(Fate)
+
+
+def test_an_audited_frame_counts_as_accurate():
+    assert count(np.array([Fate.ACCURATE, Fate.AUDITED, Fate.LABELLED, Fate.REJECTED])) == Counts(4, 2, 1, 1)
 
 
 @pytest.mark.parametrize("fate", Fate)

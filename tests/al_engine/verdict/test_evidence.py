@@ -16,7 +16,15 @@ from al_engine.verdict.evidence import (
 )
 from al_engine.verdict.records import pooled
 
-STOP, SELECTION = StopConfig(), SelectionConfig()
+SELECTION = SelectionConfig()
+
+
+def rules(**options) -> StopConfig:
+    """Rules without an audit, unless told otherwise."""
+    return StopConfig(**{"audit_labels": 0, **options})
+
+
+STOP = rules()
 SAMPLING = SamplingConfig(replicas=16, steps=600, stride_steps=20)
 
 
@@ -66,7 +74,7 @@ def test_each_guard_alone_is_named(change, guard, make_record):
 
 def test_too_few_iterations_are_named(make_record):
     assert missing([make_record()], STOP) == ["1 of 2 iterations in a row"]
-    assert missing([make_record()], StopConfig(iterations=1)) == []
+    assert missing([make_record()], rules(iterations=1)) == []
 
 
 def test_iterations_before_those_judged_do_not_count(make_record):
@@ -77,17 +85,17 @@ def test_iterations_before_those_judged_do_not_count(make_record):
 def test_iterations_are_judged_together(make_record):
     """Neither has the frames for the bound, both together have; the same for a guard that one of them breaks alone."""
     half = make_record(0, decorrelated=400.0)
-    assert missing([half], StopConfig(iterations=1)) != []
+    assert missing([half], rules(iterations=1)) != []
     assert missing([half, make_record(1, decorrelated=400.0)], STOP) == []
     rejecting = make_record(1, counts=((992, 0, 8),))
-    assert missing([rejecting], StopConfig(iterations=1)) != []
+    assert missing([rejecting], rules(iterations=1)) != []
     assert missing([make_record(0), rejecting], STOP) == []
 
 
 def test_stopped_trajectories_may_be_allowed(make_record):
     history = [make_record(0, replicas=50), make_record(1, replicas=50, stopped=1)]
     assert missing(history, STOP) != []
-    assert missing(history, StopConfig(max_stopped_share=0.01)) == []
+    assert missing(history, rules(max_stopped_share=0.01)) == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def test_sampling_is_as_configured_until_the_acceptance_is_below_the_limit(make_
 
 
 def test_a_single_iteration_that_is_judged_alone_gathers_its_evidence_beforehand(make_record):
-    stop = StopConfig(iterations=1)
+    stop = rules(iterations=1)
     near = make_record(counts=((990, 10, 0),), decorrelated=100.0, steps=600)
     far = make_record(counts=((900, 100, 0),), decorrelated=100.0, steps=600)
     assert steps_after([far], stop) == 600
@@ -147,8 +155,8 @@ def test_what_is_gathered_already_is_not_sampled_again(make_record):
 
 def test_three_iterations_share_the_work(make_record):
     history = [make_record(0, decorrelated=400.0, steps=600)]
-    two = steps_after(history, StopConfig(iterations=2))
-    three = steps_after(history, StopConfig(iterations=3))
+    two = steps_after(history, rules(iterations=2))
+    three = steps_after(history, rules(iterations=3))
     assert 600 < three == pytest.approx(two / 2, abs=20)
 
 
@@ -176,8 +184,8 @@ def test_once_the_acceptance_is_low_a_share_of_the_trajectories_starts_afresh(ma
     busy, low = make_record(0, counts=((900, 100, 0),)), make_record(1)
     assert planned([busy]).fresh == planned([]).fresh == 0
     assert planned([low]).fresh == 8
-    assert planned([low], StopConfig(fresh_share=0.3)).fresh == 5
-    assert planned([low], StopConfig(fresh_share=0.0)) == SamplingPlan(planned([low]).steps, 0)
+    assert planned([low], rules(fresh_share=0.3)).fresh == 5
+    assert planned([low], rules(fresh_share=0.0)) == SamplingPlan(planned([low]).steps, 0)
 
 
 def test_all_low_iterations_in_a_row_are_judged_together(make_record):

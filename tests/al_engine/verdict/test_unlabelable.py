@@ -123,7 +123,7 @@ def test_the_missing_evidence_has_it_where_the_acceptance_is_missing():
     hot, quiet = at(900.0, accurate=500, fragmented=60), at(900.0, accurate=60_000, fragmented=6)
     for temperatures, expected in (([hot], True), ([quiet], False)):
         history = [iteration(k, *temperatures) for k in range(2)]
-        missing = missing_evidence(history, pooled(history), StopConfig(), SELECTION)
+        missing = missing_evidence(history, pooled(history), StopConfig(audit_labels=0), SELECTION)
         assert any("can never be labelled" in text for text in missing) == expected
         assert (missing == []) != expected
 

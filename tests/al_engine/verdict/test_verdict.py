@@ -13,8 +13,14 @@ from al_engine.statistics import frames_needed
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, TrajectoryEvidence
 from al_engine.verdict.verdict import Verdict, VerdictKind, judge
 
-STOP = StopConfig()
-ONE = StopConfig(iterations=1)
+
+def rules(**options) -> StopConfig:
+    """Rules without an audit, unless told otherwise."""
+    return StopConfig(**{"audit_labels": 0, **options})
+
+
+STOP = rules()
+ONE = rules(iterations=1)
 BUSY = ((800, 180, 20),)  # acceptance 18 %, 2 % rejected
 EXPLODED = [
     {"counts": ((400, 0, 600),)},
@@ -76,7 +82,7 @@ def test_one_temperature_above_the_limit_is_not_converged(make_record):
     counts = ((3000, 0, 0), (3000, 0, 0), (3000, 0, 0), (2980, 20, 0))
     low = [make_record(k, counts=counts, decorrelated=12_000.0) for k in range(2)]
     assert kind_of(*low) is None
-    assert "acceptance 0.67% at 900 K" in verdict_of(*low, stop=StopConfig(max_iterations=2)).evidence
+    assert "acceptance 0.67% at 900 K" in verdict_of(*low, stop=rules(max_iterations=2)).evidence
 
 
 def test_it_takes_as_many_iterations_in_a_row_as_asked_for(make_record):
@@ -85,15 +91,15 @@ def test_it_takes_as_many_iterations_in_a_row_as_asked_for(make_record):
     assert kind_of(sound[0]) is None
     assert kind_of(*sound[:2]) == VerdictKind.CONVERGED
     assert kind_of(sound[0], busy, sound[1]) is None
-    assert kind_of(*sound[:2], stop=StopConfig(iterations=3)) is None
-    assert kind_of(*sound, stop=StopConfig(iterations=3)) == VerdictKind.CONVERGED
+    assert kind_of(*sound[:2], stop=rules(iterations=3)) is None
+    assert kind_of(*sound, stop=rules(iterations=3)) == VerdictKind.CONVERGED
 
 
 def test_the_bound_holds_exactly_at_its_limit(make_record):
     needed = float(frames_needed(STOP.acceptance, STOP.confidence))
     assert kind_of(make_record(decorrelated=needed), stop=ONE) == VerdictKind.CONVERGED
     assert kind_of(make_record(decorrelated=needed - 1), stop=ONE) is None
-    stricter = StopConfig(iterations=1, confidence=0.99)
+    stricter = rules(iterations=1, confidence=0.99)
     assert kind_of(make_record(decorrelated=needed), stop=stricter) is None
 
 
@@ -116,9 +122,9 @@ def test_exploded_md_is_unstable(exploded, make_record):
 @pytest.mark.parametrize(
     "stop",
     [
-        StopConfig(max_iterations=2),
-        StopConfig(max_labels=5, unstable_iterations=5),
-        StopConfig(stall_iterations=1, unstable_iterations=5),
+        rules(max_iterations=2),
+        rules(max_labels=5, unstable_iterations=5),
+        rules(stall_iterations=1, unstable_iterations=5),
     ],
     ids=["max_iterations", "budget", "stalled"],
 )
@@ -138,13 +144,13 @@ def test_explosion_is_told_where_and_how_much(make_record):
 def test_frames_that_pass_through_the_window_are_no_explosion(make_record):
     """Many candidates and fewer rejected: a campaign at work, which may well end by its limit."""
     history = [make_record(i, counts=((600, 300 - i, 100),), stopped=2) for i in range(3)]
-    assert kind_of(*history, stop=StopConfig(max_iterations=3)) == VerdictKind.MAX_ITERATIONS
+    assert kind_of(*history, stop=rules(max_iterations=3)) == VerdictKind.MAX_ITERATIONS
 
 
 def test_one_stopped_trajectory_is_no_explosion_but_no_convergence(make_record):
     history = [make_record(0), make_record(1, counts=((999, 0, 1),), stopped=1)]
     assert kind_of(*history) is None
-    verdict = verdict_of(*history, stop=StopConfig(max_iterations=2))
+    verdict = verdict_of(*history, stop=rules(max_iterations=2))
     assert verdict.kind == VerdictKind.MAX_ITERATIONS
     assert "1 of 16 trajectories stopped at 300 K" in verdict.evidence
 
@@ -188,16 +194,16 @@ def test_failed_wins_over_converged(make_record):
 
 def test_converged_wins_over_the_limits_it_reaches(make_record):
     history = [make_record(0), make_record(1)]
-    for stop in (StopConfig(max_iterations=2), StopConfig(max_labels=1), StopConfig(stall_iterations=1)):
+    for stop in (rules(max_iterations=2), rules(max_labels=1), rules(stall_iterations=1)):
         assert kind_of(*history, stop=stop) == VerdictKind.CONVERGED
 
 
 def test_budget_counts_failures_too(make_record):
-    stop = StopConfig(max_labels=40)
+    stop = rules(max_labels=40)
     history = [make_record(i, counts=BUSY, labelled=18, label_failures=2) for i in range(2)]
     assert kind_of(history[0], stop=stop) is None
     assert kind_of(*history, stop=stop) == VerdictKind.BUDGET
-    assert kind_of(*history, stop=StopConfig(max_labels=41)) is None
+    assert kind_of(*history, stop=rules(max_labels=41)) is None
 
 
 def test_stalled_without_new_labels(make_record):
@@ -234,7 +240,7 @@ def test_low_acceptance_that_lacks_evidence_is_no_stall(make_record):
 
 
 def test_max_iterations_says_what_was_missing(make_record):
-    stop = StopConfig(max_iterations=2)
+    stop = rules(max_iterations=2)
     assert kind_of(make_record(0, counts=BUSY), stop=stop) is None
     high = verdict_of(make_record(0, counts=BUSY), make_record(1, counts=((890, 100, 10),)), stop=stop)
     assert high.kind == VerdictKind.MAX_ITERATIONS
@@ -247,8 +253,8 @@ def test_max_iterations_says_what_was_missing(make_record):
 
 def test_raising_the_limits_goes_on(make_record):
     history = [make_record(i, counts=((800 + 10 * i, 180 - 10 * i, 20),)) for i in range(3)]
-    assert kind_of(*history, stop=StopConfig(max_iterations=3)) == VerdictKind.MAX_ITERATIONS
-    assert kind_of(*history, stop=StopConfig(max_iterations=4)) is None
+    assert kind_of(*history, stop=rules(max_iterations=3)) == VerdictKind.MAX_ITERATIONS
+    assert kind_of(*history, stop=rules(max_iterations=4)) is None
 
 
 def test_evidence_is_one_sentence_with_numbers(make_record):
@@ -256,10 +262,10 @@ def test_evidence_is_one_sentence_with_numbers(make_record):
         verdict_of(make_record(0), make_record(1)),
         verdict_of(*[make_record(i, counts=((0, 0, 9),)) for i in range(3)]),
         verdict_of(make_record(counts=BUSY, labelled=0, label_failures=9)),
-        verdict_of(make_record(counts=BUSY), stop=StopConfig(max_labels=1)),
-        verdict_of(make_record(counts=BUSY), stop=StopConfig(max_iterations=1)),
-        verdict_of(make_record(0, counts=BUSY), make_record(1, counts=BUSY), stop=StopConfig(stall_iterations=1)),
-        verdict_of(make_record(counts=((0, 0, 9),)), stop=StopConfig(max_iterations=1)),
+        verdict_of(make_record(counts=BUSY), stop=rules(max_labels=1)),
+        verdict_of(make_record(counts=BUSY), stop=rules(max_iterations=1)),
+        verdict_of(make_record(0, counts=BUSY), make_record(1, counts=BUSY), stop=rules(stall_iterations=1)),
+        verdict_of(make_record(counts=((0, 0, 9),)), stop=rules(max_iterations=1)),
     ]
     assert {v.kind for v in verdicts} == set(VerdictKind)
     for evidence in (v.evidence for v in verdicts):
@@ -342,7 +348,7 @@ def test_acceptance_that_falls_by_rejection_or_stops_never_converges(seed):
             exploding.append(
                 IterationRecord(record.iteration, (*others, worst), record.labelled, 0, 100, 50.0, 20.0, 1.0)
             )
-            stop = StopConfig(max_iterations=len(exploding), unstable_iterations=int(rng.integers(1, 5)))
+            stop = rules(max_iterations=len(exploding), unstable_iterations=int(rng.integers(1, 5)))
             assert kind_of(*exploding, stop=STOP) is not VerdictKind.CONVERGED
             assert kind_of(*exploding, stop=stop) is VerdictKind.UNSTABLE
 
@@ -351,4 +357,4 @@ def test_every_campaign_ends_at_its_limit():
     rng = np.random.default_rng(1)
     for _ in range(200):
         history = random_history(rng)
-        assert kind_of(*history, stop=StopConfig(max_iterations=len(history))) is not None
+        assert kind_of(*history, stop=rules(max_iterations=len(history))) is not None

@@ -10,6 +10,7 @@ from ase.build import molecule
 from ase.io import write
 from flow_runs import SMALLER
 
+from al_engine.campaign import names
 from al_engine.errors import InputError
 from al_engine.files.part_file import open_part
 from flows.stages.levels import level_to_go_on_with
@@ -54,7 +55,7 @@ def test_it_goes_on_at_the_level_it_has(begun_before):
         before = campaign.level
         campaign.level = level_to_go_on_with(campaign.ledger, present["level"])
         assert campaign.level == before
-        there, lost = campaign.ledger.label_parts(None)
+        there, lost = campaign.ledger.label_parts(names.INITIAL_FRAMES)
         written = there.stat().st_mtime_ns
         lost.unlink()
         campaign.initial_set()

@@ -7,6 +7,7 @@ import pytest
 from flow_runs import SMALLER
 from stage_runs import begun
 
+from al_engine.campaign import names
 from al_engine.config.reader import load_config
 from al_engine.errors import InputError
 from al_engine.files.part_file import open_part
@@ -57,7 +58,7 @@ def test_first_frames_and_one_of_each_iteration_are_checked_and_recorded(finishe
 
 def test_energies_of_a_check_are_kept_so_that_a_kill_loses_none(tmp_path):
     with begun(tmp_path, SMALLER) as campaign:
-        stage = labelling.plan(campaign.ledger, campaign.level, None, 1, 20)
+        stage = labelling.plan(campaign.ledger, campaign.level, names.INITIAL_FRAMES, 1, 20)
         chunk = next((tmp_path / "parts").glob("initial-labels-00001-*.h5"))
         chunk.unlink()
         campaign.run(stage)

@@ -7,6 +7,7 @@ import pytest
 from flow_runs import SMALLER
 from stage_runs import begun
 
+from al_engine.campaign import names
 from al_engine.campaign.labels import Labels
 from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import parse_config
@@ -68,8 +69,8 @@ def test_an_iteration_whose_labels_fail_says_why(tmp_path, monkeypatch):
         verdict = campaign.iteration(0)
         record = campaign.ledger.history()[0]
         assert record.label_failures
-        first, last = labelling.chunks(campaign.ledger.reader(), campaign.config, 0)[0]
-        stage = labelling.plan(campaign.ledger, campaign.level, 0, first, last)
+        first, last = labelling.chunks(campaign.ledger.reader(), campaign.config, names.selection(0))[0]
+        stage = labelling.plan(campaign.ledger, campaign.level, names.selection(0), first, last)
         assert f"{record.label_failures} failed ({WORDS})" in campaign.run(stage)
     asked = record.labelled + record.label_failures
     warning = f"{record.label_failures} of {asked} labels failed, {WORDS}"

@@ -210,6 +210,7 @@ def status_of(record):
         "campaign": "x",
         "state": "running",
         "label_fault": None,
+        "audit": record.audit and record.audit.summary(),
         "iterations": [{**record.summary(), "seconds": 5.0}],
     }
 

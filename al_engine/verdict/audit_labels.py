@@ -1,0 +1,239 @@
+"""The audit: true errors on accurate frames drawn at random, which test what the window claims of them.
+
+The committee's agreement decides which frames are accurate, and frames below the window are never labelled. So before
+a campaign counts as converged, some accurate frames of the judged iterations are labelled. Each accurate frame of a
+temperature is as likely to be drawn as any other, and the same number is drawn at every temperature.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from al_engine.statistics import lower_bound, quantile_bound, upper_bound
+from al_engine.structures.frames import FloatArray, IntArray
+from al_engine.units import MEV_PER_EV
+
+QUANTILE = 0.95
+"""Share of the accurate frames for which the audit states an error that they do not exceed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedFrames:
+    """True errors of the audited frames of one temperature, or of all temperatures.
+
+    The error of a frame is the force error of the committee's mean on its worst atom, max_i |F_i - F_i(label)|.
+
+    Attributes:
+        temperature_kelvin: The temperature; None: all temperatures.
+        labelled: Number of audited frames with a label.
+        bad: Number of these frames with an error above the lower end of the window, or not finite.
+        quantile_mev_per_ang: Smallest error that a share of `QUANTILE` of the frames does not exceed; None if it is not
+            finite, or without frames.
+        bound_mev_per_ang: Upper confidence bound on this quantile; None if the frames are too few.
+        largest_mev_per_ang: Largest error; None if it is not finite, or without frames.
+    """
+
+    temperature_kelvin: float | None
+    labelled: int
+    bad: int
+    quantile_mev_per_ang: float | None
+    bound_mev_per_ang: float | None
+    largest_mev_per_ang: float | None
+
+    @property
+    def bad_share(self) -> float:
+        """Share of the labelled frames that are bad."""
+        return self.bad / self.labelled if self.labelled else 0.0
+
+    def share_bounds(self, confidence: float) -> tuple[float, float]:
+        """One-sided lower and upper bound on the share of accurate frames that are bad."""
+        return (
+            lower_bound(self.bad_share, self.labelled, confidence),
+            upper_bound(self.bad_share, self.labelled, confidence),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What the labels of an audit say of the committee of one iteration.
+
+    Attributes:
+        iteration: The iteration whose committee was audited.
+        iterations: The iterations that were judged together, from whose accurate frames the audit was drawn.
+        requested: Number of frames that was asked for (`stop.audit_labels`).
+        reference: Name of the reference method.
+        cut: Whether clusters cut from the frames were labelled. Only the atoms that stand for the box are then
+            compared (`Cutting.interior`).
+        lower_mev_per_ang: Lower end of the window: the error above which a frame is bad.
+        max_bad_share: Largest share of bad frames with which the audit is passed (`stop.audit_bad_share`).
+        confidence: Confidence of all bounds (`stop.confidence`).
+        temperatures: The audited frames of each temperature.
+        overall: The audited frames of all temperatures.
+        label_failures: Number of drawn frames whose label failed; no error is known of them.
+        failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
+    """
+
+    iteration: int
+    iterations: tuple[int, ...]
+    requested: int
+    reference: str
+    cut: bool
+    lower_mev_per_ang: float
+    max_bad_share: float
+    confidence: float
+    temperatures: tuple[AuditedFrames, ...]
+    overall: AuditedFrames
+    label_failures: int
+    failure_words: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the window's claim stands.
+
+        It stands if the share of bad frames is at most `max_bad_share`, over all temperatures. At a single temperature,
+        where few frames are audited, the lower confidence bound of the share must not be above it.
+        """
+        return self.overall.labelled > 0 and self.overall.bad_share <= self.max_bad_share and not self._bad_temperatures
+
+    @property
+    def joins(self) -> bool:
+        """Whether the audited frames are training data: those of a failed audit are."""
+        return not self.passed
+
+    @property
+    def _bad_temperatures(self) -> list[AuditedFrames]:
+        """Temperatures at which the share of bad frames is above the limit at the confidence of the audit."""
+        return [t for t in self.temperatures if t.share_bounds(self.confidence)[0] > self.max_bad_share]
+
+    def shortcomings(self) -> list[str]:
+        """Why the audit is not passed, one phrase each; empty if it is passed."""
+        if not self.overall.labelled:
+            return [f"no accurate frame of iteration {self.iteration} was labelled for its audit{self._failures()}"]
+        if self.passed:
+            return []
+        above = f"a true force error above {self.lower_mev_per_ang:.0f} meV/Å on the worst atom"
+        if self.overall.bad_share > self.max_bad_share:
+            found = [f"{_ratio(self.overall)} audited accurate frames"]
+        else:
+            found = [f"{_ratio(t)} audited accurate frames at {_kelvin(t)}" for t in self._bad_temperatures]
+        return [
+            f"{frames} of iteration {self.iteration} with {above}, where {self.max_bad_share:.2%} may have it"
+            f"{self._failures()}"
+            for frames in found
+        ]
+
+    def claim(self, accurate_share: float | None = None) -> str:
+        """What the audit says of the force field, in one clause.
+
+        Args:
+            accurate_share: Share of the accurate frames among all sampled frames; None: not mentioned.
+        """
+        share = "" if accurate_share is None else f" ({accurate_share:.2%} of all frames)"
+        where = "the atoms that stand for the box" if self.cut else "every atom"
+        of_all = f"{QUANTILE:.0%} of the accurate frames from this dynamics{share}"
+        bound, quantile = self.overall.bound_mev_per_ang, self.overall.quantile_mev_per_ang
+        if bound is not None:
+            held = f"at {self.confidence:.0%} confidence, {of_all} have forces within {bound:.0f} meV/Å"
+        elif quantile is not None:
+            held = f"{of_all} have forces within about {quantile:.0f} meV/Å (too few labels for a bound)"
+        else:
+            return f"the errors of {of_all} are not known: an error is not finite"
+        return f"{held} of {self.reference} on {where}"
+
+    def statement(self, accurate_share: float | None = None) -> str:
+        """The result in one sentence: the audited frames, the claim, each temperature, failed labels."""
+        if not self.overall.labelled:
+            return self.shortcomings()[0]
+        by_temperature = "; ".join(
+            f"{_kelvin(t)}: {_ratio(t)} above it, largest {_number(t.largest_mev_per_ang)} meV/Å"
+            for t in self.temperatures
+        )
+        return (
+            f"{_ratio(self.overall)} accurate frames that were drawn at random and labelled have a true force error "
+            f"above {self.lower_mev_per_ang:.0f} meV/Å on the worst atom ({by_temperature}); "
+            f"{self.claim(accurate_share)}{self._failures()}"
+        )
+
+    def _failures(self) -> str:
+        """Failed labels in words, as a further clause; empty if no label failed."""
+        if not self.label_failures:
+            return ""
+        return f"; {self.label_failures} audit labels failed, {self.failure_words}"
+
+    def summary(self) -> dict[str, Any]:
+        """The result as JSON-able values for `status --json`."""
+        return {**asdict(self), "passed": self.passed, "statement": self.statement()}
+
+    def to_json(self) -> str:
+        """The result as JSON."""
+        return str(_PARSER.dump_json(self).decode())
+
+    @classmethod
+    def from_json(cls, text: str) -> "AuditResult":
+        """The inverse of `to_json`."""
+        return _PARSER.validate_json(text)
+
+
+_PARSER = TypeAdapter(AuditResult)
+
+
+def _ratio(frames: AuditedFrames) -> str:
+    return f"{frames.bad} of {frames.labelled}"
+
+
+def _kelvin(frames: AuditedFrames) -> str:
+    return f"{frames.temperature_kelvin:g} K"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def drawn(accurate: Sequence[int], frames: int, rng: np.random.Generator) -> list[IntArray]:
+    """Draw the frames of an audit.
+
+    Args:
+        accurate: Number of accurate frames at each temperature.
+        frames: Number of frames to draw; rounded up to the same number at every temperature.
+        rng: Source of randomness.
+
+    Returns:
+        For each temperature the numbers of the drawn frames, ascending; all frames where there are not enough.
+    """
+    each = math.ceil(frames / len(accurate))
+    return [np.sort(rng.choice(number, size=min(each, number), replace=False)) for number in accurate]
+
+
+def audited_frames(
+    error: FloatArray, *, lower: float, confidence: float, temperature_kelvin: float | None = None
+) -> AuditedFrames:
+    """Summarise the errors of audited frames.
+
+    Args:
+        error: Force error on the worst atom of each frame, eV/Å, shape (F,). A value that is not finite is an error
+            larger than all others.
+        lower: Lower end of the window, eV/Å.
+        confidence: Confidence of the bound.
+        temperature_kelvin: Temperature of the frames; None: several.
+    """
+    error = np.where(np.isfinite(error), error, np.inf)
+    not_exceeded = math.ceil(QUANTILE * len(error) - 1e-9)  # number of frames; the product may be a bit too large
+    quantile = float(np.sort(error)[not_exceeded - 1]) if len(error) else math.inf
+    bound = quantile_bound(error, QUANTILE, confidence)
+    return AuditedFrames(
+        temperature_kelvin=temperature_kelvin,
+        labelled=len(error),
+        bad=int(np.sum(error > lower)),
+        quantile_mev_per_ang=_finite_mev(quantile),
+        bound_mev_per_ang=None if bound is None else _finite_mev(bound),
+        largest_mev_per_ang=_finite_mev(float(error.max(initial=0.0))) if len(error) else None,
+    )
+
+
+def _finite_mev(value: float) -> float | None:
+    """A value in eV as meV; None if it is not finite."""
+    return MEV_PER_EV * value if math.isfinite(value) else None
