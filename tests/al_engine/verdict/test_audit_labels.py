@@ -167,7 +167,7 @@ def missing(history, stop=STOP):
     return missing_evidence(history, pooled(judged_together(history, stop)), stop, SELECTION)
 
 
-def verdict_of(history, stop=STOP, selection=SELECTION, max_failed_share=0.2):
+def verdict_of(history, stop=STOP, max_failed_share=0.2):
     return judge(history, stop, selection=SELECTION, max_failed_share=max_failed_share)
 
 
