@@ -66,6 +66,6 @@ def test_it_goes_on_at_the_level_it_has(begun_before):
 
 def test_it_is_refused_with_what_changed_and_what_to_type(begun_before, tmp_path):
     context, present = begun_before("free_energy_calculators:Smeared")
-    with context as campaign, pytest.raises(InputError, match=r"now .* forces belong to \(`free_energy`\)") as caught:
+    with context as campaign, pytest.raises(InputError, match="`free_energy`") as caught:
         level_to_go_on_with(campaign.ledger, present["level"])
     assert f"`al-engine run {tmp_path}/campaign/campaign.yaml --dir NEW`" in str(caught.value)
