@@ -80,17 +80,6 @@ def accurate_frames(parts: PartReader, config: CampaignConfig, iterations: Seque
     return found
 
 
-def central_molecule(atoms: IntArray, molecule: int, molecule_of_atom: IntArray) -> BoolArray:
-    """Which atoms of a cluster belong to the molecule that it was cut around.
-
-    Args:
-        atoms: Index of each atom of the cluster in the frame, shape (n,).
-        molecule: Index of the molecule; -1: the frame is not cut, and all its atoms count.
-        molecule_of_atom: Index of the molecule of each atom of the frame, shape (N,).
-    """
-    return np.asarray((molecule_of_atom[atoms] == molecule) | (molecule < 0))
-
-
 def fates_with_audits(parts: PartReader, iteration: int) -> FateArray:
     """The final fates of an iteration's frames, in which audited frames have the fate `AUDITED`.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from al_engine.campaign import names
-from al_engine.campaign.audited import AccurateFrames, AuditPlan, accurate_frames, central_molecule, stored_audit_plan
+from al_engine.campaign.audited import AccurateFrames, AuditPlan, accurate_frames, stored_audit_plan
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
@@ -138,7 +138,7 @@ def _compared(structure: LabelStructure, cutting: Cutting) -> np.ndarray:
     """
     if cutting.cut is None:
         return np.ones(len(structure.atoms), dtype=bool)
-    return central_molecule(structure.atoms, structure.molecule, cutting.cut.molecule_of_atom)
+    return np.asarray(cutting.cut.molecule_of_atom[structure.atoms] == structure.molecule)
 
 
 def _joined(arrays: Sequence[IntArray]) -> IntArray:
