@@ -31,10 +31,10 @@ NEAR_CONVERGENCE = 4.0
 lengthened once the acceptance before it was below this multiple."""
 EVIDENCE_MARGIN = 1.5
 """Factor on the frames needed: the candidates of the next iteration may be more than expected."""
-WORTH_PROVING = 0.5
+WORTH_PROVING = 0.25
 """Highest acceptance, as a share of `stop.acceptance`, for which the frames needed are computed. Nearer to the limit,
 more training lowers the acceptance at less cost than the MD that would prove it."""
-LEAST_GROWTH = 0.5
+LEAST_GROWTH = 1.0
 """Least number of frames, as a share of those gathered, that are added as long as they prove nothing."""
 EXPECTED_INEFFICIENCY = 3.0
 """Frames per decorrelated frame that are expected before a campaign: as in small molecules at a stride of 10 fs."""

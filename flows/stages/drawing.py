@@ -126,26 +126,11 @@ def _structures(
             columns[f"deviation_{config.selection.deviation}"], columns["net_force_deviation"]
         ),
     )
-<<<<<<< HEAD
     interior = [
         cutting.interior(frame, structure, cutoff_ang=config.model.short.cutoff_ang)
         for frame, structure in zip(whole, structures, strict=True)
     ]
     return structures, interior, columns
-=======
-    return structures, columns
-
-
-def _compared(structure: LabelStructure, cutting: Cutting) -> np.ndarray:
-    """Whether each atom of a structure is compared with its label, shape (n,).
-
-    All atoms of a whole frame are; of a cluster, those of its central molecule. The surface of a cluster is not an
-    environment of the simulated system.
-    """
-    if cutting.cut is None:
-        return np.ones(len(structure.atoms), dtype=bool)
-    return np.asarray(cutting.cut.molecule_of_atom[structure.atoms] == structure.molecule)
->>>>>>> audit
 
 
 def _joined(arrays: Sequence[IntArray]) -> IntArray:
