@@ -100,6 +100,8 @@ def test_every_path_and_data_set_of_the_layout_page_exists(folder):
                 assert any(g is not None and (name in g or name in g.attrs) for g in below) or name in {
                     "temperatures_kelvin",  # of the config
                     "cluster",  # in campaigns that label clusters cut from boxes
+                    "interior",
+                    "test/interior/atoms",
                     "member",
                     "converged",  # a verdict
                 }, f"{path}: {name}"

@@ -168,13 +168,12 @@ class CommandLine:
         return json.loads(answer.stdout)
 
 
-def api(environment, path, body=None, method=None):
-    """Ask the Prefect server; None for an empty answer."""
+def api(environment, path, body=None):
+    """Ask the Prefect server."""
     request = urllib.request.Request(
         environment["PREFECT_API_URL"] + path,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
-        method=method,
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        return json.loads(response.read() or "null")
+        return json.load(response)

@@ -8,6 +8,7 @@ from al_engine.selection.window import Window
 from al_engine.statistics import frames_needed
 from al_engine.verdict.evidence import (
     EVIDENCE_MARGIN,
+    WORTH_PROVING,
     SamplingPlan,
     is_exploding,
     judged_together,
@@ -124,13 +125,12 @@ def test_sampling_is_as_configured_until_the_acceptance_is_below_the_limit(make_
 
 def test_a_single_iteration_that_is_judged_alone_gathers_its_evidence_beforehand(make_record):
     stop = rules(iterations=1)
-    near = make_record(counts=((990, 10, 0),), decorrelated=100.0, steps=600)
     far = make_record(counts=((900, 100, 0),), decorrelated=100.0, steps=600)
     assert steps_after([far], stop) == 600
-    steps = steps_after([near], stop)
-    assert steps == STOP.max_extension * 600
+    near = make_record(counts=((990, 10, 0),), decorrelated=10.0, steps=600)
+    assert steps_after([near], stop) == STOP.max_extension * 600
     rich = make_record(counts=((990, 10, 0),), decorrelated=1000.0, steps=600)
-    enough = frames_needed(stop.acceptance, stop.confidence, seen=0.5 * stop.acceptance)
+    enough = frames_needed(stop.acceptance, stop.confidence, seen=WORTH_PROVING * stop.acceptance)
     frames = SAMPLING.replicas * steps_after([rich], stop) / SAMPLING.stride_steps  # every frame is decorrelated
     assert frames == pytest.approx(EVIDENCE_MARGIN * enough, rel=0.02)
 

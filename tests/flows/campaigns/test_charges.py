@@ -9,6 +9,7 @@ from ase.build import molecule
 from ase.io import write
 from flow_runs import SMALLER
 
+from al_engine.campaign import names
 from al_engine.errors import InputError
 from flows.stages.labelling import frames_to_label
 
@@ -53,7 +54,7 @@ def test_each_frame_is_labelled_with_its_own(mixed):
             ),
         ) as through_ase,
     ):
-        assert {frame.charge for frame in frames_to_label(direct.ledger.reader(), None)} == {0, -1}
+        assert {frame.charge for frame in frames_to_label(direct.ledger.reader(), names.INITIAL_FRAMES)} == {0, -1}
         expected, found = (one.ledger.dataset() for one in (direct, through_ase))
     assert [item.frame.charge for item in found] == [item.frame.charge for item in expected]
     assert [item.energy for item in found] == pytest.approx([item.energy for item in expected], abs=1e-6)
