@@ -45,13 +45,19 @@ MOST_JUDGED = 10
 def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Sequence[IterationRecord]:
     """The iterations that are judged together: the latest in a row that are not proven to be above the limit.
 
-    An iteration is not left out because its acceptance happens to be above the limit: leaving it out would bias the
+    An iteration is proven to be above the limit if it is so at some temperature; its committee was another one. An
+    iteration is not left out because its acceptance happens to be above the limit: leaving it out would bias the
     acceptance of those that are judged. They are at least `stop.iterations` iterations, and at most `MOST_JUDGED`. But
     a failed audit of an earlier iteration ends the row: that iteration and those before it are not judged again.
     """
     counted = _after_failed_audits(history)
-    possible = takewhile(lambda record: record.bounds(stop.confidence)[0] <= stop.acceptance, reversed(counted))
+    possible = takewhile(lambda record: not _proven_above(record, stop), reversed(counted))
     return counted[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
+
+
+def _proven_above(record: IterationRecord, stop: StopConfig) -> bool:
+    """Whether the lower bound on the acceptance is above the limit at some temperature."""
+    return any(t.bounds(stop.confidence)[0] > stop.acceptance for t in record.temperatures)
 
 
 def _after_failed_audits(history: Sequence[IterationRecord]) -> Sequence[IterationRecord]:

@@ -196,3 +196,11 @@ def test_all_low_iterations_in_a_row_are_judged_together(make_record):
     assert missing([busy, *low[:2]]) != []
     assert missing([busy, *low]) == []
     assert len(judged_together([*low, busy], STOP)) == STOP.iterations
+
+
+def test_an_iteration_above_the_limit_at_one_temperature_ends_the_row(make_record):
+    """Over all temperatures its acceptance is below the limit."""
+    hot = make_record(0, counts=((10_000, 0, 0), (970, 30, 0)), decorrelated=2000.0)
+    assert hot.counts.acceptance < STOP.acceptance
+    low = [make_record(k, counts=((10_000, 0, 0), (1000, 0, 0)), decorrelated=2000.0) for k in range(1, 4)]
+    assert [record.iteration for record in judged_together([hot, *low], STOP)] == [1, 2, 3]
