@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -36,7 +36,7 @@ class ChildProcess:
     have one thread, which makes results bitwise repeatable.
 
     Args:
-        module: The module, whose main function calls `connect`.
+        module: The module, whose main function is `run_child`.
         starter: Executor that starts the process. Its thread must outlive the child, because the kernel kills the child
             when the *thread* that started it ends.
         environment: Environment variables that differ from the parent's.
@@ -135,7 +135,7 @@ class ChildProcess:
 
 
 def _started_without_interrupts(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-    """Start a process that Ctrl-C does not reach until `connect` has made it ignore Ctrl-C."""
+    """Start a process that Ctrl-C does not reach until `_connect` has made it ignore Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits the mask of this thread
     try:
         return subprocess.Popen(command, **options)  # noqa: S603 (this interpreter and one of our modules)
@@ -143,7 +143,7 @@ def _started_without_interrupts(command: list[str], **options: Any) -> "subproce
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def connect(arguments: list[str]) -> Connection:
+def _connect(arguments: list[str]) -> Connection:
     """Connect this process, which a `ChildProcess` has started, to its parent, and make it end with its parent.
 
     Args:
@@ -154,6 +154,22 @@ def connect(arguments: list[str]) -> Connection:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     die_with_parent(parent_pid)
     return Connection(socket)
+
+
+def run_child(arguments: list[str], serve: Callable[[Connection], None]) -> int:
+    """The main function of a program that a `ChildProcess` runs: serve the parent until it closes the connection.
+
+    Args:
+        arguments: File descriptor of the socket, and process id of the parent.
+        serve: Answers the messages of a connection; ends with `EOFError` or `OSError` when the parent closes it.
+
+    Returns:
+        The exit status.
+    """
+    connection = _connect(arguments)
+    with suppress(EOFError, OSError):
+        serve(connection)
+    return 0
 
 
 def die_with_parent(parent_pid: int) -> None:

@@ -89,7 +89,7 @@ class ModelConfig(Section):
         "message",
         description=(
             "How the two paths are combined. `message`: their messages are averaged before the product basis or gate. "
-            "`energy`: each path has a network of its own, and the energies are added."
+            "`energy`: each path is a separate network, and the energies of the two networks are added."
         ),
     )
     zbl: bool = Field(

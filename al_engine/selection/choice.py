@@ -140,8 +140,9 @@ def most_novel(
 ) -> IntArray:
     """Order candidates by novelty: each candidate is the farthest from the data set and from the candidates before it.
 
-    A candidate is represented by the environment of its worst atom, on whose force the members disagree most. Distances
-    are taken to all environments of the same element in the data set, and to those of the candidates picked before.
+    A candidate is represented by the environment of its worst atom, on whose force the members disagree most. The
+    distance of a candidate is the distance to the nearest environment of the same element, among the environments of
+    the data set and of the candidates picked before.
 
     Args:
         frames: F candidates.

@@ -2,7 +2,8 @@
 
 The committee's agreement decides which frames are accurate, and frames below the window are never labelled. So before
 a campaign counts as converged, some accurate frames of the judged iterations are labelled. Each accurate frame of a
-temperature is as likely to be drawn as any other, and the same number is drawn at every temperature.
+temperature is as likely to be drawn as any other, and the same number is drawn at every temperature. Statements over
+all temperatures therefore give every temperature the same weight.
 """
 
 import math
@@ -101,7 +102,7 @@ class AuditResult:
 
     @property
     def joins(self) -> bool:
-        """Whether the audited frames are training data: those of a failed audit are."""
+        """Whether the audited frames join the training data: they do if the audit failed."""
         return not self.passed
 
     @property

@@ -97,14 +97,15 @@ class IterationRecord:
             cut from boxes, over the atoms that stand for the box; None without new labels.
         test_force_mae_mev_per_ang: Force MAE of the committee mean on the test set.
         test_energy_mae_mev_per_atom: Energy MAE of the committee mean on the test set.
-        steps: MD steps of each replica. Older versions stored neither this field nor those below: None or empty.
+        steps: MD steps of each replica, at the temperature with the most. Older versions stored neither this field nor
+            those below: None or empty.
         window: The window of the iteration.
         calibration: True force error at a given deviation; None in older versions.
         health: Spread and errors of the committee's members; None with too few labels.
         failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
         warnings: What is wrong with labels, committee or thresholds, one sentence each.
-        audit: The audit of the iteration's committee; None if there was none. It is made after the record, so that it
-            is stored in a part of its own.
+        audit: The audit of the iteration's committee; None if there was none. It is made after the record is stored,
+            and is stored in the part `iterNNN-audited`.
     """
 
     iteration: int

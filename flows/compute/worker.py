@@ -12,7 +12,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 
 from al_engine import errors
-from al_engine.child_process import Message, connect, receive, send
+from al_engine.child_process import Message, receive, run_child, send
 
 
 class _Reporter(logging.Handler):
@@ -53,22 +53,16 @@ def _answer(connection: Connection, request: Message) -> Message:
         models.removeHandler(reporter)
 
 
-def main(arguments: list[str]) -> int:
-    """Serve the pool on an inherited socket.
+def serve(connection: Connection) -> None:
+    """Run jobs until the pool closes the connection.
 
-    Args:
-        arguments: File descriptor of the socket, and process id of the parent.
-
-    Returns:
-        The exit status.
+    Raises:
+        EOFError: If the pool has closed the connection.
+        OSError: If the connection is broken.
     """
-    connection = connect(arguments)
-    try:
-        while True:
-            send(connection, _answer(connection, receive(connection)))
-    except (EOFError, OSError):
-        return 0  # the pool closed the connection
+    while True:
+        send(connection, _answer(connection, receive(connection)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_child(sys.argv[1:], serve))

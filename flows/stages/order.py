@@ -66,11 +66,12 @@ def iteration_steps(
             for group in training.groups(config, device)
         },
     )
+    planned = sampling.planned_sampling(ledger, iteration)
     yield Step(
         "sample",
         {
-            f"sample {kelvin:g} K": [sampling.plan(ledger, iteration, index)]
-            for index, kelvin in enumerate(config.sampling.temperatures_kelvin)
+            f"sample {kelvin:g} K": [sampling.plan(ledger, iteration, index, plan)]
+            for index, (kelvin, plan) in enumerate(planned.items())
         },
     )
     yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})

@@ -56,12 +56,12 @@ def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
     )
 
 
-def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
-    """The stage of one temperature of the campaign."""
-    config, parts = ledger.config, ledger.reader()
+def plan(ledger: Ledger, iteration: int, temperature_index: int, planned: SamplingPlan) -> Stage:
+    """The stage of one temperature of the campaign, which is sampled as `planned_sampling` says."""
+    config = ledger.config
     sampling = config.sampling
     kelvin = sampling.temperatures_kelvin[temperature_index]
-    trusted, planned = trusted_mev_per_ang(parts, config, iteration), planned_sampling(ledger, iteration, kelvin)
+    trusted = trusted_mev_per_ang(ledger.reader(), config, iteration)
     parents = [names.INITIAL_FRAMES, *names.members(iteration, config.training.members)]
     if iteration > 0:
         parents += _starts_from(config, iteration - 1, kelvin)
@@ -87,22 +87,24 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int) -> Stage:
     )
 
 
-def planned_sampling(ledger: Ledger, iteration: int, kelvin: float) -> SamplingPlan:
-    """How an iteration samples a temperature.
+def planned_sampling(ledger: Ledger, iteration: int) -> dict[float, SamplingPlan]:
+    """How an iteration samples each temperature.
 
     A temperature that has been sampled keeps its plan, even if the stop rules have changed since.
     """
-    parts, name = ledger.reader(), names.sample(iteration, kelvin)
-    if name in parts.names:
-        return stored_plan(parts, name)
-    history = ledger.history()[:iteration]
-    return sampling_plan(history, evidence_of(ledger, history), ledger.config.sampling, ledger.config.stop, kelvin)
+    parts, config, history = ledger.reader(), ledger.config, ledger.history()[:iteration]
+    evidence = evidence_of(ledger, history)
+    return {
+        kelvin: stored_plan(parts, name)
+        if (name := names.sample(iteration, kelvin)) in parts.names
+        else sampling_plan(history, evidence, config.sampling, config.stop, kelvin)
+        for kelvin in config.sampling.temperatures_kelvin
+    }
 
 
 def plan_text(ledger: Ledger, iteration: int) -> str:
     """What an iteration samples beyond the usual as evidence for the verdict, for the terminal; empty if nothing."""
-    sampling = ledger.config.sampling
-    plans = {kelvin: planned_sampling(ledger, iteration, kelvin) for kelvin in sampling.temperatures_kelvin}
+    sampling, plans = ledger.config.sampling, planned_sampling(ledger, iteration)
     longer = {kelvin: plan for kelvin, plan in plans.items() if plan.steps > sampling.steps}
     fresh = max(plan.fresh for plan in plans.values())
     if not longer and not fresh:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from al_engine.campaign.labels import LabelReason
-from al_engine.child_process import Message, connect, receive, send
+from al_engine.child_process import Message, receive, run_child, send
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from labelers.backends.openblas import preload_openblas
@@ -94,22 +94,5 @@ def _serve(connection: Connection, order: Message) -> None:
         send(connection, _answer(labeler, receive(connection)))
 
 
-def main(arguments: list[str]) -> int:
-    """Serve the pool on an inherited socket.
-
-    Args:
-        arguments: File descriptor of the socket, and process id of the parent.
-
-    Returns:
-        The exit status.
-    """
-    connection = connect(arguments)
-    try:
-        serve(connection)
-    except (EOFError, OSError):
-        return 0  # the pool closed the connection
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_child(sys.argv[1:], serve))

@@ -43,18 +43,18 @@ def test_a_sampled_temperature_keeps_its_plan_when_the_stop_rules_change(tmp_pat
     ledger.begin()
     finish_iteration(ledger)
     cold, hot = ledger.config.sampling.temperatures_kelvin[0], ledger.config.sampling.temperatures_kelvin[-1]
-    planned = planned_sampling(ledger, 1, hot)
+    planned = planned_sampling(ledger, 1)[hot]
     assert planned.steps > ledger.config.sampling.steps
     assert planned.fresh == ledger.config.sampling.replicas / 2
     path = ledger.part_path(names.sample(1, hot))
     with write_part(path, kind="sample", key="b") as root:
         root.attrs["steps"], root.attrs["fresh"] = planned.steps, planned.fresh
     ledger.config = ledger.config.model_copy(update={"stop": StopConfig(confidence=0.6, fresh_share=0.0)})
-    assert planned_sampling(ledger, 1, hot) == planned
+    assert planned_sampling(ledger, 1)[hot] == planned
     path.unlink()
     for kelvin in (cold, hot):
-        assert planned_sampling(ledger, 1, kelvin).steps < planned.steps
-        assert planned_sampling(ledger, 1, kelvin).fresh == 0
+        assert planned_sampling(ledger, 1)[kelvin].steps < planned.steps
+        assert planned_sampling(ledger, 1)[kelvin].fresh == 0
 
 
 def test_a_part_of_an_earlier_version_says_its_steps_only(tmp_path):
@@ -62,4 +62,4 @@ def test_a_part_of_an_earlier_version_says_its_steps_only(tmp_path):
     ledger = Ledger.open(tmp_path / "run")
     ledger.begin()
     finish_iteration(ledger)
-    assert planned_sampling(ledger, 0, 300.0) == SamplingPlan(steps=600, fresh=0)
+    assert planned_sampling(ledger, 0)[300.0] == SamplingPlan(steps=600, fresh=0)
