@@ -99,6 +99,7 @@ def campaign_config(options: argparse.Namespace) -> dict[str, Any]:
         "sampling": {
             "replicas": options.replicas,
             "steps": options.steps,
+            "cost_share": 0.0,
             "stride_steps": options.stride,
             "stop_deviation_mev_per_ang": 1e9,
         },

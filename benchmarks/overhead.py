@@ -45,7 +45,7 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ethanol.yaml"
 QUICK: Mapping[str, Any] = {
     "initial": {"frames": 100},
     "training": {"updates": 100, "validation_interval": 25},
-    "sampling": {"replicas": 4, "steps": 100},
+    "sampling": {"replicas": 4, "steps": 100, "cost_share": 0.0},
 }
 LABELS = 100
 """Number of labels that are computed with and without a worker process."""

@@ -25,8 +25,9 @@ from scipy.stats import norm
 from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.selection.fates import Fate
 from al_engine.structures.frames import FloatArray, IntArray
-from al_engine.verdict.evidence import judged_together, sampling_plan
+from al_engine.verdict.evidence import judged_together
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, Trajectory, temperature_record
+from al_engine.verdict.sampling_plan import sampling_plan
 from al_engine.verdict.verdict import VerdictKind, judge
 from machine import circumstances, versions
 from pages import origin, page, publish

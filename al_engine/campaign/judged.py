@@ -7,7 +7,7 @@ import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.samples import COMPLETED
+from al_engine.campaign.samples import COMPLETED, SATURATED
 from al_engine.config import CampaignConfig
 from al_engine.selection.window import Window
 from al_engine.structures.frames import BoolArray, IntArray
@@ -27,12 +27,14 @@ class _Sampled:
         trajectories: The trajectories, in the order in which they were started.
         slot: Replica slot of each trajectory.
         completed: Whether each trajectory ran to its end.
+        saturated: Whether each trajectory ended because all its frames were candidates.
         continues: Whether each trajectory goes on from the iteration before, if the trajectory there was completed.
     """
 
     trajectories: list[Trajectory]
     slot: IntArray
     completed: BoolArray
+    saturated: BoolArray
     continues: BoolArray
 
 
@@ -63,7 +65,8 @@ def judged_temperatures(
                 kelvin,
                 _joined(sampled),
                 replicas=sum(len(found.slot) for found in sampled),
-                stopped=sum(int(np.sum(~found.completed)) for found in sampled),
+                stopped=sum(int(np.sum(~found.completed & ~found.saturated)) for found in sampled),
+                saturated=sum(int(np.sum(found.saturated)) for found in sampled),
                 lower=lower,
                 stride_ps=config.sampling.stride_steps * config.sampling.timestep_fs / FS_PER_PS,
             )
@@ -83,14 +86,17 @@ def _read(
     """The trajectories of a sample part, and its number of frames; `fates` begins with the fates of these frames."""
     with parts.open(names.sample(iteration, kelvin)) as root:
         deviation, replica = root[f"deviation_{config.selection.deviation}"][()], root["replica"][()]
-        completed, slot = root["stop_reason"][()] == COMPLETED, root["slot"][()]
+        reason, slot = root["stop_reason"][()], root["slot"][()]
         if CONTINUES in root:
             continues = root[CONTINUES][()]
         else:
             continues = np.full(len(slot), iteration > 0 and config.sampling.start == "continue")
     rows = [np.flatnonzero(replica == index) for index in range(len(slot))]
     trajectories = [Trajectory(deviation[frames], fates[frames]) for frames in rows]
-    return _Sampled(trajectories, slot, completed, continues), len(replica)
+    sampled = _Sampled(
+        trajectories, slot, completed=reason == COMPLETED, saturated=reason == SATURATED, continues=continues
+    )
+    return sampled, len(replica)
 
 
 def _joined(sampled: Sequence[_Sampled]) -> list[Trajectory]:

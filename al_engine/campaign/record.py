@@ -9,7 +9,7 @@ from al_engine.campaign import names
 from al_engine.campaign.judged import judged_temperatures
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.samples import stored_plan
+from al_engine.campaign.samples import sampled_steps
 from al_engine.campaign.scores import assess, box_scores
 from al_engine.config import CampaignConfig, SelectionConfig
 from al_engine.files.frames_hdf5 import write_labelled
@@ -78,7 +78,7 @@ def iteration_record(
         error_before_training_mev_per_ang=new.get("force_mae_mev_per_ang"),
         test_force_mae_mev_per_ang=test["force_mae_mev_per_ang"],
         test_energy_mae_mev_per_atom=test["energy_mae_mev_per_atom"],
-        steps=max(stored_plan(parts, sample).steps for sample in samples),
+        steps=max(sampled_steps(parts, sample) for sample in samples),
         window=window,
         calibration=assessed.calibration,
         health=assessed.health,

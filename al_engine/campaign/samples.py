@@ -9,9 +9,9 @@ from al_engine.campaign import names
 from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
-from al_engine.selection.window import Window
+from al_engine.selection.window import Window, window_of
 from al_engine.structures.frames import Frame, IntArray
-from al_engine.verdict.evidence import SamplingPlan
+from al_engine.verdict.sampling_plan import SamplingPlan
 
 COLUMNS = (
     "deviation_norm",
@@ -24,6 +24,7 @@ COLUMNS = (
     "step",
 )
 COMPLETED = b"completed"
+SATURATED = b"saturated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +84,33 @@ def read_sampled(parts: PartReader, samples: Sequence[str]) -> SampledFrames:
 def trusted_mev_per_ang(parts: PartReader, config: CampaignConfig, iteration: int) -> float:
     """Force deviation in meV/Å up to which an iteration's trajectories are trusted while they run.
 
-    It is the upper end of the window. An adaptive window is known only after the sampling, so the upper end of the
-    previous iteration's window is used. In iteration 0 it is `sampling.stop_deviation_mev_per_ang`.
+    It is the upper end of the expected window, or `sampling.stop_deviation_mev_per_ang` where none is expected.
+    """
+    window = expected_window(parts, config, iteration)
+    return config.sampling.stop_deviation_mev_per_ang if window is None else window.upper_mev_per_ang
+
+
+def expected_window(parts: PartReader, config: CampaignConfig, iteration: int) -> Window | None:
+    """The window that an iteration is expected to have, while it is sampled; None if nothing is known of it.
+
+    An adaptive window is known only after the sampling, so that of the previous iteration is expected.
     """
     if not config.selection.adaptive.enabled:
-        return config.selection.upper_mev_per_ang
+        return window_of(config.selection, np.empty(0))
     if iteration == 0:
-        return config.sampling.stop_deviation_mev_per_ang
+        return None
     with parts.open(names.selection(iteration - 1)) as root:
-        return Window.from_attributes(root.attrs).upper_mev_per_ang
+        return Window.from_attributes(root.attrs)
 
 
 def stored_plan(parts: PartReader, sample: str) -> SamplingPlan:
     """The plan by which a sample part was made."""
     with parts.open(sample) as root:
-        return SamplingPlan(steps=int(root.attrs["steps"]), fresh=int(root.attrs.get("fresh", 0)))
+        return SamplingPlan(**{name: int(root.attrs[name]) for name in SamplingPlan.__slots__ if name in root.attrs})
+
+
+def sampled_steps(parts: PartReader, sample: str) -> int:
+    """MD steps of each replica in a sample part, which may have ended before its last planned step."""
+    with parts.open(sample) as root:
+        ends = root["stop_step"][()] if "most_steps" in root.attrs else []
+        return int(max(ends, default=root.attrs["steps"]))

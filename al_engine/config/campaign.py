@@ -96,6 +96,7 @@ class CampaignConfig(Section):
 MUTABLE = (
     "stop",
     "execution",
+    "sampling.cost_share",
     "labels.force_check",
     "labels.cell_check",
     "labels.time_limit_s",

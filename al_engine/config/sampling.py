@@ -21,8 +21,20 @@ class SamplingConfig(Section):
     steps: PositiveInt = Field(
         2000,
         description=(
-            "MD steps of each replica per iteration. Near convergence, an iteration takes up to 8 times this number, "
+            "Smallest number of MD steps of each replica per iteration. `cost_share` says how far the MD goes on in "
+            "search of candidates. Near convergence, an iteration takes up to `stop.max_extension` times this number, "
             "to gather the evidence that `stop` requires."
+        ),
+    )
+    cost_share: float = Field(
+        1.0,
+        ge=0.0,
+        le=100.0,
+        description=(
+            "Largest cost of the MD of an iteration, as a share of the cost of its training. While the acceptance is "
+            "above the limit, the MD goes on at each temperature until it has found enough different candidates for "
+            "`selection.max_labels`, or until this cost is reached. Costs are counted in evaluations of the models. "
+            "0: always `steps`."
         ),
     )
     timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="MD time step.")

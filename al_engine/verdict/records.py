@@ -29,10 +29,11 @@ class TemperatureRecord:
         counts: Numbers of accurate, candidate and rejected frames.
         decorrelated: Number of independent frames with the same information on the acceptance.
         replicas: Trajectories started, including those that replaced a stopped trajectory.
-        stopped: Trajectories stopped before their end.
+        stopped: Trajectories stopped before their end, because they broke a limit.
         seen: What the trajectories are worth as evidence; None in records of older versions.
         candidate_fates: Number of candidates with each fate, by its name in lower case; None in records of older
             versions.
+        saturated: Trajectories that ended because all their frames were candidates.
     """
 
     temperature_kelvin: float
@@ -42,6 +43,7 @@ class TemperatureRecord:
     stopped: int
     seen: "TrajectoryEvidence | None" = None
     candidate_fates: Mapping[str, int] | None = None
+    saturated: int = 0
 
     @property
     def stopped_share(self) -> float:
@@ -252,6 +254,7 @@ def pooled(records: Sequence[IterationRecord]) -> tuple[TemperatureRecord, ...]:
                 replicas=sum(t.replicas for t in here),
                 stopped=sum(t.stopped for t in here),
                 candidate_fates=_fates_if_stored(here),
+                saturated=sum(t.saturated for t in here),
             )
         )
     return tuple(pooled_records)
@@ -296,6 +299,7 @@ def temperature_record(
     *,
     replicas: int,
     stopped: int,
+    saturated: int = 0,
     lower: float,
     stride_ps: float,
 ) -> TemperatureRecord:
@@ -305,7 +309,8 @@ def temperature_record(
         temperature_kelvin: Temperature of the thermostat.
         trajectories: The trajectories; a trajectory that goes on in the next iteration is one trajectory.
         replicas: Trajectories started.
-        stopped: Trajectories stopped before their end.
+        stopped: Trajectories stopped before their end, because they broke a limit.
+        saturated: Trajectories that ended because all their frames were candidates.
         lower: Lower end of the window, eV/Å.
         stride_ps: Time between two frames, ps.
     """
@@ -328,4 +333,5 @@ def temperature_record(
             r_hat=r_hat if math.isfinite(r_hat) else None,
         ),
         candidate_fates=count_candidates(fates),
+        saturated=saturated,
     )

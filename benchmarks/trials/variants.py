@@ -91,7 +91,7 @@ def config(plan: Plan, changes: Mapping[str, Any], *, seed: int) -> CampaignConf
         "model": {"kind": "mace", "long": None, "short": {"cutoff_ang": 5.0, "radial_mlp": []}},
         "labels": {"backend": "tblite"},
         "training": {"updates": plan.updates, "updates_growth": growth},
-        "sampling": {"replicas": plan.replicas, "steps": plan.steps},
+        "sampling": {"replicas": plan.replicas, "steps": plan.steps, "cost_share": 0.0},
         "selection": {"max_labels": plan.max_labels},
         "stop": {"acceptance": 1e-6},  # far from convergence, so that no iteration samples longer than another
         "execution": {"device": "cpu", "workers": 1},

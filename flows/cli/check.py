@@ -16,7 +16,7 @@ from al_engine.files.frames_hdf5 import read_frames, read_labelled, write_frames
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import FS_PER_PS
-from al_engine.verdict.evidence import steps_to_prove
+from al_engine.verdict.sampling_plan import steps_to_prove
 from flows.compute.devices import choose_device, worker_counts
 from flows.compute.local import ComputePool
 from flows.pages.display import duration_text

@@ -32,8 +32,9 @@ from flows.session.interrupts import interrupts_wait
 from flows.session.prepare import Prepared, opened
 from flows.session.resume import first_unfinished
 from flows.session.session import Session
-from flows.stages import judging, sampling
+from flows.stages import judging
 from flows.stages.order import Step, audit_steps, initial_steps, iteration_steps
+from flows.stages.planned_sampling import plan_text
 
 LOG_INTERVAL_S = 10.0
 """Least time between two log lines of a task in the UI, s."""
@@ -92,7 +93,7 @@ class CampaignRun:
             while verdict is None:
                 say((f"iteration {iteration}", "bold"))
                 with interrupts_wait():
-                    plan = sampling.plan_text(self._ledger, iteration)
+                    plan = plan_text(self._ledger, iteration)
                 if plan:
                     say((f"  {plan}", "dim"))
                 with prefect.tags(f"iteration:{iteration}"):

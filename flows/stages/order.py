@@ -19,6 +19,7 @@ from flows.stages import (
     selecting,
     training,
 )
+from flows.stages.planned_sampling import planned_sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def iteration_steps(
             for group in training.groups(config, device)
         },
     )
-    planned = sampling.planned_sampling(ledger, iteration)
+    planned = planned_sampling(ledger, iteration)
     yield Step(
         "sample",
         {

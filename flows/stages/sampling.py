@@ -1,22 +1,33 @@
 """Stage `iterNNN-sample-TK`: MD of all replicas at one temperature, driven by the committee."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import h5py
 import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.judged import CONTINUES
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.samples import COLUMNS, COMPLETED, stored_plan, trusted_mev_per_ang
+from al_engine.campaign.samples import (
+    COLUMNS,
+    COMPLETED,
+    SATURATED,
+    expected_window,
+    trusted_mev_per_ang,
+)
 from al_engine.campaign.starts import starting_frames
 from al_engine.campaign.system import StoredSystem
 from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_seed
+from al_engine.selection.search import DifferentCandidates
+from al_engine.selection.window import Window
 from al_engine.structures.frames import Frame
-from al_engine.units import FS_PER_PS, MEV_PER_EV
-from al_engine.verdict.evidence import SamplingPlan, sampling_plan
+from al_engine.units import MEV_PER_EV
+from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.judging import evidence_of
 from flows.stages.sample_writer import SampleWriter
 from flows.stages.training import load_committee
 from samplers.dynamics.barostat import Barostat, volume
@@ -28,6 +39,9 @@ SMALLEST_VOLUME, LARGEST_VOLUME = 0.5, 2.0
 initial frames. Above its boiling point a liquid would become a gas, which is slow to sample and adds little."""
 WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
+SATURATED_STRIDES = 10
+"""Successive candidates at which a trajectory ends in favour of another, while the iteration searches for candidates.
+Further frames would be much like these, and the selection would thin them."""
 
 
 def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
@@ -62,6 +76,8 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int, planned: Sampli
     sampling = config.sampling
     kelvin = sampling.temperatures_kelvin[temperature_index]
     trusted = trusted_mev_per_ang(ledger.reader(), config, iteration)
+    window = expected_window(ledger.reader(), config, iteration) if planned.most_steps else None
+    searched = None if window is None else window.to_attributes()
     parents = [names.INITIAL_FRAMES, *names.members(iteration, config.training.members)]
     if iteration > 0:
         parents += _starts_from(config, iteration - 1, kelvin)
@@ -69,10 +85,10 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int, planned: Sampli
         name=names.sample(iteration, kelvin),
         job=f"{__name__}:sample",
         inputs={
-            "sampling": sampling.model_dump(mode="json"),
+            "sampling": sampling.model_dump(mode="json", exclude={"cost_share"}),  # `most_steps` follows from it
             "trusted": [config.selection.deviation, trusted],
-            "steps": planned.steps,
-            **({"fresh": planned.fresh} if planned.fresh else {}),
+            **{name: value for name, value in asdict(planned).items() if value},
+            **({} if searched is None else {"window": searched}),
             "temperature_index": temperature_index,
             "seed": derived_seed(config.seed, "sample", iteration, temperature_index),
         },
@@ -80,40 +96,11 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int, planned: Sampli
         arguments={
             "iteration": iteration,
             "temperature_index": temperature_index,
-            "steps": planned.steps,
-            "fresh": planned.fresh,
+            "planned": asdict(planned),
             "trusted_mev_per_ang": trusted,
+            "window": searched,
         },
     )
-
-
-def planned_sampling(ledger: Ledger, iteration: int) -> dict[float, SamplingPlan]:
-    """How an iteration samples each temperature.
-
-    A temperature that has been sampled keeps its plan, even if the stop rules have changed since.
-    """
-    parts, config, history = ledger.reader(), ledger.config, ledger.history()[:iteration]
-    evidence = evidence_of(ledger, history)
-    return {
-        kelvin: stored_plan(parts, name)
-        if (name := names.sample(iteration, kelvin)) in parts.names
-        else sampling_plan(history, evidence, config.sampling, config.stop, kelvin)
-        for kelvin in config.sampling.temperatures_kelvin
-    }
-
-
-def plan_text(ledger: Ledger, iteration: int) -> str:
-    """What an iteration samples beyond the usual as evidence for the verdict, for the terminal; empty if nothing."""
-    sampling, plans = ledger.config.sampling, planned_sampling(ledger, iteration)
-    longer = {kelvin: plan for kelvin, plan in plans.items() if plan.steps > sampling.steps}
-    fresh = max(plan.fresh for plan in plans.values())
-    if not longer and not fresh:
-        return ""
-    times = ", ".join(
-        f"{plan.steps * sampling.timestep_fs / FS_PER_PS:.3g} ps at {kelvin:g} K" for kelvin, plan in longer.items()
-    )
-    more = f"longer MD as evidence, per replica: {times}" if longer else "MD as evidence"
-    return f"{more}; {fresh} of {sampling.replicas} trajectories at each temperature start afresh"
 
 
 def _starts_from(config: CampaignConfig, iteration: int, kelvin: float) -> list[str]:
@@ -130,21 +117,44 @@ def driver(iteration: int, temperature_index: int, n_members: int) -> int:
 
 
 def sample(
-    work: Work, *, iteration: int, temperature_index: int, steps: int, trusted_mev_per_ang: float, fresh: int = 0
+    work: Work,
+    *,
+    iteration: int,
+    temperature_index: int,
+    planned: Mapping[str, int],
+    trusted_mev_per_ang: float,
+    window: Mapping[str, float] | None,
 ) -> None:
-    """Run the replicas of one temperature, and write their frames, deviations and final frames."""
+    """Run the replicas of one temperature, and write their frames, deviations and final frames.
+
+    Args:
+        work: The stage call.
+        iteration: The iteration.
+        temperature_index: The temperature's place in `sampling.temperatures_kelvin`.
+        planned: Fields of the `SamplingPlan`.
+        trusted_mev_per_ang: Force deviation up to which a trajectory is trusted, meV/Å.
+        window: Attributes of the window by which candidates are found; None: the MD ends after the planned steps.
+    """
     from samplers.dynamics.langevin import run_langevin
     from samplers.dynamics.rows import COLUMNS as SAMPLED
+    from samplers.dynamics.rows import Rows
 
     config = work.config
     sampling, selection = config.sampling, config.selection
     temperature = sampling.temperatures_kelvin[temperature_index]
-    committee = load_committee(work.parts, config, iteration, work.device, evaluations=steps)
+    plan = SamplingPlan(**planned)
+    longest = max(plan.steps, plan.most_steps)
+    committee = load_committee(work.parts, config, iteration, work.device, evaluations=longest)
     around = surroundings_of(work.parts, config)
-    starts = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature, fresh=fresh)
+    starts = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature, fresh=plan.fresh)
     frames: list[Frame] = starts.frames
     member = None if sampling.driver == "mean" else driver(iteration, temperature_index, committee.n_members)
-    expected = len(frames) * (steps // sampling.stride_steps)
+    expected = len(frames) * (longest // sampling.stride_steps)
+    search = None
+    if window is not None:
+        search = DifferentCandidates(
+            Window.from_attributes(window), deviation=selection.deviation, stride_steps=sampling.stride_steps
+        )
     with work.write(streamed=True) as root:
         writer = SampleWriter(
             root,
@@ -152,43 +162,67 @@ def sample(
             expected_frames=expected,
             expected_atoms=expected * len(frames[0]),
         )
+
+        def take(rows: Rows) -> None:
+            writer.take(rows)
+            if search is not None:
+                search.add(rows.arrays())
+
+        def finished(done: int) -> bool:
+            return search is not None and done >= plan.steps and search.number >= plan.enough
+
         sampled = run_langevin(
             committee,
             frames,
             temperatures_kelvin=[temperature] * len(frames),
             driver=member,
             integration=Integration(
-                steps=steps,
+                steps=longest,
                 stride_steps=sampling.stride_steps,
                 timestep_fs=sampling.timestep_fs,
                 friction_per_ps=sampling.friction_per_ps,
             ),
-            stop=StopRules(
-                stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
-                trusted_deviation=trusted_mev_per_ang / MEV_PER_EV,
-                stop_strides=sampling.stop_strides,
-                deviation=selection.deviation,
-            ),
+            stop=_stop_rules(config, trusted_mev_per_ang, search),
             surroundings=around,
             refill=sampling.refill,
             seed=derived_seed(config.seed, "sample", iteration, temperature_index),
             device=committee.device,
             progress=work.progress,
-            sink=writer.take,
+            sink=take,
+            finished=finished,
         )
         writer.finish(sampled)
         root.attrs["temperature_kelvin"] = temperature
-        root.attrs["steps"] = steps
-        root.attrs["fresh"] = fresh
+        root.attrs["steps"], root.attrs["fresh"] = plan.steps, plan.fresh
+        if search is not None:
+            root.attrs["most_steps"], root.attrs["enough"] = plan.most_steps, plan.enough
         first = root["start_step"][()] == 0
         root[CONTINUES] = first & starts.continues[root["slot"][()]]
         root.attrs["driver"] = "mean" if member is None else str(member)
         if around.wall is not None:
             root.attrs["wall_radius_ang"] = around.wall.radius_ang
-        deviations = root["deviation_norm"][()]
-        stopped = int(np.sum(root["stop_reason"][()] != COMPLETED))
-        typical = MEV_PER_EV * float(np.median(deviations)) if len(deviations) else float("nan")
-        summarise(
-            root,
-            f"{len(deviations)} frames, median deviation {typical:.0f} meV/Å, trajectories stopped: {stopped}",
-        )
+        summarise(root, _summary(root))
+
+
+def _stop_rules(config: CampaignConfig, trusted_mev_per_ang: float, search: DifferentCandidates | None) -> StopRules:
+    """When a trajectory is ended; while the MD searches for candidates, also where it meets nothing else."""
+    sampling = config.sampling
+    return StopRules(
+        stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,
+        trusted_deviation=trusted_mev_per_ang / MEV_PER_EV,
+        stop_strides=sampling.stop_strides,
+        known_deviation=np.inf if search is None else search.lower_ev_per_ang,
+        saturated_strides=0 if search is None else SATURATED_STRIDES,
+        deviation=config.selection.deviation,
+    )
+
+
+def _summary(root: h5py.File) -> str:
+    """The frames and the trajectories of a sample part in one line, for the terminal."""
+    deviations, reasons = root["deviation_norm"][()], root["stop_reason"][()]
+    saturated = int(np.sum(reasons == SATURATED))
+    stopped = int(np.sum(reasons != COMPLETED)) - saturated
+    typical = MEV_PER_EV * float(np.median(deviations)) if len(deviations) else float("nan")
+    return f"{len(deviations)} frames, median deviation {typical:.0f} meV/Å, trajectories stopped: {stopped}" + (
+        f", ended among candidates: {saturated}" if saturated else ""
+    )

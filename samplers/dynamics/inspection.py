@@ -13,6 +13,9 @@ from samplers.dynamics.rows import Rows
 from samplers.dynamics.settings import StopRules
 from samplers.dynamics.trajectory import Trajectory
 
+SOUND_ENDS = (None, StopReason.SATURATED)
+"""Reasons to end a trajectory, or none, with which the frame is sound."""
+
 
 def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntArray | None) -> tuple[Rows, list[int]]:
     """Sample the frame of every running trajectory, and stop each trajectory that breaks a limit.
@@ -25,7 +28,7 @@ def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntAr
 
     Returns:
         The finite sampled frames in order of the trajectories' indices, and the places in the batch, ascending, whose
-        trajectories are stopped.
+        trajectories have ended.
     """
     snapshot = _Snapshot.of(batch)
     rows, stopped = Rows(), []
@@ -49,9 +52,9 @@ def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntAr
                 worst_atom=int(state.deviation.norm.argmax()),
                 net_force_deviation=net_force,
                 worst_molecule=fragment,
-                sound=reason is None,
+                sound=reason in SOUND_ENDS,
             )
-            if reason is None:
+            if reason in SOUND_ENDS:
                 trajectory.last, trajectory.energy = frame, state.energy
         trajectory.stop_step = state.frozen_at or step
         if reason is not None:
@@ -137,10 +140,11 @@ class _Snapshot:
 
 
 def _broken_limit(trajectory: Trajectory, frame: Frame, state: _State, stop: StopRules) -> StopReason | None:
-    """Find the limit that the frame breaks, and count the trajectory's successive frames that are not trusted."""
+    """Find the limit that the frame breaks, and count the trajectory's successive frames above the limits."""
     per_atom = state.deviation.norm if stop.deviation == "norm" else state.deviation.component
     deviation = float(per_atom.max())
     trajectory.doubtful = trajectory.doubtful + 1 if deviation > stop.trusted_deviation else 0
+    trajectory.unknown = trajectory.unknown + 1 if deviation > stop.known_deviation else 0
     reason = trajectory.limits.broken_by(
         frame,
         deviation=deviation,
@@ -149,6 +153,8 @@ def _broken_limit(trajectory: Trajectory, frame: Frame, state: _State, stop: Sto
     )
     if reason is None and trajectory.doubtful >= stop.stop_strides:
         return StopReason.UNTRUSTED
+    if reason is None and stop.saturated_strides and trajectory.unknown >= stop.saturated_strides:
+        return StopReason.SATURATED
     return reason
 
 

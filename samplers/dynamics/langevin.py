@@ -4,7 +4,7 @@ A single member of the committee, or the committee's mean, moves the atoms. At t
 committee is evaluated: the frame of each trajectory is sampled, and trajectories that break a limit are stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -34,11 +34,12 @@ def run_langevin(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
     sink: Sink | None = None,
+    finished: Callable[[int], bool] | None = None,
 ) -> Sampled:
     """Run one Langevin trajectory from each frame, all in a single batch, and sample the trajectories on a stride.
 
-    A trajectory that breaks a limit (`StopReason`) is stopped at the sampled frame that shows it, or within the step if
-    it is not finite. This does not change the other trajectories: every trajectory has its own stream of random
+    A trajectory that breaks a limit (`StopReason`) ends at the sampled frame that shows it, or within the step if it is
+    not finite. This does not change the other trajectories: every trajectory has its own stream of random
     numbers.
 
     Args:
@@ -49,13 +50,15 @@ def run_langevin(
         stop: When a trajectory is stopped for its force deviation.
         seed: Seed of velocities, noise, moves of the volume, and refills.
         surroundings: Wall, bonds, barostat and fragments; None: atoms in a vacuum.
-        refill: Whether another trajectory takes over the replica slot of a stopped trajectory. It starts from a sound
-            and trusted frame of this run at the same temperature, or from a frame of `frames` if there is none; at most
-            `MAX_REFILLS` times per slot.
+        refill: Whether another trajectory takes over the replica slot of an ended trajectory. It starts from a sound
+            frame of this run at the same temperature that the committee knows and trusts, or from a frame of `frames`
+            if there is none; at most `MAX_REFILLS` times per slot.
         driver: The member whose forces move the atoms; None for the committee's mean.
         device: Where the committee's tensors live.
         progress: Called after each stride with the number of steps done.
         sink: Called with the sampled frames of each stride, which are then not kept; None: they are returned.
+        finished: Called after each stride, after `sink`, with the number of steps done; True ends the run there. None:
+            the run ends at the last step.
 
     Returns:
         The sampled frames (empty if there is a sink), and the end of each trajectory.
@@ -106,7 +109,7 @@ def run_langevin(
         left_empty = set(stopped) - set(starting)
         running -= len(left_empty)
         progress(done, steps, f"{running} of {len(frames)} replicas")
-        if not running:
+        if not running or (finished is not None and finished(done)):
             break
         if starting:
             batch.put(starting)

@@ -43,6 +43,8 @@ class StopReason(StrEnum):
     """Force deviation above the limit."""
     UNTRUSTED = "untrusted"
     """Force deviation above the window of the selection in several successive sampled frames."""
+    SATURATED = "saturated"
+    """All of several successive sampled frames were candidates: the trajectory's frames are sound, and much alike."""
     ENERGY_JUMP = "energy_jump"
     """Potential energy changed between two strides by more than heat and chemistry explain."""
 

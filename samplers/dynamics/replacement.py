@@ -1,4 +1,4 @@
-"""Replacement trajectories: they take over the replica slot of a stopped trajectory, from a sound frame of the run."""
+"""Replacement trajectories: they take over the replica slot of an ended trajectory, from a sound frame of the run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ class Refills:
         columns = rows.columns
         names = ("replica", "step", "sound", f"deviation_{self._stop.deviation}")
         for frame, index, step, sound, deviation in zip(rows.frames, *(columns[name] for name in names), strict=True):
-            if sound and deviation < self._stop.trusted_deviation:
+            if sound and deviation < min(self._stop.trusted_deviation, self._stop.known_deviation):
                 self._pool_of[int(index)].offer(frame, trajectory=int(index), step=int(step))
 
     def starting(self, stopped: Mapping[int, Trajectory], *, step: int) -> dict[int, Trajectory]:

@@ -37,7 +37,7 @@ class Integration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRules:
-    """When a trajectory is stopped because the committee disagrees on its frames.
+    """When a trajectory is ended because the committee disagrees on its frames.
 
     Limits on the physics of a frame (`samplers.dynamics.limits`) hold in every run.
 
@@ -45,12 +45,17 @@ class StopRules:
         stop_deviation: Force deviation in eV/Å above which a trajectory is stopped at once.
         trusted_deviation: Force deviation in eV/Å above which a frame is not trusted.
         stop_strides: Number of successive sampled frames above `trusted_deviation` at which a trajectory is stopped.
-        deviation: `norm` or `component`: the force deviation that both limits refer to.
+        known_deviation: Force deviation in eV/Å above which the committee does not know a frame.
+        saturated_strides: Number of successive sampled frames above `known_deviation` at which a trajectory ends as
+            `StopReason.SATURATED`, so that another trajectory can look elsewhere; 0: no trajectory does.
+        deviation: `norm` or `component`: the force deviation that all limits refer to.
     """
 
     stop_deviation: float
     trusted_deviation: float = np.inf
     stop_strides: int = 1
+    known_deviation: float = np.inf
+    saturated_strides: int = 0
     deviation: Literal["norm", "component"] = "norm"
 
 

@@ -27,7 +27,7 @@ model:
   short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
 training: {members: 2, updates: 10}
 sampling:
-  {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5,
+  {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5, cost_share: 0,
    stop_deviation_mev_per_ang: 1.0e+9}
 selection: {lower_mev_per_ang: 1.0e-9, upper_mev_per_ang: 1.0e+9, max_labels: 3}
 stop: {max_iterations: 1}

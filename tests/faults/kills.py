@@ -40,7 +40,7 @@ model:
   short: {cutoff_ang: 4.0, channels: 4, l_max: 1, radial_mlp: []}
   long: {cutoff_ang: 6.0, channels: 2, l_max: 0, radial_mlp: []}
 training: {updates: 40, validation_interval: 20, members: 2}
-sampling: {temperatures_kelvin: [300, 900], replicas: 2, steps: 60, stride_steps: 10}
+sampling: {temperatures_kelvin: [300, 900], replicas: 2, steps: 60, stride_steps: 10, cost_share: 0.2}
 selection: {max_labels: 6}
 labels:
   backend: ase

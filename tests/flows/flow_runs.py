@@ -25,7 +25,7 @@ model:
   short: {cutoff_ang: 4.0, channels: 8, l_max: 1, radial_mlp: [16]}
   long: {cutoff_ang: 6.0, channels: 4, l_max: 0, radial_mlp: []}
 training: {updates: 60, validation_interval: 20}
-sampling: {temperatures_kelvin: [300, 900], replicas: 3, steps: 100, stride_steps: 10}
+sampling: {temperatures_kelvin: [300, 900], replicas: 3, steps: 100, stride_steps: 10, cost_share: 0}
 selection: {max_labels: 10}
 labels: {backend: tblite, chunk_frames: 20}
 stop: {max_iterations: 2}

@@ -8,8 +8,9 @@ from scipy.stats import chi2
 
 from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.verdict.audit_labels import AuditResult, audited_frames, drawn
-from al_engine.verdict.evidence import judged_together, missing_evidence, sampling_plan
+from al_engine.verdict.evidence import judged_together, missing_evidence
 from al_engine.verdict.records import IterationRecord, pooled
+from al_engine.verdict.sampling_plan import sampling_plan
 from al_engine.verdict.verdict import VerdictKind, awaits_audit, judge
 
 STOP, SELECTION = StopConfig(), SelectionConfig()

@@ -1,20 +1,13 @@
-"""Evidence for convergence: each guard alone, and sampling that grows until the evidence is complete."""
+"""Evidence for convergence: each guard alone, and the iterations that are judged together."""
+
+from dataclasses import replace
 
 import pytest
 
 from al_engine.committee.health import CommitteeHealth
-from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
+from al_engine.config import SelectionConfig, StopConfig
 from al_engine.selection.window import Window
-from al_engine.statistics import frames_needed
-from al_engine.verdict.evidence import (
-    EVIDENCE_MARGIN,
-    WORTH_PROVING,
-    SamplingPlan,
-    is_exploding,
-    judged_together,
-    missing_evidence,
-    sampling_plan,
-)
+from al_engine.verdict.evidence import is_exploding, judged_together, missing_evidence
 from al_engine.verdict.records import pooled
 
 SELECTION = SelectionConfig()
@@ -26,22 +19,12 @@ def rules(**options) -> StopConfig:
 
 
 STOP = rules()
-SAMPLING = SamplingConfig(replicas=16, steps=600, stride_steps=20)
 
 
 def missing(history, stop=STOP, selection=SELECTION):
     """What is missing for the history as if no trajectory went on in the next iteration."""
     temperatures = pooled(judged_together(history, stop))
     return missing_evidence(history, temperatures, stop, selection)
-
-
-def planned(history, stop=STOP, kelvin=300.0):
-    """The plan of the next iteration as if no trajectory went on."""
-    return sampling_plan(history, pooled(judged_together(history, stop)) if history else (), SAMPLING, stop, kelvin)
-
-
-def steps_after(history, stop=STOP):
-    return planned(history, stop).steps
 
 
 # -- guards -----------------------------------------------------------------------------------------------------
@@ -114,80 +97,6 @@ def test_explosion_is_more_lost_than_in_the_window(counts, stopped, exploding, m
     assert is_exploding(record, STOP) == exploding
 
 
-# -- more sampling ----------------------------------------------------------------------------------------------
-
-
-def test_sampling_is_as_configured_until_the_acceptance_is_below_the_limit(make_record):
-    above = make_record(counts=((990, 10, 0),), decorrelated=50.0, steps=600)
-    for history in ([], [above], [make_record(0, decorrelated=50.0, steps=600), above]):
-        assert steps_after(history) == 600
-
-
-def test_a_single_iteration_that_is_judged_alone_gathers_its_evidence_beforehand(make_record):
-    stop = rules(iterations=1)
-    far = make_record(counts=((900, 100, 0),), decorrelated=100.0, steps=600)
-    assert steps_after([far], stop) == 600
-    near = make_record(counts=((990, 10, 0),), decorrelated=10.0, steps=600)
-    assert steps_after([near], stop) == STOP.max_extension * 600
-    rich = make_record(counts=((990, 10, 0),), decorrelated=1000.0, steps=600)
-    enough = frames_needed(stop.acceptance, stop.confidence, seen=WORTH_PROVING * stop.acceptance)
-    frames = SAMPLING.replicas * steps_after([rich], stop) / SAMPLING.stride_steps  # every frame is decorrelated
-    assert frames == pytest.approx(EVIDENCE_MARGIN * enough, rel=0.02)
-
-
-@pytest.mark.parametrize("candidates", [0, 1, 3])
-@pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
-def test_the_next_iteration_completes_the_evidence(rate, candidates, make_record):
-    """`rate` decorrelated frames per MD step; with the acceptance as it was, the bound is then below the limit."""
-    counts = ((2000 - candidates, candidates, 0),)
-    first = make_record(0, counts=counts, decorrelated=600 * rate, steps=600)
-    steps = steps_after([first])
-    assert steps % SAMPLING.stride_steps == 0
-    longer = ((round((2000 - candidates) * steps / 600), round(candidates * steps / 600), 0),)
-    second = make_record(1, counts=longer, decorrelated=steps * rate, steps=steps)
-    assert missing([first, second], STOP) == []
-
-
-def test_what_is_gathered_already_is_not_sampled_again(make_record):
-    few, many = (make_record(0, decorrelated=n, steps=600) for n in (300.0, 700.0))
-    assert 300.0 / 600 * steps_after([few]) > 700.0 / 600 * steps_after([many])
-
-
-def test_three_iterations_share_the_work(make_record):
-    history = [make_record(0, decorrelated=400.0, steps=600)]
-    two = steps_after(history, rules(iterations=2))
-    three = steps_after(history, rules(iterations=3))
-    assert 600 < three == pytest.approx(two / 2, abs=20)
-
-
-def test_sampling_never_grows_beyond_its_limit_nor_shrinks(make_record):
-    assert steps_after([make_record(decorrelated=1.0, steps=600)]) == STOP.max_extension * 600
-    again = [make_record(i, decorrelated=5.0, steps=STOP.max_extension * 600) for i in range(5)]
-    assert steps_after(again) == STOP.max_extension * 600
-    assert steps_after([make_record(decorrelated=1e6, steps=600)]) == 600
-
-
-def test_exploding_md_is_not_sampled_longer(make_record):
-    exploding = make_record(counts=((400, 0, 600),), decorrelated=50.0, steps=600)
-    assert exploding.counts.acceptance < STOP.acceptance
-    assert steps_after([exploding]) == 600
-
-
-def test_each_temperature_is_sampled_as_it_needs(make_record):
-    """Candidates at one temperature only, or fewer decorrelated frames there: the other temperatures stay short."""
-    record = make_record(counts=((20_000, 0, 0), (19_930, 70, 0)), decorrelated=4000.0, steps=600)
-    cold, hot = (planned([record], kelvin=kelvin).steps for kelvin in (300.0, 500.0))
-    assert cold == 600 < hot
-
-
-def test_once_the_acceptance_is_low_a_share_of_the_trajectories_starts_afresh(make_record):
-    busy, low = make_record(0, counts=((900, 100, 0),)), make_record(1)
-    assert planned([busy]).fresh == planned([]).fresh == 0
-    assert planned([low]).fresh == 8
-    assert planned([low], rules(fresh_share=0.3)).fresh == 5
-    assert planned([low], rules(fresh_share=0.0)) == SamplingPlan(planned([low]).steps, 0)
-
-
 def test_all_low_iterations_in_a_row_are_judged_together(make_record):
     """Evidence that is gathered slowly is not thrown away; an iteration above the limit begins a new count."""
     busy = make_record(0, counts=((900, 100, 0),))
@@ -204,3 +113,18 @@ def test_an_iteration_above_the_limit_at_one_temperature_ends_the_row(make_recor
     assert hot.counts.acceptance < STOP.acceptance
     low = [make_record(k, counts=((10_000, 0, 0), (1000, 0, 0)), decorrelated=2000.0) for k in range(1, 4)]
     assert [record.iteration for record in judged_together([hot, *low], STOP)] == [1, 2, 3]
+
+
+def test_a_saturated_trajectory_is_no_evidence(make_record):
+    """Its end hides the candidates that would have followed, however few its iteration has."""
+    low = [make_record(k) for k in range(2)]
+    saturated = replace(low[0], temperatures=tuple(replace(t, saturated=1) for t in low[0].temperatures))
+    assert missing(low) == []
+    assert any("1 of" in phrase and "candidates" in phrase for phrase in missing([saturated, low[1]]))
+    assert [
+        record.iteration for record in judged_together([saturated, *(make_record(k) for k in (1, 2, 3))], STOP)
+    ] == [
+        1,
+        2,
+        3,
+    ]

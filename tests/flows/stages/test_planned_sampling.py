@@ -8,10 +8,10 @@ from al_engine.config import StopConfig
 from al_engine.files.part_file import write_part
 from al_engine.selection.fates import Counts, Fate
 from al_engine.selection.window import Window
-from al_engine.verdict.evidence import SamplingPlan
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
+from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.cli.init import init_campaign
-from flows.stages.sampling import planned_sampling
+from flows.stages.planned_sampling import planned_sampling
 
 FRAMES = 100
 

@@ -9,17 +9,20 @@ import torch
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.samples import SATURATED, sampled_steps, stored_plan
 from al_engine.campaign.starts import starting_frames
 from al_engine.config import ModelConfig, PathConfig
 from al_engine.config.reader import parse_config
 from al_engine.files.frames_hdf5 import read_frames, write_frames
 from al_engine.files.part_file import open_part, write_part
 from al_engine.selection.fates import Fate
+from al_engine.selection.window import Window
 from al_engine.structures.frames import Frame
+from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.compute.stage_call import InlineExecutor, Output, StageCall
 from flows.stages import sampling
 from flows.stages.sample_writer import CHUNK_FRAMES, SampleWriter
-from flows.stages.sampling import WRITTEN
+from flows.stages.sampling import SATURATED_STRIDES, WRITTEN
 from models.inference.committee import ALL_PAIRS_ATOMS, Committee
 from models.ms_mace import MSMACE, ModelConstants
 from samplers.dynamics.langevin import run_langevin
@@ -88,9 +91,15 @@ def make_ledger(tmp_path):
 def sample(monkeypatch):
     monkeypatch.setattr(sampling, "load_committee", lambda *_, **__: Springs())
 
-    def run(ledger, index=0, steps=60):
+    def run(ledger, index=0, window=None, **planned):
         name = names.sample(0, KELVINS[index])
-        arguments = {"iteration": 0, "temperature_index": index, "steps": steps, "trusted_mev_per_ang": 300.0}
+        arguments = {
+            "iteration": 0,
+            "temperature_index": index,
+            "planned": {"steps": 60, **planned},
+            "trusted_mev_per_ang": 300.0,
+            "window": window,
+        }
         readable = (names.INITIAL_FRAMES,)
         call = StageCall((Output(name, key=""),), "flows.stages.sampling:sample", readable, arguments, "compute")
         InlineExecutor(ledger.directory, label_pool=nullcontext).run(call)
@@ -144,6 +153,31 @@ def test_equal_parts_from_equal_seeds(make_ledger, sample):
         with open_part(path) as root:
             hashes.add(root.attrs["content_hash"])
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(("enough", "steps"), [(3, 60), (9, 110), (1000, 200)])
+def test_the_search_ends_with_enough_candidates_or_at_the_last_step(make_ledger, sample, enough, steps):
+    """Every frame is a candidate, so each of three replicas brings one every five strides, from the first on."""
+    window = Window(0.0, 1e6).to_attributes()
+    path, attributes = sample(make_ledger(), window=window, most_steps=200, enough=enough)
+    assert (attributes["steps"], attributes["most_steps"], attributes["enough"]) == (60, 200, enough)
+    with open_part(path) as root:
+        assert root["step"][()].max() == root["stop_step"][()].max() == steps
+        ended = root["stop_reason"][()] == SATURATED
+        assert ended.any() == (steps > 10 * SATURATED_STRIDES)
+    ledger = make_ledger()
+    assert sampled_steps(ledger.reader(), path.stem) == steps
+    assert stored_plan(ledger.reader(), path.stem) == SamplingPlan(60, most_steps=200, enough=enough)
+
+
+def test_the_key_of_a_part_holds_the_search_but_not_the_cost(make_ledger):
+    plans = [SamplingPlan(60), SamplingPlan(60, most_steps=200, enough=9)]
+    ledger = make_ledger()
+    free = make_ledger(more=", cost_share: 0.5")
+    keys = [[sampling.plan(each, 0, 0, plan).inputs for plan in plans] for each in (ledger, free)]
+    assert keys[0] == keys[1]
+    assert keys[0][0] != keys[0][1]
+    assert "most_steps" not in keys[0][0]
 
 
 def test_a_long_run_is_written_in_chunks(make_ledger, tmp_path):

@@ -122,6 +122,40 @@ def test_a_fault_is_named_at_its_step_and_does_not_change_the_other_replicas(
     assert set(run.slot[3:].tolist()) <= {1}
 
 
+def test_a_trajectory_among_candidates_ends_soundly_and_another_looks_elsewhere(pair_potential):
+    """All frames of one replica are above 0.3 from step 130 on: they are sound, and no trajectory starts from them."""
+    frames = [diatomic(1.22), diatomic(1.25, charge=1), diatomic(1.18)]
+    potential = pair_potential("morse", scales=(1.0, 1.0))
+    faulty = Faulty(potential, charged, "disagreement", after=123)
+    options = OPTIONS | {"steps": 400, "known_deviation": 0.3, "saturated_strides": 4, "refill": True}
+    run = flat_run(faulty, frames, temperatures_kelvin=[300] * 3, **options)
+    assert (run.stop_reason[1], run.stop_step[1]) == (StopReason.SATURATED, 160)
+    assert run.sound.all()
+    np.testing.assert_array_equal(run.final[1].positions, run.frames[3 * 16 - 2].positions)
+    new = np.flatnonzero((run.slot == 1) & (run.start_step > 0))
+    assert run.start_step[new].tolist()[0] == 160
+    assert all(replica_rows(run, index, "step")[0] == run.start_step[index] + 10 for index in new)
+
+
+def test_a_run_ends_where_it_is_told_to(pair_potential):
+    """At the end of a stride, every trajectory is completed; what was sampled is that of the longer run."""
+    frames = [diatomic(1.22), diatomic(1.18)]
+    potential, asked = pair_potential("morse", scales=(1.0, 1.0)), []
+
+    def finished(done):
+        asked.append(done)
+        return done >= 50
+
+    whole, short = (
+        flat_run(potential, frames, temperatures_kelvin=[300] * 2, **OPTIONS | {"steps": 100, "finished": end})
+        for end in (None, finished)
+    )
+    assert asked == [10, 20, 30, 40, 50]
+    assert short.stop_reason == (StopReason.COMPLETED,) * 2
+    assert short.stop_step.tolist() == [50, 50]
+    np.testing.assert_array_equal(short.energy, whole.energy[:10])
+
+
 def test_refills_start_at_once_from_sound_frames_with_their_own_numbers(pair_potential):
     """The slot goes wrong for good: every trajectory in it is stopped and replaced, up to `MAX_REFILLS` times."""
     frames = [diatomic(1.22), diatomic(1.25), diatomic(1.18)]

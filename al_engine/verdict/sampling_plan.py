@@ -1,0 +1,172 @@
+"""How an iteration samples each temperature: until it is worth a training, and near convergence as the evidence needs.
+
+While the acceptance is above the limit, an iteration is worth its training if it brings many new labels. So the MD goes
+on until enough different candidates are found, or until it costs as much as the training (`sampling.cost_share`). All
+of this is planned in numbers of steps and frames, never by the clock, so that a campaign can be repeated.
+
+Once the acceptance is below the limit, the MD is evidence: its length is planned beforehand, from the acceptance seen.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from al_engine.config import SamplingConfig, StopConfig
+from al_engine.statistics import frames_needed
+from al_engine.verdict.evidence import after_failed_audits, is_exploding
+from al_engine.verdict.records import IterationRecord, TemperatureRecord
+
+NEAR_CONVERGENCE = 4.0
+"""Multiple of `stop.acceptance`. Where a single iteration is judged (`stop.iterations: 1`), its trajectories are
+lengthened once the acceptance before it was below this multiple."""
+EVIDENCE_MARGIN = 1.5
+"""Factor on the frames needed: the candidates of the next iteration may be more than expected."""
+WORTH_PROVING = 0.25
+"""Highest acceptance, as a share of `stop.acceptance`, for which the frames needed are computed. Nearer to the limit,
+more training lowers the acceptance at less cost than the MD that would prove it."""
+LEAST_GROWTH = 1.0
+"""Least number of frames, as a share of those gathered, that are added as long as they prove nothing."""
+TRAINED_FRAME_COST = 3.0
+"""Cost of a frame of a training update in evaluations of energy and forces: the gradient by the weights of a loss with
+forces, which are a gradient themselves, takes about two evaluations more."""
+CHOICE = 2.0
+"""Candidates that are found for each label: the selection prefers the most novel, and some cannot be labelled."""
+EXPECTED_INEFFICIENCY = 3.0
+"""Frames per decorrelated frame that are expected before a campaign: as in small molecules at a stride of 10 fs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingPlan:
+    """How an iteration samples a temperature.
+
+    Attributes:
+        steps: MD steps of each replica.
+        fresh: Number of replica slots whose trajectories start afresh, instead of going on from the iteration before.
+        most_steps: MD steps of each replica up to which the MD goes on until enough candidates are found; 0: it does
+            not go on.
+        enough: Number of different candidates that are enough.
+    """
+
+    steps: int
+    fresh: int = 0
+    most_steps: int = 0
+    enough: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How far an iteration that is not yet evidence goes on in search of candidates, at each temperature.
+
+    Attributes:
+        most_steps: MD steps of each replica that cost as much as the training may cost (`affordable_steps`).
+        enough: Number of different candidates that are enough (`enough_candidates`).
+    """
+
+    most_steps: int
+    enough: int
+
+
+def sampling_plan(
+    history: Sequence[IterationRecord],
+    temperatures: Sequence[TemperatureRecord],
+    sampling: SamplingConfig,
+    stop: StopConfig,
+    kelvin: float,
+    *,
+    search: Search | None = None,
+) -> SamplingPlan:
+    """How the next iteration samples a temperature: in search of candidates, or near convergence as evidence.
+
+    While the acceptance is above the limit, the number of steps is `sampling.steps`, and the MD goes on as `search`
+    says. It is so after a failed audit too, because the evidence is then gathered from the start. If the MD explodes,
+    it does not go on.
+
+    Once the acceptance is below the limit, the trajectories are lengthened at each temperature as it needs: the
+    iterations that will be judged together shall contain the decorrelated frames that the bound requires at the
+    acceptance seen. The number of steps is at most `stop.max_extension` times `sampling.steps`. It does not depend on
+    the candidates that are found, because that would bias the acceptance. Where a single iteration is judged, it has to
+    be long before its acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on.
+
+    An iteration that will be judged together with others starts a share of its trajectories afresh
+    (`stop.fresh_share`), so that the evidence does not come from one basin alone.
+
+    Args:
+        history: Finished iterations, oldest first.
+        temperatures: The iterations of `judged_together`, one record per temperature; may be empty without history.
+        sampling: Settings of the sampling.
+        stop: The rules.
+        kelvin: The temperature, K.
+        search: How far the MD goes on in search of candidates; None: it does not go on.
+    """
+    searching = SamplingPlan(sampling.steps)
+    if search is not None and search.most_steps > sampling.steps:
+        searching = SamplingPlan(sampling.steps, most_steps=search.most_steps, enough=search.enough)
+    if not history:
+        return searching
+    if any(is_exploding(t, stop) for t in history[-1].temperatures):
+        return SamplingPlan(sampling.steps)
+    last, judged_alone = history[-1], stop.iterations == 1
+    below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
+    if not below and not (judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
+        return searching
+    here = next((t for t in (temperatures if below else last.temperatures) if t.temperature_kelvin == kelvin), None)
+    if here is None or not here.decorrelated:
+        return searching
+    counts, gathered = here.counts, here.decorrelated
+    # Jeffreys' estimate, which is above zero even if no frame is a candidate.
+    seen = (counts.acceptance * gathered + 0.5) / (gathered + 1.0)
+    needed = frames_needed(stop.acceptance, stop.confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
+    missing = EVIDENCE_MARGIN * needed - (gathered if below else 0.0)
+    if here.bounds(stop.confidence)[1] >= stop.acceptance:
+        missing = max(missing, LEAST_GROWTH * gathered)
+    frames = missing * counts.sampled / gathered / max(stop.iterations - len(below), 1)
+    strides = math.ceil(min(frames / sampling.replicas, stop.max_extension * sampling.steps / sampling.stride_steps))
+    return SamplingPlan(
+        steps=max(sampling.steps, strides * sampling.stride_steps),
+        fresh=math.ceil(stop.fresh_share * sampling.replicas),
+    )
+
+
+def steps_to_prove(stop: StopConfig, sampling: SamplingConfig) -> int:
+    """MD steps of each replica that prove an acceptance below the limit at a temperature without any candidate.
+
+    The number of frames per decorrelated frame is not known before the MD; it is taken as `EXPECTED_INEFFICIENCY`.
+    """
+    frames = EXPECTED_INEFFICIENCY * frames_needed(stop.acceptance, stop.confidence)
+    return math.ceil(frames / sampling.replicas) * sampling.stride_steps
+
+
+def affordable_steps(sampling: SamplingConfig, *, trained_frames: int, members: int) -> int:
+    """MD steps of each replica, at every temperature, that cost a share of `sampling.cost_share` of a training.
+
+    Costs are counted in evaluations of one frame by one member: an MD step takes one evaluation, or `members` if the
+    mean drives; a sampled frame takes `members`; a frame of a training update takes `TRAINED_FRAME_COST`.
+
+    Args:
+        sampling: Settings of the sampling.
+        trained_frames: Number of frames in all batches of all members in an iteration.
+        members: Number of members of the committee.
+
+    Returns:
+        A multiple of `sampling.stride_steps`.
+    """
+    driving = members if sampling.driver == "mean" else 1
+    stride = sampling.stride_steps * driving + members
+    strides_of_all = sampling.cost_share * TRAINED_FRAME_COST * trained_frames / stride
+    trajectories = sampling.replicas * len(sampling.temperatures_kelvin)
+    return int(strides_of_all / trajectories) * sampling.stride_steps
+
+
+def enough_candidates(sampling: SamplingConfig, *, max_labels: int) -> int:
+    """Number of different candidates at a temperature with which the search ends there.
+
+    It is `CHOICE` times the temperature's share of the labels of an iteration.
+    """
+    return math.ceil(CHOICE * max_labels / len(sampling.temperatures_kelvin))
+
+
+def _last_below(history: Sequence[IterationRecord], stop: StopConfig) -> list[IterationRecord]:
+    """The latest iterations in a row with an acceptance below the limit, latest first."""
+    below = takewhile(lambda record: record.counts.acceptance < stop.acceptance, reversed(history))
+    return list(below)
