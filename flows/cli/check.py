@@ -22,6 +22,7 @@ from flows.compute.local import ComputePool
 from flows.pages.display import duration_text
 from flows.session.preflight import Preflight
 from flows.stages import training
+from flows.stages.planned_sampling import longest_search
 from labelers.pool.chunk import label_chunk
 from labelers.pool.pool import LabelPool
 from samplers.initial.reference_plan import single_points
@@ -51,11 +52,14 @@ class Cost:
             classical force field or a file.
         initial_labels_s: Time of all labels of the initial set and the test set.
         training_s: Time of training in iteration 0; an upper limit on a GPU, which trains all members together.
-        sampling_s: Time to sample all temperatures once.
+        sampling_s: Time of the MD of an iteration at all temperatures if it finds enough candidates at once
+            (`sampling.steps`).
+        search_s: Largest time of this MD, if it finds too few (`sampling.cost_share`).
         labelling_s: Time of the largest number of labels of an iteration.
         evidence_s: Time of the MD that proves the acceptance to be below its limit at every temperature, if no frame is
             a candidate and one frame in `evidence.EXPECTED_INEFFICIENCY` is decorrelated.
         evidence_ps: Length of this MD for each replica at each temperature, ps.
+        audit_s: Time of the labels of an audit.
     """
 
     atoms: int
@@ -67,19 +71,21 @@ class Cost:
     initial_labels_s: float
     training_s: float
     sampling_s: float
+    search_s: float
     labelling_s: float
     evidence_s: float
     evidence_ps: float
+    audit_s: float
 
     @property
     def first_iteration_s(self) -> float:
-        """Time of the initial set and iteration 0, s."""
-        return self.initial_frames_s + self.initial_labels_s + self.training_s + self.sampling_s + self.labelling_s
+        """Largest time of the initial set and iteration 0, s."""
+        return self.initial_frames_s + self.initial_labels_s + self.iteration_s
 
     @property
     def iteration_s(self) -> float:
-        """Time of a later iteration with the largest number of labels, without the growth of its updates, s."""
-        return self.training_s + self.sampling_s + self.labelling_s
+        """Largest time of a later iteration, without the growth of its updates and without evidence, s."""
+        return self.training_s + self.search_s + self.labelling_s
 
     def to_dict(self) -> dict[str, object]:
         """The values for `--json`."""
@@ -129,9 +135,11 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
         training_s=rounds_train * update_s * training.updates(config.training, 0),
         sampling_s=rounds_sample * step_s * sampling.steps,
+        search_s=rounds_sample * step_s * longest_search(config, 0),
         labelling_s=per_label * config.selection.max_labels,
         evidence_s=rounds_sample * step_s * proof_steps,
         evidence_ps=proof_steps * sampling.timestep_fs / FS_PER_PS,
+        audit_s=per_label * config.stop.audit_labels,
     )
 
 
@@ -140,9 +148,12 @@ def check_text(checked: Preflight, cost: Cost) -> str:
     frame, level = checked.system.frame, checked.level
     cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
     initial = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
+    sampling = duration_text(cost.sampling_s)
+    if cost.search_s > cost.sampling_s:
+        sampling += f" to {duration_text(cost.search_s)}"
     iteration = (
-        f"an iteration about {duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, sampling "
-        f"{duration_text(cost.sampling_s)}, labels at most {duration_text(cost.labelling_s)}), at most "
+        f"an iteration at most about {duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, "
+        f"sampling {sampling}, labels at most {duration_text(cost.labelling_s)}), at most "
         f"{checked.config.stop.max_iterations} iterations"
     )
     system = (
@@ -152,6 +163,7 @@ def check_text(checked: Preflight, cost: Cost) -> str:
     evidence = (
         f"evidence for `converged`: about {cost.evidence_ps:.3g} ps of MD for each replica at every temperature, "
         f"{duration_text(cost.evidence_s)}, if no frame is a candidate; candidates and slow processes need more"
+        + (f"; audit labels {duration_text(cost.audit_s)}" if cost.audit_s else "")
     )
     lines = [
         *(f"note: {note}" for note in checked.notes),

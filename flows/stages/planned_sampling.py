@@ -33,15 +33,24 @@ def planned_sampling(ledger: Ledger, iteration: int) -> dict[float, SamplingPlan
 
 
 def _search(config: CampaignConfig, iteration: int) -> Search | None:
-    """How far an iteration may go on in search of candidates; None if no window is known beforehand."""
-    if config.selection.adaptive.enabled and iteration == 0:
+    """How far an iteration may go on in search of candidates; None if it does not go on."""
+    most_steps = longest_search(config, iteration)
+    if most_steps <= config.sampling.steps:
         return None
-    training = config.training
+    return Search(most_steps, enough_candidates(config.sampling, max_labels=config.selection.max_labels))
+
+
+def longest_search(config: CampaignConfig, iteration: int) -> int:
+    """Largest number of MD steps of each replica in an iteration that searches for candidates.
+
+    Without a window that is known beforehand, as in iteration 0 with an adaptive window, it is `sampling.steps`.
+    """
+    sampling, training = config.sampling, config.training
+    if config.selection.adaptive.enabled and iteration == 0:
+        return sampling.steps
     trained_frames = updates(training, iteration) * training.batch_size * training.members
-    return Search(
-        most_steps=affordable_steps(config.sampling, trained_frames=trained_frames, members=training.members),
-        enough=enough_candidates(config.sampling, max_labels=config.selection.max_labels),
-    )
+    affordable = affordable_steps(sampling, trained_frames=trained_frames, members=training.members)
+    return max(affordable, sampling.steps)
 
 
 def plan_text(ledger: Ledger, iteration: int) -> str:
