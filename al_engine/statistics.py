@@ -14,6 +14,12 @@ NEAR = 0.5
 """Deviation from which a frame counts as near the window, as a share of the window's lower end."""
 ENOUGH = 50
 """Number of frames near the window from which their correlation can be estimated."""
+SAFETY = 3.0
+"""Factor on the share of candidates whose correlation is derived from frames near the window. Correlations that are
+estimated from few trajectories are too low, by a third if the trajectories are not much longer than the correlation
+time; the correlation of a more frequent property is higher by as much."""
+ANGLES = 721
+"""Points of the integral over the correlation in `rarer_correlation`."""
 MOST_FRAMES = 2**40  # upper end of the search for a number of frames
 
 
@@ -28,21 +34,32 @@ def statistical_inefficiency(trajectories: Sequence[FloatArray], *, own_means: b
         own_means: Subtract from each trajectory its own mean, not the mean of all. Changes slower than a trajectory,
             such as those between conformers, then do not count.
     """
+    return _sum_of(_autocorrelation(trajectories, own_means=own_means))
+
+
+def _autocorrelation(trajectories: Sequence[FloatArray], *, own_means: bool = False) -> FloatArray:
+    """Autocorrelation at a distance of 0, 1, ... frames, averaged over trajectories; empty for constant series."""
     finite = [series[np.isfinite(series)] for series in trajectories]
     finite = [series for series in finite if len(series) > 1]
     if own_means:
         finite = [series - series.mean() for series in finite]
     if not finite:
-        return 1.0
+        return np.empty(0)
     pooled = np.concatenate(finite)
     variance = float(pooled.var())
     if variance <= 1e-12 * float(np.mean(pooled**2)) or not variance:
-        return 1.0
+        return np.empty(0)
     mean = pooled.mean()
     products, pairs = _lagged_products([series - mean for series in finite])
+    correlation: FloatArray = products / pairs / variance
+    return correlation
+
+
+def _sum_of(correlation: FloatArray) -> float:
+    """1 + 2 * (sum of an autocorrelation from lag 1, up to Sokal's window), at least 1."""
     total = 1.0
-    for lag in range(1, len(products)):
-        total += 2.0 * float(products[lag] / pairs[lag]) / variance
+    for lag in range(1, len(correlation)):
+        total += 2.0 * float(correlation[lag])
         if lag >= WINDOW * total / 2.0:
             break
     return max(total, 1.0)
@@ -92,16 +109,59 @@ def design_effect(trajectories: Sequence[BoolArray]) -> float:
     return max(float(between / (share * (1.0 - share) * sizes.sum())), 1.0)
 
 
+def _intraclass(design: float, trajectories: Sequence[BoolArray]) -> float:
+    """Correlation within trajectories that gives a design effect: deff = 1 + (n - 1) rho for trajectories of n frames.
+
+    For unequal lengths n is their mean weighted by length (Kish, section 5.4).
+    """
+    sizes = np.array([len(series) for series in trajectories], dtype=np.float64)
+    length = float(np.sum(sizes**2) / np.sum(sizes))
+    return min((design - 1.0) / (length - 1.0), 1.0) if length > 1.0 else 0.0
+
+
+def rarer_correlation(correlation: FloatArray, *, share: float, rarer: float) -> FloatArray:
+    """Correlation of a rare property, from the correlation of a more frequent property of the same process.
+
+    Both properties are that a Gaussian process exceeds a threshold; any monotone function of a Gaussian process will
+    do. The correlation of the property determines that of the process (Pearson's tetrachoric correlation, Phil. Trans.
+    R. Soc. A 195, 1 (1900)), which determines that of the rarer property. The probability that two values with
+    correlation r both exceed a threshold u is (1 - Phi(u))^2 plus the integral of the bivariate density at (u, u) over
+    the correlation from 0 to r (Plackett, Biometrika 41, 351 (1954)).
+
+    Args:
+        correlation: Correlations of the property, any shape. Negative correlations are scaled by the ratio at zero.
+        share: Share of the frames with the property.
+        rarer: Share of the frames with the rarer property; where it is not rarer, nothing changes.
+    """
+    if not 0.0 < rarer < share < 1.0:
+        return correlation
+    angle = np.linspace(0.0, np.pi / 2, ANGLES)  # r = sin(angle): the integrand has no singularity at r = 1
+    frequent, rare = (_exceedance_correlation(p, angle) for p in (share, rarer))
+    positive = np.interp(correlation, frequent, rare)
+    return np.where(correlation > 0.0, positive, correlation * rare[1] / frequent[1])
+
+
+def _exceedance_correlation(share: float, angle: FloatArray) -> FloatArray:
+    """Correlation of the exceedances of a threshold by two Gaussian values of correlation sin(angle)."""
+    from scipy.special import ndtri  # as in `_beta_quantile`
+
+    threshold = float(ndtri(1.0 - share))
+    density = np.exp(-(threshold**2) / (1.0 + np.sin(angle))) / (2.0 * np.pi)
+    both = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(angle))])
+    correlation: FloatArray = both / both[-1]  # exactly 1 for values that are equal
+    return correlation
+
+
 def decorrelated_frames(
-    deviation: Sequence[FloatArray], candidate: Sequence[BoolArray], *, lower: float = 0.0
+    deviation: Sequence[FloatArray], candidate: Sequence[BoolArray], *, lower: float = 0.0, limit: float = 0.0
 ) -> float:
     """Number of independent frames that give the same information on the share of candidates at one temperature.
 
     It is the number of frames divided by the largest of the statistical inefficiency and the design effect of two
     properties: to be a candidate, and to be near the window (`near_window`). Candidates are too rare to show their
-    correlation when the verdict is asked. Frames near the window are more frequent, and for a monotone function of a
-    Gaussian process they are the more correlated property. Both are taken about the mean of all trajectories, so that a
-    process slower than a trajectory counts.
+    correlation when the verdict is asked. Frames near the window are more frequent, and more correlated; from their
+    correlation that of candidates near the limit of the acceptance follows (`rarer_correlation`). Both are taken about
+    the mean of all trajectories, so that a process slower than a trajectory counts.
 
     With few frames near the window, their correlation cannot be estimated either; the statistical inefficiency of the
     deviation within trajectories then counts too. If the deviation never changes, the trajectories do not move, and
@@ -112,19 +172,40 @@ def decorrelated_frames(
             on in the next iteration is one trajectory.
         candidate: Whether each of these frames is a candidate, same shapes.
         lower: Lower end of the window, eV/Å.
+        limit: Limit of the acceptance. The correlation counts that frames near the window imply for candidates of
+            `SAFETY` times this share, or of the share seen if it is larger; 0: the correlation of these frames.
     """
     frames = sum(len(series) for series in deviation)
     started = [series for series in deviation if len(series)]
     if started and all((series == started[0][0]).all() for series in started):
         return float(len(started))
     near = near_window(deviation, lower)
-    worst: float = 1.0
-    for frames_with in (candidate, near):
-        indicator = [series.astype(np.float64) for series in frames_with]
-        worst = max(worst, statistical_inefficiency(indicator), design_effect(frames_with))
-    if sum(int(series.sum()) for series in near) < ENOUGH:
+    near_frames, candidates = (sum(int(series.sum()) for series in found) for found in (near, candidate))
+    rarer = SAFETY * max(limit, candidates / frames) if limit and frames else 1.0
+    worst = max(
+        _frames_per_independent_frame(candidate, share=0.0, rarer=1.0),
+        _frames_per_independent_frame(near, share=near_frames / max(frames, 1), rarer=rarer),
+    )
+    if near_frames < ENOUGH:
         worst = max(worst, statistical_inefficiency(deviation, own_means=True))
     return frames / worst
+
+
+def _frames_per_independent_frame(found: Sequence[BoolArray], *, share: float, rarer: float) -> float:
+    """The larger of statistical inefficiency and design effect, for a property or for a rarer property.
+
+    Args:
+        found: Whether the frames of each trajectory have the property, each shape (n,).
+        share: Share of the frames with the property.
+        rarer: Share of the frames with the rarer property, see `rarer_correlation`.
+    """
+    correlation = _autocorrelation([series.astype(np.float64) for series in found])
+    inefficiency = _sum_of(rarer_correlation(correlation, share=share, rarer=rarer))
+    design = design_effect(found)
+    if design > 1.0:
+        within = np.array(_intraclass(design, found))
+        design = 1.0 + (design - 1.0) * float(rarer_correlation(within, share=share, rarer=rarer) / within)
+    return max(inefficiency, design)
 
 
 def near_window(deviation: Sequence[FloatArray], lower: float) -> list[BoolArray]:

@@ -116,7 +116,13 @@ def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]]) -> Tem
         fates = np.where(deviation > LOWER_EV_PER_ANG, int(Fate.CORRELATED), int(Fate.ACCURATE))
         trajectories.append(Trajectory(deviation, fates))
     return temperature_record(
-        kelvin, trajectories, replicas=len(trajectories), stopped=0, lower=LOWER_EV_PER_ANG, stride_ps=0.01
+        kelvin,
+        trajectories,
+        replicas=len(trajectories),
+        stopped=0,
+        lower=LOWER_EV_PER_ANG,
+        limit=StopConfig().acceptance,
+        stride_ps=0.01,
     )
 
 

@@ -68,6 +68,7 @@ def judged_temperatures(
                 stopped=sum(int(np.sum(~found.completed & ~found.saturated)) for found in sampled),
                 saturated=sum(int(np.sum(found.saturated)) for found in sampled),
                 lower=lower,
+                limit=config.stop.acceptance,
                 stride_ps=config.sampling.stride_steps * config.sampling.timestep_fs / FS_PER_PS,
             )
         )

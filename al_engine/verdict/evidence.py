@@ -24,6 +24,9 @@ from al_engine.verdict.unlabelable import without_label
 
 UNSTABLE_SHARE = 0.5
 """Share of frames rejected, or of trajectories stopped, above which most of the MD at a temperature is lost."""
+LOOKS = 5
+"""Verdicts over which `stop.confidence` holds together. A campaign is judged after every iteration, and ends at the
+first favourable verdict; so the bound of each verdict has a confidence of 1 - (1 - confidence) / LOOKS (Bonferroni)."""
 MOST_JUDGED = 10
 """Most iterations that are judged together."""
 
@@ -47,6 +50,11 @@ def _proven_above(record: IterationRecord, stop: StopConfig) -> bool:
     A saturated trajectory counts as proof, because its end hides the candidates that would have followed.
     """
     return any(t.saturated or t.bounds(stop.confidence)[0] > stop.acceptance for t in record.temperatures)
+
+
+def look_confidence(stop: StopConfig) -> float:
+    """Confidence of the upper bounds of a single verdict (`LOOKS`)."""
+    return 1.0 - (1.0 - stop.confidence) / LOOKS
 
 
 def after_failed_audits(history: Sequence[IterationRecord]) -> Sequence[IterationRecord]:
@@ -111,14 +119,15 @@ def _unaudited(record: IterationRecord, stop: StopConfig) -> list[str]:
 def _unproven(t: TemperatureRecord, stop: StopConfig) -> str:
     """Why the acceptance at a temperature is not proven to be below the limit; empty if it is."""
     acceptance, kelvin = t.counts.acceptance, f"{t.temperature_kelvin:g} K"
-    bound = t.bounds(stop.confidence)[1]
+    confidence = look_confidence(stop)
+    bound = t.bounds(confidence)[1]
     if bound < stop.acceptance:
         return ""
     if acceptance >= stop.acceptance:
         return f"acceptance {acceptance:.2%} at {kelvin}"
-    needed = frames_needed(stop.acceptance, stop.confidence, seen=acceptance)
+    needed = frames_needed(stop.acceptance, confidence, seen=acceptance)
     return (
-        f"{stop.confidence:.0%} bound {bound:.2%} at {kelvin} on {acceptance:.2%} of {t.decorrelated:.0f} decorrelated "
+        f"{confidence:.0%} bound {bound:.2%} at {kelvin} on {acceptance:.2%} of {t.decorrelated:.0f} decorrelated "
         f"frames, of about {needed} needed"
     )
 

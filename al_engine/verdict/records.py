@@ -301,6 +301,7 @@ def temperature_record(
     stopped: int,
     saturated: int = 0,
     lower: float,
+    limit: float,
     stride_ps: float,
 ) -> TemperatureRecord:
     """Summarise the trajectories at one temperature, of one iteration or of several that are judged together.
@@ -312,6 +313,7 @@ def temperature_record(
         stopped: Trajectories stopped before their end, because they broke a limit.
         saturated: Trajectories that ended because all their frames were candidates.
         lower: Lower end of the window, eV/Å.
+        limit: Limit of the acceptance (`stop.acceptance`).
         stride_ps: Time between two frames, ps.
     """
     started = [trajectory for trajectory in trajectories if len(trajectory.fates)]
@@ -323,7 +325,7 @@ def temperature_record(
     return TemperatureRecord(
         temperature_kelvin=temperature_kelvin,
         counts=count(fates),
-        decorrelated=decorrelated_frames(deviation, candidate, lower=lower),
+        decorrelated=decorrelated_frames(deviation, candidate, lower=lower, limit=limit),
         replicas=replicas,
         stopped=stopped,
         seen=TrajectoryEvidence(

@@ -14,7 +14,7 @@ from itertools import takewhile
 
 from al_engine.config import SamplingConfig, StopConfig
 from al_engine.statistics import frames_needed
-from al_engine.verdict.evidence import after_failed_audits, is_exploding
+from al_engine.verdict.evidence import after_failed_audits, is_exploding, look_confidence
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 
 NEAR_CONVERGENCE = 4.0
@@ -116,9 +116,10 @@ def sampling_plan(
     counts, gathered = here.counts, here.decorrelated
     # Jeffreys' estimate, which is above zero even if no frame is a candidate.
     seen = (counts.acceptance * gathered + 0.5) / (gathered + 1.0)
-    needed = frames_needed(stop.acceptance, stop.confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
+    confidence = look_confidence(stop)
+    needed = frames_needed(stop.acceptance, confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
     missing = EVIDENCE_MARGIN * needed - (gathered if below else 0.0)
-    if here.bounds(stop.confidence)[1] >= stop.acceptance:
+    if here.bounds(confidence)[1] >= stop.acceptance:
         missing = max(missing, LEAST_GROWTH * gathered)
     frames = missing * counts.sampled / gathered / max(stop.iterations - len(below), 1)
     strides = math.ceil(min(frames / sampling.replicas, stop.max_extension * sampling.steps / sampling.stride_steps))
@@ -133,7 +134,7 @@ def steps_to_prove(stop: StopConfig, sampling: SamplingConfig) -> int:
 
     The number of frames per decorrelated frame is not known before the MD; it is taken as `EXPECTED_INEFFICIENCY`.
     """
-    frames = EXPECTED_INEFFICIENCY * frames_needed(stop.acceptance, stop.confidence)
+    frames = EXPECTED_INEFFICIENCY * frames_needed(stop.acceptance, look_confidence(stop))
     return math.ceil(frames / sampling.replicas) * sampling.stride_steps
 
 

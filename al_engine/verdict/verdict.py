@@ -11,7 +11,13 @@ from enum import StrEnum
 from al_engine.config import SelectionConfig, StopConfig
 from al_engine.selection.fates import Counts
 from al_engine.statistics import upper_bound
-from al_engine.verdict.evidence import UNSTABLE_SHARE, is_exploding, judged_together, missing_evidence
+from al_engine.verdict.evidence import (
+    UNSTABLE_SHARE,
+    is_exploding,
+    judged_together,
+    look_confidence,
+    missing_evidence,
+)
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled, total_counts
 from al_engine.verdict.unlabelable import without_label
 
@@ -133,13 +139,15 @@ def _failed_labels(failures: int, attempts: int, words: str, where: str, max_fai
 def _proof(judged: Sequence[IterationRecord], temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> str:
     """The evidence for convergence in a few sentences."""
     counts = total_counts(t.counts for t in temperatures)
-    worst = max(temperatures, key=lambda t: t.bounds(stop.confidence)[1])
+    confidence = look_confidence(stop)
+    worst = max(temperatures, key=lambda t: t.bounds(confidence)[1])
     stopped = sum(t.stopped for t in temperatures)
     rejected = "1 frame" if counts.rejected == 1 else f"{counts.rejected} frames"
     return (
         f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
         f"{_iterations(judged)}, below {stop.acceptance:.2%}; at every temperature the acceptance is below "
-        f"{worst.bounds(stop.confidence)[1]:.2%} at {stop.confidence:.0%} confidence: highest at "
+        f"{worst.bounds(confidence)[1]:.2%} at {stop.confidence:.0%} confidence ({confidence:.0%} for this "
+        f"verdict alone): highest at "
         f"{worst.temperature_kelvin:g} K, with {worst.counts.candidate} of {worst.counts.sampled} frames, equivalent "
         f"to {worst.decorrelated:.0f} decorrelated frames{_trajectories(worst, stop)}; {rejected} rejected, "
         f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped; {_audited(judged[-1], counts)}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.signal import lfilter
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, multivariate_normal, norm
 
 from al_engine.statistics import (
     decorrelated_frames,
@@ -11,6 +11,7 @@ from al_engine.statistics import (
     frames_needed,
     lower_bound,
     quantile_bound,
+    rarer_correlation,
     split_r_hat,
     statistical_inefficiency,
     upper_bound,
@@ -158,19 +159,40 @@ def share_of_candidates(rng, *, slow_share, strides, length, trajectories=16):
     [(0.0, 10, 60), (0.4, 10, 240), (0.4, 100, 480), (0.8, 100, 480), (0.6, 1000, 480), (0.8, 1000, 1600)],
 )
 def test_slow_processes_count(slow_share, strides, length):
-    """The variance of the share of candidates over many samples is that of the decorrelated frames, or smaller.
-
-    It may be smaller by a factor of four, because rarer frames are less correlated than those near the window.
-    """
+    """The variance of the share of candidates over many samples is that of the decorrelated frames, or smaller."""
     rng = np.random.default_rng(1)
     shares, found = [], []
     for number in range(300):
         candidate, deviation = share_of_candidates(rng, slow_share=slow_share, strides=strides, length=length)
         shares.append(candidate.mean())
         if number < 30:
-            found.append(decorrelated_frames(list(deviation), list(candidate), lower=0.1))
+            found.append(decorrelated_frames(list(deviation), list(candidate), lower=0.1, limit=0.005))
     true = 0.005 * 0.995 / np.var(shares)
-    assert 0.25 * true < np.median(found) < 1.25 * true
+    assert 0.5 * true < np.median(found) < 1.1 * true
+
+
+@pytest.mark.parametrize("correlation", [0.02, 0.3, 0.6, 0.9])
+def test_a_rarer_property_has_the_correlation_of_a_gaussian_process(correlation):
+    """Both shares by the cumulative distribution of two Gaussian values, from SciPy."""
+
+    def of_share(share):
+        threshold = norm.ppf(share)  # the lower tail: by symmetry as likely as the upper
+        both = multivariate_normal([0, 0], [[1, correlation], [correlation, 1]]).cdf([threshold, threshold])
+        return (both - share**2) / (share * (1 - share))
+
+    found = rarer_correlation(np.array([of_share(0.05)]), share=0.05, rarer=0.005)
+    assert found[0] == pytest.approx(of_share(0.005), rel=2e-3)
+
+
+def test_correlations_without_a_rarer_property_stay_as_they_are():
+    correlation = np.array([-0.1, 0.0, 0.5, 1.0])
+    for share, rarer in ((0.05, 0.05), (0.05, 1.0), (0.0, 0.005)):
+        np.testing.assert_array_equal(rarer_correlation(correlation, share=share, rarer=rarer), correlation)
+    changed = rarer_correlation(correlation, share=0.05, rarer=0.005)
+    assert changed[0] < 0.0 == changed[1]
+    assert changed[-1] == 1.0
+    near_zero = rarer_correlation(np.array([-1e-4, 1e-4]), share=0.05, rarer=0.005)
+    assert near_zero[1] == pytest.approx(-near_zero[0], rel=0.05)  # noise about zero stays noise about zero
 
 
 def test_candidates_that_come_in_bursts_are_worth_fewer_frames_than_the_deviation_says():

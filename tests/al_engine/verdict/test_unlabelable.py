@@ -22,7 +22,7 @@ def at(kelvin, *, accurate=200, rejected=0, **candidates):
     fates = np.concatenate([np.full(number, Fate[name.upper()], dtype=np.int8) for name, number in numbers.items()])
     deviation = np.where(fates == Fate.ACCURATE, 0.05, 0.15)
     trajectories = [Trajectory(deviation[k::8], fates[k::8]) for k in range(8)]
-    return temperature_record(kelvin, trajectories, replicas=8, stopped=0, lower=0.1, stride_ps=0.01)
+    return temperature_record(kelvin, trajectories, replicas=8, stopped=0, lower=0.1, limit=0.005, stride_ps=0.01)
 
 
 def iteration(number, *temperatures, labelled=0):
@@ -149,6 +149,7 @@ def test_any_fates_add_up(rng):
                     replicas=1,
                     stopped=0,
                     lower=0.1,
+                    limit=0.005,
                     stride_ps=0.01,
                 )
             )

@@ -10,6 +10,7 @@ from al_engine.config import SelectionConfig, StopConfig
 from al_engine.selection.fates import Counts
 from al_engine.selection.window import Window
 from al_engine.statistics import frames_needed
+from al_engine.verdict.evidence import look_confidence
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, TrajectoryEvidence
 from al_engine.verdict.verdict import Verdict, VerdictKind, judge
 
@@ -62,7 +63,7 @@ def test_converged_with_its_evidence(make_record):
         "6 of 8000 frames (0.07%)",
         "iterations 1 to 2",
         "below 0.50%",
-        "below 0.23% at 95% confidence",
+        "below 0.29% at 95% confidence (99% for this verdict alone)",
         "highest at 500 K, with 4 of 3998 frames, equivalent to 4000 decorrelated frames",
         "no trajectory stopped",
     ):
@@ -96,7 +97,7 @@ def test_it_takes_as_many_iterations_in_a_row_as_asked_for(make_record):
 
 
 def test_the_bound_holds_exactly_at_its_limit(make_record):
-    needed = float(frames_needed(STOP.acceptance, STOP.confidence))
+    needed = float(frames_needed(STOP.acceptance, look_confidence(STOP)))
     assert kind_of(make_record(decorrelated=needed), stop=ONE) == VerdictKind.CONVERGED
     assert kind_of(make_record(decorrelated=needed - 1), stop=ONE) is None
     stricter = rules(iterations=1, confidence=0.99)
@@ -248,7 +249,7 @@ def test_max_iterations_says_what_was_missing(make_record):
     assert "acceptance 10.00% in iteration 1" in high.evidence
     short = verdict_of(make_record(0, decorrelated=12.0), make_record(1, decorrelated=12.0), stop=stop)
     assert short.kind == VerdictKind.MAX_ITERATIONS
-    assert "24 decorrelated frames, of about 598 needed" in short.evidence
+    assert "24 decorrelated frames, of about 919 needed" in short.evidence
 
 
 def test_raising_the_limits_goes_on(make_record):
