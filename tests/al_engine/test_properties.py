@@ -22,7 +22,7 @@ from al_engine.structures.frames import Frame, LabelledFrame
 
 COORDINATE = st.floats(allow_nan=True, allow_infinity=True, width=64)
 FIELDS = ("numbers", "positions", "cell", "pbc", "charge", "unpaired_electrons")
-checked = settings(deadline=None, derandomize=True, database=None, max_examples=100)
+checked = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 
 
 @st.composite
@@ -129,7 +129,7 @@ def other_value(value, info):
 DEFAULT = validate_config(merged({"name": "x", "system": {"smiles": "CCO"}}, PRESETS["quick"]), source="test")
 
 
-@settings(checked, max_examples=150)
+@settings(checked, max_examples=80)
 @given(st.data())
 def test_every_config_reads_back_from_its_text_and_its_json(data):
     options = list(leaves(DEFAULT))

@@ -13,25 +13,25 @@ import pytest
 from flow_runs import CommandLine
 from kills import HERE, Trial, compare, left_of
 
+from al_engine.campaign.audit.verify import verify
 from al_engine.errors import ExitStatus
 
 DAY_S = 86400
 FAULTS = [
     ("write", errno.EIO, 20),
     ("fsync", errno.EIO, 10),
-    ("read", errno.EIO, 200),
     ("read", errno.EIO, 600),
 ]
 """Call that fails, how, and after how many that don't."""
 ON_A_SMALL_DISK = """
 mkdir disk && mount -t tmpfs -o size="$1" tmpfs disk && shift
 "$@"; echo "full: $?"
-"$PYTHON" -m flows.cli.app verify disk/campaign; echo "verified: $?"
+cp -r disk/campaign full
 mount -o remount,size=64m disk
 "$@"; echo "resumed: $?"
 cp -r disk/campaign .
 """
-"""Runs a campaign on a disk that is too small, then again when it has grown."""
+"""Runs a campaign on a disk that is too small, keeps what is there, then runs it again when the disk has grown."""
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
@@ -89,7 +89,7 @@ def test_a_disk_that_fills_up_and_then_grows(trial, alone, tmp_path):
     script = tmp_path / "run.sh"
     script.write_text(ON_A_SMALL_DISK)
     command = trial.command_line.command("run", trial.config, "--dir", tmp_path / "disk" / "campaign")
-    environment = trial.command_line.environment | trial.environment | {"PYTHON": sys.executable}
+    environment = trial.command_line.environment | trial.environment
     answer = subprocess.run(
         [*NAMESPACE, "sh", script, "400k", *command],
         env=environment,
@@ -101,7 +101,8 @@ def test_a_disk_that_fills_up_and_then_grows(trial, alone, tmp_path):
     )
     assert "full: 4" in answer.stdout, answer.stderr
     assert "the disk is full" in answer.stderr
-    assert "damaged:" not in answer.stdout  # the index may lack the last part
+    found, _ = verify(tmp_path / "full", repaired=False)
+    assert "damaged" not in [finding["problem"] for finding in found["findings"]]  # the index may lack the last part
     assert "Traceback" not in answer.stderr
     assert compare(Trial(trial.command_line, tmp_path / "campaign"), alone, stops=1) == []
 

@@ -1,12 +1,16 @@
 """The command line without a server, and a finished campaign."""
 
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from flow_runs import TINY, CommandLine
 from shared import once
+
+from flows.cli import app as cli
 
 
 @pytest.fixture
@@ -29,3 +33,34 @@ def finished(prefect_server):
     folder = Path(made["folder"])
     result = subprocess.CompletedProcess([], made["status"], made["stdout"], made["stderr"])
     return CommandLine(prefect_server, folder), folder / "tiny", result
+
+
+def written(folder):
+    """Everything in a folder, and when it was written; the lock apart, which is only held."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """Run a command in this process, in the folder `work`, that must be refused; returns its message."""
+    handler = signal.getsignal(signal.SIGTERM)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments):
+        before = written(folder)
+        monkeypatch.setattr(sys, "argv", ["al-engine", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        output, message = capsys.readouterr()
+        assert caught.value.code == 2, message
+        assert output == ""
+        assert "Traceback" not in message
+        assert written(folder) == before
+        return message
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

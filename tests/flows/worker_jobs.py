@@ -6,8 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-from models.training.trainer import DivergedError
-
 
 def fatal_job(*, progress, folder, deaths):
     """Kill this worker as often as told, then return its process id."""
@@ -50,6 +48,8 @@ def quiet_job(*, progress):
 
 def diverging_job(*, progress):
     """Raise an error for the user, of a class that the parent may not know."""
+    from models.training.trainer import DivergedError  # loads torch, which the workers of other jobs need not
+
     del progress
     raise DivergedError("the training diverged; lower training.learning_rate")
 

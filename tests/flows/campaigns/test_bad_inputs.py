@@ -1,8 +1,6 @@
 """More than a hundred wrong inputs: each gets exit status 2 and one message that names it, and nothing is written."""
 
 import shutil
-import signal
-import sys
 
 import h5py
 import pytest
@@ -10,42 +8,10 @@ import yaml
 
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import key_paths
-from flows.cli import app as cli
 
 BASE = {"name": "x", "system": {"smiles": "CO"}}
 KEYS = sorted(key_paths(CampaignConfig))
 XYZ = "3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
-
-
-def written(folder):
-    """Everything in a folder, and when it was written; the lock apart, which is only held."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
-
-
-@pytest.fixture
-def refused(tmp_path, monkeypatch, capsys):
-    """Run a command that must be refused; returns its message."""
-    handler = signal.getsignal(signal.SIGTERM)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "500")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def run(*arguments):
-        before = written(folder)
-        monkeypatch.setattr(sys, "argv", ["al-engine", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        output, message = capsys.readouterr()
-        assert caught.value.code == 2, message
-        assert output == ""
-        assert "Traceback" not in message
-        assert written(folder) == before
-        return message
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
 
 
 def nested(key, value):
@@ -115,6 +81,11 @@ CONFIGS = {
         b"name: x\nsystem: {smiles: C}\nsampling: {temperatures_kelvin: [300, 300]}\n",
         "temperatures_kelvin",
     ),
+    "a temperature of zero": (
+        b"name: x\nsystem: {smiles: C}\nsampling: {temperatures_kelvin: [0]}\n",
+        "temperatures_kelvin",
+    ),
+    "two letters exchanged": (b"name: x\nsystem: {smiles: C}\nselection: {max_lables: 3}\n", "selection.max_labels"),
     "a temperature below zero": (
         b"name: x\nsystem: {smiles: C}\nsampling: {temperatures_kelvin: [-300]}\n",
         "temperatures_kelvin",
@@ -188,6 +159,13 @@ FLAGS = {
     "both smiles and structure": (["init", "new", "--smiles", "C", "--structure", "ok.xyz"], "smiles"),
     "neither": (["init", "new"], "smiles"),
     "no molecule": (["init", "new", "--smiles", ""], "smiles"),
+    "an element beyond GFN2": (["init", "new", "--smiles", "[U]"], "86"),
+    "odd electrons": (["init", "new", "--smiles", "[CH3]"], "unpaired_electrons"),
+    "an even number unpaired of odd electrons": (
+        ["init", "new", "--smiles", "[CH3]", "--unpaired-electrons", "2"],
+        "unpaired_electrons",
+    ),
+    "no molecules": (["init", "new", "--smiles", "C", "--molecules", "0"], "molecules"),
     "an open ring": (["init", "new", "--smiles", "C1CC"], "C1CC"),
     "an unknown preset": (["init", "new", "--smiles", "C", "--preset", "fast"], "fast"),
     "a fraction of a molecule": (["init", "new", "--smiles", "C", "--molecules", "1.5"], "--molecules"),
@@ -204,6 +182,10 @@ FLAGS = {
     "an iteration that is not there": (["evaluate", "campaign", "--what", "errors", "--iteration", "7"], "campaign"),
     "an unknown format": (["export", "campaign", "--to", "cif", "--output", "x"], "cif"),
     "nothing to export": (["export", "campaign", "--to", "extxyz", "--output", "x.xyz"], "campaign"),
+    "run of nothing": (["run", "nowhere.yaml"], "nowhere.yaml"),
+    "check of nothing": (["check", "nowhere.yaml"], "nowhere.yaml"),
+    "status of nothing": (["status", "nowhere"], "nowhere"),
+    "resume of an ordinary folder": (["resume", "."], "campaign.yaml"),
     "status of a file": (["status", "ok.xyz"], "ok.xyz"),
     "verify of nothing": (["verify", "nowhere"], "nowhere"),
     "verify of an ordinary folder": (["verify", "."], "campaign"),

@@ -13,10 +13,10 @@ seed: 3
 system: {smiles: CCO}
 initial: {frames: 10, test_frames: 4, duration_ps: 1.0, hot_kelvin: 400}
 model:
-  short: {cutoff_ang: 4.0, channels: 8, l_max: 1, radial_mlp: []}
-  long: {cutoff_ang: 6.0, channels: 4, l_max: 0, radial_mlp: []}
-training: {updates: 40, validation_interval: 20, members: 2, learning_rate: 0.0003}
-sampling: {temperatures_kelvin: [900], replicas: 4, steps: 400, stride_steps: 10, cost_share: 0}
+  short: {cutoff_ang: 4.0, channels: 4, l_max: 1, radial_mlp: []}
+  long: {cutoff_ang: 6.0, channels: 2, l_max: 0, radial_mlp: []}
+training: {updates: 20, validation_interval: 10, members: 2, learning_rate: 0.0003}
+sampling: {temperatures_kelvin: [900], replicas: 4, steps: 100, stride_steps: 10, cost_share: 0}
 selection: {max_labels: 1}
 labels: {backend: tblite}
 stop: {max_iterations: 6}

@@ -3,11 +3,12 @@
 `data/campaign-xtb-not-turned.tar.xz` was made by `al-engine run` of commit 0ceef57, whose xtb labels may be wrong.
 """
 
-import json
 import tarfile
 from pathlib import Path
 
 import pytest
+
+from flows.pages.status import campaign_status
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -39,7 +40,7 @@ def test_what_is_doubtful_is_said_by_status(begun_with_xtb, command_line):
     answer = command_line("status", begun_with_xtb)
     assert answer.returncode == 0
     assert "warning: labels: xtb 22.1 was given frames without rotation" in answer.stdout
-    assert "wrong forces" in json.loads(command_line("status", begun_with_xtb, "--json").stdout)["label_fault"]
+    assert "wrong forces" in campaign_status(begun_with_xtb)["label_fault"]
 
 
 def test_starting_over_as_the_message_says_is_possible(begun_with_xtb, command_line):

@@ -184,7 +184,7 @@ def test_what_cannot_be_rebuilt_is_computed_again_to_the_same_content(finished, 
     answer = command_line("verify", campaign, "--repair")
     assert answer.returncode == ExitStatus.DAMAGED
     assert "parts/iter000-member1.h5: `resume` will compute it again" in answer.stdout
-    assert command_line.status(campaign)["state"] == "interrupted"
+    assert campaign_status(campaign)["state"] == "interrupted"
     with_one_worker(campaign)
     resumed = command_line("resume", campaign)
     assert resumed.returncode in (0, 3), resumed.stderr

@@ -16,11 +16,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from al_engine.campaign.ledger import Ledger
 from al_engine.selection.fates import CANDIDATE_FATES, Fate
 from flows.cockpit.publish import publish_if_missing
+from flows.pages.status import campaign_status
 
 
 def test_it_ends_with_a_verdict_and_says_which(finished):
     command_line, directory, result = finished
-    state = command_line.status(directory)
+    state = campaign_status(directory)
     assert result.returncode == (0 if state["verdict"] == "converged" else 3), result.stderr
     assert result.stdout.startswith(state["verdict"])
     assert state["state"] == "finished"
@@ -29,8 +30,8 @@ def test_it_ends_with_a_verdict_and_says_which(finished):
 
 
 def test_status_keeps_its_contract(finished):
-    command_line, directory, _ = finished
-    state = command_line.status(directory)
+    _, directory, _ = finished
+    state = campaign_status(directory)
     assert {"campaign", "state", "verdict", "dataset_size", "dataset_digest", "label_failures", "iterations"} <= set(
         state
     )
@@ -178,7 +179,7 @@ def test_a_deployment_needs_no_command_line(finished, tmp_path):
     command_line, directory, _ = finished
     copy = tmp_path / "tiny"
     shutil.copytree(directory, copy)
-    verdict = command_line.status(copy)["verdict"]
+    verdict = campaign_status(copy)["verdict"]
     code = (
         "from flows.cockpit.flow import deployed_flow\n"
         f"state = deployed_flow('tiny', {str(copy)!r}, return_state=True)\n"

@@ -13,8 +13,11 @@ import pytest
 from flow_runs import with_one_worker
 
 from al_engine.campaign.ledger import Ledger
+from al_engine.errors import InputError
 from al_engine.files.part_file import open_part
 from flows.evaluation.subject import newest_iteration
+from flows.evaluation.verb import evaluate
+from flows.pages.display import Display
 
 PNG = b"\x89PNG"
 
@@ -37,11 +40,24 @@ def files_of(directory):
     }
 
 
-def evaluated(campaign, *arguments):
-    command_line, directory, before = campaign
+def said(campaign, *arguments):
+    """What the command line answers."""
+    command_line, directory, _ = campaign
     done = command_line("evaluate", directory, *arguments, "--json")
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    return sound(campaign, json.loads(done.stdout))
+
+
+def evaluated(campaign, what, *, iteration=None, output=None, **options):
+    """The same answer without a process of its own, which would load torch."""
+    display = Display(quiet=True)
+    answer, _ = evaluate(campaign[1], what, iteration=iteration, output=output, options=options, display=display)
+    return sound(campaign, json.loads(json.dumps(answer)))
+
+
+def sound(campaign, answer):
+    """An answer that is written as it is given, has a plot, and has changed nothing of the campaign."""
+    _, directory, before = campaign
     assert json.loads(Path(answer["json"]).read_text()) == answer
     assert Path(answer["plot"]).read_bytes().startswith(PNG)
     assert files_of(directory) == before
@@ -49,7 +65,7 @@ def evaluated(campaign, *arguments):
 
 
 def test_errors_are_those_of_the_ledger_and_temperatures_add_up(campaign):
-    answer = evaluated(campaign, "--what", "errors")
+    answer = said(campaign, "--what", "errors")
     ledger = Ledger.open(campaign[1])
     assert answer["iteration"] == newest_iteration(ledger) == len(ledger.history()) - 1
     record = ledger.history()[-1]
@@ -67,8 +83,7 @@ def test_errors_are_those_of_the_ledger_and_temperatures_add_up(campaign):
 
 
 def test_bond_lengths_are_labelled_once(campaign):
-    arguments = ("--what", "bond-length", "--points", "6", "--frames", "1", "--bonds", "2")
-    answer = evaluated(campaign, *arguments)
+    answer = said(campaign, "--what", "bond-length", "--points", "6", "--frames", "1", "--bonds", "2")
     assert answer["labelled"] + answer["colliding"] + answer["label_failures"] == 12
     (labels,) = (campaign[1] / "evaluation").glob("bond-length-labels-*.h5")
     made = labels.stat().st_mtime_ns
@@ -80,7 +95,7 @@ def test_bond_lengths_are_labelled_once(campaign):
         assert bond["reference_ev"][-1] > 2.0  # twice as long: most of a bond's energy
     assert [part["from"] for part in answer["ranges"]] == [0.85, 1.15, 1.5]
     assert sum(part["errors"]["frames"] for part in answer["ranges"]) == answer["labelled"]
-    older = evaluated(campaign, *arguments, "--iteration", "0")
+    older = evaluated(campaign, "bond-length", points=6, frames=1, bonds=2, iteration=0)
     assert labels.stat().st_mtime_ns == made
     assert len(list((campaign[1] / "evaluation").glob("bond-length-labels-*.h5"))) == 1
     assert older["bonds"][0]["reference_ev"] == answer["bonds"][0]["reference_ev"]
@@ -88,21 +103,21 @@ def test_bond_lengths_are_labelled_once(campaign):
 
 
 def test_stability_counts_every_replica(campaign, tmp_path):
-    arguments = ("--what", "stability", "--steps", "200", "--replicas", "5", "--output", tmp_path / "mine")
-    answer = evaluated(campaign, *arguments)
-    assert (answer["steps"], answer["kelvin"], answer["replicas"]) == (200, 800.0, 5)
+    output = tmp_path / "mine"
+    answer = said(campaign, "--what", "stability", "--steps", "100", "--replicas", "5", "--output", output)
+    assert (answer["steps"], answer["kelvin"], answer["replicas"]) == (100, 800.0, 5)
     others = sum(answer["stopped_otherwise"].values())
     assert answer["survived"] + answer["collapsed"] + others == 5
     assert [row["driver"] for row in answer["trajectories"]] == [0, 1, 2, 3, 0]
     for row in answer["trajectories"]:
-        assert (row["stop_step"] == 200) or row["stop_reason"] != "completed"
-    data = sorted((tmp_path / "mine").glob("*.h5"))
+        assert (row["stop_step"] == 100) or row["stop_reason"] != "completed"
+    data = sorted(output.glob("*.h5"))
     assert sorted(answer["data"]) == [str(path) for path in data]
     with open_part(data[0]) as root:
-        assert root["stretch_ang"].shape == (4, 2)
+        assert root["stretch_ang"].shape == (2, 2)
         assert root["replica"][()].tolist() == [0, 4]
     times = [path.stat().st_mtime_ns for path in data]
-    assert evaluated(campaign, *arguments) == answer
+    assert evaluated(campaign, "stability", steps=100, replicas=5, output=output) == answer
     assert [path.stat().st_mtime_ns for path in data] == times
 
 
@@ -123,11 +138,21 @@ def test_an_interrupted_test_keeps_what_is_finished(campaign, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("what", "options", "message"),
+    [
+        ("errors", {"steps": 5}, "--steps is an option of --what stability, not of --what errors"),
+        ("stability", {"of": "system"}, "--of is an option of --what bond-length"),
+        ("errors", {"iteration": 7}, "--iteration 7: .* of the iterations 0 to 1"),
+    ],
+)
+def test_options_that_do_not_fit(campaign, what, options, message):
+    with pytest.raises(InputError, match=message):
+        evaluated(campaign, what, **options)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--what", "errors", "--steps", "5"), "--steps is an option of --what stability, not of --what errors"),
-        (("--what", "stability", "--of", "system"), "--of is an option of --what bond-length"),
-        (("--what", "errors", "--iteration", "7"), "--iteration 7: .* of the iterations 0 to 1"),
         (("--what", "everything"), "errors.*bond-length"),
         (("--what", "stability", "--steps", "0"), "--steps"),
     ],
@@ -146,4 +171,5 @@ def test_a_campaign_without_iterations(command_line, tmp_path):
     assert done.returncode == 2
     assert "new: has no finished iteration" in done.stderr
     assert not (tmp_path / "new" / "evaluation").exists()
-    assert command_line("evaluate", "nowhere", "--what", "errors").returncode == 2
+    with pytest.raises(InputError, match="nowhere"):
+        evaluate(tmp_path / "nowhere", "errors", options={}, display=Display(quiet=True))

@@ -13,7 +13,6 @@ import pytest
 from flows.pages.terminal import in_ascii, plain_console, write_readably
 
 TERMINALS = {
-    "ascii": {"PYTHONIOENCODING": "ascii"},
     "the C locale": {"LC_ALL": "C", "PYTHONUTF8": "0"},
     "latin-1": {"PYTHONIOENCODING": "latin-1"},
     "strict ascii": {"PYTHONIOENCODING": "ascii:strict"},

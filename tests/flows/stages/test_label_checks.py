@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from flow_runs import SMALLER
@@ -20,21 +21,27 @@ FAULTY = SMALLER.replace(
 )
 
 
-def test_a_wrong_force_stops_the_campaign_with_atom_and_numbers(tmp_path):
-    with pytest.raises(InputError, match="not the derivative of its energies") as caught, begun(tmp_path, FAULTY):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a campaign that was stopped by the check, and the message."""
+    folder = tmp_path_factory.mktemp("faulty")
+    with pytest.raises(InputError, match="not the derivative of its energies") as caught, begun(folder, FAULTY):
         pass
-    message = str(caught.value)
+    return folder, str(caught.value)
+
+
+def test_a_wrong_force_stops_the_campaign_with_atom_and_numbers(stopped):
+    folder, message = stopped
     force, difference = (float(number) for number in re.findall(r"(-?\d+\.\d+) eV/Å", message))
     assert "atom 2 (H), the y component" in message
     assert force - difference == pytest.approx(0.25, abs=2e-3)
     assert "labels.force_check.tolerance_mev_per_ang" in message
-    assert not list((tmp_path / "parts").glob("*-labels-*.h5"))
+    assert not list((folder / "parts").glob("*-labels-*.h5"))
 
 
 @pytest.mark.parametrize("option", ["frames: 0", "tolerance_mev_per_ang: 400"])
-def test_what_the_message_advises_can_be_done_in_the_campaign_that_was_stopped(tmp_path, option):
-    with pytest.raises(InputError), begun(tmp_path, FAULTY):
-        pass
+def test_what_the_message_advises_can_be_done_in_the_campaign_that_was_stopped(stopped, tmp_path, option):
+    shutil.copytree(stopped[0], tmp_path, dirs_exist_ok=True)
     name, value = option.split(": ")
     config = tmp_path / "campaign.yaml"
     config.write_text(re.sub(rf"^    {name}: .*", f"    {name}: {value}", config.read_text(), flags=re.MULTILINE))

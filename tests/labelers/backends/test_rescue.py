@@ -40,24 +40,29 @@ def test_too_few_cycles_are_rescued_by_more(backend, molecules):
 
 
 SALT = Frame(
-    numbers=[9, 3, 3, 3, 3, 3, 3, 9, 9],
+    numbers=[3, 9, 3, 3, 9],
     positions=[
-        *([0.86, 5.452, 6.936], [7.239, 0.11, 6.459], [7.338, 7.158, 1.113], [7.274, 6.655, 6.15]),
-        *([3.59, 1.738, 5.997], [6.907, 1.99, 4.03], [3.311, 6.963, 0.303], [5.474, 4.595, 0.212]),
-        [5.379, 0.12, 5.668],
+        *([2.43, 4.92, 4.82], [3.64, 2.72, 1.39], [0.81, 4.87, 2.59]),
+        *([0.58, 3.13, 3.9], [3.08, 4.6, 0.2]),
     ],
-    charge=1,
+    charge=-1,
 )
-"""Scattered lithium and fluorine: at the default settings xtb's SCF does not converge, tblite's does."""
+"""Scattered lithium and fluorine: tblite's SCF needs 41 cycles, xtb's 43 from the orbitals at 3000 K, but 140 or more
+from the usual start; how many is chance.
+"""
+ENOUGH_FOR_TBLITE = 55
+"""SCF cycles. Twice as many are too few for xtb with the BLAS of any CPU, and wherever atoms are moved by 0.001 Å: the
+test does not hang on rounding.
+"""
 
 
 def test_a_frame_that_needs_rescue_in_one_program_gets_the_label_of_the_other():
     outcomes = {}
     for backend in BACKENDS:
-        config = LabelsConfig(backend=backend)
+        config = LabelsConfig(backend=backend, max_scf_iterations=ENOUGH_FOR_TBLITE)
         with LabelPool(config, workers=1) as pool:
             (outcomes[backend],) = label_chunk(pool, [SALT], config, min_distance_ang=0.5)
-    assert outcomes["xtb"].rescue != ""
+    assert outcomes["xtb"].rescue == "started at 3000 K"
     assert outcomes["tblite"].rescue == ""
     rescued, expected = outcomes["xtb"].labelled, outcomes["tblite"].labelled
     assert rescued.energy == pytest.approx(expected.energy, abs=1e-5)

@@ -10,7 +10,7 @@ from al_engine.config import PathConfig
 from models.graph.graph import AtomBatch, neighbour_graph
 from models.inference.acceleration import accelerate
 from models.inference.committee import GRAPH_PAYS_AFTER, Committee, wants_graph
-from models.inference.compiled import CompiledForces, arguments, inductor, trace
+from models.inference.compiled import CompiledForces, _architecture, arguments, inductor, trace
 from models.ms_mace import MSMACE
 
 SMALL = {
@@ -19,7 +19,33 @@ SMALL = {
     "correlation": 2,
     "short": PathConfig(cutoff_ang=3.0, channels=2, l_max=1, radial_mlp=[]),
 }
-"""Options of a model that is traced in a second."""
+"""Options of a model that is traced in a second or two."""
+DEEP = {
+    "layers": 2,
+    "hidden_l_max": 1,
+    "short": PathConfig(cutoff_ang=3.0, channels=2, l_max=1, radial_mlp=[8]),
+}
+"""Options of a model whose second layer passes messages of vectors."""
+LONG = PathConfig(cutoff_ang=5.0, channels=2, l_max=0, radial_mlp=[])
+
+
+@pytest.fixture(scope="module")
+def traced_once():
+    """`trace`, but for each architecture once in this file."""
+    made = {}
+
+    def trace_or_find(model, device):
+        key = _architecture(model)
+        if key not in made:
+            made[key] = trace(model, device)
+        return made[key]
+
+    return trace_or_find
+
+
+@pytest.fixture(autouse=True)
+def _traced_once(traced_once, monkeypatch):
+    monkeypatch.setattr("models.inference.compiled.trace", traced_once)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +53,8 @@ SMALL = {
 )
 def test_a_traced_graph_fits_all_sizes_and_members(kind, kernels, *, tiny_config, tiny_model, random_cluster, graph_of):
     """Other sizes, numbers of frames and compositions, another member's weights, with and without kernels."""
-    models = [tiny_model(tiny_config(kind), seed=seed) for seed in (1, 2)]
+    changes = {"energy": SMALL | {"long": LONG}, "ms-nequip": DEEP | {"long": LONG}}.get(kind, DEEP)
+    models = [tiny_model(tiny_config(kind, **changes), seed=seed) for seed in (1, 2)]
     frames = [random_cluster(n, seed=n) for n in (5, 9, 14)]
     if kernels:
         assert all(accelerate(model) for model in models)
@@ -41,14 +68,14 @@ def test_a_traced_graph_fits_all_sizes_and_members(kind, kernels, *, tiny_config
 
 
 def test_a_traced_graph_fits_members_with_repulsions_of_other_strength(
-    tiny_config, tiny_model, random_cluster, graph_of
+    tiny_config, tiny_model, random_cluster, graph_of, traced_once
 ):
     plain = tiny_model(tiny_config("zbl", **SMALL))
     scaled = MSMACE(plain.config, replace(plain.constants, repulsion_strength=0.3), seed=3).freeze()
     graph, positions = graph_of(plain, random_cluster())
     (energy, _), (expected, expected_forces) = (m.energy_and_forces(graph, positions) for m in (plain, scaled))
     assert abs(float(energy - expected)) > 0.01  # eV
-    ours, forces = trace(plain, torch.device("cpu"))(*arguments(scaled, graph, positions))
+    ours, forces = traced_once(plain, torch.device("cpu"))(*arguments(scaled, graph, positions))
     assert torch.allclose(ours, expected, rtol=1e-10, atol=1e-10)
     assert torch.allclose(forces, expected_forces, rtol=1e-10, atol=1e-10)
 
@@ -58,8 +85,13 @@ def small(tiny_config, tiny_model):
     return tiny_model(tiny_config("mace", **SMALL))
 
 
-def test_inductor_compiles_once_for_all_sizes(small, random_cluster, graph_of):
-    """For any first frame, and with sizes of 0 and 1, which compilers treat as constants by default."""
+def test_inductor_compiles_once_for_all_sizes(tiny_config, tiny_model, random_cluster, graph_of):
+    """For any first frame, and with sizes of 0 and 1, which compilers treat as constants by default.
+
+    Of scalars alone: compilation takes half as long, and sizes are those of atoms and neighbours.
+    """
+    scalars = PathConfig(cutoff_ang=3.0, channels=2, l_max=0, radial_mlp=[])
+    small = tiny_model(tiny_config("mace", **SMALL | {"short": scalars}))
     counted = []
 
     def count(graph):
@@ -141,7 +173,7 @@ def test_a_committee_uses_what_it_is_told(tiny_config, tiny_model, random_cluste
     positions = torch.tensor(frame.positions)
     forces = []
     for acceleration in ("off", "kernels", "graph"):
-        members = [tiny_model(tiny_config("mace"), seed=seed) for seed in (1, 2)]
+        members = [tiny_model(tiny_config("mace", **SMALL), seed=seed) for seed in (1, 2)]
         bound = Committee(members, acceleration=acceleration).bind([frame])
         bound.member_forces(positions)
         forces.append(bound.member_forces(positions).numpy())

@@ -21,8 +21,8 @@ SHORT = {"frames": 6, "timestep_fs": 0.5, "seed": 3}
 ONE = {"system": {"smiles": "CO"}, "duration_ps": 0.4}
 UFF = {"system": {"smiles": "B(F)(F)F", "molecules": 2}, "duration_ps": 0.3}
 BOX = {  # beyond 200 atoms: OpenMM's CPU platform, single precision and neighbour lists
-    "system": {"smiles": "O", "molecules": 70, "shape": "box", "density_g_per_cm3": 0.9},
-    "duration_ps": 0.15,
+    "system": {"smiles": "O", "molecules": 67, "shape": "box", "density_g_per_cm3": 0.9},
+    "duration_ps": 0.1,
 }
 
 
@@ -106,12 +106,12 @@ from samplers.building.system import build_system
 
 samplers.classical.anneal.SEGMENT_ATOM_STEPS = int(sys.argv[2])
 system = build_system(SystemConfig(smiles="CO"), base_dir=Path(), seed=1)
-config = InitialConfig(frames=40, test_frames=8, duration_ps=3.0)
+config = InitialConfig(frames=40, test_frames=8, duration_ps=1.5)
 initial_frames(system, config, [300.0, 900.0], base_dir=Path(), seed=5, checkpoint=Path(sys.argv[1]), key="k")
 """
 
 
-@pytest.mark.parametrize("segment", [6000], indirect=True)
+@pytest.mark.parametrize("segment", [3000], indirect=True)
 def test_killed_and_begun_again(tmp_path, segment):
     path = tmp_path / "initial-frames.checkpoint"
     done = []
@@ -126,7 +126,7 @@ def test_killed_and_begun_again(tmp_path, segment):
         done.append(_segments(path, runs))
     assert min(done) > 0
     system = build_system(SystemConfig(smiles="CO"), base_dir=Path(), seed=1)
-    config = InitialConfig(frames=40, test_frames=8, duration_ps=3.0)
+    config = InitialConfig(frames=40, test_frames=8, duration_ps=1.5)
     seen = []
     resumed, alone = (
         initial_frames(
