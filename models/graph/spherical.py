@@ -11,6 +11,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from models.graph.coupling_table import wigner_3j
+
 
 def degree_sizes(l_max: int) -> list[int]:
     """Components 2l + 1 of each degree up to `l_max`."""
@@ -36,13 +38,9 @@ def couplings_of(l1_max: int, l2_max: int, l3_max: int) -> list[Coupling]:
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
     """Coupling (l1, l2) -> l3 in float64, shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1).
 
-    Scaled by sqrt(2 l3 + 1), so that components of unit variance couple to components of unit variance. The values are
-    those of `e3nn.o3.wigner_3j`; e3nn is needed only here, while a model is built.
+    Scaled by sqrt(2 l3 + 1), so that components of unit variance couple to components of unit variance.
     """
-    from e3nn import o3
-
-    coefficients: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
-    return coefficients * math.sqrt(2 * l3 + 1)
+    return wigner_3j(l1, l2, l3) * math.sqrt(2 * l3 + 1)
 
 
 class SphericalHarmonics(nn.Module):

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from al_engine.config import TrainingConfig
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+"""PyTorch's names of Adam's first moment, second moment, and largest second moment so far."""
 FINAL_RATE_SHARE = 0.01
 """Learning rate at the end of the cosine, relative to its peak."""
 WARM_UP_SHARE, WARM_UP_UPDATES = 0.05, 100
@@ -27,6 +30,7 @@ class FlatAdam:
         weights: The weights, changed in place.
         average: Exponential moving average of the weights.
         updates: Number of updates done.
+        moments: Adam's moments by the names of `MOMENTS`, and its number of steps; empty before the first update.
     """
 
     def __init__(self, weights: Tensor, config: TrainingConfig, *, peak: float, total: int) -> None:
@@ -42,12 +46,7 @@ class FlatAdam:
         self.average = weights.detach().clone()
         self.updates = 0
         self.config, self.peak, self.total = config, peak, total
-        self._adam = torch.optim.Adam([self.weights], lr=peak, amsgrad=True, fused=True)
-
-    @property
-    def moments(self) -> dict[str, Tensor]:
-        """Adam's state by name; empty before the first update."""
-        return dict(self._adam.state_dict()["state"].get(0, {}))
+        self.moments: dict[str, Tensor] = {}
 
     def load(self, weights: Tensor) -> None:
         """Replace the weights; everything else stays."""
@@ -58,8 +57,7 @@ class FlatAdam:
         """Continue from copies of another optimizer's state."""
         self.load(weights)
         self.average, self.updates = average.detach().clone(), updates
-        state = {name: values.detach().clone() for name, values in moments.items()}
-        self._adam.load_state_dict({"state": {0: state}, "param_groups": self._adam.state_dict()["param_groups"]})
+        self.moments = {name: values.detach().clone() for name, values in moments.items()}
 
     def learning_rate(self, update: int) -> float:
         """Learning rate of an update: a linear warm-up, then a cosine down to a hundredth of the peak.
@@ -76,9 +74,28 @@ class FlatAdam:
     def step(self, gradient: Tensor) -> None:
         """One update along a gradient of the weights' shape."""
         norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
-        self.weights.grad = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
-        self._adam.param_groups[0]["lr"] = self.learning_rate(self.updates)
-        self._adam.step()
+        clipped = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
+        if not self.moments:
+            self.moments = {name: torch.zeros_like(clipped) for name in MOMENTS}
+            self.moments["step"] = torch.zeros((), dtype=torch.float32, device=clipped.device)
+        with torch.no_grad():
+            # the function behind torch.optim.Adam, whose constructor loads PyTorch's compiler: seconds in every process
+            adam(
+                [self.weights],
+                [clipped],
+                [self.moments["exp_avg"]],
+                [self.moments["exp_avg_sq"]],
+                [self.moments["max_exp_avg_sq"]],
+                [self.moments["step"]],
+                fused=True,
+                amsgrad=True,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self.learning_rate(self.updates),
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
         # a short memory at first, to forget the random initial weights; the rule of TensorFlow's moving average
         decay = min(self.config.ema_decay, (1 + self.updates) / (10 + self.updates))
         self.average.lerp_(self.weights.detach(), 1.0 - decay)

@@ -39,7 +39,7 @@ def collapsed(error_over_spread: float) -> CommitteeHealth:
     ("change", "guard"),
     [
         ({"counts": ((970, 30, 0), (1000, 0, 0), (1000, 0, 0))}, "acceptance 1.00% in iteration 1"),
-        ({"decorrelated": 10.0}, "95% bound 7.29% at 300 K on 0.00% of 40 decorrelated frames, of about 598 needed"),
+        ({"decorrelated": 10.0}, "99% bound 10.98% at 300 K on 0.00% of 40 decorrelated frames, of about 919 needed"),
         ({"counts": ((2950, 50, 0), (27000, 0, 0)), "decorrelated": 9000.0}, "acceptance 1.25% at 300 K"),
         ({"counts": ((970, 0, 30),)}, "1.50% of the frames rejected at 300 K"),
         ({"counts": ((1000, 0, 0), (0, 0, 0))}, "no frame at 500 K in iteration 1"),
@@ -68,9 +68,9 @@ def test_iterations_before_those_judged_do_not_count(make_record):
 
 def test_iterations_are_judged_together(make_record):
     """Neither has the frames for the bound, both together have; the same for a guard that one of them breaks alone."""
-    half = make_record(0, decorrelated=400.0)
+    half = make_record(0, decorrelated=500.0)
     assert missing([half], rules(iterations=1)) != []
-    assert missing([half, make_record(1, decorrelated=400.0)], STOP) == []
+    assert missing([half, make_record(1, decorrelated=500.0)], STOP) == []
     rejecting = make_record(1, counts=((992, 0, 8),))
     assert missing([rejecting], rules(iterations=1)) != []
     assert missing([make_record(0), rejecting], STOP) == []
@@ -100,7 +100,7 @@ def test_explosion_is_more_lost_than_in_the_window(counts, stopped, exploding, m
 def test_all_low_iterations_in_a_row_are_judged_together(make_record):
     """Evidence that is gathered slowly is not thrown away; an iteration above the limit begins a new count."""
     busy = make_record(0, counts=((900, 100, 0),))
-    low = [make_record(k, decorrelated=250.0) for k in range(1, 4)]
+    low = [make_record(k, decorrelated=350.0) for k in range(1, 4)]
     assert [record.iteration for record in judged_together([busy, *low], STOP)] == [1, 2, 3]
     assert missing([busy, *low[:2]]) != []
     assert missing([busy, *low]) == []

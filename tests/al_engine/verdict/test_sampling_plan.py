@@ -4,7 +4,7 @@ import pytest
 
 from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.statistics import frames_needed
-from al_engine.verdict.evidence import judged_together, missing_evidence
+from al_engine.verdict.evidence import judged_together, look_confidence, missing_evidence
 from al_engine.verdict.records import pooled
 from al_engine.verdict.sampling_plan import (
     EVIDENCE_MARGIN,
@@ -58,7 +58,7 @@ def test_a_single_iteration_that_is_judged_alone_gathers_its_evidence_beforehand
     near = make_record(counts=((990, 10, 0),), decorrelated=10.0, steps=600)
     assert steps_after([near], stop) == STOP.max_extension * 600
     rich = make_record(counts=((990, 10, 0),), decorrelated=1000.0, steps=600)
-    enough = frames_needed(stop.acceptance, stop.confidence, seen=WORTH_PROVING * stop.acceptance)
+    enough = frames_needed(stop.acceptance, look_confidence(stop), seen=WORTH_PROVING * stop.acceptance)
     frames = SAMPLING.replicas * steps_after([rich], stop) / SAMPLING.stride_steps  # every frame is decorrelated
     assert frames == pytest.approx(EVIDENCE_MARGIN * enough, rel=0.02)
 
