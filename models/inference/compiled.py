@@ -13,14 +13,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.utils.stateless import _reparametrize_module
 
 from al_engine.config import ModelConfig
@@ -28,6 +25,10 @@ from models.graph.graph import Graph
 from models.layers.kernels import use_kernels
 from models.layers.operators import is_plain
 from models.ms_mace import MSMACE
+
+if TYPE_CHECKING:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
 """Largest accepted difference of forces from the uncompiled model's, relative to the largest force."""
@@ -150,6 +151,11 @@ def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
     if not is_plain(model):
         use_kernels(traced_model)
     names = [name for name, _ in _weights(model)]
+    # With SymPy, these imports take half a second, which every process that only evaluates a model would pay.
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
     shape_env = ShapeEnv(duck_shape=False, specialize_zero_one=False)
     mode = FakeTensorMode(shape_env=shape_env, allow_non_fake_inputs=True)
     numbers = _symbolic_sizes(model, mode, device)
@@ -161,7 +167,7 @@ def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
     return graph
 
 
-def _refuse_constants(shape_env: ShapeEnv, others: Mapping[Any, int]) -> None:
+def _refuse_constants(shape_env: "ShapeEnv", others: Mapping[Any, int]) -> None:
     """Raise if the trace made assumptions that other sizes violate: `len(tensor)` makes a size constant."""
     assumed = [guard.expr for guard in shape_env.guards]
     if broken := [str(expression) for expression in assumed if not expression.subs(others)]:
@@ -222,8 +228,10 @@ def arguments(model: MSMACE, graph: Graph, positions: Tensor) -> list[Tensor]:
     ]
 
 
-def _symbolic_sizes(model: MSMACE, mode: FakeTensorMode, device: torch.device) -> list[Tensor]:
+def _symbolic_sizes(model: MSMACE, mode: "FakeTensorMode", device: torch.device) -> list[Tensor]:
     """Tensors whose lengths are symbols: for the number of frames, columns of every path, atoms of every species."""
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
+
     context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
     hints = TRACE_SIZES[: 1 + len(model.cutoffs) + len(model.constants.elements)]
     return [
