@@ -31,10 +31,10 @@ class SamplingConfig(Section):
         ge=0.0,
         le=100.0,
         description=(
-            "Largest cost of the MD of an iteration, as a share of the cost of its training. While the acceptance is "
-            "above the limit, the MD goes on at each temperature until it has found enough different candidates for "
-            "`selection.max_labels`, or until this cost is reached. Costs are counted in evaluations of the models. "
-            "0: always `steps`."
+            "Largest cost of the MD of an iteration in search of candidates, as a share of the cost of its training. "
+            "At temperatures whose acceptance was above the limit, the MD goes on until it has found enough different "
+            "candidates for `selection.max_labels`, or until this cost is reached. Costs are counted in evaluations of "
+            "the models. 0: the MD does not go on after `steps`."
         ),
     )
     timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="MD time step.")

@@ -40,11 +40,11 @@ def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Seq
     a failed audit of an earlier iteration ends the row: that iteration and those before it are not judged again.
     """
     counted = after_failed_audits(history)
-    possible = takewhile(lambda record: not _proven_above(record, stop), reversed(counted))
+    possible = takewhile(lambda record: not proven_above(record, stop), reversed(counted))
     return counted[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
 
 
-def _proven_above(record: IterationRecord, stop: StopConfig) -> bool:
+def proven_above(record: IterationRecord, stop: StopConfig) -> bool:
     """Whether the lower bound on the acceptance is above the limit at some temperature.
 
     A saturated trajectory counts as proof, because its end hides the candidates that would have followed.

@@ -1,8 +1,9 @@
 """How an iteration samples each temperature: until it is worth a training, and near convergence as the evidence needs.
 
-While the acceptance is above the limit, an iteration is worth its training if it brings many new labels. So the MD goes
-on until enough different candidates are found, or until it costs as much as the training (`sampling.cost_share`). All
-of this is planned in numbers of steps and frames, never by the clock, so that a campaign can be repeated.
+An iteration is worth its training if it brings many new labels. So the MD goes on at the temperatures with an
+acceptance above the limit until enough different candidates are found, or until it costs as much as the training
+(`sampling.cost_share`). All of this is planned in numbers of steps and frames, never by the clock, so that a campaign
+can be repeated.
 
 Once the acceptance is below the limit, the MD is evidence: its length is planned beforehand, from the acceptance seen.
 """
@@ -14,7 +15,7 @@ from itertools import takewhile
 
 from al_engine.config import SamplingConfig, StopConfig
 from al_engine.statistics import frames_needed
-from al_engine.verdict.evidence import after_failed_audits, is_exploding, look_confidence
+from al_engine.verdict.evidence import after_failed_audits, is_exploding, look_confidence, proven_above
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 
 NEAR_CONVERGENCE = 4.0
@@ -56,15 +57,34 @@ class SamplingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How far an iteration that is not yet evidence goes on in search of candidates, at each temperature.
+    """How far an iteration may go on in search of candidates.
 
     Attributes:
-        most_steps: MD steps of each replica that cost as much as the training may cost (`affordable_steps`).
-        enough: Number of different candidates that are enough (`enough_candidates`).
+        most_steps: MD steps of each replica at every temperature that cost as much as the training may
+            (`affordable_steps`).
+        max_labels: Largest number of labels of the iteration.
     """
 
     most_steps: int
-    enough: int
+    max_labels: int
+
+    def plan(self, sampling: SamplingConfig, temperatures: int) -> SamplingPlan:
+        """The plan of each temperature that searches; the cost and the candidates are shared by these temperatures.
+
+        Each temperature goes on until it has found `CHOICE` times its share of the labels.
+
+        Args:
+            sampling: Settings of the sampling.
+            temperatures: Number of temperatures that search.
+        """
+        strides = self.most_steps * len(sampling.temperatures_kelvin) // (temperatures * sampling.stride_steps)
+        if strides * sampling.stride_steps <= sampling.steps:
+            return SamplingPlan(sampling.steps)
+        return SamplingPlan(
+            sampling.steps,
+            most_steps=strides * sampling.stride_steps,
+            enough=math.ceil(CHOICE * self.max_labels / temperatures),
+        )
 
 
 def sampling_plan(
@@ -78,9 +98,10 @@ def sampling_plan(
 ) -> SamplingPlan:
     """How the next iteration samples a temperature: in search of candidates, or near convergence as evidence.
 
-    While the acceptance is above the limit, the number of steps is `sampling.steps`, and the MD goes on as `search`
-    says. It is so after a failed audit too, because the evidence is then gathered from the start. If the MD explodes,
-    it does not go on.
+    While the acceptance is above the limit, over all temperatures or provenly at one temperature, the number of steps
+    is `sampling.steps`. At temperatures with an acceptance above the limit in the last iteration, the MD goes on as
+    `search` says; in iteration 0 it does so at every temperature. After a failed audit the number of steps is
+    `sampling.steps` too, because the evidence is then gathered from the start. If the MD explodes, it does not go on.
 
     Once the acceptance is below the limit, the trajectories are lengthened at each temperature as it needs: the
     iterations that will be judged together shall contain the decorrelated frames that the bound requires at the
@@ -99,16 +120,18 @@ def sampling_plan(
         kelvin: The temperature, K.
         search: How far the MD goes on in search of candidates; None: it does not go on.
     """
-    searching = SamplingPlan(sampling.steps)
-    if search is not None and search.most_steps > sampling.steps:
-        searching = SamplingPlan(sampling.steps, most_steps=search.most_steps, enough=search.enough)
+    shortest = SamplingPlan(sampling.steps)
     if not history:
-        return searching
-    if any(is_exploding(t, stop) for t in history[-1].temperatures):
-        return SamplingPlan(sampling.steps)
+        return shortest if search is None else search.plan(sampling, len(sampling.temperatures_kelvin))
     last, judged_alone = history[-1], stop.iterations == 1
+    if any(is_exploding(t, stop) for t in last.temperatures):
+        return shortest
+    above = [t.temperature_kelvin for t in last.temperatures if t.counts.acceptance >= stop.acceptance]
+    searching = shortest if search is None or kelvin not in above else search.plan(sampling, len(above))
     below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
     if not below and not (judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
+        return searching
+    if below and proven_above(last, stop):
         return searching
     here = next((t for t in (temperatures if below else last.temperatures) if t.temperature_kelvin == kelvin), None)
     if here is None or not here.decorrelated:
@@ -157,14 +180,6 @@ def affordable_steps(sampling: SamplingConfig, *, trained_frames: int, members: 
     strides_of_all = sampling.cost_share * TRAINED_FRAME_COST * trained_frames / stride
     trajectories = sampling.replicas * len(sampling.temperatures_kelvin)
     return int(strides_of_all / trajectories) * sampling.stride_steps
-
-
-def enough_candidates(sampling: SamplingConfig, *, max_labels: int) -> int:
-    """Number of different candidates at a temperature with which the search ends there.
-
-    It is `CHOICE` times the temperature's share of the labels of an iteration.
-    """
-    return math.ceil(CHOICE * max_labels / len(sampling.temperatures_kelvin))
 
 
 def _last_below(history: Sequence[IterationRecord], stop: StopConfig) -> list[IterationRecord]:

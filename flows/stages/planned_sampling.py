@@ -9,7 +9,6 @@ from al_engine.verdict.sampling_plan import (
     SamplingPlan,
     Search,
     affordable_steps,
-    enough_candidates,
     sampling_plan,
 )
 from flows.stages.judging import evidence_of
@@ -35,34 +34,34 @@ def planned_sampling(ledger: Ledger, iteration: int) -> dict[float, SamplingPlan
 def _search(config: CampaignConfig, iteration: int) -> Search | None:
     """How far an iteration may go on in search of candidates; None if it does not go on."""
     most_steps = longest_search(config, iteration)
-    if most_steps <= config.sampling.steps:
+    if not most_steps:
         return None
-    return Search(most_steps, enough_candidates(config.sampling, max_labels=config.selection.max_labels))
+    return Search(most_steps, max_labels=config.selection.max_labels)
 
 
 def longest_search(config: CampaignConfig, iteration: int) -> int:
-    """Largest number of MD steps of each replica in an iteration that searches for candidates.
+    """Largest number of MD steps of each replica in an iteration that searches for candidates at every temperature.
 
-    Without a window that is known beforehand, as in iteration 0 with an adaptive window, it is `sampling.steps`.
+    It is 0 without a window that is known beforehand, as in iteration 0 with an adaptive window.
     """
     sampling, training = config.sampling, config.training
     if config.selection.adaptive.enabled and iteration == 0:
-        return sampling.steps
+        return 0
     trained_frames = updates(training, iteration) * training.batch_size * training.members
-    affordable = affordable_steps(sampling, trained_frames=trained_frames, members=training.members)
-    return max(affordable, sampling.steps)
+    return affordable_steps(sampling, trained_frames=trained_frames, members=training.members)
 
 
 def plan_text(ledger: Ledger, iteration: int) -> str:
     """What an iteration samples beyond `sampling.steps`, for the terminal; empty if nothing."""
     sampling, plans = ledger.config.sampling, planned_sampling(ledger, iteration)
     step_ps = sampling.timestep_fs / FS_PER_PS
-    searching = [plan for plan in plans.values() if plan.most_steps]
+    searching = {kelvin: plan for kelvin, plan in plans.items() if plan.most_steps}
     if searching:
-        longest = max(plan.most_steps for plan in searching)
+        plan = next(iter(searching.values()))
         return (
-            f"MD in search of candidates, per replica: {sampling.steps * step_ps:.3g} ps, and up to "
-            f"{longest * step_ps:.3g} ps at a temperature with fewer than {searching[0].enough} different candidates"
+            f"MD in search of candidates at {', '.join(f'{kelvin:g}' for kelvin in searching)} K, per replica: "
+            f"{sampling.steps * step_ps:.3g} ps, and up to {plan.most_steps * step_ps:.3g} ps with fewer than "
+            f"{plan.enough} different candidates at a temperature"
         )
     longer = {kelvin: plan for kelvin, plan in plans.items() if plan.steps > sampling.steps}
     fresh = max(plan.fresh for plan in plans.values())

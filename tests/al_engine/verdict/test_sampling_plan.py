@@ -13,7 +13,6 @@ from al_engine.verdict.sampling_plan import (
     SamplingPlan,
     Search,
     affordable_steps,
-    enough_candidates,
     sampling_plan,
 )
 
@@ -27,7 +26,7 @@ def rules(**options) -> StopConfig:
 
 STOP = rules()
 SAMPLING = SamplingConfig(replicas=16, steps=600, stride_steps=20)
-SEARCH = Search(most_steps=5000, enough=40)
+SEARCH = Search(most_steps=5000, max_labels=150)
 
 
 def missing(history, stop=STOP):
@@ -117,10 +116,20 @@ def test_once_the_acceptance_is_low_a_share_of_the_trajectories_starts_afresh(ma
 
 
 def test_the_search_goes_on_while_the_acceptance_is_above_the_limit(make_record):
-    searching = SamplingPlan(600, most_steps=5000, enough=40)
-    above = make_record(counts=((900, 100, 0),), decorrelated=50.0)
-    assert planned([], search=SEARCH) == planned([above], search=SEARCH) == searching
-    assert planned([], search=Search(most_steps=400, enough=40)) == SamplingPlan(600)
+    searching = SamplingPlan(600, most_steps=5000, enough=75)
+    both = make_record(counts=((900, 100, 0), (900, 100, 0)), decorrelated=50.0)
+    assert planned([], search=SEARCH) == searching
+    hot = planned([both], search=SEARCH, kelvin=500.0)
+    assert (hot.most_steps, hot.enough) == (10_000, 150)  # two of four temperatures share cost and labels
+    assert planned([], search=Search(most_steps=400, max_labels=150)) == SamplingPlan(600)
+
+
+def test_only_temperatures_above_the_limit_search(make_record):
+    """Although the acceptance over all temperatures is below the limit."""
+    hot = make_record(counts=((20_000, 0, 0), (970, 30, 0)), decorrelated=2000.0)
+    assert hot.counts.acceptance < STOP.acceptance
+    assert planned([hot], search=SEARCH) == SamplingPlan(600)
+    assert planned([hot], search=SEARCH, kelvin=500.0) == SamplingPlan(600, most_steps=20_000, enough=300)
 
 
 def test_evidence_does_not_depend_on_the_candidates_that_are_found(make_record):
@@ -149,8 +158,3 @@ def test_the_search_costs_as_much_as_the_training(driver, evaluations):
 def test_without_a_share_of_the_cost_there_is_no_search():
     none = SAMPLING.model_copy(update={"cost_share": 0.0})
     assert affordable_steps(none, trained_frames=48_000, members=4) == 0
-
-
-def test_enough_candidates_at_all_temperatures_fill_the_labels_twice():
-    assert enough_candidates(SAMPLING, max_labels=150) * len(SAMPLING.temperatures_kelvin) == 2 * 150
-    assert enough_candidates(SAMPLING, max_labels=1) == 1
