@@ -15,9 +15,10 @@ NEAR = 0.5
 ENOUGH = 50
 """Number of frames near the window from which their correlation can be estimated."""
 SAFETY = 3.0
-"""Factor on the share of candidates whose correlation is derived from frames near the window. Correlations that are
-estimated from few trajectories are too low, by a third if the trajectories are not much longer than the correlation
-time; the correlation of a more frequent property is higher by as much."""
+"""Factor on the share of candidates whose correlation is derived from frames near the window. It makes up for two
+errors. Correlations estimated from few trajectories are too low: by a third if the trajectories are not much longer
+than the correlation time. The mean correlation within a trajectory gives too low a value for the rarer property,
+because the relation between the two correlations is convex."""
 ANGLES = 721
 """Points of the integral over the correlation in `rarer_correlation`."""
 MOST_FRAMES = 2**40  # upper end of the search for a number of frames
@@ -115,8 +116,10 @@ def _intraclass(design: float, trajectories: Sequence[BoolArray]) -> float:
     For unequal lengths n is their mean weighted by length (Kish, section 5.4).
     """
     sizes = np.array([len(series) for series in trajectories], dtype=np.float64)
+    if design <= 1.0 or sizes.max() <= 1.0:
+        return 0.0
     length = float(np.sum(sizes**2) / np.sum(sizes))
-    return min((design - 1.0) / (length - 1.0), 1.0) if length > 1.0 else 0.0
+    return min((design - 1.0) / (length - 1.0), 1.0)
 
 
 def rarer_correlation(correlation: FloatArray, *, share: float, rarer: float) -> FloatArray:
@@ -202,8 +205,8 @@ def _frames_per_independent_frame(found: Sequence[BoolArray], *, share: float, r
     correlation = _autocorrelation([series.astype(np.float64) for series in found])
     inefficiency = _sum_of(rarer_correlation(correlation, share=share, rarer=rarer))
     design = design_effect(found)
-    if design > 1.0:
-        within = np.array(_intraclass(design, found))
+    within = np.array(_intraclass(design, found))
+    if within > 0.0:
         design = 1.0 + (design - 1.0) * float(rarer_correlation(within, share=share, rarer=rarer) / within)
     return max(inefficiency, design)
 

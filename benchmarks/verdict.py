@@ -104,7 +104,7 @@ class _Temperature:
         return series
 
 
-def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]]) -> TemperatureRecord:
+def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]], *, limit: float = 0.0) -> TemperatureRecord:
     """The record of a temperature in successive iterations; trajectories of equal identity are joined."""
     joined: dict[int, list[FloatArray]] = {}
     for deviation, identity in pieces:
@@ -121,7 +121,7 @@ def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]]) -> Tem
         replicas=len(trajectories),
         stopped=0,
         lower=LOWER_EV_PER_ANG,
-        limit=StopConfig().acceptance,
+        limit=limit,
         stride_ps=0.01,
     )
 
@@ -149,7 +149,7 @@ def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
         records = tuple(_record(kelvin, pieces[-1:]) for kelvin, pieces in sampled.items())
         history.append(IterationRecord(iteration, records, 10, 0, 100 + 10 * iteration, 50.0, 10.0, 1.0))
         together = len(judged_together(history, stop))
-        judged = tuple(_record(kelvin, pieces[-together:]) for kelvin, pieces in sampled.items())
+        judged = tuple(_record(kelvin, pieces[-together:], limit=stop.acceptance) for kelvin, pieces in sampled.items())
         verdict = judge(history, stop, selection=SelectionConfig(), temperatures=judged, max_failed_share=0.2)
         if verdict is not None:
             return verdict.kind is VerdictKind.CONVERGED, len(history), frames / len(KELVINS)

@@ -39,7 +39,12 @@ class _Sampled:
 
 
 def judged_temperatures(
-    parts: PartReader, config: CampaignConfig, iterations: Sequence[int], fates: Sequence[np.ndarray] | None = None
+    parts: PartReader,
+    config: CampaignConfig,
+    iterations: Sequence[int],
+    fates: Sequence[np.ndarray] | None = None,
+    *,
+    limit: float = 0.0,
 ) -> tuple[TemperatureRecord, ...]:
     """One record per temperature of some successive iterations, whose trajectories are joined where they go on.
 
@@ -48,6 +53,8 @@ def judged_temperatures(
         config: The campaign's config.
         iterations: Numbers of the iterations, ascending.
         fates: Fates of all frames of each iteration, each shape (S,); None: the fates in the append parts.
+        limit: Limit of the acceptance, for the verdict; 0 in the stored record of an iteration, because the limit may
+            change later (`temperature_record`).
     """
     if fates is None:
         fates = [_appended_fates(parts, iteration) for iteration in iterations]
@@ -68,7 +75,7 @@ def judged_temperatures(
                 stopped=sum(int(np.sum(~found.completed & ~found.saturated)) for found in sampled),
                 saturated=sum(int(np.sum(found.saturated)) for found in sampled),
                 lower=lower,
-                limit=config.stop.acceptance,
+                limit=limit,
                 stride_ps=config.sampling.stride_steps * config.sampling.timestep_fs / FS_PER_PS,
             )
         )

@@ -1,5 +1,6 @@
 """Reading the sample parts of an iteration: frames and deviations for the selection, counts for the record."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,6 +108,15 @@ def stored_plan(parts: PartReader, sample: str) -> SamplingPlan:
     """The plan by which a sample part was made."""
     with parts.open(sample) as root:
         return SamplingPlan(**{name: int(root.attrs[name]) for name in SamplingPlan.__slots__ if name in root.attrs})
+
+
+def stored_plans(parts: PartReader, sample: str) -> list[SamplingPlan]:
+    """The plans of all temperatures that were made with that of a sample part; empty in parts of earlier versions.
+
+    They are stored with every temperature, so that a part that is lost can be made again by the same plan.
+    """
+    with parts.open(sample) as root:
+        return [SamplingPlan(**plan) for plan in json.loads(root.attrs.get("plans", "[]"))]
 
 
 def sampled_steps(parts: PartReader, sample: str) -> int:

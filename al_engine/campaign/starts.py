@@ -6,7 +6,7 @@ import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.samples import COMPLETED
+from al_engine.campaign.samples import COMPLETED, SATURATED
 from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_rng
@@ -69,6 +69,8 @@ def _last_sound_frames(
 ) -> tuple[list[Frame], BoolArray]:
     """Last frame of the last trajectory in each replica slot, or a frame of `instead` if that trajectory was stopped.
 
+    A slot with a saturated trajectory gets a frame of `instead` too.
+
     Returns:
         The frames, and whether each of them is the last frame of a trajectory.
     """
@@ -76,7 +78,9 @@ def _last_sound_frames(
         final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
     # The trajectories are in order of time, so that the last trajectory of a slot stays in the mapping.
     last = {int(slot): index for index, slot in enumerate(slots)}
-    completed = np.array([reasons[last[slot]] == COMPLETED for slot in range(len(instead))])
+    # The replacement of a saturated trajectory started away from what the committee does not know, and would keep away.
+    saturated = set(slots[reasons == SATURATED].tolist())
+    completed = np.array([reasons[last[slot]] == COMPLETED and slot not in saturated for slot in range(len(instead))])
     frames = [final[last[slot]] if completed[slot] else new for slot, new in enumerate(instead)]
     return frames, completed
 

@@ -71,8 +71,9 @@ class SamplingConfig(Section):
         default=True,
         description=(
             "Whether another trajectory takes over the replica slot of a stopped trajectory. It starts from a sound "
-            "frame of the same temperature with a deviation below the upper threshold. After 8 replacements the slot "
-            "stays empty."
+            "frame of the same temperature with a deviation below the upper threshold (below the lower threshold while "
+            "the MD searches for candidates). After 8 replacements of stopped trajectories the slot stays empty. "
+            "false: no trajectory is ended among candidates either."
         ),
     )
     pressure_bar: float | None = Field(

@@ -14,7 +14,8 @@ class StopConfig(Section):
         0.005,
         description=(
             "Limit of the acceptance (candidates / sampled frames). The campaign has converged when the acceptance is "
-            "below the limit, the five conditions that follow hold, and the committee has not collapsed."
+            "below the limit, the conditions that follow hold, no judged trajectory was ended among candidates, and "
+            "the committee has not collapsed."
         ),
     )
     iterations: PositiveInt = Field(
@@ -27,8 +28,9 @@ class StopConfig(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
         0.95,
         description=(
-            "Condition: at this confidence, the upper bound on the acceptance is below the limit at every temperature. "
-            "The bound is computed from the number of decorrelated frames."
+            "Condition: the upper bound on the acceptance is below the limit at every temperature. The bound is "
+            "computed from the number of decorrelated frames. This is the confidence of five verdicts together, "
+            "because a campaign is judged after every iteration; with 0.95, a single verdict has 99 %."
         ),
     )
     fresh_share: Fraction = Field(

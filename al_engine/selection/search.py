@@ -20,13 +20,21 @@ class DifferentCandidates:
     Args:
         window: The window that the iteration is expected to have.
         deviation: `norm` or `component`: the force deviation that the window refers to.
+        separation_strides: Smallest separation that the selection asks for, strides; None: it has none.
         stride_steps: MD steps between two sampled frames.
     """
 
-    def __init__(self, window: Window, *, deviation: Literal["norm", "component"], stride_steps: int) -> None:
+    def __init__(
+        self,
+        window: Window,
+        *,
+        deviation: Literal["norm", "component"],
+        separation_strides: int | None,
+        stride_steps: int,
+    ) -> None:
         self.number = 0
         self._window, self._deviation = window, f"deviation_{deviation}"
-        self._separation = SEPARATION_STRIDES * stride_steps
+        self._separation = max(SEPARATION_STRIDES, separation_strides or 0) * stride_steps
         self._counted: dict[int, int] = {}  # step of the last counted candidate, by trajectory
 
     @property

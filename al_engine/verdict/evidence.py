@@ -25,8 +25,9 @@ from al_engine.verdict.unlabelable import without_label
 UNSTABLE_SHARE = 0.5
 """Share of frames rejected, or of trajectories stopped, above which most of the MD at a temperature is lost."""
 LOOKS = 5
-"""Verdicts over which `stop.confidence` holds together. A campaign is judged after every iteration, and ends at the
-first favourable verdict; so the bound of each verdict has a confidence of 1 - (1 - confidence) / LOOKS (Bonferroni)."""
+"""Number of verdicts that hold together at `stop.confidence`. A campaign is judged after every iteration, and ends at
+the first favourable verdict. So the confidence of each verdict is 1 - (1 - confidence) / LOOKS, by Bonferroni's
+inequality: 99 % for five verdicts that hold together at 95 %."""
 MOST_JUDGED = 10
 """Most iterations that are judged together."""
 
@@ -36,20 +37,26 @@ def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Seq
 
     An iteration is proven to be above the limit if it is so at some temperature; its committee was another one. An
     iteration is not left out because its acceptance happens to be above the limit: leaving it out would bias the
-    acceptance of those that are judged. They are at least `stop.iterations` iterations, and at most `MOST_JUDGED`. But
-    a failed audit of an earlier iteration ends the row: that iteration and those before it are not judged again.
+    acceptance of those that are judged. An iteration with a saturated trajectory ends the row, and so does a failed
+    audit of an earlier iteration: that iteration and those before it are not judged. The row has at least
+    `stop.iterations` iterations, and at most `MOST_JUDGED`.
     """
     counted = after_failed_audits(history)
-    possible = takewhile(lambda record: not proven_above(record, stop), reversed(counted))
+    possible = takewhile(lambda record: not _unfit(record, stop), reversed(counted))
     return counted[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
 
 
 def proven_above(record: IterationRecord, stop: StopConfig) -> bool:
-    """Whether the lower bound on the acceptance is above the limit at some temperature.
+    """Whether the lower bound on the acceptance is above the limit at some temperature."""
+    return any(t.bounds(stop.confidence)[0] > stop.acceptance for t in record.temperatures)
 
-    A saturated trajectory counts as proof, because its end hides the candidates that would have followed.
+
+def _unfit(record: IterationRecord, stop: StopConfig) -> bool:
+    """Whether an iteration cannot be evidence: it is proven to be above the limit, or has a saturated trajectory.
+
+    The end of a saturated trajectory hides the candidates that would have followed, so the acceptance is too low.
     """
-    return any(t.saturated or t.bounds(stop.confidence)[0] > stop.acceptance for t in record.temperatures)
+    return proven_above(record, stop) or any(t.saturated for t in record.temperatures)
 
 
 def look_confidence(stop: StopConfig) -> float:
@@ -127,8 +134,8 @@ def _unproven(t: TemperatureRecord, stop: StopConfig) -> str:
         return f"acceptance {acceptance:.2%} at {kelvin}"
     needed = frames_needed(stop.acceptance, confidence, seen=acceptance)
     return (
-        f"{confidence:.0%} bound {bound:.2%} at {kelvin} on {acceptance:.2%} of {t.decorrelated:.0f} decorrelated "
-        f"frames, of about {needed} needed"
+        f"{100 * confidence:.4g}% bound {bound:.2%} at {kelvin} on {acceptance:.2%} of {t.decorrelated:.0f} "
+        f"decorrelated frames, of about {needed} needed"
     )
 
 

@@ -301,7 +301,7 @@ def temperature_record(
     stopped: int,
     saturated: int = 0,
     lower: float,
-    limit: float,
+    limit: float = 0.0,
     stride_ps: float,
 ) -> TemperatureRecord:
     """Summarise the trajectories at one temperature, of one iteration or of several that are judged together.
@@ -313,7 +313,7 @@ def temperature_record(
         stopped: Trajectories stopped before their end, because they broke a limit.
         saturated: Trajectories that ended because all their frames were candidates.
         lower: Lower end of the window, eV/Å.
-        limit: Limit of the acceptance (`stop.acceptance`).
+        limit: Limit of the acceptance, see `decorrelated_frames`.
         stride_ps: Time between two frames, ps.
     """
     started = [trajectory for trajectory in trajectories if len(trajectory.fates)]

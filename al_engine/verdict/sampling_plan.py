@@ -106,8 +106,9 @@ def sampling_plan(
     Once the acceptance is below the limit, the trajectories are lengthened at each temperature as it needs: the
     iterations that will be judged together shall contain the decorrelated frames that the bound requires at the
     acceptance seen. The number of steps is at most `stop.max_extension` times `sampling.steps`. It does not depend on
-    the candidates that are found, because that would bias the acceptance. Where a single iteration is judged, it has to
-    be long before its acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on.
+    the candidates that the iteration finds, because that would bias the acceptance. Where a single iteration is judged,
+    it has to be long before its acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on, although its
+    acceptance may still be above the limit.
 
     An iteration that will be judged together with others starts a share of its trajectories afresh
     (`stop.fresh_share`), so that the evidence does not come from one basin alone.
@@ -129,9 +130,8 @@ def sampling_plan(
     above = [t.temperature_kelvin for t in last.temperatures if t.counts.acceptance >= stop.acceptance]
     searching = shortest if search is None or kelvin not in above else search.plan(sampling, len(above))
     below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
-    if not below and not (judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance):
-        return searching
-    if below and proven_above(last, stop):
+    near = judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance
+    if not (below or near) or (proven_above(last, stop) and not near):
         return searching
     here = next((t for t in (temperatures if below else last.temperatures) if t.temperature_kelvin == kelvin), None)
     if here is None or not here.decorrelated:
@@ -161,15 +161,16 @@ def steps_to_prove(stop: StopConfig, sampling: SamplingConfig) -> int:
     return math.ceil(frames / sampling.replicas) * sampling.stride_steps
 
 
-def affordable_steps(sampling: SamplingConfig, *, trained_frames: int, members: int) -> int:
+def affordable_steps(sampling: SamplingConfig, *, trained_frames: float, members: int) -> int:
     """MD steps of each replica, at every temperature, that cost a share of `sampling.cost_share` of a training.
 
-    Costs are counted in evaluations of one frame by one member: an MD step takes one evaluation, or `members` if the
-    mean drives; a sampled frame takes `members`; a frame of a training update takes `TRAINED_FRAME_COST`.
+    Costs are counted in evaluations of one frame of the MD by one member: an MD step takes one evaluation, or `members`
+    if the mean drives; a sampled frame takes `members`; a frame of a training update takes `TRAINED_FRAME_COST`.
 
     Args:
         sampling: Settings of the sampling.
-        trained_frames: Number of frames in all batches of all members in an iteration.
+        trained_frames: Number of frames in all batches of all members in an iteration, in units of the size of a frame
+            of the MD.
         members: Number of members of the committee.
 
     Returns:

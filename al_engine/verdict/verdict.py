@@ -146,8 +146,7 @@ def _proof(judged: Sequence[IterationRecord], temperatures: Sequence[Temperature
     return (
         f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
         f"{_iterations(judged)}, below {stop.acceptance:.2%}; at every temperature the acceptance is below "
-        f"{worst.bounds(confidence)[1]:.2%} at {stop.confidence:.0%} confidence ({confidence:.0%} for this "
-        f"verdict alone): highest at "
+        f"{worst.bounds(confidence)[1]:.2%} at {100 * confidence:.4g}% confidence: highest at "
         f"{worst.temperature_kelvin:g} K, with {worst.counts.candidate} of {worst.counts.sampled} frames, equivalent "
         f"to {worst.decorrelated:.0f} decorrelated frames{_trajectories(worst, stop)}; {rejected} rejected, "
         f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped; {_audited(judged[-1], counts)}"

@@ -1,5 +1,6 @@
 """Estimate the run time of a campaign from a short trial on this machine; nothing is changed."""
 
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ class Cost:
         search_s: Largest time of this MD, if it finds too few (`sampling.cost_share`).
         labelling_s: Time of the largest number of labels of an iteration.
         evidence_s: Time of the MD that proves the acceptance to be below its limit at every temperature, if no frame is
-            a candidate and one frame in `evidence.EXPECTED_INEFFICIENCY` is decorrelated.
+            a candidate and one frame in `EXPECTED_INEFFICIENCY` is decorrelated.
         evidence_ps: Length of this MD for each replica at each temperature, ps.
         audit_s: Time of the labels of an audit.
     """
@@ -135,12 +136,30 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
         training_s=rounds_train * update_s * training.updates(config.training, 0),
         sampling_s=rounds_sample * step_s * sampling.steps,
-        search_s=rounds_sample * step_s * max(longest_search(config, 0), sampling.steps),
+        search_s=step_s
+        * max(
+            _search_steps(config, workers, trained_share=len(frame) / len(checked.system.frame)),
+            rounds_sample * sampling.steps,
+        ),
         labelling_s=per_label * config.selection.max_labels,
         evidence_s=rounds_sample * step_s * proof_steps,
         evidence_ps=proof_steps * sampling.timestep_fs / FS_PER_PS,
         audit_s=per_label * config.stop.audit_labels,
     )
+
+
+def _search_steps(config: CampaignConfig, workers: int, *, trained_share: float) -> float:
+    """Largest number of MD steps that a worker takes in search of candidates in an iteration, over all temperatures.
+
+    If fewer temperatures search, each may go on for longer, and fewer workers share the work.
+
+    Args:
+        config: The config.
+        workers: Number of workers.
+        trained_share: Number of atoms of a labelled structure divided by that of a frame of the MD.
+    """
+    of_each, kelvins = longest_search(config, 0, trained_share=trained_share), len(config.sampling.temperatures_kelvin)
+    return max(math.ceil(searching / workers) * of_each * kelvins / searching for searching in range(1, kelvins + 1))
 
 
 def check_text(checked: Preflight, cost: Cost) -> str:
@@ -152,9 +171,9 @@ def check_text(checked: Preflight, cost: Cost) -> str:
     if cost.search_s > cost.sampling_s:
         sampling += f" to {duration_text(cost.search_s)}"
     iteration = (
-        f"an iteration at most about {duration_text(cost.iteration_s)} (training {duration_text(cost.training_s)}, "
-        f"sampling {sampling}, labels at most {duration_text(cost.labelling_s)}), at most "
-        f"{checked.config.stop.max_iterations} iterations"
+        f"an iteration without evidence at most about {duration_text(cost.iteration_s)} (training "
+        f"{duration_text(cost.training_s)}, sampling {sampling}, labels at most "
+        f"{duration_text(cost.labelling_s)}), at most {checked.config.stop.max_iterations} iterations"
     )
     system = (
         f"{frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "

@@ -16,7 +16,7 @@ from al_engine.config import StopConfig
 from al_engine.files.part_file import open_part
 from al_engine.selection.window import Window
 from al_engine.verdict.audit_labels import QUANTILE, AuditResult
-from al_engine.verdict.evidence import missing_evidence
+from al_engine.verdict.evidence import look_confidence, missing_evidence
 from al_engine.verdict.records import IterationRecord
 from al_engine.verdict.unlabelable import without_label_by_fate
 from flows.pages.display import duration_text, number_text
@@ -126,14 +126,15 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) -> list[tuple[str, str]]:
     counts = record.counts
-    low, high = record.bounds(stop.confidence)
+    confidence = look_confidence(stop)
+    low, high = record.bounds(confidence)
     return [
         ("sampled", f"{counts.sampled} frames, worth {record.decorrelated:.0f} decorrelated frames"),
         ("accurate / candidate / rejected", f"{counts.accurate} / {counts.candidate} / {counts.rejected}"),
         ("fates of the candidates", _fates_text(record.candidate_fates)),
         ("window", f"{window.lower_mev_per_ang:.0f} to {window.upper_mev_per_ang:.0f} meV/Å"),
         ("acceptance", f"{counts.acceptance:.2%} (stop below {stop.acceptance:.2%})"),
-        (f"bounds of the acceptance at {stop.confidence:.0%}", f"{low:.2%}, {high:.2%}"),
+        (f"bounds of the acceptance at {100 * confidence:.4g}%", f"{low:.2%}, {high:.2%}"),
         ("labelled / failed", f"{record.labelled} / {record.label_failures}"),
         ("data set", f"{record.dataset_size} frames"),
         (
@@ -150,7 +151,7 @@ def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
     header = ("temperature", "sampled", "accurate", "candidate", "rejected", "acceptance", "bounds", "decorrelated")
     rows = []
     for t in record.temperatures:
-        low, high = t.bounds(stop.confidence)
+        low, high = t.bounds(look_confidence(stop))
         counts = (t.counts.sampled, t.counts.accurate, t.counts.candidate, t.counts.rejected)
         rows.append(
             (

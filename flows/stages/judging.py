@@ -62,5 +62,6 @@ def _evidence(ledger: Ledger, history: Sequence[IterationRecord]) -> dict[str, A
 
 def evidence_of(ledger: Ledger, history: Sequence[IterationRecord]) -> tuple[TemperatureRecord, ...]:
     """The last iterations of a history that are judged together, one record per temperature; empty without history."""
-    judged = [record.iteration for record in judged_together(history, ledger.config.stop)]
-    return judged_temperatures(ledger.reader(), ledger.config, judged) if judged else ()
+    config = ledger.config
+    judged = [record.iteration for record in judged_together(history, config.stop)]
+    return judged_temperatures(ledger.reader(), config, judged, limit=config.stop.acceptance) if judged else ()

@@ -67,12 +67,12 @@ def iteration_steps(
             for group in training.groups(config, device)
         },
     )
-    planned = planned_sampling(ledger, iteration)
+    plans = planned_sampling(ledger, iteration)
     yield Step(
         "sample",
         {
-            f"sample {kelvin:g} K": [sampling.plan(ledger, iteration, index, plan)]
-            for index, (kelvin, plan) in enumerate(planned.items())
+            f"sample {kelvin:g} K": [sampling.plan(ledger, iteration, index, list(plans.values()))]
+            for index, kelvin in enumerate(plans)
         },
     )
     yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})

@@ -1,6 +1,7 @@
 """Stage `iterNNN-sample-TK`: MD of all replicas at one temperature, driven by the committee."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import h5py
@@ -70,9 +71,16 @@ def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
     )
 
 
-def plan(ledger: Ledger, iteration: int, temperature_index: int, planned: SamplingPlan) -> Stage:
-    """The stage of one temperature of the campaign, which is sampled as `planned_sampling` says."""
-    config = ledger.config
+def plan(ledger: Ledger, iteration: int, temperature_index: int, plans: Sequence[SamplingPlan]) -> Stage:
+    """The stage of one temperature of the campaign.
+
+    Args:
+        ledger: The campaign.
+        iteration: The iteration.
+        temperature_index: The temperature's place in `sampling.temperatures_kelvin`.
+        plans: How each temperature is sampled (`planned_sampling`).
+    """
+    config, planned = ledger.config, plans[temperature_index]
     sampling = config.sampling
     kelvin = sampling.temperatures_kelvin[temperature_index]
     trusted = trusted_mev_per_ang(ledger.reader(), config, iteration)
@@ -96,7 +104,7 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int, planned: Sampli
         arguments={
             "iteration": iteration,
             "temperature_index": temperature_index,
-            "planned": asdict(planned),
+            "plans": [asdict(each) for each in plans],
             "trusted_mev_per_ang": trusted,
             "window": searched,
         },
@@ -121,7 +129,7 @@ def sample(
     *,
     iteration: int,
     temperature_index: int,
-    planned: Mapping[str, int],
+    plans: Sequence[Mapping[str, int]],
     trusted_mev_per_ang: float,
     window: Mapping[str, float] | None,
 ) -> None:
@@ -131,7 +139,7 @@ def sample(
         work: The stage call.
         iteration: The iteration.
         temperature_index: The temperature's place in `sampling.temperatures_kelvin`.
-        planned: Fields of the `SamplingPlan`.
+        plans: Fields of the `SamplingPlan` of each temperature; all are stored.
         trusted_mev_per_ang: Force deviation up to which a trajectory is trusted, meV/Å.
         window: Attributes of the window by which candidates are found; None: the MD ends after the planned steps.
     """
@@ -142,7 +150,7 @@ def sample(
     config = work.config
     sampling, selection = config.sampling, config.selection
     temperature = sampling.temperatures_kelvin[temperature_index]
-    plan = SamplingPlan(**planned)
+    plan = SamplingPlan(**plans[temperature_index])
     longest = max(plan.steps, plan.most_steps)
     committee = load_committee(work.parts, config, iteration, work.device, evaluations=longest)
     around = surroundings_of(work.parts, config)
@@ -153,7 +161,10 @@ def sample(
     search = None
     if window is not None:
         search = DifferentCandidates(
-            Window.from_attributes(window), deviation=selection.deviation, stride_steps=sampling.stride_steps
+            Window.from_attributes(window),
+            deviation=selection.deviation,
+            separation_strides=selection.min_separation_strides,
+            stride_steps=sampling.stride_steps,
         )
     with work.write(streamed=True) as root:
         writer = SampleWriter(
@@ -193,7 +204,7 @@ def sample(
         )
         writer.finish(sampled)
         root.attrs["temperature_kelvin"] = temperature
-        root.attrs["steps"], root.attrs["fresh"] = plan.steps, plan.fresh
+        root.attrs["steps"], root.attrs["fresh"], root.attrs["plans"] = plan.steps, plan.fresh, json.dumps(plans)
         if search is not None:
             root.attrs["most_steps"], root.attrs["enough"] = plan.most_steps, plan.enough
         first = root["start_step"][()] == 0

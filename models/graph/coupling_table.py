@@ -6,6 +6,7 @@ loads PyTorch's compiler. `python -m models.graph.coupling_table` writes the fil
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ def computed_3j(l1: int, l2: int, l3: int) -> Tensor:
 
 def write_table() -> None:
     """Write the file."""
-    np.savez_compressed(FILE, allow_pickle=False, **{_name(*each): computed_3j(*each).numpy() for each in tabulated()})
+    symbols: dict[str, Any] = {_name(*degrees): computed_3j(*degrees).numpy() for degrees in tabulated()}
+    np.savez_compressed(FILE, **symbols)
 
 
 @cache

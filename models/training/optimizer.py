@@ -57,7 +57,8 @@ class FlatAdam:
         """Continue from copies of another optimizer's state."""
         self.load(weights)
         self.average, self.updates = average.detach().clone(), updates
-        self.moments = {name: values.detach().clone() for name, values in moments.items()}
+        device = self.weights.device  # checkpoints are read into the memory of the CPU
+        self.moments = {name: values.detach().to(device, copy=True) for name, values in moments.items()}
 
     def learning_rate(self, update: int) -> float:
         """Learning rate of an update: a linear warm-up, then a cosine down to a hundredth of the peak.

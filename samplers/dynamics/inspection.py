@@ -13,11 +13,10 @@ from samplers.dynamics.rows import Rows
 from samplers.dynamics.settings import StopRules
 from samplers.dynamics.trajectory import Trajectory
 
-SOUND_ENDS = (None, StopReason.SATURATED)
-"""Reasons to end a trajectory, or none, with which the frame is sound."""
 
-
-def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntArray | None) -> tuple[Rows, list[int]]:
+def inspect(
+    batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntArray | None, may_saturate: bool = False
+) -> tuple[Rows, list[int]]:
     """Sample the frame of every running trajectory, and stop each trajectory that breaks a limit.
 
     Args:
@@ -25,6 +24,7 @@ def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntAr
         step: Step of the run.
         stop: When a trajectory is stopped for its force deviation.
         fragment_of_atom: Bonded fragment of each atom of a frame, shape (n,), or None.
+        may_saturate: Whether trajectories may end as `StopReason.SATURATED`: there is a frame for their replacements.
 
     Returns:
         The finite sampled frames in order of the trajectories' indices, and the places in the batch, ascending, whose
@@ -52,9 +52,11 @@ def inspect(batch: Batch, *, step: int, stop: StopRules, fragment_of_atom: IntAr
                 worst_atom=int(state.deviation.norm.argmax()),
                 net_force_deviation=net_force,
                 worst_molecule=fragment,
-                sound=reason in SOUND_ENDS,
+                sound=reason is None,
             )
-            if reason in SOUND_ENDS:
+            if reason is None and may_saturate and trajectory.unknown >= stop.saturated_strides > 0:
+                reason = StopReason.SATURATED
+            if reason in (None, StopReason.SATURATED):
                 trajectory.last, trajectory.energy = frame, state.energy
         trajectory.stop_step = state.frozen_at or step
         if reason is not None:
@@ -144,7 +146,8 @@ def _broken_limit(trajectory: Trajectory, frame: Frame, state: _State, stop: Sto
     per_atom = state.deviation.norm if stop.deviation == "norm" else state.deviation.component
     deviation = float(per_atom.max())
     trajectory.doubtful = trajectory.doubtful + 1 if deviation > stop.trusted_deviation else 0
-    trajectory.unknown = trajectory.unknown + 1 if deviation > stop.known_deviation else 0
+    unknown = stop.known_deviation < deviation <= stop.trusted_deviation
+    trajectory.unknown = trajectory.unknown + 1 if unknown else 0
     reason = trajectory.limits.broken_by(
         frame,
         deviation=deviation,
@@ -153,8 +156,6 @@ def _broken_limit(trajectory: Trajectory, frame: Frame, state: _State, stop: Sto
     )
     if reason is None and trajectory.doubtful >= stop.stop_strides:
         return StopReason.UNTRUSTED
-    if reason is None and stop.saturated_strides and trajectory.unknown >= stop.saturated_strides:
-        return StopReason.SATURATED
     return reason
 
 

@@ -98,18 +98,25 @@ def run_langevin(
     take_rows = kept.extend if sink is None else sink
     for done in range(stride_steps, steps + 1, stride_steps):
         _advance(batch, done - stride_steps, done, integration=integration, barostat=around.barostat)
-        rows, stopped = inspect(batch, step=done, stop=stop, fragment_of_atom=around.fragment_of_atom)
+        rows, stopped = inspect(
+            batch,
+            step=done,
+            stop=stop,
+            fragment_of_atom=around.fragment_of_atom,
+            may_saturate=refills is not None and refills.has_known,
+        )
         take_rows(rows)
+        ending = finished is not None and finished(done)
         starting: dict[int, Trajectory] = {}
         if refills is not None:
             refills.learn(rows)
-            if done + stride_steps <= steps:
+            if done + stride_steps <= steps and not ending:
                 starting = refills.starting({place: batch.trajectories[place] for place in stopped}, step=done)
                 trajectories += starting.values()
         left_empty = set(stopped) - set(starting)
         running -= len(left_empty)
         progress(done, steps, f"{running} of {len(frames)} replicas")
-        if not running or (finished is not None and finished(done)):
+        if not running or ending:
             break
         if starting:
             batch.put(starting)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from al_engine.structures.frames import Frame
+from samplers.dynamics.limits import StopReason
 from samplers.dynamics.rows import Rows
 from samplers.dynamics.settings import StopRules, Surroundings
 from samplers.dynamics.trajectory import Trajectory
 
 MAX_REFILLS = 8
-"""Largest number of replacements per replica slot. The slot then stays empty: the model fails at its temperature."""
+"""Largest number of replacements of stopped trajectories per replica slot. The slot then stays empty: the model fails
+at its temperature. Replacements of saturated trajectories do not count."""
 KEPT_FRAMES = 64
 """Largest number of frames in the sample of a temperature. The limit keeps memory from growing with the run."""
 LEAD_STRIDES = 10
@@ -28,7 +30,7 @@ class _Kept:
 
 
 class RefillPool:
-    """A bounded uniform sample of the sound and trusted frames of a temperature.
+    """A bounded uniform sample of the frames of a temperature that replacements may start from.
 
     The sample is drawn by Vitter's algorithm R (ACM Trans. Math. Softw. 11, 37 (1985)).
 
@@ -44,13 +46,18 @@ class RefillPool:
         self._seen = 0
 
     def offer(self, frame: Frame, *, trajectory: int, step: int) -> None:
-        """Offer a sound and trusted frame to the sample, which may keep it."""
+        """Offer a frame to the sample, which may keep it."""
         self._seen += 1
         kept = _Kept(frame, trajectory, step)
         if len(self._kept) < KEPT_FRAMES:
             self._kept.append(kept)
         elif (index := int(self._rng.integers(self._seen))) < KEPT_FRAMES:
             self._kept[index] = kept
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the sample holds a frame."""
+        return bool(self._kept)
 
     def forget(self, *, trajectory: int, since: int) -> None:
         """Drop the frames of a trajectory from a step on: they led to its end."""
@@ -102,9 +109,15 @@ class Refills:
         }
         self._pool_of = {index: pools[kind] for index, kind in kinds.items()}
         self._attempts: dict[int, int] = {}
+        self._failures: dict[int, int] = {}
+
+    @property
+    def has_known(self) -> bool:
+        """Whether every temperature has a frame that replacements may start from, besides the starts of the run."""
+        return all(pool.has_frames for pool in self._pool_of.values())
 
     def learn(self, rows: Rows) -> None:
-        """Offer the sound and trusted frames among sampled frames to the pools."""
+        """Offer the sound, trusted and known frames among sampled frames to the pools (`StopRules`)."""
         columns = rows.columns
         names = ("replica", "step", "sound", f"deviation_{self._stop.deviation}")
         for frame, index, step, sound, deviation in zip(rows.frames, *(columns[name] for name in names), strict=True):
@@ -112,10 +125,10 @@ class Refills:
                 self._pool_of[int(index)].offer(frame, trajectory=int(index), step=int(step))
 
     def starting(self, stopped: Mapping[int, Trajectory], *, step: int) -> dict[int, Trajectory]:
-        """Begin a replacement for each stopped trajectory whose slot has not had `MAX_REFILLS` replacements.
+        """Begin a replacement for each ended trajectory whose slot has had at most `MAX_REFILLS` stopped trajectories.
 
         Args:
-            stopped: The stopped trajectories by their places in the batch.
+            stopped: The trajectories that were stopped or saturated, by their places in the batch.
             step: Step of the run.
 
         Returns:
@@ -127,14 +140,16 @@ class Refills:
             )
         new: dict[int, Trajectory] = {}
         for place, trajectory in stopped.items():
-            attempt = self._attempts.get(trajectory.slot, 0) + 1
-            if attempt > MAX_REFILLS:
+            slot = trajectory.slot
+            failures = self._failures.get(slot, 0) + (trajectory.reason is not StopReason.SATURATED)
+            if failures > MAX_REFILLS:
                 continue
-            self._attempts[trajectory.slot] = attempt
+            attempt = self._attempts.get(slot, 0) + 1
+            self._attempts[slot], self._failures[slot] = attempt, failures
             new[place] = Trajectory.begin(
                 self._pool_of[trajectory.index].choose(excluding=trajectory.start),
                 index=len(self._pool_of),
-                slot=trajectory.slot,
+                slot=slot,
                 attempt=attempt,
                 step=step,
                 target_kelvin=trajectory.target_kelvin,

@@ -45,9 +45,9 @@ class StopRules:
         stop_deviation: Force deviation in eV/Å above which a trajectory is stopped at once.
         trusted_deviation: Force deviation in eV/Å above which a frame is not trusted.
         stop_strides: Number of successive sampled frames above `trusted_deviation` at which a trajectory is stopped.
-        known_deviation: Force deviation in eV/Å above which the committee does not know a frame.
-        saturated_strides: Number of successive sampled frames above `known_deviation` at which a trajectory ends as
-            `StopReason.SATURATED`, so that another trajectory can look elsewhere; 0: no trajectory does.
+        known_deviation: Force deviation in eV/Å above which a trusted frame is a candidate.
+        saturated_strides: Number of successive candidates at which a trajectory ends as `StopReason.SATURATED`, and
+            another trajectory starts from a frame below `known_deviation`; 0: no trajectory does.
         deviation: `norm` or `component`: the force deviation that all limits refer to.
     """
 

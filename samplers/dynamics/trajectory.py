@@ -35,7 +35,7 @@ class Trajectory:
         volume_moves: The trajectory's moves of the volume, or None.
         energy: Potential energy at the last sound structure, eV; NaN until a sound structure is sampled.
         doubtful: Number of successive sampled frames, up to now, that were not trusted.
-        unknown: Number of successive sampled frames, up to now, that the committee did not know.
+        unknown: Number of successive sampled frames, up to now, that were candidates.
         reason: Why the trajectory ended.
         stop_step: Step of the run at which the trajectory ended.
     """

@@ -31,5 +31,3 @@ def test_only_accurate_frames_are_held_to_the_claim():
     assert (found["frames"], found["accurate"], found["bad"]) == (5, 4, 1)
     assert found["within_bound"] == 0.75
     assert found["largest_error_mev_per_ang"] == 120.0
-    low, high = found["within_bound_interval"]
-    assert low < 0.75 < high

@@ -8,9 +8,9 @@ from al_engine.selection.window import Window
 WINDOW = Window(100.0, 300.0)
 
 
-def found(deviation, *, trajectory=0, sound=True, window=WINDOW, net_force=0.0):
+def found(deviation, *, trajectory=0, sound=True, window=WINDOW, net_force=0.0, separation=None):
     """Number of different candidates in a trajectory of these deviations (meV/Å), a frame every 10 steps."""
-    search = DifferentCandidates(window, deviation="norm", stride_steps=10)
+    search = DifferentCandidates(window, deviation="norm", separation_strides=separation, stride_steps=10)
     for stride, value in enumerate(deviation, start=1):
         search.add(
             {
@@ -33,11 +33,12 @@ def test_accurate_rejected_and_unsound_frames_are_no_candidates():
 def test_candidates_close_in_time_count_once():
     assert found([150.0] * SEPARATION_STRIDES) == 1
     assert found([150.0] * (3 * SEPARATION_STRIDES)) == 3
+    assert found([150.0] * 20, separation=20) == 1
     assert found([150.0, *[50.0] * (SEPARATION_STRIDES - 1), 150.0]) == 2
 
 
 def test_trajectories_are_counted_each_by_itself():
-    search = DifferentCandidates(WINDOW, deviation="norm", stride_steps=10)
+    search = DifferentCandidates(WINDOW, deviation="norm", separation_strides=None, stride_steps=10)
     search.add(
         {
             "replica": np.array([0, 1, 2]),

@@ -63,7 +63,7 @@ def test_converged_with_its_evidence(make_record):
         "6 of 8000 frames (0.07%)",
         "iterations 1 to 2",
         "below 0.50%",
-        "below 0.29% at 95% confidence (99% for this verdict alone)",
+        "below 0.29% at 99% confidence",
         "highest at 500 K, with 4 of 3998 frames, equivalent to 4000 decorrelated frames",
         "no trajectory stopped",
     ):

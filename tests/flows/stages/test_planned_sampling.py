@@ -1,19 +1,28 @@
 """How long a temperature is sampled, when the rules that decided it have changed since."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
+import pytest
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.system import StoredSystem
 from al_engine.config import StopConfig
 from al_engine.files.part_file import write_part
 from al_engine.selection.fates import Counts, Fate
 from al_engine.selection.window import Window
+from al_engine.structures.bonds import Bonds
+from al_engine.structures.frames import Frame
+from al_engine.structures.molecules import MoleculeTable
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.cli.init import init_campaign
-from flows.stages.planned_sampling import planned_sampling
+from flows.stages.planned_sampling import plan_text, planned_sampling
 
 FRAMES = 100
+WATER = Frame(numbers=[8, 1, 1], positions=np.eye(3))
 
 
 def finish_iteration(ledger, iteration=0):
@@ -37,11 +46,21 @@ def finish_iteration(ledger, iteration=0):
         root.attrs["record"] = record.to_json()
 
 
-def test_a_sampled_temperature_keeps_its_plan_when_the_stop_rules_change(tmp_path):
+@pytest.fixture
+def ledger(tmp_path):
+    """A campaign whose iteration 0 is finished."""
     init_campaign(tmp_path / "run", system={"smiles": "CO"}, structure=None, preset="quick")
     ledger = Ledger.open(tmp_path / "run")
     ledger.begin()
+    with write_part(ledger.part_path(names.INITIAL_FRAMES), kind="initial-frames", key="a") as root:
+        StoredSystem(
+            WATER, Bonds(np.array([[0, 1], [0, 2]]), np.ones(2)), MoleculeTable.of(np.zeros(3, int), [])
+        ).write(root)
     finish_iteration(ledger)
+    return ledger
+
+
+def test_a_sampled_temperature_keeps_its_plan_when_the_stop_rules_change(ledger):
     cold, hot = ledger.config.sampling.temperatures_kelvin[0], ledger.config.sampling.temperatures_kelvin[-1]
     planned = planned_sampling(ledger, 1)[hot]
     assert planned.steps > ledger.config.sampling.steps
@@ -57,9 +76,27 @@ def test_a_sampled_temperature_keeps_its_plan_when_the_stop_rules_change(tmp_pat
         assert planned_sampling(ledger, 1)[kelvin].fresh == 0
 
 
-def test_a_part_of_an_earlier_version_says_its_steps_only(tmp_path):
-    init_campaign(tmp_path / "run", system={"smiles": "CO"}, structure=None, preset="quick")
-    ledger = Ledger.open(tmp_path / "run")
-    ledger.begin()
-    finish_iteration(ledger)
+def test_a_temperature_that_was_lost_is_planned_as_the_others_of_its_iteration_say(ledger):
+    """Whatever options and rules have become."""
+    plans = planned_sampling(ledger, 1)
+    kelvins = list(plans)
+    with write_part(ledger.part_path(names.sample(1, kelvins[2])), kind="sample", key="b") as root:
+        root.attrs["steps"] = plans[kelvins[2]].steps
+        root.attrs["plans"] = json.dumps([asdict(plan) for plan in plans.values()])
+    ledger.config = ledger.config.model_copy(update={"stop": StopConfig(confidence=0.6, fresh_share=0.0)})
+    assert planned_sampling(ledger, 1) == plans
+
+
+def test_every_temperature_searches_in_the_first_iteration(ledger):
+    """With 1000 updates of 10 frames, four members, and strides of 20 steps."""
+    for kelvin in ledger.config.sampling.temperatures_kelvin:
+        ledger.part_path(names.sample(0, kelvin)).unlink()
+    (plan,) = set(planned_sampling(ledger, 0).values())
+    evaluations = plan.most_steps * 8 * 4 * (20 + 4) / 20
+    assert evaluations == pytest.approx(3 * 1000 * 10 * 4, rel=0.01)
+    assert plan.enough == 75
+    assert "up to 1.56 ps with fewer than 75 different candidates" in plan_text(ledger, 0)
+
+
+def test_a_part_of_an_earlier_version_says_its_steps_only(ledger):
     assert planned_sampling(ledger, 0)[300.0] == SamplingPlan(steps=600, fresh=0)

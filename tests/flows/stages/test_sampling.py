@@ -1,7 +1,7 @@
 """A sample part from the parts before it: what stands in it, and where the next iteration's trajectories start."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.samples import SATURATED, sampled_steps, stored_plan
+from al_engine.campaign.samples import COMPLETED, sampled_steps, stored_plan, stored_plans
 from al_engine.campaign.starts import starting_frames
 from al_engine.config import ModelConfig, PathConfig
 from al_engine.config.reader import parse_config
@@ -22,7 +22,7 @@ from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.compute.stage_call import InlineExecutor, Output, StageCall
 from flows.stages import sampling
 from flows.stages.sample_writer import CHUNK_FRAMES, SampleWriter
-from flows.stages.sampling import SATURATED_STRIDES, WRITTEN
+from flows.stages.sampling import WRITTEN
 from models.inference.committee import ALL_PAIRS_ATOMS, Committee
 from models.ms_mace import MSMACE, ModelConstants
 from samplers.dynamics.langevin import run_langevin
@@ -96,7 +96,7 @@ def sample(monkeypatch):
         arguments = {
             "iteration": 0,
             "temperature_index": index,
-            "planned": {"steps": 60, **planned},
+            "plans": [asdict(SamplingPlan(**{"steps": 60, **planned}))] * 2,
             "trusted_mev_per_ang": 300.0,
             "window": window,
         }
@@ -157,24 +157,28 @@ def test_equal_parts_from_equal_seeds(make_ledger, sample):
 
 @pytest.mark.parametrize(("enough", "steps"), [(3, 60), (9, 110), (1000, 200)])
 def test_the_search_ends_with_enough_candidates_or_at_the_last_step(make_ledger, sample, enough, steps):
-    """Every frame is a candidate, so each of three replicas brings one every five strides, from the first on."""
+    """Every frame is a candidate, so each of three replicas brings one every five strides, from the first on.
+
+    No trajectory ends among candidates, because no frame is known from which another could start.
+    """
     window = Window(0.0, 1e6).to_attributes()
     path, attributes = sample(make_ledger(), window=window, most_steps=200, enough=enough)
     assert (attributes["steps"], attributes["most_steps"], attributes["enough"]) == (60, 200, enough)
     with open_part(path) as root:
         assert root["step"][()].max() == root["stop_step"][()].max() == steps
-        ended = root["stop_reason"][()] == SATURATED
-        assert ended.any() == (steps > 10 * SATURATED_STRIDES)
+        assert set(root["stop_reason"][()]) == {COMPLETED}
     ledger = make_ledger()
     assert sampled_steps(ledger.reader(), path.stem) == steps
-    assert stored_plan(ledger.reader(), path.stem) == SamplingPlan(60, most_steps=200, enough=enough)
+    made = SamplingPlan(60, most_steps=200, enough=enough)
+    assert stored_plan(ledger.reader(), path.stem) == made
+    assert stored_plans(ledger.reader(), path.stem) == [made, made]
 
 
 def test_the_key_of_a_part_holds_the_search_but_not_the_cost(make_ledger):
     plans = [SamplingPlan(60), SamplingPlan(60, most_steps=200, enough=9)]
     ledger = make_ledger()
     free = make_ledger(more=", cost_share: 0.5")
-    keys = [[sampling.plan(each, 0, 0, plan).inputs for plan in plans] for each in (ledger, free)]
+    keys = [[sampling.plan(each, 0, 0, [plan] * 2).inputs for plan in plans] for each in (ledger, free)]
     assert keys[0] == keys[1]
     assert keys[0][0] != keys[0][1]
     assert "most_steps" not in keys[0][0]
@@ -225,6 +229,16 @@ def test_a_place_continues_where_its_last_trajectory_ended(make_ledger):
     assert starts[0].content_hash() == final[0].content_hash()
     assert starts[1].content_hash() == final[3].content_hash()
     assert as_set(starts[2:]) <= as_set(shaken(k) for k in range(4, 8))  # the colder half
+
+
+def test_a_place_with_a_saturated_trajectory_starts_afresh(make_ledger):
+    """Its replacement ran to the end, but away from what the committee does not know."""
+    ledger, final = make_ledger(), [shaken(50 + k) for k in range(4)]
+    reasons = ["saturated", "completed", "completed", "completed"]
+    write_sample(ledger, 300.0, [], reasons=reasons, slots=[0, 1, 2, 0], final=final)
+    found = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
+    assert found.continues.tolist() == [False, True, True]
+    assert as_set(found.frames[:1]) <= as_set(shaken(k) for k in range(4, 8))
 
 
 def test_slots_take_turns_to_start_afresh(make_ledger):

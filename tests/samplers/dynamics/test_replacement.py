@@ -137,6 +137,16 @@ def test_a_trajectory_among_candidates_ends_soundly_and_another_looks_elsewhere(
     assert all(replica_rows(run, index, "step")[0] == run.start_step[index] + 10 for index in new)
 
 
+@pytest.mark.parametrize("change", [{"refill": False}, {"trusted_deviation": 0.35}, {"known_deviation": 0.5}])
+def test_a_trajectory_goes_on_without_a_replacement_or_without_candidates(pair_potential, change):
+    """Its frames, of a deviation of 0.4, have no replacement; are not trusted; are known."""
+    frames = [diatomic(1.22), diatomic(1.25, charge=1), diatomic(1.18)]
+    faulty = Faulty(pair_potential("morse", scales=(1.0, 1.0)), charged, "disagreement", after=123)
+    options = {"steps": 300, "known_deviation": 0.3, "saturated_strides": 4, "refill": True, "stop_strides": 100}
+    run = flat_run(faulty, frames, temperatures_kelvin=[300] * 3, **OPTIONS | options | change)
+    assert run.stop_reason == (StopReason.COMPLETED,) * 3
+
+
 def test_a_run_ends_where_it_is_told_to(pair_potential):
     """At the end of a stride, every trajectory is completed; what was sampled is that of the longer run."""
     frames = [diatomic(1.22), diatomic(1.18)]
