@@ -5,7 +5,9 @@
 A campaign is simulated by the deviation of its sampled frames alone; records, planning and verdict are those of a real
 campaign. The logarithm of the deviation has a fast part and a slow part, each a first-order autoregressive process. The
 window is placed so that the true acceptance is a given multiple of the limit at every temperature, or at one of them.
-With `basins`, the slow part is a constant of each trajectory: the trajectory never leaves its basin.
+With an infinite correlation time, the slow part is a constant of each trajectory: the trajectory never leaves its
+basin. In further cases all candidates are in a rare conformer, which is no such process: the deviation says nothing of
+the conformer before the first candidate.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from scipy.stats import norm
 
 from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.selection.fates import Fate
-from al_engine.structures.frames import FloatArray, IntArray
+from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 from al_engine.verdict.evidence import judged_together
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, Trajectory, temperature_record
 from al_engine.verdict.sampling_plan import sampling_plan
@@ -38,6 +40,8 @@ PRESETS = {"quick": 600, "standard": 2000}
 FAST_PHI = 0.3
 """Autocorrelation of the fast part at a distance of one stride."""
 LOWER_EV_PER_ANG = 0.1
+CONFORMER_SHARE = 0.1
+"""Share of the time in the rare conformer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Case:
         correlation_strides: Correlation time of the slow part, strides; infinite: two strides never differ.
         limit_factor: True acceptance in units of the limit.
         one_temperature: Whether only the last temperature has this acceptance, and the others a tenth of the limit.
+        rare_conformer: Whether all candidates are in a conformer that holds `CONFORMER_SHARE` of the frames and lasts
+            for the correlation time; the slow share is then ignored.
     """
 
     preset: str
@@ -57,6 +63,7 @@ class Case:
     correlation_strides: float
     limit_factor: float
     one_temperature: bool = False
+    rare_conformer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class Row:
     correlation_strides: float | None
     limit_factor: float
     one_temperature: bool
+    rare_conformer: bool
     campaigns: int
     converged: int
     mean_iterations: float
@@ -80,8 +88,10 @@ class _Temperature:
     def __init__(self, case: Case, factor: float, replicas: int, stop: StopConfig, rng: np.random.Generator) -> None:
         self._case, self._rng, self._replicas = case, rng, replicas
         # The deviation at the lower end of the window is exceeded with the probability of the true acceptance.
-        self._shift = math.log(LOWER_EV_PER_ANG) - 0.3 * float(norm.ppf(1.0 - factor * stop.acceptance))
+        exceeded = factor * stop.acceptance / (CONFORMER_SHARE if case.rare_conformer else 1.0)
+        self._shift = math.log(LOWER_EV_PER_ANG) - 0.3 * float(norm.ppf(1.0 - exceeded))
         self._slow, self._fast = rng.normal(size=(2, replicas))
+        self._rare = rng.random(replicas) < CONFORMER_SHARE
         self.identity = np.arange(replicas)
         self._next = replicas
 
@@ -89,14 +99,29 @@ class _Temperature:
         """Deviations of the next iteration, shape (replicas, strides)."""
         slots = self._rng.permutation(self._replicas)[:fresh]
         self._slow[slots], self._fast[slots] = self._rng.normal(size=(2, len(slots)))
+        self._rare[slots] = self._rng.random(len(slots)) < CONFORMER_SHARE
         self.identity[slots] = self._next + np.arange(len(slots))
         self._next += len(slots)
         phi = math.exp(-1.0 / self._case.correlation_strides)
         slow, fast = self._part(self._slow, phi, strides), self._part(self._fast, FAST_PHI, strides)
         self._slow, self._fast = slow[:, -1].copy(), fast[:, -1].copy()
+        if self._case.rare_conformer:
+            common = 1.0 * ~self._conformers(strides)  # a factor of e on the deviation: far below the window
+            rare: FloatArray = np.exp(self._shift + 0.3 * fast - common)
+            return rare
         weight = self._case.slow_share
         deviation: FloatArray = np.exp(self._shift + 0.3 * (math.sqrt(weight) * slow + math.sqrt(1.0 - weight) * fast))
         return deviation
+
+    def _conformers(self, strides: int) -> BoolArray:
+        """Whether each frame is in the rare conformer, shape (replicas, strides)."""
+        leaves = self._rng.random((strides, self._replicas)) < 1.0 / self._case.correlation_strides
+        entered = self._rng.random((strides, self._replicas)) < CONFORMER_SHARE
+        found = np.empty((self._replicas, strides), dtype=bool)
+        for stride in range(strides):
+            self._rare = np.where(leaves[stride], entered[stride], self._rare)
+            found[:, stride] = self._rare
+        return found
 
     def _part(self, start: FloatArray, phi: float, strides: int) -> FloatArray:
         noise = math.sqrt(1.0 - phi**2) * self._rng.normal(size=(self._replicas, strides))
@@ -167,6 +192,9 @@ def cases(presets: Sequence[str], factors: Sequence[float]) -> Iterator[Case]:
         for factor in (factor for factor in factors if factor > 1.0):
             yield Case(preset, 0.0, 1.0, factor, one_temperature=True)
             yield Case(preset, 0.6, 100.0, factor, one_temperature=True)
+        for factor in factors:
+            for strides in (10.0, 100.0):
+                yield Case(preset, 0.0, strides, factor, rare_conformer=True)
 
 
 def run(case: Case, campaigns: int) -> Row:
@@ -206,11 +234,15 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
         "",
         *origin(result),
     ]
-    for one in (False, True):
-        where = "900 K; 0.1 times the limit at the other temperatures" if one else "every temperature"
-        chosen = [row for row in rows if row.one_temperature is one]
+    sections = {
+        "True acceptance at every temperature": (False, False),
+        "True acceptance at 900 K; 0.1 times the limit at the other temperatures": (True, False),
+        f"All candidates in a conformer that holds {CONFORMER_SHARE:.0%} of the frames": (False, True),
+    }
+    for title, kind in sections.items():
+        chosen = [row for row in rows if (row.one_temperature, row.rare_conformer) == kind]
         factors = sorted({row.limit_factor for row in chosen})
-        lines += ["", f"## True acceptance at {where}", "", _cells(["iterations", "slow share", "strides", *factors])]
+        lines += ["", f"## {title}", "", _cells(["iterations", "slow share", "strides", *factors])]
         lines.append(_cells(["---", *["---:"] * (2 + len(factors))]))
         for preset, share, strides in dict.fromkeys((r.preset, r.slow_share, r.correlation_strides) for r in chosen):
             found = {
@@ -218,9 +250,9 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
                 for row in chosen
                 if (row.preset, row.slow_share, row.correlation_strides) == (preset, share, strides)
             }
-            time = _time(share, strides)
+            time = f"{strides:g}" if kind[1] else _time(share, strides)
             lines.append(_cells([preset, f"{share:.0%}", time, *(found[factor].converged for factor in factors)]))
-    right = [row for row in rows if row.limit_factor < 1.0 and not row.one_temperature]
+    right = [row for row in rows if row.limit_factor < 1.0 and not (row.one_temperature or row.rare_conformer)]
     lines += [
         "",
         "## What a right verdict costs",
@@ -280,6 +312,7 @@ def main() -> None:
 def _line(row: Row) -> str:
     strides = "never" if row.correlation_strides is None else f"{row.correlation_strides:.0f}"
     where = "one temperature" if row.one_temperature else "every temperature"
+    where += " in a rare conformer" if row.rare_conformer else ""
     return (
         f"{row.preset:9} slow {row.slow_share:.0%}, {strides:>5} strides, {row.limit_factor} x limit at {where}: "
         f"{row.converged} of {row.campaigns} converged, {row.mean_iterations:.1f} iterations, "
