@@ -78,7 +78,7 @@ def _last_sound_frames(
         final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
     # The trajectories are in order of time, so that the last trajectory of a slot stays in the mapping.
     last = {int(slot): index for index, slot in enumerate(slots)}
-    # The replacement of a saturated trajectory started away from what the committee does not know, and would keep away.
+    # The replacement of a saturated trajectory began far from the candidates; going on, it would sample few of them.
     saturated = set(slots[reasons == SATURATED].tolist())
     completed = np.array([reasons[last[slot]] == COMPLETED and slot not in saturated for slot in range(len(instead))])
     frames = [final[last[slot]] if completed[slot] else new for slot, new in enumerate(instead)]

@@ -33,8 +33,9 @@ class SamplingConfig(Section):
         description=(
             "Largest cost of the MD of an iteration in search of candidates, as a share of the cost of its training. "
             "At temperatures whose acceptance was above the limit, the MD goes on until it has found enough different "
-            "candidates for `selection.max_labels`, or until this cost is reached. Costs are counted in evaluations of "
-            "the models. 0: the MD does not go on after `steps`."
+            "candidates for `selection.max_labels`, or until this cost is reached. While it does, a trajectory with "
+            "ten candidates in a row is ended, and another starts from an accurate frame. Costs are counted in "
+            "evaluations of the models. 0: the MD does not go on after `steps`."
         ),
     )
     timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="MD time step.")
@@ -53,7 +54,8 @@ class SamplingConfig(Section):
         "continue",
         description=(
             "Starting frames of the trajectories in later iterations. `continue`: the last frames of the previous "
-            "iteration's trajectories, or an initial frame where a trajectory was stopped. `labelled`: frames that "
+            "iteration's trajectories, or an initial frame where a trajectory was stopped or ended among candidates. "
+            "`labelled`: frames that "
             "the previous iteration labelled, first frames of the same temperature."
         ),
     )

@@ -1,9 +1,9 @@
-"""How an iteration samples each temperature: until it is worth a training, and near convergence as the evidence needs.
+"""How an iteration samples each temperature: in search of candidates, or near convergence as evidence.
 
-An iteration is worth its training if it brings many new labels. So the MD goes on at the temperatures with an
-acceptance above the limit until enough different candidates are found, or until it costs as much as the training
-(`sampling.cost_share`). All of this is planned in numbers of steps and frames, never by the clock, so that a campaign
-can be repeated.
+A training costs more than MD and labels, so an iteration should bring many new labels. The MD goes on at the
+temperatures with an acceptance above the limit until enough different candidates are found, or until it costs as much
+as the training (`sampling.cost_share`). All of this is planned in numbers of steps and frames, never by the clock, so
+that a campaign can be repeated.
 
 Once the acceptance is below the limit, the MD is evidence: its length is planned beforehand, from the acceptance seen.
 """
@@ -32,7 +32,7 @@ TRAINED_FRAME_COST = 3.0
 """Cost of a frame of a training update in evaluations of energy and forces: the gradient by the weights of a loss with
 forces, which are a gradient themselves, takes about two evaluations more."""
 CHOICE = 2.0
-"""Candidates that are found for each label: the selection prefers the most novel, and some cannot be labelled."""
+"""Number of candidates to find for each label: the selection chooses the most novel, and some cannot be labelled."""
 EXPECTED_INEFFICIENCY = 3.0
 """Frames per decorrelated frame that are expected before a campaign: as in small molecules at a stride of 10 fs."""
 

@@ -41,8 +41,8 @@ initial frames. Above its boiling point a liquid would become a gas, which is sl
 WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
 SATURATED_STRIDES = 10
-"""Successive candidates at which a trajectory ends in favour of another, while the iteration searches for candidates.
-Further frames would be much like these, and the selection would thin them."""
+"""Number of successive candidates at which a trajectory is ended while the iteration searches for candidates. Further
+frames would be similar to these, and the selection would thin them."""
 
 
 def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
@@ -216,7 +216,7 @@ def sample(
 
 
 def _stop_rules(config: CampaignConfig, trusted_mev_per_ang: float, search: DifferentCandidates | None) -> StopRules:
-    """When a trajectory is ended; while the MD searches for candidates, also where it meets nothing else."""
+    """When a trajectory is ended; while the MD searches for candidates, also after many candidates in a row."""
     sampling = config.sampling
     return StopRules(
         stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,

@@ -44,7 +44,7 @@ class StopReason(StrEnum):
     UNTRUSTED = "untrusted"
     """Force deviation above the window of the selection in several successive sampled frames."""
     SATURATED = "saturated"
-    """All of several successive sampled frames were candidates: the trajectory's frames are sound, and much alike."""
+    """Several successive sampled frames were candidates: the frames are sound, but similar to each other."""
     ENERGY_JUMP = "energy_jump"
     """Potential energy changed between two strides by more than heat and chemistry explain."""
 

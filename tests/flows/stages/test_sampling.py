@@ -232,7 +232,7 @@ def test_a_place_continues_where_its_last_trajectory_ended(make_ledger):
 
 
 def test_a_place_with_a_saturated_trajectory_starts_afresh(make_ledger):
-    """Its replacement ran to the end, but away from what the committee does not know."""
+    """Its replacement ran to the end, but began far from the candidates."""
     ledger, final = make_ledger(), [shaken(50 + k) for k in range(4)]
     reasons = ["saturated", "completed", "completed", "completed"]
     write_sample(ledger, 300.0, [], reasons=reasons, slots=[0, 1, 2, 0], final=final)
