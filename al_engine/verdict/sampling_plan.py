@@ -31,6 +31,9 @@ LEAST_GROWTH = 1.0
 TRAINED_FRAME_COST = 3.0
 """Cost of a frame of a training update in evaluations of energy and forces: the gradient by the weights of a loss with
 forces, which are a gradient themselves, takes about two evaluations more."""
+LARGEST_SHARE = 2.0
+"""Largest share of the cost of a search at one temperature, in units of the share if all temperatures search. A
+temperature is sampled by one worker, so that a larger share would leave the other workers without work."""
 CHOICE = 2.0
 """Number of candidates to find for each label: the selection chooses the most novel, and some cannot be labelled."""
 EXPECTED_INEFFICIENCY = 3.0
@@ -69,15 +72,17 @@ class Search:
     max_labels: int
 
     def plan(self, sampling: SamplingConfig, temperatures: int) -> SamplingPlan:
-        """The plan of each temperature that searches; the cost and the candidates are shared by these temperatures.
+        """The plan of each temperature that searches; these temperatures share the cost and the labels.
 
-        Each temperature goes on until it has found `CHOICE` times its share of the labels.
+        Each temperature goes on until it has found `CHOICE` times its share of the labels, or until its share of the
+        cost is reached, which is at most `LARGEST_SHARE` times the share it has if all temperatures search.
 
         Args:
             sampling: Settings of the sampling.
             temperatures: Number of temperatures that search.
         """
-        strides = self.most_steps * len(sampling.temperatures_kelvin) // (temperatures * sampling.stride_steps)
+        share = min(len(sampling.temperatures_kelvin) / temperatures, LARGEST_SHARE)
+        strides = int(share * self.most_steps / sampling.stride_steps)
         if strides * sampling.stride_steps <= sampling.steps:
             return SamplingPlan(sampling.steps)
         return SamplingPlan(

@@ -17,7 +17,7 @@ from al_engine.files.frames_hdf5 import read_frames, read_labelled, write_frames
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import FS_PER_PS
-from al_engine.verdict.sampling_plan import steps_to_prove
+from al_engine.verdict.sampling_plan import Search, steps_to_prove
 from flows.compute.devices import choose_device, worker_counts
 from flows.compute.local import ComputePool
 from flows.pages.display import duration_text
@@ -148,7 +148,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     )
 
 
-def _search_steps(config: CampaignConfig, workers: int, *, trained_share: float) -> float:
+def _search_steps(config: CampaignConfig, workers: int, *, trained_share: float) -> int:
     """Largest number of MD steps that a worker takes in search of candidates in an iteration, over all temperatures.
 
     If fewer temperatures search, each may go on for longer, and fewer workers share the work.
@@ -158,8 +158,9 @@ def _search_steps(config: CampaignConfig, workers: int, *, trained_share: float)
         workers: Number of workers.
         trained_share: Number of atoms of a labelled structure divided by that of a frame of the MD.
     """
-    of_each, kelvins = longest_search(config, 0, trained_share=trained_share), len(config.sampling.temperatures_kelvin)
-    return max(math.ceil(searching / workers) * of_each * kelvins / searching for searching in range(1, kelvins + 1))
+    search = Search(longest_search(config, 0, trained_share=trained_share), max_labels=config.selection.max_labels)
+    possible = range(1, len(config.sampling.temperatures_kelvin) + 1)
+    return max(math.ceil(number / workers) * search.plan(config.sampling, number).most_steps for number in possible)
 
 
 def check_text(checked: Preflight, cost: Cost) -> str:

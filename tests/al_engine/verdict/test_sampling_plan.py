@@ -129,7 +129,7 @@ def test_only_temperatures_above_the_limit_search(make_record):
     hot = make_record(counts=((20_000, 0, 0), (970, 30, 0)), decorrelated=2000.0)
     assert hot.counts.acceptance < STOP.acceptance
     assert planned([hot], search=SEARCH) == SamplingPlan(600)
-    assert planned([hot], search=SEARCH, kelvin=500.0) == SamplingPlan(600, most_steps=20_000, enough=300)
+    assert planned([hot], search=SEARCH, kelvin=500.0) == SamplingPlan(600, most_steps=10_000, enough=300)
 
 
 def test_evidence_does_not_depend_on_the_candidates_that_are_found(make_record):
