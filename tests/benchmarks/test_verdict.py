@@ -40,7 +40,7 @@ def test_a_campaign_below_the_limit_is_called_converged(case):
 def test_the_table_as_json_and_as_a_page():
     command = [sys.executable, BENCHMARK, "--campaigns", "1", "--preset", "quick", "--factors", "0.1", "--json"]
     rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
-    assert len(rows) == 13
+    assert len(rows) == 15
     assert {"preset", "slow_share", "correlation_strides", "limit_factor", "campaigns", "converged"} <= rows[0].keys()
     about = {"command": "python", "date": "today", "machine": "this", "versions": {}, "rows": rows}
     assert "| quick | 60% | 10 | 1 |" in markdown(about, reading="")

@@ -9,9 +9,11 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 START_LIMIT_S = 90
@@ -169,11 +171,18 @@ class CommandLine:
 
 
 def api(environment, path, body=None):
-    """Ask the Prefect server."""
+    """Ask the Prefect server; again if its database is busy, as Prefect's own client does."""
     request = urllib.request.Request(
         environment["PREFECT_API_URL"] + path,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
+    for attempt in range(10):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or attempt == 9:
+                raise
+            time.sleep(1.0)
+    raise AssertionError
