@@ -46,9 +46,14 @@ def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Seq
     return counted[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
 
 
-def proven_above(record: IterationRecord, stop: StopConfig) -> bool:
-    """Whether the lower bound on the acceptance is above the limit at some temperature."""
-    return any(t.bounds(stop.confidence)[0] > stop.acceptance for t in record.temperatures)
+def proven_above(temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> set[float]:
+    """The temperatures, K, at which the lower bound on the acceptance is above the limit."""
+    return {t.temperature_kelvin for t in temperatures if t.bounds(stop.confidence)[0] > stop.acceptance}
+
+
+def all_fit(records: Sequence[IterationRecord], stop: StopConfig) -> bool:
+    """Whether each of these iterations can be evidence."""
+    return not any(_unfit(record, stop) for record in records)
 
 
 def _unfit(record: IterationRecord, stop: StopConfig) -> bool:
@@ -56,7 +61,7 @@ def _unfit(record: IterationRecord, stop: StopConfig) -> bool:
 
     The end of a saturated trajectory hides the candidates that would have followed, so the acceptance is too low.
     """
-    return proven_above(record, stop) or any(t.saturated for t in record.temperatures)
+    return bool(proven_above(record.temperatures, stop)) or any(t.saturated for t in record.temperatures)
 
 
 def look_confidence(stop: StopConfig) -> float:

@@ -15,7 +15,14 @@ from itertools import takewhile
 
 from al_engine.config import SamplingConfig, StopConfig
 from al_engine.statistics import frames_needed
-from al_engine.verdict.evidence import after_failed_audits, is_exploding, look_confidence, proven_above
+from al_engine.verdict.evidence import (
+    after_failed_audits,
+    all_fit,
+    is_exploding,
+    judged_together,
+    look_confidence,
+    proven_above,
+)
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 
 NEAR_CONVERGENCE = 4.0
@@ -103,10 +110,11 @@ def sampling_plan(
 ) -> SamplingPlan:
     """How the next iteration samples a temperature: in search of candidates, or near convergence as evidence.
 
-    While the acceptance is above the limit, over all temperatures or provenly at one temperature, the number of steps
-    is `sampling.steps`. At temperatures with an acceptance above the limit in the last iteration, the MD goes on as
-    `search` says; in iteration 0 it does so at every temperature. After a failed audit the number of steps is
-    `sampling.steps` too, because the evidence is then gathered from the start. If the MD explodes, it does not go on.
+    While the acceptance is above the limit, over all temperatures or provenly at one temperature, in the last iteration
+    or in the judged iterations together, the number of steps is `sampling.steps`. At temperatures with such an
+    acceptance, the MD goes on as `search` says; in iteration 0 it does so at every temperature. After a failed audit
+    the number of steps is `sampling.steps` too, because the evidence is then gathered from the start. If the MD
+    explodes, it does not go on.
 
     Once the acceptance is below the limit, the trajectories are lengthened at each temperature as it needs: the
     iterations that will be judged together shall contain the decorrelated frames that the bound requires at the
@@ -132,13 +140,16 @@ def sampling_plan(
     last, judged_alone = history[-1], stop.iterations == 1
     if any(is_exploding(t, stop) for t in last.temperatures):
         return shortest
-    above = [t.temperature_kelvin for t in last.temperatures if t.counts.acceptance >= stop.acceptance]
-    searching = shortest if search is None or kelvin not in above else search.plan(sampling, len(above))
     below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
+    # The judged iterations may include one that is no evidence; what it has gathered does not count.
+    gathered_in = temperatures if below and all_fit(judged_together(history, stop), stop) else last.temperatures
+    hopeless = proven_above(gathered_in, stop)
+    above = {t.temperature_kelvin for t in last.temperatures if t.counts.acceptance >= stop.acceptance} | hopeless
+    searching = shortest if search is None or kelvin not in above else search.plan(sampling, len(above))
     near = judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance
-    if not (below or near) or (proven_above(last, stop) and not near):
+    if not (below or near) or (hopeless and not near):
         return searching
-    here = next((t for t in (temperatures if below else last.temperatures) if t.temperature_kelvin == kelvin), None)
+    here = next((t for t in gathered_in if t.temperature_kelvin == kelvin), None)
     if here is None or not here.decorrelated:
         return searching
     counts, gathered = here.counts, here.decorrelated

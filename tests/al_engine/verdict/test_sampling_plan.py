@@ -4,7 +4,7 @@ import pytest
 
 from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
 from al_engine.statistics import frames_needed
-from al_engine.verdict.evidence import judged_together, look_confidence, missing_evidence
+from al_engine.verdict.evidence import judged_together, look_confidence, missing_evidence, proven_above
 from al_engine.verdict.records import pooled
 from al_engine.verdict.sampling_plan import (
     EVIDENCE_MARGIN,
@@ -130,6 +130,23 @@ def test_only_temperatures_above_the_limit_search(make_record):
     assert hot.counts.acceptance < STOP.acceptance
     assert planned([hot], search=SEARCH) == SamplingPlan(600)
     assert planned([hot], search=SEARCH, kelvin=500.0) == SamplingPlan(600, most_steps=10_000, enough=300)
+
+
+def test_iterations_that_are_together_above_the_limit_are_no_evidence_to_be_completed(make_record):
+    """No iteration alone is proven to be above it; MD that completes the evidence could not prove the opposite."""
+    counts = ((20_000, 0, 0), (2482, 18, 0))
+    history = [make_record(k, counts=counts, decorrelated=2500.0) for k in range(4)]
+    assert all(not proven_above(record.temperatures, STOP) for record in history)
+    assert proven_above(pooled(history), STOP) == {500.0}
+    assert planned(history, search=SEARCH) == SamplingPlan(600)
+    assert planned(history, search=SEARCH, kelvin=500.0).most_steps == 10_000
+
+
+def test_an_iteration_that_is_no_evidence_does_not_count_as_gathered(make_record):
+    """It is judged with the last iteration, because two iterations are judged, but more MD cannot make it evidence."""
+    above = make_record(0, counts=((900, 100, 0),), decorrelated=1000.0)
+    low = make_record(1, decorrelated=500.0)
+    assert planned([above, low]) == planned([low])
 
 
 def test_evidence_does_not_depend_on_the_candidates_that_are_found(make_record):
