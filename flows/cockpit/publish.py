@@ -160,12 +160,11 @@ def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
                 f"{t.counts.acceptance:.2%}",
                 f"{low:.2%}, {high:.2%}",
                 f"{t.decorrelated:.0f}",
-                f"{t.stopped} of {t.replicas}",
-                str(t.saturated),
+                f"{t.stopped} of {t.replicas}" + (f", {t.saturated} ended among candidates" if t.saturated else ""),
                 _fates_text(without_label_by_fate(t)),
             )
         )
-    return _table((*header, "stopped", "ended among candidates", "candidates without a label"), rows)
+    return _table((*header, "stopped", "candidates without a label"), rows)
 
 
 def _fates_text(fates: Mapping[str, int] | None) -> str:
