@@ -6,8 +6,8 @@ A campaign is simulated by the deviation of its sampled frames alone; records, p
 campaign. The logarithm of the deviation has a fast part and a slow part, each a first-order autoregressive process. The
 window is placed so that the true acceptance is a given multiple of the limit at every temperature, or at one of them.
 With an infinite correlation time, the slow part is a constant of each trajectory: the trajectory never leaves its
-basin. In further cases all candidates are in a rare conformer, which is no such process: the deviation says nothing of
-the conformer before the first candidate.
+basin. In further cases all candidates are in a rare conformer, outside of which the deviation is far below the window.
+Such a deviation is not a monotone function of a Gaussian process, which the estimate of the correlation assumes.
 """
 
 import argparse

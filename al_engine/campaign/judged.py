@@ -27,7 +27,7 @@ class _Sampled:
         trajectories: The trajectories, in the order in which they were started.
         slot: Replica slot of each trajectory.
         completed: Whether each trajectory ran to its end.
-        saturated: Whether each trajectory ended because all its frames were candidates.
+        saturated: Whether each trajectory ended after many candidates in a row.
         continues: Whether each trajectory goes on from the iteration before, if the trajectory there was completed.
     """
 

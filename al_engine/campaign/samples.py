@@ -105,9 +105,9 @@ def expected_window(parts: PartReader, config: CampaignConfig, iteration: int) -
 
 
 def stored_plan(parts: PartReader, sample: str) -> SamplingPlan:
-    """The plan by which a sample part was made."""
+    """The plan by which a sample part of an earlier version was made, which does not have `stored_plans`."""
     with parts.open(sample) as root:
-        return SamplingPlan(**{name: int(root.attrs[name]) for name in SamplingPlan.__slots__ if name in root.attrs})
+        return SamplingPlan(steps=int(root.attrs["steps"]), fresh=int(root.attrs.get("fresh", 0)))
 
 
 def stored_plans(parts: PartReader, sample: str) -> list[SamplingPlan]:
@@ -122,5 +122,5 @@ def stored_plans(parts: PartReader, sample: str) -> list[SamplingPlan]:
 def sampled_steps(parts: PartReader, sample: str) -> int:
     """MD steps of each replica in a sample part, which may have ended before its last planned step."""
     with parts.open(sample) as root:
-        ends = root["stop_step"][()] if "most_steps" in root.attrs else []
+        ends = root["stop_step"][()] if "plans" in root.attrs else []
         return int(max(ends, default=root.attrs["steps"]))

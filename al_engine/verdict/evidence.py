@@ -157,8 +157,7 @@ def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord,
         if t.stopped_share > stop.max_stopped_share
     ]
     saturated = [
-        f"{t.saturated} of {t.replicas} trajectories ended at {t.temperature_kelvin:g} K because all their frames were "
-        "candidates"
+        f"{t.saturated} of {t.replicas} trajectories ended at {t.temperature_kelvin:g} K after many candidates in a row"
         for t in temperatures
         if t.saturated
     ]

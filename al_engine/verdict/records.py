@@ -33,7 +33,7 @@ class TemperatureRecord:
         seen: What the trajectories are worth as evidence; None in records of older versions.
         candidate_fates: Number of candidates with each fate, by its name in lower case; None in records of older
             versions.
-        saturated: Trajectories that ended because all their frames were candidates.
+        saturated: Trajectories that were ended after many candidates in a row.
     """
 
     temperature_kelvin: float
@@ -311,7 +311,7 @@ def temperature_record(
         trajectories: The trajectories; a trajectory that goes on in the next iteration is one trajectory.
         replicas: Trajectories started.
         stopped: Trajectories stopped before their end, because they broke a limit.
-        saturated: Trajectories that ended because all their frames were candidates.
+        saturated: Trajectories that were ended after many candidates in a row.
         lower: Lower end of the window, eV/Å.
         limit: Limit of the acceptance, see `decorrelated_frames`.
         stride_ps: Time between two frames, ps.

@@ -205,8 +205,6 @@ def sample(
         writer.finish(sampled)
         root.attrs["temperature_kelvin"] = temperature
         root.attrs["steps"], root.attrs["fresh"], root.attrs["plans"] = plan.steps, plan.fresh, json.dumps(plans)
-        if search is not None:
-            root.attrs["most_steps"], root.attrs["enough"] = plan.most_steps, plan.enough
         first = root["start_step"][()] == 0
         root[CONTINUES] = first & starts.continues[root["slot"][()]]
         root.attrs["driver"] = "mean" if member is None else str(member)

@@ -1,4 +1,4 @@
-"""The file of Wigner 3j symbols: those of e3nn, written beforehand.
+"""Wigner 3j symbols, read from a file that e3nn has written.
 
 e3nn computes them in milliseconds, but to import it takes seconds in every process that builds a model, because it
 loads PyTorch's compiler. `python -m models.graph.coupling_table` writes the file again.

@@ -39,8 +39,7 @@ def run_langevin(
     """Run one Langevin trajectory from each frame, all in a single batch, and sample the trajectories on a stride.
 
     A trajectory that breaks a limit (`StopReason`) ends at the sampled frame that shows it, or within the step if it is
-    not finite. This does not change the other trajectories: every trajectory has its own stream of random
-    numbers.
+    not finite. This does not change the other trajectories: every trajectory has its own random numbers.
 
     Args:
         committee: Gives forces as float64 torch tensors on `device`; the forces on a frame sum to zero.
@@ -52,7 +51,7 @@ def run_langevin(
         surroundings: Wall, bonds, barostat and fragments; None: atoms in a vacuum.
         refill: Whether another trajectory takes over the replica slot of an ended trajectory. It starts from a sound
             frame of this run at the same temperature that the committee knows and trusts, or from a frame of `frames`
-            if there is none; at most `MAX_REFILLS` times per slot.
+            if there is none. A slot has at most `MAX_REFILLS` replacements of stopped trajectories.
         driver: The member whose forces move the atoms; None for the committee's mean.
         device: Where the committee's tensors live.
         progress: Called after each stride with the number of steps done.

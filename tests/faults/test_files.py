@@ -31,7 +31,7 @@ mount -o remount,size=64m disk
 "$@"; echo "resumed: $?"
 cp -r disk/campaign .
 """
-"""Runs a campaign on a disk that is too small, keeps what is there, then runs it again when the disk has grown."""
+"""Runs a campaign on a disk that is too small, copies its directory, then resumes it after the disk has grown."""
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")

@@ -177,12 +177,12 @@ def api(environment, path, body=None):
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    for attempt in range(10):
+    deadline = time.monotonic() + 30
+    while True:
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
-            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or attempt == 9:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 raise
-            time.sleep(1.0)
-    raise AssertionError
+        time.sleep(1.0)

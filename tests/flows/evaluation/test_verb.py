@@ -49,7 +49,7 @@ def said(campaign, *arguments):
 
 
 def evaluated(campaign, what, *, iteration=None, output=None, **options):
-    """The same answer without a process of its own, which would load torch."""
+    """The answer of the function behind the command, in this process: another process would load torch again."""
     display = Display(quiet=True)
     answer, _ = evaluate(campaign[1], what, iteration=iteration, output=output, options=options, display=display)
     return sound(campaign, json.loads(json.dumps(answer)))

@@ -9,7 +9,7 @@ import torch
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.samples import COMPLETED, sampled_steps, stored_plan, stored_plans
+from al_engine.campaign.samples import COMPLETED, sampled_steps, stored_plans
 from al_engine.campaign.starts import starting_frames
 from al_engine.config import ModelConfig, PathConfig
 from al_engine.config.reader import parse_config
@@ -163,14 +163,13 @@ def test_the_search_ends_with_enough_candidates_or_at_the_last_step(make_ledger,
     """
     window = Window(0.0, 1e6).to_attributes()
     path, attributes = sample(make_ledger(), window=window, most_steps=200, enough=enough)
-    assert (attributes["steps"], attributes["most_steps"], attributes["enough"]) == (60, 200, enough)
+    assert attributes["steps"] == 60
     with open_part(path) as root:
         assert root["step"][()].max() == root["stop_step"][()].max() == steps
         assert set(root["stop_reason"][()]) == {COMPLETED}
     ledger = make_ledger()
     assert sampled_steps(ledger.reader(), path.stem) == steps
     made = SamplingPlan(60, most_steps=200, enough=enough)
-    assert stored_plan(ledger.reader(), path.stem) == made
     assert stored_plans(ledger.reader(), path.stem) == [made, made]
 
 

@@ -88,7 +88,7 @@ def small(tiny_config, tiny_model):
 def test_inductor_compiles_once_for_all_sizes(tiny_config, tiny_model, random_cluster, graph_of):
     """For any first frame, and with sizes of 0 and 1, which compilers treat as constants by default.
 
-    Of scalars alone: compilation takes half as long, and sizes are those of atoms and neighbours.
+    The model has scalars only, which shortens the compilation. The sizes that vary are those of atoms and neighbours.
     """
     scalars = PathConfig(cutoff_ang=3.0, channels=2, l_max=0, radial_mlp=[])
     small = tiny_model(tiny_config("mace", **SMALL | {"short": scalars}))
