@@ -58,7 +58,8 @@ class LabelCache:
                 f"{path}: its file system has no locks, which a label cache that campaigns share needs; set "
                 "`execution.label_cache` to a file on another file system, or to null"
             )
-        address = f"{path.absolute().as_uri()}?nolock={0 if locks else 1}"
+        # not `nolock=1`: with that, SQLite still asks for a lock before it takes back what a killed process left undone
+        address = path.absolute().as_uri() + ("" if locks else "?vfs=unix-none")
         try:
             self._database = sqlite3.connect(address, uri=True, timeout=PATIENCE_S, check_same_thread=False)
             self._database.execute(TABLE)

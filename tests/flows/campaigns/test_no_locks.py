@@ -106,6 +106,36 @@ def test_what_hdf5_is_told_about_locks_goes_first_and_is_named(campaign, without
     assert "cannot be opened (No locks available); unset HDF5_USE_FILE_LOCKING" in answer.stderr
 
 
+HALF_WRITTEN = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA cache_size = 1")
+database.execute("CREATE TABLE notes (text)")
+database.commit()
+database.executemany("INSERT INTO notes VALUES (?)", [("x" * 1000,)] * 1000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+USE_CACHE = """
+import pathlib, sys
+from al_engine.config import LabelsConfig
+from labelers.backends.registry import level_of_theory
+from labelers.pool.cache import LabelCache
+with LabelCache(pathlib.Path(sys.argv[1]), level_of_theory(LabelsConfig()), shared=False) as cache:
+    cache.keep([])
+"""
+
+
+def test_a_label_cache_that_a_killed_process_left_half_written_is_used(without_locks, tmp_path):
+    cache = tmp_path / "labels.sqlite"
+    subprocess.run([sys.executable, "-c", HALF_WRITTEN, cache], check=False)
+    assert Path(f"{cache}-journal").stat().st_size > 0
+    command = [sys.executable, "-c", USE_CACHE, cache]
+    environment = {**os.environ, **without_locks(37)}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert not Path(f"{cache}-journal").exists()
+
+
 def test_a_prefect_server_that_cannot_have_its_database_there_says_so(without_locks, tmp_path):
     commands = CommandLine({**own_server(tmp_path / "prefect"), **without_locks(37)}, tmp_path)
     answer = commands("ui")

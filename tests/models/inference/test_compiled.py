@@ -91,7 +91,7 @@ def test_inductor_compiles_once_for_all_sizes(tiny_config, tiny_model, random_cl
     The model has scalars only, which shortens the compilation. The sizes that vary are those of atoms and neighbours.
     """
     scalars = PathConfig(cutoff_ang=3.0, channels=2, l_max=0, radial_mlp=[])
-    small = tiny_model(tiny_config("mace", **SMALL | {"short": scalars}))
+    small = tiny_model(tiny_config("mace", **SMALL | {"short": scalars, "correlation": 1}))
     counted = []
 
     def count(graph):
