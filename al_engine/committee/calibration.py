@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from al_engine.statistics import rank_correlation, theil_sen_line
 from al_engine.structures.frames import BoolArray, FloatArray
 from al_engine.units import MEV_PER_EV
 
@@ -160,8 +161,6 @@ def _spread(values: FloatArray) -> Spread:
 
 def agreement(frames: ScoredFrames) -> Agreement | None:
     """Relate deviation and true error; None with fewer than `LEAST_FRAMES` usable frames."""
-    from scipy.stats import spearmanr  # takes most of a second
-
     frames = frames.where_finite()
     if len(frames) < LEAST_FRAMES:
         return None
@@ -170,20 +169,17 @@ def agreement(frames: ScoredFrames) -> Agreement | None:
         frames=len(frames),
         error_over_deviation=_spread(frames.error / frames.deviation),
         member_error_over_deviation=float(np.median(frames.member_error / frames.deviation)),
-        rank_correlation=float(spearmanr(frames.deviation, frames.error).statistic) if varies else None,
+        rank_correlation=rank_correlation(frames.deviation, frames.error) if varies else None,
     )
 
 
 def error_line(frames: ScoredFrames) -> ErrorLine | None:
     """Fit the Theil-Sen line, which is robust against outliers; None with too few frames or equal deviations."""
-    from scipy.stats import theilslopes  # takes most of a second
-
     frames = frames.where_finite()
     if len(frames) < LEAST_FRAMES or np.ptp(frames.deviation) == 0.0:
         return None
     x, y = np.log(frames.deviation), np.log(frames.error)
-    fit = theilslopes(y, x)
-    slope, intercept = float(fit.slope), float(fit.intercept)
+    slope, intercept = theil_sen_line(x, y)
     return ErrorLine(slope=slope, intercept=intercept, scatter=_spread(np.exp(y - intercept - slope * x)))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.signal import lfilter
-from scipy.stats import binomtest, multivariate_normal, norm
+from scipy.stats import binomtest, multivariate_normal, norm, spearmanr, theilslopes
 
 from al_engine.statistics import (
     decorrelated_frames,
@@ -11,9 +11,11 @@ from al_engine.statistics import (
     frames_needed,
     lower_bound,
     quantile_bound,
+    rank_correlation,
     rarer_correlation,
     split_r_hat,
     statistical_inefficiency,
+    theil_sen_line,
     upper_bound,
 )
 
@@ -280,3 +282,14 @@ def test_a_bound_on_a_quantile_holds_as_often_as_it_says(sizes):
     ]
     assert binomtest(sum(held), len(held), 0.95, alternative="less").pvalue > 1e-3
     assert np.mean(held) < 0.995  # and it is no looser than it must be
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_ranks_and_robust_lines_are_scipys(repeated):
+    x, y = np.random.default_rng(3).normal(size=(2, 101))
+    if repeated:
+        x, y = np.round(x, 1), np.round(y, 1)
+    y += 0.3 * x
+    assert rank_correlation(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+    theirs = theilslopes(y, x)
+    assert theil_sen_line(x, y) == pytest.approx((theirs.slope, theirs.intercept), abs=1e-12)

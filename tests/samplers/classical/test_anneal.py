@@ -22,7 +22,7 @@ ONE = {"system": {"smiles": "CO"}, "duration_ps": 0.4}
 UFF = {"system": {"smiles": "B(F)(F)F", "molecules": 2}, "duration_ps": 0.3}
 BOX = {  # beyond 200 atoms: OpenMM's CPU platform, single precision and neighbour lists
     "system": {"smiles": "O", "molecules": 67, "shape": "box", "density_g_per_cm3": 0.9},
-    "duration_ps": 0.1,
+    "duration_ps": 0.03,
 }
 
 
