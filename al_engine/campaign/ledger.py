@@ -60,7 +60,7 @@ class Ledger:
             raise InputError(
                 f"{directory}: no campaign directory (it has no {CONFIG_FILE}); make it with `al-engine init`"
             )
-        return cls(directory, load_config(path))
+        return cls(directory, config_of(directory))
 
     def begin(self) -> None:
         """Prepare the directory of a new campaign, or check that the config of a begun campaign has not changed.
@@ -92,7 +92,7 @@ class Ledger:
 
     def has_begun(self) -> bool:
         """Whether the campaign has a part: it begins with its first part."""
-        return any(self.parts_directory.glob("*.h5"))
+        return _has_parts(self.directory)
 
     def launched_config(self) -> CampaignConfig | None:
         """The config that the campaign began with; None before its first part."""
@@ -100,7 +100,7 @@ class Ledger:
         if not (path.exists() and self.has_begun()):
             return None
         with open_index(path) as root:
-            return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json")
+            return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json", begun=True)
 
     def write_config(self) -> None:
         """Write `campaign.yaml`, commented and normalised."""
@@ -287,6 +287,19 @@ class Ledger:
         """
         with self._index_lock:
             write_index(self.directory, self.config, self.parts(), verdict)
+
+
+def config_of(directory: Path) -> CampaignConfig:
+    """The config in a campaign directory.
+
+    Raises:
+        InputError: If `campaign.yaml` is missing or wrong.
+    """
+    return load_config(directory / CONFIG_FILE, begun=_has_parts(directory))
+
+
+def _has_parts(directory: Path) -> bool:
+    return any((directory / PARTS).glob("*.h5"))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Base class of the config's sections, and types that several sections share."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,13 +15,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
-    added_fields: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are newer than some campaigns: they enter the keys of parts only if they differ from the default."""
+    added_fields: ClassVar[Mapping[str, object]] = {}
+    """Fields that are newer than some campaigns, with the value that stands for what those campaigns do: only other
+    values enter the keys of parts, and a begun campaign without the field has this value."""
 
     def key_values(self) -> dict[str, Any]:
         """The values that a part's key hashes."""
         values = self.model_dump(mode="json")
-        for name in self.added_fields:
-            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+        for name, before in self.added_fields.items():
+            if getattr(self, name) == before:
                 del values[name]
         return values

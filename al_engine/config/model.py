@@ -1,7 +1,7 @@
 """Config sections `model` and `training`: the architecture, the committee and its training."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -151,6 +151,8 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The committee and how its members are trained."""
 
+    added_fields: ClassVar[Mapping[str, object]] = {"optimizer": "adam"}
+
     members: int = Field(
         4, ge=2, le=32, description="Number of models in the committee. They differ only in their random seed."
     )
@@ -165,9 +167,14 @@ class TrainingConfig(Section):
         ),
     )
     batch_size: PositiveInt = Field(8, description="Number of frames per gradient update.")
-    learning_rate: PositiveFloat = Field(
-        0.01, le=1.0, description="Peak learning rate of the optimizer, Adam with AMSGrad."
+    optimizer: Literal["muon", "adam"] = Field(
+        "muon",
+        description=(
+            "`muon`: Muon on the weight matrices, with steps of the size of Adam's, and Adam on the other weights. "
+            "`adam`: Adam with AMSGrad on all weights, as MACE is trained; it needs several times as many updates."
+        ),
     )
+    learning_rate: PositiveFloat = Field(0.01, le=1.0, description="Peak learning rate of the optimizer.")
     start: str | None = Field(
         None,
         min_length=1,

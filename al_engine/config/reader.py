@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from al_engine.config import MUTABLE, CampaignConfig, is_mutable
+from al_engine.config.base import Section
 from al_engine.errors import InputError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -50,8 +51,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: Path) -> CampaignConfig:
+def load_config(path: Path, *, begun: bool = False) -> CampaignConfig:
     """Read and validate a config file.
+
+    Args:
+        path: The file.
+        begun: Whether it is the config of a campaign that has begun. Its options were all written down then, so that a
+            missing option is newer than the campaign and has the value of `Section.added_fields`.
 
     Raises:
         InputError: If the file is missing or not a YAML mapping, or a value is wrong; the message names the key.
@@ -64,11 +70,11 @@ def load_config(path: Path) -> CampaignConfig:
         raise InputError(f"{path}: no such file; `al-engine init DIR --smiles S` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text: {error}") from None
-    return parse_config(text, source=str(path))
+    return parse_config(text, source=str(path), begun=begun)
 
 
-def parse_config(text: str, *, source: str) -> CampaignConfig:
-    """Read and validate YAML text; error messages begin with `source`.
+def parse_config(text: str, *, source: str, begun: bool = False) -> CampaignConfig:
+    """Read and validate YAML text, as `load_config`; error messages begin with `source`.
 
     Raises:
         InputError: As `load_config`.
@@ -80,21 +86,31 @@ def parse_config(text: str, *, source: str) -> CampaignConfig:
         raise InputError(f"{source}: not valid YAML: {detail}") from None
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected keys and values (`name: ...`), got {_shown(data)}")
-    return validate_config(data, source=source)
+    return validate_config(data, source=source, begun=begun)
 
 
-def validate_config(data: Mapping[str, Any], *, source: str) -> CampaignConfig:
-    """Validate a mapping; error messages begin with `source`.
+def validate_config(data: Mapping[str, Any], *, source: str, begun: bool = False) -> CampaignConfig:
+    """Validate a mapping, as `load_config`; error messages begin with `source`.
 
     Raises:
         InputError: If a value is wrong; the message names the wrong keys, at most eight.
     """
     try:
-        return CampaignConfig.model_validate(data)
+        return CampaignConfig.model_validate(_with_added_fields(data) if begun else data)
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors(include_url=False)]
         shown = lines[:8] + ([f"... and {len(lines) - 8} more"] if len(lines) > 8 else [])  # noqa: PLR2004 (a screenful)
         raise InputError("\n".join(f"{source}: {line}" for line in shown)) from None
+
+
+def _with_added_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A campaign's config with the fields that are newer than the campaign."""
+    result = dict(data)
+    for name, info in CampaignConfig.model_fields.items():
+        section, given = info.annotation, data.get(name, {})
+        if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
+            result[name] = {**section.added_fields, **given}
+    return result
 
 
 def _explain(detail: ErrorDetails) -> str:

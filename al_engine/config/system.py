@@ -1,5 +1,6 @@
 """Config sections `system` and `initial`: the simulated system, the initial set and the test set."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
@@ -17,7 +18,7 @@ def _names(value: Any) -> Any:
 class SystemConfig(Section):
     """The system that the force field is trained for."""
 
-    added_fields: ClassVar[frozenset[str]] = frozenset({"structure_frame", "elements"})
+    added_fields: ClassVar[Mapping[str, object]] = {"structure_frame": None, "elements": {}}
 
     smiles: str | None = Field(
         None, min_length=1, description="SMILES of one molecule. Give exactly one of `smiles` and `structure`."
@@ -119,7 +120,7 @@ class StretchConfig(Section):
 class InitialConfig(Section):
     """Source of the initial set and of the test set."""
 
-    added_fields: ClassVar[frozenset[str]] = frozenset({"reference_stride_steps"})
+    added_fields: ClassVar[Mapping[str, object]] = {"reference_stride_steps": 40}
 
     source: InitialSource = Field(
         "auto",

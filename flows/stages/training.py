@@ -37,9 +37,9 @@ def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
     config = ledger.config
     inputs: dict[str, Any] = {
         "model": config.model.model_dump(mode="json"),
-        "training": config.training.model_dump(
-            mode="json", exclude={"start"}
-        ),  # its content is hashed below, not its path
+        "training": {  # the content of `start` is hashed below, not its path
+            name: value for name, value in config.training.key_values().items() if name != "start"
+        },
         "updates": updates(config.training, iteration),
         "seed": derived_seed(config.seed, "train", iteration, member),
     }

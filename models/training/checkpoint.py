@@ -22,7 +22,7 @@ class TrainingState:
         weights: The weights, in the order of `parameters_to_vector`.
         average: Exponential moving average of the weights.
         best: The average with the lowest validation loss so far.
-        moments: State tensors of Adam by name.
+        moments: State tensors of the optimizer by name.
         updates: Updates done.
         peak: Peak learning rate.
         best_loss: Lowest validation loss so far.

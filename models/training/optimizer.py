@@ -1,7 +1,12 @@
-"""Optimizer on one flat weight vector: AMSGrad, warm-up and cosine schedule, gradient clipping, moving average."""
+"""Optimizers on one flat weight vector: warm-up and cosine schedule, gradient clipping, moving average; AMSGrad.
+
+`models.training.muon` has the other kind.
+"""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +14,6 @@ from torch.optim.adam import adam
 
 from al_engine.config import TrainingConfig
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-"""PyTorch's names of Adam's first moment, second moment, and largest second moment so far."""
 FINAL_RATE_SHARE = 0.01
 """Learning rate at the end of the cosine, relative to its peak."""
 WARM_UP_SHARE, WARM_UP_UPDATES = 0.05, 100
@@ -20,17 +23,18 @@ SHORTEST_WARM_UP = 20
 estimates are noise at first."""
 
 
-class FlatAdam:
-    """Adam (AMSGrad; Reddi et al., ICLR 2018) on a flat weight vector, a few operations per update.
+class FlatOptimizer(ABC):
+    """An optimizer on a flat weight vector, a few operations per update.
 
     The weights are one vector (n,), or the vectors of M members stacked, (M, n). Each member's gradient is clipped by
-    its own norm and all other steps act entry by entry, so stacked members are updated as each would be alone.
+    its own norm and all other steps act member by member, so stacked members are updated as each would be alone.
 
     Attributes:
         weights: The weights, changed in place.
         average: Exponential moving average of the weights.
         updates: Number of updates done.
-        moments: Adam's moments by the names of `MOMENTS`, and its number of steps; empty before the first update.
+        moments: The optimizer's state tensors by name: vectors of the weights' shape, and its number of steps as a
+            scalar. Empty before the first update.
     """
 
     def __init__(self, weights: Tensor, config: TrainingConfig, *, peak: float, total: int) -> None:
@@ -47,6 +51,10 @@ class FlatAdam:
         self.updates = 0
         self.config, self.peak, self.total = config, peak, total
         self.moments: dict[str, Tensor] = {}
+
+    def like(self, weights: Tensor) -> Self:
+        """A new optimizer with the same settings, for other weights."""
+        return type(self)(weights, self.config, peak=self.peak, total=self.total)
 
     def load(self, weights: Tensor) -> None:
         """Replace the weights; everything else stays."""
@@ -77,37 +85,56 @@ class FlatAdam:
         norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
         clipped = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
         if not self.moments:
-            self.moments = {name: torch.zeros_like(clipped) for name in MOMENTS}
+            self.moments = {name: torch.zeros_like(clipped) for name in self.moment_names}
             self.moments["step"] = torch.zeros((), dtype=torch.float32, device=clipped.device)
         with torch.no_grad():
-            # the function behind torch.optim.Adam, whose constructor loads PyTorch's compiler: seconds in every process
-            adam(
-                [self.weights],
-                [clipped],
-                [self.moments["exp_avg"]],
-                [self.moments["exp_avg_sq"]],
-                [self.moments["max_exp_avg_sq"]],
-                [self.moments["step"]],
-                fused=True,
-                amsgrad=True,
-                beta1=0.9,
-                beta2=0.999,
-                lr=self.learning_rate(self.updates),
-                weight_decay=0.0,
-                eps=1e-8,
-                maximize=False,
-            )
+            self._move(clipped, self.learning_rate(self.updates))
         # a short memory at first, to forget the random initial weights; the rule of TensorFlow's moving average
         decay = min(self.config.ema_decay, (1 + self.updates) / (10 + self.updates))
         self.average.lerp_(self.weights.detach(), 1.0 - decay)
         self.updates += 1
 
+    @property
+    @abstractmethod
+    def moment_names(self) -> Sequence[str]:
+        """Names of the state vectors."""
 
-def stack_optimizers(optimizers: Sequence[FlatAdam]) -> FlatAdam:
+    @abstractmethod
+    def _move(self, gradient: Tensor, rate: float) -> None:
+        """Change the state and the weights by one step along a clipped gradient."""
+
+
+class FlatAdam(FlatOptimizer):
+    """Adam (AMSGrad; Reddi et al., ICLR 2018) on a flat weight vector."""
+
+    moment_names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    """PyTorch's names of Adam's first moment, second moment, and largest second moment so far."""
+
+    def _move(self, gradient: Tensor, rate: float) -> None:
+        # the function behind torch.optim.Adam, whose constructor loads PyTorch's compiler: seconds in every process
+        adam(
+            [self.weights],
+            [gradient],
+            [self.moments["exp_avg"]],
+            [self.moments["exp_avg_sq"]],
+            [self.moments["max_exp_avg_sq"]],
+            [self.moments["step"]],
+            fused=True,
+            amsgrad=True,
+            beta1=0.9,
+            beta2=0.999,
+            lr=rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+def stack_optimizers(optimizers: Sequence[FlatOptimizer]) -> FlatOptimizer:
     """An optimizer for M members, from copies of their states; all must be at the same update of the same schedule."""
     first = optimizers[0]
     weights = torch.stack([each.weights.detach() for each in optimizers])
-    result = FlatAdam(weights, first.config, peak=first.peak, total=first.total)
+    result = first.like(weights)
     parts = [each.moments for each in optimizers]
     moments = {
         name: torch.stack([part[name] for part in parts])
@@ -120,7 +147,7 @@ def stack_optimizers(optimizers: Sequence[FlatAdam]) -> FlatAdam:
     return result
 
 
-def unstack_optimizer(optimizer: FlatAdam, members: Sequence[FlatAdam]) -> None:
+def unstack_optimizer(optimizer: FlatOptimizer, members: Sequence[FlatOptimizer]) -> None:
     """Copy the state of a stacked optimizer back to the members' own optimizers."""
     moments = optimizer.moments
     for m, member in enumerate(members):

@@ -14,7 +14,8 @@ from models.ms_mace import MSMACE
 from models.storage.weights import TrainingHistory
 from models.training.checkpoint import TrainingState
 from models.training.dataset import TrainingBatch, TrainingSet, chunks
-from models.training.optimizer import FlatAdam
+from models.training.muon import FlatMuon, weight_matrices
+from models.training.optimizer import FlatAdam, FlatOptimizer
 
 DIVERGED = 100.0
 """Force MAE, in units of the RMS label force, above which training counts as diverged; predicting zero gives < 1."""
@@ -49,7 +50,11 @@ class Trainer:
         self.network, self.config = network, config
         self.parameters = list(network.parameters())
         weights = parameters_to_vector(self.parameters)
-        self.optimizer = FlatAdam(weights, config, peak=peak, total=updates)
+        self.optimizer: FlatOptimizer = (
+            FlatAdam(weights, config, peak=peak, total=updates)
+            if config.optimizer == "adam"
+            else FlatMuon(weights, config, peak=peak, total=updates, groups=weight_matrices(network))
+        )
         # from here on the parameters are views of the optimizer's vector
         vector_to_parameters(self.optimizer.weights.detach(), self.parameters)
         self.best = self.optimizer.average.clone()

@@ -12,9 +12,9 @@ from typing import Any
 import h5py
 
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
-from al_engine.campaign.ledger import CONFIG_FILE, Ledger
+from al_engine.campaign.ledger import CONFIG_FILE, Ledger, config_of
 from al_engine.campaign.part import DATASET_STAGES, PART_NAME, PARTS, Part
-from al_engine.config.reader import differences, load_config
+from al_engine.config.reader import differences
 from al_engine.errors import AlEngineError, LedgerError
 from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading
 from al_engine.protocols import Progress, silent
@@ -143,7 +143,7 @@ def verify_files(directory: Path, *, progress: Progress = silent) -> Verificatio
 def _config_findings(directory: Path) -> Iterator[Finding]:
     stage = "the config"
     try:
-        config = load_config(directory / CONFIG_FILE)
+        config = config_of(directory)
         launched = Ledger(directory, config).launched_config()
     except AlEngineError as error:
         if not (directory / CONFIG_FILE).exists() and not (directory / CAMPAIGN_FILE).exists():

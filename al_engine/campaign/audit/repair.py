@@ -74,7 +74,7 @@ def _lock_kind(directory: Path) -> LockKind:
 
 def _launched_config(directory: Path) -> CampaignConfig:
     with open_index(directory / CAMPAIGN_FILE) as root:
-        return validate_config(json.loads(str(root.attrs["config_json"])), source=CAMPAIGN_FILE)
+        return validate_config(json.loads(str(root.attrs["config_json"])), source=CAMPAIGN_FILE, begun=True)
 
 
 def _verdict(ledger: Ledger) -> Verdict | None:

@@ -444,3 +444,14 @@ def _at(config: BaseModel, key: str):
     for name in key.split("."):
         config = getattr(config, name)
     return config
+
+
+def test_an_option_newer_than_a_campaign_has_the_value_that_the_campaign_was_run_with():
+    given = {"name": "old", "system": {"smiles": "O"}, "training": {"updates": 5}}
+    old, new = (validate_config(given, source="", begun=begun) for begun in (True, False))
+    assert (old.training.optimizer, old.training.updates, new.training.optimizer) == ("adam", 5, "muon")
+    assert "optimizer" not in old.training.key_values()
+    assert new.training.key_values()["optimizer"] == "muon"
+    assert old.initial == new.initial
+    given["training"]["optimizer"] = "muon"
+    assert validate_config(given, source="", begun=True) == validate_config(given, source="")

@@ -36,9 +36,11 @@ def test_a_campaign_of_an_earlier_schema_is_read_verified_and_continued(schema, 
     assert state["dataset_size"] > 0
     assert len(state["iterations"]) == 1
     assert verify(campaign, repaired=False)[0]["sound"]
+    assert Ledger.open(campaign).config.training.optimizer == "adam"  # the option is newer
     with_one_worker(campaign)
     resumed = command_line("resume", campaign)
     assert resumed.returncode in (0, 3), resumed.stderr
     assert all(path.read_bytes() == content for path, content in before.items())
     assert len(Ledger.open(campaign).history()) == 2
+    assert Ledger.open(campaign).config.training.optimizer == "adam"
     assert verify(campaign, repaired=False)[0]["sound"]
