@@ -13,13 +13,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "short": {"cutoff_ang": 4.0, "channels": 16, "l_max": 2, "radial_mlp": [32]},
             "long": {"cutoff_ang": 8.0, "channels": 8, "l_max": 1, "radial_mlp": []},
         },
-        "training": {
-            "updates": 1000,
-            "updates_growth": 0.25,
-            "batch_size": 10,
-            "learning_rate": 0.007,
-            "validation_interval": 250,
-        },
+        "training": {"updates": 800, "updates_growth": 0.25, "batch_size": 16, "validation_interval": 200},
         "sampling": {"replicas": 8, "steps": 600, "stride_steps": 20},
         "selection": {"max_labels": 150},
         "stop": {"max_iterations": 8},
@@ -42,6 +36,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "long": {"cutoff_ang": 10.0, "channels": 16, "l_max": 1, "radial_mlp": [16, 16, 64]},
         },
         "training": {
+            "optimizer": "adam",
             "updates": 90_000,
             "updates_growth": 0.3,
             "batch_size": 10,

@@ -156,7 +156,7 @@ class Ours:
         """An update as in `models.training.training`: batch, loss, double backward, Adam, moving average."""
         network = self._model(0)
         training_set = TrainingSet(self._labelled(structures), network, device=self.device)
-        trainer = Trainer(network, TrainingConfig(batch_size=len(structures)), peak=0.01, updates=10_000)
+        trainer = Trainer(network, TrainingConfig(optimizer="adam", batch_size=len(structures)), peak=0.01, updates=10_000)
         everything = np.arange(len(structures))
         return lambda: trainer.update(training_set.batch(everything))
 
@@ -165,7 +165,7 @@ class Ours:
         networks = [MSMACE(self.config, self.constants, seed=k).to(self.device) for k in range(len(self.models))]
         frames = [*self._labelled(structures), *isolated_atom_frames(self.constants.elements)]
         data = TrainingSet(frames, *networks, device=self.device)
-        training = TrainingConfig(batch_size=len(structures))
+        training = TrainingConfig(optimizer="adam", batch_size=len(structures))
         trainers = [Trainer(network, training, peak=0.01, updates=10_000) for network in networks]
         everything = [np.arange(len(structures)) + member * len(data) for member in range(len(networks))]
         if together:

@@ -58,6 +58,7 @@ class Plan:
         """The engine's training; a round starts from the weights of the round before."""
         return TrainingConfig(
             members=MEMBERS,
+            optimizer="adam",  # with which the published curves were made
             batch_size=10,
             validation_interval=max(1, self.updates // 4),
             patience=1000,

@@ -90,7 +90,8 @@ def config(plan: Plan, changes: Mapping[str, Any], *, seed: int) -> CampaignConf
         "initial": {"frames": plan.frames, "test_frames": 4, "duration_ps": plan.anneal_ps},
         "model": {"kind": "mace", "long": None, "short": {"cutoff_ang": 5.0, "radial_mlp": []}},
         "labels": {"backend": "tblite"},
-        "training": {"updates": plan.updates, "updates_growth": growth},
+        # the optimizer with which the published tables were made
+        "training": {"optimizer": "adam", "updates": plan.updates, "updates_growth": growth},
         "sampling": {"replicas": plan.replicas, "steps": plan.steps, "cost_share": 0.0},
         "selection": {"max_labels": plan.max_labels},
         "stop": {"acceptance": 1e-6},  # far from convergence, so that no iteration samples longer than another

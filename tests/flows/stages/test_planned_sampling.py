@@ -88,14 +88,16 @@ def test_a_temperature_that_was_lost_is_planned_as_the_others_of_its_iteration_s
 
 
 def test_every_temperature_searches_in_the_first_iteration(ledger):
-    """With 1000 updates of 10 frames, four members, and strides of 20 steps."""
+    """Four members, four temperatures with eight replicas, and strides of 20 steps."""
+    training = ledger.config.training
     for kelvin in ledger.config.sampling.temperatures_kelvin:
         ledger.part_path(names.sample(0, kelvin)).unlink()
     (plan,) = set(planned_sampling(ledger, 0).values())
     evaluations = plan.most_steps * 8 * 4 * (20 + 4) / 20
-    assert evaluations == pytest.approx(3 * 1000 * 10 * 4, rel=0.01)
+    assert evaluations == pytest.approx(3 * training.updates * training.batch_size * 4, rel=0.01)
     assert plan.enough == 75
-    assert "up to 1.56 ps with fewer than 75 different candidates" in plan_text(ledger, 0)
+    duration = plan.most_steps * ledger.config.sampling.timestep_fs / 1000
+    assert f"up to {duration:.3g} ps with fewer than 75 different candidates" in plan_text(ledger, 0)
 
 
 def test_a_part_of_an_earlier_version_says_its_steps_only(ledger):
