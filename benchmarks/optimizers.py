@@ -140,11 +140,13 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
     lines = [
         "# Muon and Adam",
         "",
-        (f"A single member, from random weights, on {len(KELVINS) * sizes['pool']} frames of molecular dynamics by "
-        f"GFN2-xTB at {', '.join(f'{kelvin:g}' for kelvin in KELVINS)} K; batches of {BATCH} frames. Mean absolute "
-        f"error of force components, and the 95th percentile of the error of an atom's force, on "
-        f"{sizes['test']} frames of other trajectories at each temperature. `muon` and `adam` are the values of "
-        "`training.optimizer`. Mean over seeds ± half their range."),
+        (
+            f"A single member, from random weights, on {len(KELVINS) * sizes['pool']} frames of molecular dynamics by "
+            f"GFN2-xTB at {', '.join(f'{kelvin:g}' for kelvin in KELVINS)} K; batches of {BATCH} frames. Mean absolute "
+            f"error of force components, and the 95th percentile of the error of an atom's force, on "
+            f"{sizes['test']} frames of other trajectories at each temperature. `muon` and `adam` are the values of "
+            "`training.optimizer`. Mean over seeds ± half their range."
+        ),
     ]
     for molecule, model in dict.fromkeys((row["molecule"], row["model"]) for row in result["runs"]):
         lines += [

@@ -151,7 +151,7 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The committee and how its members are trained."""
 
-    added_fields: ClassVar[Mapping[str, object]] = {"optimizer": "adam"}
+    added_fields: ClassVar[Mapping[str, object]] = {"optimizer": "adam", "least_updates_share": 1.0}
 
     members: int = Field(
         4, ge=2, le=32, description="Number of models in the committee. They differ only in their random seed."
@@ -164,6 +164,16 @@ class TrainingConfig(Section):
         description=(
             "Growth of the number of updates: iteration k takes `updates` x (1 + `updates_growth` x k) gradient "
             "updates."
+        ),
+    )
+    least_updates_share: float = Field(
+        0.3,
+        gt=0.0,
+        le=1.0,
+        description=(
+            "With `warm_start`, an iteration takes all of these updates if the labels of the iteration before have "
+            "enlarged the data set by a tenth or more. After fewer labels it takes proportionally fewer, but at least "
+            "this share. 1: it always takes all."
         ),
     )
     batch_size: PositiveInt = Field(8, description="Number of frames per gradient update.")

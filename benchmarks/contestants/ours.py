@@ -156,7 +156,9 @@ class Ours:
         """An update as in `models.training.training`: batch, loss, double backward, Adam, moving average."""
         network = self._model(0)
         training_set = TrainingSet(self._labelled(structures), network, device=self.device)
-        trainer = Trainer(network, TrainingConfig(optimizer="adam", batch_size=len(structures)), peak=0.01, updates=10_000)
+        trainer = Trainer(
+            network, TrainingConfig(optimizer="adam", batch_size=len(structures)), peak=0.01, updates=10_000
+        )
         everything = np.arange(len(structures))
         return lambda: trainer.update(training_set.batch(everything))
 

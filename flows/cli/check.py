@@ -134,7 +134,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         label_s=outcome.seconds,
         initial_frames_s=per_label * reference_labels,
         initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
-        training_s=rounds_train * update_s * training.updates(config.training, 0),
+        training_s=rounds_train * update_s * training.updates(config.training, 0, None),
         sampling_s=rounds_sample * step_s * sampling.steps,
         search_s=step_s
         * max(
@@ -158,7 +158,8 @@ def _search_steps(config: CampaignConfig, workers: int, *, trained_share: float)
         workers: Number of workers.
         trained_share: Number of atoms of a labelled structure divided by that of a frame of the MD.
     """
-    search = Search(longest_search(config, 0, trained_share=trained_share), max_labels=config.selection.max_labels)
+    most_steps = longest_search(config, training.updates(config.training, 0, None), trained_share=trained_share)
+    search = Search(most_steps, max_labels=config.selection.max_labels)
     possible = range(1, len(config.sampling.temperatures_kelvin) + 1)
     return max(math.ceil(number / workers) * search.plan(config.sampling, number).most_steps for number in possible)
 

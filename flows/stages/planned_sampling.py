@@ -13,7 +13,7 @@ from al_engine.verdict.sampling_plan import (
     sampling_plan,
 )
 from flows.stages.judging import evidence_of
-from flows.stages.training import updates
+from flows.stages.training import planned_updates
 
 
 def planned_sampling(ledger: Ledger, iteration: int) -> dict[float, SamplingPlan]:
@@ -50,20 +50,21 @@ def _search(ledger: Ledger, iteration: int) -> Search | None:
     with parts.open(names.INITIAL_FRAMES) as root:
         system = StoredSystem.read(root)
     labelled = system.frame if system.cluster is None else system.cluster
-    most_steps = longest_search(config, iteration, trained_share=len(labelled) / len(system.frame))
+    trained_share = len(labelled) / len(system.frame)
+    most_steps = longest_search(config, planned_updates(ledger, iteration), trained_share=trained_share)
     return Search(most_steps, max_labels=config.selection.max_labels)
 
 
-def longest_search(config: CampaignConfig, iteration: int, *, trained_share: float) -> int:
+def longest_search(config: CampaignConfig, updates: int, *, trained_share: float) -> int:
     """Largest number of MD steps of each replica in an iteration that searches for candidates at every temperature.
 
     Args:
         config: The campaign's config.
-        iteration: The iteration.
+        updates: Gradient updates of each member in the iteration.
         trained_share: Number of atoms of a labelled structure divided by that of a frame of the MD.
     """
     training = config.training
-    trained_frames = trained_share * updates(training, iteration) * training.batch_size * training.members
+    trained_frames = trained_share * updates * training.batch_size * training.members
     return affordable_steps(config.sampling, trained_frames=trained_frames, members=training.members)
 
 

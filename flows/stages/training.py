@@ -8,6 +8,7 @@ from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig, TrainingConfig
 from al_engine.seeds import derived_seed
 from al_engine.units import MEV_PER_EV
+from al_engine.verdict.records import IterationRecord
 from flows.compute.stage_call import Stage, Work, summarise
 from models.storage.member_files import members_hash
 
@@ -27,9 +28,29 @@ def title(members: list[int]) -> str:
     return f"train member {members[0]}" if len(members) == 1 else f"train members {members[0]}-{members[-1]}"
 
 
-def updates(training: TrainingConfig, iteration: int) -> int:
-    """Gradient updates per member in an iteration."""
-    return round(training.updates * (1.0 + training.updates_growth * iteration))
+FULL_GROWTH = 0.1
+"""Growth of the data set, by the labels of an iteration, from which the next iteration takes all updates."""
+
+
+def updates(training: TrainingConfig, iteration: int, last: IterationRecord | None) -> int:
+    """Gradient updates per member in an iteration: in proportion to what is new, if members go on from trained weights.
+
+    Args:
+        training: The options.
+        iteration: The iteration.
+        last: The iteration before; None: all updates.
+    """
+    share = 1.0
+    if last is not None and training.warm_start and not last.failed_audit:
+        growth = last.labelled / (last.dataset_size - last.labelled)
+        share = max(training.least_updates_share, min(1.0, growth / FULL_GROWTH))
+    return round(share * training.updates * (1.0 + training.updates_growth * iteration))
+
+
+def planned_updates(ledger: Ledger, iteration: int) -> int:
+    """Gradient updates per member in an iteration of a campaign."""
+    history = ledger.history()[:iteration]
+    return updates(ledger.config.training, iteration, history[-1] if history else None)
 
 
 def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
@@ -40,7 +61,7 @@ def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
         "training": {  # the content of `start` is hashed below, not its path
             name: value for name, value in config.training.key_values().items() if name != "start"
         },
-        "updates": updates(config.training, iteration),
+        "updates": planned_updates(ledger, iteration),
         "seed": derived_seed(config.seed, "train", iteration, member),
     }
     parents = ledger.dataset_before(iteration)
@@ -53,11 +74,11 @@ def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
         job=f"{__name__}:train",
         inputs=inputs,
         parents=tuple(parents),
-        arguments={"iteration": iteration},
+        arguments={"iteration": iteration, "updates": planned_updates(ledger, iteration)},
     )
 
 
-def train(work: Work, *, iteration: int) -> None:
+def train(work: Work, *, iteration: int, updates: int) -> None:
     """Train the members whose parts the call writes, several members together; resumes from checkpoints."""
     from models.storage.weights import write_member
     from models.training.training import MemberTask, train_members
@@ -77,7 +98,7 @@ def train(work: Work, *, iteration: int) -> None:
             )
             for member, output in zip(members, work.outputs, strict=True)
         ],
-        updates=updates(config.training, iteration),
+        updates=updates,
         device=work.device,
         kernels=config.execution.acceleration != "off",
         progress=work.progress,

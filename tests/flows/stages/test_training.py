@@ -7,11 +7,13 @@ from stage_runs import StageRuns
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.config import TrainingConfig
 from al_engine.config.reader import parse_config
 from al_engine.errors import ResumableError
 from al_engine.files.frames_hdf5 import write_labelled
 from al_engine.files.part_file import open_part, write_part
 from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.verdict.records import IterationRecord
 from flows.stages import training
 
 CONFIG = """
@@ -92,3 +94,24 @@ def test_parts_are_the_same_side_by_side_and_after_a_kill(tmp_path):
             np.testing.assert_allclose(other_values, values, rtol=0, atol=1e-8)
     with h5py.File(together.ledger.directory / "campaign.h5") as root:
         assert {"member0", "member1", "member2"} <= set(root["iterations/000"])
+
+
+@pytest.mark.parametrize(
+    ("labelled", "warm_start", "share"),
+    [(0, True, 0.3), (20, True, 0.3), (50, True, 0.5), (100, True, 1.0), (900, True, 1.0), (20, False, 1.0)],
+)
+def test_updates_are_in_proportion_to_what_is_new(labelled, warm_start, share):
+    """A data set of 1000 frames is enlarged; members that start from random weights learn it all anew."""
+    last = IterationRecord(
+        iteration=0,
+        temperatures=(),
+        labelled=labelled,
+        label_failures=0,
+        dataset_size=1000 + labelled,
+        error_before_training_mev_per_ang=None,
+        test_force_mae_mev_per_ang=None,
+        test_energy_mae_mev_per_atom=None,
+    )
+    config = TrainingConfig(updates=1000, updates_growth=0.0, least_updates_share=0.3, warm_start=warm_start)
+    assert training.updates(config, 0, None) == 1000
+    assert training.updates(config, 1, last) == round(1000 * share)
