@@ -32,10 +32,11 @@ class SamplingConfig(Section):
         le=100.0,
         description=(
             "Largest cost of the MD of an iteration in search of candidates, as a share of the cost of its training. "
-            "At temperatures whose acceptance was above the limit, the MD goes on until it has found enough different "
-            "candidates for `selection.max_labels`, or until this cost is reached. While it does, a trajectory with "
-            "ten candidates in a row is ended, and another starts from an accurate frame. Costs are counted in "
-            "evaluations of the models. 0: the MD does not go on after `steps`."
+            "At temperatures whose acceptance was above the limit (in iteration 0: at the hotter half of the "
+            "temperatures), the MD goes on until it has found enough different candidates for `selection.max_labels`, "
+            "or until this cost is reached. While it does, a trajectory with ten candidates in a row is ended, and "
+            "another starts from an accurate frame. Costs are counted in evaluations of the models. 0: the MD does not "
+            "go on after `steps`."
         ),
     )
     timestep_fs: PositiveFloat = Field(0.5, le=5.0, description="MD time step.")

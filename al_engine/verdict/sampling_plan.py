@@ -112,7 +112,8 @@ def sampling_plan(
 
     While the acceptance is above the limit, over all temperatures or provenly at one temperature, in the last iteration
     or in the judged iterations together, the number of steps is `sampling.steps`. At temperatures with such an
-    acceptance, the MD goes on as `search` says; in iteration 0 it does so at every temperature. After a failed audit
+    acceptance, the MD goes on as `search` says; in iteration 0, when no acceptance is known, it does so at the hotter
+    half of the temperatures, where most candidates are. After a failed audit
     the number of steps is `sampling.steps` too, because the evidence is then gathered from the start. If the MD
     explodes, it does not go on.
 
@@ -136,7 +137,9 @@ def sampling_plan(
     """
     shortest = SamplingPlan(sampling.steps)
     if not history:
-        return shortest if search is None else search.plan(sampling, len(sampling.temperatures_kelvin))
+        kelvins = sorted(sampling.temperatures_kelvin)
+        hotter = kelvins[len(kelvins) // 2 :]
+        return shortest if search is None or kelvin not in hotter else search.plan(sampling, len(hotter))
     last, judged_alone = history[-1], stop.iterations == 1
     if any(is_exploding(t, stop) for t in last.temperatures):
         return shortest

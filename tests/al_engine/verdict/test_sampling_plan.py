@@ -116,12 +116,20 @@ def test_once_the_acceptance_is_low_a_share_of_the_trajectories_starts_afresh(ma
 
 
 def test_the_search_goes_on_while_the_acceptance_is_above_the_limit(make_record):
-    searching = SamplingPlan(600, most_steps=5000, enough=75)
+    searching = SamplingPlan(600, most_steps=10_000, enough=150)  # two of four temperatures share cost and labels
     both = make_record(counts=((900, 100, 0), (900, 100, 0)), decorrelated=50.0)
-    assert planned([], search=SEARCH) == searching
-    hot = planned([both], search=SEARCH, kelvin=500.0)
-    assert (hot.most_steps, hot.enough) == (10_000, 150)  # two of four temperatures share cost and labels
-    assert planned([], search=Search(most_steps=400, max_labels=150)) == SamplingPlan(600)
+    assert planned([both], search=SEARCH, kelvin=500.0) == searching
+    all_four = make_record(counts=((900, 100, 0),) * 4, decorrelated=50.0)
+    assert planned([all_four], search=SEARCH, kelvin=500.0) == SamplingPlan(600, most_steps=5000, enough=75)
+    assert planned([all_four], search=Search(most_steps=400, max_labels=150)) == SamplingPlan(600)
+
+
+def test_the_hotter_temperatures_search_as_long_as_no_acceptance_is_known():
+    found = {kelvin: planned([], search=SEARCH, kelvin=kelvin) for kelvin in SAMPLING.temperatures_kelvin}
+    searching = SamplingPlan(600, most_steps=10_000, enough=150)
+    assert found == dict.fromkeys((300.0, 500.0), SamplingPlan(600)) | dict.fromkeys((700.0, 900.0), searching)
+    one = SAMPLING.model_copy(update={"temperatures_kelvin": [400.0]})
+    assert sampling_plan([], (), one, STOP, 400.0, search=SEARCH).enough == 300
 
 
 def test_only_temperatures_above_the_limit_search(make_record):

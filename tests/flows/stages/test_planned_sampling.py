@@ -87,17 +87,21 @@ def test_a_temperature_that_was_lost_is_planned_as_the_others_of_its_iteration_s
     assert planned_sampling(ledger, 1) == plans
 
 
-def test_every_temperature_searches_in_the_first_iteration(ledger):
-    """Four members, four temperatures with eight replicas, and strides of 20 steps."""
-    training = ledger.config.training
-    for kelvin in ledger.config.sampling.temperatures_kelvin:
+def test_the_hotter_temperatures_search_in_the_first_iteration(ledger):
+    """Two of four temperatures, eight replicas, strides of 20 steps, four members: as costly as the training."""
+    training, sampling = ledger.config.training, ledger.config.sampling
+    for kelvin in sampling.temperatures_kelvin:
         ledger.part_path(names.sample(0, kelvin)).unlink()
-    (plan,) = set(planned_sampling(ledger, 0).values())
-    evaluations = plan.most_steps * 8 * 4 * (20 + 4) / 20
+    *cold, hot, hottest = planned_sampling(ledger, 0).values()
+    assert cold == [SamplingPlan(sampling.steps)] * 2
+    assert hot == hottest
+    evaluations = hot.most_steps * 8 * 2 * (20 + 4) / 20
     assert evaluations == pytest.approx(3 * training.updates * training.batch_size * 4, rel=0.01)
-    assert plan.enough == 75
-    duration = plan.most_steps * ledger.config.sampling.timestep_fs / 1000
-    assert f"up to {duration:.3g} ps with fewer than 75 different candidates" in plan_text(ledger, 0)
+    assert hot.enough == 150
+    duration = hot.most_steps * sampling.timestep_fs / 1000
+    assert f"at 700, 900 K, per replica: 0.3 ps, and up to {duration:.3g} ps with fewer than 150" in plan_text(
+        ledger, 0
+    )
 
 
 def test_a_part_of_an_earlier_version_says_its_steps_only(ledger):
