@@ -167,7 +167,7 @@ class TrainingConfig(Section):
         ),
     )
     least_updates_share: float = Field(
-        0.3,
+        0.5,
         gt=0.0,
         le=1.0,
         description=(
@@ -204,7 +204,7 @@ class TrainingConfig(Section):
         ),
     )
     warm_learning_rate_factor: PositiveFloat = Field(
-        0.5, le=1.0, description="Factor on the peak learning rate where training starts from trained weights."
+        0.25, le=1.0, description="Factor on the peak learning rate where training starts from trained weights."
     )
     energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
     force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")

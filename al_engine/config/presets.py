@@ -13,7 +13,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "short": {"cutoff_ang": 4.0, "channels": 16, "l_max": 2, "radial_mlp": [32]},
             "long": {"cutoff_ang": 8.0, "channels": 8, "l_max": 1, "radial_mlp": []},
         },
-        "training": {"updates": 800, "updates_growth": 0.25, "batch_size": 16, "validation_interval": 200},
+        "training": {"updates": 1000, "updates_growth": 0.0, "batch_size": 16, "validation_interval": 200},
         "sampling": {"replicas": 8, "steps": 600, "stride_steps": 20},
         "selection": {"max_labels": 150},
         "stop": {"max_iterations": 8},
