@@ -58,7 +58,8 @@ class Plan:
         """The engine's training; a round starts from the weights of the round before."""
         return TrainingConfig(
             members=MEMBERS,
-            optimizer="adam",  # with which the published curves were made
+            optimizer="adam",  # as in the published curves
+            warm_learning_rate_factor=0.5,
             batch_size=10,
             validation_interval=max(1, self.updates // 4),
             patience=1000,

@@ -90,8 +90,16 @@ def config(plan: Plan, changes: Mapping[str, Any], *, seed: int) -> CampaignConf
         "initial": {"frames": plan.frames, "test_frames": 4, "duration_ps": plan.anneal_ps},
         "model": {"kind": "mace", "long": None, "short": {"cutoff_ang": 5.0, "radial_mlp": []}},
         "labels": {"backend": "tblite"},
-        # the optimizer with which the published tables were made
-        "training": {"optimizer": "adam", "updates": plan.updates, "updates_growth": growth},
+        "training": {  # as in the published tables
+            "optimizer": "adam",
+            "batch_size": 10,
+            "learning_rate": 0.007,
+            "warm_learning_rate_factor": 0.5,
+            "least_updates_share": 1.0,
+            "validation_interval": 250,
+            "updates": plan.updates,
+            "updates_growth": growth,
+        },
         "sampling": {"replicas": plan.replicas, "steps": plan.steps, "cost_share": 0.0},
         "selection": {"max_labels": plan.max_labels},
         "stop": {"acceptance": 1e-6},  # far from convergence, so that no iteration samples longer than another
