@@ -181,7 +181,7 @@ class TrainingConfig(Section):
         "muon",
         description=(
             "`muon`: Muon on the weight matrices, with steps of the size of Adam's, and Adam on the other weights. "
-            "`adam`: Adam with AMSGrad on all weights, as MACE is trained; it needs several times as many updates."
+            "`adam`: Adam with AMSGrad on all weights, as MACE is trained; it needs about twice as many updates."
         ),
     )
     learning_rate: PositiveFloat = Field(0.01, le=1.0, description="Peak learning rate of the optimizer.")
