@@ -51,13 +51,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: Path, *, begun: bool = False) -> CampaignConfig:
+def load_config(path: Path, *, begun: CampaignConfig | bool = False) -> CampaignConfig:
     """Read and validate a config file.
 
     Args:
         path: The file.
-        begun: Whether it is the config of a campaign that has begun. Its options were all written down then, so that a
-            missing option is newer than the campaign and has the value of `Section.added_fields`.
+        begun: True for the stored config of a campaign that has begun. Its options were all written down then, so that
+            a missing option is newer than the campaign and has the value of `Section.added_fields`. For a user's file
+            that continues a campaign, the campaign's config, from which such options are taken if they are missing.
 
     Raises:
         InputError: If the file is missing or not a YAML mapping, or a value is wrong; the message names the key.
@@ -73,7 +74,7 @@ def load_config(path: Path, *, begun: bool = False) -> CampaignConfig:
     return parse_config(text, source=str(path), begun=begun)
 
 
-def parse_config(text: str, *, source: str, begun: bool = False) -> CampaignConfig:
+def parse_config(text: str, *, source: str, begun: CampaignConfig | bool = False) -> CampaignConfig:
     """Read and validate YAML text, as `load_config`; error messages begin with `source`.
 
     Raises:
@@ -89,27 +90,30 @@ def parse_config(text: str, *, source: str, begun: bool = False) -> CampaignConf
     return validate_config(data, source=source, begun=begun)
 
 
-def validate_config(data: Mapping[str, Any], *, source: str, begun: bool = False) -> CampaignConfig:
+def validate_config(data: Mapping[str, Any], *, source: str, begun: CampaignConfig | bool = False) -> CampaignConfig:
     """Validate a mapping, as `load_config`; error messages begin with `source`.
 
     Raises:
         InputError: If a value is wrong; the message names the wrong keys, at most eight.
     """
     try:
-        return CampaignConfig.model_validate(_with_added_fields(data) if begun else data)
+        return CampaignConfig.model_validate(_with_added_fields(data, begun=begun) if begun else data)
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors(include_url=False)]
         shown = lines[:8] + ([f"... and {len(lines) - 8} more"] if len(lines) > 8 else [])  # noqa: PLR2004 (a screenful)
         raise InputError("\n".join(f"{source}: {line}" for line in shown)) from None
 
 
-def _with_added_fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A campaign's config with the fields that are newer than the campaign."""
+def _with_added_fields(data: Mapping[str, Any], *, begun: CampaignConfig | bool) -> dict[str, Any]:
+    """A config with the fields that are newer than its campaign: as in the campaign's config, if it is given."""
     result = dict(data)
     for name, info in CampaignConfig.model_fields.items():
         section, given = info.annotation, data.get(name, {})
         if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
-            result[name] = {**section.added_fields, **given}
+            added = dict(section.added_fields)
+            if isinstance(begun, CampaignConfig):
+                added = {field: getattr(getattr(begun, name), field) for field in added}
+            result[name] = {**added, **given}
     return result
 
 

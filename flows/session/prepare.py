@@ -73,6 +73,7 @@ def prepare(target: Path, directory: Path | None = None, *, progress: Progress =
     if (directory / CONFIG_FILE).exists():
         existing = _with_choices(Ledger.open(directory))
         if existing.has_begun():
+            config = load_config(target, begun=existing.config)
             current = with_automatic_choices(with_inputs_inside(config), begun=existing.config)
             refuse_changes(existing.config, current, source=str(target))
             refuse_other_inputs(config, source=target.parent, directory=directory)

@@ -24,7 +24,7 @@ initial: {frames: 8, test_frames: 4, duration_ps: 0.2, hot_kelvin: 500}
 model:
   short: {cutoff_ang: 3.5, channels: 4, l_max: 1, radial_mlp: [8]}
   long: {cutoff_ang: 5.0, channels: 2, l_max: 0, radial_mlp: []}
-training: {updates: 20, validation_interval: 10, members: 2}
+training: {optimizer: adam, updates: 20, validation_interval: 10, members: 2}
 sampling: {temperatures_kelvin: [300, 500], replicas: 2, steps: 100, stride_steps: 20, timestep_fs: 0.1, cost_share: 0,
   stop_deviation_mev_per_ang: 1.0e+6}
 selection: {lower_mev_per_ang: 0.001, upper_mev_per_ang: 1.0e+6, max_bond_factor: 1.001}
