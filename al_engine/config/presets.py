@@ -37,6 +37,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         },
         "training": {
             "optimizer": "adam",
+            "least_updates_share": 1.0,
+            "warm_learning_rate_factor": 0.5,
             "updates": 90_000,
             "updates_growth": 0.3,
             "batch_size": 10,

@@ -55,13 +55,13 @@ def planned_updates(ledger: Ledger, iteration: int) -> int:
 
 def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
     """The stage of one member; the stages of several members can be run as one call."""
-    config = ledger.config
+    config, count = ledger.config, planned_updates(ledger, iteration)
     inputs: dict[str, Any] = {
         "model": config.model.model_dump(mode="json"),
         "training": {  # the content of `start` is hashed below, not its path
             name: value for name, value in config.training.key_values().items() if name != "start"
         },
-        "updates": planned_updates(ledger, iteration),
+        "updates": count,
         "seed": derived_seed(config.seed, "train", iteration, member),
     }
     parents = ledger.dataset_before(iteration)
@@ -74,7 +74,7 @@ def plan(ledger: Ledger, iteration: int, member: int) -> Stage:
         job=f"{__name__}:train",
         inputs=inputs,
         parents=tuple(parents),
-        arguments={"iteration": iteration, "updates": planned_updates(ledger, iteration)},
+        arguments={"iteration": iteration, "updates": count},
     )
 
 

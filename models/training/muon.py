@@ -54,13 +54,14 @@ def weight_matrices(network: nn.Module) -> list[MatrixGroup]:
             index = torch.arange(start, start + parameter.numel()).view(parameter.shape)
             found[min(parameter.shape)].append(index if index.shape[0] <= index.shape[1] else index.mT)
         start += parameter.numel()
-    device = next(network.parameters()).device
+    of_weights = next(network.parameters())
     groups = []
     for matrices in found.values():
         larger = max(index.shape[1] for index in matrices)
         padded = [pad(index, (0, larger - index.shape[1]), value=start) for index in matrices]
         factors = [RMS_OF_ADAM * index.shape[1] ** 0.5 for index in matrices]
-        groups.append(MatrixGroup(torch.stack(padded).to(device), torch.tensor(factors, device=device).view(-1, 1, 1)))
+        index, factor = torch.stack(padded).to(of_weights.device), of_weights.new_tensor(factors).view(-1, 1, 1)
+        groups.append(MatrixGroup(index, factor))
     return groups
 
 
@@ -103,5 +104,5 @@ class FlatMuon(FlatOptimizer):
         # the last entry is the padding of the matrices
         direction, momentum = (pad(each, (0, 1)) for each in (direction, first.lerp(gradient, 1.0 - MOMENTUM)))
         for group in self.groups:
-            direction[..., group.index] = group.factor.to(momentum.dtype) * orthogonalized(momentum[..., group.index])
+            direction[..., group.index] = group.factor * orthogonalized(momentum[..., group.index])
         self.weights.add_(direction[..., :-1], alpha=-rate)
