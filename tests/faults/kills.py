@@ -35,11 +35,11 @@ CAMPAIGN = """
 name: killed
 seed: 7
 system: {smiles: CO}
-initial: {frames: 12, test_frames: 4, duration_ps: 1.0}
+initial: {frames: 12, test_frames: 4, duration_ps: 0.5}
 model:
   short: {cutoff_ang: 4.0, channels: 4, l_max: 1, radial_mlp: []}
   long: {cutoff_ang: 6.0, channels: 2, l_max: 0, radial_mlp: []}
-training: {updates: 40, validation_interval: 20, members: 2}
+training: {updates: 20, validation_interval: 10, members: 2}
 sampling: {temperatures_kelvin: [300, 900], replicas: 2, steps: 60, stride_steps: 10, cost_share: 0.2}
 selection: {max_labels: 6}
 labels:

@@ -32,8 +32,10 @@ selection: {max_labels: 10}
 labels: {backend: tblite, chunk_frames: 20}
 stop: {max_iterations: 2}
 """
-SMALLER = TINY.replace("name: tiny", "name: smaller").replace(
-    "updates: 60, validation_interval: 20", "updates: 40, validation_interval: 20, members: 2"
+SMALLER = (
+    TINY.replace("name: tiny", "name: smaller")
+    .replace("updates: 60, validation_interval: 20", "updates: 20, validation_interval: 10, members: 2")
+    .replace("replicas: 3, steps: 100", "replicas: 2, steps: 60")
 )
 SMALLER += "execution: {workers: 1}\n"
 """For tests that are not about how a campaign is trained, or by how many workers."""

@@ -37,7 +37,7 @@ def test_a_wrong_limit_is_refused_before_anything_is_written(refused, tmp_path):
 
 
 def test_a_campaign_stops_at_its_limit_and_can_be_resumed(prefect_server, tmp_path):
-    (tmp_path / "long.yaml").write_text(SMALLER.replace("updates: 40", "updates: 100000"))
+    (tmp_path / "long.yaml").write_text(SMALLER.replace("updates: 20", "updates: 100000"))
     command_line = CommandLine(prefect_server, tmp_path)
     start = time.monotonic()
     answer = command_line("run", "long.yaml", "--dir", "long", "--time-limit", "12s")
