@@ -8,13 +8,19 @@ from typing import Any
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {
-        "initial": {"frames": 400, "test_frames": 40, "hot_kelvin": 2000.0, "duration_ps": 10.0},
+        "initial": {
+            "frames": 800,
+            "test_frames": 40,
+            "hot_kelvin": 2000.0,
+            "duration_ps": 10.0,
+            "reference_stride_steps": 20,
+        },
         "model": {
             "short": {"cutoff_ang": 4.0, "channels": 16, "l_max": 2, "radial_mlp": [32]},
             "long": {"cutoff_ang": 8.0, "channels": 8, "l_max": 1, "radial_mlp": []},
         },
         "training": {"updates": 1000, "updates_growth": 0.0, "batch_size": 16, "validation_interval": 200},
-        "sampling": {"replicas": 8, "steps": 600, "stride_steps": 20},
+        "sampling": {"replicas": 16, "steps": 600, "stride_steps": 20},
         "selection": {"max_labels": 150},
         "stop": {"max_iterations": 8},
     },

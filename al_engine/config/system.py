@@ -127,9 +127,10 @@ class InitialConfig(Section):
         description=(
             "Source of the initial frames. `anneal`: classical MD, cooled from `hot_kelvin` to `cold_kelvin`, with "
             "MMFF94, or with UFF where MMFF94 has no parameters. `reference`: MD with the forces of the reference "
-            "method, for molecules whose geometry classical force fields get wrong. `file`: your own frames. `auto`: "
-            "`anneal` if the reference method confirms the classical geometry; otherwise `reference` for clusters "
-            "labelled by GFN2-xTB, and an error message for other systems."
+            "method, for small clusters of several molecules, and where classical force fields get the geometry wrong. "
+            "`file`: your own frames. `auto`: `reference` for clusters of several molecules with at most 30 atoms in "
+            "all that are labelled by GFN2-xTB; for other systems, `anneal` if the reference method confirms the "
+            "classical geometry, otherwise `reference` for clusters labelled by GFN2-xTB, and else an error message."
         ),
     )
     file: str | None = Field(

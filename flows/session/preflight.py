@@ -23,6 +23,9 @@ from samplers.initial.initial import checked_file_frames
 from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, relaxed_system
 from samplers.initial.reference_plan import single_points
 
+REFERENCE_ATOMS = 30
+"""Largest system whose initial frames come from MD by GFN2-xTB by choice, where a force field could make them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
@@ -222,7 +225,10 @@ def _with_initial_source(
         return config, []
     reason = _against_classical(system, config, reference)
     if not reason:
-        return _with_source(config, "anneal"), []
+        if source == "anneal" or not _reference_is_better(config, system):
+            return _with_source(config, "anneal"), []
+        note = f"initial frames come from MD by GFN2-xTB itself, {_single_points(config)} single points"
+        return _with_source(config, "reference"), [note]
     if source == "anneal":
         raise InputError(
             f"initial.source: anneal: {reason}; set initial.source to reference (MD by the reference method itself), "
@@ -237,6 +243,19 @@ def _with_initial_source(
     points = _single_points(config)
     note = f"{reason}; initial frames come from MD by the reference method itself, {points} single points"
     return _with_source(config, "reference"), [note]
+
+
+def _reference_is_better(config: CampaignConfig, system: System) -> bool:
+    """Whether MD by GFN2-xTB makes better initial frames in the same time, though the force field describes molecules.
+
+    A force field's contacts between molecules differ from those of GFN2-xTB more than its bonds do: in the benchmark
+    (benchmarks/initial-sets.md), models that were trained on MD by GFN2-xTB of two polar molecules had about half the
+    errors. A single point of `REFERENCE_ATOMS` atoms takes about 15 ms on one core.
+    """
+    fragments = int(system.molecules.fragment_of_atom.max()) + 1
+    own_system = config.selection.cut_molecules is None and not config.initial.box_molecules
+    cheap = config.labels.backend != "ase" and not system.frame.is_periodic and len(system.frame) <= REFERENCE_ATOMS
+    return fragments > 1 and own_system and cheap
 
 
 def _with_source(config: CampaignConfig, source: str) -> CampaignConfig:
