@@ -225,10 +225,8 @@ def _with_initial_source(
         return config, []
     reason = _against_classical(system, config, reference)
     if not reason:
-        if source == "anneal" or not _reference_is_better(config, system):
-            return _with_source(config, "anneal"), []
-        note = f"initial frames come from MD by GFN2-xTB itself, {_single_points(config)} single points"
-        return _with_source(config, "reference"), [note]
+        by_reference = source == "auto" and _reference_is_better(config, system)
+        return _with_source(config, "reference" if by_reference else "anneal"), []
     if source == "anneal":
         raise InputError(
             f"initial.source: anneal: {reason}; set initial.source to reference (MD by the reference method itself), "

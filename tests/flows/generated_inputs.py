@@ -63,8 +63,8 @@ def jiggled(atoms: Atoms, count: int = 60) -> list[Atoms]:
 
 
 def water_frames(change: Callable[[int, Atoms], None]) -> str:
-    """480 frames of a water molecule, each changed by its number."""
-    frames = jiggled(molecule("H2O"), 480)
+    """880 frames of a water molecule, each changed by its number."""
+    frames = jiggled(molecule("H2O"), 880)
     for index, atoms in enumerate(frames):
         change(index, atoms)
     return extxyz(frames)
@@ -100,7 +100,7 @@ def in_a_chain(_: int, atoms: Atoms) -> None:
 
 def reversed_frames(atoms: Atoms) -> str:
     """Frames with the atoms in the opposite order."""
-    return extxyz([copy[::-1] for copy in jiggled(atoms, 480)])
+    return extxyz([copy[::-1] for copy in jiggled(atoms, 880)])
 
 
 def waters(count: int) -> Atoms:

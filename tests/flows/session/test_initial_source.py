@@ -1,0 +1,52 @@
+"""Which initial frames `initial.source: auto` chooses where the classical force field describes the molecules."""
+
+import pytest
+from ase.build import molecule
+from ase.io import write
+
+from al_engine.config.presets import PRESETS, merged
+from al_engine.config.reader import validate_config
+from flows.session.preflight import REFERENCE_ATOMS, preflight
+
+WATERS = REFERENCE_ATOMS // 3
+DENSE = {"density_g_per_cm3": 1.0}
+
+
+def chosen(folder, system, **sections):
+    config = validate_config(merged(PRESETS["quick"], {"name": "case", "system": system, **sections}), source="case")
+    return preflight(config, base_dir=folder).config.initial.source
+
+
+@pytest.mark.parametrize(
+    ("system", "source"),
+    [
+        ({"smiles": "O"}, "anneal"),
+        ({"smiles": "O", "molecules": 2}, "reference"),
+        ({"smiles": "O", "molecules": WATERS}, "reference"),
+        ({"smiles": "O", "molecules": WATERS + 1}, "anneal"),
+    ],
+)
+def test_small_clusters_of_several_molecules_begin_with_the_reference_method(system, source, tmp_path):
+    assert chosen(tmp_path, system, labels={"backend": "tblite"}) == source
+
+
+def test_a_file_of_two_molecules_is_a_cluster_too(tmp_path):
+    other = molecule("H2O")
+    other.translate((0.0, 0.0, 3.0))
+    write(tmp_path / "pair.xyz", molecule("H2O") + other)
+    assert chosen(tmp_path, {"structure": "pair.xyz"}, labels={"backend": "tblite"}) == "reference"
+
+
+def test_boxes_from_which_clusters_are_cut_and_annealed_boxes_do_not(tmp_path):
+    assert chosen(tmp_path, {"smiles": "O", "molecules": 9, "shape": "box", **DENSE}, selection={"cut_molecules": 3}) == "anneal"
+    assert chosen(tmp_path, {"smiles": "O", "molecules": 2, **DENSE}, initial={"box_molecules": 8}) == "anneal"
+
+
+def test_a_choice_in_the_config_stands(tmp_path):
+    assert chosen(tmp_path, {"smiles": "O", "molecules": 2}, initial={"source": "anneal"}) == "anneal"
+
+
+def test_other_reference_methods_are_not_chosen_for_their_speed(tmp_path):
+    parameters = {"method": "GFN2-xTB", "verbosity": 0}
+    labels = {"backend": "ase", "ase_calculator": "tblite.ase:TBLite", "ase_parameters": parameters}
+    assert chosen(tmp_path, {"smiles": "O", "molecules": 2}, labels=labels) == "anneal"
