@@ -13,6 +13,7 @@ Results are kept by label, so that the table shows versions of the engine side b
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -155,8 +156,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
         head = ["", "verdict", "min", "train, s", "sample, s", "label, s", "labels", "acceptance, %", "test, meV/Å"]
         ended = [found for found in version["systems"].values() if found]
         converged = [found for found in ended if found["verdict"] == "converged"]
-        minutes = sorted(found["minutes"] for found in ended)
-        median = minutes[len(minutes) // 2] if minutes else float("nan")
+        median = statistics.median(found["minutes"] for found in ended)
         lines += [
             "",
             f"## {label}",

@@ -38,7 +38,10 @@ def test_a_file_of_two_molecules_is_a_cluster_too(tmp_path):
 
 
 def test_boxes_from_which_clusters_are_cut_and_annealed_boxes_do_not(tmp_path):
-    assert chosen(tmp_path, {"smiles": "O", "molecules": 9, "shape": "box", **DENSE}, selection={"cut_molecules": 3}) == "anneal"
+    assert (
+        chosen(tmp_path, {"smiles": "O", "molecules": 9, "shape": "box", **DENSE}, selection={"cut_molecules": 3})
+        == "anneal"
+    )
     assert chosen(tmp_path, {"smiles": "O", "molecules": 2, **DENSE}, initial={"box_molecules": 8}) == "anneal"
 
 
