@@ -64,6 +64,11 @@ class SamplingPlan:
     most_steps: int = 0
     enough: int = 0
 
+    @property
+    def longest(self) -> int:
+        """Largest number of MD steps of each replica."""
+        return max(self.steps, self.most_steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Search:

@@ -68,11 +68,14 @@ def iteration_steps(
         },
     )
     plans = planned_sampling(ledger, iteration)
+    longest_first = sorted(
+        enumerate(plans), key=lambda item: -plans[item[1]].longest
+    )  # no worker is left with it alone
     yield Step(
         "sample",
         {
             f"sample {kelvin:g} K": [sampling.plan(ledger, iteration, index, list(plans.values()))]
-            for index, kelvin in enumerate(plans)
+            for index, kelvin in longest_first
         },
     )
     yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})

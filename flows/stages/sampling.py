@@ -151,13 +151,12 @@ def sample(
     sampling, selection = config.sampling, config.selection
     temperature = sampling.temperatures_kelvin[temperature_index]
     plan = SamplingPlan(**plans[temperature_index])
-    longest = max(plan.steps, plan.most_steps)
-    committee = load_committee(work.parts, config, iteration, work.device, evaluations=longest)
+    committee = load_committee(work.parts, config, iteration, work.device, evaluations=plan.longest)
     around = surroundings_of(work.parts, config)
     starts = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature, fresh=plan.fresh)
     frames: list[Frame] = starts.frames
     member = None if sampling.driver == "mean" else driver(iteration, temperature_index, committee.n_members)
-    expected = len(frames) * (longest // sampling.stride_steps)
+    expected = len(frames) * (plan.longest // sampling.stride_steps)
     search = None
     if window is not None:
         search = DifferentCandidates(
@@ -188,7 +187,7 @@ def sample(
             temperatures_kelvin=[temperature] * len(frames),
             driver=member,
             integration=Integration(
-                steps=longest,
+                steps=plan.longest,
                 stride_steps=sampling.stride_steps,
                 timestep_fs=sampling.timestep_fs,
                 friction_per_ps=sampling.friction_per_ps,
