@@ -163,19 +163,24 @@ def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
     }
     history: list[IterationRecord] = []
     sampled: dict[float, list[tuple[FloatArray, IntArray]]] = {kelvin: [] for kelvin in KELVINS}
-    judged: tuple[TemperatureRecord, ...] = ()
     frames = 0
+
+    def together(coming: int) -> tuple[TemperatureRecord, ...]:
+        count = len(judged_together(history, stop, coming=coming))
+        return tuple(_record(kelvin, pieces[-count:], limit=stop.acceptance) for kelvin, pieces in sampled.items())
+
     for iteration in range(stop.max_iterations):
+        gathered = together(coming=1) if history else ()
         for kelvin, source in sources.items():
-            plan = sampling_plan(history, judged, sampling, stop, kelvin)
+            plan = sampling_plan(history, gathered, sampling, stop, kelvin)
             deviation = source.run(plan.steps // sampling.stride_steps, plan.fresh)
             sampled[kelvin].append((deviation, source.identity.copy()))
             frames += deviation.size
         records = tuple(_record(kelvin, pieces[-1:]) for kelvin, pieces in sampled.items())
         history.append(IterationRecord(iteration, records, 10, 0, 100 + 10 * iteration, 50.0, 10.0, 1.0))
-        together = len(judged_together(history, stop))
-        judged = tuple(_record(kelvin, pieces[-together:], limit=stop.acceptance) for kelvin, pieces in sampled.items())
-        verdict = judge(history, stop, selection=SelectionConfig(), temperatures=judged, max_failed_share=0.2)
+        verdict = judge(
+            history, stop, selection=SelectionConfig(), temperatures=together(coming=0), max_failed_share=0.2
+        )
         if verdict is not None:
             return verdict.kind is VerdictKind.CONVERGED, len(history), frames / len(KELVINS)
     raise AssertionError("a campaign ends at stop.max_iterations")

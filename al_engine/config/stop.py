@@ -1,6 +1,7 @@
 """Config section `stop`: when a campaign stops."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field, PositiveInt
 
@@ -9,6 +10,8 @@ from al_engine.config.base import Fraction, Section
 
 class StopConfig(Section):
     """When a campaign stops. These options may change later: `resume` continues under the new rules."""
+
+    added_fields: ClassVar[Mapping[str, object]] = {"judge_first": True}
 
     acceptance: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.005,
@@ -23,6 +26,14 @@ class StopConfig(Section):
         description=(
             "Condition: the acceptance is below the limit in this number of consecutive iterations, which are judged "
             "together."
+        ),
+    )
+    judge_first: bool = Field(
+        default=False,
+        description=(
+            "Whether iteration 0 is judged together with the later iterations, once there are more than `iterations`. "
+            "Its committee has seen the initial set only, and its acceptance is usually higher than that of the later "
+            "ones: the later iterations alone prove a low acceptance with less MD."
         ),
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(

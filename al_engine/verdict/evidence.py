@@ -32,7 +32,9 @@ MOST_JUDGED = 10
 """Most iterations that are judged together."""
 
 
-def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Sequence[IterationRecord]:
+def judged_together(
+    history: Sequence[IterationRecord], stop: StopConfig, *, coming: int = 0
+) -> Sequence[IterationRecord]:
     """The iterations that are judged together: the latest in a row that are not proven to be above the limit.
 
     An iteration is proven to be above the limit if it is so at some temperature; its committee was another one. An
@@ -40,8 +42,18 @@ def judged_together(history: Sequence[IterationRecord], stop: StopConfig) -> Seq
     acceptance of those that are judged. An iteration with a saturated trajectory ends the row, and so does a failed
     audit of an earlier iteration: that iteration and those before it are not judged. The row has at least
     `stop.iterations` iterations, and at most `MOST_JUDGED`.
+
+    Once there are more than `stop.iterations` iterations, iteration 0 is left out, unless `stop.judge_first` is set.
+    This is decided before its acceptance is known, and so does not bias the acceptance of the others.
+
+    Args:
+        history: Finished iterations, oldest first.
+        stop: The rules.
+        coming: Number of iterations that will be judged together with these, but are not finished.
     """
     counted = after_failed_audits(history)
+    if not stop.judge_first and counted and counted[0].iteration == 0 and len(counted) + coming > stop.iterations:
+        counted = counted[1:]
     possible = takewhile(lambda record: not _unfit(record, stop), reversed(counted))
     return counted[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
 

@@ -134,7 +134,8 @@ def sampling_plan(
 
     Args:
         history: Finished iterations, oldest first.
-        temperatures: The iterations of `judged_together`, one record per temperature; may be empty without history.
+        temperatures: The iterations that will be judged together with the next one (`judged_together` with one coming
+            iteration), one record per temperature; may be empty without history.
         sampling: Settings of the sampling.
         stop: The rules.
         kelvin: The temperature, K.
@@ -150,7 +151,9 @@ def sampling_plan(
         return shortest
     below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
     # The judged iterations may include one that is no evidence; what it has gathered does not count.
-    gathered_in = temperatures if below and all_fit(judged_together(history, stop), stop) else last.temperatures
+    gathered_in = (
+        temperatures if below and all_fit(judged_together(history, stop, coming=1), stop) else last.temperatures
+    )
     hopeless = proven_above(gathered_in, stop)
     above = {t.temperature_kelvin for t in last.temperatures if t.counts.acceptance >= stop.acceptance} | hopeless
     searching = shortest if search is None or kelvin not in above else search.plan(sampling, len(above))

@@ -60,8 +60,16 @@ def _evidence(ledger: Ledger, history: Sequence[IterationRecord]) -> dict[str, A
     }
 
 
-def evidence_of(ledger: Ledger, history: Sequence[IterationRecord]) -> tuple[TemperatureRecord, ...]:
-    """The last iterations of a history that are judged together, one record per temperature; empty without history."""
+def evidence_of(
+    ledger: Ledger, history: Sequence[IterationRecord], *, coming: int = 0
+) -> tuple[TemperatureRecord, ...]:
+    """The last iterations of a history that are judged together, one record per temperature; empty without history.
+
+    Args:
+        ledger: The campaign.
+        history: Finished iterations, oldest first.
+        coming: Number of iterations that will be judged together with these, but are not finished.
+    """
     config = ledger.config
-    judged = [record.iteration for record in judged_together(history, config.stop)]
+    judged = [record.iteration for record in judged_together(history, config.stop, coming=coming)]
     return judged_temperatures(ledger.reader(), config, judged, limit=config.stop.acceptance) if judged else ()

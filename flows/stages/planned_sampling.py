@@ -27,7 +27,7 @@ def planned_sampling(ledger: Ledger, iteration: int) -> dict[float, SamplingPlan
     sampled = [name for name in names.samples(iteration, kelvins) if name in parts.names]
     if sampled and (plans := stored_plans(parts, sampled[0])):
         return dict(zip(kelvins, plans, strict=True))
-    evidence, search = evidence_of(ledger, history), _search(ledger, iteration)
+    evidence, search = evidence_of(ledger, history, coming=1), _search(ledger, iteration)
     return {
         kelvin: stored_plan(parts, name)
         if name in sampled

@@ -457,4 +457,5 @@ def test_an_option_newer_than_a_campaign_has_the_value_that_the_campaign_was_run
     continued = [validate_config(given, source="", begun=campaign) for campaign in (old, new)]
     assert continued == [old, new]
     given["training"] |= {"optimizer": "muon", "least_updates_share": 0.5}
+    given["stop"] = {"judge_first": False}
     assert validate_config(given, source="", begun=True) == validate_config(given, source="")

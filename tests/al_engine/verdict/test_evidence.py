@@ -115,6 +115,21 @@ def test_an_iteration_above_the_limit_at_one_temperature_ends_the_row(make_recor
     assert [record.iteration for record in judged_together([hot, *low], STOP)] == [1, 2, 3]
 
 
+def test_iteration_0_counts_until_enough_iterations_follow(make_record):
+    history = [make_record(k) for k in range(3)]
+
+    def numbers(count, **options):
+        return [record.iteration for record in judged_together(history[:count], **{"stop": STOP, **options})]
+
+    assert [numbers(count) for count in (1, 2, 3)] == [[0], [0, 1], [1, 2]]
+    assert [numbers(count, coming=1) for count in (1, 2)] == [[0], [1]]
+    assert numbers(3, stop=rules(judge_first=True)) == [0, 1, 2]
+    high = make_record(0, counts=((9_930, 70, 0),), decorrelated=700.0)
+    low = [make_record(k, decorrelated=2_000.0) for k in (1, 2)]
+    assert missing([high, *low]) == []
+    assert missing([high, *low], rules(judge_first=True)) != []
+
+
 def test_a_saturated_trajectory_is_no_evidence(make_record):
     """Its end hides the candidates that would have followed, however few its iteration has."""
     low = [make_record(k) for k in range(2)]

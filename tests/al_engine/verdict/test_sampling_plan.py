@@ -36,7 +36,7 @@ def missing(history, stop=STOP):
 
 def planned(history, stop=STOP, kelvin=300.0, search=None):
     """The plan of the next iteration as if no trajectory went on."""
-    judged = pooled(judged_together(history, stop)) if history else ()
+    judged = pooled(judged_together(history, stop, coming=1)) if history else ()
     return sampling_plan(history, judged, SAMPLING, stop, kelvin, search=search)
 
 

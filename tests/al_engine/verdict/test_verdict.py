@@ -307,8 +307,10 @@ def believable(history: list[IterationRecord], stop: StopConfig) -> bool:
     run = len(low) - max((k + 1 for k, is_low in enumerate(low) if not is_low), default=0)
     if run < stop.iterations:
         return False
+    first = 1 if len(history) > stop.iterations else 0  # the first committee has seen the initial set only
+    judged = history[max(len(history) - run, first) :]
     for kelvin in {t.temperature_kelvin for t in history[-1].temperatures}:
-        here = [t for record in history[-run:] for t in record.temperatures if t.temperature_kelvin == kelvin]
+        here = [t for record in judged for t in record.temperatures if t.temperature_kelvin == kelvin]
         if not all(t.counts.sampled for t in here):
             return False
         # as many decorrelated frames as any weighting of the iterations can leave: no bound can be lower
