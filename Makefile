@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol (17 minutes on 2 slow cores)
+demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol (nine minutes on two cores)
 	@$(BIN)/al-engine run examples/ethanol.yaml --dir runs/ethanol || test $$? -eq 3
 	@$(BIN)/al-engine status runs/ethanol
 

@@ -20,7 +20,7 @@ WATER = """
 name: dissociating
 seed: 4
 system: {smiles: O, molecules: 2}
-initial: {frames: 8, test_frames: 4, duration_ps: 0.2, hot_kelvin: 500}
+initial: {source: anneal, frames: 8, test_frames: 4, duration_ps: 0.2, hot_kelvin: 500}
 model:
   short: {cutoff_ang: 3.5, channels: 4, l_max: 1, radial_mlp: [8]}
   long: {cutoff_ang: 5.0, channels: 2, l_max: 0, radial_mlp: []}
