@@ -20,6 +20,7 @@ from jobs import log, run_all, workers
 from learning.data import KELVINS, DataSource, Sizes, make_temperature
 from learning.data import QUICK as QUICK_DATA
 from machine import circumstances, versions
+from pages import parser as page_parser
 from pages import publish
 from trials.report import markdown
 from trials.runs import TEST_MOLECULE, Trial, read_result, run_trial
@@ -33,18 +34,12 @@ NAME = "campaigns"
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; every option has the default that the published figures use."""
     plan = Plan()
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=HERE / ".cache", help="folder of campaigns and test set")
-    parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser = page_parser(__doc__ or "", name=NAME, data=HERE / ".cache")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", choices=list(VARIANTS), help="run only these variants")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of each campaign")
     parser.add_argument("--iterations", type=int, default=plan.iterations, help="iterations of each campaign")
     parser.add_argument("--updates", type=int, default=plan.updates, help="updates per member in the first iteration")
     parser.add_argument("--jobs", type=int, default=2, help="number of campaigns at a time, with one thread each")
-    parser.add_argument("--report", action="store_true", help="run nothing, tabulate the finished campaigns")
-    parser.add_argument("--json", action="store_true", help="also print the result as JSON")
     parser.add_argument("--quick", action="store_true", help="tiny campaigns, to check that everything runs")
     return parser.parse_args(arguments)
 

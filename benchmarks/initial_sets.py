@@ -39,9 +39,11 @@ from models.inference.committee import Committee
 from models.training.training import train_member
 from molecules import SYSTEMS
 from pages import origin, page, publish, spread
+from pages import parser as page_parser
 from samplers.building.system import build_system
 from samplers.initial.initial import InitialFrames, initial_frames
 from samplers.initial.reference_geometry import relaxed_system
+from tables import table
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "numpy", "tblite", "openmm", "rdkit")
@@ -98,13 +100,13 @@ def frames_of(config: CampaignConfig, *, seed: int) -> InitialFrames:
         return initial_frames(relaxed, config.initial, kelvins, base_dir=Path(), seed=seed, reference=reference)
 
 
-def labelled(frames: Sequence[Frame], config: CampaignConfig) -> list[LabelledFrame]:
-    """The frames with their labels by GFN2-xTB; a frame that has no label is left out, as in a campaign."""
+def labelled(frames: Sequence[Frame], config: CampaignConfig) -> dict[int, LabelledFrame]:
+    """The frames with their labels by GFN2-xTB, by index; frames that cannot be labelled are left out."""
     labeler = create_labeler(config.labels)
-    found = []
-    for frame in frames:
+    found = {}
+    for index, frame in enumerate(frames):
         with suppress(LabelError):
-            found.append(LabelledFrame(frame, *labeler.label(frame)))
+            found[index] = LabelledFrame(frame, *labeler.label(frame))
     return found
 
 
@@ -121,8 +123,9 @@ def make_test_set(system: str, folder: Path) -> None:
     config = config_of(system, TEST)
     found = frames_of(config, seed=derived_seed(0, f"test of {system}"))
     with write_part(path, kind="test", key=part_key("test", {"config": config.model_dump(mode="json")}, [])) as root:
-        write_labelled(root.create_group("frames"), labelled(found.test, config))
-        root["kelvin"] = np.asarray(found.test_temperature_kelvin)
+        labels = labelled(found.test, config)
+        write_labelled(root.create_group("frames"), list(labels.values()))
+        root["kelvin"] = found.test_temperature_kelvin[list(labels)]
 
 
 def read_test_set(system: str, folder: Path) -> tuple[list[LabelledFrame], FloatArray]:
@@ -140,7 +143,7 @@ def make_and_test(run: Run, folder: Path) -> None:
     begun = time.perf_counter()
     made = frames_of(config, seed=run.seed)
     frames_s = time.perf_counter() - begun
-    train = labelled(made.train, config)
+    train = list(labelled(made.train, config).values())
     labels_s = time.perf_counter() - begun - frames_s
     begun = time.perf_counter()
     training = config.training
@@ -178,47 +181,39 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
         "# Initial sets",
         "",
         (
-            "Initial sets of campaigns with the preset `quick`: from the classical anneal (MMFF94), and from MD by "
-            "GFN2-xTB itself, from hot (2000 K) to cold. A single member is trained on each. Mean absolute error of "
-            f"force components on {TEST['test_frames']} frames of MD by GFN2-xTB from other packings, and the 95th "
-            "percentile of the error of an atom's force at 900 K. Seconds are those of one core: a campaign has the "
-            "frames of GFN2-xTB by all its label workers, and trains four members. Mean over seeds ± half their range."
+            "An initial set is made with the settings of the preset `quick`, in one of two ways: by the classical "
+            "anneal with MMFF94, or by MD with GFN2-xTB at temperatures from 2000 K down to 280 K. A single member is "
+            f"trained on it. It is tested on {TEST['test_frames']} frames of MD by GFN2-xTB that started from other "
+            "packings. The tables give the mean absolute error of the force components at each temperature, and the "
+            "95th percentile of the error of an atom's force at 900 K. All times are those of one core. Values are "
+            "means over the seeds, ± half their range if there are several."
         ),
     ]
     for system, kinds in result["systems"].items():
         kelvins = list(next(iter(kinds.values()))[0]["errors"])
-        lines += [
-            "",
-            f"## {system}",
-            "",
-            "| initial set | frames, s | labels, s | training, s | "
-            + " | ".join(f"{kelvin} K, meV/Å" for kelvin in kelvins)
-            + f" | {kelvins[-1]} K: 95 % |",
-            "| --- |" + " ---: |" * (len(kelvins) + 4),
+        head = ["initial set", "frames, s", "labels, s", "training, s", *(f"{kelvin} K, meV/Å" for kelvin in kelvins)]
+        rows = [
+            [
+                kind,
+                *(spread([run["seconds"][what] for run in runs], 0) for what in ("frames", "labels", "training")),
+                *(spread([run["errors"][kelvin]["force_mev_per_ang"] for run in runs], 1) for kelvin in kelvins),
+                spread([run["errors"][kelvins[-1]]["force_p95_mev_per_ang"] for run in runs], 0),
+            ]
+            for kind, runs in kinds.items()
         ]
-        for kind, runs in kinds.items():
-            cells = [kind]
-            cells += [spread([run["seconds"][what] for run in runs], 0) for what in ("frames", "labels", "training")]
-            cells += [spread([run["errors"][k]["force_mev_per_ang"] for run in runs], 1) for k in kelvins]
-            cells.append(spread([run["errors"][kelvins[-1]]["force_p95_mev_per_ang"] for run in runs], 0))
-            lines.append("| " + " | ".join(cells) + " |")
+        lines += ["", f"## {system}", "", table([*head, f"{kelvins[-1]} K: 95 %"], rows)]
     lines += ["", *origin(result["about"])]
     return page(lines, reading=reading)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; every option has the default that the published figures use."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=HERE / ".cache" / NAME, help="folder of test sets and runs")
-    parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser = page_parser(__doc__ or "", name=NAME, data=HERE / ".cache" / NAME)
     parser.add_argument(
         "--systems", nargs="+", metavar="SYSTEM", choices=list(SYSTEMS), default=list(DEFAULT_SYSTEMS), help="systems"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of frames, weights and batches")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
-    parser.add_argument("--report", action="store_true", help="make nothing, tabulate the finished runs")
     return parser.parse_args(arguments)
 
 
@@ -239,6 +234,8 @@ def main() -> None:
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
     log(f"written: {publish(result, markdown, output=options.output, name=NAME)}")
+    if options.json:
+        print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

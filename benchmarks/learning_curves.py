@@ -24,6 +24,7 @@ from learning.data import KELVINS, MOLECULES, QUICK, DataSource, Sizes, make_tem
 from learning.report import markdown
 from learning.strategies import STRATEGIES
 from machine import circumstances, versions
+from pages import parser as page_parser
 from pages import publish
 
 HERE = Path(__file__).resolve().parent
@@ -35,11 +36,7 @@ NAME = "learning-curves"
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; every option has the default that the published figures use."""
     plan = Plan()
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=HERE / ".cache" / "learning", help="folder of frames and rounds")
-    parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser = page_parser(__doc__ or "", name=NAME, data=HERE / ".cache" / "learning")
     parser.add_argument("--molecules", nargs="+", choices=list(MOLECULES), default=list(MOLECULES), help="molecules")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="selection strategies")
     parser.add_argument(
@@ -49,8 +46,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--updates", type=int, default=plan.updates, help="updates per member and round")
     parser.add_argument("--data-seed", type=int, default=0, help="seed of the pool and the test set")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
-    parser.add_argument("--report", action="store_true", help="compute nothing, tabulate the finished rounds")
-    parser.add_argument("--json", action="store_true", help="also print the result as JSON")
     parser.add_argument("--quick", action="store_true", help="tiny data and training, to check that everything runs")
     return parser.parse_args(arguments)
 

@@ -22,22 +22,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from al_engine.campaign.ledger import Ledger
-from al_engine.config.presets import PRESETS, merged
 from al_engine.errors import ExitStatus
 from al_engine.files.atomic import write_file
 from flows.pages.status import campaign_status
 from jobs import log
 from machine import circumstances, versions
 from pages import origin, page, publish
+from pages import parser as page_parser
 from tables import table
 
 HERE = Path(__file__).resolve().parent
 NAME = "molecules"
 PACKAGES = ("al-engine", "torch", "numpy", "tblite", "openmm", "rdkit", "prefect")
-SYSTEMS: Mapping[str, Mapping[str, Any]] = {
+SYSTEMS: Mapping[str, Mapping[str, str | int]] = {
     "acetamide x 2": {"smiles": "CC(=O)N", "molecules": 2},
     "acetone x 2": {"smiles": "CC(C)=O", "molecules": 2},
     "formic acid x 2": {"smiles": "OC=O", "molecules": 2},
@@ -49,12 +47,12 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = {
     "urea x 2": {"smiles": "NC(=O)N", "molecules": 2},
     "imidazolium": {"smiles": "c1c[nH]c[nH+]1"},
     "glycine zwitterion": {"smiles": "[NH3+]CC(=O)[O-]"},
-    "methyl radical x 2": {"smiles": "[CH3]", "molecules": 2},
+    "methyl radical x 2": {"smiles": "[CH3]", "molecules": 2, "unpaired_electrons": 2},
 }
 """The `system` section of each campaign, by the name in the table."""
 STAGES = {"initial-frames": "initial", "labels": "label", "member": "train", "sample": "sample"}
 """Stage in the table, by a word of the part's name; all others are `other`."""
-CLOCK, RESULT = "clock.json", "result.json"
+CLOCK, MESSAGES, RESULT = "clock.json", "messages.log", "result.json"
 ENDED = (ExitStatus.DONE, ExitStatus.NOT_CONVERGED)
 SECONDS_PER_MINUTE = 60.0
 PERCENT = 100.0
@@ -62,59 +60,57 @@ PERCENT = 100.0
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=HERE / ".cache" / NAME, help="folder of the campaigns")
-    parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser = page_parser(__doc__ or "", name=NAME, data=HERE / ".cache" / NAME)
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", choices=list(SYSTEMS), help="run only these systems")
     parser.add_argument("--engine", type=Path, default=HERE.parent, help="checkout of the engine that is measured")
     parser.add_argument("--label", default="now", help="name of this version of the engine in the table")
-    parser.add_argument("--report", action="store_true", help="run nothing, tabulate the campaigns as they are")
-    parser.add_argument("--json", action="store_true", help="also print the result as JSON")
     return parser.parse_args(arguments)
 
 
 def run(name: str, folder: Path, engine: Path) -> None:
     """Run or resume a campaign to its verdict, and add the time to its clock.
 
+    The measured engine itself writes the config by `al-engine init --preset quick`, so that its own preset is measured.
+
     Raises:
         SystemExit: If the campaign is interrupted. Any other end without a verdict is a result too.
     """
-    directory, config = folder / "campaign", folder / "campaign.yaml"
+    directory, clock = folder / "campaign", folder / CLOCK
     folder.mkdir(parents=True, exist_ok=True)
-    if not config.exists():
-        values = merged(PRESETS["quick"], {"name": folder.name, "seed": 1, "system": SYSTEMS[name]})
-        write_file(config, yaml.safe_dump(values, sort_keys=False).encode())
-    clock = folder / CLOCK
-    before = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0
-    command = [sys.executable, "-P", "-m", "flows.cli.app", "run", str(config.resolve()), "--dir", str(directory)]
     begun = time.monotonic()
-    with (folder / "messages.log").open("ab") as messages:
-        status = subprocess.run(  # noqa: S603 (our own interpreter)
-            command,
+    status = 0
+    if not (directory / "campaign.yaml").exists():
+        system = [f"--{key.replace('_', '-')}={value}" for key, value in SYSTEMS[name].items()]
+        status = _al_engine(folder, engine, "init", str(directory), "--preset=quick", *system)
+    if status == 0:
+        status = _al_engine(folder, engine, "run", str(directory))
+    before = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0
+    write_file(clock, json.dumps({"seconds": before + time.monotonic() - begun, "status": status}).encode())
+    if status == ExitStatus.INTERRUPTED:
+        raise SystemExit(f"{name}: interrupted; the same command resumes the campaign")
+
+
+def _al_engine(folder: Path, engine: Path, *arguments: str) -> int:
+    """Run a command of the measured engine; its messages are added to a file; returns the exit status."""
+    with (folder / MESSAGES).open("ab") as messages:
+        return subprocess.run(  # noqa: S603 (our own interpreter)
+            [sys.executable, "-P", "-m", "flows.cli.app", *arguments],
             env={**os.environ, "PYTHONPATH": str(engine.resolve())},
             stdout=messages,
             stderr=messages,
             check=False,
         ).returncode
-    seconds = before + time.monotonic() - begun
-    write_file(clock, json.dumps({"seconds": seconds, "status": status}).encode())
-    if status == ExitStatus.INTERRUPTED:
-        raise SystemExit(f"{name}: interrupted; the same command resumes the campaign")
 
 
-def result_of(folder: Path) -> dict[str, Any] | None:
-    """The figures of a campaign, or None if it has not ended.
+def result_of(folder: Path) -> dict[str, Any]:
+    """The figures of a campaign that `run` has run to its end.
 
     Minutes include the start of the processes; processor seconds are sums over the workers, which have a thread each.
     """
-    if not (folder / CLOCK).exists():
-        return None
     clock = json.loads((folder / CLOCK).read_text())
     directory = folder / "campaign"
     if clock["status"] not in ENDED:
-        lines = (folder / "messages.log").read_text(encoding="utf-8").strip().splitlines()
+        lines = (folder / MESSAGES).read_text(encoding="utf-8").strip().splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
         return {
             "verdict": f"exit {clock['status']}",
@@ -154,7 +150,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
     for label, version in result["versions"].items():
         rows = [[name, *_cells(found)] for name, found in version["systems"].items()]
         head = ["", "verdict", "min", "train, s", "sample, s", "label, s", "labels", "acceptance, %", "test, meV/Å"]
-        ended = [found for found in version["systems"].values() if found]
+        ended = list(version["systems"].values())
         converged = [found for found in ended if found["verdict"] == "converged"]
         median = statistics.median(found["minutes"] for found in ended)
         lines += [

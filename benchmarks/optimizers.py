@@ -29,6 +29,7 @@ from machine import circumstances, versions
 from models.inference.committee import Committee
 from models.training.training import train_member
 from pages import origin, page, publish, spread
+from pages import parser as page_parser
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "numpy", "tblite")
@@ -173,18 +174,12 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; every option has the default that the published figures use."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=HERE / ".cache" / NAME, help="folder of frames and runs")
-    parser.add_argument("--output", type=Path, default=HERE, help=f"folder of {NAME}.md and results/{NAME}.json")
+    parser = page_parser(__doc__ or "", name=NAME, data=HERE / ".cache" / NAME)
     parser.add_argument("--molecules", nargs="+", choices=list(MOLECULES), default=list(MOLECULES), help="molecules")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="models of presets")
     parser.add_argument("--updates", type=int, nargs="+", default=list(UPDATES), help="numbers of updates")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of weights and batches")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes, with one thread each")
-    parser.add_argument("--report", action="store_true", help="train nothing, tabulate the finished runs")
-    parser.add_argument("--json", action="store_true", help="also print the result as JSON")
     parser.add_argument("--quick", action="store_true", help="tiny data and training, to check that everything runs")
     return parser.parse_args(arguments)
 

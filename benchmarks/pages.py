@@ -1,5 +1,6 @@
 """Pages in Markdown: tables from result files, and below them a reading of the tables written by hand."""
 
+import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,26 @@ from typing import Any
 
 from al_engine.files.atomic import write_file
 
+HERE = Path(__file__).resolve().parent
 READING = "<!-- Written by hand after looking at the tables; the command keeps what stands below this line. -->"
+
+
+def parser(description: str, *, name: str, data: Path) -> argparse.ArgumentParser:
+    """A parser with the options of a command that keeps its runs in a folder and publishes a page.
+
+    Args:
+        description: Description of the command; only its first paragraph is shown.
+        name: Name of the page and of the result file, without endings.
+        data: Default of the folder.
+    """
+    result = argparse.ArgumentParser(
+        description=description.split("\n\n", maxsplit=1)[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    result.add_argument("--data", type=Path, default=data, help="folder of data and finished runs")
+    result.add_argument("--output", type=Path, default=HERE, help=f"folder of {name}.md and results/{name}.json")
+    result.add_argument("--report", action="store_true", help="run nothing, tabulate the finished runs")
+    result.add_argument("--json", action="store_true", help="also print the result as JSON")
+    return result
 
 
 def reading_of(page: Path) -> str:

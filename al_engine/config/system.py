@@ -117,6 +117,11 @@ class StretchConfig(Section):
     )
 
 
+REFERENCE_ATOMS = 30
+"""Number of atoms of the largest system for which `initial.source: auto` prefers MD by GFN2-xTB to the anneal. A single
+point of 30 atoms takes 10 to 35 ms on one core."""
+
+
 class InitialConfig(Section):
     """Source of the initial set and of the test set."""
 
@@ -128,9 +133,10 @@ class InitialConfig(Section):
             "Source of the initial frames. `anneal`: classical MD, cooled from `hot_kelvin` to `cold_kelvin`, with "
             "MMFF94, or with UFF where MMFF94 has no parameters. `reference`: MD with the forces of the reference "
             "method, for small clusters of several molecules, and where classical force fields get the geometry wrong. "
-            "`file`: your own frames. `auto`: `reference` for clusters of several molecules with at most 30 atoms in "
-            "all that are labelled by GFN2-xTB; for other systems, `anneal` if the reference method confirms the "
-            "classical geometry, otherwise `reference` for clusters labelled by GFN2-xTB, and else an error message."
+            "`file`: your own frames. `auto`: `reference` for clusters of several molecules with at most "
+            f"{REFERENCE_ATOMS} atoms in all that are labelled by GFN2-xTB; for other systems, `anneal` if the "
+            "reference method confirms the classical geometry, otherwise `reference` for clusters labelled by "
+            "GFN2-xTB, and else an error message."
         ),
     )
     file: str | None = Field(

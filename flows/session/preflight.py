@@ -8,6 +8,7 @@ from pathlib import Path
 
 from al_engine.campaign.labels import LabelOutcome, LevelOfTheory
 from al_engine.config import CampaignConfig, LabelsConfig, SelectionConfig
+from al_engine.config.system import REFERENCE_ATOMS
 from al_engine.errors import InputError
 from al_engine.protocols import Progress, Reference, silent
 from al_engine.seeds import derived_seed
@@ -20,11 +21,8 @@ from labelers.pool.cache import LabelCache
 from samplers.building.system import System, build_system, cluster_of, unpaired_of, unpaired_of_copy
 from samplers.classical.classical import force_field_of, minimised_positions
 from samplers.initial.initial import checked_file_frames
-from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, relaxed_system
+from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, keeps_bonds, relaxed_system
 from samplers.initial.reference_plan import single_points
-
-REFERENCE_ATOMS = 30
-"""Largest system whose initial frames come from MD by GFN2-xTB by choice, where a force field could make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +223,7 @@ def _with_initial_source(
         return config, []
     reason = _against_classical(system, config, reference)
     if not reason:
-        by_reference = source == "auto" and _reference_is_better(config, system)
+        by_reference = source == "auto" and _reference_is_better(config, system, reference)
         return _with_source(config, "reference" if by_reference else "anneal"), []
     if source == "anneal":
         raise InputError(
@@ -243,17 +241,17 @@ def _with_initial_source(
     return _with_source(config, "reference"), [note]
 
 
-def _reference_is_better(config: CampaignConfig, system: System) -> bool:
-    """Whether MD by GFN2-xTB makes better initial frames in the same time, though the force field describes molecules.
+def _reference_is_better(config: CampaignConfig, system: System, reference: Reference) -> bool:
+    """Whether MD by GFN2-xTB makes better initial frames than the force field, although the force field is usable.
 
-    A force field's contacts between molecules differ from those of GFN2-xTB more than its bonds do: in the benchmark
-    (benchmarks/initial-sets.md), models that were trained on MD by GFN2-xTB of two polar molecules had about half the
-    errors. A single point of `REFERENCE_ATOMS` atoms takes about 15 ms on one core.
+    That is so for clusters of several molecules: benchmarks/initial-sets.md. MD of more than `REFERENCE_ATOMS` atoms
+    would take too long. Molecules that lose a bond when GFN2-xTB relaxes them, such as zwitterions in vacuum, would not
+    last through this MD.
     """
     fragments = int(system.molecules.fragment_of_atom.max()) + 1
     own_system = config.selection.cut_molecules is None and not config.initial.box_molecules
     cheap = config.labels.backend != "ase" and not system.frame.is_periodic and len(system.frame) <= REFERENCE_ATOMS
-    return fragments > 1 and own_system and cheap
+    return fragments > 1 and own_system and cheap and keeps_bonds(system, reference)
 
 
 def _with_source(config: CampaignConfig, source: str) -> CampaignConfig:

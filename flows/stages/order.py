@@ -68,9 +68,8 @@ def iteration_steps(
         },
     )
     plans = planned_sampling(ledger, iteration)
-    longest_first = sorted(
-        enumerate(plans), key=lambda item: -plans[item[1]].longest
-    )  # no worker is left with it alone
+    # The longest MD begins first: otherwise a worker would still run it while the others wait.
+    longest_first = sorted(enumerate(plans), key=lambda item: -plans[item[1]].longest)
     yield Step(
         "sample",
         {

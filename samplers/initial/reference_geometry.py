@@ -191,6 +191,25 @@ def relaxed_system(reference: Reference, system: System, config: SystemConfig, *
     )
 
 
+def keeps_bonds(system: System, reference: Reference) -> bool:
+    """Whether a copy of the system's molecule keeps all its bonds when the reference method relaxes it.
+
+    A zwitterion in vacuum does not: a proton moves. False if the reference method fails on the molecule.
+    """
+    molecule = system.molecule
+    found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
+    if found is None:
+        return False
+    before, after = (_lengths(positions, molecule.bonds) for positions in (molecule.positions, found.frame.positions))
+    return bool((after < _BROKEN_FACTOR * before).all())
+
+
+def _lengths(positions: FloatArray, bonds: IntArray) -> FloatArray:
+    """Lengths of bonds, shape (n_bonds, 2), in Å."""
+    lengths: FloatArray = np.linalg.norm(positions[bonds[:, 0]] - positions[bonds[:, 1]], axis=1)
+    return lengths
+
+
 def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:
     return Frame(
         numbers=molecule.numbers,
@@ -283,9 +302,7 @@ def geometry_disagreement(
     found = relaxed(frame, molecule.bonds, reference)
     if found is None:
         return f"the reference method fails on {molecule.source} at the minimum of {field}"
-    i, j = molecule.bonds.T
-    by_field = np.linalg.norm(classical_positions[i] - classical_positions[j], axis=1)
-    by_reference = np.linalg.norm(found.frame.positions[i] - found.frame.positions[j], axis=1)
+    by_field, by_reference = (_lengths(x, molecule.bonds) for x in (classical_positions, found.frame.positions))
     intact = by_reference < _BROKEN_FACTOR * by_field  # a broken bond, as by a moved proton, is no wrong bond length
     differences = np.where(intact, np.abs(by_field / by_reference - 1.0), 0.0)
     worst = int(np.argmax(differences))

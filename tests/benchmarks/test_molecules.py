@@ -6,25 +6,26 @@ import pytest
 
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import validate_config
-from molecules import CLOCK, SYSTEMS, markdown, result_of
+from flows.session.preflight import preflight
+from molecules import CLOCK, MESSAGES, SYSTEMS, markdown, result_of
 
 ABOUT = {"command": "python benchmarks/molecules.py", "date": "2026-11-30", "machine": "one", "versions": {}}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_every_system_is_a_valid_campaign(name):
-    validate_config(merged(PRESETS["quick"], {"name": "case", "system": SYSTEMS[name]}), source="case")
+def test_every_system_can_be_built_and_labelled(name, tmp_path):
+    config = validate_config(merged(PRESETS["quick"], {"name": "case", "system": SYSTEMS[name]}), source="case")
+    preflight(config, base_dir=tmp_path)
 
 
 def ended(folder, *, status, messages=""):
     folder.mkdir()
     (folder / CLOCK).write_text(json.dumps({"seconds": 90.0, "status": status}))
-    (folder / "messages.log").write_text(messages)
+    (folder / MESSAGES).write_text(messages)
     return folder
 
 
 def test_a_campaign_without_a_verdict_gives_its_last_error(tmp_path):
-    assert result_of(tmp_path) is None
     found = result_of(ended(tmp_path / "case", status=2, messages="error: first\nthen\nerror: last\n"))
     assert found == {"verdict": "exit 2", "minutes": 1.5, "error": ["error: last"]}
 

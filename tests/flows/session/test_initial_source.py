@@ -6,7 +6,8 @@ from ase.io import write
 
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import validate_config
-from flows.session.preflight import REFERENCE_ATOMS, preflight
+from al_engine.config.system import REFERENCE_ATOMS
+from flows.session.preflight import preflight
 
 WATERS = REFERENCE_ATOMS // 3
 DENSE = {"density_g_per_cm3": 1.0}
@@ -24,6 +25,7 @@ def chosen(folder, system, **sections):
         ({"smiles": "O", "molecules": 2}, "reference"),
         ({"smiles": "O", "molecules": WATERS}, "reference"),
         ({"smiles": "O", "molecules": WATERS + 1}, "anneal"),
+        ({"smiles": "[NH3+]CC(=O)[O-]", "molecules": 2}, "anneal"),  # a proton moves in vacuum
     ],
 )
 def test_small_clusters_of_several_molecules_begin_with_the_reference_method(system, source, tmp_path):
