@@ -112,7 +112,7 @@ def _label(ledger: Ledger, name: str, labelled: list[LabelledFrame]) -> None:
 def _stage(ledger: Ledger, name: str, fill: Callable[[Any], None]) -> Part:
     with write_part(ledger.part_path(name), kind=name, key=ledger.key(name, inputs={}, parents=[])) as root:
         fill(root)
-    return ledger.finish(name)
+    return ledger.finish([name])[0]
 
 
 def _labelled(rng: np.random.Generator, count: int) -> list[LabelledFrame]:
@@ -135,7 +135,7 @@ def _sample(ledger: Ledger, name: str, count: int, rng: np.random.Generator) -> 
             append_rows(positions, rng.normal(size=(rows * ATOMS, 3)))
         root["deviation_norm"] = rng.random(count)
         root["stop_reason"] = np.zeros(8, dtype=int)
-    ledger.finish(name)
+    ledger.finish([name])
 
 
 def _append(ledger: Ledger, iteration: int, labelled: list[LabelledFrame], *, fates: np.ndarray, size: int) -> None:

@@ -12,7 +12,7 @@ The parts are the truth: `campaign.h5` can be rebuilt from them.
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,7 @@ class Ledger:
         self.directory = directory
         self.config = config
         self._index_lock = threading.Lock()  # stages finish in several threads of the one writing process
-        self._read: dict[Path, tuple[tuple[int, int], Part]] = {}
-        self._sound: dict[str, tuple[tuple[int, int] | None, Part]] = {}
+        self._read: dict[Path, _Read] = {}
 
     # -- opening ------------------------------------------------------------------------------------------------
 
@@ -129,13 +128,17 @@ class Ledger:
         """
         return [self._load(path) for path in sorted(self.parts_directory.glob("*.h5"))]
 
-    def _load(self, path: Path) -> Part:
-        """Read a part, or return the part read before if its file has not changed since."""
+    def _load(self, path: Path, *, verify: bool = False) -> Part:
+        """Read a part, or return the part read before if its file has not changed since.
+
+        Raises:
+            LedgerError: If the part is missing or damaged; with `verify`, also if its bytes do not match its seal.
+        """
         stamp = _stamp(path)
         known = self._read.get(path)
-        if known is None or known[0] != stamp:
-            known = self._read[path] = stamp, Part.load(path)
-        return known[1]
+        if stamp is None or known is None or known.stamp != stamp or (verify and not known.verified):
+            known = self._read[path] = _Read(stamp, Part.load(path, verify=verify), verify)
+        return known.part
 
     def find(self, name: str, key: str) -> Part | None:
         """The finished part of a name; None if the stage has yet to be computed.
@@ -146,7 +149,7 @@ class Ledger:
         path = self.part_path(name)
         if not path.exists():
             return None
-        part = Part.load(path, verify=True)
+        part = self._load(path, verify=True)
         if part.key != key:
             raise LedgerError(
                 f"{path}: was made from inputs that have changed since; move it away and resume to compute it again"
@@ -164,21 +167,18 @@ class Ledger:
         Raises:
             LedgerError: If the part is missing or damaged.
         """
-        path = self.part_path(name)
-        stamp = _stamp(path) if path.exists() else None
-        if stamp is None or self._sound.get(name, (None,))[0] != stamp:
-            self._sound[name] = stamp, Part.load(path, verify=True)
-        return self._sound[name][1]
+        return self._load(self.part_path(name), verify=True)
 
-    def finish(self, name: str) -> Part:
-        """Add a part that has just been written to `campaign.h5`.
+    def finish(self, names: Sequence[str]) -> list[Part]:
+        """Add parts that have just been written to `campaign.h5`.
 
         Raises:
-            LedgerError: If the part is missing or damaged.
+            LedgerError: If a part is missing or damaged.
         """
-        part = Part.load(self.part_path(name))
-        self.write_index(verdict=None)
-        return part
+        parts = [self._load(self.part_path(name)) for name in names]
+        if parts:
+            self.write_index(verdict=None)
+        return parts
 
     def reader(self) -> PartReader:
         """A reader of all finished parts.
@@ -302,7 +302,19 @@ def _has_parts(directory: Path) -> bool:
     return any((directory / PARTS).glob("*.h5"))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Modification time (ns) and size of a file, by which an unchanged file is recognised."""
-    status = path.stat()
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A part as it was read; `verified`: all bytes of its file were compared with its seal."""
+
+    stamp: tuple[int, int] | None
+    part: Part
+    verified: bool
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Modification time (ns) and size of a file, by which an unchanged file is recognised; None if it is missing."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
     return status.st_mtime_ns, status.st_size

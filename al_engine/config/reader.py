@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,19 @@ def parse_config(text: str, *, source: str, begun: CampaignConfig | bool = False
         InputError: As `load_config`.
     """
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        data = _yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         detail = " ".join(str(error).split())
         raise InputError(f"{source}: not valid YAML: {detail}") from None
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected keys and values (`name: ...`), got {_shown(data)}")
     return validate_config(data, source=source, begun=begun)
+
+
+@lru_cache(maxsize=4)
+def _yaml(text: str) -> Any:
+    """The content of a YAML text. It is cached because every stage of a campaign reads the same commented config."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
 
 
 def validate_config(data: Mapping[str, Any], *, source: str, begun: CampaignConfig | bool = False) -> CampaignConfig:

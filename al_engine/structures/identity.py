@@ -18,8 +18,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
-from scipy.spatial import KDTree
-from scipy.spatial.distance import pdist
 
 from al_engine.structures.frames import BoolArray, FloatArray, Frame
 from al_engine.structures.neighbours import pairs_within
@@ -45,6 +43,8 @@ def duplicates(frames: Sequence[Frame], known: Sequence[Frame], *, tolerance_ang
     Returns:
         Whether each frame is a copy, shape (F,).
     """
+    from scipy.spatial import KDTree  # importing scipy.spatial takes a third of a second
+
     everything = [*known, *frames]
     copy = np.zeros(len(everything), dtype=bool)
     for members in _alike(everything):
@@ -91,6 +91,8 @@ def _cell_measures(frame: Frame) -> FloatArray:
 
 def _sorted_distances(frame: Frame) -> list[FloatArray]:
     """Distances in Å, ascending, an array for every pair of elements."""
+    from scipy.spatial.distance import pdist
+
     kinds, kind = np.unique(frame.numbers, return_inverse=True)
     if frame.is_periodic:
         i, j, distances = pairs_within(frame, CUTOFF_ANG)

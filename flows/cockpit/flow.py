@@ -182,10 +182,10 @@ class CampaignRun:
                 for title, call in calls.items()
             }
             wait(list(running.values()))
-            for title, future in running.items():
+            with interrupts_wait():
+                finish(self._ledger, [calls[title] for title, future in running.items() if future.state.is_completed()])
+            for future in running.values():
                 future.result()
-                with interrupts_wait():
-                    finish(self._ledger, calls[title])
 
     def _planned(self, step: Step) -> dict[str, StageCall]:
         """The calls of a step that are to be executed, by title; finished stages are named on the terminal."""

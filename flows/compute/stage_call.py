@@ -7,7 +7,7 @@ in some process, which also writes the parts.
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -142,10 +142,9 @@ class Executor(Protocol):
         """Stop all calls at once; finished parts stay."""
 
 
-def finish(ledger: Ledger, call: StageCall) -> None:
-    """Take the parts of an executed call into the ledger."""
-    for output in call.outputs:
-        ledger.finish(output.name)
+def finish(ledger: Ledger, calls: Iterable[StageCall]) -> None:
+    """Take the parts of executed calls into the ledger."""
+    ledger.finish([output.name for call in calls for output in call.outputs])
 
 
 def run_stages(ledger: Ledger, executor: Executor, stages: Sequence[Stage], progress: Progress = silent) -> list[Part]:
@@ -160,7 +159,7 @@ def run_stages(ledger: Ledger, executor: Executor, stages: Sequence[Stage], prog
     planned = plan(ledger, stages)
     if isinstance(planned, StageCall):
         executor.run(planned, progress)
-        finish(ledger, planned)
+        finish(ledger, [planned])
     return [ledger.sound_part(stage.name) for stage in stages]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,6 +19,8 @@ from flows.pages.display import number_text
 
 DPI = 110
 """Resolution of the plots, dots per inch."""
+MARGINS_IN = (0.75, 0.12, 0.5, 0.32)
+"""Space for labels at the left, right, bottom and top of the axes, inches."""
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#718096"
 
 
@@ -29,10 +32,17 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes and fixed margins; a computed layout would draw everything twice."""
+    figure = Figure(figsize=(width_in, height_in))
+    left, right, bottom, top = MARGINS_IN
+    margins = (left / width_in, bottom / height_in, 1 - (left + right) / width_in, 1 - (bottom + top) / height_in)
+    return figure, figure.add_axes(margins)
+
+
 def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> bytes:
     """Acceptance of each temperature and of all temperatures together, against the iteration."""
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(5.2, 3.4)
     iterations = [record.iteration for record in history]
     kelvins = [t.temperature_kelvin for t in history[-1].temperatures]
     colours = [RED if len(kelvins) == 1 else warmth(i / (len(kelvins) - 1)) for i in range(len(kelvins))]
@@ -57,8 +67,7 @@ def warmth(fraction: float) -> tuple[float, float, float]:
 
 def deviation_plot(deviation: FloatArray, window: Window) -> bytes:
     """Histogram of the frames' force deviation (eV/Å) with the window."""
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(5.2, 3.4)
     finite = MEV_PER_EV * deviation[np.isfinite(deviation) & (deviation > 0)]
     if len(finite):
         low, high = min(finite.min(), window.lower_mev_per_ang), max(finite.max(), window.upper_mev_per_ang)
@@ -82,8 +91,7 @@ def _plain_numbers(axis: Axis) -> None:
 
 def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> bytes:
     """True error of labelled frames against their force deviation, with the window and the fitted typical error."""
-    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(5.2, 3.9)
     axes.axvspan(window.lower_mev_per_ang, window.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
     for frames, colour, name in ((new, RED, "new labels, before training"), (test, BLUE, "test set")):
         seen = frames.where_finite()
@@ -125,8 +133,7 @@ def parity_plot(
     test: tuple[FloatArray, FloatArray], new: tuple[FloatArray, FloatArray], *, mae_mev_per_ang: float | None
 ) -> bytes:
     """Predicted against reference force components (eV/Å), of the test set and of the new labels."""
-    figure = Figure(figsize=(4.2, 3.9), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(4.2, 3.9)
     for (reference, predicted), colour, name in ((new, RED, "new labels, before training"), (test, BLUE, "test set")):
         if len(reference):
             axes.plot(reference.ravel(), predicted.ravel(), ".", ms=3, alpha=0.5, color=colour, label=name)

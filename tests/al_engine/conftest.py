@@ -124,7 +124,7 @@ def _compute_part(ledger, name, fill, *, inputs=None, parents=()):
         return found
     with write_part(ledger.part_path(name), kind=name, key=key) as root:
         fill(root)
-    return ledger.finish(name)
+    return ledger.finish([name])[0]
 
 
 @pytest.fixture

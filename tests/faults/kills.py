@@ -41,15 +41,18 @@ model:
   long: {cutoff_ang: 6.0, channels: 2, l_max: 0, radial_mlp: []}
 training: {updates: 20, validation_interval: 10, members: 2}
 sampling: {temperatures_kelvin: [300, 900], replicas: 2, steps: 60, stride_steps: 10, cost_share: 0.2}
-selection: {max_labels: 6}
+selection: {max_labels: 6, lower_mev_per_ang: 500, upper_mev_per_ang: 5000}
 labels:
   backend: ase
   ase_calculator: 'counting_calculator:CountingTBLite'
   ase_parameters: {method: GFN2-xTB, verbosity: 0}
   chunk_frames: 8
-stop: {max_iterations: 2}
+stop:
+  {max_iterations: 2, iterations: 1, acceptance: 0.95, confidence: 0.6, max_rejected_share: 1, max_stopped_share: 1,
+   audit_labels: 4}
 """
-"""Small, and real: GFN2-xTB labels, MS-MACE, Prefect."""
+"""Small, and real: GFN2-xTB labels, MS-MACE, Prefect. A committee trained this little errs by more than the lower end
+of the window where it agrees, so that the audit fails and its frames become training data."""
 
 Point = tuple[str, str]
 
