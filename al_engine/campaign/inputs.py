@@ -18,9 +18,14 @@ def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
     """The config with the paths of its files replaced by those of their copies, so that the directory can be moved."""
     copies = _copies(config)
     structure, file = config.system.structure, config.initial.file
+    species = [
+        each.model_copy(update={"structure": each.structure and copies[_of_species(index)]})
+        for index, each in enumerate(config.system.species)
+    ]
+    system = {"structure": structure and copies["system.structure"], "species": species}
     return config.model_copy(
         update={
-            "system": config.system.model_copy(update={"structure": structure and copies["system.structure"]}),
+            "system": config.system.model_copy(update=system),
             "initial": config.initial.model_copy(update={"file": file and copies["initial.file"]}),
             "training": config.training.model_copy(update={"start": START if config.training.start else None}),
         }
@@ -29,8 +34,17 @@ def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
 
 def _named(config: CampaignConfig) -> dict[str, str]:
     """Paths of the user's files, by the option that names the file."""
-    options = {"system.structure": config.system.structure, "initial.file": config.initial.file}
+    options = {
+        "system.structure": config.system.structure,
+        **{_of_species(index): each.structure for index, each in enumerate(config.system.species)},
+        "initial.file": config.initial.file,
+    }
     return {option: name for option, name in options.items() if name is not None}
+
+
+def _of_species(index: int) -> str:
+    """The option that names the structure file of a species."""
+    return f"system.species.{index}.structure"
 
 
 def _copies(config: CampaignConfig) -> dict[str, str]:

@@ -20,7 +20,7 @@ from al_engine.config.model import (
 from al_engine.config.sampling import SamplingConfig
 from al_engine.config.selection import AdaptiveConfig, SelectionConfig
 from al_engine.config.stop import StopConfig
-from al_engine.config.system import InitialConfig, InitialSource, StretchConfig, SystemConfig
+from al_engine.config.system import InitialConfig, InitialSource, SpeciesConfig, StretchConfig, SystemConfig
 
 __all__ = [
     "GATED_KINDS",
@@ -43,6 +43,7 @@ __all__ = [
     "SamplingConfig",
     "Section",
     "SelectionConfig",
+    "SpeciesConfig",
     "StopConfig",
     "StretchConfig",
     "SystemConfig",

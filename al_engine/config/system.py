@@ -15,13 +15,60 @@ def _names(value: Any) -> Any:
     return {str(name): element for name, element in value.items()} if isinstance(value, dict) else value
 
 
+class SpeciesConfig(Section):
+    """A kind of molecule or ion in a mixture."""
+
+    count: PositiveInt = Field(1, le=10_000, description="Number of these molecules in the mixture.")
+    smiles: str | None = Field(
+        None, min_length=1, description="SMILES of the molecule. Give exactly one of `smiles` and `structure`."
+    )
+    structure: str | None = Field(
+        None, min_length=1, description="Structure file of the molecule, as `system.structure`, without a cell."
+    )
+    structure_frame: int | None = Field(
+        None, description="Index of the structure in a file with several structures, as `system.structure_frame`."
+    )
+    charge: int | None = Field(
+        None,
+        ge=-100,
+        le=100,
+        description="Charge of a molecule in e. null: the charge that the SMILES or the file states, otherwise 0.",
+    )
+    unpaired_electrons: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Unpaired electrons of a molecule. null: the number that the file states, otherwise 0.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.smiles is None) == (self.structure is None):
+            raise ValueError("give exactly one of `smiles` and `structure`")
+        if self.structure is None and self.structure_frame is not None:
+            raise ValueError("`structure_frame` chooses a structure of the file `structure`, which is not given")
+        return self
+
+
 class SystemConfig(Section):
     """The system that the force field is trained for."""
 
-    added_fields: ClassVar[Mapping[str, object]] = {"structure_frame": None, "elements": {}}
+    added_fields: ClassVar[Mapping[str, object]] = {"species": [], "structure_frame": None, "elements": {}}
 
     smiles: str | None = Field(
-        None, min_length=1, description="SMILES of one molecule. Give exactly one of `smiles` and `structure`."
+        None,
+        min_length=1,
+        description=(
+            "SMILES of a molecule; parts separated by dots (`[Na+].[Cl-]`) are molecules of a mixture. Give exactly "
+            "one of `smiles`, `structure` and `species`."
+        ),
+    )
+    species: list[SpeciesConfig] = Field(
+        default_factory=list,
+        description=(
+            "The molecules and ions of a mixture with their numbers, such as `[{smiles: O, count: 10}, {smiles: CO, "
+            "count: 3}]`. Each molecule is packed on its own."
+        ),
     )
     structure: str | None = Field(
         None,
@@ -42,13 +89,13 @@ class SystemConfig(Section):
         default_factory=dict,
         description=(
             "Elements of the atom names or atom types in your files, such as `{OW: O, HW1: H}` for a .gro file or "
-            "`{1: O, 2: H}` for a LAMMPS file. Used for `structure` and `initial.file`."
+            "`{1: O, 2: H}` for a LAMMPS file. Used for `structure`, the files of `species` and `initial.file`."
         ),
     )
     molecules: PositiveInt = Field(
         1,
         le=10_000,
-        description="Number of copies of the molecule, or of the structure in the file, that make the system.",
+        description="Number of copies of the molecule, of the structure in the file, or of the whole mixture.",
     )
     shape: Literal["cluster", "box"] | None = Field(
         None,
@@ -84,13 +131,18 @@ class SystemConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.smiles is None) == (self.structure is None):
-            raise ValueError("give exactly one of `smiles` and `structure`")
+        if [self.smiles is None, self.structure is None, not self.species].count(False) != 1:
+            raise ValueError("give exactly one of `smiles`, `structure` and `species`")
         if self.shape == "box" and self.density_g_per_cm3 is None and self.structure is None:
             raise ValueError("`shape: box` needs `density_g_per_cm3`")
         if self.structure is None and self.structure_frame is not None:
             raise ValueError("`structure_frame` chooses a structure of the file `structure`, which is not given")
         return self
+
+    @property
+    def built(self) -> bool:
+        """Whether all molecules are built from SMILES, so that no atom comes from a file."""
+        return self.structure is None and all(species.structure is None for species in self.species)
 
 
 class StretchConfig(Section):

@@ -35,5 +35,8 @@ def _lines(section: BaseModel, indent: int) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
+    """A value in one line of YAML; of the sections in a list, only the options that differ from the defaults."""
+    if isinstance(value, list):
+        value = [item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item for item in value]
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

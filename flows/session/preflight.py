@@ -74,7 +74,7 @@ def preflight(
     cut = config.selection.cut_molecules
     labelled = system if cut is None else cluster_of(system, cut)
     level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
-    built = config.system.smiles is not None
+    built = config.system.built
     _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
     if len(system.frame) == 1:
         raise InputError(
@@ -254,6 +254,15 @@ def _reference_is_better(config: CampaignConfig, system: System, reference: Refe
     return fragments > 1 and own_system and cheap and keeps_bonds(system, reference)
 
 
+def _has_ions(system: System) -> bool:
+    """Whether the system consists of several molecules, some of which have a formal charge."""
+    from rdkit import Chem
+
+    mol = system.molecule.rdkit
+    charges = [0] if mol is None else [Chem.GetFormalCharge(part) for part in Chem.GetMolFrags(mol, asMols=True)]
+    return any(charges) and len(charges) * system.n_molecules > 1
+
+
 def _with_source(config: CampaignConfig, source: str) -> CampaignConfig:
     return config.model_copy(update={"initial": config.initial.model_copy(update={"source": source})})
 
@@ -300,6 +309,11 @@ def _against_classical(system: System, config: CampaignConfig, reference: Refere
         field = force_field_of(system, boxed=bool(config.initial.box_molecules))
     except InputError as error:
         return str(error)
+    if field == "UFF" and _has_ions(system):
+        return (
+            f"MMFF94 has no parameters for {system.molecule.source}, and UFF has no charges, which attract ions "
+            "to each other"
+        )
     for kind in covalent_kinds(system.molecule):
         alone = len(kind) == len(system.molecule)
         reason = geometry_disagreement(

@@ -1,5 +1,6 @@
 """The molecule whose copies make up a system, from a SMILES string or a structure file."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Molecule:
         rdkit: The RDKit molecule (hydrogens explicit, same atom order) for force-field typing; None if bond orders
             could not be determined from the coordinates.
         notes: Notes for the user on how the file was read, each a sentence.
+        components: The molecules of a mixture and their numbers, in the order of the atoms; each is packed on its own.
+            Empty for a molecule, and for a file of several molecules, which are packed as they lie in the file.
     """
 
     numbers: IntArray
@@ -67,6 +70,7 @@ class Molecule:
     endless: bool = False
     rdkit: Any = None
     notes: tuple[str, ...] = ()
+    components: tuple[tuple["Molecule", int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -94,8 +98,8 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
     Method: S. Riniker, G. A. Landrum, J. Chem. Inf. Model. 55, 2562 (2015).
 
     Raises:
-        InputError: If the SMILES does not parse, has several parts, isotopes or an atom of no element, or has no
-            embedding.
+        InputError: If the SMILES does not parse, has isotopes or an atom of no element, or has no embedding.
+        ValueError: If the SMILES has several parts (`parts_of_smiles`).
     """
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom
@@ -106,12 +110,8 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
         numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
         check_elements(numbers, name)
         _refuse_isotopes(mol, name)
-        parts = len(Chem.GetMolFrags(mol))
-        if parts > 1:
-            raise InputError(
-                f"{name} has {parts} parts (separated by '.'); give the SMILES of a single molecule, or put all "
-                "molecules and ions into a file and name it in system.structure"
-            )
+        if len(Chem.GetMolFrags(mol)) > 1:
+            raise ValueError(f"{name} is a mixture")
         parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed % (2**31 - 1)
         parameters.maxIterations = _EMBED_ATTEMPTS
@@ -138,6 +138,19 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
         source=name,
         rdkit=mol,
     )
+
+
+def parts_of_smiles(smiles: str) -> list[tuple[str, int]]:
+    """The different parts of a SMILES string, which dots separate, and the number of each, in order of appearance.
+
+    Raises:
+        InputError: If the SMILES does not parse.
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        fragments = Chem.GetMolFrags(_parsed(smiles), asMols=True)
+        return list(Counter(Chem.MolToSmiles(fragment) for fragment in fragments).items())
 
 
 def shortened(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Packing of many copies of a molecule without overlaps, by Packmol.
+"""Packing of many molecules, of one kind or several, without overlaps, by Packmol.
 
 Method: L. Martínez et al., J. Comput. Chem. 30, 2157 (2009).
 """
@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -34,6 +35,9 @@ _PACKMOL_FOUND_NONE = 173
 AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
 """1 amu/Å³ in g/cm³."""
 
+Kinds: TypeAlias = Sequence[tuple[Molecule, int]]
+"""Kinds of molecules that are packed on their own, and the number of each in a copy."""
+
 
 def contact_radii(numbers: IntArray) -> FloatArray:
     """Contact radii in Å, shape (n,): atoms of different molecules are packed at least the sum of their radii apart.
@@ -50,60 +54,89 @@ def contact_radii(numbers: IntArray) -> FloatArray:
 
 
 def pack_cluster(molecule: Molecule, count: int, *, seed: int) -> FloatArray:
-    """Pack copies of a molecule into a compact cluster.
+    """Pack copies of a molecule, or of a mixture molecule by molecule, into a compact cluster.
 
-    The copies are packed into the smallest of a series of growing spheres that holds them without overlaps. A single
-    copy keeps the molecule's conformer.
+    A single copy of a molecule keeps its conformer.
 
     Returns:
         Positions in Å, shape (count * n, 3), copy after copy, centred on the origin.
 
     Raises:
-        InputError: If no sphere of the series holds the copies, or Packmol fails.
+        InputError: As `packed_in_sphere`.
     """
-    centred = molecule.positions - molecule.positions.mean(axis=0)
-    if count == 1:
+    if count == 1 and not molecule.components:
+        centred: FloatArray = molecule.positions - molecule.positions.mean(axis=0)
         return centred
-    radii = contact_radii(molecule.numbers)
-    extent = float((np.linalg.norm(centred, axis=1) + radii).max())
+    return packed_in_sphere(_kinds(molecule), count, seed=seed, source=molecule.source)
+
+
+def packed_in_sphere(kinds: Kinds, copies: int, *, seed: int, source: str) -> FloatArray:
+    """Pack molecules into the smallest of a series of growing spheres that holds them without overlaps.
+
+    Args:
+        kinds: Molecules and the number of each in a copy.
+        copies: Number of copies.
+        seed: Seed of the packing.
+        source: Name of a copy in messages.
+
+    Returns:
+        Positions in Å, shape (N, 3), copy after copy, in a copy molecule after molecule, centred on the origin.
+
+    Raises:
+        InputError: If no sphere of the series holds the molecules, or Packmol fails.
+    """
+    radii = [contact_radii(molecule.numbers) for molecule, _ in kinds]
+    reach = [np.linalg.norm(_centred(molecule), axis=1) + own for (molecule, _), own in zip(kinds, radii, strict=True)]
     # The spheres of the atoms' contact radii fill half of the first sphere.
-    atoms_volume = count * float((radii**3).sum())
-    radius = max(extent, float((2.0 * atoms_volume) ** (1 / 3)))
+    atoms_volume = copies * sum(number * float((own**3).sum()) for (_, number), own in zip(kinds, radii, strict=True))
+    radius = max(*(float(own.max()) for own in reach), float((2.0 * atoms_volume) ** (1 / 3)))
     for _ in range(_SPHERE_ATTEMPTS):
-        packed = _packmol(molecule, count, radii=radii, region=f"inside sphere 0. 0. 0. {radius:.4f}", seed=seed)
+        region = f"inside sphere 0. 0. 0. {radius:.4f}"
+        packed = _packmol(kinds, copies, radii=radii, region=region, seed=seed, source=source)
         if packed is not None:
             centre: FloatArray = packed.mean(axis=0)
             return packed - centre
         radius *= _SPHERE_GROWTH
     raise InputError(
-        f"can't pack {count} copies of {molecule.source} into a cluster; name a structure file of the whole cluster in "
+        f"can't pack {copies} copies of {source} into a cluster; name a structure file of the whole cluster in "
         "system.structure instead"
     )
 
 
+def _kinds(molecule: Molecule) -> Kinds:
+    """The molecules that are packed on their own, and the number of each in a copy."""
+    return molecule.components or ((molecule, 1),)
+
+
+def _centred(molecule: Molecule) -> FloatArray:
+    """Positions of a molecule relative to the mean position of its atoms, Å."""
+    centred: FloatArray = molecule.positions - molecule.positions.mean(axis=0)
+    return centred
+
+
 def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Pack copies of a molecule into a cubic periodic box at a density.
+    """Pack copies of a molecule, or of a mixture molecule by molecule, into a cubic periodic box at a density.
 
     Returns:
-        Positions in Å, shape (count * n, 3), copy after copy, each copy whole; cell vectors in Å, shape (3, 3).
+        Positions in Å, shape (count * n, 3), copy after copy, each molecule whole; cell vectors in Å, shape (3, 3).
 
     Raises:
         InputError: If the copies do not fit at this density, or Packmol fails.
     """
     mass = count * float(atomic_masses(molecule.numbers).sum())
     side = float((mass * AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
-    radii = contact_radii(molecule.numbers)
-    spread = molecule.positions - molecule.positions.mean(axis=0)
-    longest = 2.0 * float(np.linalg.norm(spread, axis=1).max())
-    if longest <= side or count > 1:
+    kinds = _kinds(molecule)
+    longest = 2.0 * max(float(np.linalg.norm(_centred(kind), axis=1).max()) for kind, _ in kinds)
+    if longest <= side or count > 1 or molecule.components:
         for scale in _BOX_CONTACT_SCALES:
             packed = _packmol(
-                molecule,
+                kinds,
                 count,
-                radii=scale * radii,
+                radii=[scale * contact_radii(kind.numbers) for kind, _ in kinds],
                 region="",
                 header=[f"pbc {side:.6f} {side:.6f} {side:.6f}"],
                 seed=seed,
+                source=molecule.source,
             )
             if packed is not None:
                 return packed, np.eye(3) * side
@@ -114,34 +147,55 @@ def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: 
 
 
 def _packmol(
-    molecule: Molecule, count: int, *, radii: FloatArray, region: str, seed: int, header: Sequence[str] = ()
+    kinds: Kinds,
+    copies: int,
+    *,
+    radii: Sequence[FloatArray],
+    region: str,
+    seed: int,
+    source: str,
+    header: Sequence[str] = (),
 ) -> FloatArray | None:
     """Run Packmol.
 
+    Args:
+        kinds: Molecules and the number of each in a copy.
+        copies: Number of copies.
+        radii: Contact radii of the atoms of each kind of molecule, Å.
+        region: Packmol's constraint on all molecules; empty for none.
+        seed: Seed of the packing.
+        source: Name of a copy in messages.
+        header: Lines at the beginning of Packmol's input.
+
     Returns:
-        The packed positions in Å, shape (count * n, 3); None if Packmol found no packing in time.
+        The packed positions in Å, shape (N, 3), copy after copy, in a copy molecule after molecule; None if Packmol
+        found no packing in time.
 
     Raises:
         InputError: If Packmol fails or is missing.
     """
     lines = [
-        f"tolerance {2.0 * float(radii.min()):.6f}",
+        f"tolerance {2.0 * min(float(own.min()) for own in radii):.6f}",
         "filetype xyz",
         "output packed.xyz",
         f"seed {seed % (2**31 - 1) + 1}",
         "nloop 60",
         *header,
-        "structure molecule.xyz",
-        f"  number {count}",
-        *([f"  {region}"] if region else []),
     ]
-    for radius in np.unique(radii):
-        atoms = " ".join(str(i + 1) for i in np.flatnonzero(radii == radius))
-        lines += [f"  atoms {atoms}", f"    radius {radius:.6f}", "  end atoms"]
-    lines += ["end structure", ""]
+    for index, ((_, number), own) in enumerate(zip(kinds, radii, strict=True)):
+        lines += [
+            f"structure molecule{index}.xyz",
+            f"  number {copies * number}",
+            *([f"  {region}"] if region else []),
+        ]
+        for radius in np.unique(own):
+            atoms = " ".join(str(i + 1) for i in np.flatnonzero(own == radius))
+            lines += [f"  atoms {atoms}", f"    radius {radius:.6f}", "  end atoms"]
+        lines += ["end structure", ""]
     with tempfile.TemporaryDirectory(prefix="packmol-") as folder:
         Path(folder, "packing.inp").write_text("\n".join(lines), encoding="ascii")
-        Path(folder, "molecule.xyz").write_text(_xyz(molecule), encoding="ascii")
+        for index, (molecule, _) in enumerate(kinds):
+            Path(folder, f"molecule{index}.xyz").write_text(_xyz(molecule), encoding="ascii")
         try:
             done = subprocess.run(  # noqa: S603 -- our own input to a binary found by its package
                 [_packmol_binary(), "-i", "packing.inp"],
@@ -158,9 +212,14 @@ def _packmol(
         packed = Path(folder, "packed.xyz")
         if done.returncode != 0 or not packed.is_file():
             last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-            raise InputError(f"Packmol failed on {count} x {molecule.source} with status {done.returncode}: {last}")
+            raise InputError(f"Packmol failed on {copies} x {source} with status {done.returncode}: {last}")
         rows = packed.read_text(encoding="ascii").splitlines()[2:]
-    return np.array([[float(value) for value in row.split()[1:4]] for row in rows])
+    positions = np.array([[float(value) for value in row.split()[1:4]] for row in rows])
+    # Packmol writes kind after kind.
+    ends = np.cumsum([copies * number * len(molecule) for molecule, number in kinds])[:-1]
+    by_kind = [block.reshape(copies, -1, 3) for block in np.split(positions, ends)]
+    ordered: FloatArray = np.concatenate(by_kind, axis=1).reshape(-1, 3)
+    return ordered
 
 
 def _xyz(molecule: Molecule) -> str:

@@ -13,7 +13,8 @@ from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
-from samplers.building.molecules import Molecule, molecule_from_file, molecule_from_smiles
+from samplers.building.mixtures import built_from_smiles, mixture
+from samplers.building.molecules import Molecule, molecule_from_file
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
 from samplers.reading.charge_spin import resolve_charge_and_spin
 
@@ -61,9 +62,15 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
         InputError: If the molecule can't be read or built.
     """
     if config.smiles is not None:
-        return molecule_from_smiles(config.smiles, seed=derived_seed(seed, "conformer"))
+        return built_from_smiles(config.smiles, seed=seed)
+    if config.species:
+        found = [
+            (_species(config, index, base_dir=base_dir, seed=derived_seed(seed, "species", index)), each.count)
+            for index, each in enumerate(config.species)
+        ]
+        return mixture(found, seed=seed)
     if config.structure is None:
-        raise InputError("give exactly one of system.smiles and system.structure")
+        raise InputError("give exactly one of system.smiles, system.structure and system.species")
     per_molecule, remainder = divmod(config.charge or 0, config.molecules)
     divides = config.charge is not None and not remainder  # otherwise the charge of a copy is read from the file
     return molecule_from_file(
@@ -73,6 +80,38 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
         elements=config.elements,
         index=config.structure_frame,
     )
+
+
+def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> Molecule:
+    """Load a molecule of a mixture, with its charge and unpaired electrons.
+
+    Raises:
+        InputError: If the molecule can't be read or built, or has an impossible charge or spin.
+    """
+    config = system.species[index]
+    if config.structure is not None:
+        molecule = molecule_from_file(
+            base_dir / config.structure,
+            charge=config.charge,
+            unpaired_electrons=config.unpaired_electrons,
+            elements=system.elements,
+            index=config.structure_frame,
+        )
+    else:
+        molecule = built_from_smiles(config.smiles or "", seed=seed)
+    charge, unpaired = resolve_charge_and_spin(
+        numbers=molecule.numbers,
+        molecules=1,
+        charge=config.charge,
+        unpaired_electrons=config.unpaired_electrons,
+        molecule_charge=molecule.charge,
+        molecule_formal_charge=molecule.formal_charge,
+        molecule_radical_electrons=molecule.radical_electrons,
+        molecule_unpaired_electrons=molecule.unpaired_electrons,
+        source=molecule.source,
+        section=f"system.species.{index}",
+    )
+    return replace(molecule, charge=charge, radical_electrons=unpaired, unpaired_electrons=unpaired or None)
 
 
 def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
@@ -195,12 +234,12 @@ def unpaired_of(molecule: Molecule) -> int:
 
 
 def repacked(system: System, *, seed: int) -> System:
-    """Pack a cluster again, from another seed; periodic systems and single molecules are returned unchanged.
+    """Pack a cluster again, from another seed; periodic systems and molecules on their own are returned unchanged.
 
     Raises:
         InputError: If the cluster can't be packed.
     """
-    if system.frame.is_periodic or system.n_molecules == 1:
+    if system.frame.is_periodic or (system.n_molecules == 1 and not system.molecule.components):
         return system
     positions = pack_cluster(system.molecule, system.n_molecules, seed=derived_seed(seed, "packing"))
     return replace(system, frame=system.frame.with_positions(positions))
@@ -257,6 +296,11 @@ def boxed(system: System, count: int, *, seed: int) -> System:
     Raises:
         InputError: If the config names no density, or the molecules do not fit.
     """
+    if fragment_of_atom(len(system.molecule), system.molecule.bonds).max():
+        raise InputError(
+            f"initial.box_molecules: {system.molecule.source} consists of several molecules, which drift apart; "
+            "clusters can be cut only from boxes of a single kind of molecule"
+        )
     if system.density_g_per_cm3 is None:
         raise InputError("initial.box_molecules needs a density; set system.density_g_per_cm3")
     positions, cell = pack_box(

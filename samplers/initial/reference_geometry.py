@@ -17,8 +17,9 @@ from al_engine.errors import InputError
 from al_engine.protocols import Reference
 from al_engine.structures.bonds import BondGraph
 from al_engine.structures.frames import FloatArray, Frame, IntArray
+from samplers.building.mixtures import mixture
 from samplers.building.molecules import Molecule, shortened
-from samplers.building.system import System, packed_system, unpaired_of_copy
+from samplers.building.system import System, packed_system, unpaired_of, unpaired_of_copy
 
 CALM_EV_PER_ANG = 2.0
 """Largest force at the classical minimum at which the two methods agree: ordinary organic molecules have 0.1 to 2."""
@@ -168,7 +169,7 @@ def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
 
 
 def relaxed_system(reference: Reference, system: System, config: SystemConfig, *, seed: int) -> System:
-    """Relax a copy of the system's molecule by the reference method, and pack the system anew from it.
+    """Relax a copy of each molecule of the system by the reference method, and pack the system anew from the copies.
 
     Args:
         reference: The reference method.
@@ -179,16 +180,31 @@ def relaxed_system(reference: Reference, system: System, config: SystemConfig, *
     Raises:
         InputError: If the reference method fails on the molecule, or the molecule can't be packed.
     """
-    molecule = system.molecule
-    found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
+    if system.molecule.components:
+        components = [
+            (_relaxed_molecule(molecule, unpaired_of(molecule), reference), count)
+            for molecule, count in system.molecule.components
+        ]
+        molecule = mixture(components, seed=seed)
+    else:
+        molecule = _relaxed_molecule(system.molecule, unpaired_of_copy(system), reference)
+    return packed_system(molecule, config, count=system.n_molecules, seed=seed)
+
+
+def _relaxed_molecule(molecule: Molecule, unpaired_electrons: int, reference: Reference) -> Molecule:
+    """The molecule, relaxed by the reference method; an atom as it is.
+
+    Raises:
+        InputError: If the reference method fails on the molecule.
+    """
+    if len(molecule) == 1:
+        return molecule
+    found = relaxed(_frame(molecule, unpaired_electrons), molecule.bonds, reference)
     if found is None:
         raise InputError(
-            f"the reference method fails on {molecule.source}; check its structure, system.charge and "
-            "system.unpaired_electrons"
+            f"the reference method fails on {molecule.source}; check its structure, charge and unpaired_electrons"
         )
-    return packed_system(
-        replace(molecule, positions=found.frame.positions), config, count=system.n_molecules, seed=seed
-    )
+    return replace(molecule, positions=found.frame.positions)
 
 
 def keeps_bonds(system: System, reference: Reference) -> bool:

@@ -15,6 +15,7 @@ def resolve_charge_and_spin(
     molecule_radical_electrons: int = 0,
     molecule_unpaired_electrons: int | None = None,
     source: str = "the system",
+    section: str = "system",
 ) -> tuple[int, int]:
     """Determine the total charge and the number of unpaired electrons of a system of equal molecules.
 
@@ -29,6 +30,7 @@ def resolve_charge_and_spin(
         molecule_radical_electrons: Radical electrons of a single molecule in its SMILES or bond orders.
         molecule_unpaired_electrons: Unpaired electrons of a single molecule as its file states them, or None.
         source: Name of the molecule in messages.
+        section: Section of the config that the options of the messages belong to.
 
     Returns:
         Total charge (e) and number of unpaired electrons.
@@ -40,14 +42,15 @@ def resolve_charge_and_spin(
     named = f"{source} x {molecules}" if molecules > 1 else source
     if charge is not None and molecule_formal_charge and charge != molecules * molecule_formal_charge:
         raise InputError(
-            f"system.charge: {charge:+d} e contradicts the formal charges of {named}, "
-            f"{molecules * molecule_formal_charge:+d} e in all; remove system.charge, or correct the molecule's charges"
+            f"{section}.charge: {charge:+d} e contradicts the formal charges of {named}, "
+            f"{molecules * molecule_formal_charge:+d} e in all; remove {section}.charge, or correct the molecule's "
+            "charges"
         )
     total_charge = molecules * molecule_charge if charge is None else charge
     electrons = int(sum(int(n) for n in numbers)) - total_charge
     if electrons < 0:
         raise InputError(
-            f"system.charge: {total_charge:+d} e is more than the {electrons + total_charge} protons of {named}"
+            f"{section}.charge: {total_charge:+d} e is more than the {electrons + total_charge} protons of {named}"
         )
     odd = electrons % 2
     if unpaired_electrons is None and molecules == 1:
@@ -56,23 +59,23 @@ def resolve_charge_and_spin(
         radicals = molecules * molecule_radical_electrons
         if odd:
             raise InputError(
-                f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number; set system.charge if "
-                "it is an ion, or system.unpaired_electrons if it is a radical, e.g. "
+                f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number; set {section}.charge "
+                f"if it is an ion, or {section}.unpaired_electrons if it is a radical, e.g. "
                 f"{max(1, radicals if radicals % 2 else 1)}"
             )
         if radicals:
             raise InputError(
-                f"{named} has {radicals} radical electrons; set system.unpaired_electrons: {radicals} (high spin) or "
-                "0 (all paired)"
+                f"{named} has {radicals} radical electrons; set {section}.unpaired_electrons: {radicals} (high spin) "
+                "or 0 (all paired)"
             )
         return total_charge, 0
     if unpaired_electrons > electrons:
         raise InputError(
-            f"system.unpaired_electrons: {unpaired_electrons} is more than the {electrons} electrons of {named}"
+            f"{section}.unpaired_electrons: {unpaired_electrons} is more than the {electrons} electrons of {named}"
         )
     if unpaired_electrons % 2 != odd:
         raise InputError(
-            f"system.unpaired_electrons: {unpaired_electrons} does not fit {named}: at charge {total_charge:+d} it has "
-            f"{electrons} electrons, so the number must be {'odd' if odd else 'even'}"
+            f"{section}.unpaired_electrons: {unpaired_electrons} does not fit {named}: at charge {total_charge:+d} it "
+            f"has {electrons} electrons, so the number must be {'odd' if odd else 'even'}"
         )
     return total_charge, unpaired_electrons

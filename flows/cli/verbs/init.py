@@ -1,8 +1,10 @@
 """`al-engine init`."""
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,11 +29,17 @@ class Shape(StrEnum):
 
 def init(
     directory: Directory,
-    smiles: Annotated[str | None, typer.Option(help="SMILES of one molecule.")] = None,
+    smiles: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[COUNT] SMILES",
+            help="SMILES of the molecule. For a mixture, repeat it with counts: --smiles '10 O' --smiles '3 CO'.",
+        ),
+    ] = None,
     structure: Annotated[
         Path | None, typer.Option(help="Structure file in a format that ASE reads, in place of --smiles.")
     ] = None,
-    molecules: Annotated[int, typer.Option(help="Number of copies of the molecule.")] = 1,
+    molecules: Annotated[int, typer.Option(help="Number of copies of the molecule or the mixture.")] = 1,
     charge: Annotated[int | None, typer.Option(help="Total charge in e; default: from the SMILES or the file.")] = None,
     unpaired_electrons: Annotated[
         int | None,
@@ -72,7 +80,7 @@ def init(
     from flows.pages.display import Display
 
     system = {
-        "smiles": smiles,
+        **_molecules(smiles or []),
         "molecules": molecules,
         "charge": charge,
         "unpaired_electrons": unpaired_electrons,
@@ -108,6 +116,17 @@ def init(
         ),
         as_json=as_json,
     )
+
+
+def _molecules(given: Sequence[str]) -> dict[str, Any]:
+    """The options `smiles` or `species` for SMILES strings with counts in front, such as `10 O`."""
+    counted = [re.fullmatch(r"\s*(?:(\d+)\s+)?(.*)", text, flags=re.DOTALL) for text in given]
+    pairs = [(match[1], match[2]) for match in counted if match is not None]
+    if not pairs:
+        return {"smiles": None}
+    if len(pairs) == 1 and pairs[0][0] is None:
+        return {"smiles": pairs[0][1]}
+    return {"species": [{"smiles": smiles, "count": int(count or 1)} for count, smiles in pairs]}
 
 
 def _pairs(text: str | None) -> dict[str, str] | None:

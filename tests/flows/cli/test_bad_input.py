@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from al_engine.config.reader import load_config
+
 CASES = {
     "init": (["init", "new", "--smiles", "C1CC"], "C1CC"),
     "run": (["run", "typo.yaml"], "selection.max_labels"),
@@ -43,6 +45,13 @@ def test_help_is_light():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_mixture_from_counted_smiles(command_line):
+    answer = command_line("init", "brine", "--smiles", "[Na+].[Cl-]", "--smiles", "4 O", "--preset", "quick", "--json")
+    assert answer.returncode == 0, answer.stderr
+    system = load_config(command_line.directory / "brine" / "campaign.yaml").system
+    assert [(species.smiles, species.count) for species in system.species] == [("[Na+].[Cl-]", 1), ("O", 4)]
 
 
 def test_a_campaign_directory_from_a_smiles(command_line):

@@ -57,6 +57,22 @@ def test_one_file_for_both_is_copied_once(tmp_path):
     assert stored.system.structure == stored.initial.file == "inputs/mol.xyz"
 
 
+def test_files_of_species_are_kept(tmp_path):
+    other = WATER.replace("0.93", "0.94")
+    for folder, text in (("one", WATER), ("two", other)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mol.xyz").write_text(text)
+    species = [{"structure": "one/mol.xyz", "count": 2}, {"smiles": "C"}, {"structure": "two/mol.xyz"}]
+    begun = prepare(config(tmp_path, system={"species": species}), tmp_path / "run")
+    stored = begun.ledger.config.system.species
+    assert [(tmp_path / "run" / each.structure).read_text() for each in stored if each.structure] == [WATER, other]
+    assert begun.checked.system.frame.to_atoms().get_chemical_formula() == "CH10O3"
+    (tmp_path / "two" / "mol.xyz").write_text(WATER.replace("0.93", "0.92"))
+    begin(begun.ledger)
+    with pytest.raises(InputError, match=r"system\.species\.2\.structure: .* has changed since the campaign began"):
+        prepare(config(tmp_path, system={"species": species}, stop={"max_iterations": 20}), tmp_path / "run")
+
+
 @pytest.mark.parametrize("changed", ["system.structure", "initial.file"])
 def test_inputs_that_changed_since_a_campaign_began_are_refused(changed, tmp_path):
     files = {"system.structure": "mol.xyz", "initial.file": "frames.xyz"}

@@ -1,0 +1,147 @@
+"""Mixtures and salts: numbers, charges and spins of their molecules, and how they are packed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import write
+
+from al_engine.config.reader import parse_config
+from al_engine.config.system import SystemConfig
+from al_engine.config.writer import config_text
+from al_engine.errors import InputError
+from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, contact_radii
+from samplers.building.system import build_system, cluster_of, repacked
+from samplers.classical.classical import force_field_of
+from samplers.classical.mmff import mmff_system
+
+SOLUTION = [{"smiles": "O", "count": 5}, {"smiles": "CO", "count": 2}]
+BRINE = [{"smiles": "[Na+]"}, {"smiles": "[Cl-]"}, {"smiles": "O", "count": 6}]
+
+
+def built(base_dir=Path(), seed=3, **options):
+    return build_system(SystemConfig(**options), base_dir=base_dir, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "formula", "charge", "unpaired", "molecules"),
+    [
+        ({"species": SOLUTION}, "C2H18O7", 0, 0, 7),
+        ({"species": BRINE}, "H12ClNaO6", 0, 0, 8),
+        ({"species": BRINE[::2]}, "H12NaO6", 1, 0, 7),
+        ({"smiles": "[Na+].[Cl-]"}, "ClNa", 0, 0, 2),
+        ({"smiles": "[Mg+2].[Cl-].[Cl-]", "molecules": 2}, "Cl4Mg2", 0, 0, 6),
+        ({"smiles": "C[NH3+].O.O"}, "CH10NO2", 1, 0, 3),
+        ({"smiles": "C1.C1"}, "C2H6", 0, 0, 1),  # a ring closure across a dot is a bond
+        ({"species": [{"smiles": "[Na+].[Cl-]", "count": 2}]}, "Cl2Na2", 0, 0, 4),
+        ({"species": [{"smiles": "[CH3]", "count": 2, "unpaired_electrons": 1}, {"smiles": "C"}]}, "C3H10", 0, 2, 3),
+        ({"species": [{"smiles": "O=O", "unpaired_electrons": 2}, {"smiles": "O"}]}, "H2O3", 0, 2, 2),
+    ],
+)
+def test_what_it_consists_of(options, formula, charge, unpaired, molecules):
+    system = built(**options)
+    found = system.frame.to_atoms().get_chemical_formula(), system.frame.charge, system.frame.unpaired_electrons
+    assert found == (formula, charge, unpaired)
+    assert system.molecules.fragment_of_atom.max() + 1 == molecules
+
+
+@pytest.mark.parametrize("box", [False, True])
+def test_molecules_are_whole_and_apart(box):
+    """Each has the geometry that it has alone; atoms of different molecules are as far apart as their radii ask."""
+    shape = {"shape": "box", "density_g_per_cm3": 0.9} if box else {}
+    system = built(species=SOLUTION, molecules=2, **shape)
+    atoms, owner = system.frame.to_atoms(), system.molecules.fragment_of_atom
+    alone = {smiles: built(smiles=smiles).molecule for smiles in ("O", "CO")}
+    for fragment in range(owner.max() + 1):
+        own = atoms[owner == fragment]
+        assert any(
+            np.array_equal(own.numbers, kind.numbers)
+            and np.allclose(own.get_all_distances(), kind_distances(kind), atol=0.03)
+            for kind in alone.values()
+        )
+    distances = atoms.get_all_distances(mic=box)
+    radii = contact_radii(atoms.numbers)
+    between = owner[:, None] != owner[None, :]
+    assert (distances / (radii[:, None] + radii[None, :]))[between].min() > (0.89 if box else 0.99)
+    if box:
+        density = atoms.get_masses().sum() * AMU_PER_ANG3_IN_G_PER_CM3 / atoms.get_volume()
+        assert density == pytest.approx(0.9, rel=1e-3)
+
+
+def kind_distances(kind):
+    return np.linalg.norm(kind.positions[:, None] - kind.positions[None], axis=-1)
+
+
+def test_copies_follow_each_other():
+    """The atoms of a copy of the mixture stand together: those of each species in turn."""
+    system = built(species=SOLUTION, molecules=2)
+    numbers = system.frame.numbers
+    assert np.array_equal(numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :])
+    assert np.array_equal(numbers[: len(numbers) // 2], system.molecule.numbers)
+    assert np.array_equal(system.molecules.copy_of_atom, np.repeat([0, 1], len(numbers) // 2))
+
+
+def test_it_is_packed_anew_from_another_seed():
+    system = built(species=SOLUTION)
+    again, other = repacked(system, seed=1), repacked(system, seed=2)
+    assert not np.allclose(again.frame.positions, other.frame.positions)
+    assert np.array_equal(again.frame.positions, repacked(system, seed=1).frame.positions)
+
+
+def test_mmff94_of_a_brine_is_rdkits():
+    """Energy of ions and water by our OpenMM system and by RDKit."""
+    import openmm
+    from rdkit.Chem import rdForceFieldHelpers
+
+    mixture = built(species=BRINE).molecule
+    ours = mmff_system(mixture, 1)
+    context = openmm.Context(ours, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(0.1 * mixture.positions)
+    energy = context.getState(energy=True).getPotentialEnergy().value_in_unit(openmm.unit.kilocalorie_per_mole)
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mixture.rdkit)
+    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
+        mixture.rdkit, properties, nonBondedThresh=1e6, ignoreInterfragInteractions=False
+    )
+    assert energy == pytest.approx(field.CalcEnergy(), abs=1e-4)
+
+
+def test_a_species_from_a_file(tmp_path):
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    write(tmp_path / "ion.xyz", molecule("OH"), plain=True)
+    species = [{"structure": "water.xyz", "count": 3}, {"structure": "ion.xyz", "charge": -1}]
+    system = built(tmp_path, species=species)
+    assert (system.frame.to_atoms().get_chemical_formula(), system.frame.charge) == ("H7O4", -1)
+    assert force_field_of(system) == "MMFF94"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"species": [{"smiles": "O"}, {"smiles": "[CH3]"}]}, r"set system\.species\.1\.charge"),
+        ({"species": [{"smiles": "[Na+]", "charge": 2}]}, r"system\.species\.0\.charge: \+2 e contradicts"),
+        ({"species": SOLUTION, "charge": 1}, "odd number; set system.charge"),
+        ({"species": [{"smiles": "O"}, {"smiles": "CC("}]}, r"'CC\(' can't be read"),
+        ({"species": SOLUTION, "shape": "box", "density_g_per_cm3": 9.0}, "lower the density"),
+    ],
+)
+def test_refused(options, says):
+    with pytest.raises(InputError, match=says):
+        built(**options)
+
+
+def test_clusters_are_not_cut_from_boxes_of_mixtures():
+    system = built(species=SOLUTION, molecules=2, shape="box", density_g_per_cm3=0.9)
+    with pytest.raises(InputError, match="drift apart"):
+        cluster_of(system, 1)
+
+
+@pytest.mark.parametrize("both", [{"smiles": "O"}, {"structure": "water.xyz"}])
+def test_one_source_of_molecules(both):
+    with pytest.raises(ValueError, match="exactly one of"):
+        SystemConfig(species=SOLUTION, **both)
+
+
+def test_the_config_reads_back():
+    config = parse_config(f"name: x\nsystem: {{species: {SOLUTION}}}", source="test")
+    assert parse_config(config_text(config), source="test") == config
