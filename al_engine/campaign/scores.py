@@ -45,10 +45,9 @@ def read_test(parts: PartReader, config: CampaignConfig) -> Labelled:
         frames = read_labelled(root["test"])
         known = has_dataset(root["test"], "temperature_kelvin")
         kelvins = root["test/temperature_kelvin"][()] if known else np.full(len(frames), np.nan)
-    cut = config.selection.cut_molecules
-    if cut is None:
+    if config.selection.cut_molecules is None:
         return Labelled(frames, kelvins)
-    central = [central_molecule(item.frame, cut) for item in frames]
+    central = [central_molecule(item.frame) for item in frames]
     everything = [np.ones(len(item), dtype=bool) for item in frames]
     return Labelled(
         frames,

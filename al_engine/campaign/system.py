@@ -7,6 +7,7 @@ import h5py
 
 from al_engine.files.frames_hdf5 import read_frames, write_frames
 from al_engine.structures.bonds import Bonds
+from al_engine.structures.clusters import MoleculeElectrons
 from al_engine.structures.frames import Frame
 from al_engine.structures.molecules import MoleculeTable
 
@@ -20,12 +21,14 @@ class StoredSystem:
         bonds: All bonds; their lengths in the packed structure are the equilibrium lengths.
         molecules: The copy and the bonded fragment that each atom belongs to.
         cluster: A cluster as it is cut from boxes for labels; None if frames are labelled whole.
+        electrons: Charge and spin of each bonded fragment of a mixture from which clusters are cut, otherwise None.
     """
 
     frame: Frame
     bonds: Bonds
     molecules: MoleculeTable
     cluster: Frame | None = None
+    electrons: MoleculeElectrons | None = None
 
     def write(self, root: h5py.Group) -> None:
         """Write the system into an empty part."""
@@ -35,6 +38,11 @@ class StoredSystem:
         root["bonds"] = self.bonds.pairs
         root["bond_lengths"] = self.bonds.lengths
         root["molecule_of_atom"] = self.molecules.copy_of_atom
+        if self.electrons is not None:
+            group = root.create_group("fragments")
+            group["charge"] = self.electrons.charge
+            group["unpaired_electrons"] = self.electrons.unpaired_electrons
+            group.attrs["largest_charge"] = self.electrons.largest_charge
 
     @classmethod
     def read(cls, root: h5py.Group) -> Self:
@@ -44,9 +52,14 @@ class StoredSystem:
             LedgerError: If a data set is missing or damaged.
         """
         bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
+        electrons = None
+        if "fragments" in root:
+            charge, unpaired = (root[f"fragments/{name}"][()] for name in ("charge", "unpaired_electrons"))
+            electrons = MoleculeElectrons(charge, unpaired, int(root["fragments"].attrs["largest_charge"]))
         return cls(
             frame=read_frames(root["system"])[0],
             bonds=bonds,
             molecules=MoleculeTable.of(root["molecule_of_atom"][()], bonds.pairs),
             cluster=read_frames(root["cluster"])[0] if "cluster" in root else None,
+            electrons=electrons,
         )

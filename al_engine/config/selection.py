@@ -1,6 +1,7 @@
 """Config section `selection`: which sampled frames are labelled."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -29,6 +30,8 @@ class AdaptiveConfig(Section):
 
 class SelectionConfig(Section):
     """Which sampled frames are labelled."""
+
+    added_fields: ClassVar[Mapping[str, object]] = {"cut_charge": 0}
 
     deviation: Literal["norm", "component"] = Field(
         "norm",
@@ -100,6 +103,15 @@ class SelectionConfig(Section):
         description=(
             "For boxes: clusters of this number of molecules are cut from the box and labelled. In the initial "
             "set and the test set they are cut around random molecules. null: the whole box is labelled."
+        ),
+    )
+    cut_charge: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description=(
+            "For boxes of mixtures with ions: largest charge of a cluster in e, positive or negative. A cluster with a "
+            "larger charge gets the nearest ions of opposite charge in addition to its molecules."
         ),
     )
     cut_centre: Literal["least_sure", "random"] = Field(

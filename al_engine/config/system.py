@@ -67,7 +67,8 @@ class SystemConfig(Section):
         default_factory=list,
         description=(
             "The molecules and ions of a mixture with their numbers, such as `[{smiles: O, count: 10}, {smiles: CO, "
-            "count: 3}]`. Each molecule is packed on its own."
+            "count: 3}]`. Each molecule is packed on its own. Further keys of a species: `structure` (a file, in place "
+            "of `smiles`), `structure_frame`, and `charge` and `unpaired_electrons` of one molecule."
         ),
     )
     structure: str | None = Field(
@@ -138,6 +139,11 @@ class SystemConfig(Section):
         if self.structure is None and self.structure_frame is not None:
             raise ValueError("`structure_frame` chooses a structure of the file `structure`, which is not given")
         return self
+
+    @property
+    def single_molecule(self) -> bool:
+        """Whether a copy is a single molecule as far as the config says; a structure file may hold several."""
+        return self.smiles is not None and "." not in self.smiles
 
     @property
     def built(self) -> bool:

@@ -33,12 +33,12 @@ def refuse(fates: FateArray, where: BoolArray, fate: Fate) -> None:
     fates[open_candidates(fates)[where]] = fate
 
 
-def gate_fates(frames: Sequence[Frame], bonds: Bonds, config: SelectionConfig, *, gfn2: bool) -> FateArray:
+def gate_fates(frames: Sequence[Frame], bonds: Sequence[Bonds], config: SelectionConfig, *, gfn2: bool) -> FateArray:
     """The fates that the sanity checks give to candidates.
 
     Args:
         frames: F candidates, as they would be labelled.
-        bonds: Bonds of the labelled structures.
+        bonds: Bonds of each candidate.
         config: Settings of the selection.
         gfn2: Whether GFN2-xTB labels the candidates, which has its own limits on elements and electrons.
 
@@ -46,8 +46,9 @@ def gate_fates(frames: Sequence[Frame], bonds: Bonds, config: SelectionConfig, *
         `TOO_CLOSE`, `FRAGMENTED`, `REFUSED`, or `OVER_CAP` for a sound candidate, which stays open, shape (F,).
     """
     fates = np.full(len(frames), Fate.OVER_CAP, dtype=np.int8)
-    fates[longest_bonds(frames, bonds) > config.max_bond_factor] = Fate.FRAGMENTED
-    for index, frame in enumerate(frames):
+    for index, (frame, own) in enumerate(zip(frames, bonds, strict=True)):
+        if longest_bonds([frame], own)[0] > config.max_bond_factor:
+            fates[index] = Fate.FRAGMENTED
         if screen_system(frame, gfn2=gfn2):
             fates[index] = Fate.REFUSED
         elif screen_contacts(

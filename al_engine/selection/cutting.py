@@ -9,8 +9,9 @@ import numpy as np
 from al_engine.config import SelectionConfig
 from al_engine.seeds import derived_rng
 from al_engine.structures.bonds import Bonds
-from al_engine.structures.clusters import ClusterCut, surrounded
+from al_engine.structures.clusters import ClusterCut, MoleculeElectrons, surrounded
 from al_engine.structures.frames import BoolArray, Frame, IntArray
+from al_engine.structures.molecules import MoleculeTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +36,7 @@ class Cutting:
     """Turns sampled frames into the structures that are labelled.
 
     Attributes:
-        bonds: Bonds of the labelled structures.
+        bonds: All bonds of the system.
         cut: Cuts clusters from boxes; None: frames are labelled as they are.
         centre: `selection.cut_centre`.
         seed: Seed of the randomly drawn centres.
@@ -48,16 +49,23 @@ class Cutting:
 
     @classmethod
     def of(
-        cls, config: SelectionConfig, *, bonds: Bonds, molecule_of_atom: IntArray, cluster: Frame | None, seed: int
+        cls,
+        config: SelectionConfig,
+        *,
+        bonds: Bonds,
+        molecules: MoleculeTable,
+        cluster: Frame | None,
+        electrons: MoleculeElectrons | None,
+        seed: int,
     ) -> Self:
         """The cutting of a campaign.
 
         Args:
             config: Settings of the selection.
             bonds: All bonds of the system.
-            molecule_of_atom: Index of the copy that each of the N atoms belongs to (`MoleculeTable.copy_of_atom`),
-                shape (N,).
+            molecules: Copy and bonded fragment of each atom of the system.
             cluster: A cluster as it is cut for labels; None if frames are labelled whole.
+            electrons: Charge and spin of each fragment of a mixture; None: the copies are cut, which are equal.
             seed: Seed of the randomly drawn centres.
         """
         cut = None
@@ -66,12 +74,10 @@ class Cutting:
                 molecules=config.cut_molecules,
                 charge=cluster.charge,
                 unpaired_electrons=cluster.unpaired_electrons,
-                molecule_of_atom=molecule_of_atom,
+                molecule_of_atom=molecules.copy_of_atom if electrons is None else molecules.fragment_of_atom,
                 bonds=bonds.pairs,
+                electrons=electrons,
             )
-            # All molecules are alike, so the bonds of a cluster are those of the first molecules.
-            inside = bonds.pairs.max(axis=1, initial=0) < len(cluster)
-            bonds = Bonds(pairs=bonds.pairs[inside], lengths=bonds.lengths[inside])
         return cls(bonds=bonds, cut=cut, centre=config.cut_centre, seed=seed)
 
     def apply(
@@ -97,7 +103,7 @@ class Cutting:
             iteration: The iteration.
             worst_atom: Atom of each candidate with the largest force deviation, shape (F,).
             worst_molecule: Molecule of each candidate with the largest deviation of its net force, shape (F,).
-                A bonded fragment, which is a copy too: systems whose copies are several fragments are not cut.
+                A bonded fragment: that is what is cut, as a whole copy or as a molecule of a mixture.
             by_net_force: Whether net forces exceed their window further than forces do theirs, shape (F,).
         """
         if self.cut is None:
@@ -117,6 +123,13 @@ class Cutting:
             wanted = worst if worst in atoms else int(np.argmax(owner == centre))
             found.append(LabelStructure(cluster, int(np.argmax(atoms == wanted)), centre, atoms))
         return found
+
+    def bonds_of(self, structure: LabelStructure) -> Bonds:
+        """The bonds of a structure that is labelled."""
+        if self.cut is None:
+            return self.bonds
+        pairs, within = self.cut.inside(structure.atoms)
+        return Bonds(pairs=pairs, lengths=self.bonds.lengths[within])
 
     def interior(self, frame: Frame, structure: LabelStructure, *, cutoff_ang: float) -> BoolArray:
         """Which atoms of a structure that is labelled stand for the sampled frame, shape (n,).

@@ -16,16 +16,51 @@ the largest difference between a distance in a box and the same distance in a cl
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MoleculeElectrons:
+    """Charge and spin of each of the M molecules of a mixture, of which clusters have those of their molecules.
+
+    Attributes:
+        charge: Charge of each molecule, e, shape (M,).
+        unpaired_electrons: Unpaired electrons of each molecule, shape (M,).
+        largest_charge: Largest charge of a cluster, e. A cluster with more gets the nearest ions of opposite charge.
+    """
+
+    charge: IntArray
+    unpaired_electrons: IntArray
+    largest_charge: int
+
+    def completed(self, order: IntArray, count: int) -> IntArray:
+        """The first molecules of an order, and the ions that bring their charge down to `largest_charge`.
+
+        Args:
+            order: Indices of all molecules, the nearest first, shape (M,).
+            count: Number of molecules of a cluster without such ions.
+
+        Returns:
+            Indices of the molecules of the cluster, ascending. If the box has too few ions of opposite charge, the
+            cluster has all of them.
+        """
+        chosen, others = order[:count].tolist(), order[count:].tolist()
+        while abs(total := int(self.charge[chosen].sum())) > self.largest_charge:
+            ion = next((index for index in others if self.charge[index] * total < 0), None)
+            if ion is None:
+                break
+            chosen.append(ion)
+            others.remove(ion)
+        return np.sort(chosen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ClusterCut:
     """How clusters are cut from the boxes of a system.
 
     Attributes:
-        molecules: Number of molecules of a cluster.
-        charge: Charge of a cluster, e.
-        unpaired_electrons: Unpaired electrons of a cluster.
-        molecule_of_atom: Index of the copy that each atom of the box belongs to (`MoleculeTable.copy_of_atom`),
-            shape (N,).
+        molecules: Number of molecules of a cluster, without the ions that complete it.
+        charge: Charge of a cluster of equal molecules, e.
+        unpaired_electrons: Unpaired electrons of a cluster of equal molecules.
+        molecule_of_atom: Index of the molecule that each atom of the box belongs to, shape (N,).
         bonds: Bonded pairs of the box, shape (n_bonds, 2).
+        electrons: Charge and spin of the molecules of a mixture; None: the molecules are equal.
     """
 
     molecules: int
@@ -33,6 +68,7 @@ class ClusterCut:
     unpaired_electrons: int
     molecule_of_atom: IntArray
     bonds: IntArray
+    electrons: MoleculeElectrons | None = None
 
     def around(self, frame: Frame, molecule: int) -> tuple[Frame, IntArray]:
         """Cut the cluster around the centre of mass of a molecule of a box, as `nearest_molecules`."""
@@ -45,8 +81,24 @@ class ClusterCut:
             self.molecules,
             charge=self.charge,
             unpaired_electrons=self.unpaired_electrons,
+            electrons=self.electrons,
             centre=np.average(whole[own], axis=0, weights=atomic_masses(frame.numbers[own])),
         )
+
+    def inside(self, atoms: IntArray) -> tuple[IntArray, BoolArray]:
+        """The bonds of a cluster.
+
+        Args:
+            atoms: Indices of the n atoms of the cluster in the box, shape (n,).
+
+        Returns:
+            The bonded pairs as indices of atoms of the cluster, and which bonds of the box they are, shape (n_bonds,).
+        """
+        place = np.full(len(self.molecule_of_atom), -1)
+        place[atoms] = np.arange(len(atoms))
+        pairs = place[self.bonds]
+        within: BoolArray = np.all(pairs >= 0, axis=1)
+        return pairs[within], within
 
 
 def nearest_molecules(
@@ -57,6 +109,7 @@ def nearest_molecules(
     *,
     charge: int = 0,
     unpaired_electrons: int = 0,
+    electrons: MoleculeElectrons | None = None,
     centre: FloatArray | None = None,
 ) -> tuple[Frame, IntArray]:
     """Cut a cluster of the molecules whose centres of mass are nearest a point; no molecule is cut through.
@@ -69,8 +122,9 @@ def nearest_molecules(
         molecule_of_atom: Index of the molecule that each atom belongs to, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
         count: Number of molecules of the cluster.
-        charge: Charge of the cluster, e.
-        unpaired_electrons: Unpaired electrons of the cluster.
+        charge: Charge of a cluster of equal molecules, e.
+        unpaired_electrons: Unpaired electrons of a cluster of equal molecules.
+        electrons: Charge and spin of the molecules of a mixture; the cluster is then completed with ions.
         centre: The point in Å, shape (3,); by default the centre of the cell, or the centre of mass without a cell.
 
     Returns:
@@ -92,8 +146,12 @@ def nearest_molecules(
     members = [np.flatnonzero(molecule_of_atom == label) for label in labels]
     centres = np.array([np.average(positions[atoms], axis=0, weights=masses[atoms]) for atoms in members])
     from_centre = shortest_image(centres - centre, frame.cell, frame.pbc)
-    order = np.argsort(np.linalg.norm(from_centre, axis=1), kind="stable")[:count]
-    chosen = np.sort(order)
+    order = np.argsort(np.linalg.norm(from_centre, axis=1), kind="stable")
+    chosen = np.sort(order[:count])
+    if electrons is not None:
+        chosen = electrons.completed(order, count)
+        charge = int(electrons.charge[chosen].sum())
+        unpaired_electrons = int(electrons.unpaired_electrons[chosen].sum())
     shifted = [positions[members[m]] - centres[m] + from_centre[m] for m in chosen]
     atoms = np.concatenate([members[m] for m in chosen])
     cluster = Frame(
@@ -131,22 +189,31 @@ def _neighbours(frame: Frame, cutoff_ang: float) -> IntArray:
     return np.bincount(np.concatenate([first, second]), minlength=len(frame))
 
 
-def central_molecule(cluster: Frame, molecules: int) -> BoolArray | None:
-    """Find the molecule around which a cluster of equal molecules was cut: its centre of mass is the origin.
+def central_molecule(cluster: Frame) -> BoolArray | None:
+    """Find the molecule around which a cluster was cut: its centre of mass is the origin.
+
+    The atoms of a molecule are successive. Of all runs of successive atoms whose centre of mass is the origin, the
+    longest is the molecule: a shorter run is an atom at its centre.
 
     Args:
         cluster: A frame of n atoms, molecule after molecule.
-        molecules: Number of molecules of a cluster.
 
     Returns:
         Whether each atom belongs to that molecule, shape (n,); None if no molecule is there, so that the frame was not
         cut around a molecule.
     """
-    size, rest = divmod(len(cluster), molecules)
-    if rest or cluster.is_periodic:
+    if cluster.is_periodic:
         return None
-    positions = cluster.positions.reshape(molecules, size, 3)
-    masses = atomic_masses(cluster.numbers).reshape(molecules, size, 1)
-    distances = np.linalg.norm((masses * positions).sum(axis=1) / masses.sum(axis=1), axis=1)
-    nearest = int(np.argmin(distances))
-    return np.arange(len(cluster)) // size == nearest if distances[nearest] < _ROUNDING_ANG else None
+    masses = atomic_masses(cluster.numbers)[:, None]
+    mass, moment = (
+        np.vstack([np.zeros((1, x.shape[1])), x.cumsum(axis=0)]) for x in (masses, masses * cluster.positions)
+    )
+    first, last = np.triu_indices(len(mass), 1)
+    centres = (moment[last] - moment[first]) / (mass[last] - mass[first])
+    found = np.flatnonzero(np.linalg.norm(centres, axis=1) < _ROUNDING_ANG)
+    if not len(found):
+        return None
+    run = found[np.argmax((last - first)[found])]
+    atoms = np.arange(len(cluster))
+    central: BoolArray = (atoms >= first[run]) & (atoms < last[run])
+    return central

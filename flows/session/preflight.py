@@ -72,7 +72,8 @@ def preflight(
     config = with_automatic_choices(config)
     _refuse_crystals(system, config)
     cut = config.selection.cut_molecules
-    labelled = system if cut is None else cluster_of(system, cut)
+    labelled = system if cut is None else cluster_of(system, cut, largest_charge=config.selection.cut_charge)
+    _refuse_stretched_mixture(labelled, config)
     level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
     built = config.system.built
     _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
@@ -157,6 +158,14 @@ def _refuse_crystals(system: System, config: CampaignConfig) -> None:
         raise InputError(
             f"{used[0]}: {system.molecule.source} is bonded to its own periodic images, so it has no molecules to "
             f"move or cut out; set {' and '.join(used)} to null"
+        )
+
+
+def _refuse_stretched_mixture(labelled: System, config: CampaignConfig) -> None:
+    """Refuse bond stretching for clusters of a mixture, which differ in their molecules and so in their bonds."""
+    if config.initial.stretch.share and labelled.cut is not None and labelled.cut.electrons is not None:
+        raise InputError(
+            "initial.stretch.share: bonds are not stretched in clusters that are cut from a mixture; set it to 0"
         )
 
 

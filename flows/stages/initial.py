@@ -26,6 +26,7 @@ def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
         "system": config.system.key_values(),
         "initial": config.initial.key_values(),
         "cut_molecules": config.selection.cut_molecules,
+        **({"cut_charge": config.selection.cut_charge} if config.selection.cut_charge else {}),  # newer than some keys
         "temperatures": config.sampling.temperatures_kelvin,
         "files": input_file_hashes(config, ledger.directory),
         "seed": config.seed,
@@ -56,7 +57,7 @@ def build(work: Work) -> None:
             reference = stack.enter_context(ReferenceMethod(config.labels, periodic=periodic, workers=workers))
             system = relaxed_system(reference, system, config.system, seed=seed)
         count = config.selection.cut_molecules
-        cluster = None if count is None else cluster_of(system, count)
+        cluster = None if count is None else cluster_of(system, count, largest_charge=config.selection.cut_charge)
         initial = initial_frames(
             system,
             config.initial,
@@ -70,7 +71,13 @@ def build(work: Work) -> None:
             key=work.outputs[0].key,
             progress=work.progress,
         )
-    stored = StoredSystem(system.frame, system.bonds, system.molecules, None if cluster is None else cluster.frame)
+    stored = StoredSystem(
+        system.frame,
+        system.bonds,
+        system.molecules,
+        cluster=None if cluster is None else cluster.frame,
+        electrons=None if cluster is None or cluster.cut is None else cluster.cut.electrons,
+    )
     refuse_mixed_charges([stored.cluster or stored.frame, *initial.train, *initial.test], config.labels)
     with work.write() as root:
         stored.write(root)

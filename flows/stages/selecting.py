@@ -114,7 +114,7 @@ def plan(ledger: Ledger, iteration: int) -> Stage:
     return Stage(
         name=names.selection(iteration),
         job=f"{__name__}:select",
-        inputs={"selection": config.model_dump(mode="json"), "seed": ledger.config.seed, "iteration": iteration},
+        inputs={"selection": config.key_values(), "seed": ledger.config.seed, "iteration": iteration},
         parents=tuple(parents),
         arguments={"iteration": iteration},
     )
@@ -167,7 +167,8 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
         return [structures[index].frame for index in open_candidates(fates).tolist()]
 
     gfn2 = config.labels.backend != "ase"
-    fates[open_candidates(fates)] = gate_fates(still_open(), cutting.bonds, selection, gfn2=gfn2)
+    bonds = [cutting.bonds_of(structures[index]) for index in open_candidates(fates).tolist()]
+    fates[open_candidates(fates)] = gate_fates(still_open(), bonds, selection, gfn2=gfn2)
     refuse(fates, duplicates(still_open(), _known_frames(parts, iteration)), Fate.DUPLICATE)
     worth = window.excess(deviation, net_force)
     separations = separation_strides(deviation, sampled.trajectories(), selection)
@@ -216,8 +217,9 @@ def campaign_cutting(parts: PartReader, config: CampaignConfig) -> Cutting:
     return Cutting.of(
         config.selection,
         bonds=system.bonds,
-        molecule_of_atom=system.molecules.copy_of_atom,
+        molecules=system.molecules,
         cluster=system.cluster,
+        electrons=system.electrons,
         seed=config.seed,
     )
 

@@ -9,7 +9,7 @@ from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.seeds import derived_seed
 from al_engine.structures.bonds import Bonds, fragment_of_atom
-from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.clusters import ClusterCut, MoleculeElectrons, nearest_molecules
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
@@ -33,6 +33,7 @@ class System:
         bonds: All bonds, with the packed structure's lengths as equilibrium lengths.
         molecules: Copy and bonded fragment of each atom.
         density_g_per_cm3: Density that the config names, or None.
+        cut: For a cluster that stands for all clusters cut from a box: how they are cut. Otherwise None.
     """
 
     frame: Frame
@@ -41,6 +42,7 @@ class System:
     bonds: Bonds
     molecules: MoleculeTable
     density_g_per_cm3: float | None = None
+    cut: ClusterCut | None = None
 
 
 def tiled_bonds(molecule: Molecule, count: int) -> IntArray:
@@ -245,18 +247,113 @@ def repacked(system: System, *, seed: int) -> System:
     return replace(system, frame=system.frame.with_positions(positions))
 
 
-def cluster_of(system: System, count: int) -> System:
-    """Cut a cluster of `count` molecules from a box, with the charge and spin of the clusters that will be labelled.
+def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectrons | None:
+    """Charge and spin of each molecule of a mixture, by its formal charges; None if each copy is a single molecule.
+
+    Args:
+        system: The system.
+        largest_charge: Largest charge of a cluster that is cut, e.
 
     Raises:
-        InputError: If charge or unpaired electrons of the box do not divide among its molecules, or do not fit a
-            cluster of this size, or if a copy consists of several fragments, which may be anywhere in the box.
+        InputError: If the formal charges or radical electrons are unknown or do not add up to those of the system.
     """
-    if fragment_of_atom(len(system.molecule), system.molecule.bonds).max():
+    molecule = system.molecule
+    if not fragment_of_atom(len(molecule), molecule.bonds).max():
+        return None
+    found = system.n_molecules * _fragments(molecule)
+    charges, unpaired = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
+    for what, total, wanted in (
+        ("charge", charges.sum(), system.frame.charge),
+        ("unpaired electrons", unpaired.sum(), system.frame.unpaired_electrons),
+    ):
+        if total != wanted:
+            raise InputError(
+                f"selection.cut_molecules: the molecules of {molecule.source} have {what} {total} by their bonds, the "
+                f"box has {wanted}, so it is not known what a cluster has; set system.{what.replace(' ', '_')}"
+            )
+    if abs(system.frame.charge) > largest_charge:
         raise InputError(
-            f"selection.cut_molecules: {system.molecule.source} consists of several molecules, which drift apart; "
-            "clusters can be cut only from boxes of a single kind of molecule"
+            f"selection.cut_charge: the box has a charge of {system.frame.charge:+d} e, so that not every cluster can "
+            f"be completed to at most {largest_charge} e; add counter-ions, or set selection.cut_charge to "
+            f"{abs(system.frame.charge)}"
         )
+    return MoleculeElectrons(charges, unpaired, largest_charge)
+
+
+def _fragments(molecule: Molecule) -> list[tuple[int, int]]:
+    """Charge and unpaired electrons of each bonded fragment, in order of the fragments' first atoms.
+
+    Raises:
+        InputError: If the bond orders are unknown.
+    """
+    from rdkit import Chem
+
+    if molecule.components:
+        return [pair for part, count in molecule.components for pair in count * _fragments(part)]
+    if not fragment_of_atom(len(molecule), molecule.bonds).max():
+        return [(molecule.charge, unpaired_of(molecule))]
+    if molecule.rdkit is None:
+        raise InputError(
+            f"selection.cut_molecules: no bond orders fit {molecule.source}, so the charges of its molecules are not "
+            "known"
+        )
+    return [
+        (Chem.GetFormalCharge(part), sum(atom.GetNumRadicalElectrons() for atom in part.GetAtoms()))
+        for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)
+    ]
+
+
+def cluster_of(system: System, count: int, *, largest_charge: int = 0) -> System:
+    """Cut a cluster of `count` molecules from a box, with the charge and spin of the clusters that will be labelled.
+
+    The clusters of a mixture differ in their molecules; this cluster is cut around the first molecule of the box.
+
+    Args:
+        system: The system, a box.
+        count: Number of molecules.
+        largest_charge: Largest charge of a cluster of a mixture, e (`selection.cut_charge`).
+
+    Raises:
+        InputError: If the box has fewer molecules; if its charge or unpaired electrons do not divide among equal
+            molecules, or do not fit a cluster of this size; for mixtures, as `fragment_electrons`.
+    """
+    table, pairs = system.molecules, system.bonds.pairs
+    electrons = fragment_electrons(system, largest_charge=largest_charge)
+    if electrons is None:
+        charge, unpaired = _share_of_electrons(system, count)
+        cut = ClusterCut(count, charge, unpaired, table.copy_of_atom, pairs)
+        frame, _ = nearest_molecules(
+            system.frame, table.copy_of_atom, pairs, count, charge=charge, unpaired_electrons=unpaired
+        )
+        return System(
+            frame=frame,
+            molecule=system.molecule,
+            n_molecules=count,
+            bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
+            molecules=_table(system.molecule, count),
+            cut=cut,
+        )
+    if count > len(electrons.charge):
+        raise InputError(f"selection.cut_molecules is {count}, but the box has {len(electrons.charge)} molecules")
+    cut = ClusterCut(count, 0, 0, table.fragment_of_atom, pairs, electrons)
+    frame, atoms = cut.around(system.frame, 0)
+    inside, _ = cut.inside(atoms)
+    return System(
+        frame=frame,
+        molecule=system.molecule,
+        n_molecules=1,
+        bonds=Bonds.at(frame, inside),
+        molecules=MoleculeTable.of(np.zeros(len(frame), dtype=np.int64), inside),
+        cut=cut,
+    )
+
+
+def _share_of_electrons(system: System, count: int) -> tuple[int, int]:
+    """Charge and unpaired electrons of a cluster of `count` of a system's equal molecules.
+
+    Raises:
+        InputError: If those of the system do not divide among its molecules, or do not fit a cluster of this size.
+    """
     share = f"{count} of {system.n_molecules} molecules"
     charge, rest = divmod(system.frame.charge * count, system.n_molecules)
     if rest:
@@ -268,26 +365,13 @@ def cluster_of(system: System, count: int) -> System:
         raise InputError(
             f"selection.cut_molecules: {system.frame.unpaired_electrons} unpaired electrons do not divide among {share}"
         )
-    frame, _ = nearest_molecules(
-        system.frame,
-        system.molecules.copy_of_atom,
-        system.bonds.pairs,
-        count,
-        charge=charge,
-        unpaired_electrons=unpaired,
-    )
-    if (frame.n_electrons - unpaired) % 2:
+    electrons = count * int(system.molecule.numbers.sum()) - charge
+    if (electrons - unpaired) % 2:
         raise InputError(
-            f"selection.cut_molecules: {share} have {frame.n_electrons} electrons, of which {unpaired} can't be "
+            f"selection.cut_molecules: {share} have {electrons} electrons, of which {unpaired} can't be "
             "unpaired; cut another number of molecules, or set system.unpaired_electrons"
         )
-    return System(
-        frame=frame,
-        molecule=system.molecule,
-        n_molecules=count,
-        bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
-        molecules=_table(system.molecule, count),
-    )
+    return charge, unpaired
 
 
 def boxed(system: System, count: int, *, seed: int) -> System:

@@ -105,8 +105,8 @@ def initial_frames(
         found = _from_anneal(
             system, config, temperatures_kelvin, seed=seed, checkpoint=checkpoint, key=key, progress=progress
         )
-    if cluster is not None:
-        found = _with_clusters_cut(found, system, cluster, seed=seed)
+    if cluster is not None and cluster.cut is not None:
+        found = _with_clusters_cut(found, system, cluster.cut, seed=seed)
     return _with_stretched_share(found, cluster or system, config, seed=seed)
 
 
@@ -304,18 +304,12 @@ def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntAr
     return train_indices, test_indices
 
 
-def _with_clusters_cut(found: InitialFrames, system: System, cluster: System, *, seed: int) -> InitialFrames:
+def _with_clusters_cut(found: InitialFrames, system: System, cut: ClusterCut, *, seed: int) -> InitialFrames:
     """Cut a cluster around a random molecule from every training and test frame of the system."""
-    cut = ClusterCut(
-        molecules=cluster.n_molecules,
-        charge=cluster.frame.charge,
-        unpaired_electrons=cluster.frame.unpaired_electrons,
-        molecule_of_atom=system.molecules.copy_of_atom,
-        bonds=system.bonds.pairs,
-    )
+    molecules = int(cut.molecule_of_atom.max()) + 1
 
     def clusters_of(frames: Sequence[Frame], purpose: str) -> tuple[Frame, ...]:
-        centres = derived_rng(seed, purpose).integers(system.n_molecules, size=len(frames)).tolist()
+        centres = derived_rng(seed, purpose).integers(molecules, size=len(frames)).tolist()
         return tuple(
             cut.around(frame, centre)[0] if _is_frame_of(frame, system) else frame
             for frame, centre in zip(frames, centres, strict=True)

@@ -64,7 +64,7 @@ def test_gate_element_by_element(frame, distance, fate, periodic):
     second = distance - 9.0 if periodic else distance
     at_distance = Frame(numbers=frame.numbers, positions=[[0, 0, 0], [0, second, 0]], **spin, **cell)
     bonds = Bonds(pairs=np.array([[0, 1]]), lengths=np.array([1.2]))
-    assert gate_fates([at_distance], bonds, SelectionConfig(), gfn2=True).tolist() == [fate]
+    assert gate_fates([at_distance], [bonds], SelectionConfig(), gfn2=True).tolist() == [fate]
 
 
 def test_gate_asks_for_electrons_that_fit():
@@ -72,5 +72,5 @@ def test_gate_asks_for_electrons_that_fit():
     radical = Frame(numbers=[8, 1], positions=[[0, 0, 0], [0.97, 0, 0]])
     hydroxyl = Frame(numbers=[8, 1], positions=[[0, 0, 0], [0.97, 0, 0]], unpaired_electrons=1)
     config = SelectionConfig()
-    assert gate_fates([radical, hydroxyl], bonds, config, gfn2=True).tolist() == [Fate.REFUSED, Fate.OVER_CAP]
-    assert gate_fates([radical], bonds, config, gfn2=False).tolist() == [Fate.OVER_CAP]
+    assert gate_fates([radical, hydroxyl], [bonds] * 2, config, gfn2=True).tolist() == [Fate.REFUSED, Fate.OVER_CAP]
+    assert gate_fates([radical], [bonds], config, gfn2=False).tolist() == [Fate.OVER_CAP]

@@ -7,8 +7,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
-from ase.build import molecule
 from stage_runs import begun
 
 from al_engine.campaign import names
@@ -194,7 +192,6 @@ def test_centres_drawn_by_lot_differ_from_the_worst(ledger):
     ("system", "message"),
     [
         ("{smiles: 'CO', molecules: 8, charge: 4, shape: box, density_g_per_cm3: 0.5}", "does not divide"),
-        ("{structure: pair.xyz, molecules: 8, shape: box, density_g_per_cm3: 0.3}", "several molecules"),
         (
             "{smiles: '[OH]', molecules: 8, unpaired_electrons: 0, shape: box, density_g_per_cm3: 0.5}",
             "cut another number of molecules",
@@ -202,8 +199,6 @@ def test_centres_drawn_by_lot_differ_from_the_worst(ledger):
     ],
 )
 def test_what_cannot_be_cut_is_refused_at_once(tmp_path, system, message):
-    water = molecule("H2O")
-    (water + Atoms("OH2", water.positions + 4.0)).write(tmp_path / "pair.xyz")
     config = parse_config(f"name: odd\nsystem: {system}\nselection: {{cut_molecules: 3}}\n", source="test")
     with pytest.raises(InputError, match=message):
         preflight(config, base_dir=tmp_path)

@@ -12,7 +12,7 @@ from al_engine.config.system import SystemConfig
 from al_engine.config.writer import config_text
 from al_engine.errors import InputError
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, contact_radii
-from samplers.building.system import build_system, cluster_of, repacked
+from samplers.building.system import build_system, repacked
 from samplers.classical.classical import force_field_of
 from samplers.classical.mmff import mmff_system
 
@@ -128,12 +128,6 @@ def test_a_species_from_a_file(tmp_path):
 def test_refused(options, says):
     with pytest.raises(InputError, match=says):
         built(**options)
-
-
-def test_clusters_are_not_cut_from_boxes_of_mixtures():
-    system = built(species=SOLUTION, molecules=2, shape="box", density_g_per_cm3=0.9)
-    with pytest.raises(InputError, match="drift apart"):
-        cluster_of(system, 1)
 
 
 @pytest.mark.parametrize("both", [{"smiles": "O"}, {"structure": "water.xyz"}])

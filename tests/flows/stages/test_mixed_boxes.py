@@ -1,0 +1,170 @@
+"""A campaign on a box of brine whose labels are of clusters: which ions come along, and what charge the label has."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.io import write
+from ase.units import Bohr, Hartree
+from stage_runs import begun
+
+from al_engine.campaign import names
+from al_engine.campaign.scores import read_new, read_test
+from al_engine.config.reader import parse_config
+from al_engine.errors import InputError
+from al_engine.files.frames_hdf5 import read_frames, read_labelled
+from al_engine.files.part_file import open_part
+from al_engine.structures.clusters import ClusterCut, MoleculeElectrons
+from al_engine.structures.frames import Frame
+from al_engine.structures.periodic import shortest_image
+from flows.session.preflight import preflight
+
+torch.set_num_threads(1)
+
+CUT = 3
+BRINE = """
+name: brine
+seed: 5
+system: {species: [{smiles: '[Na+].[Cl-]', count: 2}, {smiles: O, count: 8}], shape: box, density_g_per_cm3: 1.0}
+initial: {frames: 12, test_frames: 6, duration_ps: 0.2, hot_kelvin: 500}
+model:
+  short: {cutoff_ang: 3.5, channels: 4, l_max: 1, radial_mlp: [8]}
+  long: {cutoff_ang: 5.0, channels: 2, l_max: 0, radial_mlp: []}
+training: {optimizer: adam, updates: 20, validation_interval: 10, members: 2}
+sampling: {temperatures_kelvin: [300, 500], replicas: 2, steps: 100, stride_steps: 20, timestep_fs: 0.1, cost_share: 0,
+  pressure_bar: 2000, stop_deviation_mev_per_ang: 1.0e+6}
+selection: {lower_mev_per_ang: 0.001, upper_mev_per_ang: 1.0e+6, max_labels: 8, cut_molecules: 3, cut_centre: random}
+labels: {backend: tblite, chunk_frames: 20}
+stop: {max_iterations: 1}
+"""
+SODIUM, CHLORINE, OXYGEN, HYDROGEN = 11, 17, 8, 1
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory):
+    """One iteration of the campaign."""
+    with begun(tmp_path_factory.mktemp("brine"), BRINE) as campaign:
+        assert campaign.iteration(0) is not None
+    return campaign.ledger
+
+
+@pytest.fixture(scope="module")
+def labelled(ledger):
+    with open_part(ledger.part_path(names.INITIAL_DATASET)) as root:
+        test = read_labelled(root["test"])
+    return [*ledger.dataset(), *test]
+
+
+def test_clusters_are_neutral_and_whole(labelled):
+    """Three molecules, and an ion of opposite charge for each ion too many; ions and waters as they are."""
+    kinds = set()
+    for item in labelled:
+        count = Counter(item.frame.numbers.tolist())
+        assert count[SODIUM] == count[CHLORINE]
+        assert count[HYDROGEN] == 2 * count[OXYGEN]
+        assert (item.frame.charge, item.frame.unpaired_electrons) == (0, 0)
+        assert CUT <= count[SODIUM] + count[CHLORINE] + count[OXYGEN] <= 2 * CUT
+        kinds.add((count[SODIUM], count[OXYGEN]))
+    assert len(kinds) > 2
+    assert {ions > 0 for ions, _ in kinds} == {True, False}
+
+
+def test_labels_are_those_of_another_program_at_this_charge(labelled):
+    """tblite called as its documentation says: formal charges of the ions, Na +1 and Cl -1."""
+    from tblite.interface import Calculator
+
+    for item in labelled[::5]:
+        numbers = item.frame.numbers
+        charge = np.sum(numbers == SODIUM) - np.sum(numbers == CHLORINE)
+        calculator = Calculator("GFN2-xTB", numbers, item.frame.positions / Bohr, charge=float(charge))
+        calculator.set("verbosity", 0)
+        result = calculator.singlepoint()
+        assert item.energy == pytest.approx(result.get("energy") * Hartree, abs=1e-5)
+        forces = -result.get("gradient") * Hartree / Bohr
+        np.testing.assert_allclose(item.forces, forces, atol=1e-4)
+
+
+def test_clusters_are_cut_around_every_kind_of_molecule(ledger):
+    """The molecule at the centre, ion or water, is interior; so it is in the test set, where only positions tell."""
+    with open_part(ledger.part_path(names.selection(0))) as root:
+        clusters, centres = read_frames(root["selected"]), root["selected/centre_molecule"][()]
+    assert len(set(centres.tolist())) > 3
+    parts = ledger.reader()
+    for found in (read_new(parts, ledger.config, 0), read_test(parts, ledger.config)):
+        for item, interior in zip(found.frames, found.interior, strict=True):
+            central = item.frame.numbers[interior].tolist()
+            assert sorted(central)[-3:] in ([SODIUM], [CHLORINE], [HYDROGEN, HYDROGEN, OXYGEN]) or len(central) > 3
+    assert len(clusters) == 8
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_nearest_ions_of_opposite_charge_come_along(seed, largest):
+    """Boxes of single atoms with charges of up to two: against a search among all images by hand."""
+    rng = np.random.default_rng(seed)
+    charges = rng.permutation([2, -1, -1, 1, -1, *[0] * 9])
+    count, wanted = len(charges), 4
+    cell = np.diag(rng.uniform(8, 12, 3))
+    frame = Frame(
+        numbers=np.full(count, 18), positions=rng.uniform(size=(count, 3)) @ cell, cell=cell, pbc=np.ones(3, bool)
+    )
+    electrons = MoleculeElectrons(charges, np.zeros(count, dtype=int), largest)
+    cut = ClusterCut(wanted, 0, 0, np.arange(count), np.empty((0, 2), dtype=int), electrons)
+    for centre in range(count):
+        cluster, atoms = cut.around(frame, centre)
+        distances = np.linalg.norm(
+            shortest_image(frame.positions - frame.positions[centre], frame.cell, frame.pbc), axis=1
+        )
+        order = np.argsort(distances)
+        assert set(order[:wanted].tolist()) <= set(atoms.tolist())
+        assert cluster.charge == charges[atoms].sum()
+        assert abs(cluster.charge) <= largest
+        added = set(atoms.tolist()) - set(order[:wanted].tolist())
+        for ion in added:
+            nearer = [k for k in order[wanted:].tolist() if distances[k] < distances[ion] and k not in added]
+            assert all(charges[k] * charges[ion] <= 0 for k in nearer)
+        if abs(charges[order[:wanted]].sum()) <= largest:
+            assert not added
+
+
+def test_a_box_from_a_file_is_cut_by_the_charges_that_its_bonds_show(tmp_path):
+    """Ammonium and chloride among waters, as a file has them."""
+    from samplers.building.system import build_system
+
+    box = (
+        "{species: [{smiles: '[NH4+]'}, {smiles: '[Cl-]'}, {smiles: O, count: 6}], shape: box, density_g_per_cm3: 0.8}"
+    )
+    made = build_system(parse_config(f"name: x\nsystem: {box}", source="x").system, base_dir=tmp_path, seed=2)
+    write(tmp_path / "box.xyz", made.frame.to_atoms(), format="extxyz")
+    for cut in (1, 4):
+        text = f"name: x\nsystem: {{structure: box.xyz, shape: box, charge: 0}}\nselection: {{cut_molecules: {cut}}}\n"
+        labelled = preflight(parse_config(text, source="test"), base_dir=tmp_path).labelled
+        numbers = labelled.frame.numbers.tolist()
+        assert numbers.count(CHLORINE) == numbers.count(7) == 1  # the first molecule of the box is the ammonium
+        assert labelled.frame.charge == 0
+        assert len(labelled.cut.electrons.charge) == 8
+
+
+@pytest.mark.parametrize(
+    ("system", "selection", "message"),
+    [
+        ("species: [{smiles: '[Na+]'}, {smiles: O, count: 6}]", "cut_molecules: 2", "selection.cut_charge to 1"),
+        ("species: [{smiles: O, count: 6}]", "cut_molecules: 7", "the box has 6 molecules"),
+        ("species: [{smiles: O, count: 6}], charge: 2", "cut_molecules: 2", "set system.charge"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_at_once(system, selection, message, tmp_path):
+    text = f"name: x\nsystem: {{{system}, shape: box, density_g_per_cm3: 0.8}}\nselection: {{{selection}}}\n"
+    with pytest.raises(InputError, match=message):
+        preflight(parse_config(text, source="test"), base_dir=tmp_path)
+
+
+def test_bonds_of_clusters_of_mixtures_are_not_stretched(tmp_path):
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    with pytest.raises(InputError, match=r"initial\.stretch"):
+        preflight(
+            parse_config(BRINE.replace("hot_kelvin: 500", "hot_kelvin: 500, stretch: {share: 0.2}"), source="x"),
+            base_dir=tmp_path,
+        )
