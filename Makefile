@@ -32,10 +32,10 @@ demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol (nine m
 	@$(BIN)/al-engine run examples/ethanol.yaml --dir runs/ethanol || test $$? -eq 3
 	@$(BIN)/al-engine status runs/ethanol
 
-test: install  ## Run the whole test suite, on two cores (four processes: some tests mostly wait)
+test: install  ## Run the whole test suite, on two cores (five processes: some tests mostly wait)
 	@# each of hundreds of processes would compile the sources where byte code is not to be written, and threads would
 	@# wait for each other; campaigns are started without the limit, as a user starts them
-	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (half an hour)
 	@$(BIN)/python tests/faults/many_kills.py --blows 200
