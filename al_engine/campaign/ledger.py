@@ -306,15 +306,15 @@ def _has_parts(directory: Path) -> bool:
 class _Read:
     """A part as it was read; `verified`: all bytes of its file were compared with its seal."""
 
-    stamp: tuple[int, int] | None
+    stamp: tuple[int, ...] | None
     part: Part
     verified: bool
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Modification time (ns) and size of a file, by which an unchanged file is recognised; None if it is missing."""
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Inode, times of change (ns) and size, by which an unchanged file is recognised; None if it is missing."""
     try:
         status = path.stat()
     except FileNotFoundError:
         return None
-    return status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size

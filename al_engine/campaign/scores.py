@@ -40,14 +40,21 @@ class Labelled:
 
 
 def read_test(parts: PartReader, config: CampaignConfig) -> Labelled:
-    """Read the test set. Of a cluster, the molecule around which it was cut is interior; of other frames, all atoms."""
+    """Read the test set. Of a cluster, the molecule around which it was cut is interior; of other frames, all atoms.
+
+    For mixtures the part has that molecule; equal molecules are found by their size.
+    """
     with parts.open(names.INITIAL_DATASET) as root:
         frames = read_labelled(root["test"])
         known = has_dataset(root["test"], "temperature_kelvin")
         kelvins = root["test/temperature_kelvin"][()] if known else np.full(len(frames), np.nan)
-    if config.selection.cut_molecules is None:
+        stored = root["test/central"][()] if has_dataset(root["test"], "central") else None
+    cut = config.selection.cut_molecules
+    if cut is None:
         return Labelled(frames, kelvins)
-    central = [central_molecule(item.frame) for item in frames]
+    if stored is not None:
+        return Labelled(frames, kelvins, np.split(stored, np.cumsum([len(item) for item in frames])[:-1]))
+    central = [central_molecule(item.frame, cut) for item in frames]
     everything = [np.ones(len(item), dtype=bool) for item in frames]
     return Labelled(
         frames,

@@ -189,31 +189,22 @@ def _neighbours(frame: Frame, cutoff_ang: float) -> IntArray:
     return np.bincount(np.concatenate([first, second]), minlength=len(frame))
 
 
-def central_molecule(cluster: Frame) -> BoolArray | None:
-    """Find the molecule around which a cluster was cut: its centre of mass is the origin.
-
-    The atoms of a molecule are successive. Of all runs of successive atoms whose centre of mass is the origin, the
-    longest is the molecule: a shorter run is an atom at its centre.
+def central_molecule(cluster: Frame, molecules: int) -> BoolArray | None:
+    """Find the molecule around which a cluster of equal molecules was cut: its centre of mass is the origin.
 
     Args:
         cluster: A frame of n atoms, molecule after molecule.
+        molecules: Number of molecules of a cluster.
 
     Returns:
         Whether each atom belongs to that molecule, shape (n,); None if no molecule is there, so that the frame was not
         cut around a molecule.
     """
-    if cluster.is_periodic:
+    size, rest = divmod(len(cluster), molecules)
+    if rest or cluster.is_periodic:
         return None
-    masses = atomic_masses(cluster.numbers)[:, None]
-    mass, moment = (
-        np.vstack([np.zeros((1, x.shape[1])), x.cumsum(axis=0)]) for x in (masses, masses * cluster.positions)
-    )
-    first, last = np.triu_indices(len(mass), 1)
-    centres = (moment[last] - moment[first]) / (mass[last] - mass[first])
-    found = np.flatnonzero(np.linalg.norm(centres, axis=1) < _ROUNDING_ANG)
-    if not len(found):
-        return None
-    run = found[np.argmax((last - first)[found])]
-    atoms = np.arange(len(cluster))
-    central: BoolArray = (atoms >= first[run]) & (atoms < last[run])
-    return central
+    positions = cluster.positions.reshape(molecules, size, 3)
+    masses = atomic_masses(cluster.numbers).reshape(molecules, size, 1)
+    distances = np.linalg.norm((masses * positions).sum(axis=1) / masses.sum(axis=1), axis=1)
+    nearest = int(np.argmin(distances))
+    return np.arange(len(cluster)) // size == nearest if distances[nearest] < _ROUNDING_ANG else None

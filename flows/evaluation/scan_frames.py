@@ -41,13 +41,18 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
         count: Largest number of frames.
 
     Raises:
-        InputError: If no test frame has the atoms of the system, or charge or unpaired electrons cannot be divided
-            among the molecules.
+        InputError: If clusters are cut from a mixture, no test frame has the atoms of the system, or charge or unpaired
+            electrons cannot be divided among the molecules.
     """
     with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
         system = read_frames(root["system"])[0]
         test, kelvins = read_frames(root["test"]), root["test/temperature_kelvin"][()]
         bonds, lengths, owner = (root[name][()] for name in ("bonds", "bond_lengths", "molecule_of_atom"))
+        if "fragments" in root:
+            raise InputError(
+                f"{ledger.directory}: its clusters are cut from a mixture and differ in their bonds, which bond scans "
+                "do not support"
+            )
     molecule = system.numbers[owner == 0]
     copies = [len(frame) // len(molecule) for frame in test]
     usable = [k for k, frame in enumerate(test) if np.array_equal(frame.numbers, np.tile(molecule, max(copies[k], 1)))]

@@ -71,9 +71,11 @@ def preflight(
         check_start(base_dir / config.training.start, config.model, elements=sorted(set(system.frame.numbers.tolist())))
     config = with_automatic_choices(config)
     _refuse_crystals(system, config)
+    _refuse_mixture_in_box(system, config)
     cut = config.selection.cut_molecules
     labelled = system if cut is None else cluster_of(system, cut, largest_charge=config.selection.cut_charge)
     _refuse_stretched_mixture(labelled, config)
+    _refuse_unequal_clusters(labelled, config)
     level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
     built = config.system.built
     _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
@@ -169,6 +171,30 @@ def _refuse_stretched_mixture(labelled: System, config: CampaignConfig) -> None:
         )
 
 
+def _refuse_mixture_in_box(system: System, config: CampaignConfig) -> None:
+    """Refuse to anneal a mixture in a larger box: its molecules drift apart, so no copy of it could be cut out."""
+    if config.initial.box_molecules and system.several_fragments:
+        raise InputError(
+            f"initial.box_molecules: {system.molecule.source} consists of several molecules, which drift apart in a "
+            "larger box; set it to 0, or simulate the box itself and cut clusters from it (system.shape: box, "
+            "selection.cut_molecules)"
+        )
+
+
+def _refuse_unequal_clusters(labelled: System, config: CampaignConfig) -> None:
+    """Refuse clusters of different charge or spin if the calculator's parameters set charge and spin for all frames."""
+    electrons = None if labelled.cut is None else labelled.cut.electrons
+    fixed = config.labels.backend == "ase" and config.labels.ase_charge_and_spin == "parameters"
+    if electrons is None or not fixed:
+        return
+    if electrons.unpaired_electrons.any() or (electrons.charge.any() and electrons.largest_charge):
+        raise InputError(
+            "labels.ase_charge_and_spin: `parameters` sets the same charge and spin for all frames, but clusters of a "
+            "mixture with radicals, or with ions and selection.cut_charge above 0, differ in them; set it to `auto` or "
+            "`atoms`"
+        )
+
+
 def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
     """Refuse constant pressure for a charged cell: its energy has no physical meaning as a function of the volume."""
     if labelled.frame.is_periodic and labelled.frame.charge and config.sampling.pressure_bar is not None:
@@ -181,7 +207,11 @@ def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
 def _remarks(system: System, labelled: System, config: CampaignConfig) -> list[str]:
     """Remarks on settings that are allowed but may be mistakes."""
     charge, formal = config.system.charge, system.molecule.formal_charge
-    notes = []
+    notes = [
+        f"{part.source} has no formal charge, but is given {part.charge:+d} e: electrons are removed or added"
+        for part, _ in system.molecule.components
+        if part.charge and part.formal_charge == 0
+    ]
     if charge and formal == 0:
         notes.append(
             f"system.charge {charge:+d}: {system.molecule.source} has no formal charge; electrons are removed or added "

@@ -1,10 +1,12 @@
 """Stage `initial-dataset`: labelled initial frames become the data set of iteration 0, test frames the test set."""
 
+import numpy as np
+
 from al_engine.campaign import names
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError, typed
-from al_engine.files.frames_hdf5 import write_labelled
+from al_engine.files.frames_hdf5 import has_dataset, write_labelled
 from flows.compute.stage_call import Stage, Work, summarise
 
 
@@ -23,13 +25,19 @@ def assemble(work: Work) -> None:
     labels = read_labels(work.parts.path(name) for name in work.parts.label_chunks(names.INITIAL_FRAMES))
     with work.parts.open(names.INITIAL_FRAMES) as frames:
         n_train, test_kelvin = len(frames["train/n_atoms"]), frames["test/temperature_kelvin"][()]
+        central = None
+        if has_dataset(frames["test"], "central"):
+            central = np.split(frames["test/central"][()], np.cumsum(frames["test/n_atoms"][()])[:-1])
     train = [item for index, item in labels.labelled.items() if index < n_train]
     test = [item for index, item in labels.labelled.items() if index >= n_train]
     refuse_failed_initial_set(labels, work, n_train=len(train), n_test=len(test))
     with work.write() as root:
         write_labelled(root.create_group("labelled"), train)
         write_labelled(root.create_group("test"), test)
-        root["test/temperature_kelvin"] = test_kelvin[[i - n_train for i in labels.labelled if i >= n_train]]
+        kept = [i - n_train for i in labels.labelled if i >= n_train]
+        root["test/temperature_kelvin"] = test_kelvin[kept]
+        if central is not None:
+            root["test/central"] = np.concatenate([central[i] for i in kept])
         root.attrs["label_failures"] = labels.failures
         words = f" ({labels.failure_words()})" if labels.failures else ""
         summarise(

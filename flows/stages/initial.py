@@ -89,8 +89,12 @@ def build(work: Work) -> None:
             write_frames(root.create_group(name), frames)
             root[name]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
         root["train"]["stretched"] = initial.train_stretched
+        if initial.test_central is not None:
+            root["test"]["central"] = np.concatenate(initial.test_central)
         root.attrs["force_field"] = initial.force_field
         cut = "" if stored.cluster is None else f", cut to clusters of {len(stored.cluster)}"
+        if stored.electrons is not None:
+            cut = f", cut to clusters of {config.selection.cut_molecules} molecules"
         made = f"{len(initial.train)} initial and {len(initial.test)} test frames of {len(system.frame)} atoms"
         summarise(root, f"{made} by {initial.force_field}{cut}")
     work.helper(".checkpoint").unlink(missing_ok=True)

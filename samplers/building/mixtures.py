@@ -13,17 +13,22 @@ from samplers.building.molecules import Molecule, molecule_from_smiles, parts_of
 from samplers.building.packing import packed_in_sphere
 
 
-def built_from_smiles(smiles: str, *, seed: int) -> Molecule:
+def built_from_smiles(smiles: str, *, seed: int, section: str = "system") -> Molecule:
     """Build the molecule of a SMILES string, or the mixture of its parts, which dots separate.
+
+    Args:
+        smiles: The SMILES.
+        seed: Seed of conformers and packing.
+        section: Section of the config that the options of the messages belong to.
 
     Raises:
         InputError: As `molecule_from_smiles`, or if the molecules can't be packed.
     """
-    parts = parts_of_smiles(smiles)
-    if len(parts) == 1:
-        return molecule_from_smiles(smiles, seed=derived_seed(seed, "conformer"))
+    parts = parts_of_smiles(smiles, section=section)
+    if sum(count for _, count in parts) == 1:
+        return molecule_from_smiles(smiles, seed=derived_seed(seed, "conformer"), section=section)
     components = [
-        (molecule_from_smiles(part, seed=derived_seed(seed, "conformer", index)), count)
+        (molecule_from_smiles(part, seed=derived_seed(seed, "conformer", index), section=section), count)
         for index, (part, count) in enumerate(parts)
     ]
     return mixture(components, seed=seed)

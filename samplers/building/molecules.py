@@ -92,26 +92,31 @@ def check_elements(numbers: IntArray, source: str) -> None:
 # -- SMILES -----------------------------------------------------------------------------------------------------
 
 
-def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
+def molecule_from_smiles(smiles: str, *, seed: int, section: str = "system") -> Molecule:
     """Make a conformer of a SMILES string by ETKDG embedding, relaxed with MMFF94 or, for lack of parameters, UFF.
 
     Method: S. Riniker, G. A. Landrum, J. Chem. Inf. Model. 55, 2562 (2015).
 
+    Args:
+        smiles: The SMILES of a single molecule; a SMILES with several parts is for `mixtures.built_from_smiles`.
+        seed: Seed of the conformer.
+        section: Section of the config that the options of the messages belong to.
+
     Raises:
-        InputError: If the SMILES does not parse, has isotopes or an atom of no element, or has no embedding.
-        ValueError: If the SMILES has several parts (`parts_of_smiles`).
+        InputError: If the SMILES does not parse, has several parts, isotopes or an atom of no element, or has no
+            embedding.
     """
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom
 
     name = f"SMILES '{shortened(smiles)}'"
     with rdBase.BlockLogs():
-        mol = Chem.AddHs(_parsed(smiles))
+        mol = Chem.AddHs(_parsed(smiles, section))
         numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64)
         check_elements(numbers, name)
         _refuse_isotopes(mol, name)
         if len(Chem.GetMolFrags(mol)) > 1:
-            raise ValueError(f"{name} is a mixture")
+            raise InputError(f"{name} has several parts (separated by '.'); give the SMILES of a single molecule")
         parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed % (2**31 - 1)
         parameters.maxIterations = _EMBED_ATTEMPTS
@@ -140,7 +145,7 @@ def molecule_from_smiles(smiles: str, *, seed: int) -> Molecule:
     )
 
 
-def parts_of_smiles(smiles: str) -> list[tuple[str, int]]:
+def parts_of_smiles(smiles: str, *, section: str = "system") -> list[tuple[str, int]]:
     """The different parts of a SMILES string, which dots separate, and the number of each, in order of appearance.
 
     Raises:
@@ -149,7 +154,7 @@ def parts_of_smiles(smiles: str) -> list[tuple[str, int]]:
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
-        fragments = Chem.GetMolFrags(_parsed(smiles), asMols=True)
+        fragments = Chem.GetMolFrags(_parsed(smiles, section), asMols=True)
         return list(Counter(Chem.MolToSmiles(fragment) for fragment in fragments).items())
 
 
@@ -158,16 +163,21 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
 
 
-def _parsed(smiles: str) -> Any:
+def _parsed(smiles: str, section: str) -> Any:
     from rdkit import Chem
 
+    if len(smiles.split()) > 1:  # RDKit would take the rest as a name
+        raise InputError(
+            f"{section}.smiles: '{shortened(smiles)}' has a space; a number of molecules stands in front of the SMILES "
+            "on the command line (--smiles '10 O'), and in `count` in the config"
+        )
     mol = Chem.MolFromSmiles(smiles)
     if mol is not None and mol.GetNumAtoms():
         return mol
     unsanitised = Chem.MolFromSmiles(smiles, sanitize=False)
     problems = [] if unsanitised is None else [p.Message() for p in Chem.DetectChemistryProblems(unsanitised)]
     reason = problems[0] if problems else "no atoms" if unsanitised is not None else "not valid SMILES syntax"
-    raise InputError(f"system.smiles: '{shortened(smiles)}' can't be read: {reason}")
+    raise InputError(f"{section}.smiles: '{shortened(smiles)}' can't be read: {reason}")
 
 
 def _refuse_isotopes(mol: Any, name: str) -> None:
@@ -220,6 +230,7 @@ def molecule_from_file(
     unpaired_electrons: int | None = None,
     elements: Mapping[str, str] | None = None,
     index: int | None = None,
+    section: str = "system",
 ) -> Molecule:
     """Read a structure with its bond orders, which are perceived fragment by fragment if the file does not state them.
 
@@ -231,17 +242,20 @@ def molecule_from_file(
         unpaired_electrons: Unpaired electrons of the structure stated by the user, or None.
         elements: Elements by the file's names or types of atoms.
         index: Index of the structure in a file of several structures, counted from the end if negative.
+        section: Section of the config that the options of the messages belong to.
 
     Raises:
         InputError: As `read_structures`; if the file has several structures and no index is given; if the user and the
             file contradict each other; or if hydrogens, a charge or a spin seem to be missing.
     """
     structures = read_structures(path, elements=elements)
-    structure = _chosen(structures, index, path)
+    structure = _chosen(structures, index, path, section)
     frame, where = structure.frame, structure.where
     check_elements(frame.numbers, where)
-    charge = _agreed(charge, structure.stated.charge, where, "charge")
-    unpaired_electrons = _agreed(unpaired_electrons, structure.stated.unpaired_electrons, where, "unpaired_electrons")
+    charge = _agreed(charge, structure.stated.charge, where, f"{section}.charge")
+    unpaired_electrons = _agreed(
+        unpaired_electrons, structure.stated.unpaired_electrons, where, f"{section}.unpaired_electrons"
+    )
     notes = [
         f"{where}: its {', '.join(structure.unused)} {'is' if len(structure.unused) == 1 else 'are'} not used"
     ] * bool(structure.unused)
@@ -265,7 +279,9 @@ def molecule_from_file(
     lewis: Perceived | None = None
     endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
     if not endless:
-        lewis = _perceive(structure, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons)
+        lewis = _perceive(
+            structure, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons, section=section
+        )
         if lewis.rdkit is not None and ("," in lewis.fragments or lewis.charge):
             notes.append(f"{where} is read as {lewis.fragments}")
     return Molecule(
@@ -285,18 +301,18 @@ def molecule_from_file(
     )
 
 
-def _chosen(structures: list[FileStructure], index: int | None, path: Path) -> FileStructure:
-    count = len(structures)
+def _chosen(structures: list[FileStructure], index: int | None, path: Path, section: str) -> FileStructure:
+    count, option = len(structures), f"{section}.structure_frame"
     if index is None:
         if count > 1:
             raise InputError(
-                f"{path} holds {count} structures; choose one with system.structure_frame: 0 to {count - 1}, or -1 for "
-                "the last (`al-engine init --structure-frame`)"
+                f"{path} holds {count} structures; choose one with {option}: 0 to {count - 1}, or -1 for the last"
+                f"{' (`al-engine init --structure-frame`)' if section == 'system' else ''}"
             )
         return structures[0]
     if not -count <= index < count:
         raise InputError(
-            f"system.structure_frame is {index}, but {path} holds {count} structures; give a number from 0 to "
+            f"{option} is {index}, but {path} holds {count} structures; give a number from 0 to "
             f"{count - 1}, or -1 for the last"
         )
     return structures[index]
@@ -310,8 +326,8 @@ def _agreed(user: int | None, stated: int | None, where: str, name: str) -> int 
     """
     if user is not None and stated is not None and user != stated:
         raise InputError(
-            f"{where} states {name} {stated:+d}, but by system.{name} this structure has {user:+d}; correct one of the "
-            "two"
+            f"{where} states {name.rsplit('.', 1)[-1]} {stated:+d}, but by {name} this structure has {user:+d}; "
+            "correct one of the two"
         )
     return stated if user is None else user
 
@@ -338,6 +354,7 @@ def _perceive(
     *,
     charge: int | None,
     unpaired_electrons: int | None,
+    section: str,
 ) -> Perceived:
     """Perceive the bond orders of a structure at its charge.
 
@@ -357,15 +374,15 @@ def _perceive(
         free = perceived(numbers, positions, bonds, charge=None, radicals_allowed=allowed)
         if free.rdkit is not None and not free.doubt and free.charge:
             suggestion = (
-                f"its bonds fit {free.fragments}; if it consists of these, set system.charge: {free.charge} for each "
-                f"copy (--charge {free.charge})"
+                f"its bonds fit {free.fragments}; if it consists of these, set {section}.charge: {free.charge} for "
+                f"each copy{f' (--charge {free.charge})' if section == 'system' else ''}"
             )
     if lewis.doubt and (unpaired_electrons is None or charge is None):
         raise InputError(
             f"{where}, at charge {charge or 0:+d}: {lewis.doubt}. Add hydrogens that are missing. "
             f"{f'At another charge {suggestion}. ' if suggestion else ''}To use the structure unchanged, set both "
-            "system.charge and system.unpaired_electrons (0 if there are none)"
+            f"{section}.charge and {section}.unpaired_electrons (0 if there are none)"
         )
     if suggestion:
-        raise InputError(f"{where} states no charge, and {suggestion}; set system.charge: 0 if it has no charge")
+        raise InputError(f"{where} states no charge, and {suggestion}; set {section}.charge: 0 if it has no charge")
     return lewis

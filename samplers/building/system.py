@@ -44,6 +44,11 @@ class System:
     density_g_per_cm3: float | None = None
     cut: ClusterCut | None = None
 
+    @property
+    def several_fragments(self) -> bool:
+        """Whether a copy consists of several molecules."""
+        return bool(fragment_of_atom(len(self.molecule), self.molecule.bonds).max())
+
 
 def tiled_bonds(molecule: Molecule, count: int) -> IntArray:
     """Bonds of `count` copies, shape (count * n_bonds, 2)."""
@@ -70,7 +75,14 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
             (_species(config, index, base_dir=base_dir, seed=derived_seed(seed, "species", index)), each.count)
             for index, each in enumerate(config.species)
         ]
-        return mixture(found, seed=seed)
+        molecule = mixture(found, seed=seed)
+        stated = any(each.charge is not None for each in config.species)
+        if stated and config.charge not in (None, config.molecules * molecule.charge):
+            raise InputError(
+                f"system.charge: {config.charge:+d} e contradicts the charges of the species, "
+                f"{config.molecules * molecule.charge:+d} e in all; remove system.charge, or correct those charges"
+            )
+        return molecule
     if config.structure is None:
         raise InputError("give exactly one of system.smiles, system.structure and system.species")
     per_molecule, remainder = divmod(config.charge or 0, config.molecules)
@@ -90,7 +102,7 @@ def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> 
     Raises:
         InputError: If the molecule can't be read or built, or has an impossible charge or spin.
     """
-    config = system.species[index]
+    config, section = system.species[index], f"system.species.{index}"
     if config.structure is not None:
         molecule = molecule_from_file(
             base_dir / config.structure,
@@ -98,21 +110,35 @@ def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> 
             unpaired_electrons=config.unpaired_electrons,
             elements=system.elements,
             index=config.structure_frame,
+            section=section,
         )
     else:
-        molecule = built_from_smiles(config.smiles or "", seed=seed)
+        molecule = built_from_smiles(config.smiles or "", seed=seed, section=section)
+    open_spin = config.unpaired_electrons is None and system.unpaired_electrons is not None
+    if molecule.components:
+        stated = config.charge is not None or config.unpaired_electrons is not None
+        if stated or (molecule.radical_electrons and not open_spin):
+            raise InputError(
+                f"{section}: {molecule.source} are several molecules, so it is not known which of them has the charge "
+                "or the unpaired electrons; make each a species of its own"
+            )
+        return molecule
+    charge = molecule.charge if config.charge is None else config.charge
+    fewest = (int(molecule.numbers.sum()) - charge) % 2
     charge, unpaired = resolve_charge_and_spin(
         numbers=molecule.numbers,
         molecules=1,
         charge=config.charge,
-        unpaired_electrons=config.unpaired_electrons,
+        unpaired_electrons=fewest if open_spin else config.unpaired_electrons,
         molecule_charge=molecule.charge,
         molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,
         molecule_unpaired_electrons=molecule.unpaired_electrons,
         source=molecule.source,
-        section=f"system.species.{index}",
+        section=section,
     )
+    if open_spin:  # `system.unpaired_electrons` decides
+        return replace(molecule, charge=charge)
     return replace(molecule, charge=charge, radical_electrons=unpaired, unpaired_electrons=unpaired or None)
 
 
@@ -258,7 +284,7 @@ def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectr
         InputError: If the formal charges or radical electrons are unknown or do not add up to those of the system.
     """
     molecule = system.molecule
-    if not fragment_of_atom(len(molecule), molecule.bonds).max():
+    if not system.several_fragments:
         return None
     found = system.n_molecules * _fragments(molecule)
     charges, unpaired = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
@@ -269,7 +295,8 @@ def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectr
         if total != wanted:
             raise InputError(
                 f"selection.cut_molecules: the molecules of {molecule.source} have {what} {total} by their bonds, the "
-                f"box has {wanted}, so it is not known what a cluster has; set system.{what.replace(' ', '_')}"
+                f"box has {wanted}, so it is not known which molecules have the difference; set "
+                f"system.{what.replace(' ', '_')} to {total}, or state it for each of system.species"
             )
     if abs(system.frame.charge) > largest_charge:
         raise InputError(
@@ -319,6 +346,9 @@ def cluster_of(system: System, count: int, *, largest_charge: int = 0) -> System
     """
     table, pairs = system.molecules, system.bonds.pairs
     electrons = fragment_electrons(system, largest_charge=largest_charge)
+    available = system.n_molecules if electrons is None else len(electrons.charge)
+    if count > available:
+        raise InputError(f"selection.cut_molecules is {count}, but the box has {available} molecules")
     if electrons is None:
         charge, unpaired = _share_of_electrons(system, count)
         cut = ClusterCut(count, charge, unpaired, table.copy_of_atom, pairs)
@@ -333,8 +363,6 @@ def cluster_of(system: System, count: int, *, largest_charge: int = 0) -> System
             molecules=_table(system.molecule, count),
             cut=cut,
         )
-    if count > len(electrons.charge):
-        raise InputError(f"selection.cut_molecules is {count}, but the box has {len(electrons.charge)} molecules")
     cut = ClusterCut(count, 0, 0, table.fragment_of_atom, pairs, electrons)
     frame, atoms = cut.around(system.frame, 0)
     inside, _ = cut.inside(atoms)
@@ -380,11 +408,6 @@ def boxed(system: System, count: int, *, seed: int) -> System:
     Raises:
         InputError: If the config names no density, or the molecules do not fit.
     """
-    if fragment_of_atom(len(system.molecule), system.molecule.bonds).max():
-        raise InputError(
-            f"initial.box_molecules: {system.molecule.source} consists of several molecules, which drift apart; "
-            "clusters can be cut only from boxes of a single kind of molecule"
-        )
     if system.density_g_per_cm3 is None:
         raise InputError("initial.box_molecules needs a density; set system.density_g_per_cm3")
     positions, cell = pack_box(

@@ -5,6 +5,7 @@ Molecules are found by their bonds. If the system is a cluster, clusters are cut
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,12 @@ def _of_system(frame: Frame, stated: Stated, systems: Sequence[System], where: s
                 )
             _refuse_other_unit(frame, system, where)
             return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
+    cut = systems[-1].cut
+    if cut is not None and cut.electrons is not None and cut.electrons.charge.any() and stated.charge is None:
+        raise InputError(
+            f"{where} states no charge, and clusters of a mixture with ions differ in their charges; write the charge "
+            "into the frame's info"
+        )
     if (frame.n_electrons - frame.unpaired_electrons) % 2:
         raise InputError(
             f"{where} has other atoms than the system, and of its {frame.n_electrons} electrons "
@@ -143,7 +150,7 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
     for frame in frames:
         kind = frame.numbers.tobytes()
         if kind not in found:
-            order = molecules_in(frame, system.molecule)
+            order = molecules_in(frame, system.molecule, system.n_molecules)
             if order is not None:
                 found[kind] = order
     ordered = []
@@ -164,13 +171,14 @@ def _formula(frame: Frame) -> str:
     return str(frame.to_atoms().get_chemical_formula())
 
 
-def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
+def molecules_in(frame: Frame, molecule: Molecule, copies: int = 1) -> IntArray | None:
     """Find the copies of a molecule in a frame by elements and bonds; bond orders and shapes are ignored.
 
     Args:
         frame: The frame.
-        molecule: The molecule. If it consists of several fragments, only a frame of a single copy is recognised: bonds
-            do not say which ions belong together.
+        molecule: The molecule. If it consists of several fragments, only a frame of the system's copies is recognised:
+            bonds do not say which ions belong together.
+        copies: Number of copies of the system.
 
     Returns:
         Atom indices in the order of the molecule's atoms, a row for each of the k copies in order of their first atoms,
@@ -179,7 +187,7 @@ def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
     n_atoms, size = len(frame), len(molecule)
     templates = _pieces(molecule.numbers, molecule.bonds)
     has_several_fragments = len(templates) > 1
-    if n_atoms % size or (has_several_fragments and n_atoms != size):
+    if n_atoms % size or (has_several_fragments and n_atoms != copies * size):
         return None
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=HOT_BOND_FACTOR)
     pieces = _pieces(frame.numbers, bonds)
@@ -188,17 +196,17 @@ def molecules_in(frame: Frame, molecule: Molecule) -> IntArray | None:
         if any(row is None for row in rows):
             return None
         return np.array(sorted((row for row in rows if row is not None), key=lambda row: row.min()), dtype=np.int64)
-    order = np.full(size, -1, dtype=np.int64)
-    for template in templates:
+    order = np.full((copies, size), -1, dtype=np.int64)
+    for copy, template in product(range(copies), templates):
         for index, piece in enumerate(pieces):
             row = _matched(piece, template)
             if row is not None:
-                order[template.atoms] = row
+                order[copy, template.atoms] = row
                 del pieces[index]
                 break
         else:
             return None
-    return order[None]
+    return order
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,6 +37,8 @@ class InitialFrames:
         starts: Frames of the simulated system that MD may start from, neither stretched nor cut.
         starts_temperature_kelvin: Temperature of each starting frame in K, NaN if unknown, shape (len(starts),).
         force_field: Origin of the frames: `MMFF94`, `UFF`, `reference`, or `file`.
+        test_central: Of each test frame, whether each atom belongs to the molecule around which the frame was cut, of
+            other frames True for all atoms, each shape (N,); None where clusters are not cut from a mixture.
     """
 
     train: tuple[Frame, ...]
@@ -47,6 +49,7 @@ class InitialFrames:
     starts: tuple[Frame, ...]
     starts_temperature_kelvin: FloatArray
     force_field: str
+    test_central: tuple[BoolArray, ...] | None = None
 
 
 def initial_frames(
@@ -308,14 +311,22 @@ def _with_clusters_cut(found: InitialFrames, system: System, cut: ClusterCut, *,
     """Cut a cluster around a random molecule from every training and test frame of the system."""
     molecules = int(cut.molecule_of_atom.max()) + 1
 
-    def clusters_of(frames: Sequence[Frame], purpose: str) -> tuple[Frame, ...]:
+    def clusters_of(frames: Sequence[Frame], purpose: str) -> tuple[tuple[Frame, ...], tuple[BoolArray, ...]]:
         centres = derived_rng(seed, purpose).integers(molecules, size=len(frames)).tolist()
-        return tuple(
-            cut.around(frame, centre)[0] if _is_frame_of(frame, system) else frame
-            for frame, centre in zip(frames, centres, strict=True)
-        )
+        found, central = [], []
+        for frame, centre in zip(frames, centres, strict=True):
+            if _is_frame_of(frame, system):
+                cluster, atoms = cut.around(frame, centre)
+                found.append(cluster)
+                central.append(cut.molecule_of_atom[atoms] == centre)
+            else:
+                found.append(frame)
+                central.append(np.ones(len(frame), dtype=bool))
+        return tuple(found), tuple(central)
 
-    return replace(found, train=clusters_of(found.train, "cut train"), test=clusters_of(found.test, "cut test"))
+    train, _ = clusters_of(found.train, "cut train")
+    test, central = clusters_of(found.test, "cut test")
+    return replace(found, train=train, test=test, test_central=None if cut.electrons is None else central)
 
 
 def _with_stretched_share(found: InitialFrames, system: System, config: InitialConfig, *, seed: int) -> InitialFrames:

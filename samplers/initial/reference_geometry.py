@@ -192,7 +192,9 @@ def relaxed_system(reference: Reference, system: System, config: SystemConfig, *
 
 
 def _relaxed_molecule(molecule: Molecule, unpaired_electrons: int, reference: Reference) -> Molecule:
-    """The molecule, relaxed by the reference method; an atom as it is.
+    """The molecule, relaxed by the reference method; as it is if it is an atom, or if a bond would break.
+
+    A zwitterion loses a proton when it is relaxed in vacuum, but not in the solution that it may be part of.
 
     Raises:
         InputError: If the reference method fails on the molecule.
@@ -204,7 +206,13 @@ def _relaxed_molecule(molecule: Molecule, unpaired_electrons: int, reference: Re
         raise InputError(
             f"the reference method fails on {molecule.source}; check its structure, charge and unpaired_electrons"
         )
-    return replace(molecule, positions=found.frame.positions)
+    return replace(molecule, positions=found.frame.positions) if _intact(molecule, found.frame.positions) else molecule
+
+
+def _intact(molecule: Molecule, positions: FloatArray) -> bool:
+    """Whether all bonds of a molecule are whole at other positions of its atoms, Å, shape (n, 3)."""
+    before, after = _lengths(molecule.positions, molecule.bonds), _lengths(positions, molecule.bonds)
+    return bool((after < _BROKEN_FACTOR * before).all())
 
 
 def keeps_bonds(system: System, reference: Reference) -> bool:
@@ -214,10 +222,7 @@ def keeps_bonds(system: System, reference: Reference) -> bool:
     """
     molecule = system.molecule
     found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
-    if found is None:
-        return False
-    before, after = (_lengths(positions, molecule.bonds) for positions in (molecule.positions, found.frame.positions))
-    return bool((after < _BROKEN_FACTOR * before).all())
+    return found is not None and _intact(molecule, found.frame.positions)
 
 
 def _lengths(positions: FloatArray, bonds: IntArray) -> FloatArray:
@@ -243,10 +248,13 @@ def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:
 def covalent_kinds(molecule: Molecule) -> list[Molecule]:
     """Divide a molecule with bond orders into its bonded fragments, and return a molecule for each kind of fragment.
 
-    Fragments of the same kind have the same elements and bonds in the same order. Single atoms are left out.
+    Fragments of the same kind have the same elements and bonds in the same order. Single atoms are left out. The
+    molecules of a mixture have the charge and spin that are stated for them.
     """
     from rdkit import Chem
 
+    if molecule.components:
+        return [kind for part, _ in molecule.components for kind in covalent_kinds(part)]
     kinds: dict[tuple[bytes, bytes], Molecule] = {}
     for own in BondGraph(len(molecule), molecule.bonds).fragments():
         atoms, bonds = own.atoms, own.pairs
@@ -265,6 +273,7 @@ def covalent_kinds(molecule: Molecule) -> list[Molecule]:
             charge=charge,
             formal_charge=Chem.GetFormalCharge(mol),
             radical_electrons=sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
+            unpaired_electrons=molecule.unpaired_electrons if len(atoms) == len(molecule) else None,
             source=name,
             rdkit=mol,
         )

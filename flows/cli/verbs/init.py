@@ -80,8 +80,7 @@ def init(
     from flows.pages.display import Display
 
     system = {
-        **_molecules(smiles or []),
-        "molecules": molecules,
+        **_molecules(smiles or [], molecules),
         "charge": charge,
         "unpaired_electrons": unpaired_electrons,
         "shape": None if shape is None else shape.value,
@@ -118,15 +117,17 @@ def init(
     )
 
 
-def _molecules(given: Sequence[str]) -> dict[str, Any]:
-    """The options `smiles` or `species` for SMILES strings with counts in front, such as `10 O`."""
+def _molecules(given: Sequence[str], copies: int) -> dict[str, Any]:
+    """The options `smiles` or `species`, and `molecules`, for SMILES strings with counts in front, such as `10 O`."""
     counted = [re.fullmatch(r"\s*(?:(\d+)\s+)?(.*)", text, flags=re.DOTALL) for text in given]
     pairs = [(match[1], match[2]) for match in counted if match is not None]
     if not pairs:
-        return {"smiles": None}
-    if len(pairs) == 1 and pairs[0][0] is None:
-        return {"smiles": pairs[0][1]}
-    return {"species": [{"smiles": smiles, "count": int(count or 1)} for count, smiles in pairs]}
+        return {"molecules": copies}
+    if len(pairs) == 1:
+        count, smiles = pairs[0]
+        return {"smiles": smiles, "molecules": copies * int(count or 1)}
+    species = [{"smiles": smiles, "count": int(count or 1)} for count, smiles in pairs]
+    return {"species": species, "molecules": copies}
 
 
 def _pairs(text: str | None) -> dict[str, str] | None:

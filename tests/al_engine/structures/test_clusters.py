@@ -144,7 +144,8 @@ def test_the_central_molecule_is_found_again(water_box, rng, molecule):
     frame, owner, bonds = water_box
     cut = ClusterCut(molecules=5, charge=0, unpaired_electrons=0, molecule_of_atom=owner, bonds=bonds)
     cluster, atoms = cut.around(scattered(frame, rng), molecule)
-    np.testing.assert_array_equal(central_molecule(cluster), owner[atoms] == molecule)
+    np.testing.assert_array_equal(central_molecule(cluster, 5), owner[atoms] == molecule)
     # A frame that was not cut around a molecule has none.
-    assert central_molecule(cluster.with_positions(cluster.positions + 0.01)) is None
-    assert central_molecule(frame) is None
+    assert central_molecule(cluster.with_positions(cluster.positions + 0.01), 5) is None
+    assert central_molecule(frame, COUNT) is None
+    assert central_molecule(cluster, 4) is None

@@ -5,18 +5,19 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
 from ase.io import write
 from ase.units import Bohr, Hartree
 from stage_runs import begun
 
 from al_engine.campaign import names
-from al_engine.campaign.scores import read_new, read_test
+from al_engine.campaign.scores import read_test
+from al_engine.campaign.system import StoredSystem
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_frames, read_labelled
 from al_engine.files.part_file import open_part
 from al_engine.structures.clusters import ClusterCut, MoleculeElectrons
+from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame
 from al_engine.structures.periodic import shortest_image
 from flows.session.preflight import preflight
@@ -86,17 +87,35 @@ def test_labels_are_those_of_another_program_at_this_charge(labelled):
         np.testing.assert_allclose(item.forces, forces, atol=1e-4)
 
 
-def test_clusters_are_cut_around_every_kind_of_molecule(ledger):
-    """The molecule at the centre, ion or water, is interior; so it is in the test set, where only positions tell."""
+def test_the_central_molecule_of_a_test_cluster_is_its_interior(ledger):
+    """Ion or water: a whole molecule, whose centre of mass is the origin."""
+    test, kinds = read_test(ledger.reader(), ledger.config), set()
+    for item, interior in zip(test.frames, test.interior, strict=True):
+        central = item.frame.numbers[interior]
+        assert central.tolist() in ([SODIUM], [CHLORINE], [OXYGEN, HYDROGEN, HYDROGEN])
+        middle = np.average(item.frame.positions[interior], axis=0, weights=atomic_masses(central))
+        np.testing.assert_allclose(middle, 0.0, atol=1e-9)
+        kinds.add(int(central[0]))
+    assert len(kinds) > 1
+
+
+def test_the_central_molecule_of_a_new_cluster_is_interior(ledger):
+    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+        owner = StoredSystem.read(root).molecules.fragment_of_atom
     with open_part(ledger.part_path(names.selection(0))) as root:
         clusters, centres = read_frames(root["selected"]), root["selected/centre_molecule"][()]
+        atoms, interior = (np.split(root[f"selected/{name}"][()], ends(clusters)) for name in ("atom", "interior"))
     assert len(set(centres.tolist())) > 3
-    parts = ledger.reader()
-    for found in (read_new(parts, ledger.config, 0), read_test(parts, ledger.config)):
-        for item, interior in zip(found.frames, found.interior, strict=True):
-            central = item.frame.numbers[interior].tolist()
-            assert sorted(central)[-3:] in ([SODIUM], [CHLORINE], [HYDROGEN, HYDROGEN, OXYGEN]) or len(central) > 3
-    assert len(clusters) == 8
+    for cluster, centre, own, inside in zip(clusters, centres.tolist(), atoms, interior, strict=True):
+        central = owner[own] == centre
+        assert inside[central].all()
+        middle = np.average(cluster.positions[central], axis=0, weights=atomic_masses(cluster.numbers[central]))
+        np.testing.assert_allclose(middle, 0.0, atol=1e-9)
+
+
+def ends(frames):
+    """Where the atoms of each frame but the last end in arrays over all atoms."""
+    return np.cumsum([len(frame) for frame in frames])[:-1]
 
 
 @pytest.mark.parametrize("largest", [0, 1])
@@ -152,7 +171,16 @@ def test_a_box_from_a_file_is_cut_by_the_charges_that_its_bonds_show(tmp_path):
     [
         ("species: [{smiles: '[Na+]'}, {smiles: O, count: 6}]", "cut_molecules: 2", "selection.cut_charge to 1"),
         ("species: [{smiles: O, count: 6}]", "cut_molecules: 7", "the box has 6 molecules"),
-        ("species: [{smiles: O, count: 6}], charge: 2", "cut_molecules: 2", "set system.charge"),
+        ("species: [{smiles: O, count: 6}], charge: 2", "cut_molecules: 2", "set system.charge to 0"),
+        ("species: [{smiles: O}], molecules: 3", "cut_molecules: 4", "the box has 3 molecules"),
+        (
+            "species: [{smiles: '[Na+].[Cl-]'}, {smiles: O, count: 6}]",
+            (
+                "cut_molecules: 2, cut_charge: 1}\nlabels: {backend: ase, ase_calculator: 'ase.calculators.emt:EMT', "
+                "ase_charge_and_spin: parameters"
+            ),
+            "ase_charge_and_spin",
+        ),
     ],
 )
 def test_what_cannot_be_cut_is_refused_at_once(system, selection, message, tmp_path):
@@ -162,7 +190,6 @@ def test_what_cannot_be_cut_is_refused_at_once(system, selection, message, tmp_p
 
 
 def test_bonds_of_clusters_of_mixtures_are_not_stretched(tmp_path):
-    write(tmp_path / "water.xyz", molecule("H2O"))
     with pytest.raises(InputError, match=r"initial\.stretch"):
         preflight(
             parse_config(BRINE.replace("hot_kelvin: 500", "hot_kelvin: 500, stretch: {share: 0.2}"), source="x"),

@@ -1,20 +1,27 @@
 """Mixtures and salts: numbers, charges and spins of their molecules, and how they are packed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
+from al_engine.config.labels import LabelsConfig
 from al_engine.config.reader import parse_config
 from al_engine.config.system import SystemConfig
 from al_engine.config.writer import config_text
 from al_engine.errors import InputError
+from al_engine.structures.bonds import bond_lengths
+from labelers.checks.reference import ReferenceMethod
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, contact_radii
 from samplers.building.system import build_system, repacked
 from samplers.classical.classical import force_field_of
 from samplers.classical.mmff import mmff_system
+from samplers.initial.file_frames import in_system_order
+from samplers.initial.reference_geometry import relaxed_system
 
 SOLUTION = [{"smiles": "O", "count": 5}, {"smiles": "CO", "count": 2}]
 BRINE = [{"smiles": "[Na+]"}, {"smiles": "[Cl-]"}, {"smiles": "O", "count": 6}]
@@ -33,6 +40,11 @@ def built(base_dir=Path(), seed=3, **options):
         ({"smiles": "[Na+].[Cl-]"}, "ClNa", 0, 0, 2),
         ({"smiles": "[Mg+2].[Cl-].[Cl-]", "molecules": 2}, "Cl4Mg2", 0, 0, 6),
         ({"smiles": "C[NH3+].O.O"}, "CH10NO2", 1, 0, 3),
+        ({"smiles": "O.O"}, "H4O2", 0, 0, 2),
+        ({"species": [{"smiles": "[Na+].[Na+]"}, {"smiles": "[O-2]"}]}, "Na2O", 0, 0, 3),
+        ({"species": [{"smiles": "[CH3]"}, {"smiles": "O"}], "unpaired_electrons": 1}, "CH5O", 0, 1, 2),
+        ({"species": [{"smiles": "O.[OH]"}, {"smiles": "O"}], "unpaired_electrons": 1}, "H5O3", 0, 1, 3),
+        ({"species": [{"smiles": "O", "charge": 1, "unpaired_electrons": 1}, {"smiles": "O"}]}, "H4O2", 1, 1, 2),
         ({"smiles": "C1.C1"}, "C2H6", 0, 0, 1),  # a ring closure across a dot is a bond
         ({"species": [{"smiles": "[Na+].[Cl-]", "count": 2}]}, "Cl2Na2", 0, 0, 4),
         ({"species": [{"smiles": "[CH3]", "count": 2, "unpaired_electrons": 1}, {"smiles": "C"}]}, "C3H10", 0, 2, 3),
@@ -106,6 +118,35 @@ def test_mmff94_of_a_brine_is_rdkits():
     assert energy == pytest.approx(field.CalcEnergy(), abs=1e-4)
 
 
+def test_messages_name_the_species_whose_option_is_missing(tmp_path):
+    write(tmp_path / "ammonium.xyz", Atoms("NH4", molecule("CH4").positions), plain=True)
+    with pytest.raises(InputError, match=r"set system\.species\.1\.charge: 1"):
+        built(tmp_path, species=[{"smiles": "O"}, {"structure": "ammonium.xyz"}])
+
+
+@pytest.mark.parametrize("options", [{"species": SOLUTION}, {"smiles": "[Na+].[Cl-]", "molecules": 3}])
+def test_frames_of_a_file_are_put_in_order(options, rng):
+    """Molecules and their atoms shuffled, as another program may write them."""
+    system = built(**options)
+    shuffled = rng.permutation(len(system.frame))
+    mixed = replace(system.frame, numbers=system.frame.numbers[shuffled], positions=system.frame.positions[shuffled])
+    (ordered,) = in_system_order([mixed], system, "test")
+    assert np.array_equal(ordered.numbers, system.frame.numbers)
+    assert np.allclose(bond_lengths(ordered.positions, system.bonds.pairs), system.bonds.lengths, atol=1e-6)
+
+
+def test_a_zwitterion_in_water_stays_one():
+    """In vacuum GFN2-xTB moves its proton; the reference method relaxes each molecule alone."""
+    config = SystemConfig(species=[{"smiles": "[NH3+]CC(=O)[O-]"}, {"smiles": "O", "count": 2}])
+    system = build_system(config, base_dir=Path(), seed=1)
+    with ReferenceMethod(LabelsConfig(backend="tblite"), periodic=False) as reference:
+        found = relaxed_system(reference, system, config, seed=1)
+    assert found.bonds.lengths.max() < 1.7
+    nitrogen = int(np.flatnonzero(found.frame.numbers == 7)[0])
+    bonded = found.bonds.pairs[(found.bonds.pairs == nitrogen).any(axis=1)]
+    assert bond_lengths(found.frame.positions, bonded).max() < 1.6
+
+
 def test_a_species_from_a_file(tmp_path):
     write(tmp_path / "water.xyz", molecule("H2O"))
     write(tmp_path / "ion.xyz", molecule("OH"), plain=True)
@@ -121,7 +162,11 @@ def test_a_species_from_a_file(tmp_path):
         ({"species": [{"smiles": "O"}, {"smiles": "[CH3]"}]}, r"set system\.species\.1\.charge"),
         ({"species": [{"smiles": "[Na+]", "charge": 2}]}, r"system\.species\.0\.charge: \+2 e contradicts"),
         ({"species": SOLUTION, "charge": 1}, "odd number; set system.charge"),
-        ({"species": [{"smiles": "O"}, {"smiles": "CC("}]}, r"'CC\(' can't be read"),
+        ({"species": [{"smiles": "O"}, {"smiles": "CC("}]}, r"system\.species\.1\.smiles: 'CC\(' can't be read"),
+        ({"species": [{"smiles": "O 10"}]}, r"system\.species\.0\.smiles: 'O 10' has a space"),
+        ({"species": [{"smiles": "O.CO", "charge": 2}]}, "make each a species of its own"),
+        ({"species": [{"smiles": "O.[OH]"}]}, "make each a species of its own"),
+        ({"species": [{"smiles": "[Na+]", "charge": 1}], "charge": 0}, "contradicts the charges of the species"),
         ({"species": SOLUTION, "shape": "box", "density_g_per_cm3": 9.0}, "lower the density"),
     ],
 )
