@@ -11,7 +11,7 @@ from al_engine.config.base import Fraction, Section
 class StopConfig(Section):
     """When a campaign stops. These options may change later: `resume` continues under the new rules."""
 
-    added_fields: ClassVar[Mapping[str, object]] = {"judge_first": True}
+    added_fields: ClassVar[Mapping[str, object]] = {"judge_first": True, "verdicts": 5}
 
     acceptance: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.005,
@@ -40,8 +40,16 @@ class StopConfig(Section):
         0.95,
         description=(
             "Condition: the upper bound on the acceptance is below the limit at every temperature. The bound is "
-            "computed from the number of decorrelated frames. This is the confidence of five verdicts together, "
-            "because a campaign is judged after every iteration; with 0.95, a single verdict has 99 %."
+            "computed from the number of decorrelated frames. This is the confidence of `verdicts` verdicts together."
+        ),
+    )
+    verdicts: PositiveInt = Field(
+        10,
+        le=1000,
+        description=(
+            "Number of verdicts that hold together at `confidence`: a campaign is judged after every iteration, and "
+            "ends at the first favourable verdict. The confidence of each verdict is 1 - (1 - confidence) / verdicts, "
+            "which is 99.5 % by default."
         ),
     )
     fresh_share: Fraction = Field(

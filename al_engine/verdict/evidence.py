@@ -24,10 +24,6 @@ from al_engine.verdict.unlabelable import without_label
 
 UNSTABLE_SHARE = 0.5
 """Share of frames rejected, or of trajectories stopped, above which most of the MD at a temperature is lost."""
-LOOKS = 5
-"""Number of verdicts that hold together at `stop.confidence`. A campaign is judged after every iteration, and ends at
-the first favourable verdict. So the confidence of each verdict is 1 - (1 - confidence) / LOOKS, by Bonferroni's
-inequality: 99 % for five verdicts that hold together at 95 %."""
 MOST_JUDGED = 10
 """Most iterations that are judged together."""
 
@@ -77,8 +73,8 @@ def _unfit(record: IterationRecord, stop: StopConfig) -> bool:
 
 
 def look_confidence(stop: StopConfig) -> float:
-    """Confidence of the upper bounds of a single verdict (`LOOKS`)."""
-    return 1.0 - (1.0 - stop.confidence) / LOOKS
+    """Confidence of the upper bounds of a single verdict, of which `stop.verdicts` hold together (Bonferroni)."""
+    return 1.0 - (1.0 - stop.confidence) / stop.verdicts
 
 
 def after_failed_audits(history: Sequence[IterationRecord]) -> Sequence[IterationRecord]:

@@ -457,9 +457,10 @@ def test_an_option_newer_than_a_campaign_has_the_value_that_the_campaign_was_run
     assert "optimizer" not in old.training.key_values()
     assert new.training.key_values()["optimizer"] == "muon"
     assert (old.training.least_updates_share, new.training.least_updates_share) == (1.0, 0.5)
+    assert (old.stop.verdicts, new.stop.verdicts) == (5, 10)
     assert old.initial == new.initial
     continued = [validate_config(given, source="", begun=campaign) for campaign in (old, new)]
     assert continued == [old, new]
     given["training"] |= {"optimizer": "muon", "least_updates_share": 0.5}
-    given["stop"] = {"judge_first": False}
+    given["stop"] = {"judge_first": False, "verdicts": 10}
     assert validate_config(given, source="", begun=True) == validate_config(given, source="")

@@ -13,7 +13,7 @@ from al_engine.verdict.records import IterationRecord, pooled
 from al_engine.verdict.sampling_plan import sampling_plan
 from al_engine.verdict.verdict import VerdictKind, awaits_audit, judge
 
-STOP, SELECTION = StopConfig(), SelectionConfig()
+STOP, SELECTION = StopConfig(verdicts=5), SelectionConfig()
 LOWER = 0.1
 KELVINS = (300.0, 500.0, 700.0, 900.0)
 

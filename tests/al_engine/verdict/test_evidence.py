@@ -15,7 +15,7 @@ SELECTION = SelectionConfig()
 
 def rules(**options) -> StopConfig:
     """Rules without an audit, unless told otherwise."""
-    return StopConfig(**{"audit_labels": 0, **options})
+    return StopConfig(**{"audit_labels": 0, "verdicts": 5, **options})
 
 
 STOP = rules()

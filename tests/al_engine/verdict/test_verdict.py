@@ -17,7 +17,7 @@ from al_engine.verdict.verdict import Verdict, VerdictKind, judge
 
 def rules(**options) -> StopConfig:
     """Rules without an audit, unless told otherwise."""
-    return StopConfig(**{"audit_labels": 0, **options})
+    return StopConfig(**{"audit_labels": 0, "verdicts": 5, **options})
 
 
 STOP = rules()
@@ -102,6 +102,12 @@ def test_the_bound_holds_exactly_at_its_limit(make_record):
     assert kind_of(make_record(decorrelated=needed - 1), stop=ONE) is None
     stricter = rules(iterations=1, confidence=0.99)
     assert kind_of(make_record(decorrelated=needed), stop=stricter) is None
+
+
+def test_all_verdicts_of_a_campaign_hold_together():
+    """Bonferroni: ten verdicts at 99.5 % each are wrong in at most 5 % of campaigns together."""
+    assert look_confidence(rules(confidence=0.95, verdicts=10)) == pytest.approx(0.995)
+    assert look_confidence(rules(confidence=0.95, verdicts=1)) == pytest.approx(0.95)
 
 
 def test_low_acceptance_by_a_window_that_moved_up_is_not_converged(make_record):
