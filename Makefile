@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol (a quarter of an hour on two cores)
+demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol
 	@$(BIN)/al-engine run examples/ethanol.yaml --dir runs/ethanol || test $$? -eq 3
 	@$(BIN)/al-engine status runs/ethanol
 

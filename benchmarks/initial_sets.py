@@ -181,12 +181,12 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
         "# Initial sets",
         "",
         (
-            "An initial set is made with the settings of the preset `quick`, in one of two ways: by the classical "
-            "anneal with MMFF94, or by MD with GFN2-xTB at temperatures from 2000 K down to 280 K. A single member is "
-            f"trained on it. It is tested on {TEST['test_frames']} frames of MD by GFN2-xTB that started from other "
-            "packings. The tables give the mean absolute error of the force components at each temperature, and the "
-            "95th percentile of the error of an atom's force at 900 K. All times are those of one core. Values are "
-            "means over the seeds, ± half their range if there are several."
+            "Two kinds of initial set are compared: from the classical anneal with MMFF94, and from MD with GFN2-xTB "
+            "at temperatures from 2000 K down to 280 K. Both have the settings of the preset `quick`. A single member "
+            f"is trained on each set, and tested on {TEST['test_frames']} frames of MD by GFN2-xTB that started from "
+            "other packings. The tables give the mean absolute error of the force components at each temperature, and "
+            "the 95th percentile of the error of an atom's force at 900 K. Times are for one core. A value is "
+            "the mean over the seeds, ± half their range if there are several."
         ),
     ]
     for system, kinds in result["systems"].items():

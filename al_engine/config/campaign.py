@@ -73,10 +73,6 @@ class CampaignConfig(Section):
             raise ValueError("`sampling.pressure_bar` is for `system.shape: box`; a cluster has no volume")
         if cut is not None and not is_box:
             raise ValueError("`selection.cut_molecules` cuts clusters from boxes: it needs `system.shape: box`")
-        if cut is not None and cut > self.system.molecules and self.system.single_molecule:
-            raise ValueError(
-                f"selection.cut_molecules ({cut}) must be at most system.molecules ({self.system.molecules})"
-            )
         return self
 
     @model_validator(mode="after")

@@ -93,7 +93,7 @@ def parse_config(text: str, *, source: str, begun: CampaignConfig | bool = False
 
 @lru_cache(maxsize=4)
 def _yaml(text: str) -> Any:
-    """The content of a YAML text. It is cached because every stage of a campaign reads the same commented config."""
+    """The content of a YAML text. Not to be changed: it is cached, because every stage reads the same config."""
     return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
 
 

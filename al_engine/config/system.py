@@ -141,11 +141,6 @@ class SystemConfig(Section):
         return self
 
     @property
-    def single_molecule(self) -> bool:
-        """Whether a copy is a single molecule as far as the config says; a structure file may hold several."""
-        return self.smiles is not None and "." not in self.smiles
-
-    @property
     def built(self) -> bool:
         """Whether all molecules are built from SMILES, so that no atom comes from a file."""
         return self.structure is None and all(species.structure is None for species in self.species)

@@ -17,7 +17,7 @@ the largest difference between a distance in a box and the same distance in a cl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MoleculeElectrons:
-    """Charge and spin of each of the M molecules of a mixture, of which clusters have those of their molecules.
+    """Charge and spin of each of the M molecules of a mixture; those of a cluster are the sums over its molecules.
 
     Attributes:
         charge: Charge of each molecule, e, shape (M,).

@@ -182,7 +182,7 @@ class CampaignRun:
                 for title, call in calls.items()
             }
             wait(list(running.values()))
-            with interrupts_wait():
+            with interrupts_wait():  # also the calls that were completed beside a failed one
                 finish(self._ledger, [calls[title] for title, future in running.items() if future.state.is_completed()])
             for future in running.values():
                 future.result()

@@ -18,7 +18,8 @@ from labelers.backends.registry import level_of_theory, resolve_backend
 from labelers.checks.cell_check import changes_when_doubled, too_small
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
-from samplers.building.system import System, build_system, cluster_of, unpaired_of, unpaired_of_copy
+from samplers.building.clusters import cluster_of, electrons_by_fragment
+from samplers.building.system import System, build_system, unpaired_of, unpaired_of_copy
 from samplers.classical.classical import force_field_of, minimised_positions
 from samplers.initial.initial import checked_file_frames
 from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, keeps_bonds, relaxed_system
@@ -294,11 +295,8 @@ def _reference_is_better(config: CampaignConfig, system: System, reference: Refe
 
 
 def _has_ions(system: System) -> bool:
-    """Whether the system consists of several molecules, some of which have a formal charge."""
-    from rdkit import Chem
-
-    mol = system.molecule.rdkit
-    charges = [0] if mol is None else [Chem.GetFormalCharge(part) for part in Chem.GetMolFrags(mol, asMols=True)]
+    """Whether the system consists of several molecules, some of which have a charge."""
+    charges = [charge for charge, _ in electrons_by_fragment(system.molecule)]
     return any(charges) and len(charges) * system.n_molecules > 1
 
 

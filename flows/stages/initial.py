@@ -26,7 +26,7 @@ def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
         "system": config.system.key_values(),
         "initial": config.initial.key_values(),
         "cut_molecules": config.selection.cut_molecules,
-        **({"cut_charge": config.selection.cut_charge} if config.selection.cut_charge else {}),  # newer than some keys
+        **({"cut_charge": config.selection.cut_charge} if config.selection.cut_charge else {}),  # earlier keys lack it
         "temperatures": config.sampling.temperatures_kelvin,
         "files": input_file_hashes(config, ledger.directory),
         "seed": config.seed,
@@ -43,7 +43,8 @@ def build(work: Work) -> None:
         InputError: If the system cannot be built, or its frames cannot be labelled by the campaign's labeler.
     """
     from labelers.checks.reference import ReferenceMethod
-    from samplers.building.system import build_system, cluster_of
+    from samplers.building.clusters import cluster_of
+    from samplers.building.system import build_system
     from samplers.initial.initial import initial_frames
     from samplers.initial.reference_geometry import relaxed_system
 

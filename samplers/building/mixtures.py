@@ -63,7 +63,6 @@ def mixture(components: Sequence[tuple[Molecule, int]], *, seed: int) -> Molecul
     firsts = np.cumsum([0, *(len(molecule) for molecule in each)])
     positions = packed_in_sphere(flat, 1, seed=derived_seed(seed, "mixture"), source=source)
     formal = [molecule.formal_charge for molecule in each]
-    unpaired = [molecule.unpaired_electrons for molecule in each]
     return Molecule(
         numbers=np.concatenate([molecule.numbers for molecule in each]),
         positions=positions,
@@ -71,7 +70,7 @@ def mixture(components: Sequence[tuple[Molecule, int]], *, seed: int) -> Molecul
         charge=sum(molecule.charge for molecule in each),
         formal_charge=None if None in formal else sum(charge or 0 for charge in formal),
         radical_electrons=sum(molecule.radical_electrons for molecule in each),
-        unpaired_electrons=None if set(unpaired) == {None} else sum(number or 0 for number in unpaired),
+        unpaired_electrons=sum(molecule.unpaired_electrons or 0 for molecule in each) or None,
         source=source,
         rdkit=_combined([molecule.rdkit for molecule in each], positions),
         notes=tuple(note for molecule, _ in flat for note in molecule.notes),

@@ -9,7 +9,7 @@ from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.seeds import derived_seed
 from al_engine.structures.bonds import Bonds, fragment_of_atom
-from al_engine.structures.clusters import ClusterCut, MoleculeElectrons, nearest_molecules
+from al_engine.structures.clusters import ClusterCut
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
@@ -44,6 +44,28 @@ class System:
     density_g_per_cm3: float | None = None
     cut: ClusterCut | None = None
 
+    @classmethod
+    def of_copies(
+        cls,
+        frame: Frame,
+        molecule: Molecule,
+        count: int,
+        *,
+        density_g_per_cm3: float | None = None,
+        cut: ClusterCut | None = None,
+    ) -> "System":
+        """The system of a packed frame of `count` copies of a molecule; other arguments are attributes."""
+        bonds = tiled_bonds(molecule, count)
+        return cls(
+            frame=frame,
+            molecule=molecule,
+            n_molecules=count,
+            bonds=Bonds.at(frame, bonds),
+            molecules=MoleculeTable.of(np.repeat(np.arange(count), len(molecule)), bonds),
+            density_g_per_cm3=density_g_per_cm3,
+            cut=cut,
+        )
+
     @property
     def several_fragments(self) -> bool:
         """Whether a copy consists of several molecules."""
@@ -55,11 +77,6 @@ def tiled_bonds(molecule: Molecule, count: int) -> IntArray:
     shifts = len(molecule) * np.arange(count)
     pairs: IntArray = (molecule.bonds[None, :, :] + shifts[:, None, None]).reshape(-1, 2)
     return pairs
-
-
-def _table(molecule: Molecule, count: int) -> MoleculeTable:
-    """Copy and fragment of each atom of `count` copies."""
-    return MoleculeTable.of(np.repeat(np.arange(count), len(molecule)), tiled_bonds(molecule, count))
 
 
 def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecule:
@@ -120,7 +137,7 @@ def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> 
         if stated or (molecule.radical_electrons and not open_spin):
             raise InputError(
                 f"{section}: {molecule.source} are several molecules, so it is not known which of them has the charge "
-                "or the unpaired electrons; make each a species of its own"
+                "or the unpaired electrons; list each of them as a species of its own"
             )
         return molecule
     charge = molecule.charge if config.charge is None else config.charge
@@ -198,14 +215,7 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         positions, cell = pack_box(molecule, count, density_g_per_cm3=config.density_g_per_cm3, seed=pack_seed)
         pbc = np.ones(3, dtype=bool)
     frame = Frame(numbers=numbers, positions=positions, cell=cell, pbc=pbc, charge=charge, unpaired_electrons=unpaired)
-    return System(
-        frame=frame,
-        molecule=molecule,
-        n_molecules=count,
-        bonds=Bonds.at(frame, tiled_bonds(molecule, count)),
-        molecules=_table(molecule, count),
-        density_g_per_cm3=config.density_g_per_cm3,
-    )
+    return System.of_copies(frame, molecule, count, density_g_per_cm3=config.density_g_per_cm3)
 
 
 def _refuse_lost_cell(molecule: Molecule, config: SystemConfig, count: int) -> None:
@@ -273,135 +283,6 @@ def repacked(system: System, *, seed: int) -> System:
     return replace(system, frame=system.frame.with_positions(positions))
 
 
-def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectrons | None:
-    """Charge and spin of each molecule of a mixture, by its formal charges; None if each copy is a single molecule.
-
-    Args:
-        system: The system.
-        largest_charge: Largest charge of a cluster that is cut, e.
-
-    Raises:
-        InputError: If the formal charges or radical electrons are unknown or do not add up to those of the system.
-    """
-    molecule = system.molecule
-    if not system.several_fragments:
-        return None
-    found = system.n_molecules * _fragments(molecule)
-    charges, unpaired = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
-    for what, total, wanted in (
-        ("charge", charges.sum(), system.frame.charge),
-        ("unpaired electrons", unpaired.sum(), system.frame.unpaired_electrons),
-    ):
-        if total != wanted:
-            raise InputError(
-                f"selection.cut_molecules: the molecules of {molecule.source} have {what} {total} by their bonds, the "
-                f"box has {wanted}, so it is not known which molecules have the difference; set "
-                f"system.{what.replace(' ', '_')} to {total}, or state it for each of system.species"
-            )
-    if abs(system.frame.charge) > largest_charge:
-        raise InputError(
-            f"selection.cut_charge: the box has a charge of {system.frame.charge:+d} e, so that not every cluster can "
-            f"be completed to at most {largest_charge} e; add counter-ions, or set selection.cut_charge to "
-            f"{abs(system.frame.charge)}"
-        )
-    return MoleculeElectrons(charges, unpaired, largest_charge)
-
-
-def _fragments(molecule: Molecule) -> list[tuple[int, int]]:
-    """Charge and unpaired electrons of each bonded fragment, in order of the fragments' first atoms.
-
-    Raises:
-        InputError: If the bond orders are unknown.
-    """
-    from rdkit import Chem
-
-    if molecule.components:
-        return [pair for part, count in molecule.components for pair in count * _fragments(part)]
-    if not fragment_of_atom(len(molecule), molecule.bonds).max():
-        return [(molecule.charge, unpaired_of(molecule))]
-    if molecule.rdkit is None:
-        raise InputError(
-            f"selection.cut_molecules: no bond orders fit {molecule.source}, so the charges of its molecules are not "
-            "known"
-        )
-    return [
-        (Chem.GetFormalCharge(part), sum(atom.GetNumRadicalElectrons() for atom in part.GetAtoms()))
-        for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)
-    ]
-
-
-def cluster_of(system: System, count: int, *, largest_charge: int = 0) -> System:
-    """Cut a cluster of `count` molecules from a box, with the charge and spin of the clusters that will be labelled.
-
-    The clusters of a mixture differ in their molecules; this cluster is cut around the first molecule of the box.
-
-    Args:
-        system: The system, a box.
-        count: Number of molecules.
-        largest_charge: Largest charge of a cluster of a mixture, e (`selection.cut_charge`).
-
-    Raises:
-        InputError: If the box has fewer molecules; if its charge or unpaired electrons do not divide among equal
-            molecules, or do not fit a cluster of this size; for mixtures, as `fragment_electrons`.
-    """
-    table, pairs = system.molecules, system.bonds.pairs
-    electrons = fragment_electrons(system, largest_charge=largest_charge)
-    available = system.n_molecules if electrons is None else len(electrons.charge)
-    if count > available:
-        raise InputError(f"selection.cut_molecules is {count}, but the box has {available} molecules")
-    if electrons is None:
-        charge, unpaired = _share_of_electrons(system, count)
-        cut = ClusterCut(count, charge, unpaired, table.copy_of_atom, pairs)
-        frame, _ = nearest_molecules(
-            system.frame, table.copy_of_atom, pairs, count, charge=charge, unpaired_electrons=unpaired
-        )
-        return System(
-            frame=frame,
-            molecule=system.molecule,
-            n_molecules=count,
-            bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
-            molecules=_table(system.molecule, count),
-            cut=cut,
-        )
-    cut = ClusterCut(count, 0, 0, table.fragment_of_atom, pairs, electrons)
-    frame, atoms = cut.around(system.frame, 0)
-    inside, _ = cut.inside(atoms)
-    return System(
-        frame=frame,
-        molecule=system.molecule,
-        n_molecules=1,
-        bonds=Bonds.at(frame, inside),
-        molecules=MoleculeTable.of(np.zeros(len(frame), dtype=np.int64), inside),
-        cut=cut,
-    )
-
-
-def _share_of_electrons(system: System, count: int) -> tuple[int, int]:
-    """Charge and unpaired electrons of a cluster of `count` of a system's equal molecules.
-
-    Raises:
-        InputError: If those of the system do not divide among its molecules, or do not fit a cluster of this size.
-    """
-    share = f"{count} of {system.n_molecules} molecules"
-    charge, rest = divmod(system.frame.charge * count, system.n_molecules)
-    if rest:
-        raise InputError(
-            f"selection.cut_molecules: system.charge {system.frame.charge:+d} does not divide among {share}"
-        )
-    unpaired, rest = divmod(system.frame.unpaired_electrons * count, system.n_molecules)
-    if rest:
-        raise InputError(
-            f"selection.cut_molecules: {system.frame.unpaired_electrons} unpaired electrons do not divide among {share}"
-        )
-    electrons = count * int(system.molecule.numbers.sum()) - charge
-    if (electrons - unpaired) % 2:
-        raise InputError(
-            f"selection.cut_molecules: {share} have {electrons} electrons, of which {unpaired} can't be "
-            "unpaired; cut another number of molecules, or set system.unpaired_electrons"
-        )
-    return charge, unpaired
-
-
 def boxed(system: System, count: int, *, seed: int) -> System:
     """Pack a periodic box of `count` molecules at the system's density, to cut clusters from; for classical MD only.
 
@@ -421,11 +302,4 @@ def boxed(system: System, count: int, *, seed: int) -> System:
         charge=count * system.molecule.charge,
         unpaired_electrons=0,  # a classical force field has no electrons
     )
-    return System(
-        frame=frame,
-        molecule=system.molecule,
-        n_molecules=count,
-        bonds=Bonds.at(frame, tiled_bonds(system.molecule, count)),
-        molecules=_table(system.molecule, count),
-        density_g_per_cm3=system.density_g_per_cm3,
-    )
+    return System.of_copies(frame, system.molecule, count, density_g_per_cm3=system.density_g_per_cm3)

@@ -13,7 +13,8 @@ from al_engine.files.frames_hdf5 import write_frames
 from al_engine.files.part_file import write_part
 from al_engine.structures.bonds import bond_lengths
 from flows.evaluation.scan_frames import scan_subject
-from samplers.building.system import build_system, cluster_of
+from samplers.building.clusters import cluster_of
+from samplers.building.system import build_system
 
 KELVINS = [900.0, 300.0, 500.0, 300.0]
 

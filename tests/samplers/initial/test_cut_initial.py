@@ -8,7 +8,8 @@ from ase.io import write
 
 from al_engine.config import InitialConfig, SystemConfig
 from al_engine.errors import InputError
-from samplers.building.system import build_system, cluster_of
+from samplers.building.clusters import cluster_of
+from samplers.building.system import build_system
 from samplers.initial.initial import initial_frames
 
 
