@@ -20,9 +20,14 @@ def nested(key, value):
     *sections, last = key.split(".")
     place = config
     for section in sections:
-        place = place.setdefault(section, {})
+        place = place.setdefault(section, [{}])[0] if section == "species" else place.setdefault(section, {})
     place[last] = value
     return config
+
+
+def shown(key):
+    """A dotted key as messages name it: with its number in a list of sections."""
+    return key.replace("species.", "species.0.")
 
 
 def write(path, config):
@@ -38,13 +43,13 @@ def write(path, config):
 def test_no_option_takes_what_is_no_value(key, value, refused, tmp_path):
     message = refused("run", write(tmp_path / "work" / "bad.yaml", nested(key, value)))
     assert message.startswith("error: bad.yaml")
-    assert key in message
+    assert shown(key) in message
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_letter_too_many_is_found_and_the_right_key_suggested(key, refused, tmp_path):
     message = refused("run", write(tmp_path / "work" / "bad.yaml", nested(f"{key}s", 1)))
-    assert f"{key}s" in message
+    assert f"{shown(key)}s" in message
     assert f"{key}`" in message or f"{key.rsplit('.', maxsplit=1)[-1]}`" in message or key in message
 
 
