@@ -156,8 +156,9 @@ def check_claim(directory: Path, *, kelvins: list[float], frames: int, jobs: int
         jobs: Number of trajectories that run side by side.
     """
     ledger = Ledger.open(directory)
-    if ledger.config.system.shape == "box":
-        raise SystemExit(f"{directory}: only clusters that are labelled whole are supported")
+    system = ledger.config.system
+    if system is None or system.shape == "box":
+        raise SystemExit(f"{directory}: only campaigns of one cluster that is labelled whole are supported")
     audit = ledger.history()[-1].audit
     if audit is None or audit.overall.bound_mev_per_ang is None:
         raise SystemExit(f"{directory}: the last iteration has no audit that states a bound")

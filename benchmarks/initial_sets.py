@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from al_engine.config import CampaignConfig
+from al_engine.config import OneSystemConfig
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import validate_config
 from al_engine.errors import InputError
@@ -83,13 +83,13 @@ class Run:
         return "-".join(f"{self.system} {self.kind} {self.seed}".replace(",", "").split())
 
 
-def config_of(system: str, initial: Mapping[str, Any]) -> CampaignConfig:
+def config_of(system: str, initial: Mapping[str, Any]) -> OneSystemConfig:
     """The config of a quick campaign on a system, with another `initial` section."""
     values = {"name": "trial", "system": SYSTEMS[system], "labels": {"backend": "tblite"}, "initial": initial}
-    return validate_config(merged(PRESETS["quick"], values), source="benchmark")
+    return validate_config(merged(PRESETS["quick"], values), source="benchmark").by_system[""]
 
 
-def frames_of(config: CampaignConfig, *, seed: int) -> InitialFrames:
+def frames_of(config: OneSystemConfig, *, seed: int) -> InitialFrames:
     """The initial and the test frames of a campaign."""
     system = build_system(config.system, base_dir=Path(), seed=seed)
     kelvins = config.sampling.temperatures_kelvin
@@ -100,7 +100,7 @@ def frames_of(config: CampaignConfig, *, seed: int) -> InitialFrames:
         return initial_frames(relaxed, config.initial, kelvins, base_dir=Path(), seed=seed, reference=reference)
 
 
-def labelled(frames: Sequence[Frame], config: CampaignConfig) -> dict[int, LabelledFrame]:
+def labelled(frames: Sequence[Frame], config: OneSystemConfig) -> dict[int, LabelledFrame]:
     """The frames with their labels by GFN2-xTB, by index; frames that cannot be labelled are left out."""
     labeler = create_labeler(config.labels)
     found = {}

@@ -223,13 +223,14 @@ def _chunk_size(part: Part) -> int:
 def setting(config: CampaignConfig) -> str:
     """The timed campaign in a line: system, model and sizes."""
     model, training, sampling = config.model, config.training, config.sampling
+    system = config.by_system[""].system
     temperatures = len(sampling.temperatures_kelvin)
     paths = [f"short {model.short.cutoff_ang:g} Å {model.short.channels} channels l {model.short.l_max}"]
     if model.long is not None:
         paths.append(f"long {model.long.cutoff_ang:g} Å {model.long.channels} channels l {model.long.l_max}")
     return "; ".join(
         [
-            f"{config.system.molecules} x `{config.system.smiles}`",
+            f"{system.molecules} x `{system.smiles}`",
             *paths,
             f"nu {model.correlation}, {model.layers} layers, hidden l {model.hidden_l_max}, {model.dtype}",
             f"{config.initial.frames} + {config.initial.test_frames} initial frames",

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
+from al_engine.config import SamplingConfig, SelectionConfig, StatePoint, StopConfig
 from al_engine.selection.fates import Fate
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 from al_engine.verdict.evidence import judged_together
@@ -35,6 +35,7 @@ from machine import circumstances, versions
 from pages import origin, page, publish
 
 KELVINS = (300.0, 500.0, 700.0, 900.0)
+POINTS = [StatePoint("", kelvin) for kelvin in KELVINS]
 PRESETS = {"quick": 600, "standard": 2000}
 """MD steps of an iteration; a stride has 20 steps, so that a trajectory has 30 or 100 frames."""
 FAST_PHI = 0.3
@@ -141,7 +142,7 @@ def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]], *, lim
         fates = np.where(deviation > LOWER_EV_PER_ANG, int(Fate.CORRELATED), int(Fate.ACCURATE))
         trajectories.append(Trajectory(deviation, fates))
     return temperature_record(
-        kelvin,
+        StatePoint("", kelvin),
         trajectories,
         replicas=len(trajectories),
         stopped=0,
@@ -172,7 +173,7 @@ def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
     for iteration in range(stop.max_iterations):
         gathered = together(coming=1) if history else ()
         for kelvin, source in sources.items():
-            plan = sampling_plan(history, gathered, sampling, stop, kelvin)
+            plan = sampling_plan(history, gathered, sampling, stop, StatePoint("", kelvin), points=POINTS)
             deviation = source.run(plan.steps // sampling.stride_steps, plan.fresh)
             sampled[kelvin].append((deviation, source.identity.copy()))
             frames += deviation.size

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from al_engine.config import MUTABLE, CampaignConfig
+from al_engine.config import MUTABLE, CampaignConfig, Section
 from al_engine.config.presets import PRESETS
 
 OUTPUT = Path(__file__).with_name("config.md")
@@ -38,7 +38,8 @@ def reference() -> str:
     for name, info in fields.items():
         section = _section_type(info)
         if section is not None:
-            blocks += _section(name, section, info, default=_default(info))
+            default = _default(info)
+            blocks += _section(name, section, info, default=default if isinstance(default, BaseModel) else None)
     return "\n\n".join([*blocks, _presets()]) + "\n"
 
 
@@ -46,9 +47,14 @@ def _section(key: str, model: type[BaseModel], info: FieldInfo, *, default: Any)
     """Heading, description and table of a section, then of the sections inside it."""
     yield f"{'#' * (key.count('.') + 2)} `{key}`"
     purpose, described = (model.__doc__ or "").strip(), info.description or ""
+    base = model.__base__
+    fields = dict(model.model_fields)
+    if base is not None and base is not Section and issubclass(base, Section):  # its options have a table of their own
+        fields = {name: field for name, field in fields.items() if name not in base.model_fields}
+        purpose = f"{described} The options that `system` has too are described there."
     yield described if "." in key else purpose
-    inner = {name: field for name, field in model.model_fields.items() if _section_type(field)}
-    plain = {name: field for name, field in model.model_fields.items() if name not in inner}
+    inner = {name: field for name, field in fields.items() if _section_type(field)}
+    plain = {name: field for name, field in fields.items() if name not in inner}
     yield _table(f"{key}.", model, plain, default=default)
     for name, field in inner.items():
         below = _default(field) if default is None else getattr(default, name)

@@ -104,8 +104,8 @@ class Campaign:
         parts = self._ledger.reader()
         fates = fates_with_audits(parts, iteration)
         start = 0
-        for kelvin in self._ledger.config.sampling.temperatures_kelvin:
-            with parts.open(names.sample(iteration, kelvin)) as root:
+        for point in self._ledger.config.state_points:
+            with parts.open(names.sample(iteration, point.temperature_kelvin, point.system)) as root:
                 columns = {name: root[name][()] for name in COLUMNS}
                 here = fates[start : start + len(columns["step"])]
                 start += len(here)
@@ -114,7 +114,8 @@ class Campaign:
                     chosen = rows[first : first + FRAMES_AT_A_TIME]
                     for row, frame in zip(chosen.tolist(), read_frames(root["frames"], rows=chosen), strict=True):
                         atoms = frame.to_atoms()
-                        atoms.info |= {"iteration": iteration, "temperature_kelvin": kelvin}
+                        atoms.info |= {"iteration": iteration, "temperature_kelvin": point.temperature_kelvin}
+                        atoms.info |= {"system": point.system} if point.system else {}
                         atoms.info |= {name: values[row].item() for name, values in columns.items()}
                         atoms.info["fate"] = Fate(int(here[row])).name.lower()
                         yield atoms

@@ -34,7 +34,7 @@ def stored_audit_plan(parts: PartReader, iteration: int) -> AuditPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AccurateFrames:
-    """The A accurate frames of some iterations at one temperature, iteration after iteration.
+    """The A accurate frames of some iterations at one state point, iteration after iteration.
 
     Attributes:
         iteration: Iteration of each frame, shape (A,).
@@ -55,17 +55,17 @@ class AccurateFrames:
 
 
 def accurate_frames(parts: PartReader, config: CampaignConfig, iterations: Sequence[int]) -> list[AccurateFrames]:
-    """The accurate frames of some finished iterations, for each temperature in order."""
+    """The accurate frames of some finished iterations, for each state point in order."""
     fates: dict[int, FateArray] = {}
     for iteration in iterations:
         with parts.open(names.append(iteration)) as root:
             fates[iteration] = root["fate"][()]
     start = dict.fromkeys(iterations, 0)
     found = []
-    for kelvin in config.sampling.temperatures_kelvin:
+    for point in config.state_points:
         pools = []
         for iteration in iterations:
-            with parts.open(names.sample(iteration, kelvin)) as root:
+            with parts.open(names.sample(iteration, point.temperature_kelvin, point.system)) as root:
                 size = len(root["step"])
             row = np.flatnonzero(fates[iteration][start[iteration] : start[iteration] + size] == Fate.ACCURATE)
             pools.append(AccurateFrames(np.full(len(row), iteration), row, start[iteration] + row))

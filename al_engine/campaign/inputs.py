@@ -2,11 +2,15 @@
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, SystemConfig
 from al_engine.errors import InputError, typed
 from al_engine.files.atomic import disk_error
+
+_System = TypeVar("_System", bound=SystemConfig)
 
 INPUTS = "inputs"
 """The folder of a campaign directory that holds the copies."""
@@ -17,34 +21,54 @@ START = f"{INPUTS}/start.h5"
 def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
     """The config with the paths of its files replaced by those of their copies, so that the directory can be moved."""
     copies = _copies(config)
-    structure, file = config.system.structure, config.initial.file
-    species = [
-        each.model_copy(update={"structure": each.structure and copies[_of_species(index)]})
-        for index, each in enumerate(config.system.species)
+    file = config.initial.file
+    changed: dict[str, object] = {
+        "initial": config.initial.model_copy(update={"file": file and copies["initial.file"]}),
+        "training": config.training.model_copy(update={"start": START if config.training.start else None}),
+    }
+    if config.system is not None:
+        changed["system"] = _with_copies(config.system, "system", copies)
+    changed["systems"] = [
+        _with_copies(named, f"systems.{index}", copies).model_copy(
+            update={"initial": {**named.initial, **({"file": copies[key]} if key in copies else {})}}
+        )
+        for index, named in enumerate(config.systems)
+        for key in [f"systems.{index}.initial.file"]
     ]
-    system = {"structure": structure and copies["system.structure"], "species": species}
-    return config.model_copy(
-        update={
-            "system": config.system.model_copy(update=system),
-            "initial": config.initial.model_copy(update={"file": file and copies["initial.file"]}),
-            "training": config.training.model_copy(update={"start": START if config.training.start else None}),
-        }
-    )
+    return config.model_copy(update=changed)
+
+
+def _with_copies(system: _System, option: str, copies: Mapping[str, str]) -> _System:
+    """A system with the paths of its files replaced by those of their copies.
+
+    Args:
+        system: The system.
+        option: The option that contains the system, such as `systems.0`.
+        copies: Paths of the copies, by option.
+    """
+    species = [
+        each.model_copy(update={"structure": copies.get(f"{option}.species.{index}.structure")})
+        for index, each in enumerate(system.species)
+    ]
+    return system.model_copy(update={"structure": copies.get(f"{option}.structure"), "species": species})
 
 
 def _named(config: CampaignConfig) -> dict[str, str]:
     """Paths of the user's files, by the option that names the file."""
-    options = {
-        "system.structure": config.system.structure,
-        **{_of_species(index): each.structure for index, each in enumerate(config.system.species)},
-        "initial.file": config.initial.file,
-    }
+    options: dict[str, str | None] = {}
+    if config.system is not None:
+        options |= _files_of(config.system, "system")
+    for index, named in enumerate(config.systems):
+        options |= _files_of(named, f"systems.{index}")
+        options[f"systems.{index}.initial.file"] = named.initial.get("file")
+    options["initial.file"] = config.initial.file
     return {option: name for option, name in options.items() if name is not None}
 
 
-def _of_species(index: int) -> str:
-    """The option that names the structure file of a species."""
-    return f"system.species.{index}.structure"
+def _files_of(system: SystemConfig, option: str) -> dict[str, str | None]:
+    """Paths of the structure files of a system, by the option that names the file."""
+    species = {f"{option}.species.{index}.structure": each.structure for index, each in enumerate(system.species)}
+    return {f"{option}.structure": system.structure, **species}
 
 
 def _copies(config: CampaignConfig) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from al_engine.campaign import names
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import COMPLETED, SATURATED
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, StatePoint
 from al_engine.selection.window import Window
 from al_engine.structures.frames import BoolArray, IntArray
 from al_engine.units import FS_PER_PS, MEV_PER_EV
@@ -46,7 +46,7 @@ def judged_temperatures(
     *,
     limit: float = 0.0,
 ) -> tuple[TemperatureRecord, ...]:
-    """One record per temperature of some successive iterations, whose trajectories are joined where they go on.
+    """One record per state point of some successive iterations, whose trajectories are joined where they go on.
 
     Args:
         parts: Reader of the sample, selection and append parts of the iterations.
@@ -61,15 +61,15 @@ def judged_temperatures(
     with parts.open(names.selection(iterations[-1])) as root:
         lower = Window.from_attributes(root.attrs).lower_mev_per_ang / MEV_PER_EV
     records, start = [], [0] * len(fates)
-    for kelvin in config.sampling.temperatures_kelvin:
+    for point in config.state_points:
         sampled = []
         for place, (iteration, all_fates) in enumerate(zip(iterations, fates, strict=True)):
-            found, size = _read(parts, config, iteration, kelvin, all_fates[start[place] :])
+            found, size = _read(parts, config, iteration, point, all_fates[start[place] :])
             sampled.append(found)
             start[place] += size
         records.append(
             temperature_record(
-                kelvin,
+                point,
                 _joined(sampled),
                 replicas=sum(len(found.slot) for found in sampled),
                 stopped=sum(int(np.sum(~found.completed & ~found.saturated)) for found in sampled),
@@ -89,10 +89,10 @@ def _appended_fates(parts: PartReader, iteration: int) -> np.ndarray:
 
 
 def _read(
-    parts: PartReader, config: CampaignConfig, iteration: int, kelvin: float, fates: np.ndarray
+    parts: PartReader, config: CampaignConfig, iteration: int, point: StatePoint, fates: np.ndarray
 ) -> tuple[_Sampled, int]:
     """The trajectories of a sample part, and its number of frames; `fates` begins with the fates of these frames."""
-    with parts.open(names.sample(iteration, kelvin)) as root:
+    with parts.open(names.sample(iteration, point.temperature_kelvin, point.system)) as root:
         deviation, replica = root[f"deviation_{config.selection.deviation}"][()], root["replica"][()]
         reason, slot = root["stop_reason"][()], root["slot"][()]
         if CONTINUES in root:

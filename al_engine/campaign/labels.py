@@ -10,7 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.files.frames_hdf5 import read_labelled
 from al_engine.files.part_file import open_part
@@ -155,9 +154,7 @@ def read_labels(paths: Iterable[Path]) -> Labels:
 
 def stored_level(ledger: Ledger) -> dict[str, Any] | None:
     """Level of theory of a campaign's labels, as stored in the first label part; None without label parts."""
-    for path in ledger.label_parts(names.INITIAL_FRAMES)[
-        :1
-    ]:  # a campaign has one level of theory, so the first part suffices
+    for path in ledger.initial_label_parts()[:1]:  # a campaign has one level of theory, so the first part suffices
         with open_part(path) as root:
             return dict(json.loads(str(root.attrs["level_of_theory"])))
     return None

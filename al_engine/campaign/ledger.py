@@ -217,6 +217,10 @@ class Ledger:
         """Files of the label parts of the frames of a part, in order."""
         return sorted(self.parts_directory.glob(f"{names.label_group(source)}-labels-*.h5"))
 
+    def initial_label_parts(self) -> list[Path]:
+        """Files of the label parts of the initial sets of all systems, in order."""
+        return [path for source in names.all_initial_frames(self.config) for path in self.label_parts(source)]
+
     def history(self) -> list[IterationRecord]:
         """Records of the finished iterations, oldest first, with the results of their audits."""
         records = []

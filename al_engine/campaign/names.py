@@ -3,10 +3,21 @@
 import re
 from collections.abc import Container, Sequence
 
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, StatePoint
 
 INITIAL_FRAMES = "initial-frames"
+"""The part with the system and its initial frames, in a campaign of one system."""
 INITIAL_DATASET = "initial-dataset"
+
+
+def initial_frames(system: str = "") -> str:
+    """The part with a system and its initial frames."""
+    return f"initial-{system}-frames" if system else INITIAL_FRAMES
+
+
+def all_initial_frames(config: CampaignConfig) -> list[str]:
+    """The parts with the initial frames of all systems, in order."""
+    return [initial_frames(system) for system in config.by_system]
 
 
 def member(iteration: int, index: int) -> str:
@@ -44,14 +55,14 @@ def dataset_before(iteration: int, existing: Container[str]) -> list[str]:
     return parts
 
 
-def sample(iteration: int, temperature_kelvin: float) -> str:
-    """The part with the frames sampled at one temperature."""
-    return f"iter{iteration:03d}-sample-{temperature_kelvin:g}K"
+def sample(iteration: int, temperature_kelvin: float, system: str = "") -> str:
+    """The part with the frames of a system sampled at one temperature."""
+    return f"iter{iteration:03d}-sample-{f'{system}-' if system else ''}{temperature_kelvin:g}K"
 
 
-def samples(iteration: int, temperatures_kelvin: Sequence[float]) -> list[str]:
-    """The parts with the frames sampled at all temperatures, in order."""
-    return [sample(iteration, kelvin) for kelvin in temperatures_kelvin]
+def samples(iteration: int, points: Sequence[StatePoint]) -> list[str]:
+    """The parts with the frames sampled at state points, in order."""
+    return [sample(iteration, point.temperature_kelvin, point.system) for point in points]
 
 
 def selection(iteration: int) -> str:
@@ -73,7 +84,7 @@ def labels(source: str, first: int, last: int) -> str:
     """The part with labels of the frames `first` to `last`, counted from 1, of the part `source`.
 
     Args:
-        source: Name of the part with the frames: `INITIAL_FRAMES`, a `selection`, or an `audit`.
+        source: Name of the part with the frames: an `initial_frames`, a `selection`, or an `audit`.
         first: Number of the first frame.
         last: Number of the last frame.
     """
@@ -82,15 +93,28 @@ def labels(source: str, first: int, last: int) -> str:
 
 def label_group(source: str) -> str:
     """Beginning of the names of the label parts of a source, such as `initial`, `iter003` or `iter003-audit`."""
-    return "initial" if source == INITIAL_FRAMES else source.removesuffix("-selection")
+    return source.removesuffix("-frames" if is_initial(source) else "-selection")
+
+
+def is_initial(source: str) -> bool:
+    """Whether a part holds the initial frames of a system."""
+    return system_of_initial(source) is not None
+
+
+def system_of_initial(source: str) -> str | None:
+    """Name of the system whose initial frames a part holds, the inverse of `initial_frames`; None for other parts."""
+    match = re.fullmatch(r"initial(-(\w+))?-frames", source)
+    return None if match is None else match[2] or ""
 
 
 def label_source(name: str) -> str | None:
     """The part whose frames a label part labels; None if the name is not that of a label part."""
-    match = re.fullmatch(r"(initial|iter\d{3}(?P<audit>-audit)?)-labels-[\d-]+", name)
+    match = re.fullmatch(r"(?P<initial>initial(-\w+)?)-labels-[\d-]+|(iter\d{3})(?P<audit>-audit)?-labels-[\d-]+", name)
     if match is None:
         return None
-    return INITIAL_FRAMES if match[1] == "initial" else match[1] if match["audit"] else f"{match[1]}-selection"
+    if match["initial"]:
+        return f"{match['initial']}-frames"
+    return f"{match[3]}-audit" if match["audit"] else f"{match[3]}-selection"
 
 
 def label_range(name: str) -> tuple[str, int, int] | None:
@@ -101,7 +125,7 @@ def label_range(name: str) -> tuple[str, int, int] | None:
 
 def joined(source: str) -> str:
     """The part through which the labels of a source join the data set."""
-    if source == INITIAL_FRAMES:
+    if is_initial(source):
         return INITIAL_DATASET
     return f"{source}ed" if source.endswith("-audit") else f"{source.removesuffix('-selection')}-append"
 
@@ -123,7 +147,7 @@ def of_iteration(iteration: int, config: CampaignConfig) -> list[list[str]]:
     """
     return [
         members(iteration, config.training.members),
-        samples(iteration, config.sampling.temperatures_kelvin),
+        samples(iteration, config.state_points),
         [selection(iteration)],
         [evaluation(iteration)],
         [append(iteration)],

@@ -9,7 +9,7 @@ from al_engine.files.part_file import MADE_BY, SUMMARY, open_part
 
 PARTS = "parts"
 """The folder of a campaign directory that contains the parts."""
-PART_NAME = re.compile(r"(?P<group>initial|iter(?P<iteration>\d{3}))-(?P<stage>[A-Za-z0-9.-]+)")
+PART_NAME = re.compile(r"(?P<group>initial|iter(?P<iteration>\d{3}))-(?P<stage>[A-Za-z0-9._-]+)")
 DATASET_STAGES = ("dataset", "append", "audited")
 """Stages whose parts make the data set: `initial-dataset`, `iter000-append`, `iter000-audited` (empty unless an audit
 failed), ..., in order of name."""

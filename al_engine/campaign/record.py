@@ -10,12 +10,12 @@ from al_engine.campaign.judged import judged_temperatures
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import sampled_steps
-from al_engine.campaign.scores import assess, box_scores
+from al_engine.campaign.scores import SYSTEM, SYSTEMS, assess, box_scores
 from al_engine.config import CampaignConfig, SelectionConfig
 from al_engine.files.frames_hdf5 import write_labelled
 from al_engine.selection.fates import Fate
 from al_engine.selection.window import Window
-from al_engine.verdict.records import IterationRecord, TemperatureRecord
+from al_engine.verdict.records import IterationRecord, SystemErrors, TemperatureRecord
 from al_engine.verdict.unlabelable import mostly_without_label, without_label
 
 
@@ -61,12 +61,13 @@ def iteration_record(
         fates: Final fate of every sampled frame, including failed labels.
         labels: The labels of the chosen frames.
     """
-    samples = names.samples(iteration, config.sampling.temperatures_kelvin)
+    samples = names.samples(iteration, config.state_points)
     deviation = config.selection.deviation
     with parts.open(names.selection(iteration)) as root:
         window = Window.from_attributes(root.attrs)
     with parts.open(names.evaluation(iteration)) as root:
         test, new = dict(root["test"].attrs), dict(box_scores(root["new"]).attrs)
+        systems = _system_errors(root["test"])
         assessed = assess(root, window=window, deviation=deviation)
     temperatures = judged_temperatures(parts, config, [iteration], [fates])
     return IterationRecord(
@@ -82,6 +83,7 @@ def iteration_record(
         window=window,
         calibration=assessed.calibration,
         health=assessed.health,
+        systems=systems,
         failure_words=labels.failure_words(),
         warnings=(
             *_label_warning(labels),
@@ -89,6 +91,14 @@ def iteration_record(
             *assessed.warnings,
         ),
     )
+
+
+def _system_errors(test: h5py.Group) -> tuple[SystemErrors, ...]:
+    """Test errors of each system; empty in a campaign of one system."""
+    if SYSTEM not in test:
+        return ()
+    columns = (test[f"system_{name}"][()].tolist() for name in ("force_mae_mev_per_ang", "energy_mae_mev_per_atom"))
+    return tuple(SystemErrors(*values) for values in zip(test.attrs[SYSTEMS].tolist(), *columns, strict=True))
 
 
 def _label_warning(labels: Labels) -> tuple[str, ...]:

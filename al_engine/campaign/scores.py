@@ -3,7 +3,7 @@
 This module reads the labels to score, reads the scores back from evaluation parts, and assesses the committee by them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import h5py
@@ -14,13 +14,17 @@ from al_engine.campaign.labels import read_labels
 from al_engine.campaign.part_reader import PartReader
 from al_engine.committee.calibration import Calibration, ScoredFrames, calibrate, calibration_warnings
 from al_engine.committee.health import CommitteeHealth, MemberForces, committee_health
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, StatePoint
 from al_engine.files.frames_hdf5 import has_dataset, read_labelled
 from al_engine.selection.window import Window
 from al_engine.structures.clusters import central_molecule
-from al_engine.structures.frames import BoolArray, FloatArray, LabelledFrame
+from al_engine.structures.frames import BoolArray, FloatArray, IntArray, LabelledFrame
 
 GROUPS = ("test", "new")
+SYSTEM = "system"
+"""Data set with the index of the system of each frame, in campaigns of several systems."""
+SYSTEMS = "systems"
+"""Attribute with the names of the systems that these indices refer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,15 @@ class Labelled:
         temperature_kelvin: Temperature at which each frame was sampled in K, shape (F,); NaN if unknown.
         interior: Whether each atom of a cluster stands for the box that the cluster was cut from
             (`Cutting.interior`), each shape (N,); None if frames are labelled whole.
+        system: Index of the system of each frame in `systems`, shape (F,); None in a campaign of one system.
+        systems: Names of the systems.
     """
 
     frames: list[LabelledFrame]
     temperature_kelvin: FloatArray
     interior: list[BoolArray] | None = None
+    system: IntArray | None = None
+    systems: tuple[str, ...] = ()
 
 
 def read_test(parts: PartReader, config: CampaignConfig) -> Labelled:
@@ -49,18 +57,25 @@ def read_test(parts: PartReader, config: CampaignConfig) -> Labelled:
         known = has_dataset(root["test"], "temperature_kelvin")
         kelvins = root["test/temperature_kelvin"][()] if known else np.full(len(frames), np.nan)
         stored = root["test/central"][()] if has_dataset(root["test"], "central") else None
-    cut = config.selection.cut_molecules
-    if cut is None:
-        return Labelled(frames, kelvins)
+        system = root[f"test/{SYSTEM}"][()] if has_dataset(root["test"], SYSTEM) else None
+    interior = None
     if stored is not None:
-        return Labelled(frames, kelvins, np.split(stored, np.cumsum([len(item) for item in frames])[:-1]))
-    central = [central_molecule(item.frame, cut) for item in frames]
+        interior = np.split(stored, np.cumsum([len(item) for item in frames])[:-1])
+    elif config.selection.cut_molecules is not None:
+        interior = central_atoms(frames, config.selection.cut_molecules)
+    return Labelled(frames, kelvins, interior, system, tuple(config.by_system))
+
+
+def central_atoms(frames: Sequence[LabelledFrame], molecules: int) -> list[BoolArray]:
+    """Whether each atom of each cluster of equal molecules belongs to the molecule that it was cut around.
+
+    Args:
+        frames: The clusters; of a frame that is no such cluster, all atoms count.
+        molecules: Number of molecules of a cluster.
+    """
+    central = [central_molecule(item.frame, molecules) for item in frames]
     everything = [np.ones(len(item), dtype=bool) for item in frames]
-    return Labelled(
-        frames,
-        kelvins,
-        [whole if atoms is None else atoms for atoms, whole in zip(central, everything, strict=True)],
-    )
+    return [whole if atoms is None else atoms for atoms, whole in zip(central, everything, strict=True)]
 
 
 def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Labelled:
@@ -69,11 +84,31 @@ def read_new(parts: PartReader, config: CampaignConfig, iteration: int) -> Label
     with parts.open(names.selection(iteration)) as root:
         part = root["source"][()][root["chosen"][()], 0]
         interior = interior_atoms(root["selected"], config)
-    kelvins = np.asarray(config.sampling.temperatures_kelvin)[part[list(labelled)]]
+    return labelled_at(config, labelled, part, interior)
+
+
+def labelled_at(
+    config: CampaignConfig,
+    labelled: Mapping[int, LabelledFrame],
+    part: IntArray,
+    interior: Sequence[BoolArray] | None,
+) -> Labelled:
+    """Labelled frames with the state points at which they were sampled.
+
+    Args:
+        config: The campaign's config.
+        labelled: The labelled frames, by their number among the F chosen frames.
+        part: Index of the state point of each chosen frame, shape (F,).
+        interior: Interior of each chosen frame; None if frames are labelled whole.
+    """
+    systems, points = tuple(config.by_system), config.state_points
+    found = [points[index] for index in part[list(labelled)].tolist()]
     return Labelled(
         list(labelled.values()),
-        kelvins.astype(np.float64),
+        np.array([point.temperature_kelvin for point in found], dtype=np.float64),
         None if interior is None else [interior[index] for index in labelled],
+        np.array([systems.index(point.system) for point in found], dtype=np.int64) if config.systems else None,
+        systems,
     )
 
 
@@ -82,8 +117,8 @@ def interior_atoms(selected: h5py.Group, config: CampaignConfig) -> list[BoolArr
 
     Parts of earlier versions have no interior: in them it is the central molecule.
     """
-    cut = config.selection.cut_molecules
-    if cut is None or not has_dataset(selected, "centre_molecule"):
+    cut = max((one.selection.cut_molecules or 0 for one in config.by_system.values()), default=0)
+    if not cut or not has_dataset(selected, "centre_molecule"):
         return None
     n_atoms = selected["n_atoms"][()]
     if has_dataset(selected, "interior"):
@@ -112,13 +147,13 @@ def box_scores(group: h5py.Group) -> h5py.Group:
     return interior
 
 
-def read_scored(group: h5py.Group, deviation: str, *, kelvin: float | None = None) -> ScoredFrames:
+def read_scored(group: h5py.Group, deviation: str, *, point: StatePoint | None = None) -> ScoredFrames:
     """Read the deviations and errors of a group's frames, as the calibration needs them (`box_scores`).
 
     Args:
         group: Group `test` or `new` of an evaluation part.
         deviation: The deviation that the window refers to: `norm` or `component`.
-        kelvin: Read only the frames of this temperature, K; None: all frames.
+        point: Read only the frames of this state point; None: all frames.
     """
     scores = box_scores(group)
     scored = ScoredFrames(
@@ -126,7 +161,30 @@ def read_scored(group: h5py.Group, deviation: str, *, kelvin: float | None = Non
         error=scores["force_error"][()],
         member_error=scores["member_force_error"][()].mean(axis=0),
     )
-    return scored if kelvin is None else scored.where(group["temperature_kelvin"][()] == kelvin)
+    if point is None:
+        return scored
+    here = group["temperature_kelvin"][()] == point.temperature_kelvin
+    return scored.where(here & _of_system(group, group, point.system))
+
+
+def of_system(root: h5py.File, group: str, source: str) -> BoolArray:
+    """Which frames of a group of a part come from the system of a part of initial frames; all, if there is one system.
+
+    Args:
+        root: A part through which labels join the data set.
+        group: `labelled` or `test`.
+        source: Name of the part whose labels joined the data set.
+    """
+    system = names.system_of_initial(source)
+    return _of_system(root, root if group == "labelled" else root[group], system or "", n=len(root[group]["n_atoms"]))
+
+
+def _of_system(root: h5py.Group, group: h5py.Group, system: str, *, n: int | None = None) -> BoolArray:
+    """Which frames are of a system, by the names in the attributes of `root` and the indices in `group`."""
+    if SYSTEM not in group:
+        return np.ones(len(group["n_atoms"]) if n is None else n, dtype=bool)
+    found: BoolArray = group[SYSTEM][()] == list(root.attrs[SYSTEMS]).index(system)
+    return found
 
 
 def read_member_forces(group: h5py.Group) -> list[MemberForces]:

@@ -7,7 +7,7 @@ import numpy as np
 from al_engine.campaign import names
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import COMPLETED, SATURATED
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, StatePoint
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_rng
 from al_engine.selection.fates import Fate
@@ -16,7 +16,7 @@ from al_engine.structures.frames import BoolArray, Frame
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Starts:
-    """Starting frames of the trajectories of an iteration at one temperature.
+    """Starting frames of the trajectories of an iteration at one state point.
 
     Attributes:
         frames: One frame for each of the B replica slots.
@@ -28,9 +28,9 @@ class Starts:
 
 
 def starting_frames(
-    parts: PartReader, config: CampaignConfig, *, iteration: int, temperature_kelvin: float, fresh: int = 0
+    parts: PartReader, config: CampaignConfig, *, iteration: int, point: StatePoint, fresh: int = 0
 ) -> Starts:
-    """Starting frames at a temperature, one for each replica slot.
+    """Starting frames at a state point, one for each replica slot.
 
     In iteration 0 they are initial frames, drawn from the half whose anneal temperature is nearest. In later iterations
     they depend on `sampling.start`. With `continue`, a replica slot goes on from the end of its last trajectory, or
@@ -42,21 +42,22 @@ def starting_frames(
         parts: The parts of the campaign that the stage may read.
         config: The campaign's config.
         iteration: The iteration.
-        temperature_kelvin: The temperature, K.
+        point: The state point.
         fresh: Number of slots that start from an initial frame whatever `sampling.start`. They take turns: the slots
             after those that started afresh in the iteration before.
     """
-    sampling = config.sampling
-    rng = derived_rng(config.seed, "start", iteration, round(1000 * temperature_kelvin))
-    initial = near_initial_frames(parts, temperature_kelvin)
+    config_of_system = config.by_system[point.system]
+    sampling = config_of_system.sampling
+    rng = derived_rng(config_of_system.seed, "start", iteration, round(1000 * point.temperature_kelvin))
+    initial = near_initial_frames(parts, point)
     drawn = [
         initial[i] for i in rng.choice(len(initial), size=sampling.replicas, replace=len(initial) < sampling.replicas)
     ]
     if iteration == 0:
         return Starts(drawn, np.zeros(sampling.replicas, dtype=bool))
-    starts, continues = _last_sound_frames(parts, iteration - 1, temperature_kelvin, instead=drawn)
+    starts, continues = _last_sound_frames(parts, iteration - 1, point, instead=drawn)
     if sampling.start == "labelled":
-        labelled = _labelled_frames(parts, config, iteration - 1, temperature_kelvin, most=sampling.replicas, rng=rng)
+        labelled = _labelled_frames(parts, config, iteration - 1, point, most=sampling.replicas, rng=rng)
         starts[: len(labelled)] = labelled
         continues[: len(labelled)] = False
     for slot in ((iteration * fresh + np.arange(fresh)) % sampling.replicas).tolist():
@@ -65,7 +66,7 @@ def starting_frames(
 
 
 def _last_sound_frames(
-    parts: PartReader, iteration: int, kelvin: float, *, instead: list[Frame]
+    parts: PartReader, iteration: int, point: StatePoint, *, instead: list[Frame]
 ) -> tuple[list[Frame], BoolArray]:
     """Last frame of the last trajectory in each replica slot, or a frame of `instead` if that trajectory was stopped.
 
@@ -74,7 +75,7 @@ def _last_sound_frames(
     Returns:
         The frames, and whether each of them is the last frame of a trajectory.
     """
-    with parts.open(names.sample(iteration, kelvin)) as root:
+    with parts.open(names.sample(iteration, point.temperature_kelvin, point.system)) as root:
         final, reasons, slots = read_frames(root["final"]), root["stop_reason"][()], root["slot"][()]
     # The trajectories are in order of time, so that the last trajectory of a slot stays in the mapping.
     last = {int(slot): index for index, slot in enumerate(slots)}
@@ -86,29 +87,29 @@ def _last_sound_frames(
 
 
 def _labelled_frames(
-    parts: PartReader, config: CampaignConfig, iteration: int, kelvin: float, *, most: int, rng: np.random.Generator
+    parts: PartReader, config: CampaignConfig, iteration: int, point: StatePoint, *, most: int, rng: np.random.Generator
 ) -> list[Frame]:
-    """Whole sampled frames that an iteration labelled, ordered by the distance of their temperature; at most `most`."""
+    """Whole sampled frames of the system that an iteration labelled, nearest temperatures first; at most `most`."""
     with parts.open(names.append(iteration)) as root:
         labelled = np.flatnonzero(root["fate"][()] == Fate.LABELLED)
     with parts.open(names.selection(iteration)) as root:
         source = root["source"][()][labelled]
-    temperatures = np.array(config.sampling.temperatures_kelvin)
+    own = [(index, other) for index, other in enumerate(config.state_points) if other.system == point.system]
     frames: list[Frame] = []
-    for part in np.argsort(np.abs(temperatures - kelvin), kind="stable"):
+    for part, other in sorted(own, key=lambda item: abs(item[1].temperature_kelvin - point.temperature_kelvin)):
         rows = source[source[:, 0] == part, 1]
         taken = rng.permutation(rows)[: most - len(frames)]
         if len(taken):
-            with parts.open(names.sample(iteration, float(temperatures[part]))) as root:
+            with parts.open(names.sample(iteration, other.temperature_kelvin, other.system)) as root:
                 frames += read_frames(root["frames"], rows=taken)
     return frames
 
 
-def near_initial_frames(parts: PartReader, temperature_kelvin: float) -> list[Frame]:
-    """The half of the initial frames whose anneal temperature is nearest to a temperature."""
-    with parts.open(names.INITIAL_FRAMES) as root:
+def near_initial_frames(parts: PartReader, point: StatePoint) -> list[Frame]:
+    """The half of the initial frames of a system whose anneal temperature is nearest to a temperature."""
+    with parts.open(names.initial_frames(point.system)) as root:
         frames = read_frames(root["starts"])
         temperatures = root["starts"]["temperature_kelvin"][()]
-    distance = np.where(np.isfinite(temperatures), np.abs(temperatures - temperature_kelvin), 0.0)
+    distance = np.where(np.isfinite(temperatures), np.abs(temperatures - point.temperature_kelvin), 0.0)
     near = np.argsort(distance, kind="stable")[: max(1, (len(frames) + 1) // 2)]
     return [frames[index] for index in near.tolist()]

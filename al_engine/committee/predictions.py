@@ -159,21 +159,28 @@ def _atoms(atoms: Sequence[IntArray], values: Sequence[FloatArray]) -> IntArray:
 
 @dataclass(frozen=True, slots=True)
 class TemperatureErrors:
-    """Errors on the test frames of one temperature, or on all test frames.
+    """Errors on the test frames of one state point, of one system, or on all test frames.
 
     Attributes:
         kelvin: The temperature, K; None for frames of unknown temperature, or for all frames.
         mean: Errors of the committee's mean.
         members: Errors of each member.
+        system: Name of the system; empty in a campaign of one system, or for all frames.
     """
 
     kelvin: float | None
     mean: Accuracy
     members: tuple[Accuracy, ...]
+    system: str = ""
 
 
 def committee_errors(
-    energies: FloatArray, forces: Sequence[FloatArray], labelled: Sequence[LabelledFrame], *, kelvin: float | None
+    energies: FloatArray,
+    forces: Sequence[FloatArray],
+    labelled: Sequence[LabelledFrame],
+    *,
+    kelvin: float | None,
+    system: str = "",
 ) -> TemperatureErrors:
     """Errors of a committee's mean and of each member.
 
@@ -182,9 +189,10 @@ def committee_errors(
         forces: All members' forces in eV/Å, F arrays of shape (M, N, 3).
         labelled: The F frames with their labels.
         kelvin: Temperature of the frames to store in the result, K.
+        system: Name of the system to store in the result.
     """
     members = tuple(
         accuracy(energies[m], [frame_forces[m] for frame_forces in forces], labelled) for m in range(len(energies))
     )
     mean = accuracy(energies.mean(axis=0), [frame_forces.mean(axis=0) for frame_forces in forces], labelled)
-    return TemperatureErrors(kelvin=kelvin, mean=mean, members=members)
+    return TemperatureErrors(kelvin=kelvin, mean=mean, members=members, system=system)

@@ -5,7 +5,7 @@ commented YAML, `reader` reads and validates it, `presets` contains starting poi
 """
 
 from al_engine.config.base import Section
-from al_engine.config.campaign import MUTABLE, CampaignConfig, is_mutable, name_from
+from al_engine.config.campaign import MUTABLE, CampaignConfig, OneSystemConfig, is_mutable, name_from
 from al_engine.config.execution import Acceleration, ExecutionConfig
 from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
@@ -21,6 +21,7 @@ from al_engine.config.sampling import SamplingConfig
 from al_engine.config.selection import AdaptiveConfig, SelectionConfig
 from al_engine.config.stop import StopConfig
 from al_engine.config.system import InitialConfig, InitialSource, SpeciesConfig, StretchConfig, SystemConfig
+from al_engine.config.systems import NamedSystemConfig, StatePoint, hotter_half
 
 __all__ = [
     "GATED_KINDS",
@@ -39,15 +40,19 @@ __all__ = [
     "LabelsConfig",
     "ModelConfig",
     "ModelKind",
+    "NamedSystemConfig",
+    "OneSystemConfig",
     "PathConfig",
     "SamplingConfig",
     "Section",
     "SelectionConfig",
     "SpeciesConfig",
+    "StatePoint",
     "StopConfig",
     "StretchConfig",
     "SystemConfig",
     "TrainingConfig",
+    "hotter_half",
     "is_mutable",
     "name_from",
 ]

@@ -4,16 +4,19 @@ import re
 import unicodedata
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from al_engine.config.base import Section, Seed
 from al_engine.config.execution import ExecutionConfig
 from al_engine.config.labels import LabelsConfig
 from al_engine.config.model import ModelConfig, TrainingConfig
+from al_engine.config.presets import merged
 from al_engine.config.sampling import SamplingConfig
 from al_engine.config.selection import SelectionConfig
 from al_engine.config.stop import StopConfig
 from al_engine.config.system import InitialConfig, SystemConfig
+from al_engine.config.systems import NamedSystemConfig, StatePoint
+from al_engine.seeds import derived_seed
 
 MARKS = "._,+=@() -"
 """Characters that a campaign's name may contain besides letters and digits; it serves as folder name and UI tag."""
@@ -43,7 +46,18 @@ class CampaignConfig(Section):
         description="Name of the campaign; in the UI its runs have this tag."
     )
     seed: Seed = Field(0, description="Seed of all random numbers.")
-    system: SystemConfig = Field(description="The system that the force field is trained for.")
+    system: SystemConfig | None = Field(
+        None, description="The system that the force field is trained for. Give exactly one of `system` and `systems`."
+    )
+    systems: list[NamedSystemConfig] = Field(
+        default_factory=list,
+        description=(
+            "Several systems, for which one committee is trained: a list of the options of `system`, each with a "
+            "`name`. Each system has its own initial set, test set, temperatures and acceptance, and every system must "
+            "pass the verdict. Further keys of a system: `temperatures_kelvin`, `pressure_bar`, `cut_molecules`, and "
+            "`initial` with the options of `initial` that differ for it."
+        ),
+    )
     initial: InitialConfig = Field(
         default_factory=InitialConfig, description="Source of the initial set and of the test set."
     )
@@ -63,11 +77,78 @@ class CampaignConfig(Section):
 
     @property
     def labels_boxes(self) -> bool:
-        """Whether whole periodic boxes are labelled, instead of clusters."""
-        return self.system.shape == "box" and self.selection.cut_molecules is None
+        """Whether whole periodic boxes of a system are labelled, instead of clusters."""
+        return any(one.system.shape == "box" and one.selection.cut_molecules is None for one in self.by_system.values())
+
+    @property
+    def by_system(self) -> dict[str, "OneSystemConfig"]:
+        """The config of each system, as of a campaign of this system alone, by name; the only system has no name."""
+        if not self.systems:
+            return {"": OneSystemConfig.model_construct(**dict(self))}
+        return {named.name: self._of(named) for named in self.systems}
+
+    @property
+    def state_points(self) -> list[StatePoint]:
+        """The state points that are simulated: the temperatures of each system, system after system."""
+        if not self.systems:
+            return [StatePoint("", kelvin) for kelvin in self.sampling.temperatures_kelvin]
+        return [
+            StatePoint(named.name, kelvin)
+            for named in self.systems
+            for kelvin in named.temperatures_kelvin or self.sampling.temperatures_kelvin
+        ]
+
+    def _of(self, named: NamedSystemConfig) -> "OneSystemConfig":
+        """The config of one of several systems. Its seed differs from those of the other systems.
+
+        Raises:
+            ValidationError: If the options of the system do not fit together.
+        """
+        kelvins = named.temperatures_kelvin or self.sampling.temperatures_kelvin
+        sampling = {**dict(self.sampling), "temperatures_kelvin": kelvins, "pressure_bar": named.pressure_bar}
+        return OneSystemConfig(
+            **{
+                **dict(self),
+                "seed": derived_seed(self.seed, f"system {named.name}") % 2**32,
+                "system": named,
+                "systems": [],
+                "initial": InitialConfig.model_validate(merged(self.initial.model_dump(), named.initial)),
+                "sampling": SamplingConfig.model_validate(sampling),
+                "selection": self.selection.model_copy(update={"cut_molecules": named.cut_molecules}),
+            }
+        )
+
+    @model_validator(mode="after")
+    def _system_or_systems(self) -> Self:
+        if (self.system is None) == (not self.systems):
+            raise ValueError("give exactly one of `system` and `systems`")
+        if not self.systems:
+            return self
+        names = [named.name.lower() for named in self.systems]  # some file systems do not distinguish upper case
+        if len(set(names)) != len(names):
+            raise ValueError("two of the `systems` have the same `name`")
+        for option, value in (
+            ("sampling.pressure_bar", self.sampling.pressure_bar),
+            ("selection.cut_molecules", self.selection.cut_molecules),
+            ("initial.file", self.initial.file),
+        ):
+            if value is not None:
+                own = "initial: {file: ...}" if option == "initial.file" else option.partition(".")[2]
+                raise ValueError(f"`{option}` is an option of each system if there are several: write `{own}` there")
+        for index, named in enumerate(self.systems):
+            try:
+                self._of(named)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                where = ".".join(["systems", str(index), *(["initial"] if error.title == "InitialConfig" else [])])
+                key = ".".join([where, *map(str, first["loc"])])
+                raise ValueError(f"`{key}`: {first['msg'].removeprefix('Value error, ')}") from None
+        return self
 
     @model_validator(mode="after")
     def _boxes_and_clusters(self) -> Self:
+        if self.system is None:
+            return self  # each system is checked on its own
         is_box, cut = self.system.shape == "box", self.selection.cut_molecules
         if self.sampling.pressure_bar is not None and not is_box:
             raise ValueError("`sampling.pressure_bar` is for `system.shape: box`; a cluster has no volume")
@@ -77,6 +158,8 @@ class CampaignConfig(Section):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
+        if self.system is None:
+            return self
         box = self.initial.box_molecules
         if box and self.system.shape == "box":
             raise ValueError("`initial.box_molecules` cuts clusters: it needs `system.shape: cluster`")
@@ -87,6 +170,27 @@ class CampaignConfig(Section):
         if box and self.system.density_g_per_cm3 is None:
             raise ValueError("`initial.box_molecules` needs `system.density_g_per_cm3`")
         return self
+
+
+class OneSystemConfig(CampaignConfig):
+    """The config of a campaign of one system, or of one of the systems of a campaign, as if it were the only one."""
+
+    system: SystemConfig
+
+    @property
+    def system_name(self) -> str:
+        """Name of the system among several systems; empty if it is the only one."""
+        return self.system.name if isinstance(self.system, NamedSystemConfig) else ""
+
+    @property
+    def by_system(self) -> dict[str, "OneSystemConfig"]:
+        """This config alone."""
+        return {self.system_name: self}
+
+    @property
+    def state_points(self) -> list[StatePoint]:
+        """The temperatures of the system."""
+        return [StatePoint(self.system_name, kelvin) for kelvin in self.sampling.temperatures_kelvin]
 
 
 MUTABLE = (

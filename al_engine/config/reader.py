@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -115,12 +115,14 @@ def _with_added_fields(data: Mapping[str, Any], *, begun: CampaignConfig | bool)
     """A config with the fields that are newer than its campaign: as in the campaign's config, if it is given."""
     result = dict(data)
     for name, info in CampaignConfig.model_fields.items():
-        section, given = info.annotation, data.get(name, {})
-        if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
-            added = dict(section.added_fields)
-            if isinstance(begun, CampaignConfig):
-                added = {field: getattr(getattr(begun, name), field) for field in added}
-            result[name] = {**added, **given}
+        optional = get_origin(info.annotation) is not None  # a campaign has `system` or `systems`
+        given = data.get(name, None if optional else {})
+        for section in (info.annotation, *getattr(info.annotation, "__args__", ())):
+            if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
+                added = dict(section.added_fields)
+                if isinstance(begun, CampaignConfig) and getattr(begun, name) is not None:
+                    added = {field: getattr(getattr(begun, name), field) for field in added}
+                result[name] = {**added, **given}
     return result
 
 

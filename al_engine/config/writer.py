@@ -1,4 +1,7 @@
-"""Writing a config: YAML with the description of every field as a comment above the field."""
+"""Writing a config: YAML with the description of every field as a comment above the field.
+
+Of the sections in a list, only the options that differ from the defaults are written, each section in a line.
+"""
 
 import textwrap
 from collections.abc import Iterator
@@ -30,13 +33,14 @@ def _lines(section: BaseModel, indent: int) -> Iterator[str]:
         if isinstance(value, BaseModel):
             yield f"{pad}{name}:"
             yield from _lines(value, indent + 2)
+        elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            yield f"{pad}{name}:"
+            yield from (f"{pad}  - {_scalar(item.model_dump(exclude_defaults=True))}" for item in value)
         else:
             yield f"{pad}{name}: {_scalar(value)}"
 
 
 def _scalar(value: Any) -> str:
-    """A value in one line of YAML; of the sections in a list, only the options that differ from the defaults."""
-    if isinstance(value, list):
-        value = [item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item for item in value]
+    """A value in one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

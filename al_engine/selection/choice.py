@@ -6,6 +6,7 @@ The functions take arrays and frames, and return fates, masks and orders; the st
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from al_engine.config import SelectionConfig
 from al_engine.seeds import derived_rng
@@ -134,6 +135,24 @@ def label_order(
     candidates = [structures[index] for index in available.tolist()]
     focus = np.array([candidate.focus for candidate in candidates])
     return available[most_novel([candidate.frame for candidate in candidates], focus, known(), describe=describe)]
+
+
+def shared_among(order: IntArray, system: NDArray[np.str_], labels: int) -> IntArray:
+    """Change the order of candidates so that no system of several is left without labels.
+
+    Half of the labels are divided equally among the systems; the other half go to the candidates that are next in the
+    order, whatever their system, so that a system with more or with newer candidates gets more.
+
+    Args:
+        order: Indices of the C candidates in the order in which they would be labelled, shape (C,).
+        system: Name of the system of each candidate in this order, shape (C,).
+        labels: Largest number of labels.
+    """
+    names = np.unique(system)
+    reserved = np.zeros(len(order), dtype=bool)
+    for name in names:
+        reserved[np.flatnonzero(system == name)[: labels // (2 * len(names))]] = True
+    return np.concatenate([order[reserved], order[~reserved]])
 
 
 def most_novel(

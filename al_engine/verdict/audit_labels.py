@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from al_engine.config import StatePoint
 from al_engine.statistics import lower_bound, quantile_bound, upper_bound
 from al_engine.structures.frames import FloatArray, IntArray
 from al_engine.units import MEV_PER_EV
@@ -24,18 +25,19 @@ QUANTILE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class AuditedFrames:
-    """True errors of the audited frames of one temperature, or of all temperatures.
+    """True errors of the audited frames of one state point, or of all state points.
 
     The error of a frame is the force error of the committee's mean on its worst atom, max_i |F_i - F_i(label)|.
 
     Attributes:
-        temperature_kelvin: The temperature; None: all temperatures.
+        temperature_kelvin: The temperature; None: all state points.
         labelled: Number of audited frames with a label.
         bad: Number of these frames with an error above the lower end of the window, or not finite.
         quantile_mev_per_ang: Smallest error that a share of `QUANTILE` of the frames does not exceed; None if it is not
             finite, or without frames.
         bound_mev_per_ang: Upper confidence bound on this quantile; None if the frames are too few.
         largest_mev_per_ang: Largest error; None if it is not finite, or without frames.
+        system: Name of the system; empty in a campaign of one system.
     """
 
     temperature_kelvin: float | None
@@ -44,6 +46,12 @@ class AuditedFrames:
     quantile_mev_per_ang: float | None
     bound_mev_per_ang: float | None
     largest_mev_per_ang: float | None
+    system: str = ""
+
+    @property
+    def where(self) -> str:
+        """The state point in words; "all" for all of them."""
+        return "all" if self.temperature_kelvin is None else str(StatePoint(self.system, self.temperature_kelvin))
 
     @property
     def bad_share(self) -> float:
@@ -72,7 +80,7 @@ class AuditResult:
         lower_mev_per_ang: Lower end of the window: the error above which a frame is bad.
         max_bad_share: Largest share of bad frames with which the audit is passed (`stop.audit_bad_share`).
         confidence: Confidence of all bounds (`stop.confidence`).
-        temperatures: The audited frames of each temperature.
+        temperatures: The audited frames of each state point.
         overall: The audited frames of all temperatures.
         label_failures: Number of drawn frames whose label failed; no error is known of them.
         failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
@@ -120,7 +128,7 @@ class AuditResult:
         if self.overall.bad_share > self.max_bad_share:
             found = [f"{_ratio(self.overall)} audited accurate frames"]
         else:
-            found = [f"{_ratio(t)} audited accurate frames at {_kelvin(t)}" for t in self._bad_temperatures]
+            found = [f"{_ratio(t)} audited accurate frames at {t.where}" for t in self._bad_temperatures]
         return [
             f"{frames} of iteration {self.iteration} with {above}, where {self.max_bad_share:.2%} may have it"
             f"{self._failures()}"
@@ -150,7 +158,7 @@ class AuditResult:
         if not self.overall.labelled:
             return self.shortcomings()[0]
         by_temperature = "; ".join(
-            f"{_kelvin(t)}: {_ratio(t)} above it, largest {_number(t.largest_mev_per_ang)} meV/Å"
+            f"{t.where}: {_ratio(t)} above it, largest {_number(t.largest_mev_per_ang)} meV/Å"
             for t in self.temperatures
         )
         return (
@@ -186,10 +194,6 @@ def _ratio(frames: AuditedFrames) -> str:
     return f"{frames.bad} of {frames.labelled}"
 
 
-def _kelvin(frames: AuditedFrames) -> str:
-    return f"{frames.temperature_kelvin:g} K"
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
@@ -198,19 +202,19 @@ def drawn(accurate: Sequence[int], frames: int, rng: np.random.Generator) -> lis
     """Draw the frames of an audit.
 
     Args:
-        accurate: Number of accurate frames at each temperature.
-        frames: Number of frames to draw; rounded up to the same number at every temperature.
+        accurate: Number of accurate frames at each state point.
+        frames: Number of frames to draw; rounded up to the same number at every state point.
         rng: Source of randomness.
 
     Returns:
-        For each temperature the numbers of the drawn frames, ascending; all frames where there are not enough.
+        For each state point the numbers of the drawn frames, ascending; all frames where there are not enough.
     """
     each = math.ceil(frames / len(accurate))
     return [np.sort(rng.choice(number, size=min(each, number), replace=False)) for number in accurate]
 
 
 def audited_frames(
-    error: FloatArray, *, lower: float, confidence: float, temperature_kelvin: float | None = None
+    error: FloatArray, *, lower: float, confidence: float, point: StatePoint | None = None
 ) -> AuditedFrames:
     """Summarise the errors of audited frames.
 
@@ -219,14 +223,15 @@ def audited_frames(
             larger than all others.
         lower: Lower end of the window, eV/Å.
         confidence: Confidence of the bound.
-        temperature_kelvin: Temperature of the frames; None: several.
+        point: State point of the frames; None: several.
     """
     error = np.where(np.isfinite(error), error, np.inf)
     not_exceeded = math.ceil(QUANTILE * len(error) - 1e-9)  # number of frames; the product may be a bit too large
     quantile = float(np.sort(error)[not_exceeded - 1]) if len(error) else math.inf
     bound = quantile_bound(error, QUANTILE, confidence)
     return AuditedFrames(
-        temperature_kelvin=temperature_kelvin,
+        system="" if point is None else point.system,
+        temperature_kelvin=None if point is None else point.temperature_kelvin,
         labelled=len(error),
         bad=int(np.sum(error > lower)),
         quantile_mev_per_ang=_finite_mev(quantile),

@@ -1,12 +1,12 @@
 """Evidence for convergence: whether a low acceptance is significant.
 
 The latest iterations in a row that are not proven to be above the limit are judged together: their trajectories are
-joined where they go on, and counted by temperature. Each iteration has its own committee, so the bounds hold for the
-mean acceptance of these committees. Requiring a low acceptance in consecutive iterations guards against a single lucky
-iteration.
+joined where they go on, and counted by state point: by temperature, and by system if there are several. Each iteration
+has its own committee, so the bounds hold for the mean acceptance of these committees. Requiring a low acceptance in
+consecutive iterations guards against a single lucky iteration.
 
-The acceptance must be below the limit at every temperature: a bound over all temperatures would let one of them stand
-above it. The number of decorrelated frames at a temperature sees processes slower than a trajectory
+The acceptance must be below the limit at every state point: a bound over all of them would let one stand above it. The
+number of decorrelated frames at a state point sees processes slower than a trajectory
 (`al_engine.statistics.decorrelated_frames`). How often the rule is wrong is simulated in benchmarks/verdict.py.
 
 All of this rests on the committee's agreement. So the last piece of evidence is an audit: labels on accurate frames
@@ -17,7 +17,7 @@ up to it are not judged again.
 from collections.abc import Sequence
 from itertools import takewhile
 
-from al_engine.config import SelectionConfig, StopConfig
+from al_engine.config import SelectionConfig, StatePoint, StopConfig
 from al_engine.statistics import frames_needed
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, pooled
 from al_engine.verdict.unlabelable import without_label
@@ -54,9 +54,9 @@ def judged_together(
     return counted[-max(min(len(list(possible)), MOST_JUDGED), stop.iterations) :]
 
 
-def proven_above(temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> set[float]:
-    """The temperatures, K, at which the lower bound on the acceptance is above the limit."""
-    return {t.temperature_kelvin for t in temperatures if t.bounds(stop.confidence)[0] > stop.acceptance}
+def proven_above(temperatures: Sequence[TemperatureRecord], stop: StopConfig) -> set[StatePoint]:
+    """The state points at which the lower bound on the acceptance is above the limit."""
+    return {t.point for t in temperatures if t.bounds(stop.confidence)[0] > stop.acceptance}
 
 
 def all_fit(records: Sequence[IterationRecord], stop: StopConfig) -> bool:
@@ -93,7 +93,7 @@ def missing_evidence(
 
     Args:
         history: Finished iterations, oldest first, at least one.
-        temperatures: The iterations of `judged_together`, one record per temperature.
+        temperatures: The iterations of `judged_together`, one record per state point.
         stop: The rules.
         selection: The window that the force field is meant to reach, whose lower end an adaptive window may not have
             reached, and the checks that candidates must pass before they are labelled.
@@ -108,7 +108,7 @@ def missing_evidence(
         if record.counts.acceptance >= stop.acceptance
     ]
     missing = [
-        f"no frame at {t.temperature_kelvin:g} K in iteration {record.iteration}"
+        f"no frame at {t.point} in iteration {record.iteration}"
         for record in judged
         for t in record.temperatures
         if not t.counts.sampled
@@ -138,16 +138,16 @@ def _unaudited(record: IterationRecord, stop: StopConfig) -> list[str]:
 
 def _unproven(t: TemperatureRecord, stop: StopConfig) -> str:
     """Why the acceptance at a temperature is not proven to be below the limit; empty if it is."""
-    acceptance, kelvin = t.counts.acceptance, f"{t.temperature_kelvin:g} K"
+    acceptance = t.counts.acceptance
     confidence = look_confidence(stop)
     bound = t.bounds(confidence)[1]
     if bound < stop.acceptance:
         return ""
     if acceptance >= stop.acceptance:
-        return f"acceptance {acceptance:.2%} at {kelvin}"
+        return f"acceptance {acceptance:.2%} at {t.point}"
     needed = frames_needed(stop.acceptance, confidence, seen=acceptance)
     return (
-        f"{100 * confidence:.4g}% bound {bound:.2%} at {kelvin} on {acceptance:.2%} of {t.decorrelated:.0f} "
+        f"{100 * confidence:.4g}% bound {bound:.2%} at {t.point} on {acceptance:.2%} of {t.decorrelated:.0f} "
         f"decorrelated frames, of about {needed} needed"
     )
 
@@ -155,17 +155,17 @@ def _unproven(t: TemperatureRecord, stop: StopConfig) -> str:
 def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord, stop: StopConfig) -> list[str]:
     """Temperatures with too many rejected frames or stopped trajectories, and a committee that has collapsed."""
     rejected = [
-        f"{t.counts.rejected_share:.2%} of the frames rejected at {t.temperature_kelvin:g} K"
+        f"{t.counts.rejected_share:.2%} of the frames rejected at {t.point}"
         for t in temperatures
         if t.counts.rejected_share > stop.max_rejected_share
     ]
     stopped = [
-        f"{t.stopped} of {t.replicas} trajectories stopped at {t.temperature_kelvin:g} K"
+        f"{t.stopped} of {t.replicas} trajectories stopped at {t.point}"
         for t in temperatures
         if t.stopped_share > stop.max_stopped_share
     ]
     saturated = [
-        f"{t.saturated} of {t.replicas} trajectories ended at {t.temperature_kelvin:g} K after many candidates in a row"
+        f"{t.saturated} of {t.replicas} trajectories ended at {t.point} after many candidates in a row"
         for t in temperatures
         if t.saturated
     ]

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from al_engine.committee.calibration import Calibration
 from al_engine.committee.health import CommitteeHealth
+from al_engine.config import StatePoint
 from al_engine.selection.fates import CANDIDATE_FATES, Counts, count, count_candidates
 from al_engine.selection.window import Window
 from al_engine.statistics import decorrelated_frames, lower_bound, split_r_hat, upper_bound
@@ -22,7 +23,7 @@ from al_engine.verdict.audit_labels import AuditResult
 
 @dataclass(frozen=True, slots=True)
 class TemperatureRecord:
-    """Counts at one temperature, in one iteration or in several iterations taken together.
+    """Counts at one state point, in one iteration or in several iterations taken together.
 
     Attributes:
         temperature_kelvin: Temperature of the thermostat.
@@ -34,6 +35,7 @@ class TemperatureRecord:
         candidate_fates: Number of candidates with each fate, by its name in lower case; None in records of older
             versions.
         saturated: Trajectories that were ended after many candidates in a row.
+        system: Name of the system; empty in a campaign of one system.
     """
 
     temperature_kelvin: float
@@ -44,6 +46,12 @@ class TemperatureRecord:
     seen: "TrajectoryEvidence | None" = None
     candidate_fates: Mapping[str, int] | None = None
     saturated: int = 0
+    system: str = ""
+
+    @property
+    def point(self) -> StatePoint:
+        """The state point."""
+        return StatePoint(self.system, self.temperature_kelvin)
 
     @property
     def stopped_share(self) -> float:
@@ -86,12 +94,21 @@ class TrajectoryEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class SystemErrors:
+    """Errors of the committee's mean on the test frames of one of several systems."""
+
+    system: str
+    test_force_mae_mev_per_ang: float | None
+    test_energy_mae_mev_per_atom: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class IterationRecord:
     """One finished iteration. A value that is not finite, such as the error of a diverged model, is stored as None.
 
     Attributes:
         iteration: Number of the iteration, from 0.
-        temperatures: One record per temperature.
+        temperatures: One record per state point.
         labelled: New labels that joined the data set.
         label_failures: Chosen frames whose label failed.
         dataset_size: Labelled frames after this iteration, test set not counted.
@@ -108,6 +125,7 @@ class IterationRecord:
         warnings: What is wrong with labels, committee or thresholds, one sentence each.
         audit: The audit of the iteration's committee; None if there was none. It is made after the record is stored,
             and is stored in the part `iterNNN-audited`.
+        systems: Test errors of each system; empty in a campaign of one system.
     """
 
     iteration: int
@@ -125,6 +143,7 @@ class IterationRecord:
     failure_words: str = ""
     warnings: tuple[str, ...] = ()
     audit: AuditResult | None = None
+    systems: tuple[SystemErrors, ...] = ()
 
     @property
     def counts(self) -> Counts:
@@ -185,6 +204,7 @@ class IterationRecord:
             "test_energy_mae_mev_per_atom": self.test_energy_mae_mev_per_atom,
             "decorrelated": self.decorrelated,
             "stopped_trajectories": sum(t.stopped for t in self.temperatures),
+            "systems": [_numbers_only(asdict(errors)) for errors in self.systems],
             "steps": self.steps,
             "window": None if self.window is None else self.window.to_attributes(),
             "temperatures": [_numbers_only(_temperature_summary(t)) for t in self.temperatures],
@@ -241,14 +261,16 @@ def _bounds(acceptance: float, decorrelated: float, confidence: float) -> tuple[
 
 
 def pooled(records: Sequence[IterationRecord]) -> tuple[TemperatureRecord, ...]:
-    """Several iterations taken together: one record per temperature, coldest first."""
-    kelvins = sorted({t.temperature_kelvin for record in records for t in record.temperatures})
+    """Several iterations taken together: one record per state point, system after system, coldest first."""
+    systems = list(dict.fromkeys(t.system for record in records for t in record.temperatures))
+    points = {t.point for record in records for t in record.temperatures}
     pooled_records = []
-    for kelvin in kelvins:
-        here = [t for record in records for t in record.temperatures if t.temperature_kelvin == kelvin]
+    for point in sorted(points, key=lambda p: (systems.index(p.system), p.temperature_kelvin)):
+        here = [t for record in records for t in record.temperatures if t.point == point]
         pooled_records.append(
             TemperatureRecord(
-                temperature_kelvin=kelvin,
+                system=point.system,
+                temperature_kelvin=point.temperature_kelvin,
                 counts=total_counts(t.counts for t in here),
                 decorrelated=decorrelated_over(here),
                 replicas=sum(t.replicas for t in here),
@@ -282,7 +304,7 @@ def decorrelated_over(strata: Sequence[TemperatureRecord]) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
-    """The frames of one trajectory at one temperature, in order of time.
+    """The frames of one trajectory at one state point, in order of time.
 
     Attributes:
         deviation: Force deviations, eV/Å, shape (n,).
@@ -294,7 +316,7 @@ class Trajectory:
 
 
 def temperature_record(
-    temperature_kelvin: float,
+    point: StatePoint,
     trajectories: Sequence[Trajectory],
     *,
     replicas: int,
@@ -304,10 +326,10 @@ def temperature_record(
     limit: float = 0.0,
     stride_ps: float,
 ) -> TemperatureRecord:
-    """Summarise the trajectories at one temperature, of one iteration or of several that are judged together.
+    """Summarise the trajectories at one state point, of one iteration or of several that are judged together.
 
     Args:
-        temperature_kelvin: Temperature of the thermostat.
+        point: The state point.
         trajectories: The trajectories; a trajectory that goes on in the next iteration is one trajectory.
         replicas: Trajectories started.
         stopped: Trajectories stopped before their end, because they broke a limit.
@@ -323,7 +345,8 @@ def temperature_record(
     with np.errstate(divide="ignore", invalid="ignore"):
         r_hat = split_r_hat([np.log(series[np.isfinite(series)]) for series in deviation])
     return TemperatureRecord(
-        temperature_kelvin=temperature_kelvin,
+        system=point.system,
+        temperature_kelvin=point.temperature_kelvin,
         counts=count(fates),
         decorrelated=decorrelated_frames(deviation, candidate, lower=lower, limit=limit),
         replicas=replicas,

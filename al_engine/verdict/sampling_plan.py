@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from al_engine.config import SamplingConfig, StopConfig
+from al_engine.config import SamplingConfig, StatePoint, StopConfig, hotter_half
 from al_engine.statistics import frames_needed
 from al_engine.verdict.evidence import (
     after_failed_audits,
@@ -75,32 +75,34 @@ class Search:
     """How far an iteration may go on in search of candidates.
 
     Attributes:
-        most_steps: MD steps of each replica at every temperature that cost as much as the training may
+        most_steps: MD steps of each replica at every state point that cost as much as the training may
             (`affordable_steps`).
         max_labels: Largest number of labels of the iteration.
+        points: Number of state points of the campaign.
     """
 
     most_steps: int
     max_labels: int
+    points: int
 
-    def plan(self, sampling: SamplingConfig, temperatures: int) -> SamplingPlan:
-        """The plan of each temperature that searches; these temperatures share the cost and the labels.
+    def plan(self, sampling: SamplingConfig, searching: int) -> SamplingPlan:
+        """The plan of each state point that searches; these state points share the cost and the labels.
 
-        Each temperature goes on until it has found `CHOICE` times its share of the labels, or until its share of the
-        cost is reached, which is at most `LARGEST_SHARE` times the share it has if all temperatures search.
+        Each state point goes on until it has found `CHOICE` times its share of the labels, or until its share of the
+        cost is reached, which is at most `LARGEST_SHARE` times the share it has if all state points search.
 
         Args:
             sampling: Settings of the sampling.
-            temperatures: Number of temperatures that search.
+            searching: Number of state points that search.
         """
-        share = min(len(sampling.temperatures_kelvin) / temperatures, LARGEST_SHARE)
+        share = min(self.points / searching, LARGEST_SHARE)
         strides = int(share * self.most_steps / sampling.stride_steps)
         if strides * sampling.stride_steps <= sampling.steps:
             return SamplingPlan(sampling.steps)
         return SamplingPlan(
             sampling.steps,
             most_steps=strides * sampling.stride_steps,
-            enough=math.ceil(CHOICE * self.max_labels / temperatures),
+            enough=math.ceil(CHOICE * self.max_labels / searching),
         )
 
 
@@ -109,11 +111,12 @@ def sampling_plan(
     temperatures: Sequence[TemperatureRecord],
     sampling: SamplingConfig,
     stop: StopConfig,
-    kelvin: float,
+    point: StatePoint,
     *,
+    points: Sequence[StatePoint],
     search: Search | None = None,
 ) -> SamplingPlan:
-    """How the next iteration samples a temperature: in search of candidates, or near convergence as evidence.
+    """How the next iteration samples a state point: in search of candidates, or near convergence as evidence.
 
     While the acceptance is above the limit, over all temperatures or provenly at one temperature, in the last iteration
     or in the judged iterations together, the number of steps is `sampling.steps`. At temperatures with such an
@@ -135,17 +138,17 @@ def sampling_plan(
     Args:
         history: Finished iterations, oldest first.
         temperatures: The iterations that will be judged together with the next one (`judged_together` with one coming
-            iteration), one record per temperature; may be empty without history.
+            iteration), one record per state point; may be empty without history.
         sampling: Settings of the sampling.
         stop: The rules.
-        kelvin: The temperature, K.
+        point: The state point.
+        points: All state points of the campaign.
         search: How far the MD goes on in search of candidates; None: it does not go on.
     """
     shortest = SamplingPlan(sampling.steps)
     if not history:
-        kelvins = sorted(sampling.temperatures_kelvin)
-        hotter = kelvins[len(kelvins) // 2 :]
-        return shortest if search is None or kelvin not in hotter else search.plan(sampling, len(hotter))
+        hotter = hotter_half(points)
+        return shortest if search is None or point not in hotter else search.plan(sampling, len(hotter))
     last, judged_alone = history[-1], stop.iterations == 1
     if any(is_exploding(t, stop) for t in last.temperatures):
         return shortest
@@ -155,12 +158,12 @@ def sampling_plan(
         temperatures if below and all_fit(judged_together(history, stop, coming=1), stop) else last.temperatures
     )
     hopeless = proven_above(gathered_in, stop)
-    above = {t.temperature_kelvin for t in last.temperatures if t.counts.acceptance >= stop.acceptance} | hopeless
-    searching = shortest if search is None or kelvin not in above else search.plan(sampling, len(above))
+    above = {t.point for t in last.temperatures if t.counts.acceptance >= stop.acceptance} | hopeless
+    searching = shortest if search is None or point not in above else search.plan(sampling, len(above))
     near = judged_alone and last.counts.acceptance < NEAR_CONVERGENCE * stop.acceptance
     if not (below or near) or (hopeless and not near):
         return searching
-    here = next((t for t in gathered_in if t.temperature_kelvin == kelvin), None)
+    here = next((t for t in gathered_in if t.point == point), None)
     if here is None or not here.decorrelated:
         return searching
     counts, gathered = here.counts, here.decorrelated
@@ -188,8 +191,8 @@ def steps_to_prove(stop: StopConfig, sampling: SamplingConfig) -> int:
     return math.ceil(frames / sampling.replicas) * sampling.stride_steps
 
 
-def affordable_steps(sampling: SamplingConfig, *, trained_frames: float, members: int) -> int:
-    """MD steps of each replica, at every temperature, that cost a share of `sampling.cost_share` of a training.
+def affordable_steps(sampling: SamplingConfig, *, trained_frames: float, members: int, points: int) -> int:
+    """MD steps of each replica, at every state point, that cost a share of `sampling.cost_share` of a training.
 
     Costs are counted in evaluations of one frame of the MD by one member: an MD step takes one evaluation, or `members`
     if the mean drives; a sampled frame takes `members`; a frame of a training update takes `TRAINED_FRAME_COST`.
@@ -199,6 +202,7 @@ def affordable_steps(sampling: SamplingConfig, *, trained_frames: float, members
         trained_frames: Number of frames in all batches of all members in an iteration, in units of the size of a frame
             of the MD.
         members: Number of members of the committee.
+        points: Number of state points.
 
     Returns:
         A multiple of `sampling.stride_steps`.
@@ -206,7 +210,7 @@ def affordable_steps(sampling: SamplingConfig, *, trained_frames: float, members
     driving = members if sampling.driver == "mean" else 1
     stride = sampling.stride_steps * driving + members
     strides_of_all = sampling.cost_share * TRAINED_FRAME_COST * trained_frames / stride
-    trajectories = sampling.replicas * len(sampling.temperatures_kelvin)
+    trajectories = sampling.replicas * points
     return int(strides_of_all / trajectories) * sampling.stride_steps
 
 

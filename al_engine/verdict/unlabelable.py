@@ -71,12 +71,12 @@ def mostly_without_label(temperatures: Sequence[TemperatureRecord]) -> bool:
 def _kelvins(temperatures: Sequence[TemperatureRecord], fate: str) -> str:
     """The temperatures at which most candidates have a fate; if there are none, the temperature with most of them."""
     number, most = {}, []
-    for kelvin in sorted({t.temperature_kelvin for t in temperatures}):
-        fates = total_fates(t for t in temperatures if t.temperature_kelvin == kelvin)
-        number[kelvin] = fates.get(fate, 0)
-        if number[kelvin] and number[kelvin] >= MOST * sum(fates.values()):
-            most.append(kelvin)
-    *others, last = (f"{kelvin:g}" for kelvin in most or [max(number, key=number.__getitem__)])
+    for point in sorted({t.point for t in temperatures}, key=lambda p: (p.system, p.temperature_kelvin)):
+        fates = total_fates(t for t in temperatures if t.point == point)
+        number[point] = fates.get(fate, 0)
+        if number[point] and number[point] >= MOST * sum(fates.values()):
+            most.append(point)
+    *others, last = (str(point).removesuffix(" K") for point in most or [max(number, key=number.__getitem__)])
     return f"{', '.join(others)} and {last} K" if others else f"{last} K"
 
 

@@ -142,12 +142,13 @@ def _proof(judged: Sequence[IterationRecord], temperatures: Sequence[Temperature
     confidence = look_confidence(stop)
     worst = max(temperatures, key=lambda t: t.bounds(confidence)[1])
     stopped = sum(t.stopped for t in temperatures)
+    systems = " of every system" if worst.system else ""
     rejected = "1 frame" if counts.rejected == 1 else f"{counts.rejected} frames"
     return (
         f"{counts.candidate} of {counts.sampled} frames ({counts.acceptance:.2%}) were candidates in "
-        f"{_iterations(judged)}, below {stop.acceptance:.2%}; at every temperature the acceptance is below "
+        f"{_iterations(judged)}, below {stop.acceptance:.2%}; at every temperature{systems} the acceptance is below "
         f"{worst.bounds(confidence)[1]:.2%} at {100 * confidence:.4g}% confidence: highest at "
-        f"{worst.temperature_kelvin:g} K, with {worst.counts.candidate} of {worst.counts.sampled} frames, equivalent "
+        f"{worst.point}, with {worst.counts.candidate} of {worst.counts.sampled} frames, equivalent "
         f"to {worst.decorrelated:.0f} decorrelated frames{_trajectories(worst, stop)}; {rejected} rejected, "
         f"{stopped or 'no'} {'trajectories' if stopped > 1 else 'trajectory'} stopped; {_audited(judged[-1], counts)}"
     )
@@ -207,7 +208,7 @@ def _lost_share(record: IterationRecord) -> float:
 
 def _loss(t: TemperatureRecord) -> str:
     return (
-        f"at {t.temperature_kelvin:g} K {t.counts.rejected_share:.0%} of {t.counts.sampled} frames were rejected and "
+        f"at {t.point} {t.counts.rejected_share:.0%} of {t.counts.sampled} frames were rejected and "
         f"{t.stopped} of {t.replicas} trajectories stopped early"
     )
 

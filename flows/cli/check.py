@@ -4,13 +4,13 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, OneSystemConfig
 from al_engine.config.reader import validate_config
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_frames, read_labelled, write_frames, write_labelled
@@ -21,7 +21,7 @@ from al_engine.verdict.sampling_plan import Search, steps_to_prove
 from flows.compute.devices import choose_device, worker_counts
 from flows.compute.local import ComputePool
 from flows.pages.display import duration_text
-from flows.session.preflight import Preflight
+from flows.session.preflight import CheckedSystem, Preflight
 from flows.stages import training
 from flows.stages.planned_sampling import longest_search
 from labelers.pool.chunk import label_chunk
@@ -44,8 +44,8 @@ class Cost:
     """Estimated wall-clock times on this machine, s.
 
     Attributes:
-        atoms: Number of atoms of the system.
-        labelled_atoms: Number of atoms of the labelled structure: the system, or a cluster cut from it.
+        atoms: Number of atoms of the largest system.
+        labelled_atoms: Number of atoms of the largest labelled structure: a system, or a cluster cut from it.
         device: `cpu` or `cuda`.
         workers: Number of processes that train and sample.
         label_s: Time of one label.
@@ -94,7 +94,37 @@ class Cost:
 
 
 def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
-    """Estimate the cost from a trial: label the system or a cluster twice, train a model briefly, run short MD.
+    """Estimate the cost from a trial: label each system or a cluster twice, train a model briefly, run short MD.
+
+    Raises:
+        InputError: If a system cannot be labelled.
+    """
+    points = len(checked.config.state_points)
+    costs = [_cost_of(system, points=points, progress=progress) for system in checked.systems]
+    frames = [system.config.initial.frames for system in checked.systems]
+
+    def mean(name: str) -> float:
+        """Average over the systems, as the frames of a batch are drawn from the initial sets of all systems."""
+        weighted = sum(number * getattr(cost, name) for number, cost in zip(frames, costs, strict=True))
+        return float(weighted / sum(frames))
+
+    largest = ("atoms", "labelled_atoms", "labelling_s", "evidence_ps")
+    added = ("initial_frames_s", "initial_labels_s", "sampling_s", "search_s", "evidence_s")
+    combined: dict[str, Any] = {
+        **{name: max(getattr(cost, name) for cost in costs) for name in largest},
+        **{name: sum(getattr(cost, name) for cost in costs) for name in added},
+        **{name: mean(name) for name in ("label_s", "training_s", "audit_s")},
+    }
+    return replace(costs[0], **combined)
+
+
+def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost:
+    """The cost of a system, if it were the only one.
+
+    Args:
+        checked: The system.
+        points: Number of state points of the campaign, which share the cost of a search for candidates.
+        progress: Receives the progress of the trial.
 
     Raises:
         InputError: If the system cannot be labelled.
@@ -138,7 +168,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         sampling_s=rounds_sample * step_s * sampling.steps,
         search_s=step_s
         * max(
-            _search_steps(config, workers, trained_share=len(frame) / len(checked.system.frame)),
+            _search_steps(config, workers, points=points, trained_share=len(frame) / len(checked.system.frame)),
             rounds_sample * sampling.steps,
         ),
         labelling_s=per_label * config.selection.max_labels,
@@ -148,26 +178,27 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
     )
 
 
-def _search_steps(config: CampaignConfig, workers: int, *, trained_share: float) -> int:
-    """Largest number of MD steps that a worker takes in search of candidates in an iteration, over all temperatures.
+def _search_steps(config: OneSystemConfig, workers: int, *, points: int, trained_share: float) -> int:
+    """Largest number of MD steps of a system that a worker takes in search of candidates in an iteration.
 
     If fewer temperatures search, each may go on for longer, and fewer workers share the work.
 
     Args:
         config: The config.
         workers: Number of workers.
+        points: Number of state points of the campaign.
         trained_share: Number of atoms of a labelled structure divided by that of a frame of the MD.
     """
-    most_steps = longest_search(config, training.updates(config.training, 0, None), trained_share=trained_share)
-    search = Search(most_steps, max_labels=config.selection.max_labels)
+    updates = training.updates(config.training, 0, None)
+    most_steps = longest_search(config, updates, points=points, trained_share=trained_share)
+    search = Search(most_steps, max_labels=config.selection.max_labels, points=points)
     possible = range(1, len(config.sampling.temperatures_kelvin) + 1)
     return max(math.ceil(number / workers) * search.plan(config.sampling, number).most_steps for number in possible)
 
 
 def check_text(checked: Preflight, cost: Cost) -> str:
     """The results of the checks and the estimated cost, as text for the terminal."""
-    frame, level = checked.system.frame, checked.level
-    cut = "" if cost.labelled_atoms == cost.atoms else f", of clusters of {cost.labelled_atoms} atoms cut from it"
+    level = checked.level
     initial = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
     sampling = duration_text(cost.sampling_s)
     if cost.search_s > cost.sampling_s:
@@ -177,10 +208,6 @@ def check_text(checked: Preflight, cost: Cost) -> str:
         f"{duration_text(cost.training_s)}, sampling {sampling}, labels at most "
         f"{duration_text(cost.labelling_s)}), at most {checked.config.stop.max_iterations} iterations"
     )
-    system = (
-        f"{frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge {frame.charge:+d}, "
-        f"{frame.unpaired_electrons} unpaired electrons"
-    )
     evidence = (
         f"evidence for `converged`: about {cost.evidence_ps:.3g} ps of MD for each replica at every temperature, "
         f"{duration_text(cost.evidence_s)}, if no frame is a candidate; candidates and slow processes need more"
@@ -188,14 +215,28 @@ def check_text(checked: Preflight, cost: Cost) -> str:
     )
     lines = [
         *(f"note: {note}" for note in checked.notes),
-        f"system: {system}",
-        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each{cut}",
+        *(_system_text(system) for system in checked.systems),
+        f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each",
         f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
         (initial if cost.initial_frames_s else "")
         + f"initial labels about {duration_text(cost.initial_labels_s)}; {iteration}",
         evidence,
     ]
     return "\n".join(lines)
+
+
+def _system_text(checked: CheckedSystem) -> str:
+    """A system in a line: composition, charge and spin, and the clusters that are labelled."""
+    frame, name = checked.system.frame, checked.config.system_name
+    cut = (
+        ""
+        if checked.config.selection.cut_molecules is None
+        else (f"; labelled as clusters of {len(checked.labelled.frame)} atoms cut from it")
+    )
+    return (
+        f"system{f' {name}' if name else ''}: {frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge "
+        f"{frame.charge:+d}, {frame.unpaired_electrons} unpaired electrons{cut}"
+    )
 
 
 def trial_job(*, config: Mapping[str, Any], device: str, scratch: str, progress: Progress) -> tuple[float, float]:

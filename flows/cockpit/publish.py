@@ -77,14 +77,13 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
     with open_part(ledger.part_path(names.evaluation(iteration))) as root:
         parity = {name: (root[name]["forces_reference"][()], root[name]["forces_predicted"][()]) for name in GROUPS}
         scored = {name: read_scored(root[name], kind) for name in GROUPS}
-        by_kelvin = {
-            t.temperature_kelvin: read_scored(root["test"], kind, kelvin=t.temperature_kelvin)
-            + read_scored(root["new"], kind, kelvin=t.temperature_kelvin)
+        by_point = {
+            t.point: read_scored(root["test"], kind, point=t.point) + read_scored(root["new"], kind, point=t.point)
             for t in record.temperatures
         }
     missing = missing_evidence(history, evidence_of(ledger, history), config.stop, config.selection)
     agreements = [("test set", agreement(scored["test"])), ("new labels", agreement(scored["new"]))]
-    agreements += [(f"both, {kelvin:g} K", agreement(frames)) for kelvin, frames in by_kelvin.items()]
+    agreements += [(f"both, {point}", agreement(frames)) for point, frames in by_point.items()]
     lines = [
         f"# {config.name}, iteration {iteration}",
         "",
@@ -93,13 +92,14 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
         "Converged." if not missing else f"Not converged: {'; '.join(missing)}.",
         "",
         *_temperature_table(record, config.stop),
+        *_system_table(record),
         _image("Acceptance by temperature", plots.acceptance_plot(history, config.stop.acceptance)),
         "",
         _image("Deviation histogram", plots.deviation_plot(deviation, window)),
         "",
         "## Deviation and true error",
         "",
-        *([_CLUSTERS, ""] if config.selection.cut_molecules is not None else []),
+        *([_CLUSTERS, ""] if any(own.selection.cut_molecules for own in config.by_system.values()) else []),
         *_calibration_lines(record.calibration, window),
         *_table(
             ("labelled frames", "number", "error / deviation", "member's error / deviation", "rank correlation"),
@@ -155,7 +155,7 @@ def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
         counts = (t.counts.sampled, t.counts.accurate, t.counts.candidate, t.counts.rejected)
         rows.append(
             (
-                f"{t.temperature_kelvin:g} K",
+                str(t.point),
                 *(str(number) for number in counts),
                 f"{t.counts.acceptance:.2%}",
                 f"{low:.2%}, {high:.2%}",
@@ -165,6 +165,19 @@ def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
             )
         )
     return _table((*header, "stopped", "candidates without a label"), rows)
+
+
+def _system_table(record: IterationRecord) -> list[str]:
+    """The test errors of each system; no lines in a campaign of one system."""
+    rows = [
+        (
+            errors.system,
+            f"{number_text(errors.test_force_mae_mev_per_ang)} meV/Å",
+            f"{number_text(errors.test_energy_mae_mev_per_atom, '.2f')} meV/atom",
+        )
+        for errors in record.systems
+    ]
+    return _table(("system", "force MAE on its test set", "energy MAE on its test set"), rows)
 
 
 def _fates_text(fates: Mapping[str, int] | None) -> str:
@@ -208,7 +221,7 @@ def _audit_lines(audit: AuditResult | None) -> list[str]:
         low, high = t.share_bounds(audit.confidence)
         rows.append(
             (
-                "all" if t.temperature_kelvin is None else f"{t.temperature_kelvin:g} K",
+                t.where,
                 str(t.labelled),
                 str(t.bad),
                 f"{low:.1%}, {high:.1%}",

@@ -29,7 +29,7 @@ def errors_plot(
     """Parity of the test set's force components, and mean absolute errors by temperature.
 
     Args:
-        by_temperature: Errors at each temperature, shown as bars.
+        by_temperature: Errors at each state point, shown as bars.
         kelvins: Temperature of each frame in K, shape (F,).
         forces_reference: Labels' forces in eV/Å, F arrays of shape (N, 3).
         forces_predicted: The committee's mean forces in eV/Å, F arrays of shape (N, 3).
@@ -49,7 +49,11 @@ def errors_plot(
         ylabel="committee mean / eV/Å",
         title=f"Test forces: MAE {force_mae:.1f} meV/Å",
     )
-    ticks = ["?" if errors.kelvin is None else f"{errors.kelvin:g}" for errors in by_temperature]
+    systems = [f"{errors.system}\n" if errors.system else "" for errors in by_temperature]
+    ticks = [
+        f"{system}{'?' if errors.kelvin is None else f'{errors.kelvin:g}'}"
+        for system, errors in zip(systems, by_temperature, strict=True)
+    ]
     bars = np.arange(len(by_temperature))
     for axes, quantity, unit in (
         (forces, "forces_mev_per_ang", "force MAE / meV/Å"),

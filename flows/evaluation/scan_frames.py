@@ -32,11 +32,12 @@ class ScanSubject:
     lengths: FloatArray
 
 
-def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
+def scan_subject(ledger: Ledger, system_name: str = "", *, of: Of, count: int) -> ScanSubject:
     """Find the first test frames of the lowest temperature, as the campaign labels them, or a molecule of each frame.
 
     Args:
         ledger: The campaign.
+        system_name: Name of the system; empty in a campaign of one system.
         of: `system`: the frame; `molecule`: the molecule nearest its centre.
         count: Largest number of frames.
 
@@ -44,7 +45,7 @@ def scan_subject(ledger: Ledger, *, of: Of, count: int) -> ScanSubject:
         InputError: If clusters are cut from a mixture, no test frame has the atoms of the system, or charge or unpaired
             electrons cannot be divided among the molecules.
     """
-    with open_part(ledger.part_path(names.INITIAL_FRAMES)) as root:
+    with open_part(ledger.part_path(names.initial_frames(system_name))) as root:
         system = read_frames(root["system"])[0]
         test, kelvins = read_frames(root["test"]), root["test/temperature_kelvin"][()]
         bonds, lengths, owner = (root[name][()] for name in ("bonds", "bond_lengths", "molecule_of_atom"))

@@ -77,7 +77,7 @@ def evaluate_bond_length(subject: Subject, options: ScanOptions, display: Displa
     Raises:
         InputError: If no bond can be stretched, no test frame is suitable, or no stretched frame could be labelled.
     """
-    found = scan_subject(subject.ledger, of=options.of, count=options.frames)
+    found = scan_subject(subject.ledger, subject.system, of=options.of, count=options.frames)
     kinds = bond_kinds(found.frames[0].numbers, found.bonds, limit=options.bonds)
     if not kinds:
         raise InputError(

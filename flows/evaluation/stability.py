@@ -12,6 +12,7 @@ import numpy as np
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.starts import near_initial_frames
+from al_engine.config import StatePoint
 from al_engine.files.part_file import is_finished, open_part, part_key, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_rng, derived_seed
@@ -67,6 +68,7 @@ def stability_job(
     *,
     directory: str,
     iteration: int,
+    system: str,
     device: str,
     replicas: Sequence[int],
     member: int | None,
@@ -81,10 +83,10 @@ def stability_job(
     from samplers.probes.stability import StabilityConditions, run_stability
 
     ledger, asked = Ledger.open(Path(directory)), StabilityOptions(**options)
-    parts, config = ledger.reader(), ledger.config
+    parts, config = ledger.reader(), ledger.config.by_system[system]
     sampling, around = config.sampling, surroundings_of(parts, config)
     committee = load_committee(parts, config, iteration, device, evaluations=asked.steps)
-    starts = _starts(ledger, asked)
+    starts = _starts(ledger, StatePoint(system, asked.kelvin), asked.replicas)
     run = run_stability(
         committee,
         [starts[replica] for replica in replicas],
@@ -98,7 +100,7 @@ def stability_job(
             ),
         ),
         surroundings=Surroundings(wall=around.wall, bonds=around.bonds),  # no barostat: boxes keep their volume
-        seed=derived_seed(ledger.config.seed, "stability", *replicas),
+        seed=derived_seed(config.seed, "stability", *replicas),
         driver=member,
         device=committee.device,
         progress=progress,
@@ -106,11 +108,12 @@ def stability_job(
     _write(Path(path), key, run, replicas)
 
 
-def _starts(ledger: Ledger, options: StabilityOptions) -> list[Frame]:
+def _starts(ledger: Ledger, point: StatePoint, replicas: int) -> list[Frame]:
     """One initial frame per replica, drawn from the half with the nearest anneal temperatures."""
-    frames = near_initial_frames(ledger.reader(), options.kelvin)
-    rng = derived_rng(ledger.config.seed, "stability starts", round(1000 * options.kelvin))
-    drawn = rng.choice(len(frames), size=options.replicas, replace=len(frames) < options.replicas)
+    frames = near_initial_frames(ledger.reader(), point)
+    seed = ledger.config.by_system[point.system].seed
+    rng = derived_rng(seed, "stability starts", round(1000 * point.temperature_kelvin))
+    drawn = rng.choice(len(frames), size=replicas, replace=len(frames) < replicas)
     return [frames[index] for index in drawn.tolist()]
 
 
@@ -178,6 +181,7 @@ def _run(compute: ComputePool, subject: Subject, options: StabilityOptions, grou
             progress=progress,
             directory=str(subject.ledger.directory),
             iteration=subject.iteration,
+            system=subject.system,
             device=subject.device,
             replicas=group.replicas,
             member=group.member,
@@ -197,10 +201,13 @@ def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
         "options": asdict(options),
         "sampling": ledger.config.sampling.model_dump(mode="json", include={"timestep_fs", "friction_per_ps"}),
         "stride_steps": STRIDE_STEPS,
-        "seed": ledger.config.seed,
+        "seed": subject.config.seed,
     }
     hashes = []
-    for name in (names.INITIAL_FRAMES, *(names.member(subject.iteration, member) for member in range(members))):
+    for name in (
+        names.initial_frames(subject.system),
+        *(names.member(subject.iteration, member) for member in range(members)),
+    ):
         with open_part(ledger.part_path(name)) as root:
             hashes.append(str(root.attrs["content_hash"]))
     groups = []

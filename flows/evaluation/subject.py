@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.config import OneSystemConfig
 from al_engine.cores import usable_cores
 from al_engine.errors import CampaignLockedError, InputError, typed
 from al_engine.files.atomic import disk_error, write_file
@@ -32,12 +33,42 @@ class Subject:
         iteration: Iteration of the committee.
         device: `cpu` or `cuda`.
         output: Folder of the results, which this process has locked.
+        system: Name of the system that is evaluated; empty in a campaign of one system, and for all systems.
     """
 
     ledger: Ledger
     iteration: int
     device: str
     output: Path
+    system: str = ""
+
+    def of_system(self, name: str | None) -> "Subject":
+        """This subject for one of the systems of the campaign.
+
+        Args:
+            name: Name of the system; None: the only system.
+
+        Raises:
+            InputError: If there is no such system, or there are several and none is named.
+        """
+        names = list(self.ledger.config.by_system)
+        if name is None and len(names) > 1:
+            raise InputError(
+                f"{self.ledger.directory}: has several systems; name one with --system: {', '.join(names)}"
+            )
+        if name is not None and name not in names:
+            has = (
+                f"has the systems {', '.join(names)}"
+                if self.ledger.config.systems
+                else "has one system, without a name"
+            )
+            raise InputError(f"--system {name}: {self.ledger.directory} {has}")
+        return replace(self, system=names[0] if name is None else name)
+
+    @property
+    def config(self) -> OneSystemConfig:
+        """The config of the system that is evaluated."""
+        return self.ledger.config.by_system[self.system]
 
     def committee(self, *, evaluations: int = 0) -> "Committee":
         """Load the committee; `evaluations` is the number of planned evaluations."""
@@ -50,7 +81,8 @@ class Subject:
 
     def file(self, what: str, ending: str) -> Path:
         """Path of a result of this committee, such as `iter003-errors.json`."""
-        return self.output / f"iter{self.iteration:03d}-{what}{ending}"
+        system = f"{self.system}-" if self.system else ""
+        return self.output / f"iter{self.iteration:03d}-{system}{what}{ending}"
 
     def result(self, what: str, values: Mapping[str, Any], plot: bytes) -> dict[str, Any]:
         """Write a result as JSON and its plot as PNG; returns the content of the JSON file, which holds both paths.
@@ -63,6 +95,7 @@ class Subject:
             "directory": str(self.ledger.directory),
             "what": what,
             "iteration": self.iteration,
+            **({"system": self.system} if self.system else {}),
             "members": self.ledger.config.training.members,
             **values,
             "plot": str(self.file(what, ".png")),

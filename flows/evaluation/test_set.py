@@ -1,5 +1,6 @@
-"""Errors of the committee's mean and of each member on the test set, by temperature."""
+"""Errors of the committee's mean and of each member on the test set, by system and temperature."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from al_engine.campaign.scores import read_test
 from al_engine.committee.predictions import TemperatureErrors, committee_errors
+from al_engine.config import StatePoint
 from al_engine.errors import InputError
 from al_engine.protocols import Progress
 from al_engine.structures.frames import IntArray
@@ -30,17 +32,22 @@ def evaluate_errors(subject: Subject, progress: Progress) -> dict[str, Any]:
         [item.frame for item in test.frames], batch_size=EVALUATION_BATCH, progress=progress
     )
 
-    def errors_of(rows: IntArray, kelvin: float | None) -> TemperatureErrors:
+    def errors_of(rows: IntArray, kelvin: float | None, system: str = "") -> TemperatureErrors:
         chosen = rows.tolist()
         labelled = [test.frames[i] for i in chosen]
-        return committee_errors(energies[:, chosen], [forces[i] for i in chosen], labelled, kelvin=kelvin)
+        own = [forces[i] for i in chosen]
+        return committee_errors(energies[:, chosen], own, labelled, kelvin=kelvin, system=system)
 
     kelvins = test.temperature_kelvin
-    known = np.unique(kelvins[np.isfinite(kelvins)]).tolist()
-    by_temperature = [errors_of(np.flatnonzero(kelvins == kelvin), kelvin) for kelvin in known]
-    unknown = np.flatnonzero(~np.isfinite(kelvins))
-    if len(unknown):
-        by_temperature.append(errors_of(unknown, None))
+    system = np.zeros(len(kelvins), dtype=np.int64) if test.system is None else test.system
+    by_temperature = []
+    for index, name in enumerate(test.systems):
+        own = system == index
+        known = np.unique(kelvins[own & np.isfinite(kelvins)]).tolist()
+        by_temperature += [errors_of(np.flatnonzero(own & (kelvins == kelvin)), kelvin, name) for kelvin in known]
+        unknown = np.flatnonzero(own & ~np.isfinite(kelvins))
+        if len(unknown):
+            by_temperature.append(errors_of(unknown, None, name))
     overall = errors_of(np.arange(len(test.frames)), None)
     plot = plots.errors_plot(
         by_temperature,
@@ -55,19 +62,18 @@ def evaluate_errors(subject: Subject, progress: Progress) -> dict[str, Any]:
 
 def errors_text(answer: dict[str, Any]) -> str:
     """The result as text for the terminal."""
+    width = max(9, *(len(_name(row)) for row in answer["temperatures"]))
     lines = [
         f"iteration {answer['iteration']}, test set of {answer['all']['mean']['frames']} frames",
         "",
-        f"{'':>9}  {'':>6}  {'forces / meV/Å':^26}  {'energy / meV/atom':^26}",
+        f"{'':>{width}}  {'':>6}  {'forces / meV/Å':^26}  {'energy / meV/atom':^26}",
         (
-            f"{'':>9}  {'frames':>6}  {'MAE':>6} {'RMSE':>6} {'max':>6} {'member':>6}  "
+            f"{'':>{width}}  {'frames':>6}  {'MAE':>6} {'RMSE':>6} {'max':>6} {'member':>6}  "
             f"{'MAE':>6} {'RMSE':>6} {'max':>6} {'member':>6}"
         ),
     ]
     for row in [*answer["temperatures"], {**answer["all"], "kelvin": "all"}]:
-        kelvin = row["kelvin"]
-        name = "all" if kelvin == "all" else "unknown" if kelvin is None else f"{kelvin:g} K"
-        cells = [f"{name:>9}  {row['mean']['frames']:>6}"]
+        cells = [f"{_name(row):>{width}}  {row['mean']['frames']:>6}"]
         for quantity in ("forces_mev_per_ang", "energy_mev_per_atom"):
             mean = row["mean"][quantity]
             member = np.mean([m[quantity]["mae"] for m in row["members"]])
@@ -79,3 +85,13 @@ def errors_text(answer: dict[str, Any]) -> str:
         f"{answer['plot']}",
     ]
     return "\n".join(lines)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """The state point of a row of errors in words."""
+    kelvin = row["kelvin"]
+    if kelvin == "all":
+        return "all"
+    if kelvin is None:
+        return f"{row['system']} unknown".strip()
+    return str(StatePoint(row["system"], kelvin))

@@ -12,8 +12,20 @@ from flows.pages.display import Display
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     errors.WHAT: {},
-    scans.WHAT: {"of": "--of", "frames": "--frames", "bonds": "--bonds", "points": "--points"},
-    stability.WHAT: {"steps": "--steps", "kelvin": "--kelvin", "replicas": "--replicas", "driver": "--driver"},
+    scans.WHAT: {
+        "system": "--system",
+        "of": "--of",
+        "frames": "--frames",
+        "bonds": "--bonds",
+        "points": "--points",
+    },
+    stability.WHAT: {
+        "system": "--system",
+        "steps": "--steps",
+        "kelvin": "--kelvin",
+        "replicas": "--replicas",
+        "driver": "--driver",
+    },
 }
 """Options of each evaluation: their names on the command line, by field of the options class."""
 
@@ -41,7 +53,8 @@ def evaluate(
         The result as JSON-able values, and as text.
 
     Raises:
-        InputError: If an option belongs to another evaluation, or the campaign has no finished iteration.
+        InputError: If an option belongs to another evaluation, the campaign has no finished iteration, or it has
+            several systems and none of them is named.
     """
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
@@ -53,8 +66,9 @@ def evaluate(
             with display.step("predict") as progress:
                 answer = errors.evaluate_errors(subject, progress)
             return answer, errors.errors_text(answer)
+        one = subject.of_system(given.pop("system", None))
         if what == scans.WHAT:
-            answer = scans.evaluate_bond_length(subject, scans.ScanOptions(**given), display)
+            answer = scans.evaluate_bond_length(one, scans.ScanOptions(**given), display)
             return answer, scans.bond_length_text(answer)
-        answer = stability.evaluate_stability(subject, stability.StabilityOptions(**given), display)
+        answer = stability.evaluate_stability(one, stability.StabilityOptions(**given), display)
         return answer, stability.stability_text(answer)

@@ -22,6 +22,8 @@ DPI = 110
 MARGINS_IN = (0.75, 0.12, 0.5, 0.32)
 """Space for labels at the left, right, bottom and top of the axes, inches."""
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#718096"
+STYLES = ("-", "--", ":", "-.")
+"""Line styles of the systems of a campaign."""
 
 
 def png(figure: Figure) -> bytes:
@@ -41,21 +43,35 @@ def _figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
 
 
 def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> bytes:
-    """Acceptance of each temperature and of all temperatures together, against the iteration."""
+    """Acceptance of each state point and of all together, against the iteration."""
     figure, axes = _figure(5.2, 3.4)
     iterations = [record.iteration for record in history]
-    kelvins = [t.temperature_kelvin for t in history[-1].temperatures]
-    colours = [RED if len(kelvins) == 1 else warmth(i / (len(kelvins) - 1)) for i in range(len(kelvins))]
-    for index, (kelvin, colour) in enumerate(zip(kelvins, colours, strict=True)):
+    points = [t.point for t in history[-1].temperatures]
+    systems = list(dict.fromkeys(point.system for point in points))
+    for index, point in enumerate(points):
+        kelvins = [other.temperature_kelvin for other in points if other.system == point.system]
+        place = kelvins.index(point.temperature_kelvin)
         values = [100 * record.temperatures[index].counts.acceptance for record in history]
-        axes.plot(iterations, values, "o-", ms=4, lw=1, color=colour, label=f"{kelvin:g} K")
+        axes.plot(
+            iterations,
+            values,
+            "o" + STYLES[systems.index(point.system) % len(STYLES)],
+            ms=4,
+            lw=1,
+            color=RED if len(kelvins) == 1 else warmth(place / (len(kelvins) - 1)),
+            label=str(point),
+        )
     axes.plot(iterations, [100 * r.counts.acceptance for r in history], "ks-", ms=5, lw=2, label="all")
     axes.axhline(100 * threshold, color=GREY, ls="--", lw=1, label=f"stop {threshold:.1%}")
     axes.set_yscale("symlog", linthresh=0.1)
     axes.set_ylim(0, 120)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(iterations)
-    axes.set(xlabel="iteration", ylabel="acceptance / %", title="Acceptance by temperature")
+    axes.set(
+        xlabel="iteration",
+        ylabel="acceptance / %",
+        title="Acceptance by temperature" + (" and system" if len(systems) > 1 else ""),
+    )
     axes.legend(fontsize=8)
     return png(figure)
 

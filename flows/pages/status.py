@@ -8,7 +8,6 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from al_engine.campaign import names
 from al_engine.campaign.labels import read_labels, stored_level
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import typed
@@ -58,9 +57,7 @@ def _newest_audit(history: Sequence[IterationRecord]) -> dict[str, Any] | None:
 
 def _failure_words(ledger: Ledger, history: Sequence[IterationRecord]) -> str:
     """Most frequent reason of failed labels of the last iteration; without iterations, of the initial set."""
-    return (
-        history[-1].failure_words if history else read_labels(ledger.label_parts(names.INITIAL_FRAMES)).failure_words()
-    )
+    return history[-1].failure_words if history else read_labels(ledger.initial_label_parts()).failure_words()
 
 
 def _state(directory: Path, *, begun: bool, finished: bool) -> str:

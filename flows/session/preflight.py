@@ -3,27 +3,56 @@
 `init`, `check` and the first `run` all call `preflight`, so they refuse the same inputs with the same messages.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from al_engine.campaign.labels import LabelOutcome, LevelOfTheory
-from al_engine.config import CampaignConfig, LabelsConfig, SelectionConfig
-from al_engine.config.system import REFERENCE_ATOMS
+from al_engine.config import (
+    CampaignConfig,
+    LabelsConfig,
+    NamedSystemConfig,
+    OneSystemConfig,
+    SelectionConfig,
+    SystemConfig,
+)
 from al_engine.errors import InputError
-from al_engine.protocols import Progress, Reference, silent
+from al_engine.protocols import Progress, silent
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
 from al_engine.structures.sanity import screen_frame
+from flows.session.initial_source import with_initial_source
 from labelers.backends.registry import level_of_theory, resolve_backend
 from labelers.checks.cell_check import changes_when_doubled, too_small
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
-from samplers.building.clusters import cluster_of, electrons_by_fragment
-from samplers.building.system import System, build_system, unpaired_of, unpaired_of_copy
-from samplers.classical.classical import force_field_of, minimised_positions
+from samplers.building.clusters import cluster_of
+from samplers.building.system import System, build_system
 from samplers.initial.initial import checked_file_frames
-from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, keeps_bonds, relaxed_system
-from samplers.initial.reference_plan import single_points
+from samplers.initial.reference_geometry import relaxed_system
+
+_System = TypeVar("_System", bound=SystemConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSystem:
+    """Result of the checks of one system of a campaign.
+
+    Attributes:
+        config: The config of the system, with its automatic choices made.
+        system: The system that is simulated.
+        labelled: The structure that is labelled: the system, or a cluster cut from it.
+        notes: Remarks for the user, a sentence each.
+        labels: Labels that the checks computed with the campaign's own method.
+    """
+
+    config: OneSystemConfig
+    system: System
+    labelled: System
+    notes: tuple[str, ...]
+    labels: tuple[LabelOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +61,33 @@ class Preflight:
 
     Attributes:
         config: The config with its automatic choices made.
-        system: The system that is simulated.
-        labelled: The structure that is labelled: the system, or a cluster cut from it.
+        systems: The systems of the campaign.
         level: Level of theory of the labels.
-        notes: Remarks for the user, a sentence each.
-        labels: Labels that the checks computed with the campaign's own method.
     """
 
     config: CampaignConfig
-    system: System
-    labelled: System
+    systems: tuple[CheckedSystem, ...]
     level: LevelOfTheory
-    notes: tuple[str, ...]
-    labels: tuple[LabelOutcome, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the user, a sentence each."""
+        return tuple(
+            f"{f'{checked.config.system_name}: ' if checked.config.system_name else ''}{note}"
+            for checked in self.systems
+            for note in checked.notes
+        )
+
+    @property
+    def labels(self) -> tuple[LabelOutcome, ...]:
+        """Labels that the checks computed with the campaign's own method."""
+        return tuple(label for checked in self.systems for label in checked.labels)
 
 
 def preflight(
     config: CampaignConfig, *, base_dir: Path, cache: LabelCache | None = None, progress: Progress = silent
 ) -> Preflight:
-    """Check files, structure, charge and spin, elements and the labelling method of a campaign, in seconds.
+    """Check files, structures, charge and spin, elements and the labelling method of a campaign, in seconds.
 
     Args:
         config: The config.
@@ -59,25 +96,79 @@ def preflight(
         progress: Called with the number of labels made.
 
     Returns:
-        The config with its automatic choices made, the system, and the remarks and labels of the checks.
+        The config with its automatic choices made, the systems, and the remarks and labels of the checks.
 
     Raises:
         InputError: If a check fails; the message names the setting or file, and what to change.
     """
-    seed = derived_seed(config.seed, "system")
-    system = build_system(config.system, base_dir=base_dir, seed=seed)
+    systems = {}
+    for name, own in config.by_system.items():
+        with _naming(name):
+            systems[name] = build_system(own.system, base_dir=base_dir, seed=derived_seed(own.seed, "system"))
     if config.training.start is not None:
         from models.training.start import check_start
 
-        check_start(base_dir / config.training.start, config.model, elements=sorted(set(system.frame.numbers.tolist())))
+        elements = {number for system in systems.values() for number in system.frame.numbers.tolist()}
+        check_start(base_dir / config.training.start, config.model, elements=sorted(elements))
     config = with_automatic_choices(config)
+    level = level_of_theory(config.labels, periodic=config.labels_boxes)
+    checked = []
+    for name, own in config.by_system.items():
+        with _naming(name):
+            checked.append(_checked(own, systems[name], level=level, base_dir=base_dir, cache=cache, progress=progress))
+    return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level)
+
+
+@contextmanager
+def _naming(system: str) -> Iterator[None]:
+    """Name the system in the message of a check that fails; the only system of a campaign has no name."""
+    try:
+        yield
+    except InputError as error:
+        if not system:
+            raise
+        raise InputError(f"{system}: {error}") from error
+
+
+def _with_sources(config: CampaignConfig, checked: Sequence[OneSystemConfig]) -> CampaignConfig:
+    """The config with the sources of the initial frames that the checks have decided for each system."""
+    if not config.systems:
+        return config.model_copy(update={"initial": checked[0].initial})
+    systems = [
+        named.model_copy(update={"initial": {**named.initial, "source": own.initial.source}})
+        for named, own in zip(config.systems, checked, strict=True)
+    ]
+    return config.model_copy(update={"systems": systems})
+
+
+def _checked(
+    config: OneSystemConfig,
+    system: System,
+    *,
+    level: LevelOfTheory,
+    base_dir: Path,
+    cache: LabelCache | None,
+    progress: Progress,
+) -> CheckedSystem:
+    """Check a system of a campaign.
+
+    Args:
+        config: The config of the system, with its automatic choices made except `initial.source`.
+        system: The system.
+        level: Level of theory of the labels.
+        base_dir: Folder that relative paths in the config start from.
+        cache: Labels that exist already, or None.
+        progress: Called with the number of labels made.
+
+    Raises:
+        InputError: As `preflight`.
+    """
     _refuse_crystals(system, config)
     _refuse_mixture_in_box(system, config)
     cut = config.selection.cut_molecules
     labelled = system if cut is None else cluster_of(system, cut, largest_charge=config.selection.cut_charge)
     _refuse_stretched_mixture(labelled, config)
     _refuse_unequal_clusters(labelled, config)
-    level = level_of_theory(config.labels, periodic=labelled.frame.is_periodic)
     built = config.system.built
     _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
     if len(system.frame) == 1:
@@ -101,8 +192,9 @@ def preflight(
         elif not built:  # a file is labelled as it is; a built structure may be relaxed first
             _refuse_unlabelled(typical, reference)
             _refuse_small_cell(typical, config.labels, reference)
-        config, note = _with_initial_source(config, system, reference)
+        config, note = with_initial_source(config, system, reference)
         if level.backend != "ase" and config.initial.source == "reference":
+            seed = derived_seed(config.seed, "system")
             labelled = system = relaxed_system(reference, system, config.system, seed=seed)
         if level.backend != "ase" and built:
             typical = typical if config.initial.source == "file" else labelled.frame
@@ -110,29 +202,40 @@ def preflight(
             _refuse_unlabelled(typical, reference)
             _refuse_small_cell(typical, config.labels, reference)
         labels = tuple(reference.made)
-    return Preflight(config, system, labelled, level, (*notes, *note), labels)
+    return CheckedSystem(config, system, labelled, (*notes, *note), labels)
 
 
 def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | None = None) -> CampaignConfig:
-    """The config with the automatic choices made that need no computation: `labels.backend` and `system.shape`.
+    """The config with the automatic choices made that need no computation: `labels.backend` and the systems' `shape`.
 
     Args:
         config: The config.
         begun: The config that the campaign began with, or None. Its choices of backend, shape and source of the initial
             frames are kept.
     """
-    system, labels, initial = config.system, config.labels, config.initial
+    labels, initial = config.labels, config.initial
+    before = {} if begun is None else {name: own.system for name, own in begun.by_system.items()}
     if begun is not None:
-        if system.shape is None:
-            system = system.model_copy(update={"shape": begun.system.shape})
         if labels.backend == "auto":
             labels = labels.model_copy(update={"backend": begun.labels.backend})
-        if initial.source == "auto":
+        if initial.source == "auto" and not config.systems:
             initial = initial.model_copy(update={"source": begun.initial.source})
-    system = system.model_copy(update={"shape": system.shape or "cluster"})
-    config = config.model_copy(update={"system": system, "labels": labels, "initial": initial})
+    systems = [_with_choices(named, before.get(named.name)) for named in config.systems]
+    system = None if config.system is None else _with_choices(config.system, before.get(""))
+    config = config.model_copy(update={"system": system, "systems": systems, "labels": labels, "initial": initial})
     backend = resolve_backend(labels, periodic=config.labels_boxes)
     return config.model_copy(update={"labels": labels.model_copy(update={"backend": backend})})
+
+
+def _with_choices(system: _System, begun: SystemConfig | None) -> _System:
+    """A system with its shape chosen, and with the choices that the campaign began with."""
+    shape = system.shape or (None if begun is None else begun.shape) or "cluster"
+    chosen: dict[str, object] = {"shape": shape}
+    if isinstance(system, NamedSystemConfig) and isinstance(begun, NamedSystemConfig):
+        kept = {"source": begun.initial["source"]} if "source" in begun.initial else {}
+        if system.initial.get("source", "auto") == "auto":
+            chosen["initial"] = {**system.initial, **kept}
+    return system.model_copy(update=chosen)
 
 
 # -- reasons to refuse a campaign -------------------------------------------------------------------------------
@@ -150,7 +253,7 @@ def _refuse_unfit(labelled: System, selection: SelectionConfig, *, gfn2: bool, d
         raise InputError(f"the system ({labelled.molecule.source}) cannot be labelled: {reason}")
 
 
-def _refuse_crystals(system: System, config: CampaignConfig) -> None:
+def _refuse_crystals(system: System, config: OneSystemConfig) -> None:
     """Refuse to move or cut molecules that are bonded to their own periodic images."""
     options = {
         "sampling.pressure_bar": config.sampling.pressure_bar,
@@ -164,7 +267,7 @@ def _refuse_crystals(system: System, config: CampaignConfig) -> None:
         )
 
 
-def _refuse_stretched_mixture(labelled: System, config: CampaignConfig) -> None:
+def _refuse_stretched_mixture(labelled: System, config: OneSystemConfig) -> None:
     """Refuse bond stretching for clusters of a mixture, which differ in their molecules and so in their bonds."""
     if config.initial.stretch.share and labelled.cut is not None and labelled.cut.electrons is not None:
         raise InputError(
@@ -172,7 +275,7 @@ def _refuse_stretched_mixture(labelled: System, config: CampaignConfig) -> None:
         )
 
 
-def _refuse_mixture_in_box(system: System, config: CampaignConfig) -> None:
+def _refuse_mixture_in_box(system: System, config: OneSystemConfig) -> None:
     """Refuse to anneal a mixture in a larger box: its molecules drift apart, so no copy of it could be cut out."""
     if config.initial.box_molecules and system.several_fragments:
         raise InputError(
@@ -182,7 +285,7 @@ def _refuse_mixture_in_box(system: System, config: CampaignConfig) -> None:
         )
 
 
-def _refuse_unequal_clusters(labelled: System, config: CampaignConfig) -> None:
+def _refuse_unequal_clusters(labelled: System, config: OneSystemConfig) -> None:
     """Refuse clusters of different charge or spin if the calculator's parameters set charge and spin for all frames."""
     electrons = None if labelled.cut is None else labelled.cut.electrons
     fixed = config.labels.backend == "ase" and config.labels.ase_charge_and_spin == "parameters"
@@ -196,7 +299,7 @@ def _refuse_unequal_clusters(labelled: System, config: CampaignConfig) -> None:
         )
 
 
-def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
+def _refuse_charged_barostat(labelled: System, config: OneSystemConfig) -> None:
     """Refuse constant pressure for a charged cell: its energy has no physical meaning as a function of the volume."""
     if labelled.frame.is_periodic and labelled.frame.charge and config.sampling.pressure_bar is not None:
         raise InputError(
@@ -205,7 +308,7 @@ def _refuse_charged_barostat(labelled: System, config: CampaignConfig) -> None:
         )
 
 
-def _remarks(system: System, labelled: System, config: CampaignConfig) -> list[str]:
+def _remarks(system: System, labelled: System, config: OneSystemConfig) -> list[str]:
     """Remarks on settings that are allowed but may be mistakes."""
     charge, formal = config.system.charge, system.molecule.formal_charge
     notes = [
@@ -245,122 +348,3 @@ def _refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceM
     reason = too_small(changes, frame, config.cell_check)
     if reason:
         raise InputError(reason)
-
-
-def _with_initial_source(
-    config: CampaignConfig, system: System, reference: Reference
-) -> tuple[CampaignConfig, list[str]]:
-    """Decide `initial.source: auto`; returns the config, and remarks on the decision.
-
-    Raises:
-        InputError: If no source can make the initial frames.
-    """
-    source = config.initial.source
-    if source == "file":
-        return config, []
-    if source == "reference":
-        _refuse_unreachable(config, system)
-        return config, []
-    reason = _against_classical(system, config, reference)
-    if not reason:
-        by_reference = source == "auto" and _reference_is_better(config, system, reference)
-        return _with_source(config, "reference" if by_reference else "anneal"), []
-    if source == "anneal":
-        raise InputError(
-            f"initial.source: anneal: {reason}; set initial.source to reference (MD by the reference method itself), "
-            "or give your own frames (initial.source: file)"
-        )
-    _refuse_unreachable(config, system, reason=reason)
-    if config.labels.backend == "ase":
-        raise InputError(
-            f"{reason}; set initial.source to reference, which runs MD by {config.labels.ase_calculator} itself, about "
-            f"{_single_points(config)} single points, or give your own frames (initial.source: file)"
-        )
-    points = _single_points(config)
-    note = f"{reason}; initial frames come from MD by the reference method itself, {points} single points"
-    return _with_source(config, "reference"), [note]
-
-
-def _reference_is_better(config: CampaignConfig, system: System, reference: Reference) -> bool:
-    """Whether MD by GFN2-xTB makes better initial frames than the force field, although the force field is usable.
-
-    That is so for clusters of several molecules: benchmarks/initial-sets.md. MD of more than `REFERENCE_ATOMS` atoms
-    would take too long. Molecules that lose a bond when GFN2-xTB relaxes them, such as zwitterions in vacuum, would not
-    last through this MD.
-    """
-    fragments = int(system.molecules.fragment_of_atom.max()) + 1
-    own_system = config.selection.cut_molecules is None and not config.initial.box_molecules
-    cheap = config.labels.backend != "ase" and not system.frame.is_periodic and len(system.frame) <= REFERENCE_ATOMS
-    return fragments > 1 and own_system and cheap and keeps_bonds(system, reference)
-
-
-def _has_ions(system: System) -> bool:
-    """Whether the system consists of several molecules, some of which have a charge."""
-    charges = [charge for charge, _ in electrons_by_fragment(system.molecule)]
-    return any(charges) and len(charges) * system.n_molecules > 1
-
-
-def _with_source(config: CampaignConfig, source: str) -> CampaignConfig:
-    return config.model_copy(update={"initial": config.initial.model_copy(update={"source": source})})
-
-
-def _single_points(config: CampaignConfig) -> int:
-    return single_points(config.initial, config.sampling.temperatures_kelvin)
-
-
-def _refuse_unreachable(config: CampaignConfig, system: System, *, reason: str = "") -> None:
-    """Refuse MD by the reference method for cut clusters and for boxes of `initial.box_molecules`.
-
-    The reference method can simulate only the system that is labelled.
-
-    Args:
-        config: The config.
-        system: The system.
-        reason: Why `auto` ruled out classical MD; empty if the user chose the reference method. With a reason, a
-            periodic system is refused too: its single points are too expensive to be chosen automatically.
-
-    Raises:
-        InputError: With the setting to change.
-    """
-    start = f"{reason}; and " if reason else ""
-    if config.selection.cut_molecules is not None:
-        raise InputError(
-            f"{start}MD by the reference method cannot simulate boxes from which clusters are cut to be labelled "
-            "(selection.cut_molecules); give your own frames (initial.source: file)"
-        )
-    if config.initial.box_molecules:
-        raise InputError(
-            f"{start}MD by the reference method simulates the system itself: set initial.box_molecules to 0 and "
-            "initial.source to reference, or give your own frames (initial.source: file)"
-        )
-    if reason and system.frame.is_periodic:
-        raise InputError(
-            f"{reason}; set initial.source to reference, which runs MD by the reference method itself, about "
-            f"{_single_points(config)} single points of the box, or give your own frames (initial.source: file)"
-        )
-
-
-def _against_classical(system: System, config: CampaignConfig, reference: Reference) -> str:
-    """The reason why classical MD cannot make the initial frames, for a message; empty if it can."""
-    try:
-        field = force_field_of(system, boxed=bool(config.initial.box_molecules))
-    except InputError as error:
-        return str(error)
-    if field == "UFF" and _has_ions(system):
-        return (
-            f"MMFF94 has no parameters for {system.molecule.source}, and UFF has no charges, which attract ions "
-            "to each other"
-        )
-    for kind in covalent_kinds(system.molecule):
-        alone = len(kind) == len(system.molecule)
-        reason = geometry_disagreement(
-            kind,
-            minimised_positions(kind),
-            field=field,
-            unpaired_electrons=unpaired_of_copy(system) if alone else unpaired_of(kind),
-            reference=reference,
-            relax=config.labels.backend != "ase",
-        )
-        if reason:
-            return reason
-    return ""

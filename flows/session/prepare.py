@@ -146,7 +146,7 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
 def _check(prepared: Prepared, display: Display) -> None:
     """Run the preflight of a campaign without initial frames, unless `prepare` has run it, and show its notes."""
     ledger, checked = prepared.ledger, prepared.checked
-    if ledger.part_path(names.INITIAL_FRAMES).exists():
+    if all(ledger.part_path(name).exists() for name in names.all_initial_frames(ledger.config)):
         return
     if checked is None:
         level = level_of_theory(ledger.config.labels, periodic=ledger.config.labels_boxes)

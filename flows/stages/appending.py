@@ -25,7 +25,7 @@ def plan(ledger: Ledger, iteration: int, *, seconds: float = 0.0) -> Stage:
         job=f"{__name__}:append",
         inputs={},
         parents=parents,
-        also=tuple(names.samples(iteration, ledger.config.sampling.temperatures_kelvin)),
+        also=tuple(names.samples(iteration, ledger.config.state_points)),
         arguments={"iteration": iteration, "seconds": seconds},
         needs="nothing",
     )

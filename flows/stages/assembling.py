@@ -1,57 +1,112 @@
 """Stage `initial-dataset`: labelled initial frames become the data set of iteration 0, test frames the test set."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.scores import SYSTEM, SYSTEMS, central_atoms
+from al_engine.config import OneSystemConfig
 from al_engine.errors import InputError, typed
 from al_engine.files.frames_hdf5 import has_dataset, write_labelled
+from al_engine.structures.frames import BoolArray, FloatArray, LabelledFrame
 from flows.compute.stage_call import Stage, Work, summarise
 
 
 def plan(ledger: Ledger) -> Stage:
     """The stage that assembles the initial data set and the test set."""
-    parents = (names.INITIAL_FRAMES, *(path.stem for path in ledger.label_parts(names.INITIAL_FRAMES)))
-    return Stage(name=names.INITIAL_DATASET, job=f"{__name__}:assemble", inputs={}, parents=parents, needs="nothing")
+    parents = [
+        name
+        for source in names.all_initial_frames(ledger.config)
+        for name in (source, *(path.stem for path in ledger.label_parts(source)))
+    ]
+    return Stage(
+        name=names.INITIAL_DATASET, job=f"{__name__}:assemble", inputs={}, parents=tuple(parents), needs="nothing"
+    )
 
 
 def assemble(work: Work) -> None:
-    """Put the labelled initial and test frames together.
+    """Put the labelled initial and test frames of all systems together.
 
     Raises:
         InputError: If too many labels failed for a campaign to make sense.
     """
-    labels = read_labels(work.parts.path(name) for name in work.parts.label_chunks(names.INITIAL_FRAMES))
-    with work.parts.open(names.INITIAL_FRAMES) as frames:
+    sets = [_initial_set(work, config) for config in work.config.by_system.values()]
+    systems = list(work.config.by_system)
+    with work.write() as root:
+        write_labelled(root.create_group("labelled"), [item for own in sets for item in own.train])
+        write_labelled(root.create_group("test"), [item for own in sets for item in own.test])
+        root["test/temperature_kelvin"] = np.concatenate([own.test_kelvin for own in sets])
+        if any(own.central is not None for own in sets):
+            whole = [own.central or [np.ones(len(item), dtype=bool) for item in own.test] for own in sets]
+            root["test/central"] = np.concatenate([atoms for own in whole for atoms in own])
+        if work.config.systems:
+            root.attrs[SYSTEMS] = systems
+            root[SYSTEM] = np.repeat(np.arange(len(sets)), [len(own.train) for own in sets])
+            root[f"test/{SYSTEM}"] = np.repeat(np.arange(len(sets)), [len(own.test) for own in sets])
+        failures = sum(own.labels.failures for own in sets)
+        root.attrs["label_failures"] = failures
+        words = "; ".join(own.labels.failure_words() for own in sets if own.labels.failures)
+        summarise(
+            root,
+            f"{len(root['labelled/n_atoms'])} labelled initial frames, {len(root['test/n_atoms'])} test frames, "
+            f"{failures} failed labels{f' ({words})' if words else ''}",
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InitialSet:
+    """The labelled initial frames and test frames of a system.
+
+    Attributes:
+        labels: The labels of all its frames.
+        train: The labelled initial frames.
+        test: The T labelled test frames.
+        test_kelvin: Temperature of each test frame, K, shape (T,).
+        central: The atoms of each test frame that stand for the box it was cut from, each shape (N,); None if frames
+            are not cut, or if the molecules are equal and the central one can be found by its size.
+    """
+
+    labels: Labels
+    train: list[LabelledFrame]
+    test: list[LabelledFrame]
+    test_kelvin: FloatArray
+    central: list[BoolArray] | None
+
+
+def _initial_set(work: Work, config: OneSystemConfig) -> _InitialSet:
+    """Read the labels of a system's initial set.
+
+    Raises:
+        InputError: If too many labels failed.
+    """
+    source = names.initial_frames(config.system_name)
+    labels = read_labels(work.parts.path(name) for name in work.parts.label_chunks(source))
+    with work.parts.open(source) as frames:
         n_train, test_kelvin = len(frames["train/n_atoms"]), frames["test/temperature_kelvin"][()]
         central = None
         if has_dataset(frames["test"], "central"):
             central = np.split(frames["test/central"][()], np.cumsum(frames["test/n_atoms"][()])[:-1])
     train = [item for index, item in labels.labelled.items() if index < n_train]
-    test = [item for index, item in labels.labelled.items() if index >= n_train]
-    refuse_failed_initial_set(labels, work, n_train=len(train), n_test=len(test))
-    with work.write() as root:
-        write_labelled(root.create_group("labelled"), train)
-        write_labelled(root.create_group("test"), test)
-        kept = [i - n_train for i in labels.labelled if i >= n_train]
-        root["test/temperature_kelvin"] = test_kelvin[kept]
-        if central is not None:
-            root["test/central"] = np.concatenate([central[i] for i in kept])
-        root.attrs["label_failures"] = labels.failures
-        words = f" ({labels.failure_words()})" if labels.failures else ""
-        summarise(
-            root,
-            f"{len(train)} labelled initial frames, {len(test)} test frames, {labels.failures} failed labels{words}",
-        )
+    test = {index - n_train: item for index, item in labels.labelled.items() if index >= n_train}
+    refuse_failed_initial_set(labels, work, config.system_name, n_train=len(train), n_test=len(test))
+    kept = list(test)
+    if central is not None:
+        central = [central[index] for index in kept]
+    elif config.system_name and config.selection.cut_molecules is not None:
+        central = central_atoms(list(test.values()), config.selection.cut_molecules)
+    return _InitialSet(labels, train, list(test.values()), test_kelvin[kept], central)
 
 
-def refuse_failed_initial_set(labels: Labels, work: Work, *, n_train: int, n_test: int) -> None:
+def refuse_failed_initial_set(labels: Labels, work: Work, system: str = "", *, n_train: int, n_test: int) -> None:
     """Refuse an initial set in which too many labels failed.
 
     Args:
         labels: The labels of initial and test frames.
         work: The work of the stage.
+        system: Name of the system; empty in a campaign of one system.
         n_train: Number of labelled initial frames.
         n_test: Number of labelled test frames.
 
@@ -61,9 +116,10 @@ def refuse_failed_initial_set(labels: Labels, work: Work, *, n_train: int, n_tes
     """
     allowed = work.config.labels.max_failed_share * len(labels.reasons)
     if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (a frame to train on, a frame to validate)
+        of_system = f" of {system}" if system else ""
         raise InputError(
-            f"{labels.failures} of {len(labels.reasons)} initial labels failed, {labels.failure_words()}. Once their "
-            f"cause is gone, `al-engine resume {typed(work.directory)} --retry-failed-labels` computes them again; "
-            f"if it is in the config, copy {work.directory}/campaign.yaml beside itself, change the copy, and start "
-            "over: `al-engine run COPY --dir NEW`"
+            f"{labels.failures} of {len(labels.reasons)} initial labels{of_system} failed, {labels.failure_words()}. "
+            f"Once their cause is gone, `al-engine resume {typed(work.directory)} --retry-failed-labels` computes them "
+            f"again; if it is in the config, copy {work.directory}/campaign.yaml beside itself, change the copy, and "
+            "start over: `al-engine run COPY --dir NEW`"
         )

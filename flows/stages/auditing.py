@@ -8,11 +8,12 @@ from al_engine.campaign import names
 from al_engine.campaign.audited import stored_audit_plan
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.scores import Labelled, box_scores, interior_atoms
+from al_engine.campaign.scores import box_scores, interior_atoms, labelled_at
+from al_engine.config import StatePoint
 from al_engine.files.frames_hdf5 import write_labelled
 from al_engine.selection.fates import Fate
 from al_engine.selection.window import Window
-from al_engine.structures.frames import FloatArray
+from al_engine.structures.frames import FloatArray, IntArray
 from al_engine.units import MEV_PER_EV
 from al_engine.verdict.audit_labels import AuditedFrames, AuditResult, audited_frames
 from flows.compute.stage_call import Stage, Work, summarise
@@ -49,11 +50,9 @@ def audit(work: Work, *, iteration: int, bad_share: float, confidence: float) ->
     labels = read_labels(map(work.parts.path, work.parts.label_chunks(names.audit(iteration))))
     rows = np.array(list(labels.labelled), dtype=np.int64)
     with work.parts.open(names.audit(iteration)) as root:
-        kelvins = root["temperature_kelvin"][()][rows]
+        part = root["source"][()][:, 1]
         interior = interior_atoms(root["selected"], work.config)
-    labelled = Labelled(
-        list(labels.labelled.values()), kelvins, None if interior is None else [interior[row] for row in rows]
-    )
+    labelled = labelled_at(work.config, labels.labelled, part, interior)
     committee = load_committee(work.parts, work.config, iteration, work.device, evaluations=0)
     with work.write() as root:
         scores = root.create_group("scores")
@@ -64,7 +63,7 @@ def audit(work: Work, *, iteration: int, bad_share: float, confidence: float) ->
             iteration,
             labels,
             box_scores(scores)["force_error"][()],
-            kelvins,
+            part[rows],
             bad_share=bad_share,
             confidence=confidence,
         )
@@ -81,7 +80,7 @@ def audit_result(
     iteration: int,
     labels: Labels,
     error: FloatArray,
-    kelvins: FloatArray,
+    part: IntArray,
     *,
     bad_share: float,
     confidence: float,
@@ -93,7 +92,7 @@ def audit_result(
         iteration: The iteration whose committee is audited.
         labels: The labels of the drawn frames.
         error: Force error on the worst atom of each labelled frame, eV/Å, shape (F,).
-        kelvins: Temperature of each labelled frame, K, shape (F,).
+        part: Index of the state point of each labelled frame, shape (F,).
         bad_share: Largest share of bad frames with which the audit is passed.
         confidence: Confidence of the bounds.
     """
@@ -105,20 +104,20 @@ def audit_result(
         with work.parts.open(chunk) as root:
             reference = str(json.loads(str(root.attrs["level_of_theory"]))["method"])
 
-    def summary(errors: FloatArray, kelvin: float | None) -> AuditedFrames:
-        return audited_frames(errors, lower=lower / MEV_PER_EV, confidence=confidence, temperature_kelvin=kelvin)
+    def summary(errors: FloatArray, point: StatePoint | None) -> AuditedFrames:
+        return audited_frames(errors, lower=lower / MEV_PER_EV, confidence=confidence, point=point)
 
     return AuditResult(
         iteration=iteration,
         iterations=planned.iterations,
         requested=planned.frames,
         reference=reference,
-        cut=work.config.selection.cut_molecules is not None,
+        cut=any(own.selection.cut_molecules is not None for own in work.config.by_system.values()),
         lower_mev_per_ang=lower,
         max_bad_share=bad_share,
         confidence=confidence,
         temperatures=tuple(
-            summary(error[kelvins == kelvin], kelvin) for kelvin in work.config.sampling.temperatures_kelvin
+            summary(error[part == index], point) for index, point in enumerate(work.config.state_points)
         ),
         overall=summary(error, None),
         label_failures=labels.failures,

@@ -8,7 +8,7 @@ from al_engine.campaign import names
 from al_engine.campaign.audited import AccurateFrames, AuditPlan, accurate_frames, stored_audit_plan
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, StatePoint
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_rng, derived_seed
 from al_engine.selection.cutting import Cutting, LabelStructure
@@ -17,7 +17,7 @@ from al_engine.structures.frames import BoolArray, IntArray
 from al_engine.verdict.audit_labels import drawn
 from al_engine.verdict.evidence import judged_together
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.selecting import campaign_cutting, write_structures
+from flows.stages.selecting import point_cuttings, write_structures
 
 STORED = ("deviation_norm", "deviation_component")
 """Columns of the sample parts that are stored with the drawn frames."""
@@ -27,9 +27,9 @@ COLUMNS = (*STORED, "net_force_deviation", "worst_atom", "worst_molecule")
 def plan(ledger: Ledger, iteration: int) -> Stage:
     """The stage that draws the frames for the audit of an iteration's committee."""
     config, planned = ledger.config, planned_audit(ledger, iteration)
-    parents = [names.INITIAL_FRAMES]
+    parents = names.all_initial_frames(config)
     for judged in planned.iterations:
-        parents += names.samples(judged, config.sampling.temperatures_kelvin)
+        parents += names.samples(judged, config.state_points)
         parents += [names.selection(judged), names.append(judged)]
     return Stage(
         name=names.audit(iteration),
@@ -61,15 +61,15 @@ def planned_audit(ledger: Ledger, iteration: int) -> AuditPlan:
 def draw(work: Work, *, iteration: int, frames: int, iterations: list[int]) -> None:
     """Draw the frames, cut them as candidates are cut, and write them with their deviations."""
     config, parts = work.config, work.parts
-    kelvins = config.sampling.temperatures_kelvin
+    points = config.state_points
     pools = accurate_frames(parts, config, iterations)
     numbers = drawn([len(pool) for pool in pools], frames, derived_rng(config.seed, "audit", iteration))
     chosen = [pool.at(own) for pool, own in zip(pools, numbers, strict=True)]
-    cutting = campaign_cutting(parts, config)
+    cuttings = point_cuttings(parts, config)
     structures: list[LabelStructure] = []
     interior: list[BoolArray] = []
     stored: dict[str, list[np.ndarray]] = {name: [] for name in STORED}
-    for kelvin, here in zip(kelvins, chosen, strict=True):
+    for point, here, cutting in zip(points, chosen, cuttings, strict=True):
         for judged in iterations:
             cut, inner, columns = _structures(
                 parts,
@@ -77,7 +77,7 @@ def draw(work: Work, *, iteration: int, frames: int, iterations: list[int]) -> N
                 here.at(here.iteration == judged),
                 cutting=cutting,
                 iteration=judged,
-                kelvin=kelvin,
+                point=point,
             )
             structures += cut
             interior += inner
@@ -87,12 +87,12 @@ def draw(work: Work, *, iteration: int, frames: int, iterations: list[int]) -> N
         window = Window.from_attributes(root.attrs)
     with work.write() as root:
         write_structures(root.create_group("selected"), structures, interior)
-        part = np.repeat(np.arange(len(kelvins)), [len(here) for here in chosen])
+        part = np.repeat(np.arange(len(points)), [len(here) for here in chosen])
         root["source"] = np.column_stack(
             [_joined([c.iteration for c in chosen]), part, _joined([c.row for c in chosen])]
         )
         root["index"] = _joined([here.index for here in chosen])
-        root["temperature_kelvin"] = np.asarray(kelvins, dtype=np.float64)[part]
+        root["temperature_kelvin"] = np.array([point.temperature_kelvin for point in points])[part]
         for name, values in stored.items():
             root[name] = np.concatenate(values)
         root.attrs.update(window.to_attributes())
@@ -108,12 +108,12 @@ def _structures(
     *,
     cutting: Cutting,
     iteration: int,
-    kelvin: float,
+    point: StatePoint,
 ) -> tuple[list[LabelStructure], list[BoolArray], dict[str, np.ndarray]]:
-    """The structures to label for drawn frames of one iteration and temperature, their interior atoms, and columns."""
+    """The structures to label for drawn frames of one iteration and state point, their interior atoms, and columns."""
     with parts.open(names.selection(iteration)) as root:
         window = Window.from_attributes(root.attrs)
-    with parts.open(names.sample(iteration, kelvin)) as root:
+    with parts.open(names.sample(iteration, point.temperature_kelvin, point.system)) as root:
         whole = read_frames(root["frames"], rows=frames.row)
         columns = {name: root[name][()][frames.row] for name in COLUMNS}
     structures = cutting.apply(

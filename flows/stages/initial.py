@@ -19,9 +19,15 @@ from al_engine.structures.frames import Frame
 from flows.compute.stage_call import Stage, Work, summarise
 
 
-def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
-    """The stage; its key includes the level of theory if the frames come from MD by the reference method."""
-    config = ledger.config
+def plan(ledger: Ledger, level: LevelOfTheory, system: str = "") -> Stage:
+    """The stage of a system; its key includes the level of theory if the frames come from MD by the reference method.
+
+    Args:
+        ledger: The campaign.
+        level: The level of theory of its labels.
+        system: Name of the system; empty in a campaign of one system.
+    """
+    config = ledger.config.by_system[system]
     inputs: dict[str, Any] = {
         "system": config.system.key_values(),
         "initial": config.initial.key_values(),
@@ -33,11 +39,21 @@ def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
     }
     if config.initial.source == "reference":
         inputs["level"] = level.fingerprint()
-    return Stage(name=names.INITIAL_FRAMES, job=f"{__name__}:build", inputs=inputs, parents=())
+    return Stage(
+        name=names.initial_frames(system),
+        job=f"{__name__}:build",
+        inputs=inputs,
+        parents=(),
+        arguments={"name": system},
+    )
 
 
-def build(work: Work) -> None:
-    """Build the system, and run the anneal or MD (resumed from its checkpoint) or read the user's frames.
+def build(work: Work, *, name: str) -> None:
+    """Build a system, and run the anneal or MD (resumed from its checkpoint) or read the user's frames.
+
+    Args:
+        work: The stage call.
+        name: Name of the system; empty in a campaign of one system.
 
     Raises:
         InputError: If the system cannot be built, or its frames cannot be labelled by the campaign's labeler.
@@ -48,7 +64,7 @@ def build(work: Work) -> None:
     from samplers.initial.initial import initial_frames
     from samplers.initial.reference_geometry import relaxed_system
 
-    config = work.config
+    config = work.config.by_system[name]
     seed = derived_seed(config.seed, "system")
     system = build_system(config.system, base_dir=work.directory, seed=seed)
     with ExitStack() as stack:
@@ -82,13 +98,13 @@ def build(work: Work) -> None:
     refuse_mixed_charges([stored.cluster or stored.frame, *initial.train, *initial.test], config.labels)
     with work.write() as root:
         stored.write(root)
-        for name, frames, temperatures in (
+        for group, frames, temperatures in (
             ("train", initial.train, initial.train_temperature_kelvin),
             ("test", initial.test, initial.test_temperature_kelvin),
             ("starts", initial.starts, initial.starts_temperature_kelvin),
         ):
-            write_frames(root.create_group(name), frames)
-            root[name]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
+            write_frames(root.create_group(group), frames)
+            root[group]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
         root["train"]["stretched"] = initial.train_stretched
         if initial.test_central is not None:
             root["test"]["central"] = np.concatenate(initial.test_central)

@@ -63,7 +63,7 @@ def _evidence(ledger: Ledger, history: Sequence[IterationRecord]) -> dict[str, A
 def evidence_of(
     ledger: Ledger, history: Sequence[IterationRecord], *, coming: int = 0
 ) -> tuple[TemperatureRecord, ...]:
-    """The last iterations of a history that are judged together, one record per temperature; empty without history.
+    """The last iterations of a history that are judged together, one record per state point; empty without history.
 
     Args:
         ledger: The campaign.

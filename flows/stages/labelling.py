@@ -38,7 +38,7 @@ def chunks(parts: PartReader, config: CampaignConfig, source: str) -> list[tuple
 
 def _groups(source: str) -> tuple[str, ...]:
     """The groups of a part whose frames are labelled."""
-    return ("train", "test") if source == names.INITIAL_FRAMES else ("selected",)
+    return ("train", "test") if names.is_initial(source) else ("selected",)
 
 
 def frames_to_label(parts: PartReader, source: str) -> list[Frame]:
@@ -53,7 +53,8 @@ def plan(ledger: Ledger, level: LevelOfTheory, source: str, first: int, last: in
     Args:
         ledger: The campaign.
         level: The level of theory.
-        source: Name of the part with the frames: `initial-frames`, a selection, or the frames drawn for an audit.
+        source: Name of the part with the frames: the initial frames of a system, a selection, or the frames drawn for
+            an audit.
         first: Number of the first frame, counted from 1.
         last: Number of the last frame.
     """
@@ -75,7 +76,7 @@ def plan(ledger: Ledger, level: LevelOfTheory, source: str, first: int, last: in
             "first": first,
             "last": last,
             "level": level.to_dict(),
-            "checked_frames": checked if source == names.INITIAL_FRAMES else min(checked, 1),
+            "checked_frames": checked if names.is_initial(source) else min(checked, 1),
         },
         needs="labels",
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from al_engine.campaign import names
 from al_engine.campaign.labels import LevelOfTheory, stored_level
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger
 from al_engine.errors import InputError, typed
@@ -30,7 +29,7 @@ def level_to_go_on_with(ledger: Ledger, level: LevelOfTheory) -> LevelOfTheory:
     stored = stored_level(ledger)
     if stored is None or stored == level.to_dict():
         return level
-    changes = changes_since(stored, level, closed_shells=_are_closed_shells(ledger.label_parts(names.INITIAL_FRAMES)))
+    changes = changes_since(stored, level, closed_shells=_are_closed_shells(ledger.initial_label_parts()))
     if changes == []:
         return LevelOfTheory(**stored)
     start_over = f"`al-engine run {typed(ledger.directory / CONFIG_FILE)} --dir NEW` starts over with the same config"

@@ -37,8 +37,11 @@ class Step:
 
 def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
     """The steps of the initial set; each is planned when the steps before are finished."""
-    yield Step("build", {"build and anneal": [initial.plan(ledger, level)]})
-    yield from _label(ledger, level, names.INITIAL_FRAMES)
+    systems = list(ledger.config.by_system)
+    titles = {system: f"build and anneal{f' {system}' if system else ''}" for system in systems}
+    yield Step("build", {titles[system]: [initial.plan(ledger, level, system)] for system in systems})
+    for source in names.all_initial_frames(ledger.config):
+        yield from _label(ledger, level, source)
     yield Step("assemble", {"assemble data set": [assembling.plan(ledger)]})
 
 
@@ -73,8 +76,8 @@ def iteration_steps(
     yield Step(
         "sample",
         {
-            f"sample {kelvin:g} K": [sampling.plan(ledger, iteration, index, list(plans.values()))]
-            for index, kelvin in longest_first
+            f"sample {point}": [sampling.plan(ledger, iteration, index, list(plans.values()))]
+            for index, point in longest_first
         },
     )
     yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})
@@ -92,5 +95,6 @@ def audit_steps(ledger: Ledger, level: LevelOfTheory, iteration: int) -> Iterato
 
 def _label(ledger: Ledger, level: LevelOfTheory, source: str) -> Iterator[Step]:
     """One step per chunk: the pool of workers labels the chunks one after another."""
+    system = f"{names.system_of_initial(source)} " if names.system_of_initial(source) else ""
     for first, last in labelling.chunks(ledger.reader(), ledger.config, source):
-        yield Step("label", {f"label {first}-{last}": [labelling.plan(ledger, level, source, first, last)]})
+        yield Step("label", {f"label {system}{first}-{last}": [labelling.plan(ledger, level, source, first, last)]})

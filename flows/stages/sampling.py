@@ -1,4 +1,4 @@
-"""Stage `iterNNN-sample-TK`: MD of all replicas at one temperature, driven by the committee."""
+"""Stage `iterNNN-sample-TK`: MD of all replicas of a system at one temperature, driven by the committee."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from al_engine.campaign.samples import (
 )
 from al_engine.campaign.starts import starting_frames
 from al_engine.campaign.system import StoredSystem
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, OneSystemConfig, StatePoint
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_seed
 from al_engine.selection.search import DifferentCandidates
@@ -45,13 +45,13 @@ SATURATED_STRIDES = 10
 frames would be similar to these, and the selection would thin them."""
 
 
-def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
-    """Derive from the initial frames the wall, barostat and bonds that all trajectories of a campaign share.
+def surroundings_of(parts: PartReader, config: OneSystemConfig) -> Surroundings:
+    """Derive from the initial frames the wall, barostat and bonds that all trajectories of a system share.
 
     Clusters get a wall, boxes at constant pressure a barostat.
     """
     sampling = config.sampling
-    with parts.open(names.INITIAL_FRAMES) as root:
+    with parts.open(names.initial_frames(config.system_name)) as root:
         stored = StoredSystem.read(root)
         starts = read_frames(root["starts"])
     wall = barostat = None
@@ -71,39 +71,39 @@ def surroundings_of(parts: PartReader, config: CampaignConfig) -> Surroundings:
     )
 
 
-def plan(ledger: Ledger, iteration: int, temperature_index: int, plans: Sequence[SamplingPlan]) -> Stage:
-    """The stage of one temperature of the campaign.
+def plan(ledger: Ledger, iteration: int, index: int, plans: Sequence[SamplingPlan]) -> Stage:
+    """The stage of one state point of the campaign.
 
     Args:
         ledger: The campaign.
         iteration: The iteration.
-        temperature_index: The temperature's place in `sampling.temperatures_kelvin`.
-        plans: How each temperature is sampled (`planned_sampling`).
+        index: The state point's place in `CampaignConfig.state_points`.
+        plans: How each state point is sampled (`planned_sampling`).
     """
-    config, planned = ledger.config, plans[temperature_index]
-    sampling = config.sampling
-    kelvin = sampling.temperatures_kelvin[temperature_index]
+    config, planned = ledger.config, plans[index]
+    point = config.state_points[index]
+    sampling = config.by_system[point.system].sampling
     trusted = trusted_mev_per_ang(ledger.reader(), config, iteration)
     window = expected_window(ledger.reader(), config, iteration) if planned.most_steps else None
     searched = None if window is None else window.to_attributes()
-    parents = [names.INITIAL_FRAMES, *names.members(iteration, config.training.members)]
+    parents = [names.initial_frames(point.system), *names.members(iteration, config.training.members)]
     if iteration > 0:
-        parents += _starts_from(config, iteration - 1, kelvin)
+        parents += _starts_from(config, iteration - 1, point)
     return Stage(
-        name=names.sample(iteration, kelvin),
+        name=names.sample(iteration, point.temperature_kelvin, point.system),
         job=f"{__name__}:sample",
         inputs={
             "sampling": sampling.model_dump(mode="json", exclude={"cost_share"}),  # `most_steps` follows from it
             "trusted": [config.selection.deviation, trusted],
             **{name: value for name, value in asdict(planned).items() if value},
             **({} if searched is None else {"window": searched}),
-            "temperature_index": temperature_index,
-            "seed": derived_seed(config.seed, "sample", iteration, temperature_index),
+            "temperature_index": index,
+            "seed": derived_seed(config.seed, "sample", iteration, index),
         },
         parents=tuple(parents),
         arguments={
             "iteration": iteration,
-            "temperature_index": temperature_index,
+            "index": index,
             "plans": [asdict(each) for each in plans],
             "trusted_mev_per_ang": trusted,
             "window": searched,
@@ -111,35 +111,35 @@ def plan(ledger: Ledger, iteration: int, temperature_index: int, plans: Sequence
     )
 
 
-def _starts_from(config: CampaignConfig, iteration: int, kelvin: float) -> list[str]:
+def _starts_from(config: CampaignConfig, iteration: int, point: StatePoint) -> list[str]:
     """The parts of an iteration from which the next iteration takes its starting frames."""
     if config.sampling.start == "continue":
-        return [names.sample(iteration, kelvin)]
-    samples = names.samples(iteration, config.sampling.temperatures_kelvin)
+        return [names.sample(iteration, point.temperature_kelvin, point.system)]
+    samples = names.samples(iteration, config.by_system[point.system].state_points)
     return [*samples, names.selection(iteration), names.append(iteration)]
 
 
-def driver(iteration: int, temperature_index: int, n_members: int) -> int:
-    """The member that drives a temperature; it rotates, so that the errors of every member become visible."""
-    return (iteration + temperature_index) % n_members
+def driver(iteration: int, index: int, n_members: int) -> int:
+    """The member that drives a state point; it rotates, so that the errors of every member become visible."""
+    return (iteration + index) % n_members
 
 
 def sample(
     work: Work,
     *,
     iteration: int,
-    temperature_index: int,
+    index: int,
     plans: Sequence[Mapping[str, int]],
     trusted_mev_per_ang: float,
     window: Mapping[str, float] | None,
 ) -> None:
-    """Run the replicas of one temperature, and write their frames, deviations and final frames.
+    """Run the replicas of one state point, and write their frames, deviations and final frames.
 
     Args:
         work: The stage call.
         iteration: The iteration.
-        temperature_index: The temperature's place in `sampling.temperatures_kelvin`.
-        plans: Fields of the `SamplingPlan` of each temperature; all are stored.
+        index: The state point's place in `CampaignConfig.state_points`.
+        plans: Fields of the `SamplingPlan` of each state point; all are stored.
         trusted_mev_per_ang: Force deviation up to which a trajectory is trusted, meV/Å.
         window: Attributes of the window by which candidates are found; None: the MD ends after the planned steps.
     """
@@ -148,14 +148,15 @@ def sample(
     from samplers.dynamics.rows import Rows
 
     config = work.config
-    sampling, selection = config.sampling, config.selection
-    temperature = sampling.temperatures_kelvin[temperature_index]
-    plan = SamplingPlan(**plans[temperature_index])
+    point = config.state_points[index]
+    own = config.by_system[point.system]
+    sampling, selection = own.sampling, own.selection
+    plan = SamplingPlan(**plans[index])
     committee = load_committee(work.parts, config, iteration, work.device, evaluations=plan.longest)
-    around = surroundings_of(work.parts, config)
-    starts = starting_frames(work.parts, config, iteration=iteration, temperature_kelvin=temperature, fresh=plan.fresh)
+    around = surroundings_of(work.parts, own)
+    starts = starting_frames(work.parts, config, iteration=iteration, point=point, fresh=plan.fresh)
     frames: list[Frame] = starts.frames
-    member = None if sampling.driver == "mean" else driver(iteration, temperature_index, committee.n_members)
+    member = None if sampling.driver == "mean" else driver(iteration, index, committee.n_members)
     expected = len(frames) * (plan.longest // sampling.stride_steps)
     search = None
     if window is not None:
@@ -184,7 +185,7 @@ def sample(
         sampled = run_langevin(
             committee,
             frames,
-            temperatures_kelvin=[temperature] * len(frames),
+            temperatures_kelvin=[point.temperature_kelvin] * len(frames),
             driver=member,
             integration=Integration(
                 steps=plan.longest,
@@ -195,14 +196,14 @@ def sample(
             stop=_stop_rules(config, trusted_mev_per_ang, search),
             surroundings=around,
             refill=sampling.refill,
-            seed=derived_seed(config.seed, "sample", iteration, temperature_index),
+            seed=derived_seed(config.seed, "sample", iteration, index),
             device=committee.device,
             progress=work.progress,
             sink=take,
             finished=finished,
         )
         writer.finish(sampled)
-        root.attrs["temperature_kelvin"] = temperature
+        root.attrs["temperature_kelvin"] = point.temperature_kelvin
         root.attrs["steps"], root.attrs["fresh"], root.attrs["plans"] = plan.steps, plan.fresh, json.dumps(plans)
         first = root["start_step"][()] == 0
         root[CONTINUES] = first & starts.continues[root["slot"][()]]

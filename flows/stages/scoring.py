@@ -1,5 +1,6 @@
 """Stage `iterNNN-evaluation`: the committee against the test set, and against new labels before training on them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import h5py
@@ -7,8 +8,9 @@ import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.scores import INTERIOR, Labelled, read_new, read_test
+from al_engine.campaign.scores import INTERIOR, SYSTEM, SYSTEMS, Labelled, read_new, read_test
 from al_engine.committee.predictions import Errors, FrameScores, accuracy, force_differences, score_frames
+from al_engine.structures.frames import FloatArray
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.training import load_committee
 
@@ -66,6 +68,8 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
     references = [item.forces for item in frames]
     group["n_atoms"] = np.array([len(item) for item in frames], dtype="<i8")
     group["temperature_kelvin"] = labelled.temperature_kelvin
+    if labelled.system is not None:
+        group[SYSTEM], group.attrs[SYSTEMS] = labelled.system, labelled.systems
     group["energy_reference"] = np.array([item.energy for item in frames], dtype="<f8")
     group["energy_members"] = energies
     group["energy_predicted"] = energies.mean(axis=0)
@@ -79,6 +83,8 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
         mean = accuracy(energies.mean(axis=0), [frame_forces.mean(axis=0) for frame_forces in forces], frames)
         group.attrs["energy_mae_mev_per_atom"] = mean.energy_mev_per_atom.mae
         group.attrs["force_mae_mev_per_ang"] = mean.forces_mev_per_ang.mae
+    if labelled.system is not None:
+        _write_system_errors(group, labelled, energies, forces)
     if labelled.interior is not None:
         inner = group.create_group(INTERIOR)
         inner["atoms"] = np.concatenate([np.empty(0, dtype=bool), *labelled.interior])
@@ -88,6 +94,20 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
             differences = force_differences([frame_forces.mean(axis=0) for frame_forces in forces], frames)
             of_interior = [d[atoms] for d, atoms in zip(differences, labelled.interior, strict=True)]
             inner.attrs["force_mae_mev_per_ang"] = Errors.of(np.concatenate(of_interior)).mae
+
+
+def _write_system_errors(
+    group: h5py.Group, labelled: Labelled, energies: FloatArray, forces: Sequence[FloatArray]
+) -> None:
+    """Write the MAEs on the frames of each system; NaN for a system without frames."""
+    errors = np.full((2, len(labelled.systems)), np.nan)
+    for index in range(len(labelled.systems)):
+        own = np.flatnonzero(labelled.system == index)
+        if len(own):
+            frames = [labelled.frames[i] for i in own.tolist()]
+            mean = accuracy(energies[:, own].mean(axis=0), [forces[i].mean(axis=0) for i in own.tolist()], frames)
+            errors[:, index] = mean.forces_mev_per_ang.mae, mean.energy_mev_per_atom.mae
+    group["system_force_mae_mev_per_ang"], group["system_energy_mae_mev_per_atom"] = errors
 
 
 def _write_frame_scores(group: h5py.Group, scores: FrameScores) -> None:

@@ -15,7 +15,15 @@ from al_engine.campaign.samples import SampledFrames, read_sampled
 from al_engine.campaign.system import StoredSystem
 from al_engine.config import CampaignConfig, SelectionConfig
 from al_engine.files.frames_hdf5 import read_frames, write_frames
-from al_engine.selection.choice import Describe, gate_fates, kept_in_time, label_order, refuse, separation_strides
+from al_engine.selection.choice import (
+    Describe,
+    gate_fates,
+    kept_in_time,
+    label_order,
+    refuse,
+    separation_strides,
+    shared_among,
+)
 from al_engine.selection.cutting import Cutting, LabelStructure
 from al_engine.selection.fates import (
     CANDIDATE_FATES,
@@ -103,10 +111,10 @@ def write_structures(group: h5py.Group, structures: Sequence[LabelStructure], in
 
 def plan(ledger: Ledger, iteration: int) -> Stage:
     """The stage that selects the frames of an iteration."""
-    config, kelvins = ledger.config.selection, ledger.config.sampling.temperatures_kelvin
+    config, points = ledger.config.selection, ledger.config.state_points
     parents = [
-        names.INITIAL_FRAMES,
-        *(name for k in _looked_at(config, iteration) for name in names.samples(k, kelvins)),
+        *names.all_initial_frames(ledger.config),
+        *(name for k in _looked_at(config, iteration) for name in names.samples(k, points)),
         *ledger.dataset_before(iteration),
         *(names.selection(k) for k in range(iteration)),
         names.member(iteration, 0),
@@ -155,21 +163,26 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
         describe: Computes the model's descriptors; called only if there are more candidates than allowed labels.
     """
     selection = config.selection
-    sampled = read_sampled(parts, names.samples(iteration, config.sampling.temperatures_kelvin))
+    sampled = read_sampled(parts, names.samples(iteration, config.state_points))
     deviation = sampled.columns[f"deviation_{selection.deviation}"]
     net_force = sampled.columns["net_force_deviation"]
     window = window_of(selection, _recent_deviations(parts, config, iteration))
     fates = window_fates(deviation, net_force, sound=sampled.columns["sound"], window=window)
-    cutting = campaign_cutting(parts, config)
-    structures = _structures(sampled, fates, cutting, window=window, config=config, iteration=iteration)
+    cuttings = point_cuttings(parts, config)
+    structures = _structures(sampled, fates, cuttings, window=window, config=config, iteration=iteration)
+
+    systems = [point.system for point in config.state_points]
+
+    def cutting_of(index: int) -> Cutting:
+        return cuttings[sampled.source[index, 0]]
 
     def still_open() -> list[Frame]:
         return [structures[index].frame for index in open_candidates(fates).tolist()]
 
     gfn2 = config.labels.backend != "ase"
-    bonds = [cutting.bonds_of(structures[index]) for index in open_candidates(fates).tolist()]
+    bonds = [cutting_of(index).bonds_of(structures[index]) for index in open_candidates(fates).tolist()]
     fates[open_candidates(fates)] = gate_fates(still_open(), bonds, selection, gfn2=gfn2)
-    refuse(fates, duplicates(still_open(), _known_frames(parts, iteration)), Fate.DUPLICATE)
+    refuse(fates, duplicates(still_open(), _known_frames(parts, config, iteration)), Fate.DUPLICATE)
     worth = window.excess(deviation, net_force)
     separations = separation_strides(deviation, sampled.trajectories(), selection)
     available = open_candidates(fates)
@@ -191,6 +204,8 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
         seed=config.seed,
         iteration=iteration,
     )
+    if config.systems:
+        order = shared_among(order, np.array(systems)[sampled.source[order, 0]], selection.max_labels)
     rank = np.full(len(fates), -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     chosen = choose(fates, order, selection.max_labels)
@@ -201,8 +216,8 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
         chosen=chosen,
         labelled_as=labelled_as,
         interior=[
-            cutting.interior(frame, structure, cutoff_ang=config.model.short.cutoff_ang)
-            for frame, structure in zip(sampled.frames(chosen), labelled_as, strict=True)
+            cutting_of(index).interior(frame, structure, cutoff_ang=config.model.short.cutoff_ang)
+            for index, frame, structure in zip(chosen.tolist(), sampled.frames(chosen), labelled_as, strict=True)
         ],
         rank=rank,
         window=window,
@@ -210,24 +225,27 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
     )
 
 
-def campaign_cutting(parts: PartReader, config: CampaignConfig) -> Cutting:
-    """How the campaign's frames become the structures that are labelled."""
-    with parts.open(names.INITIAL_FRAMES) as root:
-        system = StoredSystem.read(root)
-    return Cutting.of(
-        config.selection,
-        bonds=system.bonds,
-        molecules=system.molecules,
-        cluster=system.cluster,
-        electrons=system.electrons,
-        seed=config.seed,
-    )
+def point_cuttings(parts: PartReader, config: CampaignConfig) -> list[Cutting]:
+    """How the frames of each state point become the structures that are labelled."""
+    cuttings = {}
+    for name, own in config.by_system.items():
+        with parts.open(names.initial_frames(name)) as root:
+            system = StoredSystem.read(root)
+        cuttings[name] = Cutting.of(
+            own.selection,
+            bonds=system.bonds,
+            molecules=system.molecules,
+            cluster=system.cluster,
+            electrons=system.electrons,
+            seed=own.seed,
+        )
+    return [cuttings[point.system] for point in config.state_points]
 
 
 def _structures(
     sampled: SampledFrames,
     fates: FateArray,
-    cutting: Cutting,
+    cuttings: Sequence[Cutting],
     *,
     window: Window,
     config: CampaignConfig,
@@ -236,15 +254,20 @@ def _structures(
     """The structure to label for every candidate, by the candidate's index among all sampled frames."""
     candidates, columns = open_candidates(fates), sampled.columns
     deviation, net_force = columns[f"deviation_{config.selection.deviation}"], columns["net_force_deviation"]
-    for_label = cutting.apply(
-        sampled.frames(candidates),
-        candidates,
-        iteration=iteration,
-        worst_atom=columns["worst_atom"][candidates],
-        worst_molecule=columns["worst_molecule"][candidates],
-        by_net_force=window.by_net_force(deviation, net_force)[candidates],
-    )
-    return dict(zip(candidates.tolist(), for_label, strict=True))
+    by_net_force = window.by_net_force(deviation, net_force)
+    structures: dict[int, LabelStructure] = {}
+    for part, cutting in enumerate(cuttings):
+        here = candidates[sampled.source[candidates, 0] == part]
+        for_label = cutting.apply(
+            sampled.frames(here),
+            here,
+            iteration=iteration,
+            worst_atom=columns["worst_atom"][here],
+            worst_molecule=columns["worst_molecule"][here],
+            by_net_force=by_net_force[here],
+        )
+        structures |= zip(here.tolist(), for_label, strict=True)
+    return structures
 
 
 def _recent_deviations(parts: PartReader, config: CampaignConfig, iteration: int) -> FloatArray:
@@ -252,19 +275,21 @@ def _recent_deviations(parts: PartReader, config: CampaignConfig, iteration: int
     values = [np.empty(0)]
     if config.selection.adaptive.enabled:
         for k in _looked_at(config.selection, iteration):
-            for name in names.samples(k, config.sampling.temperatures_kelvin):
+            for name in names.samples(k, config.state_points):
                 with parts.open(name) as root:
                     values.append(root[f"deviation_{config.selection.deviation}"][()][root["sound"][()]])
     return np.concatenate(values)
 
 
-def _known_frames(parts: PartReader, iteration: int) -> list[Frame]:
+def _known_frames(parts: PartReader, config: CampaignConfig, iteration: int) -> list[Frame]:
     """All frames ever chosen to be labelled, and the frames of failed audits.
 
     They are initial frames, test frames and selected frames; frames whose labels failed are included.
     """
-    with parts.open(names.INITIAL_FRAMES) as root:
-        known = read_frames(root["train"]) + read_frames(root["test"])
+    known: list[Frame] = []
+    for name in names.all_initial_frames(config):
+        with parts.open(name) as root:
+            known += read_frames(root["train"]) + read_frames(root["test"])
     for k in range(iteration):
         with parts.open(names.selection(k)) as root:
             known += read_frames(root["selected"])

@@ -17,6 +17,7 @@ from al_engine.campaign.labels import LabelReason
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger
 from al_engine.campaign.names import label_range
 from al_engine.campaign.part import Part
+from al_engine.campaign.scores import of_system
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, validate_config
 from al_engine.errors import AlEngineError
@@ -137,9 +138,15 @@ def _labelled(source: str, verification: Verification) -> list[LabelledFrame] | 
     if source not in verification.parts or joined not in verification.parts:
         return None
     with open_part(verification.parts[joined].path) as root:
-        labelled = [frame for group in ("labelled", "test") if group in root for frame in read_labelled(root[group])]
+        labelled = [
+            frame
+            for group in ("labelled", "test")
+            if group in root
+            for frame, own in zip(read_labelled(root[group]), of_system(root, group, source), strict=True)
+            if own
+        ]
     with open_part(verification.parts[source].path) as root:
-        groups = ("train", "test") if source == names.INITIAL_FRAMES else ("selected",)
+        groups = ("train", "test") if names.is_initial(source) else ("selected",)
         wanted = sum(len(root[group]["n_atoms"]) for group in groups)
     return labelled if len(labelled) == wanted else None
 

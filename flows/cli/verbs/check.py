@@ -1,6 +1,11 @@
 """`al-engine check`."""
 
+from typing import TYPE_CHECKING
+
 from flows.cli.options import AsJson, Target, answer
+
+if TYPE_CHECKING:
+    from flows.session.preflight import Preflight
 
 
 def check(target: Target, as_json: AsJson = False) -> None:
@@ -20,8 +25,14 @@ def check(target: Target, as_json: AsJson = False) -> None:
         "target": str(target),
         "campaign": config.name,
         "level_of_theory": checked.level.to_dict(),
-        "initial_source": checked.config.initial.source,
+        "initial_source": _initial_source(checked),
         "notes": list(checked.notes),
         **cost.to_dict(),
     }
     answer(result, f"{target} is valid\n{check_text(checked, cost)}", as_json=as_json)
+
+
+def _initial_source(checked: "Preflight") -> object:
+    """Source of the initial frames; for each system, if there are several."""
+    sources = {system.config.system_name: system.config.initial.source for system in checked.systems}
+    return sources if checked.config.systems else sources[""]

@@ -50,6 +50,10 @@ def evaluate(
             help="Iteration whose committee is evaluated; default: the newest with a complete committee.", min=0
         ),
     ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(help="Name of the system, in a campaign of several; for bond-length and stability."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for results and plots; default: DIR/evaluation.")] = None,
     of: Annotated[
         Whole | None,
@@ -110,6 +114,7 @@ def evaluate(
     from flows.pages.display import Display
 
     options = {
+        "system": system,
         "of": of and of.value,
         "frames": frames,
         "bonds": bonds,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from al_engine.config import MUTABLE, CampaignConfig, Section, SpeciesConfig, is_mutable
+from al_engine.config import MUTABLE, CampaignConfig, NamedSystemConfig, Section, SpeciesConfig, is_mutable
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import (
     differences,
@@ -21,7 +21,7 @@ from al_engine.config.reader import (
 from al_engine.config.writer import WIDTH, config_text
 from al_engine.errors import ExitStatus, InputError
 
-KEYS = [key for key in key_paths(CampaignConfig) if not key.startswith("system.species.")]
+KEYS = [key for key in key_paths(CampaignConfig) if not key.startswith(("system.species.", "systems."))]
 """The options of a config whose lists of sections are empty."""
 BASE = "name: a\nsystem: {smiles: C}\n"
 LONG = "{cutoff_ang: 9.0, channels: 4, l_max: 1, radial_mlp: []}"
@@ -63,7 +63,7 @@ def test_commented_text_carries_every_key_and_description(make_config):
     text = config_text(make_config("standard"))
     assert set(_keys(yaml.safe_load(text))) == set(KEYS)
     comments = " ".join(line.strip().removeprefix("# ") for line in text.splitlines() if line.strip().startswith("#"))
-    for section in sections() - {SpeciesConfig}:  # in a list, which is empty
+    for section in sections() - {SpeciesConfig, NamedSystemConfig}:  # in lists, which are empty
         for name, info in section.model_fields.items():
             assert " ".join(info.description.split()) in comments, (section, name)
     assert all(len(line) <= WIDTH for line in text.splitlines())
@@ -296,7 +296,8 @@ def test_bad_values_name_the_key_what_it_got_and_what_it_takes(override, key, re
 
 
 def test_missing_keys_are_named():
-    assert refusal("seed: 1\n") == "campaign.yaml: `name` is missing\ncampaign.yaml: `system` is missing"
+    assert refusal("seed: 1\n") == "campaign.yaml: `name` is missing"
+    assert refusal("name: a\n") == "campaign.yaml: give exactly one of `system` and `systems`"
 
 
 def test_all_wrong_keys_are_named_up_to_a_screenful():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
+from al_engine.config import SamplingConfig, SelectionConfig, StatePoint, StopConfig
 from al_engine.verdict.audit_labels import AuditResult, audited_frames, drawn
 from al_engine.verdict.evidence import judged_together, missing_evidence
 from al_engine.verdict.records import IterationRecord, pooled
@@ -22,7 +22,7 @@ def result(errors, *, iteration=1, failures=0, cut=False, **rule) -> AuditResult
     """The result of an audit with these errors at each temperature, eV/Å."""
     confidence = rule.get("confidence", 0.95)
     temperatures = tuple(
-        audited_frames(np.asarray(own), lower=LOWER, confidence=confidence, temperature_kelvin=kelvin)
+        audited_frames(np.asarray(own), lower=LOWER, confidence=confidence, point=StatePoint("", kelvin))
         for own, kelvin in zip(errors, KELVINS, strict=False)
     )
     return AuditResult(
@@ -220,7 +220,8 @@ def test_after_a_failed_audit_sampling_begins_as_configured(low):
     sampling = SamplingConfig(replicas=16, steps=600, stride_steps=20)
 
     def steps(*history):
-        return sampling_plan(history, pooled(judged_together(history, STOP)), sampling, STOP, 300.0).steps
+        judged = pooled(judged_together(history, STOP))
+        return sampling_plan(history, judged, sampling, STOP, StatePoint("", 300.0), points=[]).steps
 
     few = {"decorrelated": 300.0}
     assert steps(low(0, **few), low(1, BAD, **few)) == 600

@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 
 from al_engine.committee.calibration import Agreement, Calibration, Spread
 from al_engine.committee.health import CommitteeHealth
+from al_engine.config import StatePoint
 from al_engine.selection.fates import Counts, Fate
 from al_engine.selection.window import Window
 from al_engine.statistics import upper_bound
@@ -160,7 +161,7 @@ def test_the_trajectories_of_one_temperature_are_summarised():
     fates[3, :10] = Fate.REJECTED
     trajectories = [Trajectory(deviation, fate) for deviation, fate in zip(series, fates, strict=True)]
     record = temperature_record(
-        700.0, trajectories, replicas=replicas, stopped=2, lower=0.1, limit=0.005, stride_ps=0.01
+        StatePoint("", 700.0), trajectories, replicas=replicas, stopped=2, lower=0.1, limit=0.005, stride_ps=0.01
     )
     assert record.counts == Counts(sampled=18_000, accurate=17_988, candidate=2, rejected=10)
     # far below the window: (1 - phi) / (1 + phi) per frame; a tenth is one standard deviation of the estimate here
@@ -174,6 +175,8 @@ def test_the_trajectories_of_one_temperature_are_summarised():
 
 def test_nothing_sampled_is_no_evidence():
     empty = [Trajectory(np.empty(0), np.empty(0, dtype=np.int8))]
-    record = temperature_record(300.0, empty, replicas=1, stopped=1, lower=0.1, limit=0.005, stride_ps=0.01)
+    record = temperature_record(
+        StatePoint("", 300.0), empty, replicas=1, stopped=1, lower=0.1, limit=0.005, stride_ps=0.01
+    )
     assert (record.counts.sampled, record.decorrelated, record.seen.trajectories) == (0, 0.0, 0)
     assert record.bounds(0.95) == (0.0, 1.0)

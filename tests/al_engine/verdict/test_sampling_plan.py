@@ -2,7 +2,7 @@
 
 import pytest
 
-from al_engine.config import SamplingConfig, SelectionConfig, StopConfig
+from al_engine.config import SamplingConfig, SelectionConfig, StatePoint, StopConfig
 from al_engine.statistics import frames_needed
 from al_engine.verdict.evidence import judged_together, look_confidence, missing_evidence, proven_above
 from al_engine.verdict.records import pooled
@@ -26,7 +26,8 @@ def rules(**options) -> StopConfig:
 
 STOP = rules()
 SAMPLING = SamplingConfig(replicas=16, steps=600, stride_steps=20)
-SEARCH = Search(most_steps=5000, max_labels=150)
+POINTS = [StatePoint("", kelvin) for kelvin in SAMPLING.temperatures_kelvin]
+SEARCH = Search(most_steps=5000, max_labels=150, points=4)
 
 
 def missing(history, stop=STOP):
@@ -37,7 +38,7 @@ def missing(history, stop=STOP):
 def planned(history, stop=STOP, kelvin=300.0, search=None):
     """The plan of the next iteration as if no trajectory went on."""
     judged = pooled(judged_together(history, stop, coming=1)) if history else ()
-    return sampling_plan(history, judged, SAMPLING, stop, kelvin, search=search)
+    return sampling_plan(history, judged, SAMPLING, stop, StatePoint("", kelvin), points=POINTS, search=search)
 
 
 def steps_after(history, stop=STOP):
@@ -121,15 +122,21 @@ def test_the_search_goes_on_while_the_acceptance_is_above_the_limit(make_record)
     assert planned([both], search=SEARCH, kelvin=500.0) == searching
     all_four = make_record(counts=((900, 100, 0),) * 4, decorrelated=50.0)
     assert planned([all_four], search=SEARCH, kelvin=500.0) == SamplingPlan(600, most_steps=5000, enough=75)
-    assert planned([all_four], search=Search(most_steps=400, max_labels=150)) == SamplingPlan(600)
+    assert planned([all_four], search=Search(most_steps=400, max_labels=150, points=4)) == SamplingPlan(600)
 
 
 def test_the_hotter_temperatures_search_as_long_as_no_acceptance_is_known():
     found = {kelvin: planned([], search=SEARCH, kelvin=kelvin) for kelvin in SAMPLING.temperatures_kelvin}
     searching = SamplingPlan(600, most_steps=10_000, enough=150)
     assert found == dict.fromkeys((300.0, 500.0), SamplingPlan(600)) | dict.fromkeys((700.0, 900.0), searching)
-    one = SAMPLING.model_copy(update={"temperatures_kelvin": [400.0]})
-    assert sampling_plan([], (), one, STOP, 400.0, search=SEARCH).enough == 300
+    one = StatePoint("", 400.0)
+    assert sampling_plan([], (), SAMPLING, STOP, one, points=[one], search=SEARCH).enough == 300
+
+
+def test_every_system_searches_at_its_own_hotter_temperatures():
+    points = [StatePoint("cold", 100.0), StatePoint("cold", 200.0), StatePoint("hot", 900.0), StatePoint("hot", 800.0)]
+    found = [sampling_plan([], (), SAMPLING, STOP, point, points=points, search=SEARCH) for point in points]
+    assert [bool(plan.most_steps) for plan in found] == [False, True, True, False]
 
 
 def test_only_temperatures_above_the_limit_search(make_record):
@@ -145,7 +152,7 @@ def test_iterations_that_are_together_above_the_limit_are_no_evidence_to_be_comp
     counts = ((20_000, 0, 0), (2482, 18, 0))
     history = [make_record(k, counts=counts, decorrelated=2500.0) for k in range(4)]
     assert all(not proven_above(record.temperatures, STOP) for record in history)
-    assert proven_above(pooled(history), STOP) == {500.0}
+    assert proven_above(pooled(history), STOP) == {StatePoint("", 500.0)}
     assert planned(history, search=SEARCH) == SamplingPlan(600)
     assert planned(history, search=SEARCH, kelvin=500.0).most_steps == 10_000
 
@@ -172,14 +179,14 @@ def test_exploding_md_does_not_go_on(make_record):
 def test_the_search_costs_as_much_as_the_training(driver, evaluations):
     """Counted by hand: a stride of 20 steps, four members, 16 replicas at four temperatures."""
     sampling = SAMPLING.model_copy(update={"driver": driver})
-    steps = affordable_steps(sampling, trained_frames=4 * 12_000, members=4)
+    steps = affordable_steps(sampling, trained_frames=4 * 12_000, members=4, points=4)
     assert steps % 20 == 0
     cost = steps / 20 * 16 * 4 * evaluations
     assert cost == pytest.approx(TRAINED_FRAME_COST * 4 * 12_000, rel=0.05)
     half = sampling.model_copy(update={"cost_share": 0.5})
-    assert affordable_steps(half, trained_frames=4 * 12_000, members=4) == pytest.approx(steps / 2, abs=20)
+    assert affordable_steps(half, trained_frames=4 * 12_000, members=4, points=4) == pytest.approx(steps / 2, abs=20)
 
 
 def test_without_a_share_of_the_cost_there_is_no_search():
     none = SAMPLING.model_copy(update={"cost_share": 0.0})
-    assert affordable_steps(none, trained_frames=48_000, members=4) == 0
+    assert affordable_steps(none, trained_frames=48_000, members=4, points=4) == 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from al_engine.config import SelectionConfig, StopConfig
+from al_engine.config import SelectionConfig, StatePoint, StopConfig
 from al_engine.selection.fates import CANDIDATE_FATES, UNLABELABLE_FATES, Fate, count
 from al_engine.verdict.evidence import missing_evidence
 from al_engine.verdict.records import IterationRecord, TemperatureRecord, Trajectory, pooled, temperature_record
@@ -22,7 +22,9 @@ def at(kelvin, *, accurate=200, rejected=0, **candidates):
     fates = np.concatenate([np.full(number, Fate[name.upper()], dtype=np.int8) for name, number in numbers.items()])
     deviation = np.where(fates == Fate.ACCURATE, 0.05, 0.15)
     trajectories = [Trajectory(deviation[k::8], fates[k::8]) for k in range(8)]
-    return temperature_record(kelvin, trajectories, replicas=8, stopped=0, lower=0.1, limit=0.005, stride_ps=0.01)
+    return temperature_record(
+        StatePoint("", kelvin), trajectories, replicas=8, stopped=0, lower=0.1, limit=0.005, stride_ps=0.01
+    )
 
 
 def iteration(number, *temperatures, labelled=0):
@@ -144,7 +146,7 @@ def test_any_fates_add_up(rng):
             fates = rng.choice(list(Fate), size=int(rng.integers(0, 60))).astype(np.int8)
             records.append(
                 temperature_record(
-                    kelvin,
+                    StatePoint("", kelvin),
                     [Trajectory(rng.uniform(size=len(fates)), fates)],
                     replicas=1,
                     stopped=0,

@@ -64,12 +64,12 @@ def test_refused(name, tmp_path):
 def test_taken(name, tmp_path):
     expected = CASES[name]["system"]
     checked = preflight(config_of(CASES[name], tmp_path), base_dir=tmp_path)
-    frame = checked.system.frame
+    frame = checked.systems[0].system.frame
     assert (frame.to_atoms().get_chemical_formula(), frame.charge, frame.unpaired_electrons) == (
         expected["formula"], expected["charge"], expected["unpaired"],
     )  # fmt: skip
     if "smiles" in expected:
-        mol = Chem.RemoveHs(checked.system.molecule.rdkit)
+        mol = Chem.RemoveHs(checked.systems[0].system.molecule.rdkit)
         Chem.RemoveStereochemistry(mol)
         assert Chem.MolToSmiles(mol) == Chem.CanonSmiles(expected["smiles"])
     wanted = CASES[name].get("notes", [])

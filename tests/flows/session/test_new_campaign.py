@@ -66,7 +66,7 @@ def test_files_of_species_are_kept(tmp_path):
     begun = prepare(config(tmp_path, system={"species": species}), tmp_path / "run")
     stored = begun.ledger.config.system.species
     assert [(tmp_path / "run" / each.structure).read_text() for each in stored if each.structure] == [WATER, other]
-    assert begun.checked.system.frame.to_atoms().get_chemical_formula() == "CH10O3"
+    assert begun.checked.systems[0].system.frame.to_atoms().get_chemical_formula() == "CH10O3"
     (tmp_path / "two" / "mol.xyz").write_text(WATER.replace("0.93", "0.92"))
     begin(begun.ledger)
     with pytest.raises(InputError, match=r"system\.species\.2\.structure: .* has changed since the campaign began"):
@@ -99,7 +99,7 @@ def test_before_a_campaign_begins_config_and_inputs_may_change(tmp_path):
     prepare(config(tmp_path, system={"structure": "mol.xyz"}), tmp_path / "run").ledger.begin()
     (tmp_path / "mol.xyz").write_text(METHANOL)
     prepared = prepare(config(tmp_path, system={"structure": "mol.xyz"}, seed=3), tmp_path / "run")
-    assert len(prepared.checked.system.frame) == 6
+    assert len(prepared.checked.systems[0].system.frame) == 6
     prepared.ledger.begin()
     assert Ledger.open(tmp_path / "run").config.seed == 3
     assert (tmp_path / "run" / "inputs" / "mol.xyz").read_text() == METHANOL

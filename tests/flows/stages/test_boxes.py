@@ -21,7 +21,7 @@ from al_engine.selection.fates import Fate
 from al_engine.structures.periodic import shortest_image
 from flows.cockpit.publish import iteration_markdown
 from flows.session.preflight import preflight
-from flows.stages.selecting import campaign_cutting
+from flows.stages.selecting import point_cuttings
 from models import load_committee
 from samplers.dynamics.barostat import volume
 
@@ -165,7 +165,7 @@ def test_fates_are_those_of_the_boxes(ledger):
 
 def test_centres_drawn_by_lot_differ_from_the_worst(ledger):
     frames = of_part(ledger, names.sample(0, 300.0), "frames")
-    cutting = campaign_cutting(ledger.reader(), ledger.config)
+    cutting = point_cuttings(ledger.reader(), ledger.config)[0]
     by_lot = Cutting(bonds=cutting.bonds, cut=cutting.cut, centre="random", seed=1)
     common = {
         "iteration": 0,
@@ -207,5 +207,5 @@ def test_what_cannot_be_cut_is_refused_at_once(tmp_path, system, message):
 def test_charge_of_a_cluster_is_its_molecules(tmp_path):
     text = "name: ions\nsystem: {smiles: 'C[NH3+]', molecules: 8, shape: box, density_g_per_cm3: 0.5}\n"
     checked = preflight(parse_config(text + "selection: {cut_molecules: 3}\n", source="test"), base_dir=tmp_path)
-    assert (checked.system.frame.charge, checked.labelled.frame.charge) == (8, 3)
-    assert not checked.labelled.frame.is_periodic
+    assert (checked.systems[0].system.frame.charge, checked.systems[0].labelled.frame.charge) == (8, 3)
+    assert not checked.systems[0].labelled.frame.is_periodic

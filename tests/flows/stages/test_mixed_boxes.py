@@ -157,7 +157,7 @@ def test_a_box_from_a_file_is_cut_by_the_charges_that_its_bonds_show(tmp_path):
     write(tmp_path / "box.xyz", made.frame.to_atoms(), format="extxyz")
     for cut in (1, 4):
         text = f"name: x\nsystem: {{structure: box.xyz, shape: box, charge: 0}}\nselection: {{cut_molecules: {cut}}}\n"
-        labelled = preflight(parse_config(text, source="test"), base_dir=tmp_path).labelled
+        labelled = preflight(parse_config(text, source="test"), base_dir=tmp_path).systems[0].labelled
         numbers = labelled.frame.numbers.tolist()
         assert numbers.count(CHLORINE) == numbers.count(7) == 1  # the first molecule of the box is the ammonium
         assert labelled.frame.charge == 0

@@ -9,7 +9,7 @@ import pytest
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.system import StoredSystem
-from al_engine.config import StopConfig
+from al_engine.config import StatePoint, StopConfig
 from al_engine.files.part_file import write_part
 from al_engine.selection.fates import Counts, Fate
 from al_engine.selection.window import Window
@@ -61,27 +61,27 @@ def ledger(tmp_path):
 
 
 def test_a_sampled_temperature_keeps_its_plan_when_the_stop_rules_change(ledger):
-    cold, hot = ledger.config.sampling.temperatures_kelvin[0], ledger.config.sampling.temperatures_kelvin[-1]
+    cold, hot = ledger.config.state_points[0], ledger.config.state_points[-1]
     planned = planned_sampling(ledger, 1)[hot]
     assert planned.steps > ledger.config.sampling.steps
     assert planned.fresh == ledger.config.sampling.replicas / 2
-    path = ledger.part_path(names.sample(1, hot))
+    path = ledger.part_path(names.sample(1, hot.temperature_kelvin))
     with write_part(path, kind="sample", key="b") as root:
         root.attrs["steps"], root.attrs["fresh"] = planned.steps, planned.fresh
     ledger.config = ledger.config.model_copy(update={"stop": StopConfig(confidence=0.6, fresh_share=0.0)})
     assert planned_sampling(ledger, 1)[hot] == planned
     path.unlink()
-    for kelvin in (cold, hot):
-        assert planned_sampling(ledger, 1)[kelvin].steps < planned.steps
-        assert planned_sampling(ledger, 1)[kelvin].fresh == 0
+    for point in (cold, hot):
+        assert planned_sampling(ledger, 1)[point].steps < planned.steps
+        assert planned_sampling(ledger, 1)[point].fresh == 0
 
 
 def test_a_temperature_that_was_lost_is_planned_as_the_others_of_its_iteration_say(ledger):
     """Whatever options and rules have become."""
     plans = planned_sampling(ledger, 1)
-    kelvins = list(plans)
-    with write_part(ledger.part_path(names.sample(1, kelvins[2])), kind="sample", key="b") as root:
-        root.attrs["steps"] = plans[kelvins[2]].steps
+    third = list(plans)[2]
+    with write_part(ledger.part_path(names.sample(1, third.temperature_kelvin)), kind="sample", key="b") as root:
+        root.attrs["steps"] = plans[third].steps
         root.attrs["plans"] = json.dumps([asdict(plan) for plan in plans.values()])
     ledger.config = ledger.config.model_copy(update={"stop": StopConfig(confidence=0.6, fresh_share=0.0)})
     assert planned_sampling(ledger, 1) == plans
@@ -105,4 +105,4 @@ def test_the_hotter_temperatures_search_in_the_first_iteration(ledger):
 
 
 def test_a_part_of_an_earlier_version_says_its_steps_only(ledger):
-    assert planned_sampling(ledger, 0)[300.0] == SamplingPlan(steps=600, fresh=0)
+    assert planned_sampling(ledger, 0)[StatePoint("", 300.0)] == SamplingPlan(steps=600, fresh=0)

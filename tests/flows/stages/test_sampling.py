@@ -11,7 +11,7 @@ from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.samples import COMPLETED, sampled_steps, stored_plans
 from al_engine.campaign.starts import starting_frames
-from al_engine.config import ModelConfig, PathConfig
+from al_engine.config import ModelConfig, PathConfig, StatePoint
 from al_engine.config.reader import parse_config
 from al_engine.files.frames_hdf5 import read_frames, write_frames
 from al_engine.files.part_file import open_part, write_part
@@ -95,7 +95,7 @@ def sample(monkeypatch):
         name = names.sample(0, KELVINS[index])
         arguments = {
             "iteration": 0,
-            "temperature_index": index,
+            "index": index,
             "plans": [asdict(SamplingPlan(**{"steps": 60, **planned}))] * 2,
             "trusted_mev_per_ang": 300.0,
             "window": window,
@@ -222,7 +222,7 @@ def test_a_place_continues_where_its_last_trajectory_ended(make_ledger):
     ledger, final = make_ledger(), [shaken(50 + k) for k in range(5)]
     reasons = ["completed", "too_hot", "deviation", "completed", "untrusted"]
     write_sample(ledger, 300.0, [], reasons=reasons, slots=[0, 1, 2, 1, 2], final=final)
-    found = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
+    found = starting_frames(ledger.reader(), ledger.config, iteration=1, point=StatePoint("", 300.0))
     starts = found.frames
     assert found.continues.tolist() == [True, True, False]
     assert starts[0].content_hash() == final[0].content_hash()
@@ -235,7 +235,7 @@ def test_a_place_with_a_saturated_trajectory_starts_afresh(make_ledger):
     ledger, final = make_ledger(), [shaken(50 + k) for k in range(4)]
     reasons = ["saturated", "completed", "completed", "completed"]
     write_sample(ledger, 300.0, [], reasons=reasons, slots=[0, 1, 2, 0], final=final)
-    found = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0)
+    found = starting_frames(ledger.reader(), ledger.config, iteration=1, point=StatePoint("", 300.0))
     assert found.continues.tolist() == [False, True, True]
     assert as_set(found.frames[:1]) <= as_set(shaken(k) for k in range(4, 8))
 
@@ -243,7 +243,7 @@ def test_a_place_with_a_saturated_trajectory_starts_afresh(make_ledger):
 def test_slots_take_turns_to_start_afresh(make_ledger):
     ledger, final = make_ledger(), [shaken(50 + k) for k in range(3)]
     write_sample(ledger, 300.0, [], reasons=["completed"] * 3, slots=[0, 1, 2], final=final)
-    found = starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0, fresh=2)
+    found = starting_frames(ledger.reader(), ledger.config, iteration=1, point=StatePoint("", 300.0), fresh=2)
     assert found.continues.tolist() == [False, True, False]  # iteration 1 begins with slot 2
     assert found.frames[1].content_hash() == final[1].content_hash()
     assert as_set([found.frames[0], found.frames[2]]) <= as_set(shaken(k) for k in range(4, 8))
@@ -264,7 +264,7 @@ def test_labelled_frames_of_the_same_temperature_come_first(make_ledger):
             root["source"] = source
         with write_part(ledger.part_path(names.append(0)), kind="", key="") as root:
             root["fate"] = fates
-        return starting_frames(ledger.reader(), ledger.config, iteration=1, temperature_kelvin=300.0).frames
+        return starting_frames(ledger.reader(), ledger.config, iteration=1, point=StatePoint("", 300.0)).frames
 
     assert as_set(labelled(0, 1, 2, 3, 5)) < as_set(cold)
     assert as_set(labelled(1, 5, 6, 7)) - as_set([cold[1]]) < as_set(hot[1:])

@@ -11,6 +11,7 @@ from rich.console import Console
 from al_engine.campaign.scores import GROUPS, Labelled, assess, box_scores, read_member_forces, read_scored
 from al_engine.committee.calibration import ScoredFrames
 from al_engine.committee.deviation import force_deviation
+from al_engine.config import StatePoint
 from al_engine.files.part_file import open_part, write_part
 from al_engine.selection.fates import Counts
 from al_engine.selection.window import Window
@@ -99,7 +100,7 @@ def test_scores_are_those_of_the_predictions(written):
 def test_frames_of_one_temperature_are_read_apart(written):
     path, _, _ = written(test=31)
     with open_part(path) as root:
-        cold, hot = (read_scored(root["test"], "norm", kelvin=kelvin) for kelvin in (300.0, 900.0))
+        cold, hot = (read_scored(root["test"], "norm", point=StatePoint("", kelvin)) for kelvin in (300.0, 900.0))
         both = read_scored(root["test"], "norm")
     assert (len(cold), len(hot)) == (16, 15)
     np.testing.assert_array_equal(np.sort(np.r_[cold.error, hot.error]), np.sort(both.error))

@@ -1,0 +1,130 @@
+"""The choice of the source of the initial frames (`initial.source: auto`): classical MD, or the reference method."""
+
+from al_engine.config import OneSystemConfig
+from al_engine.config.system import REFERENCE_ATOMS
+from al_engine.errors import InputError
+from al_engine.protocols import Reference
+from samplers.building.clusters import electrons_by_fragment
+from samplers.building.system import System, unpaired_of, unpaired_of_copy
+from samplers.classical.classical import force_field_of, minimised_positions
+from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, keeps_bonds
+from samplers.initial.reference_plan import single_points
+
+
+def with_initial_source(
+    config: OneSystemConfig, system: System, reference: Reference
+) -> tuple[OneSystemConfig, list[str]]:
+    """Decide `initial.source: auto`; returns the config, and remarks on the decision.
+
+    Raises:
+        InputError: If no source can make the initial frames.
+    """
+    source = config.initial.source
+    if source == "file":
+        return config, []
+    if source == "reference":
+        _refuse_unreachable(config, system)
+        return config, []
+    reason = _against_classical(system, config, reference)
+    if not reason:
+        by_reference = source == "auto" and _reference_is_better(config, system, reference)
+        return _with_source(config, "reference" if by_reference else "anneal"), []
+    if source == "anneal":
+        raise InputError(
+            f"initial.source: anneal: {reason}; set initial.source to reference (MD by the reference method itself), "
+            "or give your own frames (initial.source: file)"
+        )
+    _refuse_unreachable(config, system, reason=reason)
+    if config.labels.backend == "ase":
+        raise InputError(
+            f"{reason}; set initial.source to reference, which runs MD by {config.labels.ase_calculator} itself, about "
+            f"{_single_points(config)} single points, or give your own frames (initial.source: file)"
+        )
+    points = _single_points(config)
+    note = f"{reason}; initial frames come from MD by the reference method itself, {points} single points"
+    return _with_source(config, "reference"), [note]
+
+
+def _reference_is_better(config: OneSystemConfig, system: System, reference: Reference) -> bool:
+    """Whether MD by GFN2-xTB makes better initial frames than the force field, although the force field is usable.
+
+    That is so for clusters of several molecules: benchmarks/initial-sets.md. MD of more than `REFERENCE_ATOMS` atoms
+    would take too long. Molecules that lose a bond when GFN2-xTB relaxes them, such as zwitterions in vacuum, would not
+    last through this MD.
+    """
+    fragments = int(system.molecules.fragment_of_atom.max()) + 1
+    own_system = config.selection.cut_molecules is None and not config.initial.box_molecules
+    cheap = config.labels.backend != "ase" and not system.frame.is_periodic and len(system.frame) <= REFERENCE_ATOMS
+    return fragments > 1 and own_system and cheap and keeps_bonds(system, reference)
+
+
+def _has_ions(system: System) -> bool:
+    """Whether the system consists of several molecules, some of which have a charge."""
+    charges = [charge for charge, _ in electrons_by_fragment(system.molecule)]
+    return any(charges) and len(charges) * system.n_molecules > 1
+
+
+def _with_source(config: OneSystemConfig, source: str) -> OneSystemConfig:
+    return config.model_copy(update={"initial": config.initial.model_copy(update={"source": source})})
+
+
+def _single_points(config: OneSystemConfig) -> int:
+    return single_points(config.initial, config.sampling.temperatures_kelvin)
+
+
+def _refuse_unreachable(config: OneSystemConfig, system: System, *, reason: str = "") -> None:
+    """Refuse MD by the reference method for cut clusters and for boxes of `initial.box_molecules`.
+
+    The reference method can simulate only the system that is labelled.
+
+    Args:
+        config: The config.
+        system: The system.
+        reason: Why `auto` ruled out classical MD; empty if the user chose the reference method. With a reason, a
+            periodic system is refused too: its single points are too expensive to be chosen automatically.
+
+    Raises:
+        InputError: With the setting to change.
+    """
+    start = f"{reason}; and " if reason else ""
+    if config.selection.cut_molecules is not None:
+        raise InputError(
+            f"{start}MD by the reference method cannot simulate boxes from which clusters are cut to be labelled "
+            "(selection.cut_molecules); give your own frames (initial.source: file)"
+        )
+    if config.initial.box_molecules:
+        raise InputError(
+            f"{start}MD by the reference method simulates the system itself: set initial.box_molecules to 0 and "
+            "initial.source to reference, or give your own frames (initial.source: file)"
+        )
+    if reason and system.frame.is_periodic:
+        raise InputError(
+            f"{reason}; set initial.source to reference, which runs MD by the reference method itself, about "
+            f"{_single_points(config)} single points of the box, or give your own frames (initial.source: file)"
+        )
+
+
+def _against_classical(system: System, config: OneSystemConfig, reference: Reference) -> str:
+    """The reason why classical MD cannot make the initial frames, for a message; empty if it can."""
+    try:
+        field = force_field_of(system, boxed=bool(config.initial.box_molecules))
+    except InputError as error:
+        return str(error)
+    if field == "UFF" and _has_ions(system):
+        return (
+            f"MMFF94 has no parameters for {system.molecule.source}, and UFF has no charges, which attract ions "
+            "to each other"
+        )
+    for kind in covalent_kinds(system.molecule):
+        alone = len(kind) == len(system.molecule)
+        reason = geometry_disagreement(
+            kind,
+            minimised_positions(kind),
+            field=field,
+            unpaired_electrons=unpaired_of_copy(system) if alone else unpaired_of(kind),
+            reference=reference,
+            relax=config.labels.backend != "ase",
+        )
+        if reason:
+            return reason
+    return ""
