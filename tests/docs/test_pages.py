@@ -39,8 +39,8 @@ def test_the_config_reference_has_every_option_once_and_no_other():
 def test_an_example_could_be_run(path):
     config = load_config(path)
     assert config.name == path.stem
-    system = preflight(config, base_dir=path.parent).systems[0].system
-    assert system.n_molecules == config.system.molecules
+    for checked in preflight(config, base_dir=path.parent).systems:
+        assert checked.system.n_molecules == checked.config.system.molecules
 
 
 def test_pftba_is_the_paper_preset_for_three_molecules_of_c12f27n():

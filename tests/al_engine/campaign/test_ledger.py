@@ -240,6 +240,8 @@ def test_labels_are_found_by_iteration_and_failures_counted(open_ledger, random_
     ("source", "joined"),
     [
         (names.INITIAL_FRAMES, names.INITIAL_DATASET),
+        (names.initial_frames("labels"), names.INITIAL_DATASET),
+        (names.initial_frames("frames_1"), names.INITIAL_DATASET),
         (names.selection(12), names.append(12)),
         (names.audit(12), names.audited(12)),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from al_engine.config import SelectionConfig
-from al_engine.selection.choice import gate_fates, most_novel
+from al_engine.selection.choice import gate_fates, most_novel, shared_among
 from al_engine.selection.fates import Fate
 from al_engine.structures.bonds import Bonds
 from al_engine.structures.frames import Frame
@@ -74,3 +74,12 @@ def test_gate_asks_for_electrons_that_fit():
     config = SelectionConfig()
     assert gate_fates([radical, hydroxyl], [bonds] * 2, config, gfn2=True).tolist() == [Fate.REFUSED, Fate.OVER_CAP]
     assert gate_fates([radical], [bonds], config, gfn2=False).tolist() == [Fate.OVER_CAP]
+
+
+def test_no_system_is_left_without_labels_and_the_order_decides_the_rest():
+    system = np.array(["liquid"] * 10 + ["ion"] * 2)
+    order = np.arange(100, 112)
+    shared = shared_among(order, system, 8)
+    assert sorted(shared) == sorted(order)
+    assert set(shared[:8].tolist()) == {100, 101, 102, 103, 104, 105, 110, 111}  # two each, then the next in order
+    assert np.array_equal(shared_among(order, np.array(["only"] * 12), 8), order)
