@@ -26,6 +26,9 @@ def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
         "initial": config.initial.model_copy(update={"file": file and copies["initial.file"]}),
         "training": config.training.model_copy(update={"start": START if config.training.start else None}),
     }
+    changed["data"] = [
+        data.model_copy(update={"file": copies[f"data.{index}.file"]}) for index, data in enumerate(config.data)
+    ]
     if config.system is not None:
         changed["system"] = _with_copies(config.system, "system", copies)
     changed["systems"] = [
@@ -62,6 +65,8 @@ def _named(config: CampaignConfig) -> dict[str, str]:
         options |= _files_of(named, f"systems.{index}")
         options[f"systems.{index}.initial.file"] = named.initial.get("file")
     options["initial.file"] = config.initial.file
+    for index, data in enumerate(config.data):
+        options[f"data.{index}.file"] = data.file
     return {option: name for option, name in options.items() if name is not None}
 
 

@@ -219,7 +219,7 @@ class Ledger:
 
     def initial_label_parts(self) -> list[Path]:
         """Files of the label parts of the initial sets of all systems, in order."""
-        return [path for source in names.all_initial_frames(self.config) for path in self.label_parts(source)]
+        return [path for source in names.initial_sources(self.config) for path in self.label_parts(source)]
 
     def history(self) -> list[IterationRecord]:
         """Records of the finished iterations, oldest first, with the results of their audits."""

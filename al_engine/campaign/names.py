@@ -8,6 +8,8 @@ from al_engine.config import CampaignConfig, StatePoint
 INITIAL_FRAMES = "initial-frames"
 """The part with the system and its initial frames, in a campaign of one system."""
 INITIAL_DATASET = "initial-dataset"
+DATA = "initial-data-frames"
+"""The part with the user's own frames (`data` in the config)."""
 
 
 def initial_frames(system: str = "") -> str:
@@ -53,6 +55,11 @@ def dataset_before(iteration: int, existing: Container[str]) -> list[str]:
     for k in range(iteration):
         parts += [append(k), *([audited(k)] if audited(k) in existing else [])]
     return parts
+
+
+def initial_sources(config: CampaignConfig) -> list[str]:
+    """The parts whose frames make the data set before iteration 0: initial frames, and the user's own frames."""
+    return [*all_initial_frames(config), *([DATA] if config.data else [])]
 
 
 def sample(iteration: int, temperature_kelvin: float, system: str = "") -> str:

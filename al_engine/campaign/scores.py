@@ -23,6 +23,8 @@ from al_engine.structures.frames import BoolArray, FloatArray, IntArray, Labelle
 GROUPS = ("test", "new")
 SYSTEM = "system"
 """Data set with the index of the system of each frame, in campaigns of several systems."""
+NO_SYSTEM = -1
+"""Index of frames that the user brought: they belong to no system."""
 SYSTEMS = "systems"
 """Attribute with the names of the systems that these indices refer to."""
 
@@ -183,7 +185,10 @@ def _of_system(root: h5py.Group, group: h5py.Group, system: str, *, n: int | Non
     """Which frames are of a system, by the names in the attributes of `root` and the indices in `group`."""
     if SYSTEM not in group:
         return np.ones(len(group["n_atoms"]) if n is None else n, dtype=bool)
-    found: BoolArray = group[SYSTEM][()] == list(root.attrs[SYSTEMS]).index(system)
+    systems = list(root.attrs[SYSTEMS])
+    found: BoolArray = (
+        group[SYSTEM][()] == systems.index(system) if system in systems else group[SYSTEM][()] > len(systems)
+    )
     return found
 
 

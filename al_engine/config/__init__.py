@@ -6,6 +6,7 @@ commented YAML, `reader` reads and validates it, `presets` contains starting poi
 
 from al_engine.config.base import Section
 from al_engine.config.campaign import MUTABLE, CampaignConfig, OneSystemConfig, is_mutable, name_from
+from al_engine.config.data import DataConfig, EnergyUnit, ForcesUnit
 from al_engine.config.execution import Acceleration, ExecutionConfig
 from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
@@ -31,9 +32,12 @@ __all__ = [
     "AdaptiveConfig",
     "CampaignConfig",
     "CellCheckConfig",
+    "DataConfig",
     "Dtype",
+    "EnergyUnit",
     "ExecutionConfig",
     "ForceCheckConfig",
+    "ForcesUnit",
     "InitialConfig",
     "InitialSource",
     "LabelBackend",

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from al_engine.config.base import Section, Seed
+from al_engine.config.data import DataConfig
 from al_engine.config.execution import ExecutionConfig
 from al_engine.config.labels import LabelsConfig
 from al_engine.config.model import ModelConfig, TrainingConfig
@@ -56,6 +57,13 @@ class CampaignConfig(Section):
             "`name`. Each system has its own initial set, test set, temperatures and acceptance, and every system must "
             "pass the verdict. Further keys of a system: `temperatures_kelvin`, `pressure_bar`, `cut_molecules`, and "
             "`initial` with the options of `initial` that differ for it."
+        ),
+    )
+    data: list[DataConfig] = Field(
+        default_factory=list,
+        description=(
+            "Labelled frames of your own that join the data set before iteration 0: a list of files with the options "
+            "below, such as `[{file: frames.extxyz}]`."
         ),
     )
     initial: InitialConfig = Field(
@@ -125,6 +133,8 @@ class CampaignConfig(Section):
         if not self.systems:
             return self
         names = [named.name.lower() for named in self.systems]  # some file systems do not distinguish upper case
+        if "data" in names:
+            raise ValueError("`data` cannot be the name of a system: it is the name of the user's own frames")
         if len(set(names)) != len(names):
             raise ValueError("two of the `systems` have the same `name`")
         for option, value in (

@@ -19,7 +19,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
-from al_engine.structures.frames import BoolArray, FloatArray, Frame
+from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.structures.neighbours import pairs_within
 
 TOLERANCE_ANG = 2e-3
@@ -43,18 +43,36 @@ def duplicates(frames: Sequence[Frame], known: Sequence[Frame], *, tolerance_ang
     Returns:
         Whether each frame is a copy, shape (F,).
     """
+    copy: BoolArray = originals([*known, *frames], first=len(known), tolerance_ang=tolerance_ang)[len(known) :] >= 0
+    return copy
+
+
+def originals(frames: Sequence[Frame], *, first: int = 0, tolerance_ang: float = TOLERANCE_ANG) -> IntArray:
+    """Find the earlier frame, itself no copy, that each frame is a copy of.
+
+    Args:
+        frames: F frames, in order of preference.
+        first: Index of the first frame that may be a copy.
+        tolerance_ang: As in `duplicates`.
+
+    Returns:
+        Index of the original of each copy; -1 for a frame that is no copy, shape (F,).
+    """
     from scipy.spatial import KDTree  # importing scipy.spatial takes a third of a second
 
-    everything = [*known, *frames]
-    copy = np.zeros(len(everything), dtype=bool)
-    for members in _alike(everything):
-        landmarks = np.array([_landmarks(everything[index]) for index in members])
+    original = np.full(len(frames), -1, dtype=np.int64)
+    for members in _alike(frames):
+        landmarks = np.array([_landmarks(frames[index]) for index in members])
         pairs = KDTree(landmarks).query_pairs(tolerance_ang, p=np.inf, output_type="ndarray")
         for earlier, later in sorted((members[min(pair)], members[max(pair)]) for pair in pairs.tolist()):
             # A copy of a copy is a copy of the original too, or it differs by more than the tolerance and is new.
-            if later >= len(known) and not copy[earlier] and not copy[later]:
-                copy[later] = same_structure(everything[earlier], everything[later], tolerance_ang=tolerance_ang)
-    return copy[len(known) :]
+            if (
+                later >= first
+                and max(original[earlier], original[later]) < 0
+                and same_structure(frames[earlier], frames[later], tolerance_ang=tolerance_ang)
+            ):
+                original[later] = earlier
+    return original
 
 
 def same_structure(first: Frame, second: Frame, *, tolerance_ang: float = TOLERANCE_ANG) -> bool:

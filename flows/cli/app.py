@@ -12,6 +12,7 @@ from al_engine.errors import AlEngineError, ExitStatus
 from al_engine.files.atomic import BROKEN, DISK_FULL, REFUSED
 from flows.cli.options import say_error
 from flows.cli.verbs.check import check
+from flows.cli.verbs.data import data
 from flows.cli.verbs.evaluate import evaluate
 from flows.cli.verbs.export import export
 from flows.cli.verbs.init import init
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for _command in (init, check, run, resume, status, evaluate, verify, export, ui):
     app.command()(_command)
+app.add_typer(data, name="data")
 
 
 def _terminate(signal_number: int, frame: object) -> None:

@@ -32,6 +32,7 @@ from samplers.building.clusters import cluster_of
 from samplers.building.system import System, build_system
 from samplers.initial.initial import checked_file_frames
 from samplers.initial.reference_geometry import relaxed_system
+from samplers.initial.user_data import compared, user_data
 
 _System = TypeVar("_System", bound=SystemConfig)
 
@@ -63,25 +64,30 @@ class Preflight:
         config: The config with its automatic choices made.
         systems: The systems of the campaign.
         level: Level of theory of the labels.
+        data_notes: Remarks on the user's own frames.
+        data_labels: Labels that were computed to compare with the user's.
     """
 
     config: CampaignConfig
     systems: tuple[CheckedSystem, ...]
     level: LevelOfTheory
+    data_notes: tuple[str, ...] = ()
+    data_labels: tuple[LabelOutcome, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks for the user, a sentence each."""
-        return tuple(
+        of_systems = (
             f"{f'{checked.config.system_name}: ' if checked.config.system_name else ''}{note}"
             for checked in self.systems
             for note in checked.notes
         )
+        return (*of_systems, *self.data_notes)
 
     @property
     def labels(self) -> tuple[LabelOutcome, ...]:
         """Labels that the checks computed with the campaign's own method."""
-        return tuple(label for checked in self.systems for label in checked.labels)
+        return (*(label for checked in self.systems for label in checked.labels), *self.data_labels)
 
 
 def preflight(
@@ -116,7 +122,42 @@ def preflight(
     for name, own in config.by_system.items():
         with _naming(name):
             checked.append(_checked(own, systems[name], level=level, base_dir=base_dir, cache=cache, progress=progress))
-    return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level)
+    data_notes, labels = _checked_data(config, checked, level=level, base_dir=base_dir, cache=cache)
+    config = _with_sources(config, [each.config for each in checked])
+    return Preflight(config, tuple(checked), level, data_notes, labels)
+
+
+def _checked_data(
+    config: CampaignConfig,
+    checked: Sequence[CheckedSystem],
+    *,
+    level: LevelOfTheory,
+    base_dir: Path,
+    cache: LabelCache | None,
+) -> tuple[tuple[str, ...], tuple[LabelOutcome, ...]]:
+    """Check the user's own frames; returns remarks, and the labels that were computed to compare with.
+
+    Raises:
+        InputError: If a file cannot be used, or its labels are not of the campaign's method.
+    """
+    if not config.data:
+        return (), ()
+    systems = [frame for each in checked for frame in (each.system.frame, each.labelled.frame)]
+    notes: list[str] = []
+    with ReferenceMethod(config.labels, periodic=config.labels_boxes, cache=cache, remember=True) as reference:
+        for item in config.data:
+            found = user_data(
+                item,
+                systems,
+                base_dir=base_dir,
+                level=level.to_dict(),
+                max_force_ev_per_ang=config.labels.max_force_ev_per_ang,
+            )
+            notes += found.notes
+            differs = compared(found.labelled, item.checked_frames, reference) if item.checked_frames else ""
+            if found.labelled and differs:
+                raise InputError(f"{base_dir / item.file}: {differs}")
+        return tuple(notes), tuple(reference.made)
 
 
 @contextmanager

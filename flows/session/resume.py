@@ -19,7 +19,7 @@ def first_unfinished(ledger: Ledger) -> int | None:
         chunks = labelling.chunks(parts, config, source)
         return existing.issuperset(names.labels(source, first, last) for first, last in chunks)
 
-    if not all(is_complete(source, [[source], [names.INITIAL_DATASET]]) for source in names.all_initial_frames(config)):
+    if not all(is_complete(source, [[source], [names.INITIAL_DATASET]]) for source in names.initial_sources(config)):
         return None
     iteration = 0
     while is_complete(names.selection(iteration), names.of_iteration(iteration, config)):

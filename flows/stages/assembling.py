@@ -7,10 +7,10 @@ import numpy as np
 from al_engine.campaign import names
 from al_engine.campaign.labels import Labels, read_labels
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.scores import SYSTEM, SYSTEMS, central_atoms
+from al_engine.campaign.scores import NO_SYSTEM, SYSTEM, SYSTEMS, central_atoms
 from al_engine.config import OneSystemConfig
 from al_engine.errors import InputError, typed
-from al_engine.files.frames_hdf5 import has_dataset, write_labelled
+from al_engine.files.frames_hdf5 import has_dataset, read_labelled, write_labelled
 from al_engine.structures.frames import BoolArray, FloatArray, LabelledFrame
 from flows.compute.stage_call import Stage, Work, summarise
 
@@ -19,7 +19,7 @@ def plan(ledger: Ledger) -> Stage:
     """The stage that assembles the initial data set and the test set."""
     parents = [
         name
-        for source in names.all_initial_frames(ledger.config)
+        for source in names.initial_sources(ledger.config)
         for name in (source, *(path.stem for path in ledger.label_parts(source)))
     ]
     return Stage(
@@ -34,21 +34,24 @@ def assemble(work: Work) -> None:
         InputError: If too many labels failed for a campaign to make sense.
     """
     sets = [_initial_set(work, config) for config in work.config.by_system.values()]
-    systems = list(work.config.by_system)
+    systems, data = list(work.config.by_system), _data(work)
     with work.write() as root:
-        write_labelled(root.create_group("labelled"), [item for own in sets for item in own.train])
+        write_labelled(root.create_group("labelled"), [*(item for own in sets for item in own.train), *data.frames])
         write_labelled(root.create_group("test"), [item for own in sets for item in own.test])
         root["test/temperature_kelvin"] = np.concatenate([own.test_kelvin for own in sets])
         if any(own.central is not None for own in sets):
             whole = [own.central or [np.ones(len(item), dtype=bool) for item in own.test] for own in sets]
             root["test/central"] = np.concatenate([atoms for own in whole for atoms in own])
-        if work.config.systems:
+        if work.config.systems or work.config.data:
             root.attrs[SYSTEMS] = systems
-            root[SYSTEM] = np.repeat(np.arange(len(sets)), [len(own.train) for own in sets])
+            of_systems = np.repeat(np.arange(len(sets)), [len(own.train) for own in sets])
+            root[SYSTEM] = np.append(of_systems, [NO_SYSTEM] * len(data.frames))
+        if work.config.systems:
             root[f"test/{SYSTEM}"] = np.repeat(np.arange(len(sets)), [len(own.test) for own in sets])
-        failures = sum(own.labels.failures for own in sets)
+        labels = [*(own.labels for own in sets), data.labels]
+        failures = sum(each.failures for each in labels)
         root.attrs["label_failures"] = failures
-        words = "; ".join(own.labels.failure_words() for own in sets if own.labels.failures)
+        words = "; ".join(each.failure_words() for each in labels if each.failures)
         summarise(
             root,
             f"{len(root['labelled/n_atoms'])} labelled initial frames, {len(root['test/n_atoms'])} test frames, "
@@ -74,6 +77,31 @@ class _InitialSet:
     test: list[LabelledFrame]
     test_kelvin: FloatArray
     central: list[BoolArray] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Data:
+    """The user's own frames with labels, and the outcomes of the frames that the campaign labelled."""
+
+    frames: list[LabelledFrame]
+    labels: Labels
+
+
+def _data(work: Work) -> _Data:
+    """Read the user's own frames; there may be none.
+
+    Raises:
+        InputError: If too many of the labels that the campaign made failed.
+    """
+    labels = read_labels(work.parts.path(name) for name in work.parts.label_chunks(names.DATA))
+    if not work.config.data:
+        return _Data([], labels)
+    with work.parts.open(names.DATA) as root:
+        frames = read_labelled(root["labelled"])
+    allowed = work.config.labels.max_failed_share * len(labels.reasons)
+    if labels.failures > allowed:
+        raise _failed(labels, work, "the user's frames (`data`)")
+    return _Data([*frames, *labels.labelled.values()], labels)
 
 
 def _initial_set(work: Work, config: OneSystemConfig) -> _InitialSet:
@@ -116,10 +144,15 @@ def refuse_failed_initial_set(labels: Labels, work: Work, system: str = "", *, n
     """
     allowed = work.config.labels.max_failed_share * len(labels.reasons)
     if labels.failures > allowed or n_train < 2 or n_test < 1:  # noqa: PLR2004 (a frame to train on, a frame to validate)
-        of_system = f" of {system}" if system else ""
-        raise InputError(
-            f"{labels.failures} of {len(labels.reasons)} initial labels{of_system} failed, {labels.failure_words()}. "
-            f"Once their cause is gone, `al-engine resume {typed(work.directory)} --retry-failed-labels` computes them "
-            f"again; if it is in the config, copy {work.directory}/campaign.yaml beside itself, change the copy, and "
-            "start over: `al-engine run COPY --dir NEW`"
-        )
+        raise _failed(labels, work, system)
+
+
+def _failed(labels: Labels, work: Work, of: str) -> InputError:
+    """The error for labels of which too many failed; `of` names their system, if there are several."""
+    of_system = f" of {of}" if of else ""
+    return InputError(
+        f"{labels.failures} of {len(labels.reasons)} initial labels{of_system} failed, {labels.failure_words()}. "
+        f"Once their cause is gone, `al-engine resume {typed(work.directory)} --retry-failed-labels` computes them "
+        f"again; if it is in the config, copy {work.directory}/campaign.yaml beside itself, change the copy, and "
+        "start over: `al-engine run COPY --dir NEW`"
+    )

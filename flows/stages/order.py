@@ -12,6 +12,7 @@ from flows.stages import (
     assembling,
     auditing,
     drawing,
+    importing,
     initial,
     labelling,
     sampling,
@@ -40,7 +41,9 @@ def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
     systems = list(ledger.config.by_system)
     titles = {system: f"build and anneal{f' {system}' if system else ''}" for system in systems}
     yield Step("build", {titles[system]: [initial.plan(ledger, level, system)] for system in systems})
-    for source in names.all_initial_frames(ledger.config):
+    if ledger.config.data:
+        yield Step("read", {"read data": [importing.plan(ledger, level)]})
+    for source in names.initial_sources(ledger.config):
         yield from _label(ledger, level, source)
     yield Step("assemble", {"assemble data set": [assembling.plan(ledger)]})
 

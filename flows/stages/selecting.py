@@ -113,7 +113,7 @@ def plan(ledger: Ledger, iteration: int) -> Stage:
     """The stage that selects the frames of an iteration."""
     config, points = ledger.config.selection, ledger.config.state_points
     parents = [
-        *names.all_initial_frames(ledger.config),
+        *names.initial_sources(ledger.config),
         *(name for k in _looked_at(config, iteration) for name in names.samples(k, points)),
         *ledger.dataset_before(iteration),
         *(names.selection(k) for k in range(iteration)),
@@ -290,6 +290,9 @@ def _known_frames(parts: PartReader, config: CampaignConfig, iteration: int) -> 
     for name in names.all_initial_frames(config):
         with parts.open(name) as root:
             known += read_frames(root["train"]) + read_frames(root["test"])
+    if config.data:
+        with parts.open(names.DATA) as root:
+            known += read_frames(root["labelled"]) + read_frames(root["train"])
     for k in range(iteration):
         with parts.open(names.selection(k)) as root:
             known += read_frames(root["selected"])

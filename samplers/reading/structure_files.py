@@ -10,7 +10,7 @@ import io
 import lzma
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,8 +35,10 @@ LAMMPS_DATA = (r"(?m)^\s*\d+\s+atoms\s*(#.*)?$", r"(?m)^\s*\d+\s+atom types\s*(#
 """Lines that a LAMMPS data file has in its header."""
 _HEAD = 4000
 """Number of characters at the start of a file that are searched for `LAMMPS_DATA`."""
-LABEL_NAMES = re.compile(r"energy|forces?$|stress|virial", re.IGNORECASE)
+LABEL_NAMES = re.compile(r"energy|forces?(?:_|$)|stress|virial", re.IGNORECASE)
 """Names of data that are labels."""
+METHOD_NAMES = frozenset({"method", "level_of_theory", "theory", "functional", "xc", "level"})
+"""Names, in lower case, under which files state the method of their labels."""
 UNRELIABLE = {
     "gromos": "the elements of atoms",
     "dlp4": "the elements of atoms",
@@ -56,6 +58,7 @@ class FileStructure:
         stated: Charge and spin that the file states.
         where: Name of the structure in messages.
         unused: Names of data in the file that are not used, such as energies and forces.
+        labels: These energies, forces and the like, by name; and statements of the method under `METHOD_NAMES`.
         rdkit: The RDKit molecule, atoms in the same order, if the file has bond orders; else None.
     """
 
@@ -64,6 +67,7 @@ class FileStructure:
     where: str
     unused: tuple[str, ...] = ()
     rdkit: Any = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) -> list[FileStructure]:
@@ -238,11 +242,12 @@ def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStruct
         charge=stated.charge or 0,
         unpaired_electrons=stated.unpaired_electrons or 0,
     )
-    names = [*atoms.info, *atoms.arrays, *results]
-    unused = [str(name) for name in names if LABEL_NAMES.search(str(name))]
+    data = {str(name): value for name, value in [*atoms.info.items(), *atoms.arrays.items(), *results.items()]}
+    unused = [name for name in data if LABEL_NAMES.search(name)]
+    labels = {name: data[name] for name in data if name in unused or name.lower() in METHOD_NAMES}
     if atoms.constraints:
         unused.append("constraints (fixed atoms)")
-    return _checked(FileStructure(frame, stated, where, tuple(dict.fromkeys(unused))))
+    return _checked(FileStructure(frame, stated, where, tuple(unused), labels=labels))
 
 
 def _refuse_invalid(atoms: Any, where: str) -> None:

@@ -11,7 +11,11 @@ from docs_pages import PAGES, ROOT
 from flows.cli.app import app
 
 COMMANDS = typer.main.get_command(app).commands
-OPTIONS = {name: {o for p in command.params for o in p.opts} | {"--help"} for name, command in COMMANDS.items()}
+GROUPS = {name: command.commands for name, command in COMMANDS.items() if hasattr(command, "commands")}
+OPTIONS = {
+    name: {o for each in (command, *GROUPS.get(name, {}).values()) for p in each.params for o in p.opts} | {"--help"}
+    for name, command in COMMANDS.items()
+}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 CALL = re.compile(r"(?<![-/\w])al-engine +([a-z].*)")
 MAKE = re.compile(r"^make((?: +[a-z]+(?![\w=]))+)")
@@ -26,7 +30,12 @@ def test_commands_to_type_are_parsed_as_they_stand(page):
     for line in PAGES[page].shell_lines:
         for name, *arguments in calls(line):
             assert name in COMMANDS, line
-            COMMANDS[name].make_context(name, arguments)  # raises on an unknown option, a missing or a wrong value
+            command = COMMANDS[name]
+            if name in GROUPS:
+                name, *arguments = arguments  # noqa: PLW2901 (the command of the group)
+                assert name in command.commands, line
+                command = command.commands[name]
+            command.make_context(name, arguments)  # raises on an unknown option, a missing or a wrong value
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -26,7 +26,7 @@ def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[
     expected: set[str] = set()
     iterations = sorted({part.iteration for part in parts.values() if part.iteration is not None})
     if names.INITIAL_DATASET in parts or iterations:
-        expected.update(names.all_initial_frames(config))
+        expected.update(names.initial_sources(config))
     for iteration in range(iterations[-1] + 1 if iterations else 0):
         stages = names.of_iteration(iteration, config)
         reached = max((k for k, stage in enumerate(stages) if any(name in parts for name in stage)), default=-1)

@@ -11,6 +11,8 @@ from al_engine.config.reader import key_paths
 
 BASE = {"name": "x", "system": {"smiles": "CO"}}
 KEYS = sorted(key_paths(CampaignConfig))
+LISTS = ("species", "systems", "data")
+"""Lists of sections."""
 XYZ = "3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
 
 
@@ -20,14 +22,15 @@ def nested(key, value):
     *sections, last = key.split(".")
     place = config
     for section in sections:
-        place = place.setdefault(section, [{}])[0] if section == "species" else place.setdefault(section, {})
+        place = place.setdefault(section, [{}])[0] if section in LISTS else place.setdefault(section, {})
     place[last] = value
     return config
 
 
 def shown(key):
     """A dotted key as messages name it: with its number in a list of sections."""
-    return key.replace("species.", "species.0.")
+    *sections, last = key.split(".")
+    return ".".join([*(f"{section}.0" if section in LISTS else section for section in sections), last])
 
 
 def write(path, config):

@@ -1,0 +1,51 @@
+"""Config section `data`: labelled frames that the user brings."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from al_engine.config.base import Section
+
+EnergyUnit = Literal["eV", "hartree", "rydberg", "kcal/mol", "kJ/mol"]
+ForcesUnit = Literal["eV/ang", "hartree/bohr", "hartree/ang", "rydberg/bohr", "kcal/mol/ang", "kJ/mol/ang"]
+
+
+class DataConfig(Section):
+    """A file of labelled frames that join the data set before iteration 0."""
+
+    file: str = Field(
+        min_length=1,
+        description=(
+            "File of labelled frames in a format that ASE reads (extended XYZ, ASE database, ...), or an HDF5 file "
+            "that `al-engine data merge` wrote. A relative path starts at the folder of this config file."
+        ),
+    )
+    labels: Literal["keep", "relabel"] = Field(
+        "keep",
+        description=(
+            "`keep`: the labels are of the campaign's own method. Some frames are labelled again to see whether that "
+            "is so (`checked_frames`), and the file is refused if not. `relabel`: only the structures are used, and "
+            "the campaign labels them."
+        ),
+    )
+    energy_key: str | None = Field(
+        None, min_length=1, description="Name of the energies in the file, such as `REF_energy`. null: recognised."
+    )
+    forces_key: str | None = Field(
+        None, min_length=1, description="Name of the forces in the file, such as `REF_forces`. null: recognised."
+    )
+    energy_unit: EnergyUnit = Field("eV", description="Unit of the energies in the file.")
+    forces_unit: ForcesUnit = Field("eV/ang", description="Unit of the forces in the file.")
+    checked_frames: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="Number of frames of a file with `labels: keep` that are labelled again, to compare. 0: none.",
+    )
+    leave_out_faults: bool = Field(
+        default=False,
+        description=(
+            "Whether frames with faults (no forces, another method, outliers, ...) are left out. false: they are "
+            "named, and the campaign is refused. Copies of a frame with the same label are always left out."
+        ),
+    )

@@ -1,0 +1,139 @@
+"""`al-engine data`: labelled frames in files and campaigns."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from al_engine.errors import ExitStatus
+from flows.cli.options import AsJson, answer
+
+if TYPE_CHECKING:
+    from flows.cli.data import LabelNames
+
+data = typer.Typer(
+    help="Labelled frames in files and campaigns: summarise, check, merge.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+class EnergyUnits(StrEnum):
+    """Units of energies in files."""
+
+    EV = "eV"
+    HARTREE = "hartree"
+    RYDBERG = "rydberg"
+    KCAL_MOL = "kcal/mol"
+    KJ_MOL = "kJ/mol"
+
+
+class ForcesUnits(StrEnum):
+    """Units of forces in files."""
+
+    EV_ANG = "eV/ang"
+    HARTREE_BOHR = "hartree/bohr"
+    HARTREE_ANG = "hartree/ang"
+    RYDBERG_BOHR = "rydberg/bohr"
+    KCAL_MOL_ANG = "kcal/mol/ang"
+    KJ_MOL_ANG = "kJ/mol/ang"
+
+
+Sources = Annotated[
+    list[Path], typer.Argument(metavar="SOURCE...", help="Files of labelled frames, or campaign directories.")
+]
+EnergyKey = Annotated[
+    str | None, typer.Option("--energy-key", help="Name of the energies, such as REF_energy; default: recognised.")
+]
+ForcesKey = Annotated[
+    str | None, typer.Option("--forces-key", help="Name of the forces, such as REF_forces; default: recognised.")
+]
+EnergyUnitOption = Annotated[EnergyUnits, typer.Option("--energy-unit", help="Unit of the energies in files.")]
+ForcesUnitOption = Annotated[ForcesUnits, typer.Option("--forces-unit", help="Unit of the forces in files.")]
+
+
+@data.command()
+def summarise(
+    sources: Sources,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    energy_unit: EnergyUnitOption = EnergyUnits.EV,
+    forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is in the sources: compositions, charges, ranges of energies and forces, level of theory."""
+    from flows.cli.data import read_source, summary, summary_text
+
+    names = _names(energy_key, forces_key, energy_unit, forces_unit)
+    found = [summary(read_source(path, names)) for path in sources]
+    answer({"sources": found}, "\n".join(map(summary_text, found)), as_json=as_json)
+
+
+@data.command()
+def check(
+    sources: Sources,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    energy_unit: EnergyUnitOption = EnergyUnits.EV,
+    forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
+    as_json: AsJson = False,
+) -> None:
+    """Name every frame that cannot be trained on, and copies; exit status 2 if there are faults."""
+    from flows.cli.data import faults_in, read_source, summary, summary_text
+
+    names = _names(energy_key, forces_key, energy_unit, forces_unit)
+    found, lines, sound = [], [], True
+    for path in sources:
+        source = read_source(path, names)
+        faults, unit = faults_in(source)
+        serious = [fault for fault in faults if not fault.drops]
+        sound = sound and not serious and not unit
+        found.append(
+            {
+                "path": str(path),
+                "frames": len(source.labels),
+                "unit": unit or None,
+                "faults": [
+                    {"frame": fault.frame, "kind": fault.kind, "text": fault.text, "copy": fault.drops}
+                    for fault in faults
+                ],
+            }
+        )
+        lines += [summary_text(summary(source)), *([f"  {unit}"] if unit else []), *(f"  {fault}" for fault in faults)]
+        copies = len(faults) - len(serious)
+        lines.append(f"  {len(serious)} frames with faults, {copies} copies")
+    answer({"sound": sound, "sources": found}, "\n".join(lines), as_json=as_json)
+    if not sound:
+        raise typer.Exit(ExitStatus.BAD_INPUT)
+
+
+@data.command()
+def merge(
+    sources: Sources,
+    output: Annotated[Path, typer.Option("--output", help="File to write: .xyz, or .h5 with the level of theory.")],
+    leave_out_faults: Annotated[
+        bool, typer.Option("--leave-out-faults", help="Leave out frames with faults, in place of refusing them.")
+    ] = False,
+    energy_key: EnergyKey = None,
+    forces_key: ForcesKey = None,
+    energy_unit: EnergyUnitOption = EnergyUnits.EV,
+    forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
+    as_json: AsJson = False,
+) -> None:
+    """Write the labelled frames of all sources into one file; copies are left out and named."""
+    from flows.cli.data import merge as merged
+
+    names = _names(energy_key, forces_key, energy_unit, forces_unit)
+    result = merged(sources, output, names, leave_out_faults=leave_out_faults)
+    lines = [f"left out: {fault}" for fault in result["left_out"]]
+    answer(result, "\n".join([*lines, f"wrote {result['frames']} frames to {output}"]), as_json=as_json)
+
+
+def _names(
+    energy_key: str | None, forces_key: str | None, energy_unit: EnergyUnits, forces_unit: ForcesUnits
+) -> "LabelNames":
+    from flows.cli.data import LabelNames
+
+    return LabelNames(energy_key, forces_key, energy_unit.value, forces_unit.value)

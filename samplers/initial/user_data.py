@@ -1,0 +1,217 @@
+"""The user's own labelled frames: read, searched for faults, and compared with the campaign's method."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from al_engine.config import DataConfig
+from al_engine.errors import InputError, LedgerError
+from al_engine.files.frames_hdf5 import read_labelled, write_labelled
+from al_engine.files.part_file import open_part, write_part
+from al_engine.protocols import Reference
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.units import MEV_PER_EV
+from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault
+from samplers.reading.labelled_files import FileLabel, read_labelled_file
+from samplers.reading.stated_charge import Stated
+from samplers.reading.structure_files import read_structures
+
+HDF5_ENDINGS = (".h5", ".hdf5")
+"""Endings of the files that `al-engine data merge` writes with their level of theory."""
+LEVEL = "level_of_theory"
+"""Attribute of such a file: the level of theory as JSON."""
+MOST_NAMED = 20
+"""Largest number of faults in a message."""
+FORCE_TOLERANCE_MEV = 10.0
+"""Largest difference of a kept label's forces from the campaign's own label, meV/Å."""
+ENERGY_TOLERANCE_MEV = 2.0
+"""Largest such difference of the energy, meV per atom."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserData:
+    """The usable frames of one file.
+
+    Attributes:
+        labelled: Frames whose labels are kept.
+        unlabelled: Frames that the campaign labels.
+        faults: Faults of the frames that were left out.
+        notes: Remarks for the user, a sentence each.
+    """
+
+    labelled: tuple[LabelledFrame, ...]
+    unlabelled: tuple[Frame, ...]
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+
+
+def user_data(
+    item: DataConfig,
+    systems: Sequence[Frame],
+    *,
+    base_dir: Path,
+    level: Mapping[str, Any],
+    max_force_ev_per_ang: float,
+    elements: Mapping[str, str] | None = None,
+) -> UserData:
+    """Read the frames of a file, and leave out those with faults or refuse them.
+
+    A frame that does not state its charge or spin and has the atoms of a system of the campaign gets the system's.
+
+    Args:
+        item: The file and its options.
+        systems: The systems of the campaign, and the clusters that are labelled.
+        base_dir: Folder that relative paths start from.
+        level: Level of theory of the campaign's labels.
+        max_force_ev_per_ang: A force component above this is a fault.
+        elements: Elements by the file's names or types of atoms.
+
+    Raises:
+        InputError: If the file cannot be read, has no usable frame, states another level of theory, or a frame has a
+            fault and is not to be left out.
+    """
+    path = base_dir / item.file
+    if item.labels == "relabel":
+        frames = tuple(_frames(path, systems, elements))
+        return UserData((), frames, (), (f"{path}: its {len(frames)} frames are labelled by the campaign",))
+    labels, source = _labels(path, item, elements)
+    if isinstance(source, dict) and source != dict(level):
+        raise InputError(
+            f"{path}: its labels are of {_words(source)}, the campaign's are of {_words(level)}; labels are never "
+            "mixed: set `labels: relabel` for this file, or the campaign's `labels` to the same method"
+        )
+    labels = [replace(label, frame=_with_electrons(label, systems)) for label in labels]
+    faults = faults_of(labels, max_force_ev_per_ang=max_force_ev_per_ang)
+    serious = [fault for fault in faults if not fault.drops]
+    if serious and not item.leave_out_faults:
+        raise InputError(
+            f"{path}: {len(serious)} of {len(labels)} frames cannot be used:\n{listed(serious)}\nCorrect or remove "
+            "them, or set `leave_out_faults: true` for this file"
+        )
+    wrong_unit = unit_fault(labels)
+    if wrong_unit:
+        raise InputError(f"{path}: {wrong_unit}")
+    kept = tuple(accepted(labels, faults))
+    if not kept:
+        raise InputError(f"{path}: no frame can be used:\n{listed(faults)}")
+    names = "" if isinstance(source, dict) else f" (energies `{source[0]}`, forces `{source[1]}`)"
+    notes = [f"{path}: {len(kept)} labelled frames join the data set{names}"]
+    if faults:
+        notes.append(f"{path}: {len(faults)} frames are left out: {'; '.join(map(str, faults[:MOST_NAMED]))}")
+    return UserData(kept, (), tuple(faults), tuple(notes))
+
+
+def listed(faults: Sequence[Fault]) -> str:
+    """Faults, a line each; of many, the first ones and their number."""
+    lines = [f"  {fault}" for fault in faults[:MOST_NAMED]]
+    return "\n".join([*lines, *([f"  ... and {len(faults) - MOST_NAMED} more"] if len(faults) > MOST_NAMED else [])])
+
+
+def read_hdf5_data(path: Path) -> tuple[list[LabelledFrame], dict[str, Any]]:
+    """Read a file that `al-engine data merge` wrote: the labelled frames, and their level of theory.
+
+    Raises:
+        InputError: If the file is no such file.
+    """
+    try:
+        with open_part(path) as root:
+            return read_labelled(root["labelled"]), dict(json.loads(str(root.attrs[LEVEL])))
+    except (KeyError, LedgerError):
+        raise InputError(
+            f"{path}: is no file of labelled frames; `al-engine data merge` makes one from campaigns and files"
+        ) from None
+
+
+def write_hdf5_data(path: Path, labelled: Sequence[LabelledFrame], level: Mapping[str, Any]) -> None:
+    """Write labelled frames of one level of theory into a file that `read_hdf5_data` reads.
+
+    Raises:
+        ResumableError: If the disk is full or cannot be written to.
+    """
+    with write_part(path, kind="data", key="data") as root:
+        write_labelled(root.create_group("labelled"), labelled)
+        root.attrs[LEVEL] = json.dumps(dict(level), sort_keys=True)
+
+
+def compared(labelled: Sequence[LabelledFrame], count: int, reference: Reference) -> str:
+    """How some kept labels differ from the campaign's own method; empty if they agree.
+
+    Args:
+        labelled: The frames with the labels of the user.
+        count: Number of frames to compare, evenly spread.
+        reference: The campaign's method.
+    """
+    chosen = np.unique(np.linspace(0, len(labelled) - 1, min(count, len(labelled))).astype(int)).tolist()
+    items = [labelled[index] for index in chosen]
+    forces, energies = [0.0], [0.0]
+    for item, own in zip(items, reference([item.frame for item in items]), strict=True):
+        if own is not None:
+            forces.append(MEV_PER_EV * float(np.abs(own[1] - item.forces).max()))
+            energies.append(MEV_PER_EV * abs(own[0] - item.energy) / len(item))
+    if max(forces) <= FORCE_TOLERANCE_MEV and max(energies) <= ENERGY_TOLERANCE_MEV:
+        return ""
+    return (
+        f"its labels are not of the campaign's method: of {len(items)} frames that were labelled again, forces differ "
+        f"by up to {max(forces):.4g} meV/Å and energies by up to {max(energies):.4g} meV per atom; set for this file "
+        "`labels: relabel` or its units (energy_unit, forces_unit), or the campaign's `labels` to its method"
+    )
+
+
+def _labels(
+    path: Path, item: DataConfig, elements: Mapping[str, str] | None
+) -> tuple[list[FileLabel], tuple[str, str] | dict[str, Any]]:
+    """The frames of a file with their labels, and the names of the labels or their level of theory."""
+    if path.suffix in HDF5_ENDINGS:
+        frames, level = read_hdf5_data(path)
+        stated = [
+            FileLabel(
+                each.frame,
+                f"{path}, frame {index}",
+                each.energy,
+                each.forces,
+                stated=Stated(each.frame.charge, each.frame.unpaired_electrons),
+            )
+            for index, each in enumerate(frames)
+        ]
+        return stated, level
+    found = read_labelled_file(
+        path,
+        energy_key=item.energy_key,
+        forces_key=item.forces_key,
+        energy_unit=item.energy_unit,
+        forces_unit=item.forces_unit,
+        elements=elements,
+    )
+    return list(found.frames), (found.energy_key, found.forces_key)
+
+
+def _frames(path: Path, systems: Sequence[Frame], elements: Mapping[str, str] | None) -> list[Frame]:
+    """The structures of a file, which may have no labels."""
+    if path.suffix in HDF5_ENDINGS:
+        return [item.frame for item in read_hdf5_data(path)[0]]
+    structures = read_structures(path, elements=elements)
+    labels = [FileLabel(each.frame, each.where, None, None, stated=each.stated) for each in structures]
+    return [_with_electrons(label, systems) for label in labels]
+
+
+def _with_electrons(label: FileLabel, systems: Sequence[Frame]) -> Frame:
+    """The frame with the charge and spin of the system of the same atoms, where the file does not state them."""
+    frame, atoms = label.frame, np.sort(label.frame.numbers)
+    for system in systems:
+        if np.array_equal(atoms, np.sort(system.numbers)):
+            return replace(
+                frame,
+                charge=system.charge if label.stated.charge is None else frame.charge,
+                unpaired_electrons=(
+                    system.unpaired_electrons if label.stated.unpaired_electrons is None else frame.unpaired_electrons
+                ),
+            )
+    return frame
+
+
+def _words(level: Mapping[str, Any]) -> str:
+    return f"{level.get('method')} by {level.get('backend')} {level.get('backend_version')} {level.get('settings')}"

@@ -1,0 +1,211 @@
+"""Labelled frames from files: energies and forces under the names and in the units of other programs.
+
+The names that programs use are recognised, and the recognised names are told to the user. Where a file has labels of
+several methods, the user says which to take. Nothing is converted unless the user gives a unit.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from al_engine.config.data import EnergyUnit, ForcesUnit
+from al_engine.errors import InputError
+from al_engine.structures.frames import FloatArray, Frame
+from samplers.reading.stated_charge import Stated
+from samplers.reading.structure_files import METHOD_NAMES, FileStructure, read_structures
+
+_ENERGY = re.compile(
+    r"(?:(?P<before>\w+?)_)?(?P<kind>free_|total_|potential_)?energy(?:_(?P<after>\w+))?", re.IGNORECASE
+)
+_FORCES = re.compile(r"(?:(?P<before>\w+?)_)?forces?(?:_(?P<after>\w+))?", re.IGNORECASE)
+_OTHER = re.compile(
+    r"per_atom|kinetic|formation|interaction|binding|atomi[sz]|zero_point|local|cohesive|deviation|std|var|error",
+    re.IGNORECASE,
+)
+"""Words in names of energies and forces that are no labels of the whole frame."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileLabel:
+    """A frame of a file with what the file says of its label.
+
+    Attributes:
+        frame: The structure, with the charge and the unpaired electrons that the file states, else 0.
+        where: Name of the frame in messages.
+        energy: Energy in eV; None if the file has no number.
+        forces: Forces in eV/Å, shape (N, 3); None if the file has no such array.
+        method: The method of the label as the file states it; empty if it does not.
+        stated: Charge and spin that the file states.
+    """
+
+    frame: Frame
+    where: str
+    energy: float | None
+    forces: FloatArray | None
+    method: str = ""
+    stated: Stated = field(default_factory=Stated)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledFile:
+    """The frames of a file with their labels, and the names under which the labels were found."""
+
+    frames: tuple[FileLabel, ...]
+    energy_key: str
+    forces_key: str
+
+
+def energy_in_ev(unit: EnergyUnit) -> float:
+    """An energy unit in eV."""
+    from ase import units
+
+    return float(
+        {
+            "eV": 1.0,
+            "hartree": units.Hartree,
+            "rydberg": units.Rydberg,
+            "kcal/mol": units.kcal / units.mol,
+            "kJ/mol": units.kJ / units.mol,
+        }[unit]
+    )
+
+
+def forces_in_ev_per_ang(unit: ForcesUnit) -> float:
+    """A unit of forces in eV/Å."""
+    from ase import units
+
+    energy, _, length = unit.rpartition("/")
+    lengths = {"ang": 1.0, "bohr": float(units.Bohr)}
+    energies: dict[str, EnergyUnit] = {
+        "eV": "eV",
+        "hartree": "hartree",
+        "rydberg": "rydberg",
+        "kcal/mol": "kcal/mol",
+        "kJ/mol": "kJ/mol",
+    }
+    return energy_in_ev(energies[energy]) / lengths[length]
+
+
+def read_labelled_file(
+    path: Path,
+    *,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    energy_unit: EnergyUnit = "eV",
+    forces_unit: ForcesUnit = "eV/ang",
+    elements: Mapping[str, str] | None = None,
+) -> LabelledFile:
+    """Read all frames of a file with their energies and forces.
+
+    Args:
+        path: A file in any format that ASE reads; ASE databases too.
+        energy_key: Name of the energies; None: recognised.
+        forces_key: Name of the forces; None: recognised.
+        energy_unit: Unit of the energies in the file.
+        forces_unit: Unit of the forces in the file.
+        elements: Elements by the file's names or types of atoms.
+
+    Raises:
+        InputError: If the file cannot be read, no energies and forces are found, or those of several methods are.
+    """
+    structures = read_structures(path, elements=elements)
+    energy_key, forces_key = _keys(structures, str(path), energy_key, forces_key)
+    energy_factor, forces_factor = energy_in_ev(energy_unit), forces_in_ev_per_ang(forces_unit)
+    frames = tuple(
+        FileLabel(
+            frame=structure.frame,
+            where=structure.where,
+            energy=_number(structure.labels.get(energy_key), energy_factor),
+            forces=_vectors(structure.labels.get(forces_key), len(structure.frame), forces_factor),
+            method=_method(structure.labels),
+            stated=structure.stated,
+        )
+        for structure in structures
+    )
+    return LabelledFile(frames, energy_key, forces_key)
+
+
+def _keys(
+    structures: Sequence[FileStructure], source: str, energy_key: str | None, forces_key: str | None
+) -> tuple[str, str]:
+    """The names of energies and forces in a file.
+
+    Raises:
+        InputError: If a given name does not occur, or the names are missing or ambiguous.
+    """
+    names = list(dict.fromkeys(name for structure in structures for name in structure.labels))
+    for option, key in (("energy_key", energy_key), ("forces_key", forces_key)):
+        if key is not None and key not in names:
+            raise InputError(f"{source}: {option}: no frame has `{key}`; the file has {_listed(names)}")
+    energies, forces = _by_method(names, _ENERGY), _by_method(names, _FORCES)
+    if energy_key is None and forces_key is None:
+        possible = [(energies[method], forces[method]) for method in energies if method in forces]
+    elif energy_key is not None:
+        own = [forces_key] if forces_key is not None else _of_method(_method_in(energy_key, _ENERGY), forces)
+        possible = [(energy_key, name) for name in own]
+    else:
+        own = _of_method(_method_in(str(forces_key), _FORCES), energies)
+        possible = [(name, str(forces_key)) for name in own]
+    if not possible:
+        raise InputError(
+            f"{source}: energies and forces were not found; name them with energy_key and forces_key. The file has "
+            f"{_listed(names)}"
+        )
+    if len(possible) > 1:
+        pairs = "; ".join(f"{energy} and {force}" for energy, force in possible)
+        raise InputError(f"{source}: has labels of several methods ({pairs}); choose with energy_key and forces_key")
+    return possible[0]
+
+
+def _of_method(method: str | None, names: Mapping[str, str]) -> list[str]:
+    """The name of a method among names by method, or all names if the method has none."""
+    return [names[method]] if method is not None and method in names else list(names.values())
+
+
+def _method_in(name: str, pattern: re.Pattern[str]) -> str | None:
+    """What stands before or after the word in a name, such as `ref`; None if the name is not recognised."""
+    match = pattern.fullmatch(name)
+    return None if match is None or _OTHER.search(name) else (match["before"] or match["after"] or "").lower()
+
+
+def _by_method(names: Sequence[str], pattern: re.Pattern[str]) -> dict[str, str]:
+    """The names that a pattern matches, by what stands before or after the word, such as `ref` or `dft`.
+
+    The free energy is taken where there is one beside the energy, because the forces are its derivative.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        method = _method_in(name, pattern)
+        if method is not None and (method not in found or "free_" in name.lower()):
+            found[method] = name
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "no energies and no forces"
+
+
+def _number(value: Any, factor: float) -> float | None:
+    try:
+        number = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return factor * float(number.reshape(-1)[0]) if number.size == 1 and value is not None else None
+
+
+def _vectors(value: Any, n_atoms: int, factor: float) -> FloatArray | None:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return factor * array if array.shape == (n_atoms, 3) else None
+
+
+def _method(labels: Mapping[str, Any]) -> str:
+    """The method that a frame states for its label; empty if it does not."""
+    stated = {name.lower(): str(value).strip() for name, value in labels.items() if name.lower() in METHOD_NAMES}
+    return ", ".join(stated[name] for name in sorted(stated))

@@ -1,0 +1,164 @@
+"""The user's own labelled frames join a campaign: checked, compared with its method, or labelled by it."""
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.calculators.emt import EMT
+from stage_runs import begun
+from tblite.ase import TBLite
+
+from al_engine.campaign import names
+from al_engine.campaign.audit.verify import verify
+from al_engine.config.reader import parse_config
+from al_engine.errors import InputError
+from al_engine.files.frames_hdf5 import read_labelled
+from al_engine.files.part_file import open_part
+from flows.cli.data import LabelNames, merge, read_source, summary
+from flows.session.new_campaign import new_campaign
+from flows.session.preflight import preflight
+
+TEXT = """
+name: mine
+seed: 7
+system: {smiles: CO}
+initial: {frames: 20, test_frames: 8, duration_ps: 1.0}
+model:
+  short: {cutoff_ang: 4.0, channels: 8, l_max: 1, radial_mlp: [16]}
+  long: {cutoff_ang: 6.0, channels: 4, l_max: 0, radial_mlp: []}
+training: {updates: 20, validation_interval: 10, members: 2}
+sampling: {temperatures_kelvin: [300, 900], replicas: 2, steps: 20, stride_steps: 10, cost_share: 0}
+selection: {max_labels: 5}
+labels: {backend: tblite, chunk_frames: 20}
+data:
+"""
+WATER = Atoms("OHH", [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+FRAMES = 12
+
+
+def in_hartree(path, calculator, *, frames=FRAMES, seed=0):
+    """Water frames labelled by a calculator, written as another program does: other names, hartree and bohr."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(frames):
+        atoms = Atoms(WATER.numbers, WATER.positions + rng.normal(scale=0.05, size=(3, 3)))
+        atoms.calc = calculator
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        image = Atoms(atoms.numbers, atoms.positions)
+        image.info["REF_energy"] = energy / units.Hartree
+        image.arrays["REF_forces"] = forces * units.Bohr / units.Hartree
+        images.append(image)
+    ase.io.write(path, images)
+    return path
+
+
+HARTREE = "energy_unit: hartree, forces_unit: hartree/bohr"
+
+
+def gfn2():
+    return TBLite(method="GFN2-xTB", verbosity=0)
+
+
+def refusal(tmp_path, item):
+    with pytest.raises(InputError) as caught:
+        preflight(parse_config(f"{TEXT}- {item}\n", source="test"), base_dir=tmp_path)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory):
+    """A campaign of methanol with water from two files: labels that are kept, and frames that are labelled."""
+    folder = tmp_path_factory.mktemp("data")
+    in_hartree(folder / "kept.xyz", gfn2())
+    in_hartree(folder / "other.xyz", EMT(), frames=5, seed=1)
+    text = f"{TEXT}- {{file: kept.xyz, {HARTREE}}}\n- {{file: other.xyz, labels: relabel}}\n"
+    new_campaign(parse_config(text, source="test"), source=folder, directory=folder / "mine")
+    with begun(folder / "mine", (folder / "mine" / "campaign.yaml").read_text()) as campaign:
+        campaign.iteration(0)
+        yield campaign
+
+
+def test_labels_join_the_data_set_and_are_those_of_the_campaigns_method(campaign):
+    data = campaign.ledger.dataset(before=0)
+    assert len(data) == 20 + FRAMES + 5
+    water = [item for item in data if len(item) == 3]
+    assert len(water) == FRAMES + 5
+    for item in water:
+        atoms = item.frame.to_atoms()
+        atoms.calc = gfn2()
+        assert item.energy == pytest.approx(atoms.get_potential_energy(), abs=2e-5)
+        assert np.abs(item.forces - atoms.get_forces()).max() < 2e-3
+
+
+def test_the_models_know_the_elements_and_the_campaign_goes_on(campaign):
+    record = campaign.ledger.history()[0]
+    assert record.dataset_size == 20 + FRAMES + 5 + record.labelled
+    with open_part(campaign.ledger.part_path(names.INITIAL_DATASET)) as root:
+        assert {len(item) for item in read_labelled(root["test"])} == {6}  # the test set is the system's own
+    assert (campaign.ledger.directory / "inputs" / "kept.xyz").is_file()
+
+
+def test_a_lost_label_part_is_rebuilt_from_the_data_set(campaign):
+    ledger = campaign.ledger
+    assert verify(ledger.directory, repaired=False)[0]["sound"]
+    path = ledger.part_path("initial-labels-00001-00020")
+    before = path.read_bytes()
+    path.unlink()
+    verify(ledger.directory, repaired=True)
+    assert verify(ledger.directory, repaired=False)[0]["sound"]
+    path.write_bytes(before)
+
+
+def test_labels_of_another_method_are_refused(tmp_path):
+    in_hartree(tmp_path / "emt.xyz", EMT())
+    message = refusal(tmp_path, f"{{file: emt.xyz, {HARTREE}}}")
+    assert "its labels are not of the campaign's method: of 4 frames" in message
+    assert "`labels: relabel`" in message
+
+
+def test_labels_in_another_unit_are_refused(tmp_path):
+    in_hartree(tmp_path / "md.xyz", gfn2())
+    assert "as with energies in hartree and forces in hartree/bohr" in refusal(tmp_path, "{file: md.xyz}")
+    half = refusal(tmp_path, "{file: md.xyz, energy_unit: hartree}")
+    assert "as with energies in eV and forces in hartree/bohr" in half
+
+
+def test_faults_are_named_or_left_out(tmp_path):
+    path = in_hartree(tmp_path / "bad.xyz", gfn2())
+    images = ase.io.read(path, ":")
+    del images[2].info["REF_energy"]
+    images[5].arrays["REF_forces"][:] = 0.0
+    ase.io.write(path, [*images, images[0]])
+    message = refusal(tmp_path, f"{{file: bad.xyz, {HARTREE}}}")
+    assert "2 of 13 frames cannot be used" in message
+    assert "frame 2: has no energy" in message
+    assert "frame 5: all its forces are zero" in message
+    item = f"{{file: bad.xyz, leave_out_faults: true, {HARTREE}}}"
+    notes = preflight(parse_config(f"{TEXT}- {item}\n", source="test"), base_dir=tmp_path).notes
+    assert any("10 labelled frames join the data set (energies `REF_energy`, forces `REF_forces`)" in n for n in notes)
+    assert any("frame 12: is a copy of" in note for note in notes)
+
+
+def test_another_campaigns_labels_are_taken_with_their_level(campaign, tmp_path):
+    merged = merge([campaign.ledger.directory], tmp_path / "all.h5", LabelNames(), leave_out_faults=False)
+    assert merged["frames"] == campaign.ledger.dataset_size()
+    found = preflight(parse_config(f"{TEXT}- {{file: all.h5}}\n", source="test"), base_dir=tmp_path)
+    assert any(f"{merged['frames']} labelled frames join the data set" in note for note in found.notes)
+    other = TEXT.replace("backend: tblite,", "backend: tblite, accuracy: 0.1,")
+    with pytest.raises(InputError, match="labels are never mixed"):
+        preflight(parse_config(f"{other}- {{file: all.h5}}\n", source="test"), base_dir=tmp_path)
+
+
+def test_sources_are_summarised_and_merged(campaign, tmp_path):
+    names_of_file = LabelNames(energy_unit="hartree", forces_unit="hartree/bohr")
+    path = in_hartree(tmp_path / "a.xyz", gfn2(), seed=5)
+    values = summary(read_source(path, names_of_file))
+    assert (values["frames"], values["energy_key"], values["compositions"]) == (FRAMES, "REF_energy", {"H2O": FRAMES})
+    with pytest.raises(InputError, match="does not state one"):
+        merge([path, campaign.ledger.directory], tmp_path / "b.h5", names_of_file, leave_out_faults=False)
+    result = merge([path, path, campaign.ledger.directory], tmp_path / "b.xyz", names_of_file, leave_out_faults=False)
+    assert result["frames"] + len(result["left_out"]) == 2 * FRAMES + campaign.ledger.dataset_size()
+    assert len(result["left_out"]) >= FRAMES
+    again = read_source(tmp_path / "b.xyz", LabelNames())
+    assert len(again.labels) == result["frames"]
+    assert again.labels[0].energy == pytest.approx(read_source(path, names_of_file).labels[0].energy, abs=1e-6)

@@ -1,0 +1,202 @@
+"""Labelled frames of other programs: a clean trajectory is taken, and each planted error is named, frame by frame."""
+
+from dataclasses import replace
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+
+from al_engine.errors import InputError
+from samplers.reading.label_faults import accepted, faults_of, unit_fault
+from samplers.reading.labelled_files import FileLabel, forces_in_ev_per_ang, read_labelled_file
+
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def trajectory():
+    """MD of ethanol by EMT, as atoms with energy and forces."""
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = EMT()
+    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(1))
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+    frames = []
+    for _ in range(FRAMES):
+        dynamics.run(4)
+        frames.append(Atoms(atoms.numbers, atoms.positions))
+        frames[-1].calc = SinglePointCalculator(
+            frames[-1], energy=atoms.get_potential_energy(), forces=atoms.get_forces()
+        )
+    return frames
+
+
+@pytest.fixture
+def labels(trajectory, tmp_path):
+    ase.io.write(tmp_path / "md.xyz", trajectory)
+    return list(read_labelled_file(tmp_path / "md.xyz").frames)
+
+
+def renamed(frames, energy, forces):
+    """Frames whose labels have the names of another program."""
+    copies = []
+    for atoms in frames:
+        copy = Atoms(atoms.numbers, atoms.positions)
+        copy.info[energy], copy.arrays[forces] = atoms.get_potential_energy(), atoms.get_forces()
+        copies.append(copy)
+    return copies
+
+
+# -- names and units --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces"),
+    [
+        ("REF_energy", "REF_forces"),
+        ("MACE_energy", "MACE_forces"),
+        ("dft_energy", "dft_forces"),
+        ("DFT_total_energy", "DFT_force"),
+        ("energy_pbe0", "forces_pbe0"),
+    ],
+)
+def test_the_names_of_other_programs_are_recognised(trajectory, tmp_path, energy, forces):
+    ase.io.write(tmp_path / "md.xyz", renamed(trajectory, energy, forces))
+    found = read_labelled_file(tmp_path / "md.xyz")
+    assert (found.energy_key, found.forces_key) == (energy, forces)
+    for label, atoms in zip(found.frames, trajectory, strict=True):
+        assert label.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
+        assert np.allclose(label.forces, atoms.get_forces(), atol=1e-7)
+
+
+def test_an_ase_database_is_read(trajectory, tmp_path):
+    ase.io.write(tmp_path / "md.db", trajectory)
+    found = read_labelled_file(tmp_path / "md.db")
+    assert [label.energy for label in found.frames] == pytest.approx([a.get_potential_energy() for a in trajectory])
+    assert np.allclose(found.frames[3].forces, trajectory[3].get_forces())
+
+
+def test_labels_of_two_methods_are_chosen_by_the_user(trajectory, tmp_path):
+    both = renamed(trajectory, "REF_energy", "REF_forces")
+    for atoms in both:
+        atoms.info["MACE_energy"], atoms.arrays["MACE_forces"] = 1.0, np.zeros((len(atoms), 3))
+    ase.io.write(tmp_path / "both.xyz", both)
+    with pytest.raises(InputError, match=r"several methods .*REF_energy and REF_forces.*choose with energy_key"):
+        read_labelled_file(tmp_path / "both.xyz")
+    assert read_labelled_file(tmp_path / "both.xyz", energy_key="REF_energy").forces_key == "REF_forces"
+    with pytest.raises(InputError, match="no frame has `PBE_energy`"):
+        read_labelled_file(tmp_path / "both.xyz", energy_key="PBE_energy")
+
+
+def test_no_labels_are_said_to_be_none(trajectory, tmp_path):
+    ase.io.write(tmp_path / "bare.xyz", [Atoms(a.numbers, a.positions) for a in trajectory])
+    with pytest.raises(InputError, match="were not found; name them with energy_key and forces_key"):
+        read_labelled_file(tmp_path / "bare.xyz")
+
+
+def test_units_are_those_of_ase():
+    assert forces_in_ev_per_ang("hartree/bohr") == pytest.approx(51.42208619, rel=1e-6)
+    assert forces_in_ev_per_ang("kcal/mol/ang") == pytest.approx(0.0433641, rel=1e-5)
+    assert forces_in_ev_per_ang("rydberg/bohr") == pytest.approx(51.42208619 / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "words"),
+    [
+        (1 / units.Hartree, 1.0, "energies in hartree"),
+        (1.0, units.Bohr / units.Hartree, "energies in eV and forces in hartree/bohr"),
+        (1 / units.Hartree, units.Bohr / units.Hartree, "energies in hartree and forces in hartree/bohr"),
+        (units.mol / units.kcal, 1.0, "energies in kcal/mol"),
+    ],
+)
+def test_energies_that_do_not_fit_the_forces_are_in_another_unit(labels, energy, forces, words):
+    assert unit_fault(labels) == ""
+    scaled = [replace(label, energy=energy * label.energy, forces=forces * label.forces) for label in labels]
+    assert words in unit_fault(scaled)
+
+
+# -- faults -----------------------------------------------------------------------------------------------------
+
+
+def without(label, **changes):
+    return replace(label, **changes)
+
+
+def moved(label):
+    """The frame rotated and shifted, with its forces rotated."""
+    axes = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    frame = label.frame.with_positions(label.frame.positions @ axes + 1.0)
+    return replace(label, frame=frame, forces=label.forces @ axes)
+
+
+def shuffled(label):
+    forces = label.forces.copy()
+    forces[2] = 0.0
+    forces[0] += 2.0
+    return replace(label, forces=forces)
+
+
+PLANTED = {
+    "no energy": (3, lambda label: without(label, energy=None), "energy", "has no energy"),
+    "NaN energy": (4, lambda label: without(label, energy=float("nan")), "energy", "its energy is nan"),
+    "no forces": (5, lambda label: without(label, forces=None), "forces", "has no forces"),
+    "NaN force": (6, lambda label: without(label, forces=label.forces * [[np.nan]] * 1), "forces", "not finite"),
+    "zero forces": (7, lambda label: without(label, forces=0 * label.forces), "forces", "all its forces are zero"),
+    "huge force": (8, lambda label: without(label, forces=1e4 * label.forces), "forces", "above the limit of 100"),
+    "missing forces": (9, shuffled, "forces", "its forces add up to"),
+    "odd electrons": (10, lambda label: without(label, frame=replace(label.frame, charge=1)), "electrons", "unpaired"),
+    "other charge": (11, lambda label: without(label, frame=replace(label.frame, charge=2)), "electrons", "charge +2"),
+    "other method": (12, lambda label: without(label, method="PBE"), "method", "'PBE'"),
+    "energy in hartree": (13, lambda label: without(label, energy=label.energy / 27.2 - 500), "outlier", "eV per atom"),
+    "forces in kJ/mol": (14, lambda label: without(label, forces=96.5 * label.forces), "outlier", "times as large"),
+}
+
+
+def test_a_clean_trajectory_has_no_faults(labels):
+    assert faults_of(labels) == []
+    assert len(accepted(labels, [])) == FRAMES
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_error_is_named_and_no_other_frame_is(labels, name):
+    index, change, kind, words = PLANTED[name]
+    labels[index] = change(labels[index])
+    (fault,) = faults_of(labels, max_force_ev_per_ang=1e9 if name == "forces in kJ/mol" else 100.0)
+    assert (fault.frame, fault.kind, fault.drops) == (index, kind, False)
+    assert words in str(fault)
+    assert f"frame {index}" in str(fault)
+    assert len(accepted(labels, [fault])) == FRAMES - 1
+
+
+def test_all_planted_errors_are_named_at_once(labels):
+    for index, change, _, _ in PLANTED.values():
+        labels[index] = change(labels[index])
+    labels[20], labels[21] = moved(labels[2]), without(moved(labels[1]), energy=labels[1].energy + 0.5)
+    faults = faults_of(labels)
+    assert [fault.frame for fault in faults] == [*range(3, 15), 20, 21]
+    copy, other = faults[-2:]
+    assert copy.drops
+    assert "is a copy of" in copy.text
+    assert not other.drops
+    assert "energy that differs by 0.5 eV" in other.text
+    assert len(accepted(labels, faults)) == FRAMES - 14
+
+
+def test_different_compositions_have_energies_of_their_own(labels):
+    """Frames of two sizes are judged by their own energies, not by their mean."""
+    water = molecule("H2O")
+    small = []
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        atoms = Atoms(water.numbers, water.positions + rng.normal(scale=0.05, size=(3, 3)), calculator=EMT())
+        frame = type(labels[0].frame)(atoms.numbers, atoms.positions)
+        small.append(FileLabel(frame, f"water {index}", atoms.get_potential_energy() - 2000.0, atoms.get_forces()))
+    assert faults_of([*labels, *small]) == []
+    broken = replace(small[4], energy=small[4].energy + 30.0)
+    (fault,) = faults_of([*labels, *small[:4], broken, *small[5:]])
+    assert fault.where == "water 4"
