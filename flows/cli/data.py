@@ -107,7 +107,7 @@ def summary(source: Source) -> dict[str, Any]:
         "energy_key": source.keys[0] if source.keys else None,
         "forces_key": source.keys[1] if source.keys else None,
         "level_of_theory": source.level,
-        "methods": sorted({label.method for label in source.labels} - {""}),
+        "methods": dict(Counter(label.method or "not stated" for label in source.labels).most_common()),
         "atoms": [min(map(len, frames)), max(map(len, frames))],
         "periodic": sum(frame.is_periodic for frame in frames),
         "compositions": dict(compositions.most_common()),
@@ -132,7 +132,7 @@ def summary_text(values: Mapping[str, Any]) -> str:
         f"  compositions: {shown}{f', and {more} more' if more > 0 else ''}",
         f"  charge and spin: {'; '.join(f'{state} x {n}' for state, n in values['electrons'].items())}",
         f"  labels{keys}: {values['with_energy']} energies, {values['with_forces']} forces",
-        f"  level of theory: {stated or ', '.join(values['methods']) or 'not stated'}",
+        f"  level of theory: {stated or ', '.join(f'{method} x {n}' for method, n in values['methods'].items())}",
     ]
     if values["energy_ev_per_atom"] is not None:
         low, high = values["energy_ev_per_atom"]

@@ -103,7 +103,7 @@ def check(
         )
         lines += [summary_text(summary(source)), *([f"  {unit}"] if unit else []), *(f"  {fault}" for fault in faults)]
         copies = len(faults) - len(serious)
-        lines.append(f"  {len(serious)} frames with faults, {copies} copies")
+        lines.append(f"  frames with faults: {len(serious)}; copies: {copies}")
     answer({"sound": sound, "sources": found}, "\n".join(lines), as_json=as_json)
     if not sound:
         raise typer.Exit(ExitStatus.BAD_INPUT)
