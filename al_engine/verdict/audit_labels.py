@@ -6,6 +6,7 @@ temperature is as likely to be drawn as any other, and the same number is drawn 
 all temperatures therefore give every temperature the same weight.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -178,8 +179,12 @@ class AuditResult:
         return {**asdict(self), "passed": self.passed, "statement": self.statement()}
 
     def to_json(self) -> str:
-        """The result as JSON."""
-        return str(_PARSER.dump_json(self).decode())
+        """The result as JSON; of one system, as earlier versions wrote it, without its name."""
+        values = _PARSER.dump_python(self, mode="json")
+        for frames in (*values["temperatures"], values["overall"]):
+            if not frames["system"]:
+                del frames["system"]
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "AuditResult":

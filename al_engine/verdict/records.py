@@ -171,8 +171,11 @@ class IterationRecord:
         return _bounds(self.counts.acceptance, self.decorrelated, confidence)
 
     def to_json(self) -> str:
-        """The record as JSON, without the audit."""
+        """The record as JSON, without the audit; of one system, as earlier versions wrote it, without its name."""
         values = {name: value for name, value in asdict(self).items() if name != "audit"}
+        if not self.systems:
+            del values["systems"]
+            values["temperatures"] = [_without_system(record) for record in values["temperatures"]]
         return json.dumps(_numbers_only(values), sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -216,6 +219,10 @@ class IterationRecord:
 
 
 _PARSER = TypeAdapter(IterationRecord)
+
+
+def _without_system(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "system" or value}
 
 
 def _temperature_summary(record: TemperatureRecord) -> dict[str, Any]:
