@@ -12,3 +12,6 @@ MEV_PER_EV = 1000.0
 but a product with 0.001 is not."""
 
 FS_PER_PS = 1000.0
+
+GPA_PER_EV_PER_ANG3 = 160.21766208
+"""1 eV/Å³ in GPa (CODATA 2014, as in ASE)."""

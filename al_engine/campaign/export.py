@@ -15,7 +15,8 @@ def labelled_atoms(item: LabelledFrame) -> Any:
     from ase.calculators.singlepoint import SinglePointCalculator
 
     atoms = item.frame.to_atoms()
-    atoms.calc = SinglePointCalculator(atoms, energy=item.energy, forces=item.forces)
+    stress = {} if item.stress is None else {"stress": item.stress}
+    atoms.calc = SinglePointCalculator(atoms, energy=item.energy, forces=item.forces, **stress)
     return atoms
 
 

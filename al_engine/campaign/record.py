@@ -84,6 +84,7 @@ def iteration_record(
         calibration=assessed.calibration,
         health=assessed.health,
         systems=systems,
+        test_stress_mae_gpa=None if "stress_mae_gpa" not in test else float(test["stress_mae_gpa"]),
         failure_words=labels.failure_words(),
         warnings=(
             *_label_warning(labels),

@@ -1,6 +1,7 @@
 """Config section `labels`: reference energies and forces."""
 
-from typing import Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, model_validator
 
@@ -55,6 +56,8 @@ class CellCheckConfig(Section):
 class LabelsConfig(Section):
     """Reference energies and forces: GFN2-xTB, or any ASE calculator."""
 
+    added_fields: ClassVar[Mapping[str, object]] = {"stress": False}
+
     backend: LabelBackend = Field(
         "auto",
         description=(
@@ -89,6 +92,13 @@ class LabelsConfig(Section):
             "charges and magnetic moments. `parameters`: you set them in `ase_parameters`, the same for all frames, "
             "or the calculator has no use for them. `auto`: as docs/calculators.md lists it for the calculator; with "
             "a calculator that is not listed, ions and radicals are refused."
+        ),
+    )
+    stress: bool = Field(
+        default=True,
+        description=(
+            "Whether labels of periodic frames have a stress, if the method has stresses. It is compared with finite "
+            "differences of energies, and trained on (`training.stress_weight`)."
         ),
     )
     max_force_ev_per_ang: PositiveFloat = Field(

@@ -151,7 +151,11 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The committee and how its members are trained."""
 
-    added_fields: ClassVar[Mapping[str, object]] = {"optimizer": "adam", "least_updates_share": 1.0}
+    added_fields: ClassVar[Mapping[str, object]] = {
+        "optimizer": "adam",
+        "least_updates_share": 1.0,
+        "stress_weight": 0.0,
+    }
 
     members: int = Field(
         4, ge=2, le=32, description="Number of models in the committee. They differ only in their random seed."
@@ -208,6 +212,14 @@ class TrainingConfig(Section):
     )
     energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
     force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")
+    stress_weight: float = Field(
+        10.0,
+        ge=0.0,
+        description=(
+            "Weight of the squared error of the stress, multiplied by the volume per atom (eV²). It acts on labels "
+            "with a stress: those of whole periodic boxes (`labels.stress`)."
+        ),
+    )
     gradient_clip: PositiveFloat = Field(
         10.0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
     )

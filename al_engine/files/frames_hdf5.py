@@ -14,12 +14,12 @@ import numpy as np
 
 from al_engine.errors import LedgerError
 from al_engine.files.hdf5 import append_rows, growing
-from al_engine.structures.frames import Frame, IntArray, LabelledFrame
+from al_engine.structures.frames import FloatArray, Frame, IntArray, LabelledFrame
 
 Columns = Mapping[str, tuple[tuple[int, ...], str]]
 """Names of data sets, each with the shape of a row and the NumPy type code."""
 
-UNITS = {"positions": "Å", "cell": "Å", "charge": "e", "energy": "eV", "forces": "eV/Å"}
+UNITS = {"positions": "Å", "cell": "Å", "charge": "e", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 PER_ATOM: Columns = {"numbers": ((), "i8"), "positions": ((3,), "f8")}
 PER_FRAME: Columns = {
     "n_atoms": ((), "i8"),
@@ -31,6 +31,8 @@ PER_FRAME: Columns = {
 LABELS_PER_ATOM: Columns = {"forces": ((3,), "f8")}
 LABELS_PER_FRAME: Columns = {"energy": ((), "f8")}
 FRAME_HASH = "frame_hash"
+STRESS = "stress"
+"""Data set with the stress of each labelled frame, NaN where it is not known; absent if no frame has a stress."""
 MISSING = -(2**63)
 """Fill value of integers in `campaign.h5` if the linked part is missing; the fill value of floats is NaN."""
 COUNTS_AT_A_TIME = 2**16
@@ -57,6 +59,9 @@ def write_labelled(group: h5py.Group, labelled: Sequence[LabelledFrame]) -> None
     write_frames(group, [item.frame for item in labelled])
     _write(group, "energy", np.array([item.energy for item in labelled]), "f8")
     _write(group, "forces", np.concatenate([np.empty((0, 3)), *(item.forces for item in labelled)]), "f8")
+    if any(item.stress is not None for item in labelled):
+        unknown = np.full((3, 3), np.nan)
+        _write(group, STRESS, np.array([unknown if item.stress is None else item.stress for item in labelled]), "f8")
     hashes = b"".join(bytes.fromhex(item.content_hash()) for item in labelled)
     _write(group, FRAME_HASH, np.frombuffer(hashes, dtype="u1").reshape(-1, 32), "u1")
 
@@ -96,10 +101,22 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
         LedgerError: As `read_frames`.
     """
     per_atom, per_frame = {**PER_ATOM, **LABELS_PER_ATOM}, {**PER_FRAME, **LABELS_PER_FRAME}
+    if has_dataset(group, STRESS):
+        per_frame[STRESS] = ((3, 3), "f8")
     return [
-        LabelledFrame(energy=values.pop("energy"), forces=values.pop("forces"), frame=Frame(**values))
+        LabelledFrame(
+            energy=values.pop("energy"),
+            forces=values.pop("forces"),
+            stress=_known(values.pop(STRESS, None)),
+            frame=Frame(**values),
+        )
         for _, values in _frames_of(group, per_atom, per_frame, None)
     ]
+
+
+def _known(stress: FloatArray | None) -> FloatArray | None:
+    """A stored stress; None if it is not a number, which stands for an unknown stress."""
+    return None if stress is None or np.isnan(stress).any() else stress
 
 
 def read_frame_hashes(group: h5py.Group) -> bytes:

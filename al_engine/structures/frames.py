@@ -134,24 +134,30 @@ class LabelledFrame:
         frame: The structure.
         energy: Energy in eV.
         forces: Forces in eV/Å, shape (N, 3).
+        stress: Stress dE/d(strain) / V in eV/Å³, with ASE's sign, shape (3, 3); None if it is not known.
     """
 
     frame: Frame
     energy: float
     forces: FloatArray
+    stress: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "energy", float(self.energy))
         object.__setattr__(self, "forces", _frozen(self.forces, np.float64, (len(self.frame), 3), "forces"))
+        if self.stress is not None:
+            object.__setattr__(self, "stress", _frozen(self.stress, np.float64, (3, 3), "stress"))
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def content_hash(self) -> str:
-        """SHA-256 over structure, energy and forces."""
+        """SHA-256 over structure, energy, forces, and the stress if it is known."""
         digest = hashlib.sha256(self.frame.content_hash().encode())
         digest.update(np.float64(self.energy).astype("<f8").tobytes())
         digest.update(np.ascontiguousarray(self.forces, dtype="<f8").tobytes())
+        if self.stress is not None:
+            digest.update(np.ascontiguousarray(self.stress, dtype="<f8").tobytes())
         return digest.hexdigest()
 
 

@@ -126,6 +126,7 @@ class IterationRecord:
         audit: The audit of the iteration's committee; None if there was none. It is made after the record is stored,
             and is stored in the part `iterNNN-audited`.
         systems: Test errors of each system; empty in a campaign of one system.
+        test_stress_mae_gpa: MAE of the stress components of the committee mean on the test set; None without stresses.
     """
 
     iteration: int
@@ -144,6 +145,7 @@ class IterationRecord:
     warnings: tuple[str, ...] = ()
     audit: AuditResult | None = None
     systems: tuple[SystemErrors, ...] = ()
+    test_stress_mae_gpa: float | None = None
 
     @property
     def counts(self) -> Counts:
@@ -173,6 +175,8 @@ class IterationRecord:
     def to_json(self) -> str:
         """The record as JSON, without the audit; of one system, as earlier versions wrote it, without its name."""
         values = {name: value for name, value in asdict(self).items() if name != "audit"}
+        if self.test_stress_mae_gpa is None:
+            del values["test_stress_mae_gpa"]
         if not self.systems:
             del values["systems"]
             values["temperatures"] = [_without_system(record) for record in values["temperatures"]]
@@ -207,6 +211,7 @@ class IterationRecord:
             "test_energy_mae_mev_per_atom": self.test_energy_mae_mev_per_atom,
             "decorrelated": self.decorrelated,
             "stopped_trajectories": sum(t.stopped for t in self.temperatures),
+            "test_stress_mae_gpa": self.test_stress_mae_gpa,
             "systems": [_numbers_only(asdict(errors)) for errors in self.systems],
             "steps": self.steps,
             "window": None if self.window is None else self.window.to_attributes(),

@@ -143,6 +143,11 @@ def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) 
         ),
         ("force MAE on the test set", f"{number_text(record.test_force_mae_mev_per_ang)} meV/Å"),
         ("energy MAE on the test set", f"{number_text(record.test_energy_mae_mev_per_atom, '.2f')} meV/atom"),
+        *(
+            [("stress MAE on the test set", f"{record.test_stress_mae_gpa:.3f} GPa")]
+            if record.test_stress_mae_gpa is not None
+            else []
+        ),
         ("time", time),
     ]
 

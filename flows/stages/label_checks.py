@@ -8,8 +8,9 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.protocols import Progress
 from al_engine.structures.frames import Frame
-from al_engine.units import MEV_PER_EV
+from al_engine.units import GPA_PER_EV_PER_ANG3, MEV_PER_EV
 from labelers.checks.force_check import ForceFault, check_forces
+from labelers.checks.stress_check import is_wrong, stress_disagreement
 from labelers.pool.cache import LabelCache
 from labelers.pool.pool import LabelPool
 
@@ -29,11 +30,11 @@ def checked_forces(
     Energies go through the cache, so that a killed process loses no energies of an expensive method.
 
     Returns:
-        `frames`, the number of checked frames, and `worst_mev_per_ang`, the largest disagreement; None if no frame was
-        to be checked.
+        `frames`, the number of checked frames; `worst_mev_per_ang`, the largest disagreement; and `worst_stress_gpa`,
+        if the first of these labels has a stress. None if no frame was to be checked.
 
     Raises:
-        InputError: If a force is wrong; the message names the frame, the atom, both numbers and a remedy.
+        InputError: If a force or the stress is wrong; the message names the frame, the atom, both numbers and a remedy.
     """
     labels = [(index, outcome.labelled) for index, outcome in enumerate(outcomes) if outcome.labelled is not None]
     labels = labels[:: max(1, len(labels) // count)][:count] if count else []
@@ -63,7 +64,24 @@ def checked_forces(
         if check.fault is not None:
             raise InputError(_fault_text(check.fault, labelled.frame, level, frame_number=index + 1))
     done = [MEV_PER_EV * check.worst_ev_per_ang for check in checks if check.done]
-    return {"frames": len(done), "worst_mev_per_ang": round(max(done, default=0.0), 3)}
+    result = {"frames": len(done), "worst_mev_per_ang": round(max(done, default=0.0), 3)}
+    index, first = labels[0]
+    stress = stress_disagreement(first, energies)
+    if stress is None:
+        return result
+    if is_wrong(*stress):
+        raise InputError(_stress_fault_text(*stress, level, frame_number=index + 1))
+    return result | {"worst_stress_gpa": round(abs(stress[1]) * GPA_PER_EV_PER_ANG3, 4)}
+
+
+def _stress_fault_text(component: float, disagreement: float, level: LevelOfTheory, *, frame_number: int) -> str:
+    return (
+        f"the stress of {level.method} by {level.backend} {level.backend_version} is not the derivative of its "
+        f"energies. In frame {frame_number} of this chunk of labels, along a strain, it is "
+        f"{component * GPA_PER_EV_PER_ANG3:.3f} GPa; the finite difference of the energy gives "
+        f"{(component + disagreement) * GPA_PER_EV_PER_ANG3:.3f} GPa. Correct labels.ase_parameters, for example the "
+        "basis set or its cut-off, or set labels.stress to false, and start a campaign in another directory"
+    )
 
 
 def _fault_text(fault: ForceFault, frame: Frame, level: LevelOfTheory, *, frame_number: int) -> str:
@@ -92,4 +110,5 @@ def force_check_text(check: dict[str, Any] | None) -> str:
     return (
         f", forces on {check['frames']} of them equal finite differences of energies within "
         f"{check['worst_mev_per_ang']:.1f} meV/Å"
+        + (f", a stress within {check['worst_stress_gpa']:.2f} GPa" if "worst_stress_gpa" in check else "")
     )

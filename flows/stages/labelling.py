@@ -69,6 +69,7 @@ def plan(ledger: Ledger, level: LevelOfTheory, source: str, first: int, last: in
             "min_distance_ang": selection.min_distance_ang,
             "min_contact_factor": selection.min_contact_factor,
             "range": [first, last],
+            **({"stress": True} if settings.stress and ledger.config.labels_boxes else {}),  # earlier keys lack it
         },
         parents=(source,),
         arguments={
@@ -196,4 +197,4 @@ def label_cache(directory: Path, config: CampaignConfig, level: LevelOfTheory) -
     """The cache of labels beside the parts: the campaign's own file, or a file that several campaigns share."""
     shared = config.execution.label_cache
     path = directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
-    return LabelCache(path, level, shared=shared is not None)
+    return LabelCache(path, level, shared=shared is not None, stress=config.labels.stress)

@@ -10,7 +10,8 @@ from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.scores import INTERIOR, SYSTEM, SYSTEMS, Labelled, read_new, read_test
 from al_engine.committee.predictions import Errors, FrameScores, accuracy, force_differences, score_frames
-from al_engine.structures.frames import FloatArray
+from al_engine.structures.frames import FloatArray, LabelledFrame
+from al_engine.units import GPA_PER_EV_PER_ANG3
 from flows.compute.stage_call import Stage, Work, summarise
 from flows.stages.training import load_committee
 
@@ -48,7 +49,8 @@ def score(work: Work, *, iteration: int) -> None:
             work.progress(done + 1, len(groups))
         test = root["test"].attrs
         forces, energy = test["force_mae_mev_per_ang"], test["energy_mae_mev_per_atom"]
-        summarise(root, f"test set: forces {forces:.1f} meV/Å, energy {energy:.2f} meV/atom")
+        stress = f", stress {test['stress_mae_gpa']:.3f} GPa" if "stress_mae_gpa" in test else ""
+        summarise(root, f"test set: forces {forces:.1f} meV/Å, energy {energy:.2f} meV/atom{stress}")
 
 
 def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) -> None:
@@ -83,6 +85,8 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
         mean = accuracy(energies.mean(axis=0), [frame_forces.mean(axis=0) for frame_forces in forces], frames)
         group.attrs["energy_mae_mev_per_atom"] = mean.energy_mev_per_atom.mae
         group.attrs["force_mae_mev_per_ang"] = mean.forces_mev_per_ang.mae
+    if any(item.stress is not None for item in frames):
+        _write_stresses(group, committee, frames)
     if labelled.system is not None:
         _write_system_errors(group, labelled, energies, forces)
     if labelled.interior is not None:
@@ -94,6 +98,15 @@ def write_scores(group: h5py.Group, committee: "Committee", labelled: Labelled) 
             differences = force_differences([frame_forces.mean(axis=0) for frame_forces in forces], frames)
             of_interior = [d[atoms] for d, atoms in zip(differences, labelled.interior, strict=True)]
             inner.attrs["force_mae_mev_per_ang"] = Errors.of(np.concatenate(of_interior)).mae
+
+
+def _write_stresses(group: h5py.Group, committee: "Committee", frames: Sequence[LabelledFrame]) -> None:
+    """Write the stresses of the labels and of the committee's mean, and the MAE of their components."""
+    unknown = np.full((3, 3), np.nan)
+    reference = np.array([unknown if item.stress is None else item.stress for item in frames])
+    predicted = committee.stresses([item.frame for item in frames], batch_size=EVALUATION_BATCH)
+    group["stress_reference"], group["stress_predicted"] = reference, predicted
+    group.attrs["stress_mae_gpa"] = GPA_PER_EV_PER_ANG3 * float(np.nanmean(np.abs(predicted - reference)))
 
 
 def _write_system_errors(

@@ -1,6 +1,6 @@
 """The interface of labelers, and the exception they raise for a frame that can't be labelled."""
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from al_engine.campaign.labels import LabelReason
 from al_engine.structures.frames import FloatArray, Frame
@@ -20,11 +20,19 @@ class LabelError(Exception):
         self.message = message
 
 
+class Label(NamedTuple):
+    """A label: energy in eV, forces (N, 3) in eV/Å, and stress (3, 3) in eV/Å³ with ASE's sign, or None."""
+
+    energy: float
+    forces: FloatArray
+    stress: FloatArray | None = None
+
+
 class Labeler(Protocol):
     """Computes reference energies and forces, frame by frame; a label does not depend on the frames before it."""
 
-    def label(self, frame: Frame) -> tuple[float, FloatArray]:
-        """Compute the energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
+    def label(self, frame: Frame) -> Label:
+        """Compute the label of a frame; its stress if the frame is periodic and the method has stresses.
 
         Raises:
             LabelError: If the frame can't be labelled.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from al_engine.campaign.labels import LabelReason
-from al_engine.structures.frames import FloatArray, Frame
-from labelers.backends.protocol import Labeler, LabelError
+from al_engine.structures.frames import Frame
+from labelers.backends.protocol import Label, Labeler, LabelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Rescuer(Protocol):
     rungs: Sequence[Rung]
     """The rungs of the ladder, in the order in which they are tried."""
 
-    def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
+    def label_on(self, rung: Rung, frame: Frame) -> Label:
         """Compute the label of a frame, as `Labeler.label` does, with the settings of a rung.
 
         Raises:
@@ -58,7 +58,7 @@ class Rescuer(Protocol):
         """
 
 
-def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[float, FloatArray, str]:
+def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[Label, str]:
     """Label a frame with the configured settings; if the SCF does not converge, on the first rung that converges.
 
     Args:
@@ -66,20 +66,20 @@ def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[float, FloatArray, 
         frame: The frame.
 
     Returns:
-        Energy in eV, forces in eV/Å, shape (N, 3), and the name of the rung (empty for the configured settings).
+        The label, and the name of the rung (empty for the configured settings).
 
     Raises:
         LabelError: If the frame can't be labelled, or the SCF converges neither at first nor on any rung.
     """
     try:
-        return (*labeler.label(frame), PLAIN.name)
+        return Label(*labeler.label(frame)), PLAIN.name
     except LabelError as error:
         if error.reason is not LabelReason.NOT_CONVERGED or not isinstance(labeler, Rescuer):
             raise
         first = error
     for rung in labeler.rungs:
         try:
-            return (*labeler.label_on(rung, frame), rung.name)
+            return Label(*labeler.label_on(rung, frame)), rung.name
         except LabelError as error:
             if error.reason is not LabelReason.NOT_CONVERGED:
                 raise

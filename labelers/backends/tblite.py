@@ -3,11 +3,13 @@
 Method: C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019).
 """
 
+import numpy as np
+
 from al_engine.campaign.labels import LabelReason
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
-from al_engine.structures.frames import FloatArray, Frame
-from labelers.backends.protocol import LabelError
+from al_engine.structures.frames import Frame
+from labelers.backends.protocol import Label, LabelError
 from labelers.backends.rescue import DAMPED, HOT, MORE_CYCLES, PLAIN, WARM, Rung
 
 
@@ -39,8 +41,8 @@ class Gfn2TbliteLabeler:
         self._bohr, self._hartree, self._boltzmann = Bohr, Hartree, kB
         self._config = config
 
-    def label(self, frame: Frame) -> tuple[float, FloatArray]:
-        """Compute the energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
+    def label(self, frame: Frame) -> Label:
+        """Compute the label of a frame, with the stress of a periodic frame (`labels.stress`).
 
         Raises:
             LabelError: If the frame is periodic in some directions only, the SCF does not converge, or tblite reports
@@ -48,7 +50,7 @@ class Gfn2TbliteLabeler:
         """
         return self.label_on(PLAIN, frame)
 
-    def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
+    def label_on(self, rung: Rung, frame: Frame) -> Label:
         """Compute the label of a frame, as `label` does, with the settings of a rung of the rescue ladder.
 
         Raises:
@@ -81,9 +83,11 @@ class Gfn2TbliteLabeler:
             calculator.set("temperature", self._kt(self._config.electronic_temperature_kelvin))
             result = calculator.singlepoint(before)
             energy, gradient = float(result.get("energy")), result.get("gradient")
+            virial = result.get("virial") if frame.is_periodic and self._config.stress else None
         except self._errors as error:
             raise _label_error(error) from error
-        return energy * self._hartree, -gradient * (self._hartree / self._bohr)
+        stress = None if virial is None else virial * (self._hartree / abs(float(np.linalg.det(frame.cell))))
+        return Label(energy * self._hartree, -gradient * (self._hartree / self._bohr), stress)
 
     def _kt(self, kelvin: float) -> float:
         """Convert an electronic temperature from K to kT in hartree, tblite's unit."""

@@ -15,7 +15,7 @@ from al_engine.campaign.labels import LabelReason
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame
-from labelers.backends.protocol import LabelError
+from labelers.backends.protocol import Label, LabelError
 from labelers.backends.rescue import HOT, MORE_CYCLES, PLAIN, WARM, Rung
 
 _ROTATION_VECTORS = ((0.831, 1.577, 2.213), (-1.291, 0.487, 0.913), (0.379, -2.203, 1.117), (1.733, 0.611, -0.829))
@@ -62,7 +62,7 @@ class Gfn2XtbLabeler:
         self._orientations = [Rotation.from_rotvec(vector).as_matrix() for vector in _ROTATION_VECTORS]
         self._torque_ev = _TORQUE_EV * max(1.0, config.accuracy) ** 0.5
 
-    def label(self, frame: Frame) -> tuple[float, FloatArray]:
+    def label(self, frame: Frame) -> Label:
         """Compute the energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
 
         Raises:
@@ -71,7 +71,7 @@ class Gfn2XtbLabeler:
         """
         return self.label_on(PLAIN, frame)
 
-    def label_on(self, rung: Rung, frame: Frame) -> tuple[float, FloatArray]:
+    def label_on(self, rung: Rung, frame: Frame) -> Label:
         """Compute the label of a frame, as `label` does, with the settings of a rung of the rescue ladder.
 
         Raises:
@@ -89,7 +89,7 @@ class Gfn2XtbLabeler:
             forces = turned @ rotation
             torques.append(float(np.linalg.norm(np.cross(centred, forces).sum(axis=0))))
             if torques[-1] <= limit:
-                return energy, forces
+                return Label(energy, forces)
         raise LabelError(
             LabelReason.BACKEND_ERROR,
             f"xtb: the forces have a net torque of {min(torques):.2g} eV or more in {len(torques)} orientations, which "

@@ -42,15 +42,16 @@ class LabelCache:
         path: The file; created if it does not exist.
         level: Level of theory of the labels to find and keep.
         shared: Whether other processes may use the file too; its file system must then support record locks.
+        stress: Whether labels of periodic frames have stresses; they are kept apart from labels without.
 
     Raises:
         InputError: If the file is not a label cache, or is shared on a file system without record locks.
         ResumableError: If the file can't be read or written.
     """
 
-    def __init__(self, path: Path, level: LevelOfTheory, *, shared: bool = True) -> None:
+    def __init__(self, path: Path, level: LevelOfTheory, *, shared: bool = True, stress: bool = False) -> None:
         self.path = path
-        self._level = f"{CODE_VERSION}:{level.fingerprint()}"
+        self._level, self._stress = f"{CODE_VERSION}:{level.fingerprint()}", stress
         self._turn = threading.Lock()
         locks = has_record_locks(path.parent)
         if shared and not locks:
@@ -90,7 +91,7 @@ class LabelCache:
         for index, frame in enumerate(frames):
             with self._turn:
                 try:
-                    row = self._database.execute(query, (frame.content_hash(), self._level)).fetchone()
+                    row = self._database.execute(query, (frame.content_hash(), self._level_of(frame))).fetchone()
                 except sqlite3.Error as error:
                     raise self._error(error) from None
             labelled = None if row is None else _labelled(frame, energy=row[0], forces=row[1])
@@ -108,9 +109,9 @@ class LabelCache:
         rows = [
             (
                 label.frame.content_hash(),
-                self._level,
+                self._level_of(label.frame),
                 label.energy,
-                np.ascontiguousarray(label.forces, dtype="<f8").tobytes(),
+                _bytes(label),
                 outcome.rescue,
                 label.content_hash(),
             )
@@ -123,6 +124,10 @@ class LabelCache:
                     self._database.executemany("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?)", rows)
             except sqlite3.Error as error:
                 raise self._error(error) from None
+
+    def _level_of(self, frame: Frame) -> str:
+        """The level of theory under which a frame's label is kept."""
+        return f"{self._level}:stress" if self._stress and frame.is_periodic else self._level
 
     def _error(self, error: sqlite3.Error) -> InputError | ResumableError:
         """`InputError` if the file is damaged or no cache, `ResumableError` if it cannot be read or written."""
@@ -137,8 +142,16 @@ class LabelCache:
         )
 
 
+def _bytes(label: LabelledFrame) -> bytes:
+    """The forces, followed by the stress if it is known."""
+    arrays = [label.forces, *([] if label.stress is None else [label.stress])]
+    return b"".join(np.ascontiguousarray(array, dtype="<f8").tobytes() for array in arrays)
+
+
 def _labelled(frame: Frame, *, energy: float, forces: bytes) -> LabelledFrame | None:
     """The stored label of a frame; None if the number of forces does not fit the frame."""
-    if len(forces) != 24 * len(frame):
+    rows = np.frombuffer(forces, dtype="<f8")
+    if len(rows) not in (3 * len(frame), 3 * (len(frame) + 3)):
         return None
-    return LabelledFrame(frame, energy, np.frombuffer(forces, dtype="<f8").reshape(-1, 3))
+    rows = rows.reshape(-1, 3)
+    return LabelledFrame(frame, energy, rows[: len(frame)], rows[len(frame) :] if len(rows) > len(frame) else None)

@@ -58,6 +58,8 @@ class LabelJournal:
         line: dict[str, Any] = {"index": index, "reason": outcome.reason.value, "message": outcome.message}
         if outcome.labelled is not None:
             line |= {"energy": outcome.labelled.energy, "forces": outcome.labelled.forces.tolist()}
+            if outcome.labelled.stress is not None:
+                line["stress"] = outcome.labelled.stress.tolist()
             line |= {"rescue": outcome.rescue} if outcome.rescue else {}
         self._append({**line, "seconds": outcome.seconds})
 
@@ -91,5 +93,5 @@ def _outcome(line: dict[str, Any], frame: Frame) -> LabelOutcome:
     """The outcome that a line of the journal records for a frame."""
     labelled = None
     if line["reason"] == LabelReason.OK:
-        labelled = LabelledFrame(frame, line["energy"], np.reshape(line["forces"], (-1, 3)))
+        labelled = LabelledFrame(frame, line["energy"], np.reshape(line["forces"], (-1, 3)), line.get("stress"))
     return LabelOutcome(LabelReason(line["reason"]), line["message"], labelled, line["seconds"], line.get("rescue", ""))

@@ -18,6 +18,8 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Self
 
+import numpy as np
+
 from al_engine.campaign.labels import LabelOutcome, LabelReason
 from al_engine.child_process import Message
 from al_engine.config import LabelsConfig
@@ -223,7 +225,10 @@ class LabelPool:
         fault = screen_label(len(frame), energy, forces, max_force_ev_per_ang=self._max_force)
         if fault is not None:
             return LabelOutcome(*fault, None, seconds)
-        labelled = LabelledFrame(frame, energy, forces)
+        stress = answer.get("stress")
+        if stress is not None and not np.isfinite(stress).all():
+            return LabelOutcome(LabelReason.NON_FINITE, "the stress is not finite", None, seconds)
+        labelled = LabelledFrame(frame, energy, forces, stress)
         return LabelOutcome(LabelReason.OK, "", labelled, seconds, rescue=str(answer.get("rescue", "")))
 
     def _end_overdue(self, batch: "_Batch", time_limit_s: float) -> None:

@@ -44,8 +44,11 @@ def _answer(labeler: Labeler, request: Message) -> Message:
     """Label the frame of a request; the message holds the label or the reason why it failed, and the time taken (s)."""
     start = time.perf_counter()
     try:
-        energy, forces, rung = label_or_rescue(labeler, frame_from_message(request))
-        answer = {"energy": float(energy), "forces": np.asarray(forces, dtype=np.float64).tolist(), "rescue": rung}
+        label, rung = label_or_rescue(labeler, frame_from_message(request))
+        forces = np.asarray(label.forces, dtype=np.float64).tolist()
+        answer: Message = {"energy": float(label.energy), "forces": forces, "rescue": rung}
+        if label.stress is not None:
+            answer["stress"] = np.asarray(label.stress, dtype=np.float64).tolist()
     except LabelError as error:
         answer = {"reason": error.reason.value, "message": error.message}
     except Exception as error:  # noqa: BLE001 - an exception of the backend costs this frame only

@@ -168,6 +168,20 @@ class Committee:
         """
         return BoundCommittee(self.models, frames, skin=self.skin, device=self.device, evaluate=self._evaluate)
 
+    def stresses(self, frames: Sequence[Frame], *, batch_size: int = 32) -> FloatArray:
+        """Mean stresses of the members in eV/Å³ with ASE's sign, shape (F, 3, 3); NaN unless all axes are periodic.
+
+        Raises:
+            InputError: If a frame has an element that the members do not know.
+        """
+        found = [np.empty((0, 3, 3))]
+        for first in range(0, len(frames), batch_size):
+            batch = frames[first : first + batch_size]
+            positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(self.device)
+            members = [prediction.stresses for prediction in self.bind(batch).predictions(positions)]
+            found.append(torch.stack(members).mean(0).detach().cpu().numpy())
+        return np.concatenate(found)
+
     def predict(
         self,
         frames: Sequence[Frame],

@@ -30,6 +30,7 @@ class TrainingBatch:
         geometry: Edge features that energies are differentiated by.
         energies: Targets (B,), float64.
         forces: Targets of nodes (T, 3).
+        virials: Targets dE/d(strain) (B, 3, 3), float64, NaN for frames without a stress; None if no frame has one.
         sizes: Atoms of each frame, (B,).
         inverse_sizes: Reciprocal number of atoms of each frame, (B,), float64.
     """
@@ -38,15 +39,29 @@ class TrainingBatch:
     geometry: ConstantGeometry
     energies: Tensor
     forces: Tensor
+    virials: Tensor | None
     sizes: IntArray
     inverse_sizes: Tensor
 
     def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
         """Energies (B,) and node forces (T, 3) in the network's units; with `differentiable`, also by the weights."""
         energies, gradients = model.network_gradients(self.graph, self.geometry, differentiable=differentiable)
+        return energies, self._forces(gradients)
+
+    def predict_with_virials(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As `predict`, and the virials dE/d(strain) (B, 3, 3) if the batch has such targets, otherwise None."""
+        energies, gradients = model.network_gradients(self.graph, self.geometry, differentiable=differentiable)
+        if self.virials is None:
+            return energies, self._forces(gradients), None
+        widest = self.geometry.vectors[-1]
+        parts = [self.graph.virials(widest[:, : part.shape[1]], part) for part in gradients]
+        virials = sum(parts[1:], start=parts[0])
+        return energies, self._forces(gradients), 0.5 * (virials + virials.mT)
+
+    def _forces(self, gradients: Sequence[Tensor]) -> Tensor:
         if len(gradients) == 1:
-            return energies, self.graph.forces(gradients[0])
-        return energies, sum((self.graph.forces(part) for part in gradients), start=torch.zeros_like(self.forces))
+            return self.graph.forces(gradients[0])
+        return sum((self.graph.forces(part) for part in gradients), start=torch.zeros_like(self.forces))
 
 
 class TrainingSet:
@@ -71,6 +86,10 @@ class TrainingSet:
         targets = [self._targets(each, energies, forces.index_select(0, atoms.order), vectors) for each in models]
         self.energies = torch.cat([energies for energies, _ in targets])  # (M F,)
         self.forces = torch.cat([forces for _, forces in targets])  # (M N, 3)
+        self.virials = None
+        if any(item.stress is not None for item in frames):
+            virials = torch.from_numpy(np.array([_virial(item) for item in frames])).to(device)
+            self.virials = torch.cat([self._virial_targets(each, virials, vectors) for each in models])  # (M F, 3, 3)
 
         self.nodes_of_frame = np.split(atoms.inverse.cpu().numpy(), np.cumsum(atoms.sizes)[:-1])
         species = atoms.species.cpu().numpy()
@@ -97,6 +116,14 @@ class TrainingSet:
             repulsion, gradients = model.repulsion.gradients(self.graph, vectors)
             energies, forces = energies - self.graph.frame_sums(repulsion), forces - self.graph.forces(gradients)
         return energies / model.constants.scale, (forces / model.constants.scale).to(model.dtype)
+
+    def _virial_targets(self, model: MSMACE, virials: Tensor, vectors: Tensor) -> Tensor:
+        """Targets of a model's network, in its units, from dE/d(strain) (F, 3, 3) in eV."""
+        if model.repulsion is not None:
+            _, gradients = model.repulsion.gradients(self.graph, vectors)
+            repulsion = self.graph.virials(vectors, gradients)
+            virials = virials - 0.5 * (repulsion + repulsion.mT)
+        return virials / model.constants.scale
 
     def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
         with torch.no_grad():
@@ -147,6 +174,7 @@ class TrainingSet:
         else:
             edges = [EdgeFeatures(*(part.index_select(0, nodes) for part in features)) for features in self.cache[0]]
             jacobians = [jacobian.index_select(0, nodes) for jacobian in self.cache[1]]
+        chosen = torch.from_numpy(np.asarray(frames)).to(device)
         return TrainingBatch(
             graph=graph,
             geometry=ConstantGeometry(
@@ -155,11 +183,20 @@ class TrainingSet:
                 vectors=leading_columns(vectors, self.graph.columns),
                 jacobians=jacobians,
             ),
-            energies=self.energies.index_select(0, torch.from_numpy(np.asarray(frames)).to(device)),
+            energies=self.energies.index_select(0, chosen),
             forces=self.forces.index_select(0, seen),
+            virials=None if self.virials is None else self.virials.index_select(0, chosen),
             sizes=self.sizes[which],
             inverse_sizes=torch.from_numpy(1.0 / self.sizes[which]).to(device),
         )
+
+
+def _virial(item: LabelledFrame) -> FloatArray:
+    """dE/d(strain) of a labelled frame in eV, shape (3, 3), symmetric; NaN if its stress is not known."""
+    if item.stress is None:
+        return np.full((3, 3), np.nan)
+    virial: FloatArray = 0.5 * (item.stress + item.stress.T) * abs(float(np.linalg.det(item.frame.cell)))
+    return virial
 
 
 def chunks(frames: IntArray, size: int) -> list[IntArray]:

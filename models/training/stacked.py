@@ -16,7 +16,7 @@ from al_engine.structures.frames import Frame, IntArray, LabelledFrame
 from models.ms_mace import MSMACE
 from models.training.dataset import TrainingSet
 from models.training.optimizer import stack_optimizers, unstack_optimizer
-from models.training.trainer import Trainer
+from models.training.trainer import Trainer, virial_errors
 
 TRAINING_ATOM_BYTES = 8 * 2**20
 """Bytes per atom of one training update in plain torch: 64 channels, l = 3, cut-offs of 5 and 10 Å, liquid density.
@@ -82,7 +82,7 @@ class StackedTrainer:
     def update(self, data: TrainingSet, chosen: Sequence[IntArray]) -> Tensor:
         """One optimizer step of every member on its own frames; returns the losses (M,) without synchronising."""
         batch = data.batch(pad_to_equal_species_counts(data, chosen))
-        energies, forces = batch.predict(self.network, differentiable=True)
+        energies, forces, virials = batch.predict_with_virials(self.network, differentiable=True)
         n_members, n_frames = len(chosen), sum(map(len, chosen))
         per_atom = ((energies - batch.energies) * batch.inverse_sizes)[:n_frames].view(n_members, -1)
         # forces on isolated atoms are zero, and so are their targets
@@ -90,7 +90,11 @@ class StackedTrainer:
         components = 3.0 * np.reshape(batch.sizes[:n_frames], (n_members, -1)).sum(1)
         energy_terms = self.config.energy_weight * per_atom.square().mean(1)
         force_terms = self.config.force_weight * squared / torch.from_numpy(components).to(squared)
-        losses = self.squared_scales * (energy_terms + force_terms)
+        terms = energy_terms + force_terms
+        if virials is not None:
+            errors = virial_errors(batch, virials)[:n_frames].view(n_members, -1)
+            terms = terms + self.config.stress_weight * errors.mean(1)
+        losses = self.squared_scales * terms
         gradients = torch.autograd.grad(losses.sum(), self.parameters, materialize_grads=True)
         self.optimizer.step(torch.cat([part.flatten(1) for part in gradients], dim=1))
         return losses.detach()

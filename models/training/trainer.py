@@ -83,20 +83,24 @@ class Trainer:
             history=self.history,
         )
 
-    def loss(self, batch: TrainingBatch, energies: Tensor, forces: Tensor) -> Tensor:
-        """Loss w_E <(ΔE / N)²> + w_F <ΔF²>, with means over frames (eV²) and over force components (eV²/Å²).
+    def loss(self, batch: TrainingBatch, energies: Tensor, forces: Tensor, virials: Tensor | None = None) -> Tensor:
+        """Loss w_E <(ΔE / N)²> + w_F <ΔF²> + w_S <(V Δσ / N)²>, with means over frames, forces and stress components.
 
-        The loss of mace-torch's `WeightedEnergyForcesLoss`, with equal weights of all frames.
+        The first two terms are the loss of mace-torch's `WeightedEnergyForcesLoss`, the third is that of its
+        `WeightedEnergyForcesVirialsLoss`, with equal weights of all frames. The third is a mean over all frames; those
+        without a stress count as exact.
         """
         per_atom = (energies - batch.energies) * batch.inverse_sizes
         energy_term = self.config.energy_weight * per_atom.square().mean()
         force_term = self.config.force_weight * (forces - batch.forces).square().mean()
-        return self.network.constants.scale**2 * (energy_term + force_term)
+        total = energy_term + force_term
+        if virials is not None and batch.virials is not None:
+            total = total + self.config.stress_weight * virial_errors(batch, virials).mean()
+        return self.network.constants.scale**2 * total
 
     def update(self, batch: TrainingBatch) -> Tensor:
         """One optimizer step; returns the loss as a tensor, without synchronising with the device."""
-        energies, forces = batch.predict(self.network, differentiable=True)
-        loss = self.loss(batch, energies, forces)
+        loss = self.loss(batch, *batch.predict_with_virials(self.network, differentiable=True))
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         self.optimizer.step(torch.cat([part.flatten() for part in gradients]))
         return loss.detach()
@@ -139,8 +143,8 @@ class Trainer:
         energy_errors: list[Tensor] = []
         for chosen in chunks(frames, FRAMES_PER_VALIDATION_BATCH * self.config.batch_size):
             batch = data.batch(chosen)
-            energies, forces = batch.predict(self.network, differentiable=False)
-            loss_sum += len(chosen) * float(self.loss(batch, energies, forces).detach())
+            energies, forces, virials = batch.predict_with_virials(self.network, differentiable=False)
+            loss_sum += len(chosen) * float(self.loss(batch, energies, forces, virials).detach())
             force_sum += len(forces) * scale * float((forces - batch.forces).abs().mean().detach())
             n_atoms += len(forces)
             energy_errors.append(scale * ((energies - batch.energies) * batch.inverse_sizes).detach())
@@ -150,3 +154,15 @@ class Trainer:
             force_mae=force_sum / n_atoms,
             energy_mae=float((energy_error - energy_error.mean()).abs().mean()),
         )
+
+
+def virial_errors(batch: TrainingBatch, virials: Tensor) -> Tensor:
+    """Mean squared error of the virial components per atom of each frame, in network units, shape (B,).
+
+    It is zero for frames whose stress is not known.
+    """
+    if batch.virials is None:
+        return virials.new_zeros(len(virials))
+    known = ~torch.isnan(batch.virials)
+    difference = torch.where(known, virials - torch.nan_to_num(batch.virials), torch.zeros_like(virials))
+    return (difference * batch.inverse_sizes[:, None, None]).square().mean((1, 2))

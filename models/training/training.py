@@ -1,7 +1,7 @@
 """Training of committee members, one by one or stacked: early stop, and checkpoints that continue bit for bit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -119,6 +119,8 @@ def train_members(
             diverges at every learning rate down to an eighth of the configured rate.
     """
     device = torch.device(device)
+    if not training.stress_weight:
+        frames = [item if item.stress is None else replace(item, stress=None) for item in frames]
     atoms = training.batch_size * max((len(item) for item in frames), default=1)
     at_once = members_at_once(device, atoms=atoms, n_members=len(tasks))
     fresh = cache(partial(constants_from_data, frames, model))

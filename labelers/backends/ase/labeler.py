@@ -25,7 +25,7 @@ from labelers.backends.ase.calculator import (
 from labelers.backends.ase.charge_spin import ChargeAndSpin
 from labelers.backends.ase.facts import UNKNOWN, facts_of
 from labelers.backends.ase.folders import label_folder, last_output
-from labelers.backends.protocol import LabelError
+from labelers.backends.protocol import Label, LabelError
 
 _LONGEST_CAUSE, _LONGEST_OUTPUT = 230, 150
 """Largest numbers of characters in a failure's message: of the exception, and of the program's last output."""
@@ -51,6 +51,7 @@ class AseLabeler:
         known = facts_of(name, self._class)
         self._facts = known or UNKNOWN
         parameters = dict(config.ase_parameters)
+        self._with_stress = config.stress
         self._kept_in = _kept_in(parameters.pop("directory", None))
         self._charge_and_spin = ChargeAndSpin(name, known, config.ase_charge_and_spin, parameters)
         self._charge_and_spin.refuse_way()
@@ -74,8 +75,10 @@ class AseLabeler:
                 "have none; set system.shape to box, or choose a calculator for molecules"
             )
 
-    def label(self, frame: Frame) -> tuple[float, FloatArray]:
-        """Compute the force-consistent energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
+    def label(self, frame: Frame) -> Label:
+        """Compute the label of a frame: the force-consistent energy, forces, and the stress of a periodic frame.
+
+        The stress is left out if the calculator has none, or if `labels.stress` is false.
 
         Raises:
             LabelError: If the calculator raises an exception (the message holds the exception and the last output of
@@ -92,9 +95,17 @@ class AseLabeler:
                 atoms.calc = build_calculator(self._class, self._facts, parameters, folder)
                 # Forces first: a calculation of the forces gives the energy too.
                 forces = np.array(atoms.get_forces(), dtype=np.float64)
-                return force_consistent_energy(atoms), forces
+                return Label(force_consistent_energy(atoms), forces, self._stress(atoms, frame))
             except Exception as error:  # a calculator may raise anything; the frame is lost, not the worker
                 raise LabelError(_reason(error), self._failure(error, folder)) from error
+
+    def _stress(self, atoms: Any, frame: Frame) -> FloatArray | None:
+        """The stress of a periodic frame in eV/Å³; None if the calculator does not compute stresses."""
+        if not (self._with_stress and frame.pbc.all()):
+            return None
+        with contextlib.suppress(NotImplementedError):
+            return np.array(atoms.get_stress(voigt=False), dtype=np.float64)
+        return None
 
     def _failure(self, error: Exception, folder: Path) -> str:
         """The message of a failed label: the exception, and the last output of the program."""

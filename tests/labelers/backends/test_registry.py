@@ -80,7 +80,7 @@ def test_emt_by_name_is_ase_s_emt():
     from ase.calculators.emt import EMT
 
     frame = COPPER.with_positions(COPPER.positions + np.random.default_rng(0).normal(0, 0.1, (4, 3)))
-    energy, forces = create_labeler(LabelsConfig(backend="ase", ase_calculator="emt")).label(frame)
+    energy, forces, _ = create_labeler(LabelsConfig(backend="ase", ase_calculator="emt")).label(frame)
     atoms = frame.to_atoms()
     atoms.calc = EMT()
     assert energy == atoms.get_potential_energy()
@@ -94,7 +94,7 @@ def test_a_class_by_path_takes_its_parameters():
         ase_calculator="ase.calculators.lj:LennardJones",
         ase_parameters={"sigma": 3.4, "epsilon": 0.01, "rc": 1000.0},
     )
-    energy, forces = create_labeler(config).label(argon)
+    energy, forces, _ = create_labeler(config).label(argon)
     sixth = (3.4 / 4.0) ** 6
     assert energy == pytest.approx(4 * 0.01 * (sixth**2 - sixth), abs=1e-9)
     assert forces[1, 2] == pytest.approx(4 * 0.01 * (12 * sixth**2 - 6 * sixth) / 4.0, abs=1e-9)
@@ -103,8 +103,8 @@ def test_a_class_by_path_takes_its_parameters():
 def test_charge_and_spin_reach_an_ase_calculator(molecules):
     config = LabelsConfig(backend="ase", ase_calculator="tblite.ase:TBLite", ase_parameters={"verbosity": 0})
     for name in ("acetate", "oxygen"):
-        through_ase, _ = create_labeler(config).label(molecules[name])
-        direct, _ = create_labeler(LabelsConfig(backend="tblite")).label(molecules[name])
+        through_ase, _, _ = create_labeler(config).label(molecules[name])
+        direct, _, _ = create_labeler(LabelsConfig(backend="tblite")).label(molecules[name])
         assert through_ase == pytest.approx(direct, abs=1e-8)
 
 

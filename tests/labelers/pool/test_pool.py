@@ -68,7 +68,7 @@ def test_labels_are_bitwise_the_same_whichever_worker_made_them(molecules, backe
         backwards = two.label(frames[::-1], time_limit_s=60.0)[::-1]
     digests = {dataset_digest([outcome.labelled for outcome in outcomes]) for outcomes in (alone, shared, backwards)}
     assert len(digests) == 1
-    energy, forces = create_labeler(config).label(frames[-1])
+    energy, forces, _ = create_labeler(config).label(frames[-1])
     assert alone[-1].labelled.energy == pytest.approx(energy, abs=1e-8)
     np.testing.assert_allclose(alone[-1].labelled.forces, forces, atol=1e-7)
 
@@ -76,7 +76,7 @@ def test_labels_are_bitwise_the_same_whichever_worker_made_them(molecules, backe
 def test_periodic_frames_are_labelled_by_tblite(diamond):
     with LabelPool(LabelsConfig(), periodic=True, workers=1) as pool:
         (outcome,) = label_chunk(pool, [diamond], LabelsConfig(), min_distance_ang=0.6)
-    energy, forces = create_labeler(LabelsConfig(backend="tblite")).label(diamond)
+    energy, forces, _ = create_labeler(LabelsConfig(backend="tblite")).label(diamond)
     assert outcome.labelled.energy == pytest.approx(energy, abs=1e-8)
     np.testing.assert_allclose(outcome.labelled.forces, forces, atol=1e-7)
 

@@ -1,5 +1,7 @@
 """Stacked members equal members that are trained one by one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,30 @@ def test_a_stacked_update_is_every_members_own(config, frames):
         torch.testing.assert_close(losses, torch.stack(alone), rtol=1e-10, atol=0)
     for ours, theirs in zip(stacked.optimizer.weights, trainers, strict=True):
         torch.testing.assert_close(ours, theirs.optimizer.weights, rtol=0, atol=1e-8)
+
+
+def test_a_stacked_update_with_stresses_is_every_members_own(tiny_config, frames):
+    """Of frames with a stress and without, padded with isolated atoms."""
+    rng = np.random.default_rng(1)
+    boxed = [
+        replace(item, frame=replace(item.frame, cell=6.0 * np.eye(3), pbc=[True] * 3), stress=rng.normal(size=(3, 3)))
+        for item in frames[:7]
+    ]
+    mixed, config = [*boxed, *frames[7:]], tiny_config()
+    networks = [MSMACE(config, constants_from_data(mixed, config), seed=seed) for seed in range(2)]
+    elements = networks[0].constants.elements
+    data = TrainingSet([*mixed, *isolated_atom_frames(elements)], *networks, device=torch.device("cpu"))
+    trainers = [Trainer(network, TRAINING, peak=0.01, updates=20) for network in networks]
+    stacked = StackedTrainer(trainers)
+    chosen = [np.array(k) + m * len(data) for m, k in enumerate(([0, 8], [5, 2]))]
+    losses = stacked.update(data, chosen)
+    alone = [trainer.update(data.batch(k)) for trainer, k in zip(trainers, chosen, strict=True)]
+    torch.testing.assert_close(losses, torch.stack(alone), rtol=1e-10, atol=0)
+    without = Trainer(networks[0], TRAINING.model_copy(update={"stress_weight": 0.0}), peak=0.01, updates=20)
+    batch = data.batch(chosen[0])
+    assert trainers[0].loss(batch, *batch.predict_with_virials(networks[0], differentiable=False)) > without.loss(
+        batch, *batch.predict_with_virials(networks[0], differentiable=False)
+    )
 
 
 def test_every_member_gets_as_many_nodes_of_each_species(frames, tiny_config):

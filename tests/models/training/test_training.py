@@ -1,11 +1,14 @@
 """Training learns GFN2-xTB labels, is reproducible bit for bit, and survives being killed."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
 import torch
 from ase import units
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.calculators.lj import LennardJones
 from tblite.interface import Calculator
 
 from al_engine.config import ModelConfig, PathConfig, TrainingConfig
@@ -16,7 +19,7 @@ from models.ms_mace import MSMACE
 from models.storage.weights import TrainedMember
 from models.training.constants import constants_from_data
 from models.training.dataset import TrainingSet
-from models.training.trainer import Errors, Trainer
+from models.training.trainer import Errors, Trainer, virial_errors
 from models.training.training import train_member
 
 TRAINING = TrainingConfig(batch_size=4, validation_interval=20, validation_share=0.2, patience=100)
@@ -157,6 +160,55 @@ def test_batches_reproduce_the_model(model, random_cluster):
     force_residuals = scale * batch.graph.to_atoms((forces - batch.forces).detach()).numpy()
     expected = np.concatenate([f[0] - item.forces for f, item in zip(expected_forces, chosen, strict=True)])
     assert np.allclose(force_residuals, expected, atol=1e-10)
+
+
+def test_virials_of_a_batch_are_the_stresses_of_the_model(model, random_cluster):
+    """With and without a stress, in cells of any shape; labels equal to the model leave no error."""
+    rng = np.random.default_rng(0)
+    cells = [5.0 * np.eye(3) + rng.normal(scale=0.3, size=(3, 3)) for _ in range(3)]
+    clusters = [random_cluster(n, seed=n) for n in (5, 9, 7)]
+    boxes = [replace(frame, cell=cell, pbc=[True] * 3) for frame, cell in zip(clusters, cells, strict=True)]
+    stresses = []
+    for frame in boxes:
+        bound = Committee([model]).bind([frame])
+        stresses.append(bound.predictions(torch.from_numpy(frame.positions.copy()))[0].stresses[0].detach().numpy())
+    labelled = [
+        *(LabelledFrame(f, 0.0, np.zeros((len(f), 3)), stress) for f, stress in zip(boxes, stresses, strict=True)),
+        LabelledFrame(clusters[0], 0.0, np.zeros((len(clusters[0]), 3))),
+    ]
+    data = TrainingSet(labelled, model, device=torch.device("cpu"))
+    batch = data.batch(np.array([2, 3, 0]))
+    _, _, virials = batch.predict_with_virials(model, differentiable=False)
+    volume = [abs(np.linalg.det(boxes[k].cell)) for k in (2, 0)]
+    found = model.constants.scale * virials.detach().numpy()[[0, 2]] / np.array(volume)[:, None, None]
+    assert np.allclose(found, [stresses[2], stresses[0]], atol=1e-12)
+    assert np.allclose(virial_errors(batch, virials).detach(), 0.0, atol=1e-20)
+    without = TrainingSet([replace(item, stress=None) for item in labelled], model, device=torch.device("cpu"))
+    assert without.batch(np.array([2, 3, 0])).predict_with_virials(model, differentiable=False)[2] is None
+
+
+def test_training_on_stresses_lowers_their_errors(tiny_config):
+    """Labels of a pair potential; the energy and forces of a box say little of its stress."""
+    rng = np.random.default_rng(4)
+    frames = []
+    for _ in range(24):
+        atoms = bulk("Ar", "fcc", a=5.2, cubic=True)
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(scale=0.04, size=(3, 3))), scale_atoms=True)
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        atoms.calc = LennardJones(sigma=3.3, epsilon=0.5, rc=6.0, smooth=True)
+        frame = Frame.from_atoms(atoms)
+        stress = atoms.get_stress(voigt=False)
+        frames.append(LabelledFrame(frame, atoms.get_potential_energy(), atoms.get_forces(), stress))
+    errors = []
+    for weight in (0.0, 100.0):
+        training = TrainingConfig(batch_size=4, validation_interval=50, stress_weight=weight, optimizer="adam")
+        model = tiny_config(short=PathConfig(cutoff_ang=4.5, channels=4, l_max=1, radial_mlp=[8]))
+        trained = train_member(frames=frames, model=model, training=training, seed=1, updates=150).model
+        bound = Committee([trained]).bind([item.frame for item in frames])
+        positions = torch.from_numpy(np.concatenate([item.frame.positions for item in frames]))
+        predicted = bound.predictions(positions)[0].stresses.detach().numpy()
+        errors.append(np.abs(predicted - [item.stress for item in frames]).mean())
+    assert errors[1] < 0.6 * errors[0]
 
 
 def test_reference_energies_are_found_where_the_data_determine_them(small):

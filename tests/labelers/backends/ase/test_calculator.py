@@ -159,7 +159,7 @@ class Old:
 def test_the_energy_stored_is_the_integral_of_the_forces(calculator):
     ase_labeler, step = labeler(calculator), 1e-4
     system = frame("H2O")
-    _, forces = ase_labeler.label(system)
+    _, forces, _ = ase_labeler.label(system)
     for atom, axis in [(0, 0), (1, 0), (2, 1)]:
         energies = []
         for sign in (+1, -1):
