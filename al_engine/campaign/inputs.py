@@ -53,7 +53,8 @@ def _with_copies(system: _System, option: str, copies: Mapping[str, str]) -> _Sy
         each.model_copy(update={"structure": copies.get(f"{option}.species.{index}.structure")})
         for index, each in enumerate(system.species)
     ]
-    return system.model_copy(update={"structure": copies.get(f"{option}.structure"), "species": species})
+    files = {name: copies.get(f"{option}.{name}") for name in ("structure", "structures")}
+    return system.model_copy(update={**files, "species": species})
 
 
 def _named(config: CampaignConfig) -> dict[str, str]:
@@ -73,7 +74,7 @@ def _named(config: CampaignConfig) -> dict[str, str]:
 def _files_of(system: SystemConfig, option: str) -> dict[str, str | None]:
     """Paths of the structure files of a system, by the option that names the file."""
     species = {f"{option}.species.{index}.structure": each.structure for index, each in enumerate(system.species)}
-    return {f"{option}.structure": system.structure, **species}
+    return {f"{option}.structure": system.structure, f"{option}.structures": system.structures, **species}
 
 
 def _copies(config: CampaignConfig) -> dict[str, str]:

@@ -32,8 +32,9 @@ def starting_frames(
 ) -> Starts:
     """Starting frames at a state point, one for each replica slot.
 
-    In iteration 0 they are initial frames, drawn from the half whose anneal temperature is nearest. In later iterations
-    they depend on `sampling.start`. With `continue`, a replica slot goes on from the end of its last trajectory, or
+    In iteration 0 they are initial frames, drawn from the half whose anneal temperature is nearest; every second slot
+    starts from one of the user's starting structures, if there are any (`system.structures`). In later iterations they
+    depend on `sampling.start`. With `continue`, a replica slot goes on from the end of its last trajectory, or
     from an initial frame if that trajectory was stopped. With `labelled`, the replica slots start from sampled frames
     that the previous iteration labelled. Frames of the same temperature come first, then frames of the nearest
     temperatures. If there are fewer frames than slots, the remaining slots continue.
@@ -43,7 +44,7 @@ def starting_frames(
         config: The campaign's config.
         iteration: The iteration.
         point: The state point.
-        fresh: Number of slots that start from an initial frame whatever `sampling.start`. They take turns: the slots
+        fresh: Number of slots that start as in iteration 0 whatever `sampling.start`. They take turns: the slots
             after those that started afresh in the iteration before.
     """
     config_of_system = config.by_system[point.system]
@@ -53,6 +54,14 @@ def starting_frames(
     drawn = [
         initial[i] for i in rng.choice(len(initial), size=sampling.replicas, replace=len(initial) < sampling.replicas)
     ]
+    structures = _structures(parts, point)
+    if structures:
+        half = (sampling.replicas + 1) // 2
+        first = (
+            config_of_system.state_points.index(point) * half + iteration * len(config_of_system.state_points) * half
+        )
+        for slot in range(0, sampling.replicas, 2):
+            drawn[slot] = structures[(first + slot // 2) % len(structures)]
     if iteration == 0:
         return Starts(drawn, np.zeros(sampling.replicas, dtype=bool))
     starts, continues = _last_sound_frames(parts, iteration - 1, point, instead=drawn)
@@ -103,6 +112,12 @@ def _labelled_frames(
             with parts.open(names.sample(iteration, other.temperature_kelvin, other.system)) as root:
                 frames += read_frames(root["frames"], rows=taken)
     return frames
+
+
+def _structures(parts: PartReader, point: StatePoint) -> list[Frame]:
+    """The user's starting structures of a system; empty if there are none."""
+    with parts.open(names.initial_frames(point.system)) as root:
+        return read_frames(root["structures"]) if "structures" in root else []
 
 
 def near_initial_frames(parts: PartReader, point: StatePoint) -> list[Frame]:

@@ -53,7 +53,12 @@ class SpeciesConfig(Section):
 class SystemConfig(Section):
     """The system that the force field is trained for."""
 
-    added_fields: ClassVar[Mapping[str, object]] = {"species": [], "structure_frame": None, "elements": {}}
+    added_fields: ClassVar[Mapping[str, object]] = {
+        "species": [],
+        "structure_frame": None,
+        "structures": None,
+        "elements": {},
+    }
 
     smiles: str | None = Field(
         None,
@@ -86,11 +91,23 @@ class SystemConfig(Section):
             "(-1 is the last)."
         ),
     )
+    structures: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "File of starting structures of the whole system, such as conformers or arrangements of its molecules, in "
+            "a format that ASE reads. They are labelled with the initial frames, and the trajectories of the "
+            "committee's MD start from them in turn: every second trajectory of iteration 0, and every second of those that start "
+            "afresh later. The order of their atoms may differ from that of the system. A relative path starts at the "
+            "folder of this config file."
+        ),
+    )
     elements: Annotated[dict[str, str], BeforeValidator(_names)] = Field(
         default_factory=dict,
         description=(
             "Elements of the atom names or atom types in your files, such as `{OW: O, HW1: H}` for a .gro file or "
-            "`{1: O, 2: H}` for a LAMMPS file. Used for `structure`, the files of `species` and `initial.file`."
+            "`{1: O, 2: H}` for a LAMMPS file. Used for `structure`, `structures`, the files of `species` and "
+            "`initial.file`."
         ),
     )
     molecules: PositiveInt = Field(

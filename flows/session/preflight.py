@@ -30,7 +30,7 @@ from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
 from samplers.building.clusters import cluster_of
 from samplers.building.system import System, build_system
-from samplers.initial.initial import checked_file_frames
+from samplers.initial.initial import checked_file_frames, starting_structures
 from samplers.initial.reference_geometry import relaxed_system
 from samplers.initial.user_data import compared, user_data
 
@@ -218,7 +218,10 @@ def _checked(
         )
     _refuse_charged_barostat(labelled, config)
     notes = [*system.molecule.notes, *_remarks(system, labelled, config)]
-    typical = labelled.frame
+    typical, options = labelled.frame, config.system
+    structures = starting_structures(system, options.structures, base_dir=base_dir, elements=options.elements)
+    if structures:
+        notes.append(f"{options.structures}: {len(structures)} starting structures")
     if config.initial.source == "file":
         found = checked_file_frames(
             system, labelled, config.initial, base_dir=base_dir, elements=config.system.elements

@@ -61,7 +61,7 @@ def build(work: Work, *, name: str) -> None:
     from labelers.checks.reference import ReferenceMethod
     from samplers.building.clusters import cluster_of
     from samplers.building.system import build_system
-    from samplers.initial.initial import initial_frames
+    from samplers.initial.initial import initial_frames, starting_structures
     from samplers.initial.reference_geometry import relaxed_system
 
     config = work.config.by_system[name]
@@ -73,16 +73,19 @@ def build(work: Work, *, name: str) -> None:
             periodic, workers = system.frame.is_periodic, work.label_workers
             reference = stack.enter_context(ReferenceMethod(config.labels, periodic=periodic, workers=workers))
             system = relaxed_system(reference, system, config.system, seed=seed)
+        elements, base = config.system.elements, work.directory
+        structures = starting_structures(system, config.system.structures, base_dir=base, elements=elements)
         count = config.selection.cut_molecules
         cluster = None if count is None else cluster_of(system, count, largest_charge=config.selection.cut_charge)
         initial = initial_frames(
             system,
             config.initial,
             config.sampling.temperatures_kelvin,
-            base_dir=work.directory,
+            base_dir=base,
             seed=derived_seed(config.seed, "initial"),
             cluster=cluster,
-            elements=config.system.elements,
+            structures=structures,
+            elements=elements,
             reference=reference,
             checkpoint=work.helper(".checkpoint"),
             key=work.outputs[0].key,
@@ -106,6 +109,8 @@ def build(work: Work, *, name: str) -> None:
             write_frames(root.create_group(group), frames)
             root[group]["temperature_kelvin"] = np.asarray(temperatures, dtype="<f8")
         root["train"]["stretched"] = initial.train_stretched
+        if structures:
+            write_frames(root.create_group("structures"), structures)
         if initial.test_central is not None:
             root["test"]["central"] = np.concatenate(initial.test_central)
         root.attrs["force_field"] = initial.force_field

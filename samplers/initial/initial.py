@@ -60,6 +60,7 @@ def initial_frames(
     base_dir: Path,
     seed: int,
     cluster: System | None = None,
+    structures: Sequence[Frame] = (),
     elements: Mapping[str, str] | None = None,
     reference: Reference | None = None,
     checkpoint: Path | None = None,
@@ -79,6 +80,7 @@ def initial_frames(
         seed: Seed of all randomness of the initial set.
         cluster: The cluster (`system.cluster_of`) that is cut from every box around a random molecule, to be labelled;
             None: whole frames are labelled.
+        structures: Starting structures of the user, which join the initial set (`starting_structures`).
         elements: Elements by the file's names or types of atoms, for `source: file`.
         reference: The reference method, for `source: reference`.
         checkpoint: File in which an anneal or MD saves its state, and from which it resumes; an interrupted run
@@ -108,6 +110,12 @@ def initial_frames(
         found = _from_anneal(
             system, config, temperatures_kelvin, seed=seed, checkpoint=checkpoint, key=key, progress=progress
         )
+    found = replace(
+        found,
+        train=(*found.train, *structures),
+        train_temperature_kelvin=np.append(found.train_temperature_kelvin, [np.nan] * len(structures)),
+        train_stretched=np.append(found.train_stretched, [False] * len(structures)),
+    )
     if cluster is not None and cluster.cut is not None:
         found = _with_clusters_cut(found, system, cluster.cut, seed=seed)
     return _with_stretched_share(found, cluster or system, config, seed=seed)
@@ -287,6 +295,34 @@ def checked_file_frames(
             "order of `system`; add such frames, or change `system` to the molecules of the file"
         )
     return found
+
+
+def starting_structures(
+    system: System, file: str | None, *, base_dir: Path, elements: Mapping[str, str] | None = None
+) -> tuple[Frame, ...]:
+    """Read the user's starting structures of a system (`system.structures`), with atoms in the system's order.
+
+    Args:
+        system: The system.
+        file: The file; None: there are no such structures.
+        base_dir: Folder that a relative path starts from.
+        elements: Elements by the file's names or types of atoms.
+
+    Raises:
+        InputError: If the file is unusable, or a structure is not one of the system.
+    """
+    if file is None:
+        return ()
+    path = base_dir / file
+    frames = frames_of_file(path, system, system, elements=elements).frames
+    for index, frame in enumerate(frames):
+        if not _is_frame_of(frame, system):
+            raise InputError(
+                f"system.structures: {path}, frame {index}, is no structure of the system, which has "
+                f"{len(system.frame)} atoms {'in' if system.frame.is_periodic else 'without'} a periodic cell, as told "
+                "by elements and bonds; correct or remove it"
+            )
+    return frames
 
 
 def _is_frame_of(frame: Frame, system: System) -> bool:
