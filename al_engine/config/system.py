@@ -97,8 +97,8 @@ class SystemConfig(Section):
         description=(
             "File of starting structures of the whole system, such as conformers or arrangements of its molecules, in "
             "a format that ASE reads. They are labelled with the initial frames, and the trajectories of the "
-            "committee's MD start from them in turn: every second trajectory of iteration 0, and every second of those that start "
-            "afresh later. The order of their atoms may differ from that of the system. A relative path starts at the "
+            "committee's MD start from them in turn: every second trajectory of iteration 0, and every second of those "
+            "that start afresh later. The order of their atoms may differ from that of the system. A relative path starts at the "
             "folder of this config file."
         ),
     )

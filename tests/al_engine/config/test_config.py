@@ -462,7 +462,8 @@ def test_an_option_newer_than_a_campaign_has_the_value_that_the_campaign_was_run
     assert old.initial == new.initial
     continued = [validate_config(given, source="", begun=campaign) for campaign in (old, new)]
     assert continued == [old, new]
-    given["training"] |= {"optimizer": "muon", "least_updates_share": 0.5}
+    given["training"] |= {"optimizer": "muon", "least_updates_share": 0.5, "stress_weight": 10.0}
+    given["labels"] = {"stress": True}
     given["stop"] = {"judge_first": False, "verdicts": 10}
     assert validate_config(given, source="", begun=True) == validate_config(given, source="")
 

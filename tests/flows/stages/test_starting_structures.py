@@ -85,7 +85,7 @@ def test_a_structure_of_another_molecule_is_named(folder):
     images = ase.io.read(folder / "conformers.xyz", ":")
     other = ase.build.molecule("H2O")
     ase.io.write(folder / "conformers.xyz", [images[0], other, images[2]])
-    with pytest.raises(InputError, match="conformers.xyz, frame 1, is no structure of the system, which has 10 atoms"):
+    with pytest.raises(InputError, match=r"frame 1, is no structure of the system, which has 10 atoms"):
         preflight(parse_config(TEXT, source="test"), base_dir=folder)
 
 
