@@ -95,11 +95,11 @@ class SystemConfig(Section):
         None,
         min_length=1,
         description=(
-            "File of starting structures of the whole system, such as conformers or arrangements of its molecules, in "
-            "a format that ASE reads. They are labelled with the initial frames, and the trajectories of the "
-            "committee's MD start from them in turn: every second trajectory of iteration 0, and every second of those "
-            "that start afresh later. The order of their atoms may differ from that of the system. A relative path starts at the "
-            "folder of this config file."
+            "File of starting structures of the whole system, such as conformers or arrangements of its molecules, in"
+            " a format that ASE reads. They are labelled with the initial frames, and the trajectories of the "
+            "committee's MD start from them in turn: every second trajectory of iteration 0, and every second of "
+            "those that start afresh later. The order of their atoms may differ from that of the system. A relative "
+            "path starts at the folder of this config file."
         ),
     )
     elements: Annotated[dict[str, str], BeforeValidator(_names)] = Field(
