@@ -45,7 +45,7 @@ def assemble(work: Work) -> None:
         if work.config.systems or work.config.data:
             root.attrs[SYSTEMS] = systems
             of_systems = np.repeat(np.arange(len(sets)), [len(own.train) for own in sets])
-            root[SYSTEM] = np.append(of_systems, [NO_SYSTEM] * len(data.frames))
+            root[SYSTEM] = np.append(of_systems, np.full(len(data.frames), NO_SYSTEM))
         if work.config.systems:
             root[f"test/{SYSTEM}"] = np.repeat(np.arange(len(sets)), [len(own.test) for own in sets])
         labels = [*(own.labels for own in sets), data.labels]

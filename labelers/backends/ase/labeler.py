@@ -100,12 +100,18 @@ class AseLabeler:
                 raise LabelError(_reason(error), self._failure(error, folder)) from error
 
     def _stress(self, atoms: Any, frame: Frame) -> FloatArray | None:
-        """The stress of a periodic frame in eV/Å³; None if the calculator does not compute stresses."""
-        if not (self._with_stress and frame.pbc.all()):
+        """The stress of a periodic frame in eV/Å³; None if the calculator did not compute it with the forces.
+
+        Asking the calculator for it could start a second calculation.
+        """
+        from ase.stress import voigt_6_to_full_3x3_stress
+
+        results = getattr(atoms.calc, "results", None)
+        found = results.get("stress") if isinstance(results, Mapping) else None
+        if found is None or not (self._with_stress and frame.pbc.all()):
             return None
-        with contextlib.suppress(NotImplementedError):
-            return np.array(atoms.get_stress(voigt=False), dtype=np.float64)
-        return None
+        stress = np.array(found, dtype=np.float64)
+        return stress if stress.shape == (3, 3) else np.array(voigt_6_to_full_3x3_stress(stress))
 
     def _failure(self, error: Exception, folder: Path) -> str:
         """The message of a failed label: the exception, and the last output of the program."""

@@ -40,7 +40,7 @@ def label(program, folder, system, **parameters):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_energy_in_ev_and_forces_in_ev_per_ang_come_from_a_single_calculation(program, record, tmp_path):
     system = frame("H2O", boxed=program == "espresso")
-    energy, forces = label(program, tmp_path, system)
+    energy, forces, _ = label(program, tmp_path, system)
     energy_unit, force_unit = UNITS[program]
     assert energy == pytest.approx(ENERGY * energy_unit, rel=1e-6)
     np.testing.assert_allclose(forces[:, 0], FORCE * force_unit * np.array([1, 2, 3]), rtol=1e-5)
