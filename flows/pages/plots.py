@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,8 @@ DPI = 110
 MARGINS_IN = (0.75, 0.12, 0.5, 0.32)
 """Space for labels at the left, right, bottom and top of the axes, inches."""
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#718096"
+LONG_LEGEND = 6
+"""Number of state points above which the legend stands beside the plot, where it hides nothing."""
 STYLES = ("-", "--", ":", "-.")
 """Line styles of the systems of a campaign."""
 
@@ -34,19 +37,25 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes and fixed margins; a computed layout would draw everything twice."""
+def _figure(width_in: float, height_in: float, *, beside_in: float = 0.0) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes and fixed margins; a computed layout would draw everything twice.
+
+    `beside_in` is the width of the space on the right of the axes, in addition, for a long legend.
+    """
+    width_in += beside_in
     figure = Figure(figsize=(width_in, height_in))
     left, right, bottom, top = MARGINS_IN
+    right += beside_in
     margins = (left / width_in, bottom / height_in, 1 - (left + right) / width_in, 1 - (bottom + top) / height_in)
     return figure, figure.add_axes(margins)
 
 
 def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> bytes:
     """Acceptance of each state point and of all together, against the iteration."""
-    figure, axes = _figure(5.2, 3.4)
-    iterations = [record.iteration for record in history]
     points = [t.point for t in history[-1].temperatures]
+    is_long = len(points) > LONG_LEGEND
+    figure, axes = _figure(5.2, 3.4, beside_in=1.7 if is_long else 0.0)
+    iterations = [record.iteration for record in history]
     systems = list(dict.fromkeys(point.system for point in points))
     for index, point in enumerate(points):
         kelvins = [other.temperature_kelvin for other in points if other.system == point.system]
@@ -72,7 +81,8 @@ def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> byt
         ylabel="acceptance / %",
         title="Acceptance by temperature" + (" and system" if len(systems) > 1 else ""),
     )
-    axes.legend(fontsize=8)
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)} if is_long else {}
+    axes.legend(fontsize=8 if len(points) <= 2 * LONG_LEGEND else 6, **beside)
     return png(figure)
 
 
