@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -19,6 +20,8 @@ from al_engine.config.system import InitialConfig, SystemConfig
 from al_engine.config.systems import NamedSystemConfig, StatePoint
 from al_engine.seeds import derived_seed
 
+ENERGY_WEIGHT_OF_SEVERAL = 1000.0
+"""Default of `training.energy_weight` in a campaign of several systems."""
 MARKS = "._,+=@() -"
 """Characters that a campaign's name may contain besides letters and digits; it serves as folder name and UI tag."""
 NAME = re.compile(rf"[^\W_][\w{re.escape(MARKS)}]{{0,63}}(?<! )")
@@ -125,6 +128,17 @@ class CampaignConfig(Section):
                 "selection": self.selection.model_copy(update={"cut_molecules": named.cut_molecules}),
             }
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _energies_of_several_systems(cls, values: Any) -> Any:
+        """Give the energies of several systems the weight that their differences need, unless the user gives one."""
+        if not isinstance(values, Mapping) or not values.get("systems"):
+            return values
+        training = values.get("training", {})
+        if not isinstance(training, Mapping) or "energy_weight" in training:
+            return values
+        return {**values, "training": {"energy_weight": ENERGY_WEIGHT_OF_SEVERAL, **training}}
 
     @model_validator(mode="after")
     def _system_or_systems(self) -> Self:

@@ -210,7 +210,14 @@ class TrainingConfig(Section):
     warm_learning_rate_factor: PositiveFloat = Field(
         0.25, le=1.0, description="Factor on the peak learning rate where training starts from trained weights."
     )
-    energy_weight: float = Field(1.0, ge=0.0, description="Weight of the squared energy error per atom (eV²).")
+    energy_weight: float = Field(
+        1.0,
+        ge=0.0,
+        description=(
+            "Weight of the squared energy error per atom (eV²). Default: 1; in campaigns of several systems "
+            "(`systems`) 1000, so that the differences of their energies are learned too (benchmarks/s22x5.md)."
+        ),
+    )
     force_weight: PositiveFloat = Field(100.0, description="Weight of the squared force error (eV²/Å²).")
     stress_weight: float = Field(
         10.0,

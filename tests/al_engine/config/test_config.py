@@ -494,6 +494,14 @@ def test_each_system_has_its_own_options_and_else_those_of_the_campaign():
     assert parse_config(config_text(config), source="c.yaml") == config
 
 
+def test_energies_of_several_systems_weigh_more_unless_the_user_says_otherwise():
+    assert parse_config(BASE, source="c.yaml").training.energy_weight == 1.0
+    several = parse_config(TWO, source="c.yaml")
+    assert several.training.energy_weight == 1000.0
+    assert [own.training.energy_weight for own in several.by_system.values()] == [1000.0, 1000.0]
+    assert parse_config(f"{TWO}training: {{energy_weight: 5}}\n", source="c.yaml").training.energy_weight == 5.0
+
+
 def test_a_campaign_of_one_system_is_its_own_view():
     config = parse_config(f"{BASE}seed: 5\n", source="c.yaml")
     (only,) = config.by_system.values()
