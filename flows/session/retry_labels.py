@@ -27,8 +27,9 @@ def retry_failed_labels(ledger: Ledger) -> Iterator[str]:
     Raises:
         InputError: If none of the newest labels has failed, or the iteration that trains on them has begun.
     """
-    source = _newest(ledger)
-    chunks = [path for path in ledger.label_parts(source) if _failures(path)]
+    sources = _newest(ledger)
+    source = sources[0]
+    chunks = [path for each in sources for path in ledger.label_parts(each) if _failures(path)]
     where = _words(source)
     if not chunks:
         raise InputError(f"--retry-failed-labels: no label of {where}, the newest of this campaign, has failed")
@@ -53,8 +54,8 @@ def _words(source: str) -> str:
     return f"{'the audit of ' if source == names.audit(iteration) else ''}iteration {iteration}"
 
 
-def _newest(ledger: Ledger) -> str:
-    """The part whose frames were labelled last: an audit, a selection, or the initial frames.
+def _newest(ledger: Ledger) -> list[str]:
+    """The parts whose frames were labelled last: an audit, a selection, or the frames of the initial sets.
 
     Raises:
         InputError: If the iteration that trains on the newest labels has begun.
@@ -69,8 +70,8 @@ def _newest(ledger: Ledger) -> str:
             "can be tried again only before the next iteration begins; leave out the option"
         )
     if newest is None:
-        return names.INITIAL_FRAMES
-    return names.audit(newest) if ledger.label_parts(names.audit(newest)) else names.selection(newest)
+        return names.initial_sources(ledger.config)
+    return [names.audit(newest) if ledger.label_parts(names.audit(newest)) else names.selection(newest)]
 
 
 def _failures(path: Path) -> int:

@@ -11,17 +11,20 @@ from tblite.interface import Calculator
 from al_engine import Campaign
 from al_engine.campaign import names
 from al_engine.campaign.audit.verify import verify
+from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.scores import read_test
 from al_engine.config import StatePoint
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
-from al_engine.files.frames_hdf5 import read_frames
-from al_engine.files.part_file import open_part
+from al_engine.files.frames_hdf5 import read_frames, write_frames, write_labelled
+from al_engine.files.part_file import open_part, write_part
+from al_engine.structures.frames import Frame, LabelledFrame
 from flows.cockpit.publish import iteration_markdown
 from flows.evaluation.verb import evaluate
 from flows.pages.display import Display
 from flows.pages.status import campaign_status
 from flows.session.preflight import preflight
+from flows.session.retry_labels import retry_failed_labels
 
 TEXT = """
 name: several
@@ -160,3 +163,24 @@ def test_an_error_of_a_system_names_it(tmp_path):
     text = "name: two\nsystems: [{name: good, smiles: O}, {name: bad, smiles: '[He]'}]\nlabels: {backend: tblite}\n"
     with pytest.raises(InputError, match=r"^bad: .* is a single atom"):
         preflight(parse_config(text, source="test"), base_dir=tmp_path)
+
+
+def test_failed_labels_of_any_system_are_tried_again(tmp_path):
+    text = "name: two\nsystems: [{name: a, smiles: O}, {name: b, smiles: O}]\nlabels: {backend: tblite}\n"
+    ledger = Ledger(tmp_path, parse_config(text, source="test"))
+    ledger.begin()
+    frames = [Frame([8, 1, 1], np.eye(3) + 0.01 * k) for k in range(3)]
+    for name, reasons in (("a", ["ok", "ok", "ok"]), ("b", ["ok", "time_limit", "ok"])):
+        source = names.initial_frames(name)
+        with write_part(ledger.part_path(source), kind="", key="") as root:
+            write_frames(root.create_group("train"), frames[:2])
+            write_frames(root.create_group("test"), frames[2:])
+        with write_part(ledger.part_path(names.labels(source, 1, 3)), kind="", key="") as root:
+            sound = [frame for frame, reason in zip(frames, reasons, strict=True) if reason == "ok"]
+            write_labelled(root.create_group("labelled"), [LabelledFrame(frame, 1.0, np.eye(3)) for frame in sound])
+            root["reason"] = np.array(reasons, dtype="S")
+    said = list(retry_failed_labels(ledger))
+    assert any("1 failed labels of the initial set are tried again" in line for line in said)
+    assert not ledger.part_path("initial-b-labels-00001-00003").exists()
+    assert ledger.part_path("initial-b-labels-00001-00003").with_suffix(".journal").exists()
+    assert ledger.part_path("initial-a-labels-00001-00003").exists()
