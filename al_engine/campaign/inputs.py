@@ -80,7 +80,7 @@ def _files_of(system: SystemConfig, option: str) -> dict[str, str | None]:
 def _copies(config: CampaignConfig) -> dict[str, str]:
     """Paths of the copies, by option: the file keeps its name, unless two files have the same name."""
     copies: dict[str, str] = {}
-    sources: dict[str, str] = {}
+    sources: dict[str, str] = {} if config.training.start is None else {START: ""}
     for option, name in _named(config).items():
         copy = f"{INPUTS}/{Path(name).name}"
         if copy in sources and sources[copy] != name:

@@ -186,9 +186,7 @@ def _of_system(root: h5py.Group, group: h5py.Group, system: str, *, n: int | Non
     if SYSTEM not in group:
         return np.ones(len(group["n_atoms"]) if n is None else n, dtype=bool)
     systems = list(root.attrs[SYSTEMS])
-    found: BoolArray = (
-        group[SYSTEM][()] == systems.index(system) if system in systems else group[SYSTEM][()] > len(systems)
-    )
+    found: BoolArray = group[SYSTEM][()] == systems.index(system)
     return found
 
 

@@ -1,5 +1,6 @@
 """The whole config of a campaign: all sections, and the rules that concern several sections."""
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -92,6 +93,11 @@ class CampaignConfig(Section):
         return any(one.system.shape == "box" and one.selection.cut_molecules is None for one in self.by_system.values())
 
     @property
+    def file_elements(self) -> dict[str, str]:
+        """The elements of the atom names and types in the user's files, as the systems name them."""
+        return {name: element for own in self.by_system.values() for name, element in own.system.elements.items()}
+
+    @property
     def by_system(self) -> dict[str, "OneSystemConfig"]:
         """The config of each system, as of a campaign of this system alone, by name; the only system has no name."""
         if not self.systems:
@@ -136,6 +142,8 @@ class CampaignConfig(Section):
         if not isinstance(values, Mapping) or not values.get("systems"):
             return values
         training = values.get("training", {})
+        if isinstance(training, TrainingConfig):
+            training = {name: getattr(training, name) for name in training.model_fields_set}
         if not isinstance(training, Mapping) or "energy_weight" in training:
             return values
         return {**values, "training": {"energy_weight": ENERGY_WEIGHT_OF_SEVERAL, **training}}
@@ -166,7 +174,11 @@ class CampaignConfig(Section):
                 first = error.errors(include_url=False)[0]
                 where = ".".join(["systems", str(index), *(["initial"] if error.title == "InitialConfig" else [])])
                 key = ".".join([where, *map(str, first["loc"])])
-                raise ValueError(f"`{key}`: {first['msg'].removeprefix('Value error, ')}") from None
+                text = first["msg"].removeprefix("Value error, ")
+                if first["type"] == "extra_forbidden":
+                    close = difflib.get_close_matches(str(first["loc"][-1]), InitialConfig.model_fields, n=1)
+                    text = f"unknown key{f'; did you mean `{close[0]}`?' if close else ''}"
+                raise ValueError(f"`{key}`: {text}") from None
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,13 @@ class DataConfig(Section):
         le=1000,
         description="Number of frames of a file with `labels: keep` that are labelled again, to compare. 0: none.",
     )
+    keep_outliers: bool = Field(
+        default=False,
+        description=(
+            "Whether frames whose energy or forces are far from those of the other frames are kept. false: they are "
+            "faults."
+        ),
+    )
     leave_out_faults: bool = Field(
         default=False,
         description=(

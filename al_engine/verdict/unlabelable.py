@@ -76,8 +76,10 @@ def _kelvins(temperatures: Sequence[TemperatureRecord], fate: str) -> str:
         number[point] = fates.get(fate, 0)
         if number[point] and number[point] >= MOST * sum(fates.values()):
             most.append(point)
-    *others, last = (str(point).removesuffix(" K") for point in most or [max(number, key=number.__getitem__)])
-    return f"{', '.join(others)} and {last} K" if others else f"{last} K"
+    *others, last = map(str, most or [max(number, key=number.__getitem__)])
+    if last.count(",") or not others:  # names of systems
+        return " and ".join([*others, last])
+    return f"{', '.join(other.removesuffix(' K') for other in others)} and {last}"
 
 
 def without_label_by_fate(record: TemperatureRecord) -> Mapping[str, int] | None:

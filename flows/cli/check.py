@@ -115,6 +115,8 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
         **{name: sum(getattr(cost, name) for cost in costs) for name in added},
         **{name: mean(name) for name in ("label_s", "training_s", "audit_s")},
     }
+    _, label_workers = worker_counts(checked.config, costs[0].device)
+    combined["initial_labels_s"] += combined["label_s"] / label_workers * checked.data.to_label
     return replace(costs[0], **combined)
 
 
@@ -163,7 +165,7 @@ def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost
         workers=workers,
         label_s=outcome.seconds,
         initial_frames_s=per_label * reference_labels,
-        initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames),
+        initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames + checked.structures),
         training_s=rounds_train * update_s * training.updates(config.training, 0, None),
         sampling_s=rounds_sample * step_s * sampling.steps,
         search_s=step_s

@@ -18,7 +18,7 @@ from al_engine.files.atomic import write_file
 from al_engine.structures.frames import LabelledFrame
 from al_engine.units import MEV_PER_EV
 from samplers.initial.user_data import HDF5_ENDINGS, listed, read_hdf5_data, write_hdf5_data
-from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault
+from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
 from samplers.reading.labelled_files import FileLabel, read_labelled_file
 from samplers.reading.stated_charge import Stated
 
@@ -85,6 +85,7 @@ def _as_read(path: Path, frames: Sequence[LabelledFrame]) -> list[FileLabel]:
             f"{path}, frame {index}",
             item.energy,
             item.forces,
+            stress=item.stress,
             stated=Stated(item.frame.charge, item.frame.unpaired_electrons),
         )
         for index, item in enumerate(frames)
@@ -145,7 +146,8 @@ def summary_text(values: Mapping[str, Any]) -> str:
 
 def faults_in(source: Source) -> tuple[list[Fault], str]:
     """The faults of the frames of a file or campaign, and what is wrong with its units, or an empty string."""
-    return faults_of(source.labels), unit_fault(source.labels)
+    faults = faults_of(source.labels)
+    return faults, unit_fault(without_faults(source.labels, faults))
 
 
 def merge(paths: Sequence[Path], output: Path, names: LabelNames, *, leave_out_faults: bool) -> dict[str, Any]:
@@ -174,6 +176,10 @@ def merge(paths: Sequence[Path], output: Path, names: LabelNames, *, leave_out_f
             f"{len(serious)} of {len(labels)} frames cannot be used:\n{listed(serious)}\nCorrect or remove them, or "
             "use --leave-out-faults"
         )
+    for source in sources:
+        unit = faults_in(source)[1]
+        if unit:
+            raise InputError(f"{source.path}: {unit}")
     kept = accepted(labels, faults)
     if output.suffix in HDF5_ENDINGS:
         if level is None:

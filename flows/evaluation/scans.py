@@ -143,7 +143,7 @@ def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labe
     config = subject.ledger.config
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
-    if periodic == config.labels_boxes:
+    if periodic == subject.config.labels_boxes:
         level = level_to_go_on_with(subject.ledger, level)
     closest, contact = config.selection.min_distance_ang, config.selection.min_contact_factor
     key = part_key(

@@ -1,4 +1,4 @@
-"""Checks before a campaign starts, which take seconds: they refuse inputs that would stop the campaign later.
+"""Checks before a campaign starts: they refuse inputs that would stop the campaign later. They need a few labels.
 
 `init`, `check` and the first `run` all call `preflight`, so they refuse the same inputs with the same messages.
 """
@@ -12,7 +12,6 @@ from typing import TypeVar
 from al_engine.campaign.labels import LabelOutcome, LevelOfTheory
 from al_engine.config import (
     CampaignConfig,
-    LabelsConfig,
     NamedSystemConfig,
     OneSystemConfig,
     SelectionConfig,
@@ -23,17 +22,18 @@ from al_engine.protocols import Progress, silent
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
 from al_engine.structures.sanity import screen_frame
+from flows.session.checks_together import CheckedData, checked_data, refuse_small_cell
 from flows.session.initial_source import with_initial_source
 from labelers.backends.registry import level_of_theory, resolve_backend
-from labelers.checks.cell_check import changes_when_doubled, too_small
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
 from samplers.building.clusters import cluster_of
 from samplers.building.system import System, build_system
 from samplers.initial.initial import checked_file_frames, starting_structures
 from samplers.initial.reference_geometry import relaxed_system
-from samplers.initial.user_data import compared, user_data
 
+OWN_OPTIONS = {"sampling.pressure_bar": "pressure_bar", "selection.cut_molecules": "cut_molecules", "system.": ""}
+"""Options of a campaign of one system that are options of each system in a campaign of several."""
 _System = TypeVar("_System", bound=SystemConfig)
 
 
@@ -47,6 +47,7 @@ class CheckedSystem:
         labelled: The structure that is labelled: the system, or a cluster cut from it.
         notes: Remarks for the user, a sentence each.
         labels: Labels that the checks computed with the campaign's own method.
+        structures: Number of starting structures.
     """
 
     config: OneSystemConfig
@@ -54,6 +55,7 @@ class CheckedSystem:
     labelled: System
     notes: tuple[str, ...]
     labels: tuple[LabelOutcome, ...]
+    structures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,13 @@ class Preflight:
         config: The config with its automatic choices made.
         systems: The systems of the campaign.
         level: Level of theory of the labels.
-        data_notes: Remarks on the user's own frames.
-        data_labels: Labels that were computed to compare with the user's.
+        data: The user's own frames.
     """
 
     config: CampaignConfig
     systems: tuple[CheckedSystem, ...]
     level: LevelOfTheory
-    data_notes: tuple[str, ...] = ()
-    data_labels: tuple[LabelOutcome, ...] = ()
+    data: CheckedData
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,12 +82,12 @@ class Preflight:
             for checked in self.systems
             for note in checked.notes
         )
-        return (*of_systems, *self.data_notes)
+        return (*of_systems, *self.data.notes)
 
     @property
     def labels(self) -> tuple[LabelOutcome, ...]:
         """Labels that the checks computed with the campaign's own method."""
-        return (*(label for checked in self.systems for label in checked.labels), *self.data_labels)
+        return (*(label for checked in self.systems for label in checked.labels), *self.data.labels)
 
 
 def preflight(
@@ -111,53 +111,30 @@ def preflight(
     for name, own in config.by_system.items():
         with _naming(name):
             systems[name] = build_system(own.system, base_dir=base_dir, seed=derived_seed(own.seed, "system"))
-    if config.training.start is not None:
-        from models.training.start import check_start
-
-        elements = {number for system in systems.values() for number in system.frame.numbers.tolist()}
-        check_start(base_dir / config.training.start, config.model, elements=sorted(elements))
+    elements = {number for system in systems.values() for number in system.frame.numbers.tolist()}
+    _check_start(config, elements, base_dir=base_dir)
     config = with_automatic_choices(config)
     level = level_of_theory(config.labels, periodic=config.labels_boxes)
     checked = []
     for name, own in config.by_system.items():
         with _naming(name):
             checked.append(_checked(own, systems[name], level=level, base_dir=base_dir, cache=cache, progress=progress))
-    data_notes, labels = _checked_data(config, checked, level=level, base_dir=base_dir, cache=cache)
-    config = _with_sources(config, [each.config for each in checked])
-    return Preflight(config, tuple(checked), level, data_notes, labels)
+    simulated, labelled = [each.system.frame for each in checked], [each.labelled.frame for each in checked]
+    data = checked_data(config, simulated, labelled, level=level, base_dir=base_dir, cache=cache, progress=progress)
+    _check_start(config, elements | data.elements, base_dir=base_dir)
+    return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level, data)
 
 
-def _checked_data(
-    config: CampaignConfig,
-    checked: Sequence[CheckedSystem],
-    *,
-    level: LevelOfTheory,
-    base_dir: Path,
-    cache: LabelCache | None,
-) -> tuple[tuple[str, ...], tuple[LabelOutcome, ...]]:
-    """Check the user's own frames; returns remarks, and the labels that were computed to compare with.
+def _check_start(config: CampaignConfig, elements: set[int], *, base_dir: Path) -> None:
+    """Check that the models to start from, if there are any, know all elements.
 
     Raises:
-        InputError: If a file cannot be used, or its labels are not of the campaign's method.
+        InputError: If they do not, or have another architecture.
     """
-    if not config.data:
-        return (), ()
-    systems = [frame for each in checked for frame in (each.system.frame, each.labelled.frame)]
-    notes: list[str] = []
-    with ReferenceMethod(config.labels, periodic=config.labels_boxes, cache=cache, remember=True) as reference:
-        for item in config.data:
-            found = user_data(
-                item,
-                systems,
-                base_dir=base_dir,
-                level=level.to_dict(),
-                max_force_ev_per_ang=config.labels.max_force_ev_per_ang,
-            )
-            notes += found.notes
-            differs = compared(found.labelled, item.checked_frames, reference) if item.checked_frames else ""
-            if found.labelled and differs:
-                raise InputError(f"{base_dir / item.file}: {differs}")
-        return tuple(notes), tuple(reference.made)
+    if config.training.start is not None:
+        from models.training.start import check_start
+
+        check_start(base_dir / config.training.start, config.model, elements=sorted(elements))
 
 
 @contextmanager
@@ -168,7 +145,10 @@ def _naming(system: str) -> Iterator[None]:
     except InputError as error:
         if not system:
             raise
-        raise InputError(f"{system}: {error}") from error
+        text = str(error)
+        for option, own in OWN_OPTIONS.items():
+            text = text.replace(option, own)
+        raise InputError(f"{system}: {text}") from error
 
 
 def _with_sources(config: CampaignConfig, checked: Sequence[OneSystemConfig]) -> CampaignConfig:
@@ -220,8 +200,7 @@ def _checked(
     notes = [*system.molecule.notes, *_remarks(system, labelled, config)]
     typical, options = labelled.frame, config.system
     structures = starting_structures(system, options.structures, base_dir=base_dir, elements=options.elements)
-    if structures:
-        notes.append(f"{options.structures}: {len(structures)} starting structures")
+    notes += structures.notes
     if config.initial.source == "file":
         found = checked_file_frames(
             system, labelled, config.initial, base_dir=base_dir, elements=config.system.elements
@@ -235,7 +214,7 @@ def _checked(
             reference.check(labelled.frame)
         elif not built:  # a file is labelled as it is; a built structure may be relaxed first
             _refuse_unlabelled(typical, reference)
-            _refuse_small_cell(typical, config.labels, reference)
+            refuse_small_cell(typical, config.labels, reference)
         config, note = with_initial_source(config, system, reference)
         if level.backend != "ase" and config.initial.source == "reference":
             seed = derived_seed(config.seed, "system")
@@ -244,9 +223,9 @@ def _checked(
             typical = typical if config.initial.source == "file" else labelled.frame
             _refuse_unfit(labelled, config.selection, gfn2=True)
             _refuse_unlabelled(typical, reference)
-            _refuse_small_cell(typical, config.labels, reference)
+            refuse_small_cell(typical, config.labels, reference)
         labels = tuple(reference.made)
-    return CheckedSystem(config, system, labelled, (*notes, *note), labels)
+    return CheckedSystem(config, system, labelled, (*notes, *note), labels, len(structures.frames))
 
 
 def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | None = None) -> CampaignConfig:
@@ -377,18 +356,3 @@ def _remarks(system: System, labelled: System, config: OneSystemConfig) -> list[
 def _refuse_unlabelled(frame: Frame, reference: ReferenceMethod) -> None:
     if reference([frame])[0] is None:
         raise InputError(f"the start structure cannot be labelled: {reference.failure}")
-
-
-def _refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceMethod) -> None:
-    """Refuse a periodic cell that is too small for the Γ point alone."""
-    if not frame.is_periodic:
-        return
-    changes = changes_when_doubled(frame, reference, max_height_ang=config.cell_check.max_height_ang)
-    if changes is None:
-        raise InputError(
-            "it is not known whether the cell is large enough for GFN2-xTB, because doubled cells have no label "
-            f"({reference.failure}); use a larger cell, or set labels.cell_check.max_height_ang to 0"
-        )
-    reason = too_small(changes, frame, config.cell_check)
-    if reason:
-        raise InputError(reason)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from al_engine.campaign import names
 from al_engine.campaign.inputs import input_file_hashes
 from al_engine.campaign.labels import LevelOfTheory
@@ -9,9 +11,13 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.system import StoredSystem
 from al_engine.config import CampaignConfig
-from al_engine.files.frames_hdf5 import write_frames, write_labelled
-from al_engine.structures.frames import Frame
+from al_engine.files.frames_hdf5 import read_frames, write_frames, write_labelled
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.structures.identity import duplicates
 from flows.compute.stage_call import Stage, Work, summarise
+
+LONGEST_BYTES = 400
+"""Largest number of bytes of the reason why a frame was left out."""
 
 
 def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
@@ -39,26 +45,47 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
     """
     from samplers.initial.user_data import user_data
 
-    config = work.config
-    found = [
-        user_data(
+    config, systems = work.config, _known_systems(work.parts, work.config)
+    known = _initial_frames(work.parts, config)
+    kept: list[LabelledFrame] = []
+    unlabelled: list[Frame] = []
+    left_out: list[str] = []
+    for item in config.data:
+        data = user_data(
             item,
-            _known_systems(work.parts, config),
+            systems,
             base_dir=work.directory,
             level=level,
             max_force_ev_per_ang=config.labels.max_force_ev_per_ang,
+            elements=config.file_elements,
         )
-        for item in config.data
-    ]
-    kept = [frame for data in found for frame in data.labelled]
-    unlabelled = [frame for data in found for frame in data.unlabelled]
+        left_out += map(str, data.faults)
+        frames = [*(labelled.frame for labelled in data.labelled), *data.unlabelled]
+        copied = duplicates(frames, known)  # above all of test frames, which must not be trained on
+        if copied.any():
+            left_out.append(f"{item.file}: {int(copied.sum())} copies of frames of the campaign or of another file")
+        labelled = dict(enumerate(data.labelled))
+        for index in np.flatnonzero(~copied).tolist():
+            if index in labelled:
+                kept.append(labelled[index])
+            else:
+                unlabelled.append(frames[index])
+        known += [frame for frame, is_copy in zip(frames, copied, strict=True) if not is_copy]
     with work.write() as root:
         write_labelled(root.create_group("labelled"), kept)
         write_frames(root.create_group("train"), unlabelled)
         write_frames(root.create_group("test"), [])
-        root.attrs["left_out"] = [str(fault) for data in found for fault in data.faults]
-        left_out = sum(len(data.faults) for data in found)
-        summarise(root, f"{len(kept)} labelled frames, {len(unlabelled)} frames to label, {left_out} left out")
+        root["left_out"] = np.array([text.encode()[:LONGEST_BYTES] for text in left_out], dtype=f"S{LONGEST_BYTES}")
+        summarise(root, f"{len(kept)} labelled frames, {len(unlabelled)} frames to label, left out: {len(left_out)}")
+
+
+def _initial_frames(parts: PartReader, config: CampaignConfig) -> list[Frame]:
+    """The initial frames and the test frames of all systems."""
+    frames: list[Frame] = []
+    for name in names.all_initial_frames(config):
+        with parts.open(name) as root:
+            frames += read_frames(root["train"]) + read_frames(root["test"])
+    return frames
 
 
 def _known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:

@@ -74,7 +74,7 @@ def build(work: Work, *, name: str) -> None:
             reference = stack.enter_context(ReferenceMethod(config.labels, periodic=periodic, workers=workers))
             system = relaxed_system(reference, system, config.system, seed=seed)
         elements, base = config.system.elements, work.directory
-        structures = starting_structures(system, config.system.structures, base_dir=base, elements=elements)
+        structures = starting_structures(system, config.system.structures, base_dir=base, elements=elements).frames
         count = config.selection.cut_molecules
         cluster = None if count is None else cluster_of(system, count, largest_charge=config.selection.cut_charge)
         initial = initial_frames(

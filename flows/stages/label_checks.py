@@ -1,4 +1,4 @@
-"""A check of labels while a campaign runs: their forces must be the derivative of their energies."""
+"""A check of labels while a campaign runs: their forces and stresses must be derivatives of their energies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -65,7 +65,7 @@ def checked_forces(
             raise InputError(_fault_text(check.fault, labelled.frame, level, frame_number=index + 1))
     done = [MEV_PER_EV * check.worst_ev_per_ang for check in checks if check.done]
     result = {"frames": len(done), "worst_mev_per_ang": round(max(done, default=0.0), 3)}
-    index, first = labels[0]
+    index, first = next(((k, label) for k, label in labels if label.stress is not None), labels[0])
     stress = stress_disagreement(first, energies)
     if stress is None:
         return result

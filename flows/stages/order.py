@@ -38,9 +38,13 @@ class Step:
 
 def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
     """The steps of the initial set; each is planned when the steps before are finished."""
-    systems = list(ledger.config.by_system)
+    systems = ledger.config.by_system
     titles = {system: f"build and anneal{f' {system}' if system else ''}" for system in systems}
-    yield Step("build", {titles[system]: [initial.plan(ledger, level, system)] for system in systems})
+    # MD by the reference method takes all workers that label; the others take a core each.
+    by_reference = [system for system, own in systems.items() if own.initial.source == "reference"]
+    others = [system for system in systems if system not in by_reference]
+    for group in ([others] if others else []) + [[system] for system in by_reference]:
+        yield Step("build", {titles[system]: [initial.plan(ledger, level, system)] for system in group})
     if ledger.config.data:
         yield Step("read", {"read data": [importing.plan(ledger, level)]})
     for source in names.initial_sources(ledger.config):

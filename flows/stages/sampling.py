@@ -54,6 +54,7 @@ def surroundings_of(parts: PartReader, config: OneSystemConfig) -> Surroundings:
     with parts.open(names.initial_frames(config.system_name)) as root:
         stored = StoredSystem.read(root)
         starts = read_frames(root["starts"])
+        starts += read_frames(root["structures"]) if "structures" in root else []
     wall = barostat = None
     if not stored.frame.is_periodic:
         radius = sampling.wall_radius_ang or wall_radius(starts)

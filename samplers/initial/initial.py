@@ -118,7 +118,7 @@ def initial_frames(
     )
     if cluster is not None and cluster.cut is not None:
         found = _with_clusters_cut(found, system, cluster.cut, seed=seed)
-    return _with_stretched_share(found, cluster or system, config, seed=seed)
+    return _with_stretched_share(found, cluster or system, config, seed=seed, untouched=len(structures))
 
 
 def _from_anneal(
@@ -299,7 +299,7 @@ def checked_file_frames(
 
 def starting_structures(
     system: System, file: str | None, *, base_dir: Path, elements: Mapping[str, str] | None = None
-) -> tuple[Frame, ...]:
+) -> FileFrames:
     """Read the user's starting structures of a system (`system.structures`), with atoms in the system's order.
 
     Args:
@@ -312,17 +312,17 @@ def starting_structures(
         InputError: If the file is unusable, or a structure is not one of the system.
     """
     if file is None:
-        return ()
+        return FileFrames((), ())
     path = base_dir / file
-    frames = frames_of_file(path, system, system, elements=elements).frames
-    for index, frame in enumerate(frames):
+    found = frames_of_file(path, system, system, elements=elements)
+    for index, frame in enumerate(found.frames):
         if not _is_frame_of(frame, system):
             raise InputError(
                 f"system.structures: {path}, frame {index}, is no structure of the system, which has "
                 f"{len(system.frame)} atoms {'in' if system.frame.is_periodic else 'without'} a periodic cell, as told "
                 "by elements and bonds; correct or remove it"
             )
-    return frames
+    return FileFrames(found.frames, (f"{path}: {len(found.frames)} starting structures", *found.notes))
 
 
 def _is_frame_of(frame: Frame, system: System) -> bool:
@@ -365,13 +365,19 @@ def _with_clusters_cut(found: InitialFrames, system: System, cut: ClusterCut, *,
     return replace(found, train=train, test=test, test_central=None if cut.electrons is None else central)
 
 
-def _with_stretched_share(found: InitialFrames, system: System, config: InitialConfig, *, seed: int) -> InitialFrames:
-    """Stretch bonds in the configured share of the training frames, drawn at random from the frames that allow it."""
-    wanted = round(config.stretch.share * len(found.train))
+def _with_stretched_share(
+    found: InitialFrames, system: System, config: InitialConfig, *, seed: int, untouched: int
+) -> InitialFrames:
+    """Stretch bonds in the configured share of the training frames, drawn at random from the frames that allow it.
+
+    The last `untouched` frames are the user's starting structures, which stay as they are.
+    """
+    possible = len(found.train) - untouched
+    wanted = round(config.stretch.share * possible)
     bonds = system.bonds.pairs
     fragments = movable_fragments(len(system.frame), bonds) if wanted else {}
     train, chosen = list(found.train), np.zeros(len(found.train), dtype=bool)
-    for index in derived_rng(seed, "stretch").permutation(len(train)).tolist():
+    for index in derived_rng(seed, "stretch").permutation(possible).tolist():
         if chosen.sum() == wanted or not fragments:
             break
         if not np.array_equal(train[index].numbers, system.frame.numbers):

@@ -15,7 +15,7 @@ from al_engine.files.part_file import open_part, write_part
 from al_engine.protocols import Reference
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import MEV_PER_EV
-from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault
+from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
 from samplers.reading.labelled_files import FileLabel, read_labelled_file
 from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import read_structures
@@ -75,34 +75,46 @@ def user_data(
             fault and is not to be left out.
     """
     path = base_dir / item.file
+    source: tuple[str, str] | dict[str, Any] = ("", "")
     if item.labels == "relabel":
-        frames = tuple(_frames(path, systems, elements))
-        return UserData((), frames, (), (f"{path}: its {len(frames)} frames are labelled by the campaign",))
-    labels, source = _labels(path, item, elements)
+        labels = _structures(path, elements)
+    else:
+        labels, source = _labels(path, item, elements)
     if isinstance(source, dict) and source != dict(level):
         raise InputError(
             f"{path}: its labels are of {_words(source)}, the campaign's are of {_words(level)}; labels are never "
             "mixed: set `labels: relabel` for this file, or the campaign's `labels` to the same method"
         )
     labels = [replace(label, frame=_with_electrons(label, systems)) for label in labels]
-    faults = faults_of(labels, max_force_ev_per_ang=max_force_ev_per_ang)
+    faults = faults_of(
+        labels,
+        max_force_ev_per_ang=max_force_ev_per_ang,
+        labelled=item.labels == "keep",
+        outliers=not item.keep_outliers,
+    )
     serious = [fault for fault in faults if not fault.drops]
     if serious and not item.leave_out_faults:
         raise InputError(
             f"{path}: {len(serious)} of {len(labels)} frames cannot be used:\n{listed(serious)}\nCorrect or remove "
             "them, or set `leave_out_faults: true` for this file"
         )
-    wrong_unit = unit_fault(labels)
-    if wrong_unit:
-        raise InputError(f"{path}: {wrong_unit}")
-    kept = tuple(accepted(labels, faults))
-    if not kept:
+    sound = without_faults(labels, faults)
+    if not sound:
         raise InputError(f"{path}: no frame can be used:\n{listed(faults)}")
-    names = "" if isinstance(source, dict) else f" (energies `{source[0]}`, forces `{source[1]}`)"
-    notes = [f"{path}: {len(kept)} labelled frames join the data set{names}"]
+    kept: tuple[LabelledFrame, ...] = ()
+    if item.labels == "relabel":
+        notes = [f"{path}: {len(sound)} frames are labelled by the campaign"]
+    else:
+        wrong_unit = unit_fault(sound)
+        if wrong_unit:
+            raise InputError(f"{path}: {wrong_unit}")
+        kept = tuple(accepted(labels, faults))
+        names = "" if isinstance(source, dict) else f" (energies `{source[0]}`, forces `{source[1]}`)"
+        notes = [f"{path}: {len(kept)} labelled frames join the data set{names}"]
     if faults:
         notes.append(f"{path}: {len(faults)} frames are left out: {'; '.join(map(str, faults[:MOST_NAMED]))}")
-    return UserData(kept, (), tuple(faults), tuple(notes))
+    unlabelled = tuple(label.frame for label in sound) if item.labels == "relabel" else ()
+    return UserData(kept, unlabelled, tuple(faults), tuple(notes))
 
 
 def listed(faults: Sequence[Fault]) -> str:
@@ -117,6 +129,8 @@ def read_hdf5_data(path: Path) -> tuple[list[LabelledFrame], dict[str, Any]]:
     Raises:
         InputError: If the file is no such file.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     try:
         with open_part(path) as root:
             return read_labelled(root["labelled"]), dict(json.loads(str(root.attrs[LEVEL])))
@@ -147,15 +161,21 @@ def compared(labelled: Sequence[LabelledFrame], count: int, reference: Reference
     """
     chosen = np.unique(np.linspace(0, len(labelled) - 1, min(count, len(labelled))).astype(int)).tolist()
     items = [labelled[index] for index in chosen]
-    forces, energies = [0.0], [0.0]
+    forces, energies = [], []
     for item, own in zip(items, reference([item.frame for item in items]), strict=True):
         if own is not None:
             forces.append(MEV_PER_EV * float(np.abs(own[1] - item.forces).max()))
             energies.append(MEV_PER_EV * abs(own[0] - item.energy) / len(item))
+    if not forces:
+        return (
+            "the campaign's method could label none of the frames that were to be compared, so that it is not known "
+            "whether the labels are of this method; correct the campaign's `labels`, or set checked_frames: 0 for this "
+            "file"
+        )
     if max(forces) <= FORCE_TOLERANCE_MEV and max(energies) <= ENERGY_TOLERANCE_MEV:
         return ""
     return (
-        f"its labels are not of the campaign's method: of {len(items)} frames that were labelled again, forces differ "
+        f"its labels are not of the campaign's method: of {len(forces)} frames that were labelled again, forces differ "
         f"by up to {max(forces):.4g} meV/Å and energies by up to {max(energies):.4g} meV per atom; set for this file "
         "`labels: relabel` or its units (energy_unit, forces_unit), or the campaign's `labels` to its method"
     )
@@ -173,6 +193,7 @@ def _labels(
                 f"{path}, frame {index}",
                 each.energy,
                 each.forces,
+                stress=each.stress,
                 stated=Stated(each.frame.charge, each.frame.unpaired_electrons),
             )
             for index, each in enumerate(frames)
@@ -189,13 +210,21 @@ def _labels(
     return list(found.frames), (found.energy_key, found.forces_key)
 
 
-def _frames(path: Path, systems: Sequence[Frame], elements: Mapping[str, str] | None) -> list[Frame]:
-    """The structures of a file, which may have no labels."""
+def _structures(path: Path, elements: Mapping[str, str] | None) -> list[FileLabel]:
+    """The structures of a file, without labels."""
     if path.suffix in HDF5_ENDINGS:
-        return [item.frame for item in read_hdf5_data(path)[0]]
+        return [
+            FileLabel(
+                item.frame,
+                f"{path}, frame {index}",
+                None,
+                None,
+                stated=Stated(item.frame.charge, item.frame.unpaired_electrons),
+            )
+            for index, item in enumerate(read_hdf5_data(path)[0])
+        ]
     structures = read_structures(path, elements=elements)
-    labels = [FileLabel(each.frame, each.where, None, None, stated=each.stated) for each in structures]
-    return [_with_electrons(label, systems) for label in labels]
+    return [FileLabel(each.frame, each.where, None, None, stated=each.stated) for each in structures]
 
 
 def _with_electrons(label: FileLabel, systems: Sequence[Frame]) -> Frame:

@@ -17,14 +17,17 @@ LEAST_OUTLIER_EV = 0.2
 """Least such distance, eV per atom: hot and stretched frames are less than this above the others."""
 OTHER_SCALE = 10.0
 """Factor by which the RMS force of a frame differs from the median, above which its forces are in another unit."""
+LEAST_OTHER_SIZE = 5.0
+"""Least RMS force of such a frame, eV/Å: beside relaxed structures, hot frames have forces many times as large."""
 NET_FORCE = 0.3
 """Norm of the sum of the forces, in units of that of random forces of the same size, above which forces are missing."""
 LEAST_NET_FORCE = 0.1
 """Least such sum, eV/Å."""
 SAME_ENERGY_EV = 1e-3
 """Largest difference of the energies of two copies of a structure, eV per atom, that counts as equal."""
-NEAR_ANG = 0.15
-"""Largest RMS displacement of two successive frames whose energies and forces are compared, Å."""
+NEAR_ANG = 0.08
+"""Largest RMS displacement of two successive frames whose energies and forces are compared, Å. At a larger one, the
+work by the trapezoidal rule is off by a third for stiff bonds."""
 LEAST_PAIRS = 5
 """Least number of such pairs."""
 LEAST_CORRELATION = 0.9
@@ -55,12 +58,20 @@ class Fault:
         return f"{self.where}: {self.text}"
 
 
-def faults_of(labels: Sequence[FileLabel], *, max_force_ev_per_ang: float = 100.0) -> list[Fault]:
+def faults_of(
+    labels: Sequence[FileLabel],
+    *,
+    max_force_ev_per_ang: float = 100.0,
+    labelled: bool = True,
+    outliers: bool = True,
+) -> list[Fault]:
     """Find the faults of labelled frames, in order of the frames; at most one for each frame.
 
     Args:
         labels: The frames.
         max_force_ev_per_ang: A force component above this is a fault.
+        labelled: Whether the labels are judged; false: only the structures.
+        outliers: Whether energies and forces far from those of the other frames are faults.
     """
     found: dict[int, tuple[str, str, bool]] = {}
 
@@ -68,23 +79,29 @@ def faults_of(labels: Sequence[FileLabel], *, max_force_ev_per_ang: float = 100.
         found.setdefault(index, (kind, text, drops))
 
     for index, label in enumerate(labels):
-        for kind, text in _own_faults(label, max_force_ev_per_ang):
+        for kind, text in (*(_label_faults(label, max_force_ev_per_ang) if labelled else ()), *_parity_faults(label)):
             add(index, kind, text)
     sound = [index for index in range(len(labels)) if index not in found]
-    for check in (_electron_faults, _method_faults, _copy_faults, _energy_faults, _force_faults):
+    checks = [_electron_faults, *([_method_faults] if labelled else []), _copy_faults]
+    for check in (*checks, *((_energy_faults, _force_faults) if labelled and outliers else ())):
         for index, kind, text, drops in check([(index, labels[index]) for index in sound]):
             add(index, kind, text, drops=drops)
         sound = [index for index in sound if index not in found]
     return [Fault(index, labels[index].where, *found[index]) for index in sorted(found)]
 
 
+def without_faults(labels: Sequence[FileLabel], faults: Sequence[Fault]) -> list[FileLabel]:
+    """The frames without faults, in order."""
+    with_fault = {fault.frame for fault in faults}
+    return [label for index, label in enumerate(labels) if index not in with_fault]
+
+
 def accepted(labels: Sequence[FileLabel], faults: Sequence[Fault]) -> list[LabelledFrame]:
     """The labelled frames without faults, in order."""
-    without = {fault.frame for fault in faults}
     return [
-        LabelledFrame(label.frame, label.energy, label.forces)
-        for index, label in enumerate(labels)
-        if index not in without and label.energy is not None and label.forces is not None
+        LabelledFrame(label.frame, label.energy, label.forces, label.stress)
+        for label in without_faults(labels, faults)
+        if label.energy is not None and label.forces is not None
     ]
 
 
@@ -139,8 +156,8 @@ def _near_pair(first: FileLabel, second: FileLabel) -> tuple[float, float] | Non
     return (second.energy - first.energy, work) if np.isfinite(work) else None
 
 
-def _own_faults(label: FileLabel, max_force: float) -> Iterator[tuple[str, str]]:
-    """The faults that a frame shows alone."""
+def _label_faults(label: FileLabel, max_force: float) -> Iterator[tuple[str, str]]:
+    """The faults that the label of a frame shows alone."""
     if label.energy is None:
         yield "energy", "has no energy"
     elif not np.isfinite(label.energy):
@@ -161,6 +178,10 @@ def _own_faults(label: FileLabel, max_force: float) -> Iterator[tuple[str, str]]
     net = float(np.linalg.norm(forces.sum(axis=0)))
     if net > max(NET_FORCE * float(np.linalg.norm(forces)), LEAST_NET_FORCE):
         yield "forces", f"its forces add up to {net:.3g} eV/Å, as if some were missing or of another frame"
+
+
+def _parity_faults(label: FileLabel) -> Iterator[tuple[str, str]]:
+    """A number of unpaired electrons that the electrons of a frame cannot have."""
     if (label.frame.n_electrons - label.frame.unpaired_electrons) % 2:
         text = f"of its {label.frame.n_electrons} electrons {label.frame.unpaired_electrons} cannot be unpaired"
         yield "electrons", f"{text}; write charge and unpaired_electrons into the frame's info"
@@ -202,9 +223,9 @@ def _copy_faults(labels: _Numbered) -> _Found:
     copied = originals([label.frame for _, label in labels])
     for place in np.flatnonzero(copied >= 0).tolist():
         (index, label), (_, other) = labels[place], labels[int(copied[place])]
-        if label.energy is None or other.energy is None:
-            continue
-        difference = abs(label.energy - other.energy)
+        difference = 0.0  # of structures without labels
+        if label.energy is not None and other.energy is not None:
+            difference = abs(label.energy - other.energy)
         if difference > SAME_ENERGY_EV * len(label.frame):
             text = f"is a copy of {other.where}, with an energy that differs by {difference:.4g} eV"
             yield index, "method", text, False
@@ -213,7 +234,8 @@ def _copy_faults(labels: _Numbered) -> _Found:
 
 
 def _energy_faults(labels: _Numbered) -> _Found:
-    """Energies far from those of the other frames of their composition."""
+    """Energies far from those of the other frames of their composition; single atoms have no others."""
+    labels = [(index, label) for index, label in labels if len(label.frame) > 1]
     if not labels:
         return
     numbers = sorted({int(z) for _, label in labels for z in label.frame.numbers})
@@ -256,7 +278,7 @@ def _force_faults(labels: _Numbered) -> _Found:
     if not len(size):
         return
     typical = float(np.median(size))
-    others: IntArray = np.flatnonzero(size > OTHER_SCALE * typical)
+    others: IntArray = np.flatnonzero((size > OTHER_SCALE * typical) & (size > LEAST_OTHER_SIZE) & (typical > 0.0))
     for place in others.tolist():
         text = f"its forces are {size[place] / typical:.3g} times as large as those of most frames"
         yield labels[place][0], "outlier", text, False

@@ -18,6 +18,8 @@ from al_engine.structures.frames import FloatArray, Frame
 from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import METHOD_NAMES, FileStructure, read_structures
 
+ASES_ENERGIES = ("energy", "free_energy")
+"""Names under which ASE reads energies itself; the stress beside them is in eV/Å³."""
 _ENERGY = re.compile(
     r"(?:(?P<before>\w+?)_)?(?P<kind>free_|total_|potential_)?energy(?:_(?P<after>\w+))?", re.IGNORECASE
 )
@@ -39,6 +41,7 @@ class FileLabel:
         energy: Energy in eV; None if the file has no number.
         forces: Forces in eV/Å, shape (N, 3); None if the file has no such array.
         method: The method of the label as the file states it; empty if it does not.
+        stress: Stress in eV/Å³ with ASE's sign, shape (3, 3); None if the file has none that is used.
         stated: Charge and spin that the file states.
     """
 
@@ -47,6 +50,7 @@ class FileLabel:
     energy: float | None
     forces: FloatArray | None
     method: str = ""
+    stress: FloatArray | None = None
     stated: Stated = field(default_factory=Stated)
 
 
@@ -122,6 +126,7 @@ def read_labelled_file(
             energy=_number(structure.labels.get(energy_key), energy_factor),
             forces=_vectors(structure.labels.get(forces_key), len(structure.frame), forces_factor),
             method=_method(structure.labels),
+            stress=_stress(structure.labels) if energy_key in ASES_ENERGIES and energy_unit == "eV" else None,
             stated=structure.stated,
         )
         for structure in structures
@@ -203,6 +208,17 @@ def _vectors(value: Any, n_atoms: int, factor: float) -> FloatArray | None:
     except (TypeError, ValueError):
         return None
     return factor * array if array.shape == (n_atoms, 3) else None
+
+
+def _stress(labels: Mapping[str, Any]) -> FloatArray | None:
+    """The stress that ASE has read with its own energy, shape (3, 3); None if there is none."""
+    from ase.stress import voigt_6_to_full_3x3_stress
+
+    found = labels.get("stress")
+    values = np.empty(0) if found is None else np.asarray(found, dtype=np.float64).ravel()
+    if values.size not in (6, 9) or not np.isfinite(values).all():
+        return None
+    return values.reshape(3, 3) if values.size == 9 else np.array(voigt_6_to_full_3x3_stress(values))  # noqa: PLR2004
 
 
 def _method(labels: Mapping[str, Any]) -> str:

@@ -111,7 +111,9 @@ class AseLabeler:
         if found is None or not (self._with_stress and frame.pbc.all()):
             return None
         stress = np.array(found, dtype=np.float64)
-        return stress if stress.shape == (3, 3) else np.array(voigt_6_to_full_3x3_stress(stress))
+        if stress.shape == (6,):
+            return np.array(voigt_6_to_full_3x3_stress(stress))
+        return stress if stress.shape == (3, 3) else None
 
     def _failure(self, error: Exception, folder: Path) -> str:
         """The message of a failed label: the exception, and the last output of the program."""

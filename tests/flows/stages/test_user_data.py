@@ -41,7 +41,7 @@ def in_hartree(path, calculator, *, frames=FRAMES, seed=0):
     rng = np.random.default_rng(seed)
     images = []
     for _ in range(frames):
-        atoms = Atoms(WATER.numbers, WATER.positions + rng.normal(scale=0.05, size=(3, 3)))
+        atoms = Atoms(WATER.numbers, WATER.positions + rng.normal(scale=0.03, size=(3, 3)))
         atoms.calc = calculator
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         image = Atoms(atoms.numbers, atoms.positions)

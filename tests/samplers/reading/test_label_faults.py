@@ -11,8 +11,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
+from tblite.ase import TBLite
 
 from al_engine.errors import InputError
+from al_engine.structures.frames import Frame
 from samplers.reading.label_faults import accepted, faults_of, unit_fault
 from samplers.reading.labelled_files import FileLabel, forces_in_ev_per_ang, read_labelled_file
 
@@ -200,3 +202,16 @@ def test_different_compositions_have_energies_of_their_own(labels):
     broken = replace(small[4], energy=small[4].energy + 30.0)
     (fault,) = faults_of([*labels, *small[:4], broken, *small[5:]])
     assert fault.where == "water 4"
+
+
+def test_right_units_are_never_refused():
+    """Frames displaced at random, by any distance: the work of the forces is less exact the farther they are apart."""
+    rng, water = np.random.default_rng(2), molecule("H2O")
+    for scale in (0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.2):
+        found = []
+        for index in range(40):
+            atoms = Atoms(water.numbers, water.positions + rng.normal(scale=scale, size=(3, 3)))
+            atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+            frame = Frame(atoms.numbers, atoms.positions)
+            found.append(FileLabel(frame, f"{index}", atoms.get_potential_energy(), atoms.get_forces()))
+        assert unit_fault(found) == ""

@@ -1,0 +1,149 @@
+"""Checks of a new campaign that concern its systems and the user's own frames together."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from al_engine.campaign.labels import LabelOutcome, LevelOfTheory
+from al_engine.config import CampaignConfig, LabelsConfig
+from al_engine.errors import InputError
+from al_engine.protocols import Progress
+from al_engine.structures.frames import Frame
+from labelers.checks.cell_check import changes_when_doubled, too_small
+from labelers.checks.reference import ReferenceMethod
+from labelers.pool.cache import LabelCache
+from samplers.initial.user_data import compared, user_data
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedData:
+    """Result of the checks of the user's own frames.
+
+    Attributes:
+        notes: Remarks for the user, a sentence each.
+        labels: Labels that were computed to compare with the user's.
+        elements: Atomic numbers that occur in the frames.
+        to_label: Number of frames that the campaign labels.
+    """
+
+    notes: tuple[str, ...] = ()
+    labels: tuple[LabelOutcome, ...] = ()
+    elements: frozenset[int] = frozenset()
+    to_label: int = 0
+
+
+def checked_data(
+    config: CampaignConfig,
+    systems: Sequence[Frame],
+    labelled: Sequence[Frame],
+    *,
+    level: LevelOfTheory,
+    base_dir: Path,
+    cache: LabelCache | None,
+    progress: Progress,
+) -> CheckedData:
+    """Check the user's own frames, and that all frames of the campaign fit together.
+
+    Args:
+        config: The config.
+        systems: The systems of the campaign.
+        labelled: The structures that are labelled: the systems, or clusters cut from them.
+        level: Level of theory of the labels.
+        base_dir: Folder that relative paths in the config start from.
+        cache: Labels that exist already, or None.
+        progress: Called with the number of labels made.
+
+    Raises:
+        InputError: If a file cannot be used, its labels are not of the campaign's method, or frames of the same atoms
+            differ in charge or spin.
+    """
+    notes: list[str] = []
+    frames: list[tuple[str, Frame]] = [("the system", frame) for frame in labelled]
+    to_label = 0
+    if not config.data:
+        refuse_mixed_electrons(frames, config.labels)
+        return CheckedData()
+    with ReferenceMethod(
+        config.labels, periodic=config.labels_boxes, cache=cache, remember=True, progress=progress
+    ) as reference:
+        for item in config.data:
+            path = base_dir / item.file
+            found = user_data(
+                item,
+                [*systems, *labelled],
+                base_dir=base_dir,
+                level=level.to_dict(),
+                max_force_ev_per_ang=config.labels.max_force_ev_per_ang,
+                elements=config.file_elements,
+            )
+            notes += found.notes
+            to_label += len(found.unlabelled)
+            own = [*(labelled.frame for labelled in found.labelled), *found.unlabelled]
+            frames += [(str(path), frame) for frame in own]
+            boxes = [frame for frame in own if frame.is_periodic]
+            if boxes and level.backend != "ase":
+                smallest = min(boxes, key=lambda frame: abs(float(np.linalg.det(frame.cell))))
+                refuse_small_cell(smallest, config.labels, reference)
+            if found.labelled and item.checked_frames:
+                differs = compared(found.labelled, item.checked_frames, reference)
+                if differs:
+                    raise InputError(f"{path}: {differs}")
+        labels = tuple(reference.made)
+    refuse_mixed_electrons(frames, config.labels)
+    numbers = frozenset(int(z) for _, frame in frames for z in np.unique(frame.numbers))
+    return CheckedData(tuple(notes), labels, numbers, to_label)
+
+
+def refuse_mixed_electrons(frames: Iterable[tuple[str, Frame]], labels: LabelsConfig) -> None:
+    """Refuse frames of the same atoms that differ in charge or spin, which the models do not see.
+
+    With `labels.ase_charge_and_spin: parameters`, which sets charge and spin for all frames, all frames must agree.
+
+    Args:
+        frames: The frames, each with the name of its source in messages.
+        labels: Settings of the labels.
+
+    Raises:
+        InputError: If frames differ; the message names both sources.
+    """
+    fixed = labels.backend == "ase" and labels.ase_charge_and_spin == "parameters"
+    first: dict[bytes, tuple[str, Frame]] = {}
+    for source, frame in frames:
+        key = b"" if fixed else np.sort(frame.numbers).tobytes()
+        other_source, other = first.setdefault(key, (source, frame))
+        if (frame.charge, frame.unpaired_electrons) == (other.charge, other.unpaired_electrons):
+            continue
+        difference = (
+            f"a frame of {source} has charge {frame.charge:+d} and {frame.unpaired_electrons} unpaired electrons, a "
+            f"frame of {other_source} has {other.charge:+d} and {other.unpaired_electrons}"
+        )
+        if fixed:
+            raise InputError(
+                f"labels.ase_charge_and_spin: `parameters` sets the same charge and spin for all frames, but "
+                f"{difference}; set it to `auto` or `atoms`"
+            )
+        raise InputError(
+            f"{difference}, and both have the same atoms ({frame.to_atoms().get_chemical_formula()}). The models do "
+            "not see charge and spin: make a campaign for each, or correct the charges"
+        )
+
+
+def refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceMethod) -> None:
+    """Refuse a periodic cell that is too small for the Γ point alone.
+
+    Raises:
+        InputError: If the cell is too small, or if that is not known.
+    """
+    if not frame.is_periodic:
+        return
+    changes = changes_when_doubled(frame, reference, max_height_ang=config.cell_check.max_height_ang)
+    if changes is None:
+        raise InputError(
+            "it is not known whether the cell is large enough for GFN2-xTB, because doubled cells have no label "
+            f"({reference.failure}); use a larger cell, or set labels.cell_check.max_height_ang to 0"
+        )
+    reason = too_small(changes, frame, config.cell_check)
+    if reason:
+        raise InputError(reason)
