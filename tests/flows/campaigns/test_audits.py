@@ -13,7 +13,7 @@ AUDITED = SMALLER.replace("name: smaller", "name: audited").replace(
 AUDITED = AUDITED.replace(
     "stop: {max_iterations: 2}",
     "stop: {iterations: 1, acceptance: 0.5, confidence: 0.6, max_rejected_share: 1.0, max_stopped_share: 1.0,"
-    " audit_labels: 8}",
+    " audit_labels: 8, verdicts: 1}",
 )
 
 
