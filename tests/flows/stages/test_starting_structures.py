@@ -25,7 +25,7 @@ TEXT = """
 name: conformers
 seed: 2
 system: {smiles: OCCO, structures: conformers.xyz}
-initial: {frames: 6, test_frames: 4, duration_ps: 0.5, source: anneal}
+initial: {frames: 6, test_frames: 4, duration_ps: 0.5, source: anneal, stretch: {share: 1.0}}
 sampling: {temperatures_kelvin: [300, 600], replicas: 4}
 labels: {backend: tblite}
 """

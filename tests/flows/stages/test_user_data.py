@@ -4,6 +4,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.build import molecule as build_molecule
 from ase.calculators.emt import EMT
 from stage_runs import begun
 from tblite.ase import TBLite
@@ -14,9 +15,12 @@ from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_labelled
 from al_engine.files.part_file import open_part
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.structures.identity import duplicates
 from flows.cli.data import LabelNames, merge, read_source, summary
 from flows.session.new_campaign import new_campaign
 from flows.session.preflight import preflight
+from samplers.initial.user_data import compared
 
 TEXT = """
 name: mine
@@ -32,6 +36,7 @@ selection: {max_labels: 5}
 labels: {backend: tblite, chunk_frames: 20}
 data:
 """
+INITIAL = "{source: file, file: all.xyz, frames: 6, test_frames: 4}"
 WATER = Atoms("OHH", [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
 FRAMES = 12
 
@@ -162,3 +167,69 @@ def test_sources_are_summarised_and_merged(campaign, tmp_path):
     again = read_source(tmp_path / "b.xyz", LabelNames())
     assert len(again.labels) == result["frames"]
     assert again.labels[0].energy == pytest.approx(read_source(path, names_of_file).labels[0].energy, abs=1e-6)
+
+
+def test_test_frames_are_not_trained_on_although_the_user_gives_them(tmp_path):
+    """The same file is the source of the initial frames and of data; another file has a copy of a frame of it."""
+    rng, methanol = np.random.default_rng(6), build_molecule("CH3OH")
+    images = [Atoms(methanol.numbers, methanol.positions + rng.normal(scale=0.03, size=(6, 3))) for _ in range(12)]
+    for atoms in images:
+        atoms.calc = gfn2()
+        atoms.get_forces()
+    ase.io.write(tmp_path / "all.xyz", images)
+    ase.io.write(tmp_path / "more.xyz", images[:2])
+    text = TEXT.replace("{frames: 20, test_frames: 8, duration_ps: 1.0}", INITIAL)
+    text += "- {file: all.xyz}\n- {file: more.xyz, labels: relabel}\n"
+    new_campaign(parse_config(text, source="test"), source=tmp_path, directory=tmp_path / "run")
+    with begun(tmp_path / "run", (tmp_path / "run" / "campaign.yaml").read_text()) as campaign:
+        with open_part(campaign.ledger.part_path(names.DATA)) as root:
+            assert (len(root["labelled/n_atoms"]), len(root["train/n_atoms"])) == (2, 0)  # the file has 2 frames more
+            assert any(b"copies of frames of the campaign" in line for line in root["left_out"][()].tolist())
+        with open_part(campaign.ledger.part_path(names.INITIAL_DATASET)) as root:
+            trained, test = read_labelled(root["labelled"]), read_labelled(root["test"])
+    assert not duplicates([item.frame for item in trained], [item.frame for item in test]).any()
+    assert len(trained) == 8
+
+
+def test_ions_and_molecules_of_the_same_atoms_are_refused(tmp_path):
+    text = (
+        "name: two\nlabels: {backend: tblite}\nsystems:\n- {name: neutral, smiles: O}\n"
+        "- {name: cation, smiles: O, charge: 1, unpaired_electrons: 1}\n"
+    )
+    with pytest.raises(InputError, match=r"charge \+1 and 1 unpaired electrons.*do not see charge and spin"):
+        preflight(parse_config(text, source="test"), base_dir=tmp_path)
+    path = in_hartree(tmp_path / "ions.xyz", gfn2())
+    images = ase.io.read(path, ":")
+    for atoms in images:
+        atoms.info |= {"charge": 2}
+    ase.io.write(path, images)
+    other = TEXT.replace("{smiles: CO}", "{smiles: O}")
+    with pytest.raises(InputError, match="do not see charge and spin"):
+        preflight(parse_config(f"{other}- {{file: ions.xyz, labels: relabel}}\n", source="test"), base_dir=tmp_path)
+
+
+def test_relabelled_frames_are_checked_too(tmp_path):
+    ase.io.write(tmp_path / "odd.xyz", [WATER, WATER[:2], WATER])
+    message = refusal(tmp_path, "{file: odd.xyz, labels: relabel}")
+    assert "1 of 3 frames cannot be used" in message
+    assert "frame 1: of its 9 electrons 0 cannot be unpaired" in message
+
+
+def test_a_comparison_that_could_not_be_made_is_not_agreement():
+    frame = Frame(WATER.numbers, WATER.positions)
+    differs = compared([LabelledFrame(frame, 0.0, np.zeros((3, 3)))] * 3, 2, lambda frames: [None] * len(frames))
+    assert "could label none of the frames" in differs
+
+
+def test_outliers_can_be_kept(tmp_path):
+    path = in_hartree(tmp_path / "far.xyz", gfn2())
+    images = ase.io.read(path, ":")
+    stretched = Atoms(WATER.numbers, WATER.positions * [[1.0], [2.2], [1.0]], calculator=gfn2())
+    far = Atoms(WATER.numbers, stretched.positions)
+    far.info["REF_energy"] = stretched.get_potential_energy() / units.Hartree
+    far.arrays["REF_forces"] = stretched.get_forces() * units.Bohr / units.Hartree
+    ase.io.write(path, [*images, far])
+    assert "eV per atom away" in refusal(tmp_path, f"{{file: far.xyz, {HARTREE}}}")
+    item = f"{{file: far.xyz, keep_outliers: true, {HARTREE}}}"
+    notes = preflight(parse_config(f"{TEXT}- {item}\n", source="test"), base_dir=tmp_path).notes
+    assert any(f"{FRAMES + 1} labelled frames join" in note for note in notes)
