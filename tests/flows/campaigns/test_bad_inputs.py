@@ -49,7 +49,7 @@ def test_no_option_takes_what_is_no_value(key, value, refused, tmp_path):
     assert shown(key) in message
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [key for key in KEYS if f"{key}s" not in KEYS])
 def test_a_letter_too_many_is_found_and_the_right_key_suggested(key, refused, tmp_path):
     message = refused("run", write(tmp_path / "work" / "bad.yaml", nested(f"{key}s", 1)))
     assert f"{shown(key)}s" in message
