@@ -143,6 +143,7 @@ def compare(directory: Path) -> dict[str, Any]:
 
 def markdown(result: Mapping[str, Any], *, reading: str) -> str:
     """The page."""
+    outcome = result["verdict"] or "stopped by hand"
     lines = [
         "# Interaction energies of s22x5",
         "",
@@ -162,7 +163,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
         "",
         f"Mean absolute error {result['mae_mev']:.1f} meV, largest {result['largest_mev']:.1f} meV.",
         "",
-        f"The campaign: {result['verdict']} after {result['iterations']} iterations, {result['data_set']} frames.",
+        f"The campaign: {outcome} after {result['iterations']} iterations, {result['data_set']} frames.",
         "",
         "| system | force MAE on its test set / meV/Å | energy MAE / meV/atom |",
         "| --- | --- | --- |",
