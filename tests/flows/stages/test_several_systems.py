@@ -31,14 +31,14 @@ name: several
 seed: 7
 systems:
 - {name: single, smiles: CO}
-- {name: pair, smiles: CO, molecules: 2, temperatures_kelvin: [300], initial: {frames: 16, source: anneal}}
+- {name: pair, smiles: CO, molecules: 2, temperatures_kelvin: [300], initial: {frames: 10, source: anneal}}
 - name: salty
   species: [{smiles: CO, count: 5}, {smiles: '[Na+]'}, {smiles: '[Cl-]'}]
   shape: box
   density_g_per_cm3: 0.8
   cut_molecules: 3
   temperatures_kelvin: [400]
-initial: {frames: 20, test_frames: 8, duration_ps: 1.0}
+initial: {frames: 12, test_frames: 6, duration_ps: 0.5}
 model:
   short: {cutoff_ang: 4.0, channels: 8, l_max: 1, radial_mlp: [16]}
   long: {cutoff_ang: 6.0, channels: 4, l_max: 0, radial_mlp: []}
@@ -72,9 +72,9 @@ def composition(frame):
 def test_each_system_has_its_own_initial_set_and_test_set(campaign):
     with open_part(campaign.ledger.part_path(names.INITIAL_DATASET)) as root:
         assert root.attrs["systems"].tolist() == ["single", "pair", "salty"]
-        assert np.bincount(root["system"][()]).tolist() == [20, 16, 20]
+        assert np.bincount(root["system"][()]).tolist() == [12, 10, 12]
     test = read_test(campaign.ledger.reader(), campaign.config)
-    assert np.bincount(test.system).tolist() == [8, 8, 8]
+    assert np.bincount(test.system).tolist() == [6, 6, 6]
     assert {len(item) for item, system in zip(test.frames, test.system, strict=True) if system == 1} == {12}
     for item, interior, system in zip(test.frames, test.interior, test.system, strict=True):
         assert interior.all() == (system < 2)  # only the clusters of the solution were cut from something
@@ -130,7 +130,7 @@ def test_the_verdict_and_the_pages_know_the_systems(campaign):
 def test_lost_labels_of_a_system_are_rebuilt_from_the_data_set(campaign):
     ledger = campaign.ledger
     assert verify(ledger.directory, repaired=False)[0]["sound"]
-    path = ledger.part_path("initial-pair-labels-00021-00024")
+    path = ledger.part_path("initial-pair-labels-00001-00016")
     before = path.read_bytes()
     path.unlink()
     assert not verify(ledger.directory, repaired=False)[0]["sound"]

@@ -22,7 +22,7 @@ from models import load_committee
 TEXT = """
 name: water
 seed: 3
-system: {smiles: O, molecules: 3, shape: box, density_g_per_cm3: 0.7}
+system: {smiles: O, molecules: 3, shape: box, density_g_per_cm3: 0.3}
 initial: {frames: 8, test_frames: 2, duration_ps: 0.5}
 model:
   short: {cutoff_ang: 3.5, channels: 8, l_max: 1, radial_mlp: [16]}
