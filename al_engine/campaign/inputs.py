@@ -42,7 +42,7 @@ def with_inputs_inside(config: CampaignConfig) -> CampaignConfig:
 
 
 def _with_copies(system: _System, option: str, copies: Mapping[str, str]) -> _System:
-    """A system with the paths of its files replaced by those of their copies.
+    """A system whose files are the copies in the campaign directory.
 
     Args:
         system: The system.

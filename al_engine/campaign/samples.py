@@ -49,8 +49,9 @@ class SampledFrames:
         frames: list[Frame] = []
         for part, name in enumerate(self.names):
             rows = self.source[indices[self.source[indices, 0] == part], 1]
-            with self.parts.open(name) as root:
-                frames += read_frames(root["frames"], rows=rows)
+            if len(rows):
+                with self.parts.open(name) as root:
+                    frames += read_frames(root["frames"], rows=rows)
         return frames
 
     def trajectories(self) -> list[list[IntArray]]:

@@ -116,7 +116,7 @@ class CampaignConfig(Section):
         ]
 
     def _of(self, named: NamedSystemConfig) -> "OneSystemConfig":
-        """The config of one of several systems. Its seed differs from those of the other systems.
+        """The config of one of several systems; each system has a seed of its own.
 
         Raises:
             ValidationError: If the options of the system do not fit together.

@@ -45,8 +45,8 @@ class DataConfig(Section):
     keep_outliers: bool = Field(
         default=False,
         description=(
-            "Whether frames whose energy or forces are far from those of the other frames are kept. false: they are "
-            "faults."
+            "Whether outliers are kept: frames whose energy or forces are far from the rest of the file. false: an "
+            "outlier is a fault."
         ),
     )
     leave_out_faults: bool = Field(

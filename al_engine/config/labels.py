@@ -20,7 +20,8 @@ class ForceCheckConfig(Section):
         description=(
             "Number of frames of the initial set whose forces are compared with finite differences of the energies of "
             "the same method. In every later iteration, one frame is compared. A comparison takes 12 single-point "
-            "calculations. 0: no comparisons, for methods so expensive that these calculations matter."
+            "calculations, and 4 more if the label has a stress. 0: no comparisons, for "
+            "methods so expensive that these calculations matter."
         ),
     )
     tolerance_mev_per_ang: PositiveFloat = Field(

@@ -223,8 +223,8 @@ class TrainingConfig(Section):
         10.0,
         ge=0.0,
         description=(
-            "Weight of the squared error of the stress, multiplied by the volume per atom (eV²). It acts on labels "
-            "with a stress: those of whole periodic boxes (`labels.stress`)."
+            "Weight of the squared error of the stress, multiplied by the volume per atom (eV²). Only labels of whole "
+            "periodic boxes have a stress (`labels.stress`)."
         ),
     )
     gradient_clip: PositiveFloat = Field(

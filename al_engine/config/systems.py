@@ -11,7 +11,7 @@ from al_engine.config.system import SystemConfig
 
 
 class NamedSystemConfig(SystemConfig):
-    """One of several systems of a campaign, with the options that differ from those of the other systems."""
+    """A system of a campaign that has several, with the options that are its own."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,32}$")] = Field(
         description="Name of the system: at most 32 letters, digits or underscores."

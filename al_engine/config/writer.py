@@ -1,6 +1,6 @@
 """Writing a config: YAML with the description of every field as a comment above the field.
 
-Of the sections in a list, only the options that differ from the defaults are written, each section in a line.
+The sections of a list are written with all their options too, without comments.
 """
 
 import textwrap
@@ -35,7 +35,8 @@ def _lines(section: BaseModel, indent: int) -> Iterator[str]:
             yield from _lines(value, indent + 2)
         elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
             yield f"{pad}{name}:"
-            yield from (f"{pad}  - {_scalar(item.model_dump(exclude_defaults=True))}" for item in value)
+            sections = yaml.safe_dump([item.model_dump() for item in value], sort_keys=False, allow_unicode=True)
+            yield textwrap.indent(sections.rstrip("\n"), f"{pad}  ")
         else:
             yield f"{pad}{name}: {_scalar(value)}"
 

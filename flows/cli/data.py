@@ -20,7 +20,6 @@ from al_engine.units import MEV_PER_EV
 from samplers.initial.user_data import HDF5_ENDINGS, listed, read_hdf5_data, write_hdf5_data
 from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
 from samplers.reading.labelled_files import FileLabel, read_labelled_file
-from samplers.reading.stated_charge import Stated
 
 MOST_COMPOSITIONS = 12
 """Largest number of compositions that are listed."""
@@ -79,17 +78,7 @@ def read_source(path: Path, names: LabelNames) -> Source:
 
 
 def _as_read(path: Path, frames: Sequence[LabelledFrame]) -> list[FileLabel]:
-    return [
-        FileLabel(
-            item.frame,
-            f"{path}, frame {index}",
-            item.energy,
-            item.forces,
-            stress=item.stress,
-            stated=Stated(item.frame.charge, item.frame.unpaired_electrons),
-        )
-        for index, item in enumerate(frames)
-    ]
+    return [FileLabel.of(item, f"{path}, frame {index}") for index, item in enumerate(frames)]
 
 
 def summary(source: Source) -> dict[str, Any]:

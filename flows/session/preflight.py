@@ -93,7 +93,7 @@ class Preflight:
 def preflight(
     config: CampaignConfig, *, base_dir: Path, cache: LabelCache | None = None, progress: Progress = silent
 ) -> Preflight:
-    """Check files, structures, charge and spin, elements and the labelling method of a campaign, in seconds.
+    """Check files, structures, charge and spin, elements and the labelling method of a campaign.
 
     Args:
         config: The config.

@@ -17,7 +17,6 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import MEV_PER_EV
 from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
 from samplers.reading.labelled_files import FileLabel, read_labelled_file
-from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import read_structures
 
 HDF5_ENDINGS = (".h5", ".hdf5")
@@ -187,18 +186,7 @@ def _labels(
     """The frames of a file with their labels, and the names of the labels or their level of theory."""
     if path.suffix in HDF5_ENDINGS:
         frames, level = read_hdf5_data(path)
-        stated = [
-            FileLabel(
-                each.frame,
-                f"{path}, frame {index}",
-                each.energy,
-                each.forces,
-                stress=each.stress,
-                stated=Stated(each.frame.charge, each.frame.unpaired_electrons),
-            )
-            for index, each in enumerate(frames)
-        ]
-        return stated, level
+        return [FileLabel.of(each, f"{path}, frame {index}") for index, each in enumerate(frames)], level
     found = read_labelled_file(
         path,
         energy_key=item.energy_key,
@@ -213,16 +201,8 @@ def _labels(
 def _structures(path: Path, elements: Mapping[str, str] | None) -> list[FileLabel]:
     """The structures of a file, without labels."""
     if path.suffix in HDF5_ENDINGS:
-        return [
-            FileLabel(
-                item.frame,
-                f"{path}, frame {index}",
-                None,
-                None,
-                stated=Stated(item.frame.charge, item.frame.unpaired_electrons),
-            )
-            for index, item in enumerate(read_hdf5_data(path)[0])
-        ]
+        labels = [FileLabel.of(each, f"{path}, frame {index}") for index, each in enumerate(read_hdf5_data(path)[0])]
+        return [replace(label, energy=None, forces=None, stress=None) for label in labels]
     structures = read_structures(path, elements=elements)
     return [FileLabel(each.frame, each.where, None, None, stated=each.stated) for each in structures]
 

@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from al_engine.config.data import EnergyUnit, ForcesUnit
 from al_engine.errors import InputError
-from al_engine.structures.frames import FloatArray, Frame
+from al_engine.structures.frames import FloatArray, Frame, LabelledFrame
 from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import METHOD_NAMES, FileStructure, read_structures
 
@@ -53,6 +53,12 @@ class FileLabel:
     stress: FloatArray | None = None
     stated: Stated = field(default_factory=Stated)
 
+    @classmethod
+    def of(cls, item: LabelledFrame, where: str) -> Self:
+        """A frame of a campaign or of a file that a campaign's labels were written to: nothing is left unstated."""
+        stated = Stated(item.frame.charge, item.frame.unpaired_electrons)
+        return cls(item.frame, where, item.energy, item.forces, stress=item.stress, stated=stated)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFile:
@@ -65,17 +71,7 @@ class LabelledFile:
 
 def energy_in_ev(unit: EnergyUnit) -> float:
     """An energy unit in eV."""
-    from ase import units
-
-    return float(
-        {
-            "eV": 1.0,
-            "hartree": units.Hartree,
-            "rydberg": units.Rydberg,
-            "kcal/mol": units.kcal / units.mol,
-            "kJ/mol": units.kJ / units.mol,
-        }[unit]
-    )
+    return _energies_in_ev()[unit]
 
 
 def forces_in_ev_per_ang(unit: ForcesUnit) -> float:
@@ -83,15 +79,19 @@ def forces_in_ev_per_ang(unit: ForcesUnit) -> float:
     from ase import units
 
     energy, _, length = unit.rpartition("/")
-    lengths = {"ang": 1.0, "bohr": float(units.Bohr)}
-    energies: dict[str, EnergyUnit] = {
-        "eV": "eV",
-        "hartree": "hartree",
-        "rydberg": "rydberg",
-        "kcal/mol": "kcal/mol",
-        "kJ/mol": "kJ/mol",
+    return _energies_in_ev()[energy] / {"ang": 1.0, "bohr": float(units.Bohr)}[length]
+
+
+def _energies_in_ev() -> dict[str, float]:
+    from ase import units
+
+    return {
+        "eV": 1.0,
+        "hartree": float(units.Hartree),
+        "rydberg": float(units.Rydberg),
+        "kcal/mol": float(units.kcal / units.mol),
+        "kJ/mol": float(units.kJ / units.mol),
     }
-    return energy_in_ev(energies[energy]) / lengths[length]
 
 
 def read_labelled_file(
