@@ -11,11 +11,16 @@ from al_engine.structures.frames import LabelledFrame
 
 
 def labelled_atoms(item: LabelledFrame) -> Any:
-    """A labelled frame as `ase.Atoms` with a calculator that holds energy (eV) and forces (eV/Å)."""
+    """A labelled frame as `ase.Atoms` with a calculator that holds energy (eV) and forces (eV/Å).
+
+    A weight other than 1 stands in `info` as `config_weight`, the name that mace-torch reads.
+    """
     from ase.calculators.singlepoint import SinglePointCalculator
 
     atoms = item.frame.to_atoms()
     stress = {} if item.stress is None else {"stress": item.stress}
+    if item.weight != 1.0:
+        atoms.info["config_weight"] = item.weight
     atoms.calc = SinglePointCalculator(atoms, energy=item.energy, forces=item.forces, **stress)
     return atoms
 

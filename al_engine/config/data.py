@@ -1,6 +1,7 @@
 """Config section `data`: labelled frames that the user brings."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +13,8 @@ ForcesUnit = Literal["eV/ang", "hartree/bohr", "hartree/ang", "rydberg/bohr", "k
 
 class DataConfig(Section):
     """A file of labelled frames that join the data set before iteration 0."""
+
+    added_fields: ClassVar[Mapping[str, object]] = {"weight_key": None, "weight": 1.0}
 
     file: str = Field(
         min_length=1,
@@ -33,6 +36,17 @@ class DataConfig(Section):
     )
     forces_key: str | None = Field(
         None, min_length=1, description="Name of the forces in the file, such as `REF_forces`. null: recognised."
+    )
+    weight_key: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Name of the weights of the frames in the training loss; it contains the word `weight`. null: "
+            "`config_weight`, as in mace-torch. A frame without a weight has the weight 1."
+        ),
+    )
+    weight: float = Field(
+        1.0, gt=0.0, le=1e6, description="Factor of the weights of all frames of the file in the training loss."
     )
     energy_unit: EnergyUnit = Field("eV", description="Unit of the energies in the file.")
     forces_unit: ForcesUnit = Field("eV/ang", description="Unit of the forces in the file.")

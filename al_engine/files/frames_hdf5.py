@@ -33,6 +33,8 @@ LABELS_PER_FRAME: Columns = {"energy": ((), "f8")}
 FRAME_HASH = "frame_hash"
 STRESS = "stress"
 """Data set with the stress of each labelled frame, NaN where it is not known; absent if no frame has a stress."""
+WEIGHT = "weight"
+"""Data set with the weight of each labelled frame in the training loss; absent if all weights are 1."""
 MISSING = -(2**63)
 """Fill value of integers in `campaign.h5` if the linked part is missing; the fill value of floats is NaN."""
 COUNTS_AT_A_TIME = 2**16
@@ -62,6 +64,8 @@ def write_labelled(group: h5py.Group, labelled: Sequence[LabelledFrame]) -> None
     if any(item.stress is not None for item in labelled):
         unknown = np.full((3, 3), np.nan)
         _write(group, STRESS, np.array([unknown if item.stress is None else item.stress for item in labelled]), "f8")
+    if any(item.weight != 1.0 for item in labelled):
+        _write(group, WEIGHT, np.array([item.weight for item in labelled]), "f8")
     hashes = b"".join(bytes.fromhex(item.content_hash()) for item in labelled)
     _write(group, FRAME_HASH, np.frombuffer(hashes, dtype="u1").reshape(-1, 32), "u1")
 
@@ -103,11 +107,14 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
     per_atom, per_frame = {**PER_ATOM, **LABELS_PER_ATOM}, {**PER_FRAME, **LABELS_PER_FRAME}
     if has_dataset(group, STRESS):
         per_frame[STRESS] = ((3, 3), "f8")
+    if has_dataset(group, WEIGHT):
+        per_frame[WEIGHT] = ((), "f8")
     return [
         LabelledFrame(
             energy=values.pop("energy"),
             forces=values.pop("forces"),
             stress=_known(values.pop(STRESS, None)),
+            weight=float(values.pop(WEIGHT, 1.0)),
             frame=Frame(**values),
         )
         for _, values in _frames_of(group, per_atom, per_frame, None)

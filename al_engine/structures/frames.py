@@ -135,12 +135,14 @@ class LabelledFrame:
         energy: Energy in eV.
         forces: Forces in eV/Å, shape (N, 3).
         stress: Stress dE/d(strain) / V in eV/Å³, with ASE's sign, shape (3, 3); None if it is not known.
+        weight: Weight of the frame in the training loss, above zero; the labels of a campaign have the weight 1.
     """
 
     frame: Frame
     energy: float
     forces: FloatArray
     stress: FloatArray | None = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "energy", float(self.energy))
@@ -152,12 +154,14 @@ class LabelledFrame:
         return len(self.frame)
 
     def content_hash(self) -> str:
-        """SHA-256 over structure, energy, forces, and the stress if it is known."""
+        """SHA-256 over structure, energy, forces, the stress if it is known, and the weight if it is not 1."""
         digest = hashlib.sha256(self.frame.content_hash().encode())
         digest.update(np.float64(self.energy).astype("<f8").tobytes())
         digest.update(np.ascontiguousarray(self.forces, dtype="<f8").tobytes())
         if self.stress is not None:
             digest.update(np.ascontiguousarray(self.stress, dtype="<f8").tobytes())
+        if self.weight != 1.0:
+            digest.update(b"weight" + np.float64(self.weight).astype("<f8").tobytes())
         return digest.hexdigest()
 
 

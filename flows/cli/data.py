@@ -27,10 +27,11 @@ MOST_COMPOSITIONS = 12
 
 @dataclass(frozen=True, slots=True)
 class LabelNames:
-    """Names and units of the labels in files of other programs; a name that is None is recognised."""
+    """Names and units of the labels and weights in files of other programs; a name that is None is recognised."""
 
     energy_key: str | None = None
     forces_key: str | None = None
+    weight_key: str | None = None
     energy_unit: EnergyUnit = "eV"
     forces_unit: ForcesUnit = "eV/ang"
 
@@ -71,6 +72,7 @@ def read_source(path: Path, names: LabelNames) -> Source:
         path,
         energy_key=names.energy_key,
         forces_key=names.forces_key,
+        weight_key=names.weight_key,
         energy_unit=names.energy_unit,
         forces_unit=names.forces_unit,
     )
@@ -87,6 +89,7 @@ def summary(source: Source) -> dict[str, Any]:
     energies = [label.energy / len(label.frame) for label in source.labels if label.energy is not None]
     forces = [np.zeros((0, 3)), *(label.forces for label in source.labels if label.forces is not None)]
     together = np.concatenate(forces)
+    weights = [label.weight for label in source.labels]
     compositions = Counter(str(frame.to_atoms().get_chemical_formula()) for frame in frames)
     states = Counter(f"{frame.charge:+d} e, {frame.unpaired_electrons} unpaired electrons" for frame in frames)
     return {
@@ -102,6 +105,7 @@ def summary(source: Source) -> dict[str, Any]:
         "periodic": sum(frame.is_periodic for frame in frames),
         "compositions": dict(compositions.most_common()),
         "electrons": dict(states.most_common()),
+        "weights": [min(weights), max(weights)],
         "energy_ev_per_atom": [min(energies), max(energies)] if energies else None,
         "force_rms_mev_per_ang": MEV_PER_EV * float(np.sqrt(np.mean(together**2))) if len(together) else None,
         "force_largest_ev_per_ang": float(np.abs(together).max()) if len(together) else None,
@@ -124,6 +128,9 @@ def summary_text(values: Mapping[str, Any]) -> str:
         f"  labels{keys}: {values['with_energy']} energies, {values['with_forces']} forces",
         f"  level of theory: {stated or ', '.join(f'{method} x {n}' for method, n in values['methods'].items())}",
     ]
+    if values["weights"] != [1.0, 1.0]:
+        lowest, highest = values["weights"]
+        lines.append(f"  weights in the training loss: {lowest:g} to {highest:g}")
     if values["energy_ev_per_atom"] is not None:
         low, high = values["energy_ev_per_atom"]
         lines.append(f"  energies {low:.4f} to {high:.4f} eV per atom")

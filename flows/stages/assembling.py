@@ -1,6 +1,6 @@
 """Stage `initial-dataset`: labelled initial frames become the data set of iteration 0, test frames the test set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,10 +98,14 @@ def _data(work: Work) -> _Data:
         return _Data([], labels)
     with work.parts.open(names.DATA) as root:
         frames = read_labelled(root["labelled"])
+        weights = root["train/weight"][()] if has_dataset(root["train"], "weight") else None
     allowed = work.config.labels.max_failed_share * len(labels.reasons)
     if labels.failures > allowed:
         raise _failed(labels, work, "the user's frames (`data`)")
-    return _Data([*frames, *labels.labelled.values()], labels)
+    own = labels.labelled
+    if weights is not None:
+        own = {index: replace(item, weight=float(weights[index])) for index, item in own.items()}
+    return _Data([*frames, *own.values()], labels)
 
 
 def _initial_set(work: Work, config: OneSystemConfig) -> _InitialSet:

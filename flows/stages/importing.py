@@ -49,6 +49,7 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
     known = _initial_frames(work.parts, config)
     kept: list[LabelledFrame] = []
     unlabelled: list[Frame] = []
+    weights: list[float] = []
     left_out: list[str] = []
     for item in config.data:
         data = user_data(
@@ -70,10 +71,13 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
                 kept.append(labelled[index])
             else:
                 unlabelled.append(frames[index])
+                weights.append(data.weights[index - len(data.labelled)])
         known += [frame for frame, is_copy in zip(frames, copied, strict=True) if not is_copy]
     with work.write() as root:
         write_labelled(root.create_group("labelled"), kept)
         write_frames(root.create_group("train"), unlabelled)
+        if any(weight != 1.0 for weight in weights):
+            root["train/weight"] = np.array(weights)
         write_frames(root.create_group("test"), [])
         root["left_out"] = np.array([text.encode()[:LONGEST_BYTES] for text in left_out], dtype=f"S{LONGEST_BYTES}")
         summarise(root, f"{len(kept)} labelled frames, {len(unlabelled)} frames to label, left out: {len(left_out)}")

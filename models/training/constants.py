@@ -19,11 +19,13 @@ MAX_NEIGHBOUR_FRAMES = 200
 def energies_per_element(frames: Sequence[LabelledFrame], energies: FloatArray, elements: Sequence[int]) -> FloatArray:
     """Energy per atom of each element in eV, shape (S,), by least squares to the energies (F,) of frames in eV.
 
+    The squares have the weights of the frames in the training loss.
     Where the compositions do not determine these energies (for frames of one molecule only a sum is known) the solution
     of minimum norm is returned; for a single composition it reproduces the mean energy.
     """
     counts = np.array([[np.count_nonzero(item.frame.numbers == z) for z in elements] for item in frames], dtype=float)
-    solution: FloatArray = np.linalg.lstsq(counts, energies, rcond=1e-8)[0]
+    root = np.sqrt([item.weight for item in frames])
+    solution: FloatArray = np.linalg.lstsq(counts * root[:, None], energies * root, rcond=1e-8)[0]
     return solution
 
 

@@ -33,6 +33,7 @@ class TrainingBatch:
         virials: Targets dE/d(strain) (B, 3, 3), float64, NaN for frames without a stress; None if no frame has one.
         sizes: Atoms of each frame, (B,).
         inverse_sizes: Reciprocal number of atoms of each frame, (B,), float64.
+        weights: Weight of each frame in the loss, (B,), float64; None if all are 1.
     """
 
     graph: Graph
@@ -42,6 +43,7 @@ class TrainingBatch:
     virials: Tensor | None
     sizes: IntArray
     inverse_sizes: Tensor
+    weights: Tensor | None = None
 
     def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
         """Energies (B,) and node forces (T, 3) in the network's units; with `differentiable`, also by the weights."""
@@ -57,6 +59,16 @@ class TrainingBatch:
         parts = [self.graph.virials(widest[:, : part.shape[1]], part) for part in gradients]
         virials = sum(parts[1:], start=parts[0])
         return energies, self._forces(gradients), 0.5 * (virials + virials.mT)
+
+    def weighted_by_frame(self, values: Tensor) -> Tensor:
+        """Values of each frame, shape (B,), times the weights of the frames in the loss."""
+        return values if self.weights is None else values * self.weights
+
+    def weighted_by_node(self, values: Tensor) -> Tensor:
+        """Values of each node, shape (T, 3), times the weights of their frames in the loss."""
+        if self.weights is None:
+            return values
+        return values * self.weights.to(values.dtype).index_select(0, self.graph.frame_index)[:, None]
 
     def _forces(self, gradients: Sequence[Tensor]) -> Tensor:
         if len(gradients) == 1:
@@ -90,6 +102,10 @@ class TrainingSet:
         if any(item.stress is not None for item in frames):
             virials = torch.from_numpy(np.array([_virial(item) for item in frames])).to(device)
             self.virials = torch.cat([self._virial_targets(each, virials, vectors) for each in models])  # (M F, 3, 3)
+
+        self.weights = None
+        if any(item.weight != 1.0 for item in frames):
+            self.weights = torch.tensor([item.weight for item in frames] * len(models), dtype=torch.float64).to(device)
 
         self.nodes_of_frame = np.split(atoms.inverse.cpu().numpy(), np.cumsum(atoms.sizes)[:-1])
         species = atoms.species.cpu().numpy()
@@ -188,6 +204,7 @@ class TrainingSet:
             virials=None if self.virials is None else self.virials.index_select(0, chosen),
             sizes=self.sizes[which],
             inverse_sizes=torch.from_numpy(1.0 / self.sizes[which]).to(device),
+            weights=None if self.weights is None else self.weights.index_select(0, chosen),
         )
 
 

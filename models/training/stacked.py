@@ -84,15 +84,16 @@ class StackedTrainer:
         batch = data.batch(pad_to_equal_species_counts(data, chosen))
         energies, forces, virials = batch.predict_with_virials(self.network, differentiable=True)
         n_members, n_frames = len(chosen), sum(map(len, chosen))
-        per_atom = ((energies - batch.energies) * batch.inverse_sizes)[:n_frames].view(n_members, -1)
+        per_atom = ((energies - batch.energies) * batch.inverse_sizes).square()
+        energy_errors = batch.weighted_by_frame(per_atom)[:n_frames].view(n_members, -1)
         # forces on isolated atoms are zero, and so are their targets
-        squared = (forces - batch.forces).square().view(n_members, -1).sum(1)
+        squared = batch.weighted_by_node((forces - batch.forces).square()).view(n_members, -1).sum(1)
         components = 3.0 * np.reshape(batch.sizes[:n_frames], (n_members, -1)).sum(1)
-        energy_terms = self.config.energy_weight * per_atom.square().mean(1)
+        energy_terms = self.config.energy_weight * energy_errors.mean(1)
         force_terms = self.config.force_weight * squared / torch.from_numpy(components).to(squared)
         terms = energy_terms + force_terms
         if virials is not None:
-            errors = virial_errors(batch, virials)[:n_frames].view(n_members, -1)
+            errors = batch.weighted_by_frame(virial_errors(batch, virials))[:n_frames].view(n_members, -1)
             terms = terms + self.config.stress_weight * errors.mean(1)
         losses = self.squared_scales * terms
         gradients = torch.autograd.grad(losses.sum(), self.parameters, materialize_grads=True)

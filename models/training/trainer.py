@@ -84,18 +84,19 @@ class Trainer:
         )
 
     def loss(self, batch: TrainingBatch, energies: Tensor, forces: Tensor, virials: Tensor | None = None) -> Tensor:
-        """Loss w_E <(ΔE / N)²> + w_F <ΔF²> + w_S <(V Δσ / N)²>, with means over frames, forces and stress components.
+        """Loss w_E <w (ΔE / N)²> + w_F <w ΔF²> + w_S <w (V Δσ / N)²>, w being the weight of the frame.
 
-        The first two terms are the loss of mace-torch's `WeightedEnergyForcesLoss`, the third is that of its
-        `WeightedEnergyForcesVirialsLoss`, with equal weights of all frames. The third is a mean over all frames; those
-        without a stress count as exact.
+        The means are over frames, force components and stress components. The first two terms are the loss of
+        mace-torch's `WeightedEnergyForcesLoss`, the third is that of its `WeightedEnergyForcesVirialsLoss`. The third
+        is a mean over all frames; those without a stress count as exact.
         """
         per_atom = (energies - batch.energies) * batch.inverse_sizes
-        energy_term = self.config.energy_weight * per_atom.square().mean()
-        force_term = self.config.force_weight * (forces - batch.forces).square().mean()
+        energy_term = self.config.energy_weight * batch.weighted_by_frame(per_atom.square()).mean()
+        force_term = self.config.force_weight * batch.weighted_by_node((forces - batch.forces).square()).mean()
         total = energy_term + force_term
         if virials is not None and batch.virials is not None:
-            total = total + self.config.stress_weight * virial_errors(batch, virials).mean()
+            errors = batch.weighted_by_frame(virial_errors(batch, virials))
+            total = total + self.config.stress_weight * errors.mean()
         return self.network.constants.scale**2 * total
 
     def update(self, batch: TrainingBatch) -> Tensor:

@@ -16,7 +16,7 @@ from al_engine.protocols import Reference
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import MEV_PER_EV
 from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
-from samplers.reading.labelled_files import FileLabel, read_labelled_file
+from samplers.reading.labelled_files import FileLabel, frame_weights, read_labelled_file
 from samplers.reading.structure_files import read_structures
 
 HDF5_ENDINGS = (".h5", ".hdf5")
@@ -38,12 +38,14 @@ class UserData:
     Attributes:
         labelled: Frames whose labels are kept.
         unlabelled: Frames that the campaign labels.
+        weights: Weight of each unlabelled frame in the training loss.
         faults: Faults of the frames that were left out.
         notes: Remarks for the user, a sentence each.
     """
 
     labelled: tuple[LabelledFrame, ...]
     unlabelled: tuple[Frame, ...]
+    weights: tuple[float, ...]
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
 
@@ -76,7 +78,7 @@ def user_data(
     path = base_dir / item.file
     source: tuple[str, str] | dict[str, Any] = ("", "")
     if item.labels == "relabel":
-        labels = _structures(path, elements)
+        labels = _structures(path, item, elements)
     else:
         labels, source = _labels(path, item, elements)
     if isinstance(source, dict) and source != dict(level):
@@ -84,7 +86,9 @@ def user_data(
             f"{path}: its labels are of {_words(source)}, the campaign's are of {_words(level)}; labels are never "
             "mixed: set `labels: relabel` for this file, or the campaign's `labels` to the same method"
         )
-    labels = [replace(label, frame=_with_electrons(label, systems)) for label in labels]
+    labels = [
+        replace(label, frame=_with_electrons(label, systems), weight=item.weight * label.weight) for label in labels
+    ]
     faults = faults_of(
         labels,
         max_force_ev_per_ang=max_force_ev_per_ang,
@@ -112,8 +116,12 @@ def user_data(
         notes = [f"{path}: {len(kept)} labelled frames join the data set{names}"]
     if faults:
         notes.append(f"{path}: {len(faults)} frames are left out: {'; '.join(map(str, faults[:MOST_NAMED]))}")
-    unlabelled = tuple(label.frame for label in sound) if item.labels == "relabel" else ()
-    return UserData(kept, unlabelled, tuple(faults), tuple(notes))
+    lowest, highest = (end(label.weight for label in sound) for end in (min, max))
+    if (lowest, highest) != (1.0, 1.0):
+        notes.append(f"{path}: weights in the training loss from {lowest:g} to {highest:g}")
+    relabelled = sound if item.labels == "relabel" else []
+    unlabelled, weights = (tuple(label.frame for label in relabelled), tuple(label.weight for label in relabelled))
+    return UserData(kept, unlabelled, weights, tuple(faults), tuple(notes))
 
 
 def listed(faults: Sequence[Fault]) -> str:
@@ -191,6 +199,7 @@ def _labels(
         path,
         energy_key=item.energy_key,
         forces_key=item.forces_key,
+        weight_key=item.weight_key,
         energy_unit=item.energy_unit,
         forces_unit=item.forces_unit,
         elements=elements,
@@ -198,13 +207,17 @@ def _labels(
     return list(found.frames), (found.energy_key, found.forces_key)
 
 
-def _structures(path: Path, elements: Mapping[str, str] | None) -> list[FileLabel]:
-    """The structures of a file, without labels."""
+def _structures(path: Path, item: DataConfig, elements: Mapping[str, str] | None) -> list[FileLabel]:
+    """The structures of a file with their weights, without labels."""
     if path.suffix in HDF5_ENDINGS:
         labels = [FileLabel.of(each, f"{path}, frame {index}") for index, each in enumerate(read_hdf5_data(path)[0])]
         return [replace(label, energy=None, forces=None, stress=None) for label in labels]
     structures = read_structures(path, elements=elements)
-    return [FileLabel(each.frame, each.where, None, None, stated=each.stated) for each in structures]
+    weights = frame_weights(structures, str(path), item.weight_key)
+    return [
+        FileLabel(each.frame, each.where, None, None, stated=each.stated, weight=weight)
+        for each, weight in zip(structures, weights, strict=True)
+    ]
 
 
 def _with_electrons(label: FileLabel, systems: Sequence[Frame]) -> Frame:

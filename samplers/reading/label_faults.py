@@ -79,7 +79,7 @@ def faults_of(
         found.setdefault(index, (kind, text, drops))
 
     for index, label in enumerate(labels):
-        for kind, text in (*(_label_faults(label, max_force_ev_per_ang) if labelled else ()), *_parity_faults(label)):
+        for kind, text in (*(_label_faults(label, max_force_ev_per_ang) if labelled else ()), *_frame_faults(label)):
             add(index, kind, text)
     sound = [index for index in range(len(labels)) if index not in found]
     checks = [_electron_faults, *([_method_faults] if labelled else []), _copy_faults]
@@ -99,7 +99,7 @@ def without_faults(labels: Sequence[FileLabel], faults: Sequence[Fault]) -> list
 def accepted(labels: Sequence[FileLabel], faults: Sequence[Fault]) -> list[LabelledFrame]:
     """The labelled frames without faults, in order."""
     return [
-        LabelledFrame(label.frame, label.energy, label.forces, label.stress)
+        LabelledFrame(label.frame, label.energy, label.forces, label.stress, label.weight)
         for label in without_faults(labels, faults)
         if label.energy is not None and label.forces is not None
     ]
@@ -180,8 +180,10 @@ def _label_faults(label: FileLabel, max_force: float) -> Iterator[tuple[str, str
         yield "forces", f"its forces add up to {net:.3g} eV/Å, as if some were missing or of another frame"
 
 
-def _parity_faults(label: FileLabel) -> Iterator[tuple[str, str]]:
-    """A number of unpaired electrons that the electrons of a frame cannot have."""
+def _frame_faults(label: FileLabel) -> Iterator[tuple[str, str]]:
+    """A weight that is not above zero, and a number of unpaired electrons that the electrons cannot have."""
+    if not 0.0 < label.weight < np.inf:
+        yield "weight", f"its weight is {label.weight:g}; a frame of no weight has to be removed from the file"
     if (label.frame.n_electrons - label.frame.unpaired_electrons) % 2:
         text = f"of its {label.frame.n_electrons} electrons {label.frame.unpaired_electrons} cannot be unpaired"
         yield "electrons", f"{text}; write charge and unpaired_electrons into the frame's info"

@@ -4,6 +4,7 @@ The names that programs use are recognised, and the recognised names are told to
 several methods, the user says which to take. Nothing is converted unless the user gives a unit.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,14 @@ from al_engine.config.data import EnergyUnit, ForcesUnit
 from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame, LabelledFrame
 from samplers.reading.stated_charge import Stated
-from samplers.reading.structure_files import METHOD_NAMES, FileStructure, read_structures
+from samplers.reading.structure_files import METHOD_NAMES, WEIGHT_NAMES, FileStructure, read_structures
 
 ASES_ENERGIES = ("energy", "free_energy")
 """Names under which ASE reads energies itself; the stress beside them is in eV/Å³."""
+WEIGHT = "config_weight"
+"""Name under which mace-torch reads the weight of a frame in the loss."""
+WEIGHTS_OF_LABELS = ("config_energy_weight", "config_forces_weight", "config_stress_weight", "config_virials_weight")
+"""Names under which mace-torch reads weights of a frame's single labels; they are not supported."""
 _ENERGY = re.compile(
     r"(?:(?P<before>\w+?)_)?(?P<kind>free_|total_|potential_)?energy(?:_(?P<after>\w+))?", re.IGNORECASE
 )
@@ -43,6 +48,7 @@ class FileLabel:
         method: The method of the label as the file states it; empty if it does not.
         stress: Stress in eV/Å³ with ASE's sign, shape (3, 3); None if the file has none that is used.
         stated: Charge and spin that the file states.
+        weight: Weight of the frame in the training loss; NaN if the file has no number there.
     """
 
     frame: Frame
@@ -52,12 +58,13 @@ class FileLabel:
     method: str = ""
     stress: FloatArray | None = None
     stated: Stated = field(default_factory=Stated)
+    weight: float = 1.0
 
     @classmethod
     def of(cls, item: LabelledFrame, where: str) -> Self:
         """A frame of a campaign or of a file that a campaign's labels were written to: nothing is left unstated."""
         stated = Stated(item.frame.charge, item.frame.unpaired_electrons)
-        return cls(item.frame, where, item.energy, item.forces, stress=item.stress, stated=stated)
+        return cls(item.frame, where, item.energy, item.forces, stress=item.stress, stated=stated, weight=item.weight)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +106,7 @@ def read_labelled_file(
     *,
     energy_key: str | None = None,
     forces_key: str | None = None,
+    weight_key: str | None = None,
     energy_unit: EnergyUnit = "eV",
     forces_unit: ForcesUnit = "eV/ang",
     elements: Mapping[str, str] | None = None,
@@ -109,6 +117,7 @@ def read_labelled_file(
         path: A file in any format that ASE reads; ASE databases too.
         energy_key: Name of the energies; None: recognised.
         forces_key: Name of the forces; None: recognised.
+        weight_key: Name of the weights; None: `WEIGHT`.
         energy_unit: Unit of the energies in the file.
         forces_unit: Unit of the forces in the file.
         elements: Elements by the file's names or types of atoms.
@@ -118,6 +127,7 @@ def read_labelled_file(
     """
     structures = read_structures(path, elements=elements)
     energy_key, forces_key = _keys(structures, str(path), energy_key, forces_key)
+    weights = frame_weights(structures, str(path), weight_key)
     energy_factor, forces_factor = energy_in_ev(energy_unit), forces_in_ev_per_ang(forces_unit)
     frames = tuple(
         FileLabel(
@@ -128,10 +138,43 @@ def read_labelled_file(
             method=_method(structure.labels),
             stress=_stress(structure.labels) if energy_key in ASES_ENERGIES and energy_unit == "eV" else None,
             stated=structure.stated,
+            weight=weight,
         )
-        for structure in structures
+        for structure, weight in zip(structures, weights, strict=True)
     )
     return LabelledFile(frames, energy_key, forces_key)
+
+
+def frame_weights(structures: Sequence[FileStructure], source: str, weight_key: str | None = None) -> list[float]:
+    """The weight of each structure of a file in the training loss.
+
+    A structure without a weight has the weight 1, as in mace-torch.
+
+    Args:
+        structures: The structures of the file.
+        source: Name of the file in messages.
+        weight_key: Name of the weights; None: `WEIGHT`.
+
+    Returns:
+        The weights; NaN where the file has no number.
+
+    Raises:
+        InputError: If no structure has a weight of the given name, or the file has weights of single labels.
+    """
+    names = {name for structure in structures for name in structure.labels if WEIGHT_NAMES.search(name)}
+    if weight_key is not None and weight_key not in names:
+        found = ", ".join(f"`{name}`" for name in sorted(names)) or "no name with `weight`"
+        raise InputError(f"{source}: weight_key: no frame has `{weight_key}`; the file has {found}")
+    key = weight_key or WEIGHT
+    weights = [structure.labels.get(key, 1.0) for structure in structures]
+    for name in sorted(names & set(WEIGHTS_OF_LABELS)) if weight_key is None else ():
+        if any(_number(structure.labels.get(name, 1.0), 1.0) != 1.0 for structure in structures):
+            raise InputError(
+                f"{source}: has `{name}`, and a frame has only a single weight for all its labels; remove `{name}`, or "
+                "name the weights to take with weight_key"
+            )
+    numbers = [_number(weight, 1.0) for weight in weights]
+    return [math.nan if number is None else number for number in numbers]
 
 
 def _keys(

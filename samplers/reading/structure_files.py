@@ -37,6 +37,8 @@ _HEAD = 4000
 """Number of characters at the start of a file that are searched for `LAMMPS_DATA`."""
 LABEL_NAMES = re.compile(r"energy|forces?(?:_|$)|stress|virial", re.IGNORECASE)
 """Names of data that are labels."""
+WEIGHT_NAMES = re.compile(r"weight", re.IGNORECASE)
+"""Names of data that are weights of frames in the training loss."""
 METHOD_NAMES = frozenset({"method", "level_of_theory", "theory", "functional", "xc", "level"})
 """Names, in lower case, under which files state the method of their labels."""
 UNRELIABLE = {
@@ -58,7 +60,8 @@ class FileStructure:
         stated: Charge and spin that the file states.
         where: Name of the structure in messages.
         unused: Names of data in the file that are not used, such as energies and forces.
-        labels: These energies, forces and the like, by name; and statements of the method under `METHOD_NAMES`.
+        labels: These energies, forces and the like, by name; statements of the method under `METHOD_NAMES`; and weights
+            of the frame under `WEIGHT_NAMES`.
         rdkit: The RDKit molecule, atoms in the same order, if the file has bond orders; else None.
     """
 
@@ -244,7 +247,9 @@ def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStruct
     )
     data = {str(name): value for name, value in [*atoms.info.items(), *atoms.arrays.items(), *results.items()]}
     unused = [name for name in data if LABEL_NAMES.search(name)]
-    labels = {name: data[name] for name in data if name in unused or name.lower() in METHOD_NAMES}
+    labels = {
+        name: data[name] for name in data if name in unused or name.lower() in METHOD_NAMES or WEIGHT_NAMES.search(name)
+    }
     if atoms.constraints:
         unused.append("constraints (fixed atoms)")
     return _checked(FileStructure(frame, stated, where, tuple(unused), labels=labels))

@@ -50,6 +50,9 @@ EnergyKey = Annotated[
 ForcesKey = Annotated[
     str | None, typer.Option("--forces-key", help="Name of the forces, such as REF_forces; default: recognised.")
 ]
+WeightKey = Annotated[
+    str | None, typer.Option("--weight-key", help="Name of the weights in the loss; default: config_weight.")
+]
 EnergyUnitOption = Annotated[EnergyUnits, typer.Option("--energy-unit", help="Unit of the energies in files.")]
 ForcesUnitOption = Annotated[ForcesUnits, typer.Option("--forces-unit", help="Unit of the forces in files.")]
 
@@ -59,6 +62,7 @@ def summarise(
     sources: Sources,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    weight_key: WeightKey = None,
     energy_unit: EnergyUnitOption = EnergyUnits.EV,
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
     as_json: AsJson = False,
@@ -66,7 +70,7 @@ def summarise(
     """Say what is in the sources: compositions, charges, ranges of energies and forces, level of theory."""
     from flows.cli.data import read_source, summary, summary_text
 
-    names = _names(energy_key, forces_key, energy_unit, forces_unit)
+    names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
     found = [summary(read_source(path, names)) for path in sources]
     answer({"sources": found}, "\n".join(map(summary_text, found)), as_json=as_json)
 
@@ -76,6 +80,7 @@ def check(
     sources: Sources,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    weight_key: WeightKey = None,
     energy_unit: EnergyUnitOption = EnergyUnits.EV,
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
     as_json: AsJson = False,
@@ -83,7 +88,7 @@ def check(
     """Name every frame that cannot be trained on, and copies; exit status 2 if there are faults."""
     from flows.cli.data import faults_in, read_source, summary, summary_text
 
-    names = _names(energy_key, forces_key, energy_unit, forces_unit)
+    names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
     found, lines, sound = [], [], True
     for path in sources:
         source = read_source(path, names)
@@ -118,6 +123,7 @@ def merge(
     ] = False,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    weight_key: WeightKey = None,
     energy_unit: EnergyUnitOption = EnergyUnits.EV,
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
     as_json: AsJson = False,
@@ -125,15 +131,19 @@ def merge(
     """Write the labelled frames of all sources into one file; copies are left out and named."""
     from flows.cli.data import merge as merged
 
-    names = _names(energy_key, forces_key, energy_unit, forces_unit)
+    names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
     result = merged(sources, output, names, leave_out_faults=leave_out_faults)
     lines = [f"left out: {fault}" for fault in result["left_out"]]
     answer(result, "\n".join([*lines, f"wrote {result['frames']} frames to {output}"]), as_json=as_json)
 
 
 def _names(
-    energy_key: str | None, forces_key: str | None, energy_unit: EnergyUnits, forces_unit: ForcesUnits
+    energy_key: str | None,
+    forces_key: str | None,
+    weight_key: str | None,
+    energy_unit: EnergyUnits,
+    forces_unit: ForcesUnits,
 ) -> "LabelNames":
     from flows.cli.data import LabelNames
 
-    return LabelNames(energy_key, forces_key, energy_unit.value, forces_unit.value)
+    return LabelNames(energy_key, forces_key, weight_key, energy_unit.value, forces_unit.value)

@@ -11,6 +11,7 @@ from tblite.ase import TBLite
 
 from al_engine.campaign import names
 from al_engine.campaign.audit.verify import verify
+from al_engine.campaign.export import export_extxyz
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_labelled
@@ -41,7 +42,7 @@ WATER = Atoms("OHH", [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
 FRAMES = 12
 
 
-def in_hartree(path, calculator, *, frames=FRAMES, seed=0):
+def in_hartree(path, calculator, *, frames=FRAMES, seed=0, weight=None):
     """Water frames labelled by a calculator, written as another program does: other names, hartree and bohr."""
     rng = np.random.default_rng(seed)
     images = []
@@ -52,6 +53,7 @@ def in_hartree(path, calculator, *, frames=FRAMES, seed=0):
         image = Atoms(atoms.numbers, atoms.positions)
         image.info["REF_energy"] = energy / units.Hartree
         image.arrays["REF_forces"] = forces * units.Bohr / units.Hartree
+        image.info |= {"config_weight": weight} if weight is not None else {}
         images.append(image)
     ase.io.write(path, images)
     return path
@@ -74,9 +76,9 @@ def refusal(tmp_path, item):
 def campaign(tmp_path_factory):
     """A campaign of methanol with water from two files: labels that are kept, and frames that are labelled."""
     folder = tmp_path_factory.mktemp("data")
-    in_hartree(folder / "kept.xyz", gfn2())
-    in_hartree(folder / "other.xyz", EMT(), frames=5, seed=1)
-    text = f"{TEXT}- {{file: kept.xyz, {HARTREE}}}\n- {{file: other.xyz, labels: relabel}}\n"
+    in_hartree(folder / "kept.xyz", gfn2(), weight=0.5)
+    in_hartree(folder / "other.xyz", EMT(), frames=5, seed=1, weight=3.0)
+    text = f"{TEXT}- {{file: kept.xyz, weight: 0.1, {HARTREE}}}\n- {{file: other.xyz, labels: relabel}}\n"
     new_campaign(parse_config(text, source="test"), source=folder, directory=folder / "mine")
     with begun(folder / "mine", (folder / "mine" / "campaign.yaml").read_text()) as campaign:
         campaign.iteration(0)
@@ -93,6 +95,15 @@ def test_labels_join_the_data_set_and_are_those_of_the_campaigns_method(campaign
         atoms.calc = gfn2()
         assert item.energy == pytest.approx(atoms.get_potential_energy(), abs=2e-5)
         assert np.abs(item.forces - atoms.get_forces()).max() < 2e-3
+
+
+def test_labels_have_the_weights_of_their_files_also_when_exported(campaign, tmp_path):
+    weights = [item.weight for item in campaign.ledger.dataset(before=0)]
+    assert weights == pytest.approx([*[1.0] * 20, *[0.05] * FRAMES, *[3.0] * 5])
+    count = export_extxyz(campaign.ledger.directory, tmp_path / "all.xyz")
+    again = [label.weight for label in read_source(tmp_path / "all.xyz", LabelNames()).labels]
+    assert again[: len(weights)] == pytest.approx(weights)
+    assert again[len(weights) :] == [1.0] * (count - len(weights))
 
 
 def test_the_models_know_the_elements_and_the_campaign_goes_on(campaign):

@@ -57,10 +57,15 @@ def test_a_stacked_update_is_every_members_own(config, frames):
 
 
 def test_a_stacked_update_with_stresses_is_every_members_own(tiny_config, frames):
-    """Of frames with a stress and without, padded with isolated atoms."""
+    """Of frames with a stress and without, of unequal weights, padded with isolated atoms."""
     rng = np.random.default_rng(1)
     boxed = [
-        replace(item, frame=replace(item.frame, cell=6.0 * np.eye(3), pbc=[True] * 3), stress=rng.normal(size=(3, 3)))
+        replace(
+            item,
+            frame=replace(item.frame, cell=6.0 * np.eye(3), pbc=[True] * 3),
+            stress=rng.normal(size=(3, 3)),
+            weight=rng.uniform(0.1, 10.0),
+        )
         for item in frames[:7]
     ]
     mixed, config = [*boxed, *frames[7:]], tiny_config()

@@ -17,7 +17,7 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from models.inference.committee import Committee
 from models.ms_mace import MSMACE
 from models.storage.weights import TrainedMember
-from models.training.constants import constants_from_data
+from models.training.constants import constants_from_data, energies_per_element
 from models.training.dataset import TrainingSet
 from models.training.trainer import Errors, Trainer, virial_errors
 from models.training.training import train_member
@@ -185,6 +185,33 @@ def test_virials_of_a_batch_are_the_stresses_of_the_model(model, random_cluster)
     assert np.allclose(virial_errors(batch, virials).detach(), 0.0, atol=1e-20)
     without = TrainingSet([replace(item, stress=None) for item in labelled], model, device=torch.device("cpu"))
     assert without.batch(np.array([2, 3, 0])).predict_with_virials(model, differentiable=False)[2] is None
+
+
+def test_a_frame_of_weight_two_counts_as_two_frames(model, random_cluster):
+    """In the loss of energies, forces and stresses, and in the fit of E0s."""
+    rng = np.random.default_rng(3)
+    frames = [
+        LabelledFrame(
+            replace(random_cluster(7, seed=seed), cell=7.0 * np.eye(3), pbc=[True] * 3),
+            rng.normal(),
+            rng.normal(size=(7, 3)),
+            rng.normal(size=(3, 3)),
+        )
+        for seed in (1, 2)
+    ]
+    weighted, twice = [replace(frames[0], weight=2.0), frames[1]], [frames[0], frames[0], frames[1]]
+    losses = []
+    for set_ in (weighted, twice):
+        batch = TrainingSet(set_, model, device=torch.device("cpu")).batch(np.arange(len(set_)))
+        trainer = Trainer(model, TrainingConfig(), peak=0.01, updates=1)
+        loss = trainer.loss(batch, *batch.predict_with_virials(model, differentiable=False))
+        losses.append(len(set_) * float(loss.detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    fits = [
+        energies_per_element(set_, np.array([item.energy for item in set_]), model.constants.elements)
+        for set_ in (weighted, twice)
+    ]
+    np.testing.assert_allclose(*fits, atol=1e-9)
 
 
 def test_training_on_stresses_lowers_their_errors(tiny_config):

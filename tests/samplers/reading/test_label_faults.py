@@ -95,6 +95,32 @@ def test_labels_of_two_methods_are_chosen_by_the_user(trajectory, tmp_path):
         read_labelled_file(tmp_path / "both.xyz", energy_key="PBE_energy")
 
 
+def test_weights_are_those_of_mace_or_of_the_name_that_the_user_gives(trajectory, tmp_path):
+    frames = renamed(trajectory[:4], "REF_energy", "REF_forces")
+    frames[1].info["config_weight"], frames[2].info["config_weight"] = 2.5, "heavy"
+    frames[3].info["my_weight"] = 7.0
+    ase.io.write(tmp_path / "weighted.xyz", frames)
+    weights = [label.weight for label in read_labelled_file(tmp_path / "weighted.xyz").frames]
+    assert (weights[:2], weights[3]) == ([1.0, 2.5], 1.0)
+    assert np.isnan(weights[2])
+    own = read_labelled_file(tmp_path / "weighted.xyz", weight_key="my_weight")
+    assert [label.weight for label in own.frames] == [1.0, 1.0, 1.0, 7.0]
+    with pytest.raises(InputError, match=r"no frame has `a_weight`.*`config_weight`, `my_weight`"):
+        read_labelled_file(tmp_path / "weighted.xyz", weight_key="a_weight")
+
+
+def test_weights_of_single_labels_are_refused(trajectory, tmp_path):
+    frames = renamed(trajectory[:2], "REF_energy", "REF_forces")
+    for atoms in frames:
+        atoms.info["config_energy_weight"] = 1.0
+    ase.io.write(tmp_path / "one.xyz", frames)
+    assert len(read_labelled_file(tmp_path / "one.xyz").frames) == len(frames)
+    frames[1].info["config_energy_weight"] = 0.0
+    ase.io.write(tmp_path / "zero.xyz", frames)
+    with pytest.raises(InputError, match="single weight for all its labels"):
+        read_labelled_file(tmp_path / "zero.xyz")
+
+
 def test_no_labels_are_said_to_be_none(trajectory, tmp_path):
     ase.io.write(tmp_path / "bare.xyz", [Atoms(a.numbers, a.positions) for a in trajectory])
     with pytest.raises(InputError, match="were not found; name them with energy_key and forces_key"):
@@ -153,6 +179,8 @@ PLANTED = {
     "missing forces": (9, shuffled, "forces", "its forces add up to"),
     "odd electrons": (10, lambda label: without(label, frame=replace(label.frame, charge=1)), "electrons", "unpaired"),
     "other charge": (11, lambda label: without(label, frame=replace(label.frame, charge=2)), "electrons", "charge +2"),
+    "no weight": (15, lambda label: without(label, weight=0.0), "weight", "its weight is 0"),
+    "no number": (16, lambda label: without(label, weight=float("nan")), "weight", "its weight is nan"),
     "other method": (12, lambda label: without(label, method="PBE"), "method", "'PBE'"),
     "energy in hartree": (13, lambda label: without(label, energy=label.energy / 27.2 - 500), "outlier", "eV per atom"),
     "forces in kJ/mol": (14, lambda label: without(label, forces=96.5 * label.forces), "outlier", "times as large"),
@@ -180,13 +208,13 @@ def test_all_planted_errors_are_named_at_once(labels):
         labels[index] = change(labels[index])
     labels[20], labels[21] = moved(labels[2]), without(moved(labels[1]), energy=labels[1].energy + 0.5)
     faults = faults_of(labels)
-    assert [fault.frame for fault in faults] == [*range(3, 15), 20, 21]
+    assert [fault.frame for fault in faults] == [*range(3, 17), 20, 21]
     copy, other = faults[-2:]
     assert copy.drops
     assert "is a copy of" in copy.text
     assert not other.drops
     assert "energy that differs by 0.5 eV" in other.text
-    assert len(accepted(labels, faults)) == FRAMES - 14
+    assert len(accepted(labels, faults)) == FRAMES - len(faults)
 
 
 def test_different_compositions_have_energies_of_their_own(labels):
