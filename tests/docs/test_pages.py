@@ -1,5 +1,6 @@
 """The pages agree with the code and with each other: config reference, examples, presets, links, pictures."""
 
+import functools
 import importlib.util
 import re
 import xml.etree.ElementTree as ET
@@ -35,19 +36,25 @@ def test_the_config_reference_has_every_option_once_and_no_other():
     assert sorted(options) == sorted(leaves)
 
 
+@functools.cache
+def checked_systems(path):
+    """The systems of an example, after all checks that precede a run."""
+    return preflight(load_config(path), base_dir=path.parent).systems
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_could_be_run(path):
-    config = load_config(path)
-    assert config.name == path.stem
-    for checked in preflight(config, base_dir=path.parent).systems:
+    assert load_config(path).name == path.stem
+    for checked in checked_systems(path):
         assert checked.system.n_molecules == checked.config.system.molecules
 
 
 def test_pftba_is_the_paper_preset_for_three_molecules_of_c12f27n():
-    config = load_config(ROOT / "examples" / "pftba.yaml")
+    path = ROOT / "examples" / "pftba.yaml"
+    config = load_config(path)
     preset = merged(PRESETS["paper"], {"name": "pftba", "system": {"smiles": config.system.smiles, "molecules": 3}})
     assert differences(config, validate_config(preset, source="preset")) == {}
-    frame = preflight(config, base_dir=ROOT).systems[0].system.frame
+    frame = checked_systems(path)[0].system.frame
     assert frame.to_atoms().get_chemical_formula() == "C36F81N3"
 
 
