@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def typed(path: Path) -> str:
-    """A path for use in a shell: quoted if necessary, and with `./` before a dash, so that it is not an option."""
+    """A path as it is typed in a shell: quoted if necessary, and with `./` before a leading dash.
+
+    Without `./`, commands would take a path with a leading dash for an option.
+    """
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.inference.calculator import CommitteeCalculator
 
 FRAMES_AT_A_TIME = 1000
-"""Number of structures that `Campaign.frames` reads at once."""
+"""Number of frames whose structures `Campaign.frames` reads at once."""
 
 
 class Campaign:
@@ -69,7 +69,7 @@ class Campaign:
         return [labelled_atoms(item) for item in self._ledger.dataset()]
 
     def test_set(self) -> "list[Atoms]":
-        """The labelled test frames, on which no model is trained, in the format of `dataset`."""
+        """The labelled test frames, on which no model is trained: `ase.Atoms` as from `dataset`."""
         from al_engine.campaign.export import labelled_atoms
         from al_engine.campaign.scores import read_test
 
@@ -78,32 +78,39 @@ class Campaign:
     def frames(self, *, fate: str | Sequence[str] | None = None, iteration: int | None = None) -> "Iterator[Atoms]":
         """Sampled frames, one after the other, as `ase.Atoms`.
 
-        `info` holds `iteration`, `temperature_kelvin`, `fate`, `deviation_norm` and `deviation_component` (eV/Å),
-        `worst_atom`, `replica` and `step`.
+        The `info` of the `ase.Atoms` has `iteration`, `system` (in a campaign of several systems), `temperature_kelvin`
+        and `fate`; the trajectory (`replica`) and its MD step (`step`); the force deviation of the worst atom
+        (`deviation_norm`, `deviation_component`, eV/Å) and the index of this atom (`worst_atom`); the largest deviation
+        of the net force on a molecule (`net_force_deviation`, eV/Å) and the index of this molecule (`worst_molecule`);
+        and `sound`, which is False if the trajectory was stopped at the frame.
 
         Args:
-            fate: Only frames of this fate, or of these fates, such as `labelled` or `rejected`; None: all.
-            iteration: Only frames of this iteration; None: of all finished iterations.
+            fate: Name of a fate, or names of fates, such as `labelled` or `rejected`: only frames with these fates;
+                None: all frames.
+            iteration: Only frames of this iteration; None: frames of all finished iterations.
 
         Raises:
-            InputError: If the fate is unknown, or the iteration is not finished.
+            InputError: If a fate is unknown, or the iteration is not finished. It is raised when the first frame is
+                asked for.
         """
         known = [each.name.lower() for each in Fate]
-        wanted = known if fate is None else [fate] if isinstance(fate, str) else list(fate)
+        fates = [fate] if isinstance(fate, str) else fate
+        wanted = known if fates is None else list(fates)
         for name in wanted:
             if name not in known:
-                raise InputError(f"fate {name!r}: there is none of that name; the fates are {', '.join(known)}")
+                raise InputError(f"fate {name!r}: is unknown; the fates are {', '.join(known)}")
         finished = len(self._ledger.history())
         if iteration is not None and not 0 <= iteration < finished:
             raise InputError(f"iteration {iteration}: {self.directory} has {finished} finished iterations, from 0 on")
         codes = [Fate[name.upper()] for name in wanted]
-        for each in range(finished) if iteration is None else [iteration]:
-            yield from self._sampled(each, codes)
+        for number in range(finished) if iteration is None else [iteration]:
+            yield from self._sampled(number, codes)
 
     def _sampled(self, iteration: int, codes: Sequence[Fate]) -> "Iterator[Atoms]":
+        """The frames of an iteration with one of some fates, as from `frames`."""
         parts = self._ledger.reader()
         fates = fates_with_audits(parts, iteration)
-        start = 0
+        start = 0  # of the state point's frames among the frames of the iteration
         for point in self._ledger.config.state_points:
             with parts.open(names.sample(iteration, point.temperature_kelvin, point.system)) as root:
                 columns = {name: root[name][()] for name in COLUMNS}
@@ -124,11 +131,11 @@ class Campaign:
         """The committee as an ASE calculator.
 
         Args:
-            iteration: Iteration of the committee; None: the newest complete committee.
+            iteration: Iteration whose committee is loaded; None: the newest complete committee.
             device: `cpu`, `cuda`, or `auto`: a GPU if the machine has one.
 
         Raises:
-            InputError: If the iteration has no complete committee, or a weight is damaged.
+            InputError: If the iteration has no complete committee, or a part with weights is damaged.
         """
         from models import load_committee
 

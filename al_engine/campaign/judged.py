@@ -16,7 +16,8 @@ from al_engine.verdict.records import TemperatureRecord, Trajectory, temperature
 
 CONTINUES = "continues"
 """Data set of a sample part: whether each trajectory goes on from the last trajectory of its replica slot in the
-iteration before. Parts of earlier versions lack it: in them, all trajectories go on that can."""
+iteration before. Parts of earlier versions lack it: there, with `sampling.start: continue`, every trajectory goes on
+whose predecessor was completed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,8 +28,9 @@ class _Sampled:
         trajectories: The trajectories, in the order in which they were started.
         slot: Replica slot of each trajectory.
         completed: Whether each trajectory ran to its end.
-        saturated: Whether each trajectory ended after many candidates in a row.
-        continues: Whether each trajectory goes on from the iteration before, if the trajectory there was completed.
+        saturated: Whether each trajectory was ended after many candidates in a row.
+        continues: Whether each trajectory may go on from the iteration before: it does so only if the trajectory there
+            was completed (`_joined`).
     """
 
     trajectories: list[Trajectory]
@@ -46,34 +48,41 @@ def judged_temperatures(
     *,
     limit: float = 0.0,
 ) -> tuple[TemperatureRecord, ...]:
-    """One record per state point of some successive iterations, whose trajectories are joined where they go on.
+    """Summarise successive iterations at each state point.
+
+    A trajectory that goes on from one iteration to the next counts as one trajectory.
 
     Args:
         parts: Reader of the sample, selection and append parts of the iterations.
         config: The campaign's config.
         iterations: Numbers of the iterations, ascending.
-        fates: Fates of all frames of each iteration, each shape (S,); None: the fates in the append parts.
-        limit: Limit of the acceptance, for the verdict; 0 in the stored record of an iteration, because the limit may
+        fates: Fates of all S frames of each iteration, each shape (S,); None: the fates in the append parts.
+        limit: Limit of the acceptance, for the verdict; 0 for the stored record of an iteration, because the limit may
             change later (`temperature_record`).
+
+    Returns:
+        One record per state point, in the order of the config.
     """
     if fates is None:
         fates = [_appended_fates(parts, iteration) for iteration in iterations]
     with parts.open(names.selection(iterations[-1])) as root:
         lower = Window.from_attributes(root.attrs).lower_mev_per_ang / MEV_PER_EV
-    records, start = [], [0] * len(fates)
+    # The fates of an iteration are in order of the state points. These are the fates of the state points still to come.
+    fates_left = dict(zip(iterations, fates, strict=True))
+    records = []
     for point in config.state_points:
         sampled = []
-        for place, (iteration, all_fates) in enumerate(zip(iterations, fates, strict=True)):
-            found, size = _read(parts, config, iteration, point, all_fates[start[place] :])
-            sampled.append(found)
-            start[place] += size
+        for iteration in iterations:
+            part, n_frames = _read(parts, config, iteration, point, fates_left[iteration])
+            sampled.append(part)
+            fates_left[iteration] = fates_left[iteration][n_frames:]
         records.append(
             temperature_record(
                 point,
                 _joined(sampled),
-                replicas=sum(len(found.slot) for found in sampled),
-                stopped=sum(int(np.sum(~found.completed & ~found.saturated)) for found in sampled),
-                saturated=sum(int(np.sum(found.saturated)) for found in sampled),
+                replicas=sum(len(part.slot) for part in sampled),
+                stopped=sum(int(np.sum(~part.completed & ~part.saturated)) for part in sampled),
+                saturated=sum(int(np.sum(part.saturated)) for part in sampled),
                 lower=lower,
                 limit=limit,
                 stride_ps=config.sampling.stride_steps * config.sampling.timestep_fs / FS_PER_PS,
@@ -91,7 +100,18 @@ def _appended_fates(parts: PartReader, iteration: int) -> np.ndarray:
 def _read(
     parts: PartReader, config: CampaignConfig, iteration: int, point: StatePoint, fates: np.ndarray
 ) -> tuple[_Sampled, int]:
-    """The trajectories of a sample part, and its number of frames; `fates` begins with the fates of these frames."""
+    """Read the trajectories of a sample part.
+
+    Args:
+        parts: Reader of the sample part.
+        config: The campaign's config.
+        iteration: The iteration.
+        point: The state point.
+        fates: Fates that begin with those of the part's frames; the fates behind them are not used.
+
+    Returns:
+        The trajectories, and the number of frames of the part.
+    """
     with parts.open(names.sample(iteration, point.temperature_kelvin, point.system)) as root:
         deviation, replica = root[f"deviation_{config.selection.deviation}"][()], root["replica"][()]
         reason, slot = root["stop_reason"][()], root["slot"][()]
@@ -99,8 +119,8 @@ def _read(
             continues = root[CONTINUES][()]
         else:
             continues = np.full(len(slot), iteration > 0 and config.sampling.start == "continue")
-    rows = [np.flatnonzero(replica == index) for index in range(len(slot))]
-    trajectories = [Trajectory(deviation[frames], fates[frames]) for frames in rows]
+    rows_of_trajectory = [np.flatnonzero(replica == index) for index in range(len(slot))]
+    trajectories = [Trajectory(deviation[rows], fates[rows]) for rows in rows_of_trajectory]
     sampled = _Sampled(
         trajectories, slot, completed=reason == COMPLETED, saturated=reason == SATURATED, continues=continues
     )
@@ -108,22 +128,27 @@ def _read(
 
 
 def _joined(sampled: Sequence[_Sampled]) -> list[Trajectory]:
-    """The trajectories of successive iterations, where those that go on are one trajectory."""
+    """Join the trajectories of successive iterations: a trajectory and those that go on from it become one trajectory.
+
+    Only the first trajectory of a replica slot in an iteration can go on from the iteration before, and only from a
+    completed trajectory; later trajectories of the slot are replacements.
+    """
     joined: list[list[Trajectory]] = []
-    going_on: dict[int, list[Trajectory]] = {}  # by replica slot
+    open_pieces: dict[int, list[Trajectory]] = {}  # by replica slot: may go on in the next iteration
     for iteration in sampled:
-        last: dict[int, list[Trajectory]] = {}
+        last_pieces: dict[int, list[Trajectory] | None] = {}  # by replica slot; None: not completed
         for trajectory, slot, completed, continues in zip(
             iteration.trajectories, iteration.slot.tolist(), iteration.completed, iteration.continues, strict=True
         ):
-            if continues and slot in going_on and slot not in last:
-                pieces = going_on[slot]
+            is_first = slot not in last_pieces
+            if is_first and continues and slot in open_pieces:
+                pieces = open_pieces[slot]
             else:
                 pieces = []
                 joined.append(pieces)
             pieces.append(trajectory)
-            last[slot] = pieces if completed else []
-        going_on = {slot: pieces for slot, pieces in last.items() if pieces}
+            last_pieces[slot] = pieces if completed else None
+        open_pieces = {slot: pieces for slot, pieces in last_pieces.items() if pieces is not None}
     return [
         Trajectory(
             deviation=np.concatenate([piece.deviation for piece in pieces]),

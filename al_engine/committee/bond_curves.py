@@ -13,15 +13,17 @@ from al_engine.units import MEV_PER_EV
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BondCurve:
-    """Errors at P lengths of a bond, averaged over the frames in which it was stretched; NaN without any label.
+    """Energies and errors at P lengths of a bond, averaged over the frames in which the bond was stretched.
+
+    At a length without any label, all averages are NaN.
 
     Attributes:
-        labelled: Number of frames with a label at each length, shape (P,).
+        labelled: Number of frames with a label, and with finite predictions, at each length, shape (P,).
         energy_mae: Mean absolute error of the committee's mean energy, meV/atom, shape (P,).
         force_mae: Mean absolute error of the components of the committee's mean forces, meV/Å, shape (P,).
         deviation: Largest force deviation (norm) over the atoms, meV/Å, shape (P,).
-        reference: Energy of the label above the lowest label energy of the same frame, eV, shape (P,).
-        predicted: The committee's mean energy above its lowest value on the same frame, eV, shape (P,).
+        reference: Energy of the label above the lowest label energy of the same scan, eV, shape (P,).
+        predicted: The committee's mean energy above its lowest value in the same scan, eV, shape (P,).
     """
 
     labelled: IntArray
@@ -34,7 +36,7 @@ class BondCurve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanPoint:
-    """One labelled frame of a scan, with the predictions of M members.
+    """One labelled frame of a scan, with the predictions of M members. A scan stretches one bond of one frame.
 
     Attributes:
         labelled: The frame with its label.
@@ -51,35 +53,38 @@ def bond_curve(scans: Sequence[Sequence[ScanPoint | None]]) -> BondCurve:
     """Average the scans of one bond.
 
     Args:
-        scans: One scan per frame, all at the same P bond lengths; None in place of a point without a label.
+        scans: S scans, one per frame, all at the same P bond lengths; None in place of a point without a label. At
+            least one scan.
     """
-    n_points = len(scans[0])
-    quantities = ("energy", "force", "deviation", "reference", "predicted")
-    columns = {name: np.full((len(scans), n_points), np.nan) for name in quantities}
+    shape = (len(scans), len(scans[0]))
+    energy_error, force_error, deviation, reference, predicted = (np.full(shape, np.nan) for _ in range(5))
     for row, scan in enumerate(scans):
         for column, point in enumerate(scan):
             if point is None:
                 continue
-            reference, predicted = point.labelled.energy, float(point.energies.mean())
-            columns["reference"][row, column], columns["predicted"][row, column] = reference, predicted
-            errors = accuracy(np.array([predicted]), [point.forces.mean(axis=0)], [point.labelled])
-            columns["energy"][row, column] = errors.energy_mev_per_atom.mae
-            columns["force"][row, column] = errors.forces_mev_per_ang.mae
-            columns["deviation"][row, column] = force_deviation(point.forces).norm.max() * MEV_PER_EV
-    for name in ("reference", "predicted"):
-        columns[name] -= np.min(columns[name], axis=1, keepdims=True, initial=np.inf, where=~np.isnan(columns[name]))
+            at = row, column
+            reference[at], predicted[at] = point.labelled.energy, point.energies.mean()
+            errors = accuracy(np.array([predicted[at]]), [point.forces.mean(axis=0)], [point.labelled])
+            energy_error[at], force_error[at] = errors.energy_mev_per_atom.mae, errors.forces_mev_per_ang.mae
+            deviation[at] = force_deviation(point.forces).norm.max() * MEV_PER_EV
     return BondCurve(
-        labelled=np.isfinite(columns["energy"]).sum(axis=0),
-        energy_mae=_mean(columns["energy"]),
-        force_mae=_mean(columns["force"]),
-        deviation=_mean(columns["deviation"]),
-        reference=_mean(columns["reference"]),
-        predicted=_mean(columns["predicted"]),
+        labelled=np.isfinite(energy_error).sum(axis=0),
+        energy_mae=_mean(energy_error),
+        force_mae=_mean(force_error),
+        deviation=_mean(deviation),
+        reference=_mean(_above_lowest(reference)),
+        predicted=_mean(_above_lowest(predicted)),
     )
 
 
+def _above_lowest(energies: FloatArray) -> FloatArray:
+    """Energies above the lowest energy of their row, shape (S, P); NaN stays NaN."""
+    lowest: FloatArray = np.min(energies, axis=1, keepdims=True, initial=np.inf, where=~np.isnan(energies))
+    return energies - lowest
+
+
 def _mean(values: FloatArray) -> FloatArray:
-    """Mean of the finite values over the rows, shape (P,); NaN in a column without finite values."""
+    """Mean over the rows of the finite values of an array of shape (S, P), shape (P,); NaN where a column has none."""
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
     total = np.where(finite, values, 0.0).sum(axis=0)

@@ -1,8 +1,8 @@
 """Force deviation: how far the members of a committee disagree on the forces of a frame, in two published definitions.
 
 `norm` is DP-GEN's model deviation, sigma_i = sqrt(mean_m |F_i^m - mean_m F_i^m|^2) (Zhang et al., Phys. Rev. Mater. 3,
-023804 (2019)); `component` is the population standard deviation of one Cartesian component, as in the code published
-with arXiv:2312.09490. Both use the population (ddof 0) standard deviation over members.
+023804 (2019)); `component` is the standard deviation of one Cartesian component, the largest of the three, as in the
+code published with arXiv:2312.09490. Both are population standard deviations (ddof 0) over the members.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from al_engine.structures.frames import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class ForceDeviation:
-    """Deviation of each atom's force over the members of a committee.
+    """Deviation of each atom's force over the members of a committee, by the formulas at the top of this file.
 
     Attributes:
         norm: Standard deviation of the force vector, eV/Å, shape (..., N).
-        component: Largest standard deviation of a Cartesian component, eV/Å, shape (..., N).
+        component: Largest of the standard deviations of the three Cartesian components, eV/Å, shape (..., N).
     """
 
     norm: FloatArray

@@ -26,16 +26,20 @@ class DataConfig(Section):
     labels: Literal["keep", "relabel"] = Field(
         "keep",
         description=(
-            "`keep`: the labels are of the campaign's own method. Some frames are labelled again to see whether that "
-            "is so (`checked_frames`), and the file is refused if not. `relabel`: only the structures are used, and "
-            "the campaign labels them."
+            "`keep`: the labels of the file are used; they must be of the campaign's own method. Some frames are "
+            "labelled again as a check (`checked_frames`), and the file is refused if its labels differ. `relabel`: "
+            "only the structures of the file are used, and the campaign labels them."
         ),
     )
     energy_key: str | None = Field(
-        None, min_length=1, description="Name of the energies in the file, such as `REF_energy`. null: recognised."
+        None,
+        min_length=1,
+        description="Name of the energies in the file, such as `REF_energy`. null: the usual names are tried.",
     )
     forces_key: str | None = Field(
-        None, min_length=1, description="Name of the forces in the file, such as `REF_forces`. null: recognised."
+        None,
+        min_length=1,
+        description="Name of the forces in the file, such as `REF_forces`. null: the usual names are tried.",
     )
     weight_key: str | None = Field(
         None,
@@ -54,7 +58,9 @@ class DataConfig(Section):
         4,
         ge=0,
         le=1000,
-        description="Number of frames of a file with `labels: keep` that are labelled again, to compare. 0: none.",
+        description=(
+            "Number of frames that are labelled again with `labels: keep`, to compare both labels. 0: no check."
+        ),
     )
     keep_outliers: bool = Field(
         default=False,

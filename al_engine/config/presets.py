@@ -1,6 +1,6 @@
 """Presets of the config: `quick` for a campaign of minutes on two cores, `standard`, `paper` for the reference work.
 
-A value that a preset does not name is the default of the config's field.
+Options that a preset does not name keep the defaults of the config's fields.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "test_frames": 100,
             "hot_kelvin": 800.0,
             "cold_kelvin": 280.0,
-            "duration_ps": 3000.0,  # 300 frames "at 10 ps intervals"; the paper also says 60 ns, which contradicts that
+            "duration_ps": 3000.0,  # the paper: 300 frames "at 10 ps intervals", but also 60 ns, a contradiction
             "timestep_fs": 1.0,
             "box_molecules": 32,
         },
@@ -58,13 +58,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings key by key; later mappings override earlier ones."""
+    """Merge nested mappings key by key into a new mapping; values of later mappings override values of earlier ones."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            below = result.get(key)
+            earlier = result.get(key)
             if isinstance(value, Mapping):
-                result[key] = merged(below if isinstance(below, Mapping) else {}, value)
+                result[key] = merged(earlier if isinstance(earlier, Mapping) else {}, value)
             else:
                 result[key] = value
     return result

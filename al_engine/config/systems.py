@@ -1,4 +1,4 @@
-"""Config section `systems`: the systems of a campaign that has several, and the state points that are simulated."""
+"""Config section `systems`: the systems of a campaign of several systems, and the state points that are simulated."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from al_engine.config.system import SystemConfig
 
 
 class NamedSystemConfig(SystemConfig):
-    """A system of a campaign that has several, with the options that are its own."""
+    """A system of a campaign of several systems, with the options that may differ between these systems."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,32}$")] = Field(
         description="Name of the system: at most 32 letters, digits or underscores."
@@ -35,7 +35,7 @@ class NamedSystemConfig(SystemConfig):
 
 @dataclass(frozen=True, slots=True)
 class StatePoint:
-    """A system at a temperature; the trajectories of an iteration are grouped by state points.
+    """A system at a temperature. The trajectories of an iteration are grouped by state point.
 
     Attributes:
         system: Name of the system; empty in a campaign of one system.
@@ -50,12 +50,19 @@ class StatePoint:
 
 
 def hotter_half(points: Iterable[StatePoint]) -> list[StatePoint]:
-    """The state points in the hotter half of the temperatures of their systems."""
+    """The state points at the hotter half of each system's temperatures; of an odd number, the middle one is included.
+
+    Args:
+        points: State points of one or several systems, in any order.
+
+    Returns:
+        The hotter state points, system after system, the coldest first.
+    """
     ladders: dict[str, list[StatePoint]] = {}
     for point in points:
         ladders.setdefault(point.system, []).append(point)
-    found = []
+    hotter = []
     for ladder in ladders.values():
         ladder.sort(key=lambda point: point.temperature_kelvin)
-        found += ladder[len(ladder) // 2 :]
-    return found
+        hotter += ladder[len(ladder) // 2 :]
+    return hotter

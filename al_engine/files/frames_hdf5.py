@@ -1,8 +1,9 @@
 """Frames in HDF5: arrays per atom are concatenated over all frames, arrays per frame have one row for each frame.
 
-Layout of a group with M frames and T atoms in all: `n_atoms` (M,), `numbers` (T,), `positions` (T, 3) Å,
-`cell` (M, 3, 3) Å, `pbc` (M, 3), `charge` (M,), `unpaired_electrons` (M,); labelled frames add `energy` (M,) eV,
-`forces` (T, 3) eV/Å and `frame_hash` (M, 32), the SHA-256 of each frame's content.
+Layout of a group with F frames that have T atoms in total: `n_atoms` (F,), `numbers` (T,), `positions` (T, 3) Å,
+`cell` (F, 3, 3) Å, `pbc` (F, 3), `charge` (F,) e, `unpaired_electrons` (F,). A group of labelled frames also has
+`energy` (F,) eV, `forces` (T, 3) eV/Å, `frame_hash` (F, 32), the SHA-256 of each labelled frame's content, and, if a
+frame has a stress, `stress` (F, 3, 3) eV/Å³.
 """
 
 import itertools
@@ -20,6 +21,7 @@ Columns = Mapping[str, tuple[tuple[int, ...], str]]
 """Names of data sets, each with the shape of a row and the NumPy type code."""
 
 UNITS = {"positions": "Å", "cell": "Å", "charge": "e", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
+"""Units of the data sets that have a unit, stored in their attribute `unit`."""
 PER_ATOM: Columns = {"numbers": ((), "i8"), "positions": ((3,), "f8")}
 PER_FRAME: Columns = {
     "n_atoms": ((), "i8"),
@@ -36,14 +38,15 @@ STRESS = "stress"
 WEIGHT = "weight"
 """Data set with the weight of each labelled frame in the training loss; absent if all weights are 1."""
 MISSING = -(2**63)
-"""Fill value of integers in `campaign.h5` if the linked part is missing; the fill value of floats is NaN."""
+"""Integer that HDF5 gives for the entries of a missing part in the data set of `campaign.h5`; for floats it gives
+NaN."""
 COUNTS_AT_A_TIME = 2**16
 """Number of entries of `n_atoms` that are read at a time."""
 GAP_ATOMS = 512
-"""Largest number of atoms between two wanted frames that are read in one call: reading 16 KiB more costs less than
-another call."""
+"""Largest gap, in atoms, between two wanted frames of a block. To read an unwanted gap of 16 KiB costs less than to
+start another block."""
 BLOCK_ATOMS = 2**15
-"""Approximate number of atoms read at a time: 1 MiB of data, or 2 MiB with forces."""
+"""Approximate number of atoms of a block, the rows that are read at a time: 1 MiB of data, or 2 MiB with forces."""
 
 
 def write_frames(group: h5py.Group, frames: Sequence[Frame]) -> None:
@@ -79,8 +82,8 @@ def _write(group: h5py.Group, name: str, array: np.ndarray, dtype: str) -> None:
 def read_frames(group: h5py.Group, *, rows: Sequence[int] | IntArray | None = None) -> list[Frame]:
     """Read all or some of the frames of a group.
 
-    Only the wanted rows are read from the file, in contiguous blocks. Apart from the frames returned, the memory needed
-    does not grow with the size of the group.
+    The file is read in blocks that contain the wanted frames. Apart from the frames returned, the memory needed does
+    not grow with the size of the group.
 
     Args:
         group: A group written by `write_frames` or `FrameAppender`.
@@ -102,7 +105,7 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
     """Read the labelled frames of a group.
 
     Raises:
-        LedgerError: As `read_frames`.
+        LedgerError: If the group cannot be read, as in `read_frames`.
     """
     per_atom, per_frame = {**PER_ATOM, **LABELS_PER_ATOM}, {**PER_FRAME, **LABELS_PER_FRAME}
     if has_dataset(group, STRESS):
@@ -113,7 +116,7 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
         LabelledFrame(
             energy=values.pop("energy"),
             forces=values.pop("forces"),
-            stress=_known(values.pop(STRESS, None)),
+            stress=_stress_or_none(values.pop(STRESS, None)),
             weight=float(values.pop(WEIGHT, 1.0)),
             frame=Frame(**values),
         )
@@ -121,8 +124,8 @@ def read_labelled(group: h5py.Group) -> list[LabelledFrame]:
     ]
 
 
-def _known(stress: FloatArray | None) -> FloatArray | None:
-    """A stored stress; None if it is not a number, which stands for an unknown stress."""
+def _stress_or_none(stress: FloatArray | None) -> FloatArray | None:
+    """A stored stress; None if it contains NaN, which stands for an unknown stress."""
     return None if stress is None or np.isnan(stress).any() else stress
 
 
@@ -130,7 +133,7 @@ def read_frame_hashes(group: h5py.Group) -> bytes:
     """The concatenated content hashes of a group's labelled frames, 32 bytes each.
 
     Raises:
-        LedgerError: As `read_frames`.
+        LedgerError: If the group cannot be read, as in `read_frames`.
     """
     if FRAME_HASH in group:
         return bytes(group[FRAME_HASH][()].tobytes())
@@ -138,11 +141,15 @@ def read_frame_hashes(group: h5py.Group) -> bytes:
 
 
 def has_dataset(group: h5py.Group, name: str) -> bool:
-    """Whether a group has a data set of this name; `group.get` would report a failing disk as a missing name."""
+    """Whether a group has a data set of this name.
+
+    Raises:
+        KeyError: If the disk fails; `group.get` would report this as a missing name.
+    """
     try:
         return isinstance(group[name], h5py.Dataset)
     except KeyError as error:
-        if "errno" in str(error):
+        if "errno" in str(error):  # an error of the operating system
             raise
         return False
 
@@ -150,7 +157,7 @@ def has_dataset(group: h5py.Group, name: str) -> bool:
 def _frames_of(
     group: h5py.Group, per_atom: Columns, per_frame: Columns, rows: IntArray | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read the values of each wanted frame, by name, without `n_atoms`.
+    """Read the values of each wanted frame.
 
     Args:
         group: The group.
@@ -159,7 +166,12 @@ def _frames_of(
         rows: Indices of the wanted frames, in any order; None: all.
 
     Yields:
-        Index and values of a frame, in ascending order of the index; each frame once.
+        Index of a frame, and its values by name of the data set, without `n_atoms`. Each frame comes once, in ascending
+        order of the index.
+
+    Raises:
+        LedgerError: As in `read_frames`.
+        IndexError: If a row is outside the group.
     """
     where = f"{group.file.filename}:{group.name}"
     columns = {**per_atom, **per_frame}
@@ -177,16 +189,16 @@ def _frames_of(
         if data[name].shape != expected:
             raise LedgerError(f"{where}/{name} has shape {data[name].shape}, but n_atoms implies {expected}")
     del data["n_atoms"]
-    for first, last in _blocks(wanted, starts, stops):
-        row, atom = int(wanted[first]), int(starts[first])
-        of_frames, of_atoms = slice(row, int(wanted[last - 1]) + 1), slice(atom, int(stops[last - 1]))
+    for first, end in _blocks(wanted, starts, stops):
+        first_frame, first_atom = int(wanted[first]), int(starts[first])
+        of_frames, of_atoms = slice(first_frame, int(wanted[end - 1]) + 1), slice(first_atom, int(stops[end - 1]))
         block = {name: dataset[of_atoms if name in per_atom else of_frames] for name, dataset in data.items()}
         if any((block[name] == MISSING).any() for name in block.keys() & {"numbers", "charge"}):
             raise LedgerError(f"{where}: a linked part is missing; `al-engine verify` names it")
-        for k in range(first, last):
-            own = slice(int(starts[k]) - atom, int(stops[k]) - atom)
-            index = int(wanted[k])
-            yield index, {name: block[name][own if name in per_atom else index - row] for name in block}
+        for k in range(first, end):
+            frame = int(wanted[k])
+            atoms = slice(int(starts[k]) - first_atom, int(stops[k]) - first_atom)
+            yield frame, {name: block[name][atoms if name in per_atom else frame - first_frame] for name in block}
 
 
 def _atom_ranges(n_atoms: h5py.Dataset, wanted: IntArray, where: str) -> tuple[IntArray, IntArray, int]:
@@ -200,6 +212,9 @@ def _atom_ranges(n_atoms: h5py.Dataset, wanted: IntArray, where: str) -> tuple[I
     Returns:
         First row of each wanted frame, shape (W,); the row after its last row, shape (W,); the number of atoms of all
         frames of the group.
+
+    Raises:
+        LedgerError: If a number of atoms is negative.
     """
     starts, stops = np.empty(len(wanted), dtype=np.int64), np.empty(len(wanted), dtype=np.int64)
     total = 0
@@ -207,38 +222,45 @@ def _atom_ranges(n_atoms: h5py.Dataset, wanted: IntArray, where: str) -> tuple[I
         sizes = n_atoms[low : low + COUNTS_AT_A_TIME]
         if (sizes < 0).any():
             raise LedgerError(f"{where}/n_atoms has negative counts")
-        first, last = np.searchsorted(wanted, (low, low + len(sizes)))
-        here = wanted[first:last] - low
-        stops[first:last] = total + np.cumsum(sizes)[here]
-        starts[first:last] = stops[first:last] - sizes[here]
+        first, end = np.searchsorted(wanted, (low, low + len(sizes)))  # the wanted frames among these entries
+        here = wanted[first:end] - low
+        stops[first:end] = total + np.cumsum(sizes)[here]
+        starts[first:end] = stops[first:end] - sizes[here]
         total += sum(sizes.tolist())  # Python integers: damaged counts must not overflow to a plausible total
     return starts, stops, total
 
 
 def _blocks(wanted: IntArray, starts: IntArray, stops: IntArray) -> Iterator[tuple[int, int]]:
-    """Divide the wanted frames into blocks that are read at once.
+    """Divide the wanted frames into blocks; a block is read at once.
 
-    Wanted frames that are close in the file are read together with the frames between them. In the sizes of blocks and
-    gaps, the row of a frame counts as one more atom.
+    Wanted frames that are close in the file are in one block, together with the frames between them. A new block begins
+    after a gap of more than `GAP_ATOMS`, and about every `BLOCK_ATOMS`. In both sizes, a frame counts as one more atom,
+    because its rows in the data sets per frame are read too.
+
+    Args:
+        wanted: Indices of the wanted frames, ascending, shape (W,).
+        starts: First atom of each wanted frame, shape (W,).
+        stops: The atom after the last atom of each wanted frame, shape (W,).
 
     Yields:
         Position in `wanted` of a block's first frame, and the position after its last frame.
     """
     if not len(wanted):
         return
-    begin, end = starts + wanted, stops + wanted + 1
-    apart = begin[1:] - end[:-1] > GAP_ATOMS
-    full = np.diff(begin // BLOCK_ATOMS) > 0
-    yield from itertools.pairwise([0, *(np.flatnonzero(apart | full) + 1).tolist(), len(wanted)])
+    begin, end = starts + wanted, stops + wanted + 1  # positions in the file, counted in atoms and frames
+    after_gap = begin[1:] - end[:-1] > GAP_ATOMS
+    after_full_block = np.diff(begin // BLOCK_ATOMS) > 0
+    first_of_blocks = (np.flatnonzero(after_gap | after_full_block) + 1).tolist()
+    yield from itertools.pairwise([0, *first_of_blocks, len(wanted)])
 
 
 class FrameAppender:
-    """Appends frames to a group that is empty at first; `read_frames` can read the group.
+    """Creates the data sets of an empty group, and appends frames to them; `read_frames` can read the group.
 
     Args:
-        group: The group.
+        group: The empty group.
         expected_frames: Approximate largest number of frames.
-        expected_atoms: Approximate number of atoms of all expected frames.
+        expected_atoms: Approximate number of atoms of all these frames together.
     """
 
     def __init__(self, group: h5py.Group, *, expected_frames: int, expected_atoms: int) -> None:
@@ -255,7 +277,7 @@ class FrameAppender:
                 group[name].attrs["unit"] = unit
 
     def append(self, frames: Sequence[Frame]) -> None:
-        """Append frames."""
+        """Append frames to the group, in order."""
         if not frames:
             return
         for name, dataset in self._per_atom.items():

@@ -26,12 +26,12 @@ SCHEMA_VERSION = 3
 """Schema of the parts that this version writes. New in 2: the seal. New in 3: summary and provenance (`MADE_BY`)."""
 READABLE_SCHEMAS = (1, 2, 3)
 CONTENT_SCHEMA = 2
-"""The newest schema that changed the coverage of the content hash. A part of a later schema is hashed with this schema
-number, so that a part that is computed again for an older campaign has the same hash as before."""
+"""Newest schema that changed what the content hash covers. The schema number is hashed too, but for a later schema this
+number is hashed instead. So a part that is computed again for an older campaign keeps its content hash."""
 KEY_VERSION = 1
-"""Version of the data that a key hashes. If it were raised, no part of an existing campaign would match its key."""
+"""Version that is hashed in every key. With another version, no part of an existing campaign would match its key."""
 SUMMARY, MADE_BY = "summary", "made_by"
-"""Attributes of a part's root: a one-line summary; and the versions, device and host that made the part, as JSON."""
+"""Attributes of a part's root: a summary of one line; the versions, device and host that made the part, as JSON."""
 VOLATILE_ATTRIBUTES = frozenset({"content_hash", "seconds", "iteration_seconds", "force_check", SUMMARY, MADE_BY})
 """Attributes of a part's root that are left out of the content hash: they describe its making, not its content."""
 
@@ -43,7 +43,7 @@ def part_key(kind: str, inputs: Mapping[str, Any], parents: Sequence[str]) -> st
     """Key of a part: a hash of the inputs of its stage.
 
     Args:
-        kind: Name of the stage.
+        kind: Kind of the part. For a part of a campaign it is the part's name, such as `iter003-member0`.
         inputs: Inputs as JSON-able values: config sections, seeds, numbers.
         parents: Content hashes of the parts that the stage reads.
 
@@ -60,7 +60,7 @@ def content_hash(root: h5py.Group) -> str:
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
         attributes = dict(item.attrs)
-        if name == "":
+        if name == "":  # the root
             attributes = {key: value for key, value in attributes.items() if key not in VOLATILE_ATTRIBUTES}
             if "schema_version" in attributes:
                 attributes["schema_version"] = min(attributes["schema_version"], CONTENT_SCHEMA)
@@ -81,7 +81,10 @@ def content_hash(root: h5py.Group) -> str:
 
 
 def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
-    """A data set in blocks of rows of about `BLOCK_BYTES`; strings of variable length in one block."""
+    """A data set in blocks of rows of about `BLOCK_BYTES`.
+
+    A scalar, and a data set of strings of variable length, are one block.
+    """
     if not dataset.shape or dataset.dtype.hasobject or dataset.nbytes <= BLOCK_BYTES:
         yield np.asarray(dataset[()])
         return
@@ -91,6 +94,8 @@ def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
 
 
 def _json(value: Any) -> bytes:
+    """Canonical JSON of a value: equal values of attributes and strings give equal bytes, however they are stored."""
+
     def plain(other: Any) -> Any:
         if isinstance(other, np.ndarray | np.generic):
             return other.tolist()
@@ -103,11 +108,11 @@ def _json(value: Any) -> bytes:
 
 @contextmanager
 def write_part(path: Path, *, kind: str, key: str, streamed: bool = False) -> Iterator[h5py.File]:
-    """Write a part atomically; the part is on disk when the block ends.
+    """Write a part atomically; the part is on disk when the `with` block ends.
 
     Args:
         path: File of the part. A temporary file `path` + ".tmp" is used while writing.
-        kind: Name of the stage.
+        kind: Kind of the part, as in `part_key`.
         key: The key, from `part_key`.
         streamed: Whether the file grows on disk while it is written, instead of in memory.
 
@@ -126,10 +131,11 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
 
     Args:
         path: The part.
-        verify: Compare all bytes with the seal, or, in a part of schema 1, the content with the content hash.
+        verify: Whether to compare all bytes with the seal; in a part of schema 1, which has no seal, the content is
+            compared with the content hash.
 
     Raises:
-        LedgerError: If the file is missing, damaged, in use, or of a schema this version does not read.
+        LedgerError: If the file is missing, damaged, in use, or of a schema that this version does not read.
         ResumableError: If the disk fails.
     """
     fix = "move it away and resume to compute it again"
@@ -157,10 +163,11 @@ def open_part(path: Path, *, verify: bool = False) -> Iterator[h5py.File]:
 
 
 def is_finished(path: Path, key: str) -> bool:
-    """Whether a part exists that was made from the inputs of this key.
+    """Whether a part exists at a path and has this key, that is, was made from the same inputs.
 
     Raises:
         LedgerError: If the part is damaged.
+        ResumableError: If the disk fails.
     """
     if not path.exists():
         return False
@@ -169,6 +176,7 @@ def is_finished(path: Path, key: str) -> bool:
 
 
 def _is_as_written(root: h5py.File) -> bool:
+    """Whether the content of a part has the content hash that is stored in the part."""
     try:
         return bool(content_hash(root) == root.attrs.get("content_hash"))
     except UNREADABLE:

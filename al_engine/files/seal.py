@@ -9,8 +9,10 @@ from enum import Enum, auto
 from pathlib import Path
 
 MARK = b"\nal-engine seal: sha256 "
+"""Beginning of a seal. The SHA-256 in 64 hexadecimal digits and a line feed follow."""
 SEAL_BYTES = len(MARK) + 64 + 1
 BLOCK_BYTES = 2**20
+"""Bytes of a file that are hashed at a time."""
 
 
 class SealState(Enum):
@@ -21,11 +23,12 @@ class SealState(Enum):
     BROKEN = auto()
     """The bytes are not those that were written."""
     ABSENT = auto()
-    """The file has no seal: it was cut off, was changed by another program, or is of schema 1, which has no seals."""
+    """The file does not end with a seal: it was cut off or changed by another program, or is a part of schema 1, which
+    has no seal."""
 
 
 def seal_of(content: bytes) -> bytes:
-    """The seal for a file of this content, to be appended to it."""
+    """The seal that has to be appended to a file of this content."""
     return _seal(hashlib.sha256(content))
 
 
@@ -48,12 +51,12 @@ def check_seal(path: Path) -> SealState:
     Raises:
         OSError: If the file can't be read.
     """
-    left = path.stat().st_size - SEAL_BYTES
+    bytes_left = path.stat().st_size - SEAL_BYTES
     digest = hashlib.sha256()
     with path.open("rb") as handle:
-        while left > 0 and (block := handle.read(min(left, BLOCK_BYTES))):
+        while bytes_left > 0 and (block := handle.read(min(bytes_left, BLOCK_BYTES))):
             digest.update(block)
-            left -= len(block)
+            bytes_left -= len(block)
         seal = handle.read()
     if len(seal) < SEAL_BYTES or not seal.startswith(MARK):
         return SealState.ABSENT
@@ -61,4 +64,5 @@ def check_seal(path: Path) -> SealState:
 
 
 def _seal(digest: "hashlib._Hash") -> bytes:
+    """The seal of a file with this hash."""
     return MARK + digest.hexdigest().encode() + b"\n"

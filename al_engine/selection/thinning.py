@@ -1,4 +1,4 @@
-"""Thinning in time: of frames of a trajectory that are close in time, only the frame of the highest worth is kept."""
+"""Thinning in time: of the frames of a trajectory that are close in time, only the frame of highest worth is kept."""
 
 import numpy as np
 
@@ -8,8 +8,9 @@ from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 def thinned(trajectory: IntArray, time: IntArray, worth: FloatArray, *, separation: float) -> BoolArray:
     """Choose frames so that no two kept frames of a trajectory are closer in time than a separation.
 
-    The algorithm is greedy. It keeps the frame of the highest worth (of equal frames the earliest), drops all frames
-    too close to it, and repeats. So every dropped frame is close to a kept frame of at least the same worth.
+    The algorithm is greedy. It keeps the frame of highest worth (the earliest of several frames of this worth), drops
+    all frames that are too close to it, and repeats this with the frames that are left. So every dropped frame is close
+    to a kept frame of at least the same worth.
 
     Args:
         trajectory: Index of each frame's trajectory, shape (F,).
@@ -22,14 +23,15 @@ def thinned(trajectory: IntArray, time: IntArray, worth: FloatArray, *, separati
     """
     order = np.lexsort((time, trajectory))
     kept = np.zeros(len(order), dtype=bool)
-    for members in np.split(order, np.flatnonzero(np.diff(trajectory[order])) + 1):
-        times = time[members]
-        # Bounds of the range of frames that are too close to each frame.
+    by_trajectory = np.split(order, np.flatnonzero(np.diff(trajectory[order])) + 1)
+    for frames in by_trajectory:  # in order of time
+        times = time[frames]
+        # The frames from `first` up to, but without, `end` are too close to a frame; they include the frame itself.
         first = np.searchsorted(times, times - separation, side="right")
-        last = np.searchsorted(times, times + separation, side="left")
-        taken = np.zeros(len(members), dtype=bool)
-        for index in np.lexsort((times, -worth[members])):
-            if not taken[index]:
-                kept[members[index]] = True
-                taken[first[index] : last[index]] = True
+        end = np.searchsorted(times, times + separation, side="left")
+        done = np.zeros(len(frames), dtype=bool)  # kept or dropped
+        for index in np.lexsort((times, -worth[frames])):  # highest worth first, then earliest
+            if not done[index]:
+                kept[frames[index]] = True
+                done[first[index] : end[index]] = True
     return kept

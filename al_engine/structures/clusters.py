@@ -11,18 +11,21 @@ from al_engine.structures.neighbours import pairs_within
 from al_engine.structures.periodic import shortest_image
 
 _ROUNDING_ANG = 1e-6
-"""Largest distance between the origin and the centre of mass of the molecule around which a cluster was cut, Å; also
-the largest difference between a distance in a box and the same distance in a cluster."""
+"""Largest rounding error in a cluster, Å: of the centre of mass of the central molecule, which would be the origin, and
+of a distance, which would equal the distance in the box."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MoleculeElectrons:
-    """Charge and spin of each of the M molecules of a mixture; those of a cluster are the sums over its molecules.
+    """Charge and unpaired electrons of each of the M molecules of a mixture.
+
+    A cluster has the sum of the charges and the sum of the unpaired electrons of its molecules.
 
     Attributes:
         charge: Charge of each molecule, e, shape (M,).
         unpaired_electrons: Unpaired electrons of each molecule, shape (M,).
-        largest_charge: Largest charge of a cluster, e. A cluster with more gets the nearest ions of opposite charge.
+        largest_charge: Largest absolute charge of a cluster, e. To a cluster with a larger charge, the nearest ions of
+            opposite charge are added (`completed`).
     """
 
     charge: IntArray
@@ -30,15 +33,17 @@ class MoleculeElectrons:
     largest_charge: int
 
     def completed(self, order: IntArray, count: int) -> IntArray:
-        """The first molecules of an order, and the ions that bring their charge down to `largest_charge`.
+        """Choose the molecules of a cluster: the nearest molecules, and ions that lower its charge.
+
+        While the absolute charge is above `largest_charge`, the nearest ion of opposite charge is added. If the box has
+        too few ions of opposite charge, the cluster has all of them, and keeps a charge above `largest_charge`.
 
         Args:
             order: Indices of all molecules, the nearest first, shape (M,).
-            count: Number of molecules of a cluster without such ions.
+            count: Number of the nearest molecules, without the added ions.
 
         Returns:
-            Indices of the molecules of the cluster, ascending. If the box has too few ions of opposite charge, the
-            cluster has all of them.
+            Indices of the molecules of the cluster, ascending.
         """
         chosen, others = order[:count].tolist(), order[count:].tolist()
         while abs(total := int(self.charge[chosen].sum())) > self.largest_charge:
@@ -60,7 +65,7 @@ class ClusterCut:
         unpaired_electrons: Unpaired electrons of a cluster of equal molecules.
         molecule_of_atom: Index of the molecule that each atom of the box belongs to, shape (N,).
         bonds: Bonded pairs of the box, shape (n_bonds, 2).
-        electrons: Charge and spin of the molecules of a mixture; None: the molecules are equal.
+        electrons: Charge and unpaired electrons of the molecules of a mixture; None: the molecules are equal.
     """
 
     molecules: int
@@ -71,9 +76,20 @@ class ClusterCut:
     electrons: MoleculeElectrons | None = None
 
     def around(self, frame: Frame, molecule: int) -> tuple[Frame, IntArray]:
-        """Cut the cluster around the centre of mass of a molecule of a box, as `nearest_molecules`."""
+        """Cut the cluster around the centre of mass of a molecule of a box.
+
+        Args:
+            frame: The box.
+            molecule: Index of the molecule, as in `molecule_of_atom`.
+
+        Returns:
+            The cluster, and the indices of its atoms in the box, shape (n,), as from `nearest_molecules`.
+
+        Raises:
+            ValueError: If the box has fewer molecules than the cluster should have.
+        """
         whole = made_whole(frame.positions, self.bonds, frame.cell, frame.pbc)
-        own = self.molecule_of_atom == molecule
+        of_molecule = self.molecule_of_atom == molecule
         return nearest_molecules(
             frame,
             self.molecule_of_atom,
@@ -82,21 +98,22 @@ class ClusterCut:
             charge=self.charge,
             unpaired_electrons=self.unpaired_electrons,
             electrons=self.electrons,
-            centre=np.average(whole[own], axis=0, weights=atomic_masses(frame.numbers[own])),
+            centre=np.average(whole[of_molecule], axis=0, weights=atomic_masses(frame.numbers[of_molecule])),
         )
 
     def inside(self, atoms: IntArray) -> tuple[IntArray, BoolArray]:
-        """The bonds of a cluster.
+        """The bonds inside a cluster.
 
         Args:
             atoms: Indices of the n atoms of the cluster in the box, shape (n,).
 
         Returns:
-            The bonded pairs as indices of atoms of the cluster, and which bonds of the box they are, shape (n_bonds,).
+            The bonded pairs of the cluster, as indices of its atoms, shape (bonds of the cluster, 2); and whether each
+            bond of the box is inside the cluster, shape (n_bonds,).
         """
-        place = np.full(len(self.molecule_of_atom), -1)
-        place[atoms] = np.arange(len(atoms))
-        pairs = place[self.bonds]
+        index_in_cluster = np.full(len(self.molecule_of_atom), -1)
+        index_in_cluster[atoms] = np.arange(len(atoms))
+        pairs = index_in_cluster[self.bonds]
         within: BoolArray = np.all(pairs >= 0, axis=1)
         return pairs[within], within
 
@@ -112,24 +129,25 @@ def nearest_molecules(
     electrons: MoleculeElectrons | None = None,
     centre: FloatArray | None = None,
 ) -> tuple[Frame, IntArray]:
-    """Cut a cluster of the molecules whose centres of mass are nearest a point; no molecule is cut through.
+    """Cut a cluster of the molecules whose centres of mass are nearest to a point; no molecule is cut through.
 
-    Every molecule is made whole and shifted to its image nearest the point. A molecule is taken once, even if a small
-    cell has two of its images nearer the point than another molecule.
+    Every molecule is made whole and shifted to the periodic image that is nearest to the point. A molecule is taken
+    once, even if, in a small cell, two of its images are nearer to the point than another molecule.
 
     Args:
-        frame: A periodic (or already non-periodic) frame.
+        frame: A periodic or non-periodic frame.
         molecule_of_atom: Index of the molecule that each atom belongs to, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
         count: Number of molecules of the cluster.
         charge: Charge of a cluster of equal molecules, e.
         unpaired_electrons: Unpaired electrons of a cluster of equal molecules.
-        electrons: Charge and spin of the molecules of a mixture; the cluster is then completed with ions.
-        centre: The point in Å, shape (3,); by default the centre of the cell, or the centre of mass without a cell.
+        electrons: Charge and unpaired electrons of the molecules of a mixture. The cluster is then completed with ions,
+            and `charge` and `unpaired_electrons` are not used. None: all molecules are equal.
+        centre: The point in Å, shape (3,); None: the centre of the cell, or the centre of mass of a non-periodic frame.
 
     Returns:
-        The non-periodic cluster, with the molecules in their order in the frame and positions relative to the point;
-        and the atoms' indices in the frame, shape (n,).
+        The non-periodic cluster, with its molecules in the order of the frame and its positions relative to the point;
+        and the indices of its atoms in the frame, shape (n,).
 
     Raises:
         ValueError: If there are fewer molecules than `count`.
@@ -138,10 +156,10 @@ def nearest_molecules(
     if len(labels) < count:
         raise ValueError(f"cannot cut {count} molecules from a frame that has {len(labels)}")
     masses = atomic_masses(frame.numbers)
-    if centre is None:
-        centre = (
-            0.5 * frame.cell.sum(axis=0) if frame.is_periodic else np.average(frame.positions, axis=0, weights=masses)
-        )
+    if centre is None and frame.is_periodic:
+        centre = 0.5 * frame.cell.sum(axis=0)
+    elif centre is None:
+        centre = np.average(frame.positions, axis=0, weights=masses)
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
     members = [np.flatnonzero(molecule_of_atom == label) for label in labels]
     centres = np.array([np.average(positions[atoms], axis=0, weights=masses[atoms]) for atoms in members])
@@ -164,27 +182,27 @@ def nearest_molecules(
 
 
 def surrounded(frame: Frame, cluster: Frame, atoms: IntArray, *, cutoff_ang: float) -> BoolArray:
-    """Which atoms of a cluster have all neighbours, up to a cut-off, that they have in the box.
+    """Find the atoms of a cluster whose neighbours in the box, up to a cut-off, are all in the cluster.
 
-    Every distance within a cluster is also a distance in the box. So it suffices to compare the numbers of neighbours,
-    in which the images of an atom count as different neighbours.
+    Every distance within the cluster is also a distance in the box. So it suffices to compare the number of neighbours
+    of an atom in the cluster and in the box. Periodic images of an atom count as different neighbours.
 
     Args:
         frame: The box.
-        cluster: The cluster that was cut from it (`nearest_molecules`), of n atoms.
+        cluster: The cluster of n atoms that was cut from the box by `nearest_molecules`.
         atoms: Indices of the cluster's atoms in the box, shape (n,).
         cutoff_ang: The cut-off in Å.
 
     Returns:
         Whether each atom of the cluster is surrounded, shape (n,).
     """
-    in_box = _neighbours(frame, cutoff_ang)[atoms]
-    complete: BoolArray = _neighbours(cluster, cutoff_ang + _ROUNDING_ANG) >= in_box
+    in_box = _neighbour_counts(frame, cutoff_ang)[atoms]
+    complete: BoolArray = _neighbour_counts(cluster, cutoff_ang + _ROUNDING_ANG) >= in_box
     return complete
 
 
-def _neighbours(frame: Frame, cutoff_ang: float) -> IntArray:
-    """Number of neighbours of each of N atoms within a cut-off, images included, shape (N,)."""
+def _neighbour_counts(frame: Frame, cutoff_ang: float) -> IntArray:
+    """Number of neighbours of each of N atoms within a cut-off, periodic images included, shape (N,)."""
     first, second, _ = pairs_within(frame, cutoff_ang)
     return np.bincount(np.concatenate([first, second]), minlength=len(frame))
 
@@ -197,8 +215,8 @@ def central_molecule(cluster: Frame, molecules: int) -> BoolArray | None:
         molecules: Number of molecules of a cluster.
 
     Returns:
-        Whether each atom belongs to that molecule, shape (n,); None if no molecule is there, so that the frame was not
-        cut around a molecule.
+        Whether each atom belongs to that molecule, shape (n,); None if the frame was not cut around a molecule, that
+        is, if no molecule has its centre of mass at the origin.
     """
     size, rest = divmod(len(cluster), molecules)
     if rest or cluster.is_periodic:

@@ -14,6 +14,7 @@ BoolArray = NDArray[np.bool_]
 
 
 def _frozen(value: ArrayLike, dtype: type, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    """A read-only copy of an array; raises ValueError, with the name, if its shape is not the given shape."""
     array: NDArray[Any] = np.array(value, dtype=dtype, order="C")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
@@ -75,7 +76,7 @@ class Frame:
         return bool(self.pbc.any())
 
     def with_positions(self, positions: ArrayLike) -> "Frame":
-        """The same system with other positions (Å, shape (N, 3))."""
+        """The same frame with other positions, in Å, shape (N, 3)."""
         return Frame(
             numbers=self.numbers,
             positions=np.asarray(positions, dtype=np.float64),
@@ -86,7 +87,7 @@ class Frame:
         )
 
     def content_hash(self) -> str:
-        """SHA-256 over the exact content, independent of where the frame is stored."""
+        """SHA-256 over all attributes, as hexadecimal digits; equal only for frames that are equal bit by bit."""
         digest = hashlib.sha256(b"frame-1")
         for array, dtype in (
             (self.numbers, "<i8"),
@@ -112,7 +113,14 @@ class Frame:
 
     @classmethod
     def from_atoms(cls, atoms: Any, *, charge: int | None = None, unpaired_electrons: int | None = None) -> Self:
-        """A frame from `ase.Atoms`; charge and spin from the arguments, else from `atoms.info`, else 0."""
+        """Make a frame from `ase.Atoms`.
+
+        Args:
+            atoms: The `ase.Atoms`.
+            charge: Total charge, e; None: `atoms.info["charge"]`, or 0 if that is missing.
+            unpaired_electrons: Number of unpaired electrons; None: `atoms.info["unpaired_electrons"]`, or 0 if that is
+                missing.
+        """
         info = atoms.info
         return cls(
             numbers=atoms.numbers,
@@ -136,6 +144,9 @@ class LabelledFrame:
         forces: Forces in eV/Å, shape (N, 3).
         stress: Stress dE/d(strain) / V in eV/Å³, with ASE's sign, shape (3, 3); None if it is not known.
         weight: Weight of the frame in the training loss, above zero; the labels of a campaign have the weight 1.
+
+    Raises:
+        ValueError: If forces or stress have the wrong shape.
     """
 
     frame: Frame
@@ -154,7 +165,11 @@ class LabelledFrame:
         return len(self.frame)
 
     def content_hash(self) -> str:
-        """SHA-256 over structure, energy, forces, the stress if it is known, and the weight if it is not 1."""
+        """SHA-256 over frame, energy, forces, the stress if it is known, and the weight if it is not 1.
+
+        Returns:
+            The hash as hexadecimal digits.
+        """
         digest = hashlib.sha256(self.frame.content_hash().encode())
         digest.update(np.float64(self.energy).astype("<f8").tobytes())
         digest.update(np.ascontiguousarray(self.forces, dtype="<f8").tobytes())
@@ -166,12 +181,20 @@ class LabelledFrame:
 
 
 def dataset_digest(labelled: Sequence[LabelledFrame]) -> str:
-    """SHA-256 over the labelled frames' content in order; does not depend on how they are stored."""
+    """SHA-256 over the content of labelled frames in order, as hexadecimal digits.
+
+    It does not depend on how the frames are stored.
+    """
     return digest_of_hashes(bytes.fromhex(item.content_hash()) for item in labelled)
 
 
 def digest_of_hashes(hashes: Iterable[bytes]) -> str:
-    """`dataset_digest` of frames whose content hashes are known, as bytes, one by one or concatenated."""
+    """The `dataset_digest` of frames whose content hashes are known.
+
+    Args:
+        hashes: Content hashes of the frames in order, 32 bytes per frame; an item may contain the hashes of several
+            successive frames.
+    """
     digest = hashlib.sha256(b"dataset-1")
     for item in hashes:
         digest.update(item)

@@ -1,7 +1,7 @@
 """Checks of a frame before it is labelled.
 
-GFN2-xTB codes answer some impossible inputs with a plausible number, and corrupt their own memory on others. Inputs
-that are known to be impossible are refused here, which costs microseconds.
+For some impossible inputs, GFN2-xTB programs return a plausible energy; for others, they corrupt their own memory.
+Inputs that are known to be impossible are therefore refused here, which costs microseconds.
 """
 
 from functools import cache
@@ -13,31 +13,33 @@ from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.neighbours import pairs_within
 
 GFN2_MAX_ATOMIC_NUMBER = 86
-"""Radon, the last element GFN2-xTB is parametrised for (J. Chem. Theory Comput. 15, 1652 (2019))."""
+"""Radon, the last element with GFN2-xTB parameters (Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019))."""
 
 LARGEST_EXTENT_ANG, FARTHEST_ANG = 1e5, 1e8
-"""Largest extent of a frame and distance from the origin, Å: beyond them neighbour searches fail, digits are lost."""
+"""Largest extent of a frame along an axis, and largest coordinate, Å. In larger frames neighbour searches fail; farther
+from the origin, distances lose digits."""
 
-_NOBLE_GASES = (0, 2, 10, 18, 36, 54)
+_CORE_ELECTRONS = (0, 2, 10, 18, 36, 54)
+"""Possible numbers of core electrons: none, or the electrons of a noble gas up to xenon."""
 
 
 def gfn2_valence(atomic_number: int) -> tuple[int, int]:
-    """Valence electrons of an element in GFN2-xTB, and the number of s, p and d orbitals that they certainly have.
+    """Numbers of valence electrons and valence orbitals of an element in GFN2-xTB.
 
-    A filled d shell counts as core (zinc has 2 valence electrons); lanthanides have 3 valence electrons. Polarisation
-    d functions of main-group elements are not counted.
+    A filled d shell counts as core (zinc has 2 valence electrons), and so does the 4f shell: lanthanides have 3 valence
+    electrons. Polarisation d functions of main-group elements are not counted as valence orbitals.
 
     Args:
         atomic_number: Z, 1 to 86.
 
     Returns:
-        Number of valence electrons, number of valence orbitals.
+        Number of valence electrons; number of valence orbitals: 1 (s), 4 (s and p), or 9 (s, p and d).
     """
-    core = max(gas for gas in _NOBLE_GASES if gas < atomic_number)
+    core = max(electrons for electrons in _CORE_ELECTRONS if electrons < atomic_number)
     electrons = atomic_number - core
     if core == 0:
         return electrons, 1
-    if core == 54 and electrons > 2:  # noqa: PLR2004 - xenon's core, beyond barium: the 4f shell counts as core
+    if core == 54 and electrons > 2:  # noqa: PLR2004 - beyond barium: the 14 electrons of the 4f shell count as core
         electrons = max(3, electrons - 14)
     if core >= 18:  # noqa: PLR2004 - argon's core and beyond: a d shell lies between s and p
         if 3 <= electrons <= 11:  # noqa: PLR2004 - groups 3 to 11
@@ -54,7 +56,7 @@ def screen_frame(
     min_contact_factor: float = 0.0,
     gfn2: bool = True,
 ) -> str | None:
-    """Find the reason why a frame must not be labelled: `screen_system`, then `screen_contacts`.
+    """Find the reason why a frame must not be labelled, by `screen_system` and then by `screen_contacts`.
 
     Args:
         frame: The frame.
@@ -71,15 +73,15 @@ def screen_frame(
 
 
 def screen_system(frame: Frame, *, gfn2: bool = True) -> str | None:
-    """Find the reason why a backend cannot take a frame: its atoms, positions, elements, cell, or electrons.
+    """Find the reason why a backend cannot label a frame: no atoms, impossible positions, elements, cell or electrons.
 
     Args:
         frame: The frame.
-        gfn2: Whether GFN2-xTB labels the frame: then it must have parameters for all elements, and charge and unpaired
-            electrons must fit the valence electrons. For other methods neither is checked.
+        gfn2: Whether GFN2-xTB labels the frame. It must then have parameters for all elements, and charge and unpaired
+            electrons must fit the valence electrons. Neither is checked for other methods.
 
     Returns:
-        The reason in words, or None.
+        The reason in words, or None if there is no such reason.
     """
     if len(frame) == 0:
         return "the frame has no atoms"
@@ -93,7 +95,7 @@ def screen_system(frame: Frame, *, gfn2: bool = True) -> str | None:
 
 
 def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor: float = 0.0) -> str | None:
-    """Find the two atoms of a frame that are too close to each other.
+    """Find the reason why a frame must not be labelled in its distances: two atoms are too close to each other.
 
     Args:
         frame: The frame; its positions are finite and its elements have been screened.
@@ -102,7 +104,8 @@ def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor
             al., Dalton Trans. 2832 (2008), from ASE); the larger of the two limits counts.
 
     Returns:
-        The reason in words, about the two atoms furthest below their limit, or None.
+        The reason in words, which names the two atoms whose distance is the smallest share of its limit; None if there
+        is no such reason.
     """
     from ase.data import covalent_radii
 
@@ -120,8 +123,8 @@ def screen_contacts(frame: Frame, *, min_distance_ang: float, min_contact_factor
 
 
 def _screen_elements(frame: Frame, *, gfn2: bool) -> str | None:
-    last = GFN2_MAX_ATOMIC_NUMBER if gfn2 else LAST_ELEMENT
-    outside = np.flatnonzero((frame.numbers < 1) | (frame.numbers > last))
+    highest = GFN2_MAX_ATOMIC_NUMBER if gfn2 else LAST_ELEMENT
+    outside = np.flatnonzero((frame.numbers < 1) | (frame.numbers > highest))
     if not outside.size:
         return None
     atom = int(outside[0])
@@ -131,8 +134,8 @@ def _screen_elements(frame: Frame, *, gfn2: bool) -> str | None:
     from ase.data import chemical_symbols
 
     return (
-        f"atom {atom} is {chemical_symbols[number]} (Z = {number}); GFN2-xTB has parameters for Z = 1 to {last} only; "
-        "use another method (labels.backend: ase)"
+        f"atom {atom} is {chemical_symbols[number]} (Z = {number}); GFN2-xTB has parameters for Z = 1 to {highest} "
+        "only; use another method (labels.backend: ase)"
     )
 
 
@@ -151,12 +154,12 @@ def _screen_cell(frame: Frame) -> str | None:
 
 @cache
 def _valence_table() -> IntArray:
-    """`gfn2_valence` of every element by atomic number, shape (87, 2); zeros for atomic number 0."""
+    """The numbers from `gfn2_valence` in row Z for atomic number Z, shape (87, 2); zeros in row 0."""
     return np.array([(0, 0), *map(gfn2_valence, range(1, GFN2_MAX_ATOMIC_NUMBER + 1))])
 
 
 def _screen_electrons(frame: Frame) -> str | None:
-    # GFN2-xTB fills orbitals with valence electrons only, and counts a lanthanide's 4f electrons as core.
+    """Find the reason why GFN2-xTB cannot fill the valence orbitals of a frame with its valence electrons."""
     valence, n_orbitals = _valence_table()[frame.numbers].sum(axis=0).tolist()
     n_electrons = valence - frame.charge
     n_unpaired = frame.unpaired_electrons

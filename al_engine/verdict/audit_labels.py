@@ -1,9 +1,9 @@
-"""The audit: true errors on accurate frames drawn at random, which test what the window claims of them.
+"""The audit: true errors on accurate frames drawn at random test whether these frames are as accurate as claimed.
 
-The committee's agreement decides which frames are accurate, and frames below the window are never labelled. So before
-a campaign counts as converged, some accurate frames of the judged iterations are labelled. Each accurate frame of a
-temperature is as likely to be drawn as any other, and the same number is drawn at every temperature. Statements over
-all temperatures therefore give every temperature the same weight.
+The committee's agreement decides which frames are accurate, and accurate frames are not labelled otherwise. So before
+a campaign counts as converged, some accurate frames of the judged iterations are labelled. At a state point, each
+accurate frame is as likely to be drawn as any other. The same number of frames is drawn at every state point, so that
+statements over all state points give each of them the same weight.
 """
 
 import json
@@ -21,7 +21,8 @@ from al_engine.structures.frames import FloatArray, IntArray
 from al_engine.units import MEV_PER_EV
 
 QUANTILE = 0.95
-"""Share of the accurate frames for which the audit states an error that they do not exceed."""
+"""Share of the accurate frames to which the claim of an audit refers: it states an error that this share does not
+exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,12 @@ class AuditedFrames:
     Attributes:
         temperature_kelvin: The temperature; None: all state points.
         labelled: Number of audited frames with a label.
-        bad: Number of these frames with an error above the lower end of the window, or not finite.
-        quantile_mev_per_ang: Smallest error that a share of `QUANTILE` of the frames does not exceed; None if it is not
-            finite, or without frames.
-        bound_mev_per_ang: Upper confidence bound on this quantile; None if the frames are too few.
-        largest_mev_per_ang: Largest error; None if it is not finite, or without frames.
+        bad: Number of labelled frames with an error that is above the lower end of the window, or not finite.
+        quantile_mev_per_ang: Smallest error that a share of `QUANTILE` of the labelled frames does not exceed; None if
+            it is not finite, or if no frame is labelled.
+        bound_mev_per_ang: Upper confidence bound on this quantile; None if there are too few labelled frames, or if it
+            is not finite.
+        largest_mev_per_ang: Largest error; None if it is not finite, or if no frame is labelled.
         system: Name of the system; empty in a campaign of one system.
     """
 
@@ -51,12 +53,12 @@ class AuditedFrames:
 
     @property
     def where(self) -> str:
-        """The state point in words; "all" for all of them."""
+        """The state point in words, or "all" for all state points."""
         return "all" if self.temperature_kelvin is None else str(StatePoint(self.system, self.temperature_kelvin))
 
     @property
     def bad_share(self) -> float:
-        """Share of the labelled frames that are bad."""
+        """Share of the labelled frames that are bad; 0 if no frame is labelled."""
         return self.bad / self.labelled if self.labelled else 0.0
 
     def share_bounds(self, confidence: float) -> tuple[float, float]:
@@ -69,21 +71,21 @@ class AuditedFrames:
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """What the labels of an audit say of the committee of one iteration.
+    """Result of an audit of the committee of one iteration.
 
     Attributes:
         iteration: The iteration whose committee was audited.
-        iterations: The iterations that were judged together, from whose accurate frames the audit was drawn.
-        requested: Number of frames that was asked for (`stop.audit_labels`).
-        reference: Name of the reference method.
+        iterations: The iterations that were judged together; the audited frames were drawn from their accurate frames.
+        requested: Number of frames that the audit asked for (`stop.audit_labels`).
+        reference: Name of the method of the labels.
         cut: Whether clusters cut from the frames were labelled. Only the atoms that stand for the box are then
             compared (`Cutting.interior`).
-        lower_mev_per_ang: Lower end of the window: the error above which a frame is bad.
+        lower_mev_per_ang: Lower end of the window, meV/Å. A frame with an error above it is bad.
         max_bad_share: Largest share of bad frames with which the audit is passed (`stop.audit_bad_share`).
         confidence: Confidence of all bounds (`stop.confidence`).
         temperatures: The audited frames of each state point.
-        overall: The audited frames of all temperatures.
-        label_failures: Number of drawn frames whose label failed; no error is known of them.
+        overall: The audited frames of all state points together.
+        label_failures: Number of drawn frames whose label failed; their errors are not known.
         failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
     """
 
@@ -102,10 +104,11 @@ class AuditResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the window's claim stands.
+        """Whether the claim of the window stands.
 
-        It stands if the share of bad frames is at most `max_bad_share`, over all temperatures. At a single temperature,
-        where few frames are audited, the lower confidence bound of the share must not be above it.
+        It stands if the share of bad frames over all state points is at most `max_bad_share`. At a single state point
+        few frames are audited, so only the lower confidence bound on the share of bad frames must be at most
+        `max_bad_share`. The claim does not stand if no frame is labelled.
         """
         return self.overall.labelled > 0 and self.overall.bad_share <= self.max_bad_share and not self._bad_temperatures
 
@@ -116,11 +119,11 @@ class AuditResult:
 
     @property
     def _bad_temperatures(self) -> list[AuditedFrames]:
-        """Temperatures at which the share of bad frames is above the limit at the confidence of the audit."""
+        """State points at which the lower confidence bound on the share of bad frames is above `max_bad_share`."""
         return [t for t in self.temperatures if t.share_bounds(self.confidence)[0] > self.max_bad_share]
 
     def shortcomings(self) -> list[str]:
-        """Why the audit is not passed, one phrase each; empty if it is passed."""
+        """Why the audit is not passed, one phrase for each reason; empty if it is passed."""
         if not self.overall.labelled:
             return [f"no accurate frame of iteration {self.iteration} was labelled for its audit{self._failures()}"]
         if self.passed:
@@ -137,10 +140,10 @@ class AuditResult:
         ]
 
     def claim(self, accurate_share: float | None = None) -> str:
-        """What the audit says of the force field, in one clause.
+        """What the audit says of the force field, in one clause: the error that most accurate frames do not exceed.
 
         Args:
-            accurate_share: Share of the accurate frames among all sampled frames; None: not mentioned.
+            accurate_share: Share of the accurate frames among all sampled frames; None: the clause does not mention it.
         """
         share = "" if accurate_share is None else f" ({accurate_share:.2%} of all frames)"
         where = "the atoms that stand for the box" if self.cut else "every atom"
@@ -155,7 +158,11 @@ class AuditResult:
         return f"{held} of {self.reference} on {where}"
 
     def statement(self, accurate_share: float | None = None) -> str:
-        """The result in one sentence: the audited frames, the claim, each temperature, failed labels."""
+        """The result in one sentence: the share of bad frames, each state point, the claim, failed labels.
+
+        Args:
+            accurate_share: As in `claim`.
+        """
         if not self.overall.labelled:
             return self.shortcomings()[0]
         by_temperature = "; ".join(
@@ -169,7 +176,7 @@ class AuditResult:
         )
 
     def _failures(self) -> str:
-        """Failed labels in words, as a further clause; empty if no label failed."""
+        """The number of failed labels and their most frequent reason, as a clause; empty if no label failed."""
         if not self.label_failures:
             return ""
         return f"; {self.label_failures} audit labels failed, {self.failure_words}"
@@ -179,7 +186,11 @@ class AuditResult:
         return {**asdict(self), "passed": self.passed, "statement": self.statement()}
 
     def to_json(self) -> str:
-        """The result as JSON; of one system, as earlier versions wrote it, without its name."""
+        """The result as JSON.
+
+        In a campaign of one system, the name of the system is left out, so that the JSON is equal to that of earlier
+        versions.
+        """
         values = _PARSER.dump_python(self, mode="json")
         for frames in (*values["temperatures"], values["overall"]):
             if not frames["system"]:
@@ -196,10 +207,12 @@ _PARSER = TypeAdapter(AuditResult)
 
 
 def _ratio(frames: AuditedFrames) -> str:
+    """The number of bad frames and the number of labelled frames, in words."""
     return f"{frames.bad} of {frames.labelled}"
 
 
 def _number(value: float | None) -> str:
+    """A number in words; a dash if it is not known or not finite."""
     return "-" if value is None else f"{value:.0f}"
 
 
@@ -212,10 +225,11 @@ def drawn(accurate: Sequence[int], frames: int, rng: np.random.Generator) -> lis
         rng: Source of randomness.
 
     Returns:
-        For each state point the numbers of the drawn frames, ascending; all frames where there are not enough.
+        For each state point, the indices of the drawn frames among its accurate frames, ascending. A state point with
+        too few accurate frames gives all of them.
     """
-    each = math.ceil(frames / len(accurate))
-    return [np.sort(rng.choice(number, size=min(each, number), replace=False)) for number in accurate]
+    per_point = math.ceil(frames / len(accurate))
+    return [np.sort(rng.choice(number, size=min(per_point, number), replace=False)) for number in accurate]
 
 
 def audited_frames(
@@ -228,11 +242,12 @@ def audited_frames(
             larger than all others.
         lower: Lower end of the window, eV/Å.
         confidence: Confidence of the bound.
-        point: State point of the frames; None: several.
+        point: State point of the frames; None: they are the frames of all state points.
     """
     error = np.where(np.isfinite(error), error, np.inf)
-    not_exceeded = math.ceil(QUANTILE * len(error) - 1e-9)  # number of frames; the product may be a bit too large
-    quantile = float(np.sort(error)[not_exceeded - 1]) if len(error) else math.inf
+    # Number of frames that must not exceed the quantile; rounding may make the product slightly larger than an integer.
+    within = math.ceil(QUANTILE * len(error) - 1e-9)
+    quantile = float(np.sort(error)[within - 1]) if len(error) else math.inf
     bound = quantile_bound(error, QUANTILE, confidence)
     return AuditedFrames(
         system="" if point is None else point.system,

@@ -1,11 +1,12 @@
-"""How an iteration samples each temperature: in search of candidates, or near convergence as evidence.
+"""How an iteration samples each state point: in search of candidates, or near convergence as evidence.
 
-A training costs more than MD and labels, so an iteration should bring many new labels. The MD goes on at the
-temperatures with an acceptance above the limit until enough different candidates are found, or until it costs as much
-as the training (`sampling.cost_share`). All of this is planned in numbers of steps and frames, never by the clock, so
+Training costs more than MD and labels, so an iteration should bring many new labels. At state points with an acceptance
+above the limit, the MD therefore goes on until enough different candidates are found, or until its cost reaches a share
+of the training's cost (`sampling.cost_share`). The plan is made in numbers of steps and frames, never by the clock, so
 that a campaign can be repeated.
 
-Once the acceptance is below the limit, the MD is evidence: its length is planned beforehand, from the acceptance seen.
+Once the acceptance is below the limit, the MD is evidence. Its length is planned before it starts, from the acceptance
+of the iterations before.
 """
 
 import math
@@ -26,37 +27,39 @@ from al_engine.verdict.evidence import (
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 
 NEAR_CONVERGENCE = 4.0
-"""Multiple of `stop.acceptance`. Where a single iteration is judged (`stop.iterations: 1`), its trajectories are
-lengthened once the acceptance before it was below this multiple."""
+"""Multiple of `stop.acceptance`, for rules that judge a single iteration (`stop.iterations: 1`). Once the acceptance of
+an iteration is below this multiple, the trajectories of the next iteration are lengthened."""
 EVIDENCE_MARGIN = 1.5
-"""Factor on the frames needed: the candidates of the next iteration may be more than expected."""
+"""Factor on the number of frames needed, because the next iteration may have more candidates than expected."""
 WORTH_PROVING = 0.25
-"""Highest acceptance, as a share of `stop.acceptance`, for which the frames needed are computed. Nearer to the limit,
-more training lowers the acceptance at less cost than the MD that would prove it."""
+"""Highest acceptance, as a share of `stop.acceptance`, for which the number of frames needed is computed; for a higher
+acceptance, the number for this acceptance is used. Near the limit, more training costs less than the MD that would
+prove the acceptance to be below the limit."""
 LEAST_GROWTH = 1.0
-"""Least number of frames, as a share of those gathered, that are added as long as they prove nothing."""
+"""Smallest number of decorrelated frames to add, as a share of the gathered decorrelated frames, as long as the
+gathered frames do not prove an acceptance below the limit."""
 TRAINED_FRAME_COST = 3.0
-"""Cost of a frame of a training update in evaluations of energy and forces: the gradient by the weights of a loss with
-forces, which are a gradient themselves, takes about two evaluations more."""
+"""Cost of one frame in a training update, in evaluations of energy and forces. The forces are a gradient themselves, so
+that the gradient of their loss by the weights costs about two more evaluations."""
 LARGEST_SHARE = 2.0
-"""Largest share of the cost of a search at one temperature, in units of the share if all temperatures search. A
-temperature is sampled by one worker, so that a larger share would leave the other workers without work."""
+"""Largest share of the cost of a search for one state point, as a multiple of its share if all state points search. A
+state point is sampled by one worker, so that a larger share would leave the other workers without work."""
 CHOICE = 2.0
-"""Number of candidates to find for each label: the selection chooses the most novel, and some cannot be labelled."""
+"""Number of candidates to find for each label: the selection takes the most novel ones, and some can't be labelled."""
 EXPECTED_INEFFICIENCY = 3.0
-"""Frames per decorrelated frame that are expected before a campaign: as in small molecules at a stride of 10 fs."""
+"""Frames per decorrelated frame that are assumed before a campaign; typical of small molecules at a stride of 10 fs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingPlan:
-    """How an iteration samples a temperature.
+    """How an iteration samples a state point.
 
     Attributes:
         steps: MD steps of each replica.
         fresh: Number of replica slots whose trajectories start afresh, instead of going on from the iteration before.
-        most_steps: MD steps of each replica up to which the MD goes on until enough candidates are found; 0: it does
-            not go on.
-        enough: Number of different candidates that are enough.
+        most_steps: If the MD goes on after `steps` in search of candidates, the MD steps of each replica at which it
+            ends in any case. 0: the MD does not go on.
+        enough: Number of different candidates at which the search ends.
     """
 
     steps: int
@@ -72,11 +75,10 @@ class SamplingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How far an iteration may go on in search of candidates.
+    """How far the MD of an iteration may go on in search of candidates.
 
     Attributes:
-        most_steps: MD steps of each replica at every state point that cost as much as the training may
-            (`affordable_steps`).
+        most_steps: MD steps of each replica that can be afforded if every state point searches (`affordable_steps`).
         max_labels: Largest number of labels of the iteration.
         points: Number of state points of the campaign.
     """
@@ -86,10 +88,11 @@ class Search:
     points: int
 
     def plan(self, sampling: SamplingConfig, searching: int) -> SamplingPlan:
-        """The plan of each state point that searches; these state points share the cost and the labels.
+        """The plan of a state point that searches.
 
-        Each state point goes on until it has found `CHOICE` times its share of the labels, or until its share of the
-        cost is reached, which is at most `LARGEST_SHARE` times the share it has if all state points search.
+        The state points that search share the affordable cost and the labels equally. The MD at a state point goes on
+        until it has found `CHOICE` candidates for each label of its share, or until it has used up its share of the
+        cost (at most `LARGEST_SHARE`).
 
         Args:
             sampling: Settings of the sampling.
@@ -118,27 +121,24 @@ def sampling_plan(
 ) -> SamplingPlan:
     """How the next iteration samples a state point: in search of candidates, or near convergence as evidence.
 
-    While the acceptance is above the limit, over all temperatures or provenly at one temperature, in the last iteration
-    or in the judged iterations together, the number of steps is `sampling.steps`. At temperatures with such an
-    acceptance, the MD goes on as `search` says; in iteration 0, when no acceptance is known, it does so at the hotter
-    half of the temperatures, where most candidates are. After a failed audit
-    the number of steps is `sampling.steps` too, because the evidence is then gathered from the start. If the MD
-    explodes, it does not go on.
+    Search: The iteration searches as long as the acceptance of the last iteration is above the limit, or the acceptance
+    at some state point is proven to be above it in the judged iterations together. The number of steps is then
+    `sampling.steps`, and at state points with such an acceptance the MD goes on as `search` says. In iteration 0, when
+    no acceptance is known, it goes on at the hotter half of the temperatures, where most candidates are. After a failed
+    audit the iteration searches too, because the evidence is then gathered from the start. If the MD of the last
+    iteration exploded, the number of steps is `sampling.steps`, and the MD does not go on.
 
-    Once the acceptance is below the limit, the trajectories are lengthened at each temperature as it needs: the
-    iterations that will be judged together shall contain the decorrelated frames that the bound requires at the
-    acceptance seen. The number of steps is at most `stop.max_extension` times `sampling.steps`. It does not depend on
-    the candidates that the iteration finds, because that would bias the acceptance. Where a single iteration is judged,
-    it has to be long before its acceptance is known: it is lengthened from `NEAR_CONVERGENCE` on, although its
-    acceptance may still be above the limit.
-
-    An iteration that will be judged together with others starts a share of its trajectories afresh
-    (`stop.fresh_share`), so that the evidence does not come from one basin alone.
+    Evidence: Once the acceptance is below the limit, the trajectories at each state point are lengthened by what it
+    needs (`_evidence_steps`). The number of steps does not depend on the candidates that the iteration itself finds,
+    because that would bias the acceptance. If a single iteration is judged, it has to be long before its acceptance is
+    known; so it is lengthened once the acceptance is below `NEAR_CONVERGENCE` times the limit. A share of the
+    trajectories of a lengthened iteration starts afresh (`stop.fresh_share`), so that the evidence does not come from
+    one basin alone.
 
     Args:
         history: Finished iterations, oldest first.
-        temperatures: The iterations that will be judged together with the next one (`judged_together` with one coming
-            iteration), one record per state point; may be empty without history.
+        temperatures: One record per state point of the iterations that will be judged together with the next iteration
+            (`judged_together` with one coming iteration); may be empty without history.
         sampling: Settings of the sampling.
         stop: The rules.
         point: The state point.
@@ -153,10 +153,9 @@ def sampling_plan(
     if any(is_exploding(t, stop) for t in last.temperatures):
         return shortest
     below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
-    # The judged iterations may include one that is no evidence; what it has gathered does not count.
-    gathered_in = (
-        temperatures if below and all_fit(judged_together(history, stop, coming=1), stop) else last.temperatures
-    )
+    # The judged iterations may include an iteration that can't be evidence; its frames must not count as gathered.
+    all_are_evidence = bool(below) and all_fit(judged_together(history, stop, coming=1), stop)
+    gathered_in = temperatures if all_are_evidence else last.temperatures
     hopeless = proven_above(gathered_in, stop)
     above = {t.point for t in last.temperatures if t.counts.acceptance >= stop.acceptance} | hopeless
     searching = shortest if search is None or point not in above else search.plan(sampling, len(above))
@@ -166,55 +165,74 @@ def sampling_plan(
     here = next((t for t in gathered_in if t.point == point), None)
     if here is None or not here.decorrelated:
         return searching
-    counts, gathered = here.counts, here.decorrelated
-    # Jeffreys' estimate, which is above zero even if no frame is a candidate.
-    seen = (counts.acceptance * gathered + 0.5) / (gathered + 1.0)
-    confidence = look_confidence(stop)
-    needed = frames_needed(stop.acceptance, confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
-    missing = EVIDENCE_MARGIN * needed - (gathered if below else 0.0)
-    if here.bounds(confidence)[1] >= stop.acceptance:
-        missing = max(missing, LEAST_GROWTH * gathered)
-    frames = missing * counts.sampled / gathered / max(stop.iterations - len(below), 1)
-    strides = math.ceil(min(frames / sampling.replicas, stop.max_extension * sampling.steps / sampling.stride_steps))
     return SamplingPlan(
-        steps=max(sampling.steps, strides * sampling.stride_steps),
+        steps=_evidence_steps(here, sampling, stop, below=len(below)),
         fresh=math.ceil(stop.fresh_share * sampling.replicas),
     )
 
 
-def steps_to_prove(stop: StopConfig, sampling: SamplingConfig) -> int:
-    """MD steps of each replica that prove an acceptance below the limit at a temperature without any candidate.
+def _evidence_steps(gathered: TemperatureRecord, sampling: SamplingConfig, stop: StopConfig, *, below: int) -> int:
+    """MD steps of each replica that give the evidence that a state point still needs.
 
-    The number of frames per decorrelated frame is not known before the MD; it is taken as `EXPECTED_INEFFICIENCY`.
+    The iterations that are judged together must contain the number of decorrelated frames for which the bound on the
+    acceptance is below the limit, at the acceptance of the gathered frames. The missing frames are divided among the
+    iterations that are still needed.
+
+    Args:
+        gathered: The frames at the state point that have been gathered so far, with decorrelated frames.
+        sampling: Settings of the sampling.
+        stop: The rules.
+        below: Number of latest iterations in a row with an acceptance below the limit.
+
+    Returns:
+        Number of steps, from `sampling.steps` to about `stop.max_extension` times `sampling.steps`.
+    """
+    counts, decorrelated = gathered.counts, gathered.decorrelated
+    # Jeffreys' estimate, which is above zero even if no frame is a candidate.
+    seen = (counts.acceptance * decorrelated + 0.5) / (decorrelated + 1.0)
+    confidence = look_confidence(stop)
+    needed = frames_needed(stop.acceptance, confidence, seen=min(seen, WORTH_PROVING * stop.acceptance))
+    missing = EVIDENCE_MARGIN * needed - (decorrelated if below else 0.0)
+    if gathered.bounds(confidence)[1] >= stop.acceptance:
+        missing = max(missing, LEAST_GROWTH * decorrelated)
+    frames = missing * counts.sampled / decorrelated / max(stop.iterations - below, 1)
+    strides = math.ceil(min(frames / sampling.replicas, stop.max_extension * sampling.steps / sampling.stride_steps))
+    return max(sampling.steps, strides * sampling.stride_steps)
+
+
+def steps_to_prove(stop: StopConfig, sampling: SamplingConfig) -> int:
+    """MD steps of each replica that prove an acceptance below the limit, if a state point has no candidate at all.
+
+    The number of frames per decorrelated frame is not known before the MD. It is assumed to be `EXPECTED_INEFFICIENCY`.
     """
     frames = EXPECTED_INEFFICIENCY * frames_needed(stop.acceptance, look_confidence(stop))
     return math.ceil(frames / sampling.replicas) * sampling.stride_steps
 
 
 def affordable_steps(sampling: SamplingConfig, *, trained_frames: float, members: int, points: int) -> int:
-    """MD steps of each replica, at every state point, that cost a share of `sampling.cost_share` of a training.
+    """MD steps of each replica for which the MD at all state points costs `sampling.cost_share` of a training.
 
-    Costs are counted in evaluations of one frame of the MD by one member: an MD step takes one evaluation, or `members`
-    if the mean drives; a sampled frame takes `members`; a frame of a training update takes `TRAINED_FRAME_COST`.
+    The unit of cost is the evaluation of one frame of the MD by one member. An MD step of a replica costs one
+    evaluation, or `members` evaluations if the mean of the committee drives the MD. A sampled frame costs `members`
+    evaluations more. A frame in a training update costs `TRAINED_FRAME_COST` evaluations.
 
     Args:
         sampling: Settings of the sampling.
-        trained_frames: Number of frames in all batches of all members in an iteration, in units of the size of a frame
-            of the MD.
+        trained_frames: Number of frames in all batches of all members in an iteration. If labelled structures are
+            smaller than frames of the MD, a structure counts as the fraction of a frame that its atoms are.
         members: Number of members of the committee.
         points: Number of state points.
 
     Returns:
         A multiple of `sampling.stride_steps`.
     """
-    driving = members if sampling.driver == "mean" else 1
-    stride = sampling.stride_steps * driving + members
-    strides_of_all = sampling.cost_share * TRAINED_FRAME_COST * trained_frames / stride
-    trajectories = sampling.replicas * points
-    return int(strides_of_all / trajectories) * sampling.stride_steps
+    step_cost = members if sampling.driver == "mean" else 1
+    stride_cost = sampling.stride_steps * step_cost + members
+    affordable_strides = sampling.cost_share * TRAINED_FRAME_COST * trained_frames / stride_cost
+    replicas = sampling.replicas * points
+    return int(affordable_strides / replicas) * sampling.stride_steps
 
 
 def _last_below(history: Sequence[IterationRecord], stop: StopConfig) -> list[IterationRecord]:
-    """The latest iterations in a row with an acceptance below the limit, latest first."""
-    below = takewhile(lambda record: record.counts.acceptance < stop.acceptance, reversed(history))
-    return list(below)
+    """The latest iterations in a row with an acceptance below the limit, the newest first."""
+    return list(takewhile(lambda record: record.counts.acceptance < stop.acceptance, reversed(history)))

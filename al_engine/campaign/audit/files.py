@@ -13,7 +13,7 @@ import h5py
 
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger, config_of
-from al_engine.campaign.part import DATASET_STAGES, PART_NAME, PARTS, Part
+from al_engine.campaign.part import DATASET_STAGES, PART_NAME, PARTS, Part, link_of
 from al_engine.config.reader import differences
 from al_engine.errors import AlEngineError, LedgerError
 from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading
@@ -30,7 +30,7 @@ class Problem(StrEnum):
     REPLACED = "replaced"
     """The file is undamaged, but not the file that the campaign wrote."""
     FOREIGN = "foreign"
-    """The file does not belong to the campaign."""
+    """The file is no part of a campaign, but lies among the parts."""
     OUTDATED = "outdated"
     """The content of `campaign.h5` does not agree with the parts."""
     CHANGED = "changed"
@@ -66,31 +66,37 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """Result of checking the files of a campaign directory.
+class Recorded:
+    """A part as the table `ledger` in campaign.h5 records it.
 
     Attributes:
-        findings: All problems; empty if the files are sound.
-        parts: The sound parts, by name.
-        recorded: The parts listed in campaign.h5, by name; empty if that file can't be read.
+        key: Hash of the inputs of the part's stage.
+        content_hash: Hash of the part's content.
+        seconds: Time that the stage took, s.
     """
-
-    findings: tuple[Finding, ...]
-    parts: Mapping[str, Part]
-    recorded: Mapping[str, "Recorded"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A part as the table in campaign.h5 records it."""
 
     key: str
     content_hash: str
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Result of checking the files of a campaign directory.
+
+    Attributes:
+        findings: All problems; empty if the files are sound.
+        parts: The undamaged parts, by name; parts that were replaced by other undamaged parts are included.
+        recorded: The parts listed in campaign.h5, by name; empty if that file is missing or can't be read.
+    """
+
+    findings: tuple[Finding, ...]
+    parts: Mapping[str, Part]
+    recorded: Mapping[str, Recorded]
+
+
 def stage_of(name: str) -> str:
-    """Iteration and stage of a part, in words."""
+    """Iteration and stage of the part of this name, in words, such as `iteration 3, selection`."""
     match = PART_NAME.fullmatch(name)
     if match is None:
         return "no part of a campaign"
@@ -116,7 +122,7 @@ def verify_files(directory: Path, *, progress: Progress = silent) -> Verificatio
         progress(done, len(paths), path.stem)
         try:
             part = Part.load(path, verify=True)
-            _ = part.link
+            _ = part.link  # raises an error if the file does not have the name of a part
         except LedgerError as error:
             findings.append(_damaged_part(path, error))
         else:
@@ -141,20 +147,27 @@ def verify_files(directory: Path, *, progress: Progress = silent) -> Verificatio
 
 
 def _config_findings(directory: Path) -> Iterator[Finding]:
-    stage = "the config"
+    """Find a config that can't be read, and values that differ from the config that the campaign began with.
+
+    Raises:
+        InputError: If the directory has neither config nor campaign.h5: it is not a campaign directory.
+    """
+    stage, index = "the config", directory / CAMPAIGN_FILE
     try:
         config = config_of(directory)
         launched = Ledger(directory, config).launched_config()
     except AlEngineError as error:
-        if not (directory / CONFIG_FILE).exists() and not (directory / CAMPAIGN_FILE).exists():
+        if not (directory / CONFIG_FILE).exists() and not index.exists():
             raise
-        if (directory / CAMPAIGN_FILE).exists() and str(directory / CAMPAIGN_FILE) in str(error):
-            return  # another finding already names a damaged campaign.h5
+        if index.exists() and str(index) in str(error):
+            return  # the error is about campaign.h5, whose damage `_recorded` reports
         yield Finding(
             CONFIG_FILE, stage, Problem.DAMAGED, f"cannot be read: {error}", "`verify --repair` writes it again"
         )
         return
-    for key, (old, new) in (differences(launched, config) if launched is not None else {}).items():
+    if launched is None:
+        return
+    for key, (old, new) in differences(launched, config).items():
         yield Finding(
             CONFIG_FILE,
             stage,
@@ -170,7 +183,8 @@ def _recorded(directory: Path) -> tuple[dict[str, Recorded], list[Finding]]:
     fix = "`verify --repair` or `resume` rebuilds it from the parts"
     if not path.exists():
         begun = any((directory / PARTS).glob("*.h5"))
-        return {}, [Finding(CAMPAIGN_FILE, "the index", Problem.MISSING, "is missing", fix)] if begun else []
+        missing = Finding(CAMPAIGN_FILE, "the index", Problem.MISSING, "is missing", fix)
+        return {}, [missing] if begun else []
     try:
         with open_index(path) as root:
             table = root["ledger"]
@@ -182,19 +196,17 @@ def _recorded(directory: Path) -> tuple[dict[str, Recorded], list[Finding]]:
 
 
 def _damaged_part(path: Path, error: LedgerError) -> Finding:
-    foreign = PART_NAME.fullmatch(path.stem) is None
-    return Finding(
-        f"{PARTS}/{path.name}",
-        stage_of(path.stem),
-        Problem.FOREIGN if foreign else Problem.DAMAGED,
-        str(error).removeprefix(f"{path}: "),
-        "move it away"
-        if foreign
-        else "`verify --repair` sets it aside and rebuilds it if possible; otherwise `resume` computes it again",
-    )
+    """The finding for a file among the parts that can't be read as a part."""
+    if PART_NAME.fullmatch(path.stem) is None:
+        problem, fix = Problem.FOREIGN, "move it away"
+    else:
+        problem = Problem.DAMAGED
+        fix = "`verify --repair` sets it aside and rebuilds it if possible; otherwise `resume` computes it again"
+    return Finding(f"{PARTS}/{path.name}", stage_of(path.stem), problem, str(error).removeprefix(f"{path}: "), fix)
 
 
 def _against_record(part: Part, recorded: Mapping[str, Recorded]) -> Iterator[Finding]:
+    """Compare the key and the content hash of a part with those in campaign.h5, if it lists the part."""
     record = recorded.get(part.name)
     if record is not None and (record.key, record.content_hash) != (part.key, part.content_hash):
         yield Finding(
@@ -217,26 +229,27 @@ def _index_findings(directory: Path, parts: Mapping[str, Part], recorded: Mappin
             if link != f"{PARTS}/{name}.h5":
                 message = f"links {link} in place of {PARTS}/{name}.h5" if link else f"does not link {PARTS}/{name}.h5"
                 yield Finding(CAMPAIGN_FILE, "the index", Problem.OUTDATED, message, fix)
-        labelled = [parts[name] for name in recorded if name in parts and parts[name].has_labels]
-        if len(labelled) == sum(1 for name in recorded if name.partition("-")[2] in DATASET_STAGES):
-            stored, linked = sum(map(_frames, labelled)), len(root["dataset/n_atoms"])
+        dataset_parts = [name for name in recorded if name.partition("-")[2] in DATASET_STAGES]
+        if all(name in parts for name in dataset_parts):
+            stored, linked = sum(_labelled_frames(parts[name]) for name in dataset_parts), len(root["dataset/n_atoms"])
             if stored != linked:
                 message = f"its data set has {linked} frames, but the parts have {stored}"
                 yield Finding(CAMPAIGN_FILE, "the data set", Problem.OUTDATED, message, fix)
 
 
 def _link(root: h5py.File, name: str) -> str | None:
-    path = Part(name, Path(f"{name}.h5"), "", "", 0.0).link
-    link: Any = root.get(path, getlink=True)
+    """The file to which campaign.h5 links a part, relative to the campaign directory; None if there is no link."""
+    link: Any = root.get(link_of(Path(f"{name}.h5")), getlink=True)
     return link.filename if isinstance(link, h5py.ExternalLink) else None
 
 
-def _frames(part: Part) -> int:
+def _labelled_frames(part: Part) -> int:
+    """Number of frames that a part adds to the data set."""
     with hdf5_for_reading(part.path) as root:
         return len(root["labelled/n_atoms"])
 
 
 def worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    """Sort findings by urgency, in the order of `Problem`: missing files before outdated links."""
+    """Sort findings by urgency, which is the order of the kinds in `Problem`; equal kinds by file."""
     order = list(Problem)
     return sorted(findings, key=lambda finding: (order.index(finding.problem), finding.file))

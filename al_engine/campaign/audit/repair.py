@@ -1,4 +1,4 @@
-"""Repair of a campaign directory: damaged parts are set aside, and rebuilt where other parts still have their content.
+"""Repair of a campaign directory: damaged parts are set aside, and label parts are rebuilt from the data set.
 
 Nothing is deleted. Parts that can't be rebuilt are computed again when the campaign is resumed.
 """
@@ -28,9 +28,19 @@ from al_engine.files.part_file import open_part, write_part
 from al_engine.structures.frames import LabelledFrame
 from al_engine.verdict.verdict import Verdict
 
+_REPAIRED = (Problem.DAMAGED, Problem.REPLACED, Problem.MISSING)
+"""Problems of a part that are repaired."""
+
 
 def repair(directory: Path, verification: Verification) -> Iterator[str]:
-    """Repair the problems found; yields a line for each repair.
+    """Repair the problems of a campaign directory, as far as possible.
+
+    Args:
+        directory: The campaign directory.
+        verification: The problems, found by `verify_files` in the same directory.
+
+    Yields:
+        One line of text for each repair.
 
     Raises:
         CampaignLockedError: If a process is running the campaign.
@@ -46,20 +56,15 @@ def repair(directory: Path, verification: Verification) -> Iterator[str]:
                 path = directory / finding.file
                 if path.exists():
                     yield f"{finding.file}: {set_aside(path)}"
-                rebuilt = _rebuild_labels(path, verification)
-                incomplete = incomplete or not rebuilt
-                yield (
-                    f"{finding.file}: rebuilt with the same content"
-                    if rebuilt
-                    else f"{finding.file}: `resume` will compute it again"
-                )
+                if _rebuild_labels(path, verification):
+                    yield f"{finding.file}: rebuilt with the same content"
+                else:
+                    incomplete = True
+                    yield f"{finding.file}: `resume` will compute it again"
         if verification.findings:
-            verdict = None if incomplete else _verdict(ledger)
+            verdict = None if incomplete else _verdict(ledger)  # a campaign that lacks a part has not ended
             ledger.write_index(verdict)
             yield f"{CAMPAIGN_FILE}: rebuilt from the parts"
-
-
-_REPAIRED = (Problem.DAMAGED, Problem.REPLACED, Problem.MISSING)
 
 
 def _lock_kind(directory: Path) -> LockKind:
@@ -74,6 +79,7 @@ def _lock_kind(directory: Path) -> LockKind:
 
 
 def _launched_config(directory: Path) -> CampaignConfig:
+    """The config stored in campaign.h5."""
     with open_index(directory / CAMPAIGN_FILE) as root:
         return validate_config(json.loads(str(root.attrs["config_json"])), source=CAMPAIGN_FILE, begun=True)
 
@@ -86,7 +92,7 @@ def _verdict(ledger: Ledger) -> Verdict | None:
 
 
 def _write_config(directory: Path) -> str:
-    """Write `campaign.yaml` from the config stored in campaign.h5."""
+    """Write `campaign.yaml` from the config stored in campaign.h5; returns what was done, in words."""
     config = _launched_config(directory)
     path = directory / CONFIG_FILE
     if path.exists():
@@ -103,10 +109,10 @@ def _rename(path: Path, target: Path) -> None:
 
 
 def _rebuild_labels(path: Path, verification: Verification) -> bool:
-    """Rebuild a label part from the data set that its labels joined.
+    """Rebuild a label part from the data set that its labels joined; other parts can't be rebuilt.
 
-    A label part with a failed or rescued label can't be rebuilt, because the outcome of that frame is stored nowhere
-    else.
+    A label part with a failed or rescued label can't be rebuilt either, because the outcome of that frame is stored
+    nowhere else.
 
     Returns:
         Whether the part was rebuilt with the content hash that it had.
@@ -115,45 +121,48 @@ def _rebuild_labels(path: Path, verification: Verification) -> bool:
     if recorded is None or chunk is None:
         return False
     source, first, last = chunk
-    labels = [part for name, part in verification.parts.items() if label_range(name) is not None]
+    label_parts = [part for name, part in verification.parts.items() if label_range(name) is not None]
     frames = _labelled(source, verification)
-    if not labels or frames is None or len(frames) < last:
+    if not label_parts or frames is None or len(frames) < last:
         return False
-    with open_part(labels[0].path) as root:
+    with open_part(label_parts[0].path) as root:  # all label parts have the same level of theory
         level, rescue = root.attrs["level_of_theory"], "rescue" in root
     _write_labels(path, recorded, frames[first - 1 : last], level=level, rescue=rescue)
     if Part.load(path).content_hash == recorded.content_hash:
         return True
-    path.unlink()  # written just now, with another content than the lost part
+    path.unlink()  # the part that was just written is not the part that was lost
     return False
 
 
 def _labelled(source: str, verification: Verification) -> list[LabelledFrame] | None:
-    """The labelled frames of a part in order of its label parts.
+    """The labelled frames of a source, in the order in which its label parts have them.
+
+    Args:
+        source: Name of the part with the frames before they were labelled.
+        verification: Has the sound parts.
 
     Returns:
         The frames; None if a label failed, if the labels did not join the data set, or if a part is missing.
     """
     joined = names.joined(source)
-    if source == names.DATA:  # the data set also has the user's own labels, in the same place
+    if source == names.DATA:  # in the data set, labels of the campaign can't be told from labels that the user brought
         return None
     if source not in verification.parts or joined not in verification.parts:
         return None
+    labelled: list[LabelledFrame] = []
     with open_part(verification.parts[joined].path) as root:
-        labelled = [
-            frame
-            for group in ("labelled", "test")
-            if group in root
-            for frame, own in zip(read_labelled(root[group]), of_system(root, group, source), strict=True)
-            if own
-        ]
+        for group in ("labelled", "test"):
+            if group in root:
+                from_source = of_system(root, group, source)
+                labelled += [f for f, chosen in zip(read_labelled(root[group]), from_source, strict=True) if chosen]
     with open_part(verification.parts[source].path) as root:
         groups = ("train", "test") if names.is_initial(source) else ("selected",)
-        wanted = sum(len(root[group]["n_atoms"]) for group in groups)
-    return labelled if len(labelled) == wanted else None
+        n_frames = sum(len(root[group]["n_atoms"]) for group in groups)
+    return labelled if len(labelled) == n_frames else None
 
 
 def _write_labels(path: Path, recorded: Recorded, frames: list[LabelledFrame], *, level: str, rescue: bool) -> None:
+    """Write a label part in which every frame has a label that needed no rescue, as the labelling stage writes it."""
     with write_part(path, kind=path.stem, key=recorded.key) as root:
         write_labelled(root.create_group("labelled"), frames)
         root["reason"] = np.array([LabelReason.OK.value] * len(frames), dtype="S")

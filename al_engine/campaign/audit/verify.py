@@ -16,11 +16,11 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
 
     Args:
         directory: The campaign directory. The campaign may be running, unless `repaired` is set.
-        repaired: Whether to repair the directory as far as possible.
+        repaired: Whether to repair the directory, as far as possible. The answer then lists the problems that are left.
         progress: Receives the number of parts that have been read.
 
     Returns:
-        The answer as JSON-able values, in which `sound` says whether no problem is left, and as text.
+        The answer as JSON-able values and as text. In the values, `sound` is true if no problem is left.
 
     Raises:
         InputError: If the directory is not a campaign directory, or is to be repaired while the campaign is running.
@@ -33,18 +33,23 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
         done = list(repair(directory, found))
         found = verify_files(directory, progress=progress)
         findings = _all_findings(directory, found)
-    sound, parts = not findings, len(found.parts)
+    n_parts = len(found.parts)
     size = sum(part.path.stat().st_size for part in found.parts.values())
+    if findings:
+        state, details = "NOT sound", f", {len(findings)} findings"
+    elif n_parts:
+        state, details = "sound", ", all hashes, links and counts"
+    else:
+        state, details = "sound, not begun", ""
     lines = [
         *done,
         *(f"{finding.problem.value}: {finding}" for finding in findings),
-        f"{directory}: {_state(len(findings), parts)}: {parts} parts, {size / 1e6:.1f} MB"
-        + (f", {len(findings)} findings" if findings else ", all hashes, links and counts" if parts else ""),
+        f"{directory}: {state}: {n_parts} parts, {size / 1e6:.1f} MB{details}",
     ]
     answer = {
         "directory": str(directory),
-        "sound": sound,
-        "parts": parts,
+        "sound": not findings,
+        "parts": n_parts,
         "bytes": size,
         "findings": [finding.to_dict() for finding in findings],
         "repaired": done,
@@ -52,19 +57,13 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
     return answer, "\n".join(lines)
 
 
-def _state(findings: int, parts: int) -> str:
-    if findings:
-        return "NOT sound"
-    return "sound" if parts else "sound, not begun"
-
-
 def _all_findings(directory: Path, found: Verification) -> list[Finding]:
-    """Problems of files, counts and missing parts, the most urgent first."""
+    """All problems, the most urgent first: of files, of counts, and parts that are missing between other parts."""
     findings = [*found.findings, *count_findings(found.parts)]
     if not any(finding.file == CONFIG_FILE for finding in findings):
         known = {finding.file for finding in findings}
         gaps = gap_findings(found.parts, Ledger.open(directory).config)
         findings += [finding for finding in gaps if finding.file not in known]
-    if is_locked(directory):  # a new part exists for a moment before it is linked
+    if is_locked(directory):  # the campaign is running: a new part exists for a moment before campaign.h5 links it
         findings = [finding for finding in findings if finding.problem is not Problem.OUTDATED]
     return worst_first(findings)
