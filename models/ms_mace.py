@@ -1,13 +1,16 @@
 """MS-MACE: an expensive short-range path and a cheap long-range path, fused before MACE's product basis.
 
 Hu, Zhou and Jiang, arXiv:2312.09490, based on Batatia et al., MACE (2022, arXiv:2206.07697), eqs. 8-12. The fused
-message is that of the authors' code (class `ScaleShiftLBMACE` in github.com/clecust/ms4mace). Per layer, with mean
-neighbour counts N:
+message is that of the authors' code (class `ScaleShiftLBMACE` in github.com/clecust/ms4mace). A layer computes for
+receiver i with neighbours j:
 
     short_i = W_S Σ_{r<r_short} R_S(r) · (Y^{l<=l_short} ⊗ W_up   h_j) / N_short
     long_i  = W_L Σ_{r<r_long}  R_L(r) · (Y^{l<=l_long}  ⊗ W_down h_j) / N_long
     A_i     = (short_i + long_i) / 2
     h_i'    = ProductBasis_ν(A_i; Z_i) + FullyConnected(h_i, Z_i)
+
+R are radial functions, Y spherical harmonics, ⊗ is the Clebsch-Gordan product, W are equivariant linear maps, and N is
+the mean number of neighbours within a cut-off.
 
 Without the long path A_i = short_i and the model is MACE. With `fusion: energy` the energies of two towers, each with a
 single path, are summed. The factors 1 / N and 1 / 2 are absorbed into W_S and W_L (`models.layers.interaction`).
@@ -73,6 +76,9 @@ class MSMACE(nn.Module):
     is optional (`models.layers.repulsion`).
 
     The network runs in `config.dtype`; energies are summed in float64.
+
+    In the shapes below, B is the number of frames, T of receivers (in whole frames: of atoms), and K of the neighbour
+    slots of a receiver.
     """
 
     def __init__(self, config: ModelConfig, constants: ModelConstants, *, seed: int) -> None:
@@ -83,17 +89,18 @@ class MSMACE(nn.Module):
         paths = path_configs(config)
         self.cutoffs = tuple(path.cutoff_ang for path in paths)
         self.geometries: Modules[PathGeometry] = Modules(PathGeometry(path, config, dtype=dtype) for path in paths)
+        # the indices of the paths of each tower
         self.tower_paths = [[k] for k in range(len(paths))] if config.fusion == "energy" else [list(range(len(paths)))]
         init = Initializer(torch.Generator().manual_seed(seed), dtype)
         self.towers: Modules[Tower] = Modules(
             Tower(
-                [paths[k] for k in members],
+                [paths[k] for k in indices],
                 config=config,
                 n_species=len(constants.elements),
-                mean_neighbours=[constants.mean_neighbours[k] for k in members],
+                mean_neighbours=[constants.mean_neighbours[k] for k in indices],
                 init=init,
             )
-            for members in self.tower_paths
+            for indices in self.tower_paths
         )
         self.repulsion = (
             ZBLRepulsion(
@@ -127,7 +134,7 @@ class MSMACE(nn.Module):
         self.reference_energies.copy_(torch.tensor(self.constants.reference_energies, dtype=torch.float64))
 
     def freeze(self) -> "MSMACE":
-        """Prepare for inference: no weight needs a gradient, and what depends on weights alone is computed once."""
+        """Prepare for inference: no weight needs a gradient, and tensors derived from the weights are computed once."""
         self.requires_grad_(requires_grad=False)
         for tower in self.towers:
             tower.freeze()
@@ -146,10 +153,11 @@ class MSMACE(nn.Module):
         shared |= {id(constant): constant.detach() for constant in self.buffers()}
         return deepcopy(self, shared)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's
-        """Move weights and, for another precision, compute the constants anew; `.to()` and `.cuda()` call this.
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # torch's signature
+        """Move or convert the model; `.to()` and `.cuda()` call this method.
 
-        Kernels are compiled for a precision and a CPU: after a change of either the model uses plain torch.
+        After a change of the precision, the constants are computed anew. Kernels are compiled for a precision and a
+        CPU, so after a change of the precision or the device the model uses plain torch.
 
         Raises:
             TypeError: If the precision would be neither float32 nor float64.
@@ -164,9 +172,9 @@ class MSMACE(nn.Module):
             use_plain(self)
         if dtype != before[0]:
             self.config = self.config.model_copy(update={"dtype": names[dtype]})
-            exact = MSMACE(self.config, self.constants, seed=0)
-            for name, values in exact.named_buffers():
-                self.get_buffer(name).data = values.to(self.device)  # energies stay in float64
+            rebuilt = MSMACE(self.config, self.constants, seed=0)  # its E0s and repulsion are in float64
+            for name, values in rebuilt.named_buffers():
+                self.get_buffer(name).data = values.to(self.device)
         return self
 
     def edge_features(self, vectors: Tensor, columns: Sequence[int]) -> list[EdgeFeatures]:
@@ -175,18 +183,18 @@ class MSMACE(nn.Module):
         return [geometry(part) for geometry, part in zip(self.geometries, parts, strict=True)]
 
     def geometry(self, graph: Graph, vectors: Tensor) -> VectorGeometry:
-        """Edge features from vectors (T, K, 3) in Å, and derivatives by these vectors."""
+        """Edge features of vectors (T, K, 3) in Å, by which energies can then be differentiated."""
         with torch.enable_grad():
             vectors = vectors.detach().requires_grad_()
             return VectorGeometry(self.edge_features(vectors, graph.columns), vectors)
 
     def network_energies(self, graph: Graph, edges: Sequence[EdgeFeatures]) -> Tensor:
-        """Energies of frames in units of `constants.scale`, without E0s, shape (B,), float64."""
+        """Energies of frames without E0s and repulsion, in units of `constants.scale`, shape (B,), float64."""
         atomic = sum(tower(*inputs) for tower, inputs in self._tower_inputs(graph, edges))
         return graph.frame_sums(atomic.squeeze(1))
 
     def invariant_features(self, graph: Graph, edges: Sequence[EdgeFeatures]) -> Tensor:
-        """Scalar features of the nodes after every layer of every tower, side by side, shape (T, D)."""
+        """Scalar features of the receivers after every layer of every tower, concatenated to (T, D)."""
         return torch.cat(
             [h[0] for tower, inputs in self._tower_inputs(graph, edges) for h in tower.features(*inputs)], dim=1
         )
@@ -197,8 +205,8 @@ class MSMACE(nn.Module):
         """Every tower with its species, neighbours and edges."""
         neighbours, species = leading_columns(graph.neighbours, graph.columns), graph.receiver_species(self.identity)
         return [
-            (tower, (species, [neighbours[k] for k in members], [edges[k] for k in members]))
-            for tower, members in zip(self.towers, self.tower_paths, strict=True)
+            (tower, (species, [neighbours[k] for k in indices], [edges[k] for k in indices]))
+            for tower, indices in zip(self.towers, self.tower_paths, strict=True)
         ]
 
     def frame_references(self, graph: Graph) -> Tensor:
@@ -208,23 +216,24 @@ class MSMACE(nn.Module):
     def network_gradients(
         self, graph: Graph, geometry: Geometry, *, differentiable: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        """Energies of the network alone in its own units, as training sees them, and their derivatives.
+        """Energies without E0s and repulsion, as training compares them with its targets, and their derivatives.
 
         Args:
             graph: Neighbours of B whole frames.
-            geometry: Edge features, and the way from them to the vectors.
+            geometry: Edge features, by which energies can be differentiated.
             differentiable: Whether the results will be differentiated again, by the weights.
 
         Returns:
-            Energies (B,) in units of `constants.scale`, float64, and their derivatives by the neighbour vectors:
-            tensors (T, k, 3) that add up, each for its k leading columns, per Å.
+            Energies (B,) in units of `constants.scale`, float64, and their derivatives by the neighbour vectors, per
+            Å: one or several tensors (T, k, 3), each for the k leading columns. The derivative is the sum of the
+            tensors.
         """
         with torch.enable_grad():
             energies = self.network_energies(graph, geometry.edges)
             return energies, geometry.differentiate(energies.sum(), differentiable=differentiable)
 
     def energy_gradients(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies of whole frames with all their terms, and their derivatives.
+        """Energies of whole frames, with E0s and repulsion, and their derivatives by the neighbour vectors.
 
         Molecular dynamics, the calculator, predictions and the compiled graph all call this function.
 

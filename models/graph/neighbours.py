@@ -1,7 +1,7 @@
-"""Neighbour search: compact pieces of a frame, their surroundings, and pairs by a k-d tree. Without torch.
+"""Neighbour search: compact pieces of a frame, their surroundings, and pairs by a k-d tree. Needs no torch.
 
-Periodic images are separate points, so a piece with its surroundings is an open system: the cell may have any shape,
-and may be smaller than the cut-off.
+Periodic images are points of their own, so the search in a piece with its surroundings needs no periodicity. The cell
+may therefore have any shape, and may be smaller than the cut-off.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 
 ROUNDING = 1e-6
-"""Tolerance in units of the cell: atoms on a face may have been wrapped to either side of it."""
+"""Tolerance of fractional coordinates: an atom on a face of the cell may have been wrapped to either side."""
 
 
 class Pieces:
@@ -41,15 +41,16 @@ class Pieces:
             Indices of M atoms, shape (M,), and the positions of these atoms or images in Å, shape (M, 3).
         """
         low, high = self.lowest[k] - reach, self.highest[k] + reach
+        # the range of cells that the grown box overlaps, along each cell vector
         corners = np.array(list(product(*zip(low, high, strict=True)))) @ self.inverse_cell
         first = np.floor(corners.min(0) - ROUNDING).astype(int) * self.pbc
         last = np.floor(corners.max(0) + ROUNDING).astype(int) * self.pbc
         atoms, positions = [np.zeros(0, dtype=np.int64)], [np.zeros((0, 3))]
-        for image in product(*(range(a, b + 1) for a, b in zip(first, last, strict=True))):
-            shift = np.array(image) @ self.cell
+        for translation in product(*(range(a, b + 1) for a, b in zip(first, last, strict=True))):
+            shift = np.array(translation) @ self.cell
             touching = ((self.lowest + shift <= high) & (self.highest + shift >= low)).all(1)
-            if not any(image):
-                touching[k] = False
+            if not any(translation):
+                touching[k] = False  # the piece itself
             for piece in np.flatnonzero(touching):
                 candidates = self.atoms[piece]
                 x = self.positions[candidates] + shift
@@ -68,11 +69,12 @@ def neighbour_table(
         points: Positions in Å, shape (P, 3).
         n_own: Number of leading points whose neighbours are found.
         cutoffs: Distances in Å, ascending.
-        padding: Index in unused slots.
+        padding: Index that fills unused slots.
 
     Returns:
-        Indices of neighbours (n_own, K), ordered by cut-off interval, and for each cut-off the number of leading
-        columns that hold all neighbours within it. The order depends only on the points.
+        Indices of neighbours (n_own, K), and for each cut-off the number of leading columns that hold all neighbours
+        within it. The neighbours of a point are ordered by cut-off interval. Within an interval, the order depends only
+        on the points.
     """
     from scipy.spatial import cKDTree
 
@@ -80,16 +82,16 @@ def neighbour_table(
     i, j, distances = (np.ascontiguousarray(pairs[column]) for column in "ijv")
     wanted = np.flatnonzero((i != j) & (distances < cutoffs[-1]))
     i, j, distances = i[wanted], j[wanted], distances[wanted]
-    key = i * len(cutoffs)
+    key = i * len(cutoffs)  # by point, then by cut-off interval
     for cutoff in cutoffs[:-1]:
         key += distances >= cutoff
     counts = np.bincount(key, minlength=n_own * len(cutoffs)).reshape(n_own, -1).cumsum(1)  # within each cut-off
     columns = tuple(max(1, int(most)) for most in counts.max(0))  # at least 1, so that no shape is empty
-    order = np.argsort(key.astype(np.min_scalar_type(n_own * len(cutoffs))), kind="stable")  # few bits: a radix sort
+    order = np.argsort(key.astype(np.min_scalar_type(n_own * len(cutoffs))), kind="stable")  # few bits: radix sort
     i, j = i[order], j[order]
-    before = counts[:, -1].cumsum() - counts[:, -1]
+    start = counts[:, -1].cumsum() - counts[:, -1]  # index in j of the first neighbour of each point
     table = np.full((n_own, columns[-1]), padding)
-    table[i, np.arange(len(i)) - before[i]] = j
+    table[i, np.arange(len(i)) - start[i]] = j
     return table, columns
 
 

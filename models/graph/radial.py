@@ -13,7 +13,7 @@ def polynomial_cutoff(x: Tensor, power: int) -> Tensor:
     arXiv:2003.03123).
     """
     p = power
-    x = x.clamp(max=1.0)  # padding is far outside: x^p would overflow, and 0 times infinity is NaN in the derivative
+    x = x.clamp(max=1.0)  # in padded slots x^p could overflow; the derivative, 0 times infinity, is NaN
     tail = 0.5 * (p + 1) * (p + 2) - x * (p * (p + 2) - x * (0.5 * p * (p + 1)))
     return torch.where(x < 1.0, 1.0 - x**p * tail, 0.0)
 
@@ -21,7 +21,8 @@ def polynomial_cutoff(x: Tensor, power: int) -> Tensor:
 class BesselBasis(nn.Module):
     """B_n(r) = sqrt(2 / cutoff) sin(n π r / cutoff) / r · u(r / cutoff), n = 1 .. n_functions.
 
-    Gasteiger et al., DimeNet (arXiv:2003.03123), eq. 7; here the frequencies are fixed, not trained.
+    Gasteiger et al., DimeNet (2020, arXiv:2003.03123), eq. 7, with the envelope u of `polynomial_cutoff`. Here the
+    frequencies n π / cutoff are fixed, not trained.
     """
 
     def __init__(self, *, cutoff: float, n_functions: int, envelope_power: int, dtype: torch.dtype) -> None:
@@ -33,6 +34,6 @@ class BesselBasis(nn.Module):
         self.register_buffer("frequencies", frequencies.to(dtype), persistent=False)
 
     def forward(self, lengths: Tensor) -> Tensor:
-        """Basis at lengths (..., 1) in Å, shape (..., n_functions)."""
+        """Basis at lengths (..., 1) in Å, all positive; shape (..., n_functions)."""
         envelope = polynomial_cutoff(lengths / self.cutoff, self.envelope_power)  # (..., 1)
         return torch.sin(lengths * self.frequencies) * (math.sqrt(2.0 / self.cutoff) * envelope / lengths)

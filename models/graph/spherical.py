@@ -1,7 +1,8 @@
 """Real spherical harmonics and Clebsch-Gordan coefficients, in e3nn's conventions.
 
-Degrees l are stacked along one axis of (l_max + 1)² components, degree by degree. Parity is natural throughout: degree
-l has parity (-1)^l, so a coupling (l1, l2) -> l3 exists if the triangle holds and l1 + l2 + l3 is even.
+Components of all degrees lie along one axis of length (l_max + 1)², degree by degree. Parity is natural throughout:
+degree l has parity (-1)^l. A coupling (l1, l2) -> l3 therefore exists if |l1 - l2| <= l3 <= l1 + l2 and l1 + l2 + l3 is
+even.
 """
 
 import math
@@ -15,7 +16,7 @@ from models.graph.coupling_table import wigner_3j
 
 
 def degree_sizes(l_max: int) -> list[int]:
-    """Components 2l + 1 of each degree up to `l_max`."""
+    """Number of components, 2l + 1, of each degree l from 0 to `l_max`."""
     return [2 * degree + 1 for degree in range(l_max + 1)]
 
 
@@ -36,9 +37,10 @@ def couplings_of(l1_max: int, l2_max: int, l3_max: int) -> list[Coupling]:
 
 @cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
-    """Coupling (l1, l2) -> l3 in float64, shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1).
+    """Coefficients of the coupling (l1, l2) -> l3 in float64, shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1).
 
-    Scaled by sqrt(2 l3 + 1), so that components of unit variance couple to components of unit variance.
+    They are e3nn's Wigner 3j symbols times sqrt(2 l3 + 1), so that components of unit variance couple to components of
+    unit variance.
     """
     return wigner_3j(l1, l2, l3) * math.sqrt(2 * l3 + 1)
 
@@ -46,9 +48,9 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
 class SphericalHarmonics(nn.Module):
     """Real spherical harmonics Y_l^m up to a degree, 'component' normalised: |Y_l|² = 2l + 1.
 
-    Computed by the recursion Y_{l+1} = c_l CG(l, 1, l + 1) Y_l ⊗ n from Y_1 = sqrt(3) n; the norm fixes c_l > 0. The
-    recursion is the Clebsch-Gordan series of Y_l Y_1 at the same direction (Varshalovich et al., Quantum Theory of
-    Angular Momentum (1988), section 5.6).
+    They follow from Y_1 = sqrt(3) n by the recursion Y_{l+1} = c_l CG(l, 1, l + 1) Y_l ⊗ n, where the norm fixes
+    c_l > 0. The recursion is the Clebsch-Gordan series of Y_l Y_1 at the same direction (Varshalovich et al., Quantum
+    Theory of Angular Momentum (1988), section 5.6).
     """
 
     def __init__(self, l_max: int, *, dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""Use of the CPU kernels by a model, after comparison of their forces with those of plain torch."""
+"""Acceleration of a model: it uses the CPU kernels if their forces agree with those of plain torch."""
 
 import warnings
 
@@ -15,9 +15,10 @@ from models.native.build import KernelError
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Largest accepted difference of probe forces, relative to the largest force."""
 ROUNDINGS = 10.0
-"""Largest accepted difference in units of the rounding error in plain torch: random networks may have huge forces with
-cancelling digits."""
+"""Largest accepted difference of probe forces, in units of the rounding error of plain torch. In a random network, huge
+terms may cancel in a force, so that rounding alone exceeds `TOLERANCES`."""
 PROBE_SPACING_ANG = 1.5
+"""Spacing of the grid of atoms on which forces are compared, Å."""
 
 
 def accelerate(model: MSMACE) -> bool:
@@ -38,7 +39,7 @@ def accelerate(model: MSMACE) -> bool:
         use_kernels(model)
         _compare(model, expected)
     except KernelError as error:
-        # Python shows a warning with the same text only once
+        # Python shows equal warnings once, so a committee gives a single warning
         warnings.warn(f"the fast CPU kernels are not used: {error}", RuntimeWarning, stacklevel=2)
         use_plain(model)
         return False
@@ -58,7 +59,7 @@ def _compare(model: MSMACE, expected: FloatArray) -> None:
 
 
 def _rounding(model: MSMACE, forces: FloatArray) -> float:
-    """Largest difference of the probe forces (N, 3) in plain torch from the same in float64, in the network's units."""
+    """Largest difference of probe forces (N, 3) of plain torch from those in float64, in the network's units."""
     double = MSMACE(model.config.model_copy(update={"dtype": "float64"}), model.constants, seed=0)
     double.load_state_dict(model.state_dict())
     return float(np.abs(_probe_forces(double) - forces).max())

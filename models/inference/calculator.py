@@ -22,8 +22,13 @@ class CommitteeCalculator(Calculator):
 
     Frames may have any size: large frames are evaluated in bounded memory (`models.inference.chunked`).
 
-    In addition to ASE's own properties `results` holds `force_deviation` (N,) and `max_force_deviation` (`norm`, eV/Å),
-    `energy_std` (eV, population standard deviation over members), `member_energies` (M,) and `member_forces` (M, N, 3).
+    In addition to ASE's own properties, `results` holds
+
+    - `force_deviation`, kind `norm`, in eV/Å, shape (N,), and `max_force_deviation`, its maximum over the atoms;
+    - `energy_std`, the population standard deviation of the energy over the members, in eV;
+    - `member_energies` in eV, shape (M,), and `member_forces` in eV/Å, shape (M, N, 3).
+
+    `stress` is absent unless all axes are periodic.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -75,7 +80,12 @@ class CommitteeCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
     def _predictions(self, frame: Frame, *, rebind: bool) -> list[Prediction]:
-        """Predictions of every member, domain by domain if the frame is too large for memory."""
+        """Predictions of every member, domain by domain if the frame is too large for memory.
+
+        Args:
+            frame: The frame.
+            rebind: Whether the elements, the cell or the periodicity have changed since the last call.
+        """
         if len(frame) > largest_whole_frame(self.committee.device):
             return [evaluate_chunked(model, frame) for model in self.committee.models]
         if self._bound is None or rebind:
@@ -84,7 +94,7 @@ class CommitteeCalculator(Calculator):
 
 
 def load_models(path: Path, *, iteration: int | None, device: torch.device) -> list[MSMACE]:
-    """The members of an iteration of a campaign, or of a file of members.
+    """Read the members of an iteration of a campaign, or of a file of members.
 
     Args:
         path: As `open_members` takes it.

@@ -1,10 +1,9 @@
 """Energies and forces as a compiled graph, shared by all models of an architecture and by frames of all sizes.
 
 The derivative is taken while tracing (make_fx), so that the compiler sees forward and backward pass as a single graph;
-the weights of a model are inputs. All sizes are symbols from the first trace to the compiled code, so that compilation
-happens once: `torch.compile` would trace again, guard sizes of 0 and 1 and sizes that happen to be equal, and compile
-for each.
-Inductor caches compiled code on disk, for later processes.
+the weights of a model are inputs. All sizes are symbols from the first trace to the compiled code, so that a single
+compilation serves all sizes. `torch.compile` would make constants of sizes that are 0, 1 or equal by chance, and
+compile again for other sizes. Inductor caches compiled code on disk, for later processes.
 """
 
 import logging
@@ -35,16 +34,16 @@ TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}
 TRACE_SIZES = range(101, 1000)
 """Example values of the symbolic sizes while tracing, all different."""
 Compiled: TypeAlias = Callable[..., Sequence[Tensor]]
-"""Energies and forces from `arguments`."""
+"""A function that gives energies and forces from the tensors of `arguments`."""
 
 _log = logging.getLogger(__name__)
 
 
 def inductor(graph: torch.fx.GraphModule) -> Compiled:
-    """A traced graph compiled for its device, for any sizes.
+    """Compile a traced graph for its device and for all sizes.
 
     Raises:
-        Exception: Of any type, if compilation fails; torch before 2.8 cannot compile for any sizes.
+        Exception: Of any type, if compilation fails. Versions of torch before 2.8 cannot compile for all sizes.
     """
     example = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     compiled: Compiled = torch._inductor.standalone_compile(graph, example)  # noqa: SLF001  # as torch documents it
@@ -54,14 +53,15 @@ def inductor(graph: torch.fx.GraphModule) -> Compiled:
 class CompiledForces:
     """`MSMACE.energy_and_forces`, compiled for each architecture at its first call.
 
-    Compiled results are compared with the uncompiled model for the first graph, and for the first graph of each kind
-    that the trace did not see: with a size of 0 or 1, such as an element with no atom or a single atom. A graph whose
-    uncompiled forces are not finite cannot be compared; the next graph of its kind is compared instead. If compilation
-    fails or a result differs, a warning says so and models of that architecture run uncompiled from then on.
+    Compiled forces are compared with those of the uncompiled model for the first graph of each kind. Two graphs are of
+    the same kind if the same sizes are 0 and the same sizes are 1, such as the number of atoms of an element: the trace
+    saw no such size. If the uncompiled forces on a graph are not finite, the next graph of its kind is compared
+    instead. If compilation fails or the forces differ, a warning says so, and from then on models of that architecture
+    run uncompiled.
     """
 
     def __init__(self, *, compiler: Callable[[torch.fx.GraphModule], Compiled] = inductor) -> None:
-        """Nothing is compiled yet.
+        """Compile nothing yet.
 
         Args:
             compiler: Turns a traced graph into a fast function.
@@ -91,7 +91,7 @@ def _architecture(model: MSMACE) -> str:
 
 
 class _CompiledGraph:
-    """Energies and forces of the models of one architecture."""
+    """Energies and forces of the models of one architecture: compiled, or uncompiled after a failure."""
 
     def __init__(self, compiler: Callable[[torch.fx.GraphModule], Compiled]) -> None:
         self.compiler = compiler
@@ -114,7 +114,7 @@ class _CompiledGraph:
         return energies, forces
 
     def _check(self, model: MSMACE, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compile at the first call, compare on a real graph, and return the results of the uncompiled model."""
+        """Compile at the first call, compare the forces, and return the results of the uncompiled model."""
         energies, expected = model.energy_and_forces(graph, positions)
         try:
             if self._compiled is None:
@@ -141,12 +141,16 @@ class _CompiledGraph:
 
 
 def _kind(graph: Graph) -> tuple[int, ...]:
-    """The sizes of a graph, with 2 for all larger sizes."""
+    """The sizes of a graph, where 2 stands for all larger sizes; graphs of equal kind are compared once."""
     return tuple(min(size, 2) for size in (graph.n_frames, *graph.neighbours.shape, *_numbers(graph)))
 
 
 def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
-    """The graph of energies and forces of an architecture, for frames of any size; its inputs are `arguments`."""
+    """Trace energies and forces of an architecture, for frames of any size; the graph takes `arguments`.
+
+    Raises:
+        RuntimeError: If the graph would be valid only for some sizes.
+    """
     traced_model = MSMACE(model.config, model.constants, seed=0).to(device)  # not frozen: weights are inputs
     if not is_plain(model):
         use_kernels(traced_model)
@@ -167,15 +171,23 @@ def trace(model: MSMACE, device: torch.device) -> torch.fx.GraphModule:
     return graph
 
 
-def _refuse_constants(shape_env: "ShapeEnv", others: Mapping[Any, int]) -> None:
-    """Raise if the trace made assumptions that other sizes violate: `len(tensor)` makes a size constant."""
+def _refuse_constants(shape_env: "ShapeEnv", other_sizes: Mapping[Any, int]) -> None:
+    """Refuse a trace that assumes something about its sizes, as `len(tensor)` does: it makes a size constant.
+
+    Args:
+        shape_env: The assumptions of the trace.
+        other_sizes: Sizes by symbol, unlike those of the trace.
+
+    Raises:
+        RuntimeError: If an assumption does not hold for the other sizes.
+    """
     assumed = [guard.expr for guard in shape_env.guards]
-    if broken := [str(expression) for expression in assumed if not expression.subs(others)]:
+    if broken := [str(expression) for expression in assumed if not expression.subs(other_sizes)]:
         raise RuntimeError(f"sizes have become constants: {', '.join(broken)}")
 
 
 def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
-    """Tensors passed as inputs to the shared graph beside the scale: parameters, E0s, repulsion prefactors."""
+    """Tensors in which models of an architecture differ, by name; they also differ in their scale."""
     named = [(name, weight.detach()) for name, weight in model.named_parameters()]
     named.append(("reference_energies", model.reference_energies))
     if model.repulsion is not None:  # each model has its own strength
@@ -184,12 +196,15 @@ def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
 
 
 def _energy_and_forces(traced_model: MSMACE, names: list[str], *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """`MSMACE.energy_and_forces` as a function of `arguments`; the lengths of the last tensors stand for numbers."""
+    """`MSMACE.energy_and_forces` as a function of `arguments`.
+
+    The last arguments pass numbers by their lengths, because only the sizes of tensors can be symbols.
+    """
     weights, inputs = inputs[: len(names)], inputs[len(names) :]
     scale, positions, neighbours, offsets, atoms, receivers, species, frame_index, *sizes = inputs
     n_frames, *numbers = (size.shape[0] for size in sizes)
     n_columns = len(traced_model.cutoffs) - 1
-    graph = Graph(  # with symbols for numbers
+    graph = Graph(
         atoms=atoms,
         receivers=receivers,
         species=species,
@@ -200,7 +215,7 @@ def _energy_and_forces(traced_model: MSMACE, names: list[str], *inputs: Tensor) 
         offsets=offsets,
         columns=(*numbers[:n_columns], neighbours.shape[1]),
     )
-    traced_model.constants = replace(traced_model.constants, scale=scale)  # type: ignore[arg-type]  # a tensor in place of a number
+    traced_model.constants = replace(traced_model.constants, scale=scale)  # type: ignore[arg-type]  # a tensor, so that it is an input
     with _reparametrize_module(traced_model, dict(zip(names, weights, strict=True))):
         return traced_model.energy_and_forces(graph, positions)
 
@@ -211,7 +226,11 @@ def _numbers(graph: Graph) -> tuple[int, ...]:
 
 
 def arguments(model: MSMACE, graph: Graph, positions: Tensor) -> list[Tensor]:
-    """Arguments of the compiled graph, for atom positions (T, 3) in Å."""
+    """Arguments of the compiled graph, for atom positions (T, 3) in Å.
+
+    Raises:
+        ValueError: If the graph is that of a domain.
+    """
     offsets = graph.offsets
     if graph.receivers is None:
         raise ValueError("a domain is not a whole frame: only the energies of whole frames are compiled")
@@ -229,7 +248,7 @@ def arguments(model: MSMACE, graph: Graph, positions: Tensor) -> list[Tensor]:
 
 
 def _symbolic_sizes(model: MSMACE, mode: "FakeTensorMode", device: torch.device) -> list[Tensor]:
-    """Tensors whose lengths are symbols: for the number of frames, columns of every path, atoms of every species."""
+    """Tensors whose lengths are symbols: number of frames, columns of every path, atoms of every species."""
     from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
     context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
@@ -241,7 +260,7 @@ def _symbolic_sizes(model: MSMACE, mode: "FakeTensorMode", device: torch.device)
 
 
 def _example(model: MSMACE, numbers: list[Tensor], device: torch.device) -> list[Tensor]:
-    """Example inputs: sizes are symbols, except for sizes of weights."""
+    """Example `arguments`, whose sizes are the symbols of `_symbolic_sizes`; only sizes of weights are numbers."""
     n_columns = len(model.cutoffs)
     frames, columns, counts = numbers[0], numbers[1 : 1 + n_columns], numbers[1 + n_columns :]
     T, K = sum(count.shape[0] for count in counts), columns[-1].shape[0]

@@ -2,8 +2,8 @@
 
     python -m models.interop.convert a.h5 b.h5 --to committee.h5
 
-writes a committee, for `models.load_committee` or as the start of a campaign (`training.start`), from files that
-`export_mace.py` or `export_nequip.py` wrote; each file names its package.
+The command reads files that `export_mace.py` or `export_nequip.py` wrote, and writes a committee to a file. The file is
+for `models.load_committee`, or for the start of a campaign (`training.start`).
 """
 
 import argparse
@@ -30,10 +30,11 @@ def convert(source: Path, *, head: str | None = None, dtype: Dtype | None = None
     Args:
         source: File that an exporter wrote.
         head: Head of a mace-torch model with several heads; None for a single head.
-        dtype: Precision to evaluate it in; None for the model's own.
+        dtype: Precision of the member; None for that of the exported model.
 
     Raises:
-        InputError: If no exporter wrote the file, or its model cannot be represented exactly; with the reason.
+        InputError: If no exporter wrote the file, or its model cannot be represented exactly. The message gives the
+            reason.
     """
     with open_export(source) as file:
         if package_of(file) == MACE:
@@ -52,7 +53,7 @@ def write_committee(
         sources: Files that the exporters wrote, one per member.
         target: HDF5 file to write.
         head: Head of mace-torch models with several heads; None for a single head.
-        dtype: Precision to evaluate them in; None for each model's own.
+        dtype: Precision of the members; None for that of each exported model.
 
     Raises:
         InputError: If a model cannot be converted, or elements or cut-offs differ.
@@ -76,7 +77,7 @@ def write_committee(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+    """Run the command line, and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m models.interop.convert", description="convert mace-torch or nequip models to a committee"
     )

@@ -1,4 +1,4 @@
-"""Common parts of the exporters' files: opening, package of origin, irreps in e3nn's notation."""
+"""Functions for the files of all exporters: opening, package of origin, hyper-parameters, irreps in e3nn's notation."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from al_engine.errors import InputError
 from al_engine.files.hdf5 import UNREADABLE, open_hdf5
 
 SCHEMA = 1
+"""Version of the exporters' file format."""
 EXPORTERS = {"mace-torch": "export_mace.py", "nequip": "export_nequip.py"}
 """Export script of each package."""
 HyperParameters = TypeVar("HyperParameters", bound=BaseModel)
@@ -34,12 +35,12 @@ def open_export(path: Path) -> Iterator[h5py.File]:
 
 
 def name_of(group: h5py.Group) -> str:
-    """File and group, for error messages."""
+    """Path of the file and name of the group, for error messages."""
     return f"{group.file.filename}{'' if group.name == '/' else ':' + group.name}"
 
 
 def package_of(group: h5py.Group) -> str:
-    """The package whose model a group holds, a key of `EXPORTERS`: the exporters record its version.
+    """The package whose model a group holds, a key of `EXPORTERS`, from the versions that the exporter recorded.
 
     Raises:
         InputError: If no exporter wrote the group.

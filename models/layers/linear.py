@@ -1,4 +1,4 @@
-"""Maps of features: equivariant linear maps by degree, optionally by species, and perceptrons on invariants."""
+"""Maps of features: equivariant linear maps, also with weights for each species, and perceptrons on invariants."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from models.layers.members import apply_weight
 from models.layers.parameters import Initializer
 
 SILU_GAIN = 1.6791767923989418
-"""1 / sqrt(<silu(x)²>) for a standard normal x: keeps unit variance through the activation (e3nn's `normalize2mom`)."""
+"""1 / sqrt(<silu(x)²>) for a standard normal x: restores unit second moment after SiLU (e3nn's `normalize2mom`)."""
 
 
 class DegreeLinear(nn.Module):
-    """h'_lmc = Σ_c' W_l,c'c h_lmc', for degrees l up to `l_max`: e3nn's `Linear` for natural parity."""
+    """The map h'_lmc = Σ_c' W_l,c'c h_lmc' of degrees l up to `l_max`: e3nn's `Linear` for natural parity."""
 
     def __init__(
         self,
@@ -28,9 +28,15 @@ class DegreeLinear(nn.Module):
         init: Initializer,
         std: Sequence[float | Tensor] | None = None,
     ) -> None:
-        """A map from `c_in` channels to `c_out` channels, each a number for all degrees or a number for each degree.
+        """Make a map with random weights.
 
-        The standard deviation of the weights is 1 / sqrt(c_in) unless `std` gives it for each degree.
+        Args:
+            l_max: Highest degree.
+            c_in: Number of channels of the input, the same for all degrees or a number for each degree.
+            c_out: Number of channels of the output, likewise.
+            init: Draws the weights.
+            std: Standard deviation of the weights (c_in, c_out) of each degree, a number or a tensor that broadcasts
+                against them; None: 1 / sqrt(c_in).
         """
         super().__init__()
         self.sizes = degree_sizes(l_max)
@@ -53,27 +59,31 @@ class DegreeLinear(nn.Module):
 
 
 class SpeciesLinear(DegreeLinear):
-    """FullyConnected(h, Z): h'_lmc = Σ_c' W_l,Z,c'c h_lmc', a `DegreeLinear` with separate weights for each species.
+    """FullyConnected(h, Z): the map h'_lmc = Σ_c' W_l,Z,c'c h_lmc', with separate weights for each species Z.
 
-    This is e3nn's `FullyConnectedTensorProduct` of the features and the one-hot species, as MACE and NequIP use it.
+    It is e3nn's `FullyConnectedTensorProduct` of the features and the one-hot species, as MACE and NequIP use it. It is
+    computed as a `DegreeLinear` of the features times the one-hot species, which have S c_in channels.
     """
 
     def __init__(self, l_max: int, c_in: int, c_out: int | Sequence[int], n_species: int, *, init: Initializer) -> None:
-        std = [c_in**-0.5] * (l_max + 1)  # the one-hot sum over species has a single term
+        std = [c_in**-0.5] * (l_max + 1)  # of the S c_in terms of the sum, only those of one species are not zero
         super().__init__(l_max, n_species * c_in, c_out, init=init, std=std)
 
     def forward_species(self, features: Tensor, one_hot: Tensor) -> Tensor:
-        """Map features ((l_max + 1)², T, c_in) of atoms with species one-hot (T, S) to ((l_max + 1)², T, c_out)."""
+        """Map features ((l_max + 1)², T, c_in) of atoms with one-hot species (T, S) to ((l_max + 1)², T, c_out)."""
         return concatenate(self.map_species(features, one_hot))
 
     def map_species(self, features: Tensor, one_hot: Tensor) -> list[Tensor]:
-        """`forward_species` degree by degree: (2l + 1, T, c_out[l]) each."""
+        """The result of `forward_species`, degree by degree: (2l + 1, T, c_out[l]) each."""
         spread = features.unsqueeze(2) * one_hot.unsqueeze(2)  # ((l_max + 1)², T, S, c_in)
         return self.map_degrees(spread.flatten(2).split(self.sizes))
 
 
 class ScalarNetwork(nn.Module):
-    """A perceptron on invariants with SiLU and without biases: zero for zero input; linear without hidden layers."""
+    """A perceptron on invariants, with SiLU and without biases, so that zero maps to zero.
+
+    Without hidden layers it is a linear map.
+    """
 
     def __init__(
         self,
@@ -84,7 +94,7 @@ class ScalarNetwork(nn.Module):
         init: Initializer,
         input_gain: float = 1.0,
     ) -> None:
-        """A network whose layers have unit variance if the inputs times `input_gain` have unit variance."""
+        """Make a network with random weights; outputs have unit variance if inputs times `input_gain` have."""
         super().__init__()
         gains = [input_gain] + [SILU_GAIN] * len(hidden)
         self.weights = nn.ParameterList(
@@ -98,7 +108,10 @@ class ScalarNetwork(nn.Module):
         return apply_weight(x, last)
 
     def before_last(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (T, ..., n) and weights (n, n_out) of the last layer, which is linear."""
+        """The inputs (T, ..., n) of the last layer for x (T, ..., n_in), and its weights (n, n_out).
+
+        The last layer is linear, so its product can be taken elsewhere.
+        """
         *hidden, last = self.weights
         for weight in hidden:
             x = F.silu(apply_weight(x, weight))

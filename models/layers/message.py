@@ -17,7 +17,7 @@ from models.layers.parameters import Initializer
 
 
 def leading_degrees(h: Tensor, l_max: int) -> Tensor:
-    """The part ((l_max + 1)², T, C) of features with degrees up to `l_max`."""
+    """The components ((l_max + 1)², T, C) of features up to degree `l_max`."""
     n = (l_max + 1) ** 2
     return h if n == len(h) else h[:n]
 
@@ -30,8 +30,8 @@ def leading_atoms(h: Tensor, n_atoms: int) -> Tensor:
 class PlainMessage(nn.Module):
     """`MessageOperator` in plain torch.
 
-    Neighbours are summed first, by a batched matrix product per l1 of Y and R·h; Clebsch-Gordan coefficients then act
-    once per receiver instead of once per pair, as a constant matrix.
+    First, a batched matrix product of Y and R·h for each l1 sums over the neighbours. The Clebsch-Gordan coefficients,
+    a constant matrix, then act once for each receiver instead of once for each pair.
 
     Attributes:
         l_max: Highest degree of the harmonics.
@@ -41,6 +41,7 @@ class PlainMessage(nn.Module):
         channels: Channels C of features and messages.
         n_radial: Inputs H of the last radial layer.
         couplings: The couplings (l1, l2) -> l3 in the order of the radial functions: by l1, then l2, then l3.
+        blocks: Each pair (l1, l2), and the number of couplings that have it.
         message_sizes: Number of couplings to each degree.
     """
 
@@ -52,7 +53,7 @@ class PlainMessage(nn.Module):
         self.channels, self.n_radial = channels, n_radial
         self.l_used = min(l_max, l_source + l_message)
         unused = (l_max + 1) ** 2 - (self.l_used + 1) ** 2
-        self.harmonic_sizes = degree_sizes(self.l_used) + [unused] * bool(unused)
+        self.harmonic_sizes = degree_sizes(self.l_used) + ([unused] if unused else [])
         self.source_sizes = degree_sizes(l_source)
         self.couplings = couplings_of(self.l_used, l_source, l_message)
         self.blocks = [(key, len(list(group))) for key, group in groupby(self.couplings, key=lambda p: p[:2])]
@@ -63,6 +64,7 @@ class PlainMessage(nn.Module):
 
     def forward(self, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> list[Tensor]:
         """See `MessageOperator`."""
+        # in the comments on shapes, p numbers the couplings, and c is the number of channels
         T, K = neighbours.shape
         source = h.transpose(0, 1).flatten(1)  # (N, (l_source+1)² * c)
         gathered = source.index_select(0, neighbours.flatten()).view(T, K, 1, -1, self.channels)
@@ -72,12 +74,12 @@ class PlainMessage(nn.Module):
 
         weighted: list[list[Tensor]] = [[] for _ in range(self.l_used + 1)]
         for ((l1, l2), _), R_block in zip(self.blocks, R, strict=True):
-            weighted[l1].append((R_block * h_j[l2]).flatten(2))  # (T, K, n * (2 l2 + 1) * c)
+            weighted[l1].append((R_block * h_j[l2]).flatten(2))  # (T, K, (p, m2, c))
         summed = [
             torch.bmm(Y_l, concatenate(parts, dim=2)).view(T, -1, self.channels)  # (T, (m1, p, m2), c)
-            for Y_l, parts in zip(by_degree, weighted, strict=False)
+            for Y_l, parts in zip(by_degree, weighted, strict=False)  # without the unused harmonics
         ]
-        if self.l_source == 0:  # (l, 0) -> l is the identity
+        if self.l_source == 0:  # the coupling (l, 0) -> l is the identity
             return [part.transpose(0, 1) for part in summed[: len(self.message_sizes)]]
         M = concatenate(summed, dim=1).transpose(0, 1)  # ((l1 m1, p, m2), T, c)
         coupled = self.clebsch_gordan @ M.flatten(1)  # ((l3 m3, p), T * c)
@@ -92,7 +94,7 @@ class PathMessage(Operated[MessageOperator]):
 
     A coupling p = (l1, l2) -> l3 has a radial function R_p for each channel (Batatia et al., MACE (2022), eq. 8):
 
-        m_{i,p,l3m3,c} = Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W h_j)_{l2m2,c}
+        m_{i,p,l3m3,c} = Σ_{m1,m2} CG^{l3m3}_{l1m1,l2m2} Σ_j R_{p,c}(r_ij) Y_{l1m1}(r̂_ij) (W_up h_j)_{l2m2,c}
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class PathMessage(Operated[MessageOperator]):
             path.radial_mlp,
             len(self.couplings) * path.channels,
             init=init,
-            # reciprocal RMS of the Bessel functions in the sphere of the cut-off
+            # reciprocal RMS of the Bessel functions over the volume within the cut-off
             input_gain=(path.cutoff_ang**3 / 3) ** 0.5,
         )
         self.widths = [n * path.channels for n in self.plain.message_sizes]
@@ -132,7 +134,7 @@ class PathMessage(Operated[MessageOperator]):
         """Messages to T receivers from features h ((l_hidden+1)², N, C) of nodes, given neighbours (T, K).
 
         Returns:
-            Messages degree by degree, (2l + 1, T, widths[l]) each.
+            Messages, degree by degree: (2l + 1, T, widths[l]) each.
         """
         source = self.up(leading_degrees(h, self.l_source))  # ((l_source+1)², N, c)
         inputs, weights = self.radial.before_last(edges.basis)
@@ -144,8 +146,12 @@ def _coupling_matrix(
 ) -> tuple[Tensor, list[int]]:
     """Clebsch-Gordan coefficients of all couplings as a matrix, and the number of couplings to each degree l3.
 
-    Rows run over (l3, m3, coupling), columns over (l1, m1, coupling, m2): the order in which `PlainMessage` sums
-    neighbours.
+    Rows run over (l3, m3, coupling), columns over (l1, m1, coupling, m2), in the order of the sums over neighbours in
+    `PlainMessage`.
+
+    Args:
+        couplings: The couplings (l1, l2) -> l3, by l1, then l2, then l3.
+        blocks: Each pair (l1, l2), and the number of couplings that have it.
     """
     counts = [sum(p[2] == degree for p in couplings) for degree in range(max(p[2] for p in couplings) + 1)]
     row_start = [sum(counts[d] * (2 * d + 1) for d in range(degree)) for degree in range(len(counts))]
@@ -155,8 +161,8 @@ def _coupling_matrix(
     seen = [0] * len(counts)
     l1_start = 0
     for l1 in range(max(p[0] for p in couplings) + 1):
-        width = sum(n * (2 * l2 + 1) for (b1, l2), n in blocks if b1 == l1)
-        column = 0
+        width = sum(n * (2 * l2 + 1) for (block_l1, l2), n in blocks if block_l1 == l1)  # columns of l1 and an m1
+        column = 0  # first column of a coupling among them
         for _, l2, l3 in (p for p in couplings if p[0] == l1):
             coefficients = clebsch_gordan(l1, l2, l3)
             rows = row_start[l3] + torch.arange(2 * l3 + 1) * counts[l3] + seen[l3]

@@ -1,4 +1,4 @@
-"""Tower: layers and readouts over one or more paths, from species and neighbours of atoms to atomic energies."""
+"""A tower: the layers and readouts over one or more paths, from species and neighbours to atomic energies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +19,9 @@ from models.layers.readouts import LastReadout, Readouts
 class Tower(nn.Module):
     """Layers and readouts over one or more paths; the first path sets channels and degree of the features.
 
-    An atomic energy is the readouts' sum e_i minus its value e_isolated(Z_i) for an atom without neighbours, so that an
-    isolated atom has exactly the energy E0 of its element. (MACE and NequIP have no such term.)
+    An atomic energy is e_i - e_isolated(Z_i): the sum e_i of the readouts of atom i, minus this sum for an atom of the
+    same element without neighbours. An isolated atom then has exactly the energy E0 of its element. (MACE and NequIP
+    have no such term.)
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Tower(nn.Module):
         neighbours: Sequence[Tensor],
         edges: Sequence[EdgeFeatures],
     ) -> list[Tensor]:
-        """Features of the atoms after every layer, ((l+1)², T, C) each."""
+        """Features of the receivers after every layer, ((l+1)², T, C) each."""
         h = apply_weight(species.one_hot, self.embedding).unsqueeze(0)  # (1, T, C)
         features = []
         for layer in self.layers:
@@ -99,7 +100,10 @@ class Tower(nn.Module):
         )
 
     def isolated_energies(self) -> Tensor:
-        """Readouts' sum for an atom of each species without neighbours, where A = 0 in every layer, shape (S, 1)."""
+        """Sum of the readouts for an atom of each species without neighbours, shape (S, 1).
+
+        The message A of such an atom is zero in every layer. With M stacked members the shape is (M, S, 1).
+        """
         if self._isolated is not None and self._isolated.valid:
             return self._isolated.value
         value = self._compute_isolated_energies()
@@ -119,11 +123,11 @@ class Tower(nn.Module):
         return self.readouts(features).view(*self.embedding.shape[:-1], 1)
 
     def freeze(self) -> None:
-        """Compute what depends on weights alone once, and again only after they have changed."""
+        """From now on, compute tensors derived from the weights once, and again only after the weights have changed."""
         self.frozen = True
         for layer in self.layers:
             layer.freeze()
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._isolated = None  # `assign=True` replaces the weights whose state was noted
+        self._isolated = None  # `assign=True` replaces the tensors that `Derived` watches
         super()._load_from_state_dict(*args, **kwargs)

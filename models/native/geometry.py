@@ -1,8 +1,9 @@
 """The geometry kernel as torch operators; source and layout: `geometry.cpp`.
 
-Operators for the features of vectors, the vector-Jacobian product (backward) and the Jacobian-vector product (forward).
-Each product is the derivative of the other by its vector. Derivatives of the Jacobian itself are not needed: training
-differentiates forces by weights, not by positions.
+There are three operators: the features of vectors, the product of a vector and their Jacobian (backward), and the
+product of their Jacobian and a vector (forward). Each product is linear in its vector, and its derivative by this
+vector is the other product. Derivatives of the Jacobian itself are not needed: training differentiates forces by
+weights, not by positions.
 """
 
 from collections import defaultdict
@@ -19,6 +20,7 @@ from models.native.kernel import Kernel, refuse_derivative, save_tensors
 Polynomial: TypeAlias = dict[tuple[int, int, int], float]
 """Coefficients by powers of x, y and z."""
 SMALLEST_COEFFICIENT = 1e-12
+"""Magnitude below which a coefficient is a rounding error and is left out."""
 
 _HEADER = """
 #define REAL {real}
@@ -64,12 +66,12 @@ class GeometryKernel(Kernel):
         return harmonics, basis
 
     def pull_back(self, vectors: Tensor, g_harmonics: Tensor, g_basis: Tensor) -> Tensor:
-        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis); differentiable by these two."""
+        """dE/d(vectors) (..., 3) from dE/d(harmonics) and dE/d(basis), differentiable by both of them."""
         result: Tensor = torch.ops.al_engine.edge_features_backward(self.key, vectors, g_harmonics, g_basis)
         return result
 
     def header(self) -> str:
-        """Sizes and polynomials for `geometry.cpp`."""
+        """The sizes and polynomials that `geometry.cpp` needs, as C++."""
         polynomials = harmonic_polynomials(self.l_max)
         return _HEADER.format(
             real=real_type(self.dtype),
@@ -89,7 +91,10 @@ class GeometryKernel(Kernel):
 
 
 def harmonic_polynomials(l_max: int) -> list[Polynomial]:
-    """The harmonics of `SphericalHarmonics` as polynomials in the components of the unit vector."""
+    """The harmonics of `SphericalHarmonics` as polynomials in the components of the unit vector, (l_max + 1)² of them.
+
+    They follow from the same recursion, whose matrices `SphericalHarmonics` holds.
+    """
     recursion = SphericalHarmonics(l_max, dtype=torch.float64)
     degree_0: list[Polynomial] = [{(0, 0, 0): 1.0}]
     degree_1: list[Polynomial] = [{(1, 0, 0): 3**0.5}, {(0, 1, 0): 3**0.5}, {(0, 0, 1): 3**0.5}]
@@ -99,7 +104,7 @@ def harmonic_polynomials(l_max: int) -> list[Polynomial]:
         following: list[Polynomial] = []
         for m in range(2 * degree + 3):
             total: Polynomial = defaultdict(float)
-            for k, row in enumerate(step):
+            for k, row in enumerate(step):  # rows run over (component of degree l, axis)
                 for powers, value in degrees[-1][k // 3].items():
                     total[_raised(powers, k % 3, by=1)] += row[m] * value
             following.append({key: value for key, value in total.items() if abs(value) > SMALLEST_COEFFICIENT})
@@ -108,6 +113,7 @@ def harmonic_polynomials(l_max: int) -> list[Polynomial]:
 
 
 def _derivative(polynomial: Polynomial, axis: int) -> Polynomial:
+    """The derivative of a polynomial by x, y or z (`axis` 0, 1 or 2)."""
     return {_raised(powers, axis, by=-1): value * powers[axis] for powers, value in polynomial.items() if powers[axis]}
 
 
@@ -125,6 +131,7 @@ def _code(polynomial: Polynomial) -> str:
     return " + ".join(["vec{}", *terms])
 
 
+# v: vectors; Y, B: harmonics, radial basis; g_: derivatives of the energy; t: a direction; t_: derivatives along t
 torch.library.define("al_engine::edge_features", "(str kernel, Tensor v) -> (Tensor, Tensor)")
 torch.library.define("al_engine::edge_features_backward", "(str kernel, Tensor v, Tensor g_Y, Tensor g_B) -> Tensor")
 torch.library.define("al_engine::edge_features_forward", "(str kernel, Tensor v, Tensor t) -> (Tensor, Tensor)")

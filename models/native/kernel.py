@@ -1,4 +1,4 @@
-"""Base class of the kernels: compile-time constants, key, and compiled library."""
+"""Base class of the kernels: compile-time constants, key, and compiled library; and helpers of their derivatives."""
 
 import ctypes
 from abc import ABC, abstractmethod
@@ -14,7 +14,9 @@ from models.native.build import load_library
 
 @dataclass(frozen=True)
 class Kernel(ABC):
-    """Compile-time constants of a kernel: numbers and, as the last field, a dtype; subclasses add the fields.
+    """Compile-time constants of a kernel, and its compiled library.
+
+    A subclass adds a field for each constant: numbers, and a dtype as the last field.
 
     Attributes:
         source: Source file in this folder.
@@ -24,21 +26,21 @@ class Kernel(ABC):
 
     @abstractmethod
     def header(self) -> str:
-        """Definitions in front of the source."""
+        """The C++ definitions that are put in front of the source."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The kernel itself: it never changes, and a loaded library cannot be copied."""
+        """Return the kernel itself: it never changes, and a loaded library cannot be copied."""
         return self
 
     @cached_property
     def key(self) -> str:
-        """All fields as a string, the type that a torch operator can take."""
+        """All fields as a string: a torch operator can take a string, but not a kernel."""
         *numbers, dtype = astuple(self)
         return " ".join([*map(repr, numbers), str(dtype).removeprefix("torch.")])
 
     @classmethod
     def from_key(cls, key: str) -> Self:
-        """The kernel of a key; equal keys give the same object."""
+        """The kernel with a key; equal keys give the same object, whose library is loaded once."""
         kernel: Self = _from_key(cls, key)
         return kernel
 
@@ -52,7 +54,7 @@ class Kernel(ABC):
         return load_library(self.source, self.header())
 
     def prepared(self) -> Self:
-        """The kernel object of this key, compiled immediately.
+        """The object that `from_key` gives for this kernel's key, compiled now.
 
         Raises:
             KernelError: If compiling or loading fails.
@@ -62,7 +64,13 @@ class Kernel(ABC):
         return kernel
 
     def call(self, function: str, sizes: tuple[int, ...], *tensors: Tensor | None) -> None:
-        """Call a function of the library with sizes and the data of contiguous tensors; None is a null pointer."""
+        """Call a function of the library.
+
+        Args:
+            function: Name of the function.
+            sizes: Its first arguments.
+            tensors: Contiguous tensors, whose addresses are its other arguments; None is a null pointer.
+        """
         pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
         getattr(self.library, function)(*map(ctypes.c_int64, sizes), *pointers)
 
@@ -70,10 +78,8 @@ class Kernel(ABC):
 @cache
 def _from_key(kind: Any, key: str) -> Any:
     *numbers, dtype = key.split()
-    types = [field.type for field in fields(kind)]
-    values = [
-        float(number) if kind_of is float else int(number) for number, kind_of in zip(numbers, types, strict=False)
-    ]
+    types = [field.type for field in fields(kind)][:-1]  # without the dtype's
+    values = [float(number) if type_ is float else int(number) for number, type_ in zip(numbers, types, strict=True)]
     return kind(*values, getattr(torch, dtype))
 
 
@@ -86,7 +92,7 @@ def save_tensors(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def save_derivative(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Save the inputs of a backward operator, for its derivative.
 
-    The last input says whether the operator computes weight gradients. For an output that nothing depends on, the
+    The last input says whether the operator computes gradients of the weights. For an output without a gradient, the
     derivative receives None instead of zeros, and skips the terms of this output.
     """
     save_tensors(ctx, inputs, output)
@@ -95,7 +101,7 @@ def save_derivative(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def refuse_derivative(operator: str) -> None:
-    """Make the differentiation of an operator's results an error; by default torch would omit the derivative.
+    """Make it an error to differentiate an operator's results; by default torch would omit the derivative.
 
     Args:
         operator: Qualified name, such as `al_engine::message_backward_twice`.

@@ -14,6 +14,7 @@ from models.native.build import lanes, real_type, table
 from models.native.kernel import Kernel, refuse_derivative, save_derivative, save_tensors
 
 SMALLEST_COEFFICIENT = 1e-9
+"""Magnitude below which a coefficient is a rounding error and is left out."""
 
 _HEADER = """
 #define REAL {real}
@@ -46,18 +47,19 @@ class ProductKernel(Kernel):
     dtype: torch.dtype
 
     def __call__(self, A: Tensor, weights: Tensor, species: Tensor) -> Tensor:
-        """Products ((l_out + 1)², T, C).
+        """Products of A, shape ((l_out + 1)², T, C).
 
         Args:
             A: Features, shape ((l_max + 1)², T, C).
-            weights: Weights of the terms, shape (S, n_terms, C): weights of couplings times their coefficients.
+            weights: Weights of the terms (`terms_and_coefficients`), shape (S, n_terms, C): the weights of the
+                couplings times the coefficients.
             species: Species of each atom, shape (T,).
         """
         result: Tensor = torch.ops.al_engine.product(self.key, A, weights, species)
         return result
 
     def header(self) -> str:
-        """Sizes and tables for `product.cpp`."""
+        """The sizes and tables that `product.cpp` needs, as C++."""
         terms, _ = terms_and_coefficients(self.l_max, self.l_out, self.correlation)
         groups = []
         for key, members in groupby(enumerate(terms), key=lambda item: item[1][:3]):
@@ -79,24 +81,31 @@ class ProductKernel(Kernel):
 def terms_and_coefficients(
     l_max: int, l_out: int, correlation: int
 ) -> tuple[list[tuple[int, int, int, int]], tuple[Tensor, ...]]:
-    """Terms (m, a, b, d) of the polynomials, and for each degree L the coefficients of the couplings in the terms.
+    """The polynomials of the products, as terms, and the coefficients of the couplings in these terms.
 
-    A term adds w · A_a A_b A_d to component m of the products; the index (l_max + 1)² stands for the factor 1.
+    A term (m, a, b, d) adds w · A_a A_b A_d to component m of the products; the index (l_max + 1)² stands for the
+    factor 1.
+
+    Args:
+        l_max: Highest degree of A.
+        l_out: Highest degree of the products.
+        correlation: Highest order in A.
 
     Returns:
-        The terms, sorted, and matrices (n_couplings of L, n_terms), float64. The couplings of a degree are
-        ordered by order 1, 2 .. `correlation`.
+        The terms, sorted, and for each degree L a matrix of coefficients (n_couplings to L, n_terms), float64. The
+        couplings to a degree are listed by order, from 1 to `correlation`.
     """
-    constant = (l_max + 1) ** 2  # this index stands for the factor 1
+    constant = (l_max + 1) ** 2
     found: list[tuple[tuple[int, int, int, int], int, int, float]] = []
     counts = []
     for degree in range(l_out + 1):
-        first = 0
+        first = 0  # index of the order's first coupling among the couplings to the degree
         for order in range(1, correlation + 1):
             couplings = symmetric_couplings(l_max, degree, order)  # (η, 2 L + 1, n_monomials)
             index = monomials(constant, order).tolist()
             for eta, m, k in np.argwhere(np.abs(couplings) > SMALLEST_COEFFICIENT).tolist():
                 factors = [*index[k], *[constant] * (3 - order)]
+                # terms with the same m, a and b form a group, so a single factor comes last
                 a, b, d = factors if order != 1 else (constant, constant, factors[0])
                 found.append(((degree**2 + m, a, b, d), degree, first + eta, float(couplings[eta, m, k])))
             first += len(couplings)
@@ -109,6 +118,7 @@ def terms_and_coefficients(
     return terms, matrices
 
 
+# w: weights of the terms; g: derivative of the energy by the products; g_: derivatives by an input; v_: directions
 torch.library.define("al_engine::product", "(str kernel, Tensor A, Tensor w, Tensor species) -> Tensor")
 torch.library.define(
     "al_engine::product_backward",
@@ -143,9 +153,10 @@ def _product_backward(
 def _product_backward_twice(
     key: str, v_A: Tensor | None, v_w: Tensor | None, g: Tensor, A: Tensor, w: Tensor, species: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Derivatives of <v_A, g_A> + <v_w, g_w> by g, A and w; a direction that is None is zero.
+    """Derivatives of <v_A, g_A> + <v_w, g_w> by g, A and w; a direction v_A or v_w that is None is zero.
 
-    B is linear in w, so the second term is <g, B(A, v_w)>, and its derivatives are those of a product.
+    The products B(A, w) are linear in w, so <v_w, g_w> is <g, B(A, v_w)>. Its derivatives by g and A are therefore
+    B(A, v_w) and the backward product with v_w in place of w.
     """
     kernel, sizes = ProductKernel.from_key(key), (A.shape[1],)
     g, A, w = g.contiguous(), A.contiguous(), w.contiguous()

@@ -1,4 +1,4 @@
-"""Files of trained members: campaigns, and single HDF5 files. Without torch, as no member is evaluated here."""
+"""Files of trained members: campaigns, and single HDF5 files. No member is evaluated here, so torch is not needed."""
 
 import hashlib
 import re
@@ -15,14 +15,14 @@ from al_engine.files.part_file import content_hash
 
 @contextmanager
 def open_members(path: Path, *, iteration: int | None = None) -> Iterator[list[h5py.Group]]:
-    """The members of an iteration of a campaign, or of a file of members, for `weights.read_member`.
+    """Open the members of an iteration of a campaign, or of a file of members, as groups for `weights.read_member`.
 
     Args:
         path: A campaign directory, its `campaign.h5`, or an HDF5 file with members in groups `member`, `member0`, ...
         iteration: Number of an iteration of a campaign; None for the latest iteration that has all its members.
 
     Raises:
-        InputError: If the file, the iteration or a member does not exist.
+        InputError: If the file, the iteration or a member does not exist, or the file is not an HDF5 file.
     """
     file_path = path / "campaign.h5" if path.is_dir() else path
     if not file_path.is_file():
@@ -68,25 +68,30 @@ def copy_members(source: Path, target: Path) -> None:
 
 
 def _campaign_members(file: h5py.File, iteration: int | None) -> list[h5py.Group]:
-    """Members `/iterations/<nnn>/member<k>/member` of one iteration; all iterations have the same number of members."""
+    """The members of an iteration, `/iterations/<nnn>/member<k>/member`; None: of the latest complete iteration.
+
+    All iterations of a campaign have the same number of members in the end. An iteration with fewer members than
+    another is therefore still being trained.
+    """
     iterations = {int(name): group for name, group in file["iterations"].items() if name.isdigit()}
     if iteration is None:
         counts = {number: len(_member_names(group)) for number, group in iterations.items()}
-        size = max(counts.values(), default=0)
-        iteration = max((number for number, count in counts.items() if count == size), default=-1)
+        complete = max(counts.values(), default=0)
+        iteration = max((number for number, count in counts.items() if count == complete), default=-1)
     return _members(iterations[iteration]) if iteration in iterations else []
 
 
 def _member_names(group: h5py.Group) -> list[str]:
-    """Names of the members of a group, by number."""
-    return sorted((name for name in group if re.fullmatch(r"member\d*", name)), key=lambda name: int(name[6:] or 0))
+    """Names of the members of a group, sorted by their numbers; `member` counts as number 0."""
+    names = (name for name in group if re.fullmatch(r"member\d*", name))
+    return sorted(names, key=lambda name: int(name.removeprefix("member") or 0))
 
 
 def _members(group: h5py.Group) -> list[h5py.Group]:
-    """Members of a group by number.
+    """The members of a group, sorted by their numbers.
 
     Raises:
-        InputError: If a member is a link to a missing file. No other iteration is read instead.
+        InputError: If a member is a link to a missing file. No older iteration is read in its place.
     """
     members = []
     for name in _member_names(group):

@@ -1,4 +1,4 @@
-"""Members in HDF5: weights as datasets, configuration and constants as JSON attributes. No pickle."""
+"""Members in HDF5: weights as datasets, configuration and constants as JSON attributes, without pickle."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -14,7 +14,9 @@ from al_engine.structures.frames import FloatArray
 from models.ms_mace import MSMACE, ModelConstants
 
 SCHEMA = 2
+"""Version of the layout of a group that `write_member` writes."""
 READABLE = (1, SCHEMA)
+"""Versions that `read_member` reads."""
 
 
 def _empty() -> FloatArray:
@@ -23,14 +25,15 @@ def _empty() -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingHistory:
-    """Arrays of shape (V,) with an entry for each validation.
+    """The course of a training run: arrays of shape (V,), with an entry for each of the V validations.
 
     Attributes:
         updates: Number of gradient updates done.
         train_loss: Mean weighted loss since the previous validation, eV².
         validation_loss: Weighted loss on held-out frames with the averaged weights, eV².
         validation_force_mae: Mean absolute force error on held-out frames, eV/Å.
-        validation_energy_mae: Mean absolute energy error per atom on held-out frames after subtraction of its mean, eV.
+        validation_energy_mae: Mean absolute energy error per atom on held-out frames, after subtraction of the mean
+            error, eV.
         learning_rate: Learning rate of the last update.
     """
 
@@ -42,7 +45,7 @@ class TrainingHistory:
     learning_rate: FloatArray = field(default_factory=_empty)
 
     def extended(self, **entry: float) -> "TrainingHistory":
-        """The history with an additional entry."""
+        """The history with an additional entry: a value for each attribute, by name."""
         return TrainingHistory(**{name: np.append(values, entry[name]) for name, values in asdict(self).items()})
 
 
@@ -70,9 +73,13 @@ def write_member(group: h5py.Group, member: TrainedMember) -> None:
 def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> TrainedMember:
     """Read a member that `write_member` wrote.
 
+    Args:
+        group: The group.
+        device: Device of the model.
+
     Raises:
-        InputError: If the group is not a member, its schema is unknown, its product basis is no longer supported, or a
-            dataset is missing, damaged or of the wrong shape.
+        InputError: If the group is not a member, its schema is unknown, its product basis is no longer supported, its
+            config is damaged, or a weight is missing, not finite or of the wrong shape.
     """
     where = f"{group.file.filename}:{group.name}"
     if "config" not in group.attrs or "constants" not in group.attrs or "weights" not in group:
@@ -114,16 +121,22 @@ def _config(values: dict[str, Any], *, schema: int) -> ModelConfig:
 
 
 def _constants(values: dict[str, Any]) -> ModelConstants:
+    """The constants of a member, from their JSON."""
     return ModelConstants(
         elements=tuple(values["elements"]),
         reference_energies=tuple(values["reference_energies"]),
         scale=float(values["scale"]),
         mean_neighbours=tuple(values["mean_neighbours"]),
-        repulsion_strength=float(values.get("repulsion_strength", 1.0)),  # early files lack it
+        repulsion_strength=float(values.get("repulsion_strength", 1.0)),  # absent from files of early versions
     )
 
 
 def _dataset(group: h5py.Group, name: str, shape: tuple[int, ...]) -> Any:
+    """Read a weight.
+
+    Raises:
+        InputError: If the weight is missing, not finite or of another shape.
+    """
     where = f"{group.file.filename}:{group.name}/{name}"
     if name not in group:
         raise InputError(f"{where} is missing; restore the file or train again")

@@ -1,8 +1,9 @@
 """A training set: neighbour lists and geometry are computed once, batches are assembled by indexing.
 
-Positions never change in training, so harmonics, radial basis and their derivatives with respect to the neighbour
-vectors are constants: forces follow from dE/d(features) by the chain rule, and the double backward pass skips the
-geometry. In plain torch these constants are stored. Kernels compute them again, which is as fast and needs no memory.
+Positions never change in training, so the edge features (harmonics and radial basis) and their derivatives by the
+neighbour vectors (Jacobians) are constants. Forces follow from dE/d(features) by the chain rule, and the double
+backward pass skips the geometry. In plain torch these constants are stored. Kernels compute them again for every batch,
+which is as fast as reading them and needs no memory.
 """
 
 from collections.abc import Sequence
@@ -18,22 +19,27 @@ from models.layers.geometry import ConstantGeometry, EdgeFeatures
 from models.ms_mace import MSMACE
 
 CACHE_BYTES = 2 * 1024**3
-"""Up to this size features and Jacobians of the whole set are stored; above it they are computed batch by batch."""
+"""Largest size of the edge features and Jacobians of a set that are stored. Those of a larger set are computed batch by
+batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingBatch:
-    """Labelled frames in the network's units: energies without E0s and repulsion, and forces, divided by the scale.
+    """Labelled frames of a gradient update or a validation.
+
+    Targets are the labels of the network alone, in its units: E0s and repulsion are subtracted, and the rest is divided
+    by the model's scale.
 
     Attributes:
         graph: Neighbours of B frames with T nodes.
-        geometry: Edge features that energies are differentiated by.
-        energies: Targets (B,), float64.
-        forces: Targets of nodes (T, 3).
-        virials: Targets dE/d(strain) (B, 3, 3), float64, NaN for frames without a stress; None if no frame has one.
-        sizes: Atoms of each frame, (B,).
-        inverse_sizes: Reciprocal number of atoms of each frame, (B,), float64.
-        weights: Weight of each frame in the loss, (B,), float64; None if all are 1.
+        geometry: Edge features, and the Jacobians or neighbour vectors with which forces are computed.
+        energies: Targets of the frames, shape (B,), float64.
+        forces: Targets of the nodes, shape (T, 3).
+        virials: Targets dE/d(strain) of the frames, shape (B, 3, 3), float64; NaN for frames without a stress. None if
+            no frame of the set has a stress.
+        sizes: Number of atoms of each frame, shape (B,).
+        inverse_sizes: Reciprocal of `sizes`, shape (B,), float64.
+        weights: Weight of each frame in the loss, shape (B,), float64; None if all are 1.
     """
 
     graph: Graph
@@ -46,12 +52,17 @@ class TrainingBatch:
     weights: Tensor | None = None
 
     def predict(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor]:
-        """Energies (B,) and node forces (T, 3) in the network's units; with `differentiable`, also by the weights."""
+        """Energies (B,) and node forces (T, 3) in the network's units.
+
+        Args:
+            model: The model.
+            differentiable: Whether the results will be differentiated by the weights.
+        """
         energies, gradients = model.network_gradients(self.graph, self.geometry, differentiable=differentiable)
         return energies, self._forces(gradients)
 
     def predict_with_virials(self, model: MSMACE, *, differentiable: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As `predict`, and the virials dE/d(strain) (B, 3, 3) if the batch has such targets, otherwise None."""
+        """The results of `predict`, and the virials dE/d(strain) (B, 3, 3); None if the batch has no such targets."""
         energies, gradients = model.network_gradients(self.graph, self.geometry, differentiable=differentiable)
         if self.virials is None:
             return energies, self._forces(gradients), None
@@ -79,8 +90,22 @@ class TrainingBatch:
 class TrainingSet:
     """Labelled frames from which batches are assembled, for one model or for M stacked models of one architecture.
 
-    The geometry of F frames with N atoms is stored once, targets are stored for each model. Index f + F m stands for
-    frame f with the targets of model m.
+    The geometry of the F frames with N atoms in all is stored once, the targets are stored for each model. Index
+    f + F m stands for frame f with the targets of model m.
+
+    Attributes:
+        models: The models.
+        graph: Neighbours of all frames.
+        vectors: Neighbour vectors in Å, shape (N, K, 3).
+        energies: Targets of the frames (`TrainingBatch`), shape (M F,).
+        forces: Targets of the nodes, shape (M N, 3).
+        virials: Targets of the frames, shape (M F, 3, 3); None if no frame has a stress.
+        nodes_of_frame: The nodes of each frame, F arrays.
+        species_counts: Number of atoms of each frame and species, shape (F, S).
+        sizes: Number of atoms of each frame, shape (F,).
+        position_of_node: Node of a batch that stands for node n of model m, at index n + N m; valid for the nodes of
+            the batch that is being assembled. Shape (M N,).
+        cache: Edge features and Jacobians of every path, or None if they are computed batch by batch.
     """
 
     def __init__(self, frames: Sequence[LabelledFrame], *models: MSMACE, device: torch.device) -> None:
@@ -96,12 +121,12 @@ class TrainingSet:
         energies = torch.tensor([item.energy for item in frames], dtype=torch.float64, device=device)
         forces = torch.from_numpy(np.concatenate([item.forces for item in frames])).to(device)
         targets = [self._targets(each, energies, forces.index_select(0, atoms.order), vectors) for each in models]
-        self.energies = torch.cat([energies for energies, _ in targets])  # (M F,)
-        self.forces = torch.cat([forces for _, forces in targets])  # (M N, 3)
+        self.energies = torch.cat([of_frames for of_frames, _ in targets])
+        self.forces = torch.cat([of_nodes for _, of_nodes in targets])
         self.virials = None
         if any(item.stress is not None for item in frames):
             virials = torch.from_numpy(np.array([_virial(item) for item in frames])).to(device)
-            self.virials = torch.cat([self._virial_targets(each, virials, vectors) for each in models])  # (M F, 3, 3)
+            self.virials = torch.cat([self._virial_targets(each, virials, vectors) for each in models])
 
         self.weights = None
         if any(item.weight != 1.0 for item in frames):
@@ -114,11 +139,12 @@ class TrainingSet:
         )
         self.sizes = np.array(atoms.sizes)
         self.position_of_node = torch.zeros(len(self.forces), dtype=torch.int64, device=device)
-        width = sum(
+        features_per_node = sum(
             columns * geometry.n_features
             for columns, geometry in zip(self.graph.columns, model.geometries, strict=True)
         )
-        size = len(species) * width * 4 * self.vectors.element_size()
+        # each feature is stored with its three derivatives
+        size = len(species) * features_per_node * 4 * self.vectors.element_size()
         kept = size <= CACHE_BYTES and all(geometry.operator.keeps_jacobian for geometry in model.geometries)
         self.cache = self._geometry(self.vectors) if kept else None
 
@@ -142,6 +168,7 @@ class TrainingSet:
         return virials / model.constants.scale
 
     def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
+        """Edge features of every path, and their Jacobians (T, k, n_features, 3), from vectors (T, K, 3) in Å."""
         with torch.no_grad():
             model = self.models[0]
             parts = leading_columns(vectors, self.graph.columns)
@@ -149,29 +176,35 @@ class TrainingSet:
             return model.edge_features(vectors, self.graph.columns), jacobians
 
     def shift_targets(self, correction: FloatArray, *, member: int = 0) -> None:
-        """Update the energy targets of a member after its E0s have changed by `correction`, in eV, shape (S,)."""
+        """Update the energy targets of a member whose E0s have changed.
+
+        Args:
+            correction: Change of the E0s in eV, shape (S,).
+            member: Number of the member.
+        """
         shift = torch.from_numpy(self.species_counts @ correction / self.models[member].constants.scale)
         own = slice(member * len(self), (member + 1) * len(self))
         self.energies[own] -= shift.to(self.energies.device)
 
     def batch(self, frames: IntArray) -> TrainingBatch:
-        """The frames of the given indices as a single batch.
+        """Assemble a batch of frames.
 
-        Nodes are sorted by model, then by species. With several models, each model must have the same number of nodes
-        of each species.
+        The nodes of the batch are sorted by model, then by species. With several models, each model must have the same
+        number of nodes of each species.
 
         Args:
-            frames: Indices f + F m, shape (B,).
+            frames: Indices f + F m of the frames, shape (B,).
         """
         device, first = self.vectors.device, self.models[0]
         members, which = np.divmod(frames, len(self))
         n_nodes = len(self.vectors)
+        # node n of model m has the index n + N m
         unsorted = np.concatenate([self.nodes_of_frame[k] + m * n_nodes for m, k in zip(members, which, strict=True)])
-        order = np.argsort(unsorted, kind="stable")  # nodes ascend, so species do
+        order = np.argsort(unsorted, kind="stable")  # the nodes of the set are sorted by species
         frame_index = np.repeat(np.arange(len(frames)), self.sizes[which])[order]
-        seen = torch.from_numpy(unsorted[order]).to(device)  # node + N times the model's number
-        nodes = seen % n_nodes
-        self.position_of_node[seen] = torch.arange(len(seen), device=device)
+        model_nodes = torch.from_numpy(unsorted[order]).to(device)
+        nodes = model_nodes % n_nodes
+        self.position_of_node[model_nodes] = torch.arange(len(model_nodes), device=device)
         graph = Graph(
             atoms=torch.from_numpy(order).to(device),
             receivers=torch.from_numpy(np.argsort(order)).to(device),
@@ -179,7 +212,9 @@ class TrainingSet:
             species_counts=(self.species_counts[which].sum(0) // len(np.unique(members))).tolist(),
             frame_index=torch.from_numpy(frame_index).to(device),
             n_frames=len(frames),
-            neighbours=self.position_of_node[self.graph.neighbours.index_select(0, nodes) + (seen - nodes)[:, None]],
+            neighbours=self.position_of_node[
+                self.graph.neighbours.index_select(0, nodes) + (model_nodes - nodes)[:, None]
+            ],
             offsets=None,  # the vectors are stored
             columns=self.graph.columns,
         )
@@ -200,7 +235,7 @@ class TrainingSet:
                 jacobians=jacobians,
             ),
             energies=self.energies.index_select(0, chosen),
-            forces=self.forces.index_select(0, seen),
+            forces=self.forces.index_select(0, model_nodes),
             virials=None if self.virials is None else self.virials.index_select(0, chosen),
             sizes=self.sizes[which],
             inverse_sizes=torch.from_numpy(1.0 / self.sizes[which]).to(device),
@@ -217,5 +252,5 @@ def _virial(item: LabelledFrame) -> FloatArray:
 
 
 def chunks(frames: IntArray, size: int) -> list[IntArray]:
-    """Frames, at most `size` at a time."""
+    """Split the indices of frames into arrays of at most `size` indices."""
     return [frames[first : first + size] for first in range(0, len(frames), size)]

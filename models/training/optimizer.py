@@ -1,6 +1,6 @@
-"""Optimizers on one flat weight vector: warm-up and cosine schedule, gradient clipping, moving average; AMSGrad.
+"""Base class of the optimizers on a flat weight vector, and Adam; `models.training.muon` has Muon.
 
-`models.training.muon` has the other kind.
+The base class has the learning rate's schedule, the clipping of gradients, and the moving average of the weights.
 """
 
 import math
@@ -17,17 +17,18 @@ from al_engine.config import TrainingConfig
 FINAL_RATE_SHARE = 0.01
 """Learning rate at the end of the cosine, relative to its peak."""
 WARM_UP_SHARE, WARM_UP_UPDATES = 0.05, 100
-"""The warm-up, a linear rise of the learning rate, takes this share of all updates, at most the second number."""
+"""Length of the warm-up, in which the learning rate rises linearly: this share of all updates, but no more than this
+number of updates."""
 SHORTEST_WARM_UP = 20
-"""Least number of warm-up updates (half of the run if the run is shorter than twice this number): Adam's moment
-estimates are noise at first."""
+"""Smallest number of warm-up updates, because Adam's moment estimates are noise at first. In a run of fewer than twice
+this number of updates, half of them are the warm-up."""
 
 
 class FlatOptimizer(ABC):
-    """An optimizer on a flat weight vector, a few operations per update.
+    """An optimizer on a flat weight vector, so that an update takes only a few operations.
 
-    The weights are one vector (n,), or the vectors of M members stacked, (M, n). Each member's gradient is clipped by
-    its own norm and all other steps act member by member, so stacked members are updated as each would be alone.
+    The weights are a vector (n,), or the stacked vectors of M members, (M, n). Each member's gradient is clipped by its
+    own norm, and all other operations act on each member alone, so stacking does not change a member's updates.
 
     Attributes:
         weights: The weights, changed in place.
@@ -53,25 +54,28 @@ class FlatOptimizer(ABC):
         self.moments: dict[str, Tensor] = {}
 
     def like(self, weights: Tensor) -> Self:
-        """A new optimizer with the same settings, for other weights."""
+        """A new optimizer with the same settings, for other weights (n,) or (M, n)."""
         return type(self)(weights, self.config, peak=self.peak, total=self.total)
 
     def load(self, weights: Tensor) -> None:
-        """Replace the weights; everything else stays."""
+        """Replace the weights, but not the average or the moments."""
         with torch.no_grad():
             self.weights.copy_(weights)
 
     def restore(self, *, weights: Tensor, average: Tensor, moments: Mapping[str, Tensor], updates: int) -> None:
-        """Continue from copies of another optimizer's state."""
+        """Continue from copies of a state, whose parts are named as the attributes are."""
         self.load(weights)
         self.average, self.updates = average.detach().clone(), updates
         device = self.weights.device  # checkpoints are read into the memory of the CPU
         self.moments = {name: values.detach().to(device, copy=True) for name, values in moments.items()}
 
     def learning_rate(self, update: int) -> float:
-        """Learning rate of an update: a linear warm-up, then a cosine down to a hundredth of the peak.
+        """Learning rate of an update: a linear warm-up, then a cosine down to `FINAL_RATE_SHARE` of the peak.
 
         The cosine is that of Loshchilov and Hutter, SGDR (arXiv:1608.03983), eq. 5, without restarts.
+
+        Args:
+            update: Number of the update, from 0.
         """
         shortest = min(SHORTEST_WARM_UP, self.total // 2)
         warm_up = max(1, shortest, min(WARM_UP_UPDATES, round(WARM_UP_SHARE * self.total)))
@@ -81,7 +85,7 @@ class FlatOptimizer(ABC):
         return self.peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * x)))
 
     def step(self, gradient: Tensor) -> None:
-        """One update along a gradient of the weights' shape."""
+        """Do one update of the weights and of their average, by a gradient of the weights' shape."""
         norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
         clipped = gradient * (self.config.gradient_clip / norm).clamp(max=1.0)
         if not self.moments:
@@ -89,7 +93,7 @@ class FlatOptimizer(ABC):
             self.moments["step"] = torch.zeros((), dtype=torch.float32, device=clipped.device)
         with torch.no_grad():
             self._move(clipped, self.learning_rate(self.updates))
-        # a short memory at first, to forget the random initial weights; the rule of TensorFlow's moving average
+        # the average forgets the random initial weights fast; the rule is that of TensorFlow's ExponentialMovingAverage
         decay = min(self.config.ema_decay, (1 + self.updates) / (10 + self.updates))
         self.average.lerp_(self.weights.detach(), 1.0 - decay)
         self.updates += 1
@@ -105,13 +109,13 @@ class FlatOptimizer(ABC):
 
 
 class FlatAdam(FlatOptimizer):
-    """Adam (AMSGrad; Reddi et al., ICLR 2018) on a flat weight vector."""
+    """Adam in its variant AMSGrad (Reddi et al., ICLR 2018), on a flat weight vector."""
 
     moment_names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     """PyTorch's names of Adam's first moment, second moment, and largest second moment so far."""
 
     def _move(self, gradient: Tensor, rate: float) -> None:
-        # the function behind torch.optim.Adam, whose constructor loads PyTorch's compiler: seconds in every process
+        # not torch.optim.Adam, whose constructor loads PyTorch's compiler, which takes seconds in every process
         adam(
             [self.weights],
             [gradient],
@@ -131,7 +135,10 @@ class FlatAdam(FlatOptimizer):
 
 
 def stack_optimizers(optimizers: Sequence[FlatOptimizer]) -> FlatOptimizer:
-    """An optimizer for M members, from copies of their states; all must be at the same update of the same schedule."""
+    """An optimizer of M stacked members, from copies of the members' optimizers.
+
+    The optimizers must be at the same update of the same schedule.
+    """
     first = optimizers[0]
     weights = torch.stack([each.weights.detach() for each in optimizers])
     result = first.like(weights)
@@ -139,7 +146,7 @@ def stack_optimizers(optimizers: Sequence[FlatOptimizer]) -> FlatOptimizer:
     moments = {
         name: torch.stack([part[name] for part in parts])
         if values.dim()
-        else values  # the step count is a scalar, equal for all members
+        else values  # the number of steps, equal for all members
         for name, values in parts[0].items()
     }
     average = torch.stack([each.average for each in optimizers])

@@ -17,13 +17,14 @@ from al_engine.structures.frames import FloatArray, IntArray
 from samplers.building.molecules import Molecule
 
 _VDW_SHARE = 0.75
-"""Smallest distance of two atoms of different molecules, as a fraction of the sum of their van der Waals radii."""
+"""Contact radius of an atom as a fraction of its van der Waals radius."""
 _SMALLEST_RADIUS_ANG = 1.0
-"""Smallest contact radius, Å; it keeps hydrogen atoms of different molecules 2 Å apart."""
+"""Smallest contact radius, Å. It keeps hydrogen atoms of different molecules 2 Å apart."""
 _UNKNOWN_VDW_ANG = 2.0
 """Van der Waals radius of elements without a tabulated radius, Å."""
 _BOX_CONTACT_SCALES = (1.0, 0.9)
-"""Factors on the contact radii, tried in order. Dense liquids need 0.9; the classical minimisation removes contacts."""
+"""Factors on the contact radii in a box, tried in order. Dense liquids need 0.9; the minimisation before classical MD
+removes the closer contacts."""
 _SPHERE_GROWTH = 1.08
 """Ratio of the radii of two successive spheres."""
 _SPHERE_ATTEMPTS = 40
@@ -31,18 +32,20 @@ _SPHERE_ATTEMPTS = 40
 _TIME_LIMIT_S = 600.0
 """Longest run of Packmol, s."""
 _PACKMOL_FOUND_NONE = 173
-"""Packmol's exit status if molecules still overlap after all attempts; it then writes its best attempt."""
+"""Packmol's exit status if molecules still overlap after all its attempts. Its best attempt, which it writes, is not
+used."""
 AMU_PER_ANG3_IN_G_PER_CM3 = 1.66053904
 """1 amu/Å³ in g/cm³."""
 
 Kinds: TypeAlias = Sequence[tuple[Molecule, int]]
-"""Kinds of molecules that are packed on their own, and the number of each in a copy."""
+"""The molecules that a copy consists of and that are packed separately, and the number of each in a copy."""
 
 
 def contact_radii(numbers: IntArray) -> FloatArray:
-    """Contact radii in Å, shape (n,): atoms of different molecules are packed at least the sum of their radii apart.
+    """Contact radii of atoms in Å, shape (n,). Two atoms of different molecules are at least their sum apart.
 
-    The radii are a fraction of Alvarez's van der Waals radii, as tabulated in ASE.
+    The radii are `_VDW_SHARE` times the van der Waals radii of S. Alvarez, Dalton Trans. 42, 8617 (2013), as tabulated
+    in ASE, and at least `_SMALLEST_RADIUS_ANG`.
     """
     from ase.data.vdw_alvarez import vdw_radii
 
@@ -54,9 +57,14 @@ def contact_radii(numbers: IntArray) -> FloatArray:
 
 
 def pack_cluster(molecule: Molecule, count: int, *, seed: int) -> FloatArray:
-    """Pack copies of a molecule, or of a mixture molecule by molecule, into a compact cluster.
+    """Pack copies of a molecule into a compact cluster; the molecules of a mixture are packed separately.
 
-    A single copy of a molecule keeps its conformer.
+    A single copy of a molecule that is not a mixture is only centred.
+
+    Args:
+        molecule: The molecule, of n atoms.
+        count: Number of copies.
+        seed: Seed of the packing.
 
     Returns:
         Positions in Å, shape (count * n, 3), copy after copy, centred on the origin.
@@ -71,25 +79,29 @@ def pack_cluster(molecule: Molecule, count: int, *, seed: int) -> FloatArray:
 
 
 def packed_in_sphere(kinds: Kinds, copies: int, *, seed: int, source: str) -> FloatArray:
-    """Pack molecules into the smallest of a series of growing spheres that holds them without overlaps.
+    """Pack molecules into a sphere, the smallest of a series of growing spheres in which they do not overlap.
 
     Args:
-        kinds: Molecules and the number of each in a copy.
+        kinds: The molecules, and the number of each in a copy.
         copies: Number of copies.
         seed: Seed of the packing.
         source: Name of a copy in messages.
 
     Returns:
-        Positions in Å, shape (N, 3), copy after copy, in a copy molecule after molecule, centred on the origin.
+        Positions in Å, shape (N, 3), copy after copy, and in each copy molecule after molecule; centred on the origin.
 
     Raises:
         InputError: If no sphere of the series holds the molecules, or Packmol fails.
     """
     radii = [contact_radii(molecule.numbers) for molecule, _ in kinds]
-    reach = [np.linalg.norm(_centred(molecule), axis=1) + own for (molecule, _), own in zip(kinds, radii, strict=True)]
-    # The spheres of the atoms' contact radii fill half of the first sphere.
-    atoms_volume = copies * sum(number * float((own**3).sum()) for (_, number), own in zip(kinds, radii, strict=True))
-    radius = max(*(float(own.max()) for own in reach), float((2.0 * atoms_volume) ** (1 / 3)))
+    # distance of each atom's contact sphere from the centre of its molecule
+    reach = [
+        np.linalg.norm(_centred(molecule), axis=1) + contact
+        for (molecule, _), contact in zip(kinds, radii, strict=True)
+    ]
+    cubes = copies * sum(number * float((contact**3).sum()) for (_, number), contact in zip(kinds, radii, strict=True))
+    # The first sphere holds each molecule, and has at least twice the volume of all contact spheres.
+    radius = max(*(float(distances.max()) for distances in reach), float((2.0 * cubes) ** (1 / 3)))
     for _ in range(_SPHERE_ATTEMPTS):
         region = f"inside sphere 0. 0. 0. {radius:.4f}"
         packed = _packmol(kinds, copies, radii=radii, region=region, seed=seed, source=source)
@@ -104,7 +116,7 @@ def packed_in_sphere(kinds: Kinds, copies: int, *, seed: int, source: str) -> Fl
 
 
 def _kinds(molecule: Molecule) -> Kinds:
-    """The molecules that are packed on their own, and the number of each in a copy."""
+    """The components of a mixture, or the molecule itself, and the number of each in a copy."""
     return molecule.components or ((molecule, 1),)
 
 
@@ -115,10 +127,16 @@ def _centred(molecule: Molecule) -> FloatArray:
 
 
 def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Pack copies of a molecule, or of a mixture molecule by molecule, into a cubic periodic box at a density.
+    """Pack copies of a molecule into a cubic periodic box; the molecules of a mixture are packed separately.
+
+    Args:
+        molecule: The molecule, of n atoms.
+        count: Number of copies.
+        density_g_per_cm3: Density of the box, g/cm³.
+        seed: Seed of the packing.
 
     Returns:
-        Positions in Å, shape (count * n, 3), copy after copy, each molecule whole; cell vectors in Å, shape (3, 3).
+        Positions in Å, shape (count * n, 3), copy after copy, each molecule whole; and cell vectors in Å, shape (3, 3).
 
     Raises:
         InputError: If the copies do not fit at this density, or Packmol fails.
@@ -127,6 +145,7 @@ def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: 
     side = float((mass * AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
     kinds = _kinds(molecule)
     longest = 2.0 * max(float(np.linalg.norm(_centred(kind), axis=1).max()) for kind, _ in kinds)
+    # Packmol does not see that a molecule overlaps its own periodic image, so a single molecule is checked here.
     if longest <= side or count > 1 or molecule.components:
         for scale in _BOX_CONTACT_SCALES:
             packed = _packmol(
@@ -159,7 +178,7 @@ def _packmol(
     """Run Packmol.
 
     Args:
-        kinds: Molecules and the number of each in a copy.
+        kinds: The molecules, and the number of each in a copy.
         copies: Number of copies.
         radii: Contact radii of the atoms of each kind of molecule, Å.
         region: Packmol's constraint on all molecules; empty for none.
@@ -168,28 +187,28 @@ def _packmol(
         header: Lines at the beginning of Packmol's input.
 
     Returns:
-        The packed positions in Å, shape (N, 3), copy after copy, in a copy molecule after molecule; None if Packmol
-        found no packing in time.
+        The packed positions in Å, shape (N, 3), copy after copy, and in each copy molecule after molecule; None if
+        Packmol found no packing, or took too long.
 
     Raises:
         InputError: If Packmol fails or is missing.
     """
     lines = [
-        f"tolerance {2.0 * min(float(own.min()) for own in radii):.6f}",
+        f"tolerance {2.0 * min(float(contact.min()) for contact in radii):.6f}",
         "filetype xyz",
         "output packed.xyz",
         f"seed {seed % (2**31 - 1) + 1}",
         "nloop 60",
         *header,
     ]
-    for index, ((_, number), own) in enumerate(zip(kinds, radii, strict=True)):
+    for index, ((_, number), contact) in enumerate(zip(kinds, radii, strict=True)):
         lines += [
             f"structure molecule{index}.xyz",
             f"  number {copies * number}",
             *([f"  {region}"] if region else []),
         ]
-        for radius in np.unique(own):
-            atoms = " ".join(str(i + 1) for i in np.flatnonzero(own == radius))
+        for radius in np.unique(contact):
+            atoms = " ".join(str(i + 1) for i in np.flatnonzero(contact == radius))
             lines += [f"  atoms {atoms}", f"    radius {radius:.6f}", "  end atoms"]
         lines += ["end structure", ""]
     with tempfile.TemporaryDirectory(prefix="packmol-") as folder:
@@ -215,7 +234,7 @@ def _packmol(
             raise InputError(f"Packmol failed on {copies} x {source} with status {done.returncode}: {last}")
         rows = packed.read_text(encoding="ascii").splitlines()[2:]
     positions = np.array([[float(value) for value in row.split()[1:4]] for row in rows])
-    # Packmol writes kind after kind.
+    # Packmol writes all molecules of the first kind, then all of the second; here copy comes after copy.
     ends = np.cumsum([copies * number * len(molecule) for molecule, number in kinds])[:-1]
     by_kind = [block.reshape(copies, -1, 3) for block in np.split(positions, ends)]
     ordered: FloatArray = np.concatenate(by_kind, axis=1).reshape(-1, 3)
@@ -223,13 +242,17 @@ def _packmol(
 
 
 def _xyz(molecule: Molecule) -> str:
-    """The molecule in XYZ format, with `X` for every element, because Packmol does not need the elements."""
+    """The molecule in XYZ format. Every element is `X`, because Packmol does not need the elements."""
     rows = [f"X {x:.10f} {y:.10f} {z:.10f}" for x, y, z in molecule.positions.tolist()]
     return "\n".join([str(len(rows)), "", *rows, ""])
 
 
 def _packmol_binary() -> str:
-    """Path of Packmol's binary, which its Python package installs."""
+    """Path of Packmol's binary, which its Python package installs.
+
+    Raises:
+        InputError: If the package has no binary for this machine.
+    """
     from packmol.cli import get_binary_path
 
     try:

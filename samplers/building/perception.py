@@ -1,8 +1,8 @@
 """Bond orders and formal charges of a structure from its elements, positions and, if known, its total charge.
 
-Each bonded fragment gets the Lewis structure of least penalty (`valences`). The structure is the solution of an integer
-program: every atom takes one of its states, every bond an order of one to three, and the orders at an atom add up to
-its valence. Ions get their charges, so that salts and solutions are read correctly.
+Each bonded fragment gets the Lewis structure of least penalty. The structure is the solution of an integer program:
+every atom takes one of the valence states of its element (`valences`), every bond an order of one to three, and the
+orders at an atom add up to its valence. Ions get their charges, so that salts and solutions are read correctly.
 """
 
 from collections import Counter
@@ -17,13 +17,19 @@ from al_engine.structures.frames import FloatArray, IntArray
 from samplers.building.valences import STATES, TRANSITION_METALS, UNLIKELY, State
 
 CHARGE_EFFORT = 2.0
-"""Largest penalty, in excess of the smallest possible penalty, that fragments may take to reach the total charge."""
+"""Largest sum of penalties, in excess of the smallest sum, that several fragments may take to reach the total charge.
+
+A structure of a single fragment may take any penalty.
+"""
 LARGEST_FRAGMENT = 2000
 """Largest number of atoms of a fragment whose bond orders are determined."""
 _TIME_LIMIT_S = 20.0
 """Longest solution of an integer program, s."""
 _TIE_BREAK = 1e-3
-"""Penalty per bond order and relative bond length. Among equivalent structures, short bonds get the high orders."""
+"""Penalty of a bond, per unit of its order and of its length in units of the sum of covalent radii.
+
+Among otherwise equivalent structures, short bonds therefore get the high orders.
+"""
 _LONGEST_SHARE = {2: 0.985, 3: 0.85}
 """Largest length of a bond by its order, in units of the sum of covalent radii.
 
@@ -38,12 +44,13 @@ _SMALLEST_LINEAR_DEGREES = 140.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Perceived:
-    """The result of reading a structure.
+    """The bond orders and charges of a structure.
 
     Attributes:
-        rdkit: The RDKit molecule, atoms in order, hydrogens explicit; None if it could not be made.
+        rdkit: The RDKit molecule with the atoms in the structure's order and explicit hydrogens; None if it could not
+            be made.
         charge: Sum of formal charges, e.
-        radicals: Radical electrons.
+        radicals: Number of radical electrons.
         fragments: Number, formula and charge of each kind of fragment as text, such as "2 x H4N (+1), H2O".
         doubt: Message about valences that are not satisfied or bonds that are impossible; empty if there are none.
     """
@@ -57,7 +64,7 @@ class Perceived:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lewis:
-    """A Lewis structure: the state of each atom, the order of each bond, and the sum of penalties."""
+    """A Lewis structure of a fragment: state of each atom, order of each bond, and sum of the states' penalties."""
 
     states: tuple[State, ...]
     orders: tuple[int, ...]
@@ -75,18 +82,19 @@ class _Lewis:
 def perceived(
     numbers: IntArray, positions: FloatArray, bonds: IntArray, *, charge: int | None, radicals_allowed: bool
 ) -> Perceived:
-    """Read a structure.
+    """Determine the bond orders and formal charges of a structure.
 
     Args:
         numbers: Atomic numbers, shape (N,).
         positions: Positions in Å, shape (N, 3); molecules are whole.
         bonds: Bonded pairs, shape (n_bonds, 2).
-        charge: Total charge in e if it is known; None: each fragment gets the charge of its least penalty.
+        charge: Total charge in e; None if it is not known: each fragment gets the charge of its least penalty.
         radicals_allowed: Whether unpaired electrons were stated, so that radicals are no reason for doubt.
 
     Returns:
-        The structure. `rdkit` is None if an element has no tabulated valences (as metals in complexes), if no charges
-        of the fragments add up to the total, or if RDKit does not accept the result.
+        The bond orders and charges. `rdkit` is None if an element has no tabulated valences, if a transition metal has
+        bonds, if no charges of the fragments add up to the total, if a fragment has more than `LARGEST_FRAGMENT` atoms,
+        or if RDKit does not accept the result.
     """
     fragments = _fragments(numbers, positions, bonds)
     lewis = _lewis_of(fragments, charge)
@@ -96,8 +104,8 @@ def perceived(
     doubt = doubt or _impossible_bonds(fragments, lewis, positions)
     return Perceived(
         rdkit=_rdkit(fragments, lewis, numbers, positions),
-        charge=sum(own.charge for own in lewis),
-        radicals=sum(own.radicals for own in lewis),
+        charge=sum(structure.charge for structure in lewis),
+        radicals=sum(structure.radicals for structure in lewis),
         fragments=_formulas(fragments, lewis),
         doubt=doubt,
     )
@@ -124,18 +132,19 @@ class _Fragment:
 
 
 def _fragments(numbers: IntArray, positions: FloatArray, bonds: IntArray) -> list[_Fragment]:
+    """The bonded fragments of a structure, in order of their first atoms."""
     from ase.data import covalent_radii
 
     vectors = positions[bonds[:, 0]] - positions[bonds[:, 1]]
     relative = np.linalg.norm(vectors, axis=1) / covalent_radii[numbers[bonds]].sum(axis=1)
     return [
         _Fragment(
-            atoms=own.atoms,
-            numbers=tuple(numbers[own.atoms].tolist()),
-            bonds=tuple((int(i), int(j)) for i, j in own.pairs),
-            lengths=tuple(relative[own.bonds].tolist()),
+            atoms=part.atoms,
+            numbers=tuple(numbers[part.atoms].tolist()),
+            bonds=tuple((int(i), int(j)) for i, j in part.pairs),
+            lengths=tuple(relative[part.bonds].tolist()),
         )
-        for own in BondGraph(len(numbers), bonds).fragments()
+        for part in BondGraph(len(numbers), bonds).fragments()
     ]
 
 
@@ -143,7 +152,7 @@ def _formulas(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis] | None) ->
     """Number, formula and charge of each kind of fragment as text; without Lewis structures, no charges."""
     from ase.formula import Formula
 
-    charges = [0] * len(fragments) if lewis is None else [own.charge for own in lewis]
+    charges = [0] * len(fragments) if lewis is None else [structure.charge for structure in lewis]
     names: Counter[str] = Counter()
     for fragment, charge in zip(fragments, charges, strict=True):
         formula = Formula.from_list([_symbol(number) for number in fragment.numbers]).format("hill")
@@ -161,7 +170,10 @@ def _symbol(number: int) -> str:
 
 
 def _lewis_of(fragments: Sequence[_Fragment], charge: int | None) -> list[_Lewis] | None:
-    """The Lewis structure of every fragment, with charges that add up to the total; None if there is no solution."""
+    """The Lewis structure of every fragment, with charges that add up to the total; None if there is no solution.
+
+    Fragments of equal elements and bonds get equal Lewis structures for a charge.
+    """
     if any(len(fragment.numbers) > LARGEST_FRAGMENT for fragment in fragments):
         return None
     solved: dict[Any, _Lewis | None] = {}
@@ -176,45 +188,51 @@ def _lewis_of(fragments: Sequence[_Fragment], charge: int | None) -> list[_Lewis
         only = solve(fragments[0], charge)
         return None if only is None else [only]
     best = [solve(fragment, None) for fragment in fragments]
-    lewis = [own for own in best if own is not None]
+    lewis = [structure for structure in best if structure is not None]
     if len(lewis) < len(fragments):
         return None
-    missing = 0 if charge is None else charge - sum(own.charge for own in lewis)
+    missing = 0 if charge is None else charge - sum(structure.charge for structure in lewis)
     if missing:
         return _shifted(fragments, lewis, missing, solve)
     return lewis
 
 
 def _shifted(fragments: Sequence[_Fragment], lewis: list[_Lewis], missing: int, solve: Any) -> list[_Lewis] | None:
-    """Lewis structures of least penalty whose total charge is `missing` e higher; None if there is no solution.
+    """The Lewis structures of least total penalty whose total charge is higher by `missing` e; None if there are none.
 
-    The fragments are added in turn. For every change of the total charge that is reached so far, the cheapest choice of
-    structures is kept.
+    This is dynamic programming over the fragments. For every change of the total charge that the fragments so far can
+    reach, the cheapest choice of their structures is kept.
+
+    Args:
+        fragments: The fragments.
+        lewis: The Lewis structure of least penalty of each fragment.
+        missing: Change of the total charge, e.
+        solve: Gives the Lewis structure of a fragment at a charge, or None.
     """
     by_charge: list[dict[int, _Lewis]] = []
-    for fragment, own in zip(fragments, lewis, strict=True):
-        others = {own.charge: own}
-        for wanted in range(own.charge - 3, own.charge + 4):
+    for fragment, best in zip(fragments, lewis, strict=True):
+        choices = {best.charge: best}
+        for wanted in range(best.charge - 3, best.charge + 4):
             found = solve(fragment, wanted)
-            if found is not None and found.penalty - own.penalty <= CHARGE_EFFORT:
-                others[wanted] = found
-        by_charge.append(others)
+            if found is not None and found.penalty - best.penalty <= CHARGE_EFFORT:
+                choices[wanted] = found
+        by_charge.append(choices)
     reached: dict[int, tuple[float, list[_Lewis]]] = {0: (0.0, [])}
-    for own, others in zip(lewis, by_charge, strict=True):
+    for best, choices in zip(lewis, by_charge, strict=True):
         following: dict[int, tuple[float, list[_Lewis]]] = {}
         for shift, (penalty, chosen) in reached.items():
-            for wanted, other in others.items():
-                total = shift + wanted - own.charge
-                cost = penalty + other.penalty - own.penalty
+            for wanted, choice in choices.items():
+                total = shift + wanted - best.charge
+                cost = penalty + choice.penalty - best.penalty
                 if abs(total) <= abs(missing) + 3 and (total not in following or cost < following[total][0]):
-                    following[total] = (cost, [*chosen, other])
+                    following[total] = (cost, [*chosen, choice])
         reached = following
     solution = reached.get(missing)
     return None if solution is None or solution[0] > CHARGE_EFFORT else solution[1]
 
 
 def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
-    """The Lewis structure of least penalty at a charge (None: at any charge); None if there is no structure.
+    """The Lewis structure of least penalty at a charge (None: at any charge); None if none is found in time.
 
     The variables of the integer program are, atom after atom, a 0 or 1 for each state of the atom, then the order of
     each bond.
@@ -225,7 +243,7 @@ def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
     if any(number not in STATES for number in fragment.numbers):
         return None
     states = [STATES[number] for number in fragment.numbers]
-    first = np.cumsum([0, *(len(own) for own in states)])
+    first = np.cumsum([0, *(len(possible) for possible in states)])  # variable of each atom's first state
     n_atoms, n_states, n_bonds = len(states), int(first[-1]), len(fragment.bonds)
     rows: list[int] = []
     columns: list[int] = []
@@ -236,8 +254,8 @@ def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
         columns.append(column)
         values.append(value)
 
-    for atom, own in enumerate(states):
-        for k, state in enumerate(own):
+    for atom, possible in enumerate(states):
+        for k, state in enumerate(possible):
             add(atom, first[atom] + k, 1.0)  # each atom takes exactly one state
             add(n_atoms + atom, first[atom] + k, -state.valence)  # orders at an atom add up to its valence
             if charge is not None:
@@ -248,7 +266,7 @@ def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
     right = np.concatenate([np.ones(n_atoms), np.zeros(n_atoms), [] if charge is None else [float(charge)]])
     matrix = coo_array((values, (rows, columns)), shape=(len(right), n_states + n_bonds)).tocsr()
     cost = np.concatenate(
-        [[state.penalty for own in states for state in own], _TIE_BREAK * np.asarray(fragment.lengths)]
+        [[state.penalty for possible in states for state in possible], _TIE_BREAK * np.asarray(fragment.lengths)]
     )
     low = np.concatenate([np.zeros(n_states), np.ones(n_bonds)])
     high = np.concatenate([np.ones(n_states), np.full(n_bonds, 3.0)])
@@ -262,7 +280,7 @@ def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
     if not found.success:
         return None
     values_found = np.round(found.x).astype(int)
-    chosen = [own[int(np.argmax(values_found[first[k] : first[k + 1]]))] for k, own in enumerate(states)]
+    chosen = [possible[int(np.argmax(values_found[first[k] : first[k + 1]]))] for k, possible in enumerate(states)]
     penalty = sum(state.penalty for state in chosen)
     return _Lewis(tuple(chosen), tuple(values_found[n_states:].tolist()), penalty)
 
@@ -271,11 +289,14 @@ def _solve(fragment: _Fragment, charge: int | None) -> _Lewis | None:
 
 
 def _unsatisfied(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis]) -> str:
-    """The message that names atoms in states that no ordinary closed-shell molecule has; empty without such atoms."""
+    """The message that names the atoms in states of an `UNLIKELY` penalty; empty without such atoms.
+
+    Carbocations such as tropylium are ordinary molecules, so their carbon atoms are not named.
+    """
     atoms = [
         f"{_symbol(fragment.numbers[k])}{fragment.atoms[k]}"
-        for fragment, own in zip(fragments, lewis, strict=True)
-        for k, state in enumerate(own.states)
+        for fragment, structure in zip(fragments, lewis, strict=True)
+        for k, state in enumerate(structure.states)
         if state.penalty >= UNLIKELY and not _is_carbocation(fragment, k, state)
     ]
     if not atoms:
@@ -285,7 +306,7 @@ def _unsatisfied(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis]) -> str
 
 
 def _is_carbocation(fragment: _Fragment, atom: int, state: State) -> bool:
-    """Whether an atom is a carbon with a charge and three neighbours, as in tropylium."""
+    """Whether an atom is a carbon with a positive charge and three neighbours, as in tropylium."""
     neighbours = sum(atom in pair for pair in fragment.bonds)
     return fragment.numbers[atom] == 6 and state.charge > 0 and neighbours == 3  # noqa: PLR2004
 
@@ -295,14 +316,14 @@ def _impossible_bonds(fragments: Sequence[_Fragment], lewis: Sequence[_Lewis], p
 
     Both are signs of missing hydrogens.
     """
-    for fragment, own in zip(fragments, lewis, strict=True):
+    for fragment, structure in zip(fragments, lewis, strict=True):
         names = [f"{_symbol(number)}{atom}" for number, atom in zip(fragment.numbers, fragment.atoms, strict=True)]
-        for (i, j), order, relative in zip(fragment.bonds, own.orders, fragment.lengths, strict=True):
+        for (i, j), order, relative in zip(fragment.bonds, structure.orders, fragment.lengths, strict=True):
             ordinary = {fragment.numbers[i], fragment.numbers[j]} <= ORDINARY
             if order > 1 and ordinary and relative > _LONGEST_SHARE[order]:
                 length = relative * _sum_of_radii(fragment.numbers[i], fragment.numbers[j])
                 return f"a {_ORDER_NAMES[order]} bond between {names[i]} and {names[j]} would be {length:.2f} Å long"
-        for centre, (i, j) in _linear_atoms(fragment, own).items():
+        for centre, (i, j) in _linear_atoms(fragment, structure).items():
             arms = positions[fragment.atoms[[i, j]]] - positions[fragment.atoms[centre]]
             cosine = float(arms[0] @ arms[1]) / float(np.prod(np.linalg.norm(arms, axis=1)))
             angle = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
@@ -318,11 +339,11 @@ def _sum_of_radii(first: int, second: int) -> float:
     return float(covalent_radii[first] + covalent_radii[second])
 
 
-def _linear_atoms(fragment: _Fragment, own: _Lewis) -> dict[int, tuple[int, int]]:
-    """The two neighbours of each carbon or nitrogen atom with a triple bond or two double bonds, by the atom."""
+def _linear_atoms(fragment: _Fragment, structure: _Lewis) -> dict[int, tuple[int, int]]:
+    """The two neighbours of each carbon or nitrogen atom that has a triple bond or two double bonds, by the atom."""
     pi: Counter[int] = Counter()
     around = BondGraph(len(fragment.numbers), fragment.bonds).neighbours
-    for pair, order in zip(fragment.bonds, own.orders, strict=True):
+    for pair, order in zip(fragment.bonds, structure.orders, strict=True):
         for atom in pair:
             pi[atom] += order - 1
     return {
@@ -338,7 +359,7 @@ def _linear_atoms(fragment: _Fragment, own: _Lewis) -> dict[int, tuple[int, int]
 def _rdkit(
     fragments: Sequence[_Fragment], lewis: Sequence[_Lewis], numbers: IntArray, positions: FloatArray
 ) -> Any | None:
-    """The structure as an RDKit molecule; None if RDKit refuses it, or a transition metal has bonds."""
+    """The structure as an RDKit molecule; None if RDKit refuses the molecule, or a transition metal has bonds."""
     from rdkit import Chem, rdBase
     from rdkit.Geometry import Point3D
 
@@ -350,12 +371,12 @@ def _rdkit(
         atom.SetNoImplicit(True)  # noqa: FBT003 -- RDKit's signature
         mol.AddAtom(atom)
         conformer.SetAtomPosition(index, Point3D(*position))
-    for fragment, own in zip(fragments, lewis, strict=True):
-        for k, state in enumerate(own.states):
+    for fragment, structure in zip(fragments, lewis, strict=True):
+        for k, state in enumerate(structure.states):
             atom = mol.GetAtomWithIdx(int(fragment.atoms[k]))
             atom.SetFormalCharge(state.charge)
             atom.SetNumRadicalElectrons(state.radicals)
-        for (i, j), order in zip(fragment.bonds, own.orders, strict=True):
+        for (i, j), order in zip(fragment.bonds, structure.orders, strict=True):
             mol.AddBond(int(fragment.atoms[i]), int(fragment.atoms[j]), orders[order])
     mol.AddConformer(conformer)
     if any(len(fragment.numbers) > 1 and TRANSITION_METALS & set(fragment.numbers) for fragment in fragments):

@@ -1,9 +1,9 @@
 """Table of the valence states of atoms, from which `perception` chooses the Lewis structure of least penalty.
 
 A state consists of a valence (sum of bond orders), a formal charge, a number of radical electrons, and a penalty.
-Ordinary states have no penalty. The other penalties are chosen so that known molecules and ions get the Lewis
-structures that chemists draw. N+ has a slightly smaller penalty than N-, and N- than O-: nitro groups and azides are
-therefore neutral, and bis(sulfonyl)imides carry their charge on N.
+Ordinary states have the penalty 0. The other penalties are chosen so that known molecules and ions get the Lewis
+structures that chemists draw. Penalties rise slightly from N+ to N- to O-. Nitro groups and azides are therefore
+neutral, because two anions would cost more than N+ and an anion, and bis(sulfonyl)imides carry their charge on N.
 """
 
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ RADICAL = 6.0
 UNLIKELY = 5.0
 """Smallest penalty of states that suggest missing hydrogens, or a charge or spin that was not stated."""
 
+# The arguments of a state are valence, charge, penalty and, if there are any, radical electrons.
 _CARBON = (State(4, 0, 0), State(3, -1, 4), State(3, 1, 5), State(2, 0, 10), State(3, 0, RADICAL, 1))
 _SILICON = (State(4, 0, 0), State(5, -1, 2), State(6, -2, 3), State(3, -1, 4), State(3, 0, RADICAL, 1))
 _PHOSPHORUS = (
@@ -99,7 +100,8 @@ STATES: dict[int, tuple[State, ...]] = {
 """States by atomic number. Lewis structures of other elements are not determined."""
 
 IONIC_METALS = frozenset({3, 11, 19, 37, 55, 12, 20, 38, 56})
-"""Atomic numbers of metals that have no bonds to electronegative atoms, at any distance: they are ions."""
+"""Atomic numbers of metals that are ions beside electronegative atoms: no distance to them counts as a bond."""
 ELECTRONEGATIVE = frozenset({7, 8, 9, 16, 17, 34, 35, 52, 53})
+"""Atomic numbers of the elements with which `IONIC_METALS` form ions."""
 NOBLE_GASES = frozenset({2, 10, 18, 36, 54, 86})
 TRANSITION_METALS = frozenset((*range(21, 31), *range(39, 49), *range(57, 81), *range(89, 113)))

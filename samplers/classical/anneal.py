@@ -1,8 +1,8 @@
 """Frames from classical MD: an anneal from hot to cold, and runs at constant temperature for the test set.
 
-A run is divided into segments. Each segment starts only from positions and velocities, with its own random numbers.
-A run that is interrupted and resumed at a segment's end therefore gives the same frames as an uninterrupted run, bit
-for bit.
+A run is divided into segments. A segment depends only on its initial positions and velocities, and has its own random
+numbers. A run that is interrupted, and resumed from the end of a segment, therefore gives the same frames as an
+uninterrupted run, bit for bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +18,11 @@ from samplers.building.system import System
 from samplers.classical.classical import open_classical_md
 
 SEGMENT_ATOM_STEPS = 2_000_000
-"""Length of a segment in atoms times steps: about half a minute on a core. A kill costs at most a segment."""
+"""Length of a segment in atoms times steps: about half a minute on a core. A kill loses at most one segment."""
 _RAMP_STEPS = 50
 """Number of steps between two settings of the thermostat's temperature."""
 _COOLING_SHARE = 0.25
-"""Fraction of a constant-temperature run that is spent on cooling from hot and on settling."""
+"""Fraction of a constant-temperature run before the first frame: half is for cooling, half for settling."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ Save = Callable[[RunState], None]
 
 
 def forget(state: RunState) -> None:
-    """Ignore a state: the default `Save`."""
+    """Do nothing with a state: the default `Save`."""
     del state
 
 
@@ -71,7 +71,7 @@ class _Block:
     Attributes:
         steps: Number of steps.
         kelvin: Temperature of the thermostat, K.
-        kept_kelvin: Nominal temperature at the end of the block, K, if a frame is kept there; else None.
+        kept_kelvin: Temperature of the frame that is kept at the end of the block, K; None if no frame is kept.
     """
 
     steps: int
@@ -92,7 +92,7 @@ def anneal(
     save: Save = forget,
     progress: Progress = silent,
 ) -> ClassicalFrames:
-    """Cool linearly from hot to cold and keep frames evenly spaced in time; the last frame is at `cold_kelvin`.
+    """Run MD while the thermostat cools linearly, and keep frames at equal intervals; the last is at `cold_kelvin`.
 
     Args:
         system: The system; the run starts from its packed structure.
@@ -137,12 +137,12 @@ def constant_temperature_frames(
     save: Save = forget,
     progress: Progress = silent,
 ) -> ClassicalFrames:
-    """Keep frames evenly spaced in time from a run at constant temperature.
+    """Run MD at constant temperature, and keep frames at equal intervals.
 
-    The first quarter of the run cools from hot and settles, without keeping frames. The hot start lets flexible
-    molecules leave the conformer in which they were built, so that two runs of the same system are independent.
-    `kelvin` is the temperature of the frames, K, and the run starts at `hot_kelvin` if that is higher. The other
-    arguments are those of `anneal`.
+    In the first quarter of the run no frame is kept: the run starts hot, cools, and settles. The hot start lets
+    flexible molecules leave the conformer in which they were built, so that two runs of the same system are
+    independent. `kelvin` is the temperature of the frames, K. The run starts at `hot_kelvin` if that is higher than
+    `kelvin`, else at `kelvin`. The other arguments are those of `anneal`.
 
     Returns:
         The frames.
@@ -172,7 +172,10 @@ def _steps(duration_ps: float, timestep_fs: float, frames: int) -> int:
 
 
 def _ramp(steps: int, first: float, last: float, *, keep: bool = False) -> Iterator[_Block]:
-    """Yield blocks in which the thermostat goes linearly from `first` to `last` (K); `keep` a frame at the end."""
+    """Yield blocks whose temperatures follow a linear ramp from `first` to `last` (K).
+
+    With `keep`, a frame is kept at the end of the last block.
+    """
     for done in range(0, int(steps), _RAMP_STEPS):
         size = min(_RAMP_STEPS, int(steps) - done)
         kelvin = float(first + (last - first) * (done + 0.5 * size) / steps)
@@ -182,8 +185,11 @@ def _ramp(steps: int, first: float, last: float, *, keep: bool = False) -> Itera
 def _segments(blocks: Sequence[_Block], n_atoms: int) -> list[list[_Block]]:
     """Group the blocks into segments of about `SEGMENT_ATOM_STEPS` atoms times steps."""
     ends = np.cumsum([block.steps for block in blocks]) * n_atoms
-    owner = (ends - 1) // SEGMENT_ATOM_STEPS
-    return [[blocks[k] for k in np.flatnonzero(owner == group).tolist()] for group in np.unique(owner)]
+    segment_of_block = (ends - 1) // SEGMENT_ATOM_STEPS
+    return [
+        [blocks[k] for k in np.flatnonzero(segment_of_block == segment).tolist()]
+        for segment in np.unique(segment_of_block)
+    ]
 
 
 def _run(
@@ -197,6 +203,11 @@ def _run(
     save: Save,
     progress: Progress,
 ) -> ClassicalFrames:
+    """Run the blocks of a trajectory segment by segment, from the packed structure at `first_kelvin` or from a state.
+
+    Raises:
+        InputError: If the system has no classical force field, or the trajectory diverges.
+    """
     kelvins = [block.kept_kelvin for block in blocks if block.kept_kelvin is not None]
     segments = _segments(blocks, len(system.frame))
     if start is None or start.segments < len(segments):

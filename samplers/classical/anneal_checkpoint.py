@@ -1,4 +1,4 @@
-"""Checkpoint of the classical runs of an initial set, in an HDF5 file that is either complete or absent."""
+"""Checkpoint of the MD runs that make an initial set, in an HDF5 file that is replaced as a whole."""
 
 from pathlib import Path
 
@@ -13,11 +13,12 @@ SCHEMA = 1
 
 
 class AnnealCheckpoint:
-    """States of runs by name, stored in a file. A kill leaves the file as it was either before or after a save.
+    """States of runs by name, stored in a file. A kill during a save leaves the old file or the new file.
 
     Args:
         path: The file; None: states are kept in memory only.
-        key: Key of the runs' inputs; a file with another key, or an unreadable file, is ignored.
+        key: Key of the runs' inputs. A file with another key, an unreadable file, or a file for another number of atoms
+            is ignored.
         n_atoms: Number of atoms N of the system.
     """
 
@@ -30,9 +31,9 @@ class AnnealCheckpoint:
         return self._runs.get(run)
 
     def saver(self, run: str) -> Save:
-        """Make the function that saves the states of a run to the file.
+        """Make the function that saves the states of a run.
 
-        The function raises `ResumableError` if the disk is full or can't be written to.
+        The function raises `ResumableError` if the disk is full or cannot be written to.
         """
 
         def save(state: RunState) -> None:
@@ -44,6 +45,11 @@ class AnnealCheckpoint:
 
 
 def _write(path: Path, runs: dict[str, RunState], *, key: str) -> None:
+    """Replace the file by a file with the states of all runs.
+
+    Raises:
+        ResumableError: If the disk is full or cannot be written to.
+    """
     with in_memory_hdf5(path) as file:
         file.attrs.update(schema=SCHEMA, key=key)
         for name, state in runs.items():
@@ -54,6 +60,7 @@ def _write(path: Path, runs: dict[str, RunState], *, key: str) -> None:
 
 
 def _read(path: Path, *, key: str, n_atoms: int) -> dict[str, RunState]:
+    """The states in the file; none if there is no file or the file is ignored."""
     if not path.is_file() or check_seal(path) is not SealState.WHOLE:
         return {}
     try:
@@ -68,9 +75,9 @@ def _read(path: Path, *, key: str, n_atoms: int) -> dict[str, RunState]:
                 for name, group in file.items()
             }
     except UNREADABLE:
-        return {}  # the runs start again; nothing else is lost
-    fits = all(
+        return {}  # only the progress of the runs is lost
+    fit = all(
         state.positions.shape == state.velocities.shape == (n_atoms, 3) and state.kept.shape[1:] == (n_atoms, 3)
         for state in runs.values()
     )
-    return runs if fits else {}
+    return runs if fit else {}

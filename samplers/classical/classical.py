@@ -14,14 +14,14 @@ from samplers.dynamics.walls import SphericalWall, extent
 _WALL_MARGIN_ANG = 2.0
 """Distance of the wall from the outermost atom of a packed cluster, Å."""
 _MOST_NEIGHBOURS = 4
-"""Largest number of neighbours of an atom for which RDKit's UFF is usable.
+"""Largest number of bonds of an atom for which RDKit's UFF is usable.
 
-With more neighbours RDKit's UFF lacks angle terms, so that two fluorine atoms of PF6- may coincide.
+For more bonds RDKit's UFF lacks angle terms, so that two fluorine atoms of PF6- may coincide.
 """
 
 
 class ClassicalMD(Protocol):
-    """A classical Langevin trajectory of a system."""
+    """A trajectory of a system by Langevin dynamics with a classical force field."""
 
     @property
     def positions(self) -> FloatArray:
@@ -38,13 +38,13 @@ class ClassicalMD(Protocol):
         """Draw Maxwell-Boltzmann velocities at a temperature (K)."""
 
     def restart(self, positions: FloatArray, velocities: FloatArray, *, seed: int) -> None:
-        """Continue from positions (Å) and velocities (Å/fs), both of shape (N, 3), with new random numbers.
+        """Continue from positions (Å) and velocities (Å/fs), both of shape (N, 3), with random numbers from `seed`.
 
-        The trajectory then depends only on these arguments, not on earlier steps.
+        From then on the trajectory depends only on these arguments, not on earlier steps.
         """
 
     def advance(self, steps: int, kelvin: float) -> None:
-        """Integrate a number of steps with the thermostat at a temperature (K).
+        """Run a number of steps with the thermostat at a temperature (K).
 
         Raises:
             FloatingPointError: If the trajectory is no longer finite.
@@ -52,18 +52,18 @@ class ClassicalMD(Protocol):
 
 
 def force_field_of(system: System, *, boxed: bool = False) -> str:
-    """Select the force field with which the system can be annealed.
+    """Select the classical force field of a system.
 
     Args:
         system: The system.
-        boxed: Whether the molecules are annealed in a periodic box from which clusters are then cut.
+        boxed: Whether the molecules of a cluster will be annealed in a periodic box, from which clusters are then cut.
 
     Returns:
         `MMFF94` or `UFF`.
 
     Raises:
-        InputError: If neither can be used: bond orders are unknown, parameters are missing, an atom has too many
-            neighbours for UFF, a periodic box has no MMFF94 parameters, or a cell is not orthorhombic.
+        InputError: If no force field can be used: bond orders are unknown, parameters are missing, an atom has too many
+            bonds for UFF, a periodic box has no MMFF94 parameters, or its cell is not orthorhombic.
     """
     from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
@@ -93,6 +93,9 @@ def force_field_of(system: System, *, boxed: bool = False) -> str:
 def minimised_positions(molecule: Molecule) -> FloatArray:
     """Relax a molecule to a nearby minimum of MMFF94, or of UFF if MMFF94 has no parameters.
 
+    Args:
+        molecule: A molecule with bond orders, of n atoms.
+
     Returns:
         Positions in Å, shape (n, 3).
     """
@@ -106,7 +109,7 @@ def minimised_positions(molecule: Molecule) -> FloatArray:
 
 
 def open_classical_md(system: System, *, seed: int, timestep_fs: float, friction_per_ps: float = 5.0) -> ClassicalMD:
-    """Set up classical MD of a system from its packed structure; a spherical wall keeps clusters together.
+    """Set up classical MD that starts from a system's packed structure; a spherical wall keeps clusters together.
 
     Args:
         system: The system.
@@ -118,7 +121,7 @@ def open_classical_md(system: System, *, seed: int, timestep_fs: float, friction
         The trajectory at its start.
 
     Raises:
-        InputError: As `force_field_of`.
+        InputError: If the system has no classical force field (`force_field_of`).
     """
     frame = system.frame
     wall = None if frame.is_periodic else SphericalWall(radius_ang=extent(frame) + _WALL_MARGIN_ANG)

@@ -1,7 +1,7 @@
 """Committee-driven Langevin MD of many trajectories in a batch.
 
-A single member of the committee, or the committee's mean, moves the atoms. At the end of every stride, the whole
-committee is evaluated: the frame of each trajectory is sampled, and trajectories that break a limit are stopped.
+The forces of a single member, or the mean forces of the committee, move the atoms. At the end of every stride, the
+whole committee is evaluated: the frame of each trajectory is sampled, and trajectories that break a limit are stopped.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,10 +36,11 @@ def run_langevin(
     sink: Sink | None = None,
     finished: Callable[[int], bool] | None = None,
 ) -> Sampled:
-    """Run one Langevin trajectory from each frame, all in a single batch, and sample the trajectories on a stride.
+    """Run a Langevin trajectory from each frame, all in a single batch, and sample their frames at every stride.
 
-    A trajectory that breaks a limit (`StopReason`) ends at the sampled frame that shows it, or within the step if it is
-    not finite. This does not change the other trajectories: every trajectory has its own random numbers.
+    A trajectory ends at the first sampled frame that breaks a limit (`StopReason`). A trajectory whose velocities are
+    too high or not finite is frozen within the step. Neither changes the other trajectories: every trajectory has its
+    own random numbers.
 
     Args:
         committee: Gives forces as float64 torch tensors on `device`; the forces on a frame sum to zero.
@@ -50,8 +51,9 @@ def run_langevin(
         seed: Seed of velocities, noise, moves of the volume, and refills.
         surroundings: Wall, bonds, barostat and fragments; None: atoms in a vacuum.
         refill: Whether another trajectory takes over the replica slot of an ended trajectory. It starts from a sound
-            frame of this run at the same temperature that the committee knows and trusts, or from a frame of `frames`
-            if there is none. A slot has at most `MAX_REFILLS` replacements of stopped trajectories.
+            frame that was sampled at the same temperature and has a force deviation below the limits of `stop`. If
+            there is no such frame, it starts from a frame of `frames`. A slot has at most `MAX_REFILLS` replacements of
+            stopped trajectories.
         driver: The member whose forces move the atoms; None for the committee's mean.
         device: Where the committee's tensors live.
         progress: Called after each stride with the number of steps done.
@@ -63,8 +65,8 @@ def run_langevin(
         The sampled frames (empty if there is a sink), and the end of each trajectory.
 
     Raises:
-        ValueError: If the number of temperatures is not the number of frames, there are no frames, or the wall or the
-            barostat does not fit them (`Surroundings.refuse_unfit`).
+        ValueError: If the number of temperatures is not the number of frames, there are no frames, or the frames do not
+            fit the wall or the barostat (`Surroundings.refuse_unfit`).
         InputError: If the device's memory is too small for a single frame.
     """
     if not frames or len(temperatures_kelvin) != len(frames):
@@ -106,7 +108,7 @@ def run_langevin(
         )
         take_rows(rows)
         ending = finished is not None and finished(done)
-        starting: dict[int, Trajectory] = {}
+        starting: dict[int, Trajectory] = {}  # replacements by their places in the batch
         if refills is not None:
             refills.learn(rows)
             if done + stride_steps <= steps and not ending:
@@ -132,11 +134,11 @@ def _whole(frame: Frame, bonds: Bonds | None) -> Frame:
 
 
 def _advance(batch: Batch, first: int, last: int, *, integration: Integration, barostat: Barostat | None) -> None:
-    """Integrate from one step of the run to another, with the barostat's moves in between."""
+    """Integrate from step `first` to step `last` of the run; the barostat changes volumes in between."""
     done = first
     while done < last:
-        move = last if barostat is None else (done // barostat.interval_steps + 1) * barostat.interval_steps
-        until = min(move, last)
+        next_move = last if barostat is None else (done // barostat.interval_steps + 1) * barostat.interval_steps
+        until = min(next_move, last)
         batch.advance(
             until - done,
             timestep_fs=integration.timestep_fs,
@@ -144,5 +146,5 @@ def _advance(batch: Batch, first: int, last: int, *, integration: Integration, b
             after=done,
         )
         done = until
-        if barostat is not None and done == move:
+        if barostat is not None and done == next_move:
             batch.change_volumes()

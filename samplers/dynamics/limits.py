@@ -1,4 +1,4 @@
-"""Limits of the physics of a trajectory, which every sampled frame is checked against, and their reason codes."""
+"""Limits that every sampled frame of a trajectory is checked against, and the reasons why trajectories end."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,17 +12,17 @@ from al_engine.units import BOLTZMANN_EV_PER_KELVIN
 from samplers.dynamics.walls import SphericalWall, extent
 
 CLOSEST_ATOMS_ANG = 0.3
-"""Smallest distance of two atoms, Å."""
+"""Smallest distance of two atoms that a sound frame may have, Å."""
 LONGEST_STRETCH_ANG = 5.0
 """Elongation of a bond that counts as collapse in arXiv:2312.09490, Å."""
 HOTTEST_FACTOR, HOTTEST_OFFSET_KELVIN = 5.0, 1000.0
-"""The largest kinetic temperature is the factor times the thermostat's temperature, plus the offset (K)."""
+"""Largest kinetic temperature: this factor times the thermostat's temperature, plus this offset (K)."""
 ESCAPE_MARGIN_ANG = 5.0
 """Distance outside the wall, or outside the initial extent, at which an atom has escaped, Å."""
 JUMP_DEVIATIONS = 10.0
-"""Number of standard deviations of the energy that `largest_energy_jump` allows."""
+"""Number of standard deviations in the first term of `largest_energy_jump`."""
 JUMP_CHEMISTRY_EV = 5.0
-"""Energy of a broken bond that `largest_energy_jump` allows, eV."""
+"""The third term of `largest_energy_jump`, the energy of a bond that is made or broken, eV."""
 
 
 class StopReason(StrEnum):
@@ -46,16 +46,17 @@ class StopReason(StrEnum):
     SATURATED = "saturated"
     """Several successive sampled frames were candidates: the frames are sound, but similar to each other."""
     ENERGY_JUMP = "energy_jump"
-    """Potential energy changed between two strides by more than heat and chemistry explain."""
+    """Change of the potential energy between two sampled frames above `largest_energy_jump`."""
 
 
 def largest_energy_jump(target_kelvin: float, degrees_of_freedom: int) -> float:
     """Largest change of the potential energy between two sampled frames that physics explains, eV.
 
-    Three terms add up. (1) Two independent canonical energies of f harmonic degrees of freedom differ with a standard
-    deviation of sqrt(f) kT; ten standard deviations are allowed. (2) A trajectory that starts from a structure up to
-    three times hotter than its thermostat turns half of the excess energy, up to f/2 kT, into motion within a
-    vibration. (3) Making or breaking a bond takes up to 5 eV.
+    The limit is an estimate for f harmonic degrees of freedom, whose potential energy has the canonical variance
+    f (kT)² / 2. It has three terms. (1) The difference of two independent energies has the standard deviation
+    sqrt(f) kT; ten standard deviations are allowed. (2) A trajectory may start from a structure up to three times
+    hotter than its thermostat. Within a vibration it turns half of the excess energy, up to f kT / 2, into motion.
+    (3) A bond that is made or broken changes the energy by up to 5 eV.
 
     Args:
         target_kelvin: Temperature of the thermostat, K.
@@ -72,7 +73,7 @@ class Limits:
     Attributes:
         deviation: Largest force deviation of the kind that `StopRules.deviation` names, eV/Å.
         temperature_kelvin: Largest kinetic temperature, K.
-        energy_jump: Largest change of the potential energy between two sampled frames, eV.
+        energy_jump: Largest change of the potential energy from a sampled frame to the next, eV.
         extent_ang: Largest distance of an atom from the centre of mass, Å; infinite for periodic frames.
         bonds: Bonds that must not break, or None.
     """
@@ -93,10 +94,10 @@ class Limits:
         wall: SphericalWall | None,
         bonds: Bonds | None,
     ) -> "Limits":
-        """The limits of a trajectory that starts from a frame at a target temperature.
+        """The limits of a trajectory.
 
         Args:
-            start: The frame.
+            start: The frame from which the trajectory starts.
             target_kelvin: Temperature of the thermostat, K.
             stop_deviation: Largest force deviation, eV/Å.
             wall: Spherical wall around the cluster, or None.
@@ -114,7 +115,7 @@ class Limits:
     def broken_by(
         self, frame: Frame, *, deviation: float, temperature_kelvin: float, energy_jump: float = 0.0
     ) -> StopReason | None:
-        """The first limit that a frame breaks, limits of the geometry first, or None if the frame is sound.
+        """The first limit that a frame breaks, or None if the frame is sound. Limits of the geometry come first.
 
         Args:
             frame: The frame; its positions are finite.

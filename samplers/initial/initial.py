@@ -26,7 +26,7 @@ from samplers.initial.stretch import movable_fragments, stretch_random_bonds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitialFrames:
-    """The frames that iteration 0 starts from. Where clusters are cut from boxes, `train` and `test` are clusters.
+    """The frames that iteration 0 starts from. If clusters are cut from boxes, `train` and `test` are clusters.
 
     Attributes:
         train: Frames to label and train on.
@@ -34,11 +34,11 @@ class InitialFrames:
         train_stretched: Whether bonds of each training frame were stretched, shape (len(train),).
         test: Frames to label and never train on.
         test_temperature_kelvin: Temperature of each test frame in K, NaN if unknown, shape (len(test),).
-        starts: Frames of the simulated system that MD may start from, neither stretched nor cut.
+        starts: Frames that MD may start from: frames of the simulated system, neither stretched nor cut.
         starts_temperature_kelvin: Temperature of each starting frame in K, NaN if unknown, shape (len(starts),).
         force_field: Origin of the frames: `MMFF94`, `UFF`, `reference`, or `file`.
-        test_central: Of each test frame, whether each atom belongs to the molecule around which the frame was cut, of
-            other frames True for all atoms, each shape (N,); None where clusters are not cut from a mixture.
+        test_central: For each test frame, whether each of its N atoms belongs to the molecule around which the frame
+            was cut, shape (N,); True for all atoms of a frame that was not cut. None if no mixture is cut.
     """
 
     train: tuple[Frame, ...]
@@ -76,16 +76,16 @@ def initial_frames(
         system: The packed system.
         config: The `initial` section.
         temperatures_kelvin: Temperatures of the committee-driven MD, over which the test set is spread.
-        base_dir: The folder that a relative `initial.file` counts from.
+        base_dir: Folder that a relative path in `initial.file` starts from.
         seed: Seed of all randomness of the initial set.
         cluster: The cluster (`system.cluster_of`) that is cut from every box around a random molecule, to be labelled;
             None: whole frames are labelled.
         structures: Starting structures of the user, which join the initial set (`starting_structures`).
         elements: Elements by the file's names or types of atoms, for `source: file`.
         reference: The reference method, for `source: reference`.
-        checkpoint: File in which an anneal or MD saves its state, and from which it resumes; an interrupted run
-            gives the same frames as a run that was not interrupted. None: no state is saved.
-        key: Key of all arguments above: a checkpoint with another key is ignored.
+        checkpoint: File in which an anneal or MD saves its state, and from which it resumes. A resumed run gives the
+            same frames as an uninterrupted run. None: no state is saved.
+        key: Key of the arguments above; a checkpoint with another key is ignored.
         progress: Called with the number of frames made so far and the number of all frames.
 
     Raises:
@@ -131,7 +131,7 @@ def _from_anneal(
     key: str,
     progress: Progress,
 ) -> InitialFrames:
-    """Training frames from an anneal; test frames from a run at each temperature, from another packing."""
+    """Training frames from an anneal; test frames from a run at each temperature, each from another packing."""
     shares = spread_evenly(config.test_frames, len(temperatures_kelvin))
     all_frames = config.frames + config.test_frames
     source = boxed(system, config.box_molecules, seed=derived_seed(seed, "box")) if config.box_molecules else system
@@ -142,7 +142,7 @@ def _from_anneal(
         """Report the frames of a run as frames of the whole set."""
 
         def report(done: int, total: int, note: str = "") -> None:
-            del total  # counts only the frames of this run
+            del total  # the number of frames of this run
             progress(frames_before + done, all_frames, note)
 
         return report
@@ -204,6 +204,7 @@ def _from_reference(
     key: str,
     progress: Progress,
 ) -> InitialFrames:
+    """Training and test frames from MD by the reference method."""
     from samplers.initial.reference_md import reference_frames
 
     if reference is None:
@@ -231,7 +232,7 @@ def _from_reference(
 
 
 def _cut_to_system(frames: Sequence[Frame], source: System, system: System) -> tuple[Frame, ...]:
-    """Turn frames of the annealed source into frames of the system: clusters are cut if the source is a box."""
+    """Turn frames of the annealed source into frames of the system: if the source is a box, cut a cluster from each."""
     if source is system:
         return tuple(frames)
     return tuple(
@@ -250,7 +251,7 @@ def _cut_to_system(frames: Sequence[Frame], source: System, system: System) -> t
 def _from_file(
     system: System, labelled: System, config: InitialConfig, *, base_dir: Path, elements: Mapping[str, str] | None
 ) -> InitialFrames:
-    """Frames of the user's file; the training frames of the system itself are the starting frames of MD."""
+    """Frames of the user's file; MD starts from those training frames that are frames of `system`."""
     frames = checked_file_frames(system, labelled, config, base_dir=base_dir, elements=elements).frames
     train, test = split_evenly(len(frames), config.frames, config.test_frames)
     starts = tuple(frames[i] for i in train if _is_frame_of(frames[i], system))
@@ -271,8 +272,8 @@ def checked_file_frames(
 ) -> FileFrames:
     """Read the user's frames, and check their number and that MD can start from some of the training frames.
 
-    Arguments are those of `initial_frames`; `labelled` is the system that is labelled: `system`, or a cluster cut from
-    it.
+    The arguments are those of `initial_frames`; `labelled` is the system whose frames are labelled: `system`, or a
+    cluster cut from it.
 
     Raises:
         InputError: If the file is unusable, too short or has no frame that MD can start from.
@@ -304,12 +305,12 @@ def starting_structures(
 
     Args:
         system: The system.
-        file: The file; None: there are no such structures.
+        file: The file; None if there are no starting structures.
         base_dir: Folder that a relative path starts from.
         elements: Elements by the file's names or types of atoms.
 
     Raises:
-        InputError: If the file is unusable, or a structure is not one of the system.
+        InputError: If the file is unusable, or a frame is not a structure of the system.
     """
     if file is None:
         return FileFrames((), ())
@@ -319,8 +320,8 @@ def starting_structures(
         if not _is_frame_of(frame, system):
             raise InputError(
                 f"system.structures: {path}, frame {index}, is no structure of the system, which has "
-                f"{len(system.frame)} atoms {'in' if system.frame.is_periodic else 'without'} a periodic cell, as told "
-                "by elements and bonds; correct or remove it"
+                f"{len(system.frame)} atoms {'in' if system.frame.is_periodic else 'without'} a periodic cell; the "
+                "frame's elements, bonds or cell differ: correct or remove it"
             )
     return FileFrames(found.frames, (f"{path}: {len(found.frames)} starting structures", *found.notes))
 
@@ -336,7 +337,7 @@ def spread_evenly(total: int, parts: int) -> list[int]:
 
 
 def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntArray]:
-    """Indices of training and test frames, each spread evenly over a file, disjoint and sorted."""
+    """Indices of the training frames and of the test frames of a file: disjoint, sorted, and each evenly spread."""
     test_indices = np.floor((np.arange(test) + 0.5) * available / test).astype(np.int64)
     others = np.setdiff1d(np.arange(available), test_indices)
     train_indices = others[np.floor((np.arange(train) + 0.5) * len(others) / train).astype(np.int64)]
@@ -345,20 +346,20 @@ def split_evenly(available: int, train: int, test: int) -> tuple[IntArray, IntAr
 
 def _with_clusters_cut(found: InitialFrames, system: System, cut: ClusterCut, *, seed: int) -> InitialFrames:
     """Cut a cluster around a random molecule from every training and test frame of the system."""
-    molecules = int(cut.molecule_of_atom.max()) + 1
+    n_molecules = int(cut.molecule_of_atom.max()) + 1
 
     def clusters_of(frames: Sequence[Frame], purpose: str) -> tuple[tuple[Frame, ...], tuple[BoolArray, ...]]:
-        centres = derived_rng(seed, purpose).integers(molecules, size=len(frames)).tolist()
-        found, central = [], []
+        centres = derived_rng(seed, purpose).integers(n_molecules, size=len(frames)).tolist()
+        clusters, central = [], []
         for frame, centre in zip(frames, centres, strict=True):
             if _is_frame_of(frame, system):
                 cluster, atoms = cut.around(frame, centre)
-                found.append(cluster)
+                clusters.append(cluster)
                 central.append(cut.molecule_of_atom[atoms] == centre)
             else:
-                found.append(frame)
+                clusters.append(frame)
                 central.append(np.ones(len(frame), dtype=bool))
-        return tuple(found), tuple(central)
+        return tuple(clusters), tuple(central)
 
     train, _ = clusters_of(found.train, "cut train")
     test, central = clusters_of(found.test, "cut test")
@@ -368,7 +369,7 @@ def _with_clusters_cut(found: InitialFrames, system: System, cut: ClusterCut, *,
 def _with_stretched_share(
     found: InitialFrames, system: System, config: InitialConfig, *, seed: int, untouched: int
 ) -> InitialFrames:
-    """Stretch bonds in the configured share of the training frames, drawn at random from the frames that allow it.
+    """Stretch bonds in the configured share of the training frames, drawn at random from those with stretchable bonds.
 
     The last `untouched` frames are the user's starting structures, which stay as they are.
     """
@@ -378,7 +379,7 @@ def _with_stretched_share(
     fragments = movable_fragments(len(system.frame), bonds) if wanted else {}
     train, chosen = list(found.train), np.zeros(len(found.train), dtype=bool)
     for index in derived_rng(seed, "stretch").permutation(possible).tolist():
-        if chosen.sum() == wanted or not fragments:
+        if chosen.sum() == wanted or not fragments:  # no fragments: no bond can be stretched
             break
         if not np.array_equal(train[index].numbers, system.frame.numbers):
             continue  # a frame from a file may have other atoms, to which the system's bonds do not apply

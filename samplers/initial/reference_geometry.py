@@ -1,9 +1,9 @@
 """Equilibrium geometries by the reference method, and their comparison with those of a classical force field.
 
-A classical force field may give a wrong geometry. Where RDKit fills missing MMFF94 parameters by rule, CO2 has bonds of
-1.42 Å and N2 a bond of 1.46 Å; UFF squeezes hypervalent atoms. Frames made from such a geometry teach nothing about the
-molecule, and every trajectory of a model trained on them explodes. The comparison takes 10 to 100 single-point
-calculations and finds the fault before hundreds of frames are made.
+A classical force field may give a wrong geometry. RDKit fills missing MMFF94 parameters by rule, which gives CO2 bonds
+of 1.42 Å and N2 a bond of 1.46 Å; UFF moves the neighbours of hypervalent atoms too close together. Frames made from
+such a geometry teach nothing about the molecule, and every trajectory of a model trained on them explodes. The
+comparison takes 10 to 100 single-point calculations and finds the fault before hundreds of frames are made.
 """
 
 from contextlib import suppress
@@ -22,14 +22,16 @@ from samplers.building.molecules import Molecule, shortened
 from samplers.building.system import System, packed_system, unpaired_of, unpaired_of_copy
 
 CALM_EV_PER_ANG = 2.0
-"""Largest force at the classical minimum at which the two methods agree: ordinary organic molecules have 0.1 to 2."""
+"""Largest force at the classical minimum at which the methods count as agreeing; ordinary organic molecules have 0.1 to
+2 eV/Å."""
 WRONG_EV_PER_ANG = 5.0
-"""Largest force above which the methods disagree, if the molecule cannot be relaxed: CO2 has 13, SO2 8."""
+"""Largest force at the classical minimum above which the methods disagree, for a molecule that is not relaxed; CO2 has
+13 eV/Å, SO2 8 eV/Å."""
 BOND_SHARE = 0.08
-"""Largest relative difference of bond lengths that count as equal; in ordinary molecules they differ by up to 4 %."""
+"""Largest relative difference of two bond lengths that count as equal; in ordinary molecules it is up to 4 %."""
 ENERGY_EV_PER_ATOM = 0.2
-"""Largest energy of the classical minimum above the reference method's minimum that counts as equal: kT at 2000 K is
-0.17 eV."""
+"""Largest reference energy of the classical minimum, relative to the reference method's minimum, at which the minima
+count as equal; kT at 2000 K is 0.17 eV."""
 RELAX_STEPS = 100
 """Largest number of steps of a relaxation."""
 RELAXED_EV_PER_ANG = 0.05
@@ -37,11 +39,11 @@ RELAXED_EV_PER_ANG = 0.05
 _LONGEST_MOVE_ANG = 0.1
 """Largest displacement of an atom in a step, Å."""
 _WILD_EV_PER_ANG = 20.0
-"""Largest force, eV/Å, above which a relaxation is also tried from spread-out atoms."""
+"""Largest force on an atom, eV/Å, above which a relaxation may start from the spread-out atoms instead."""
 _BROKEN_FACTOR = 1.3
-"""Length in units of the classical length above which a bond counts as broken by the relaxation."""
+"""Length after relaxation, in units of the length before, from which a bond counts as broken."""
 _SPREAD_STEPS = 200
-"""Largest number of steps of `spread_out`."""
+"""Largest number of steps of the minimisation in `spread_out`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +52,9 @@ class Relaxed:
 
     Attributes:
         frame: The relaxed frame.
-        energy_drop: Energy before minus energy after, eV; infinite if the method fails on the frame before.
-        largest_force: Largest force on an atom before relaxation, eV/Å; infinite if the method fails on that frame.
+        energy_drop: Energy before relaxation minus energy after it, eV; infinite if the method fails on the frame
+            before relaxation.
+        largest_force: Largest force on an atom before relaxation, eV/Å; infinite if the method fails on this frame.
     """
 
     frame: Frame
@@ -62,8 +65,8 @@ class Relaxed:
 def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int = RELAX_STEPS) -> Relaxed | None:
     """Relax a frame by the reference method with BFGS.
 
-    If the method fails on the frame, or its largest force is above 20 eV/Å, the relaxation starts from the spread-out
-    atoms (`spread_out`) instead, provided that their energy is known and lower.
+    If the method fails on the frame, or the largest force is above 20 eV/Å, the relaxation starts from the spread-out
+    atoms (`spread_out`) instead, provided that the method gives them an energy, and a lower one than the frame's.
 
     Args:
         frame: The frame.
@@ -78,9 +81,9 @@ def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int =
     start, label = frame, first
     if label is None or _largest(label[1]) > _WILD_EV_PER_ANG:
         spread = frame.with_positions(spread_out(frame, bonds))
-        other = reference([spread])[0]
-        if other is not None and (label is None or other[0] < label[0]):
-            start, label = spread, other
+        of_spread = reference([spread])[0]
+        if of_spread is not None and (label is None or of_spread[0] < label[0]):
+            start, label = spread, of_spread
     if label is None:
         return None
     end, energy = _minimised(start, reference, steps=steps)
@@ -90,13 +93,14 @@ def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int =
 
 
 def _largest(forces: FloatArray) -> float:
+    """Largest force on an atom, eV/Å."""
     return float(np.linalg.norm(forces, axis=1).max())
 
 
 def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame, float]:
     """The frame of lowest energy along a minimisation by BFGS, and its energy in eV.
 
-    The steps end early where the reference method fails.
+    The minimisation ends early if the reference method fails on a frame.
     """
     from ase.calculators.calculator import Calculator, CalculatorError, all_changes
     from ase.optimize import BFGS
@@ -122,11 +126,12 @@ def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame
 
 
 def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
-    """Move bonded atoms to single-bond distances, and push all other pairs of atoms apart.
+    """Move bonded atoms to the distances of single bonds, and push all other pairs of atoms apart.
 
-    The positions minimise 10 * sum (d - l)² over the bonds plus sum d⁻⁴ over all other pairs, for distances d and sums
-    of covalent radii l (Cordero et al., Dalton Trans. 2832 (2008)) in Å. The neighbours of a hypervalent atom then form
-    an octahedron or a bipyramid, which force fields without parameters for such atoms squeeze.
+    The positions minimise a function made for this purpose: 10 * sum (d - l)² over the bonds plus sum d⁻⁴ over all
+    other pairs, where d are distances and l sums of covalent radii (Cordero et al., Dalton Trans. 2832 (2008)), in Å.
+    The neighbours of a hypervalent atom then form an octahedron or a bipyramid, which force fields without parameters
+    for such atoms do not give.
 
     Args:
         frame: The frame, without a cell.
@@ -148,6 +153,7 @@ def spread_out(frame: Frame, bonds: IntArray) -> FloatArray:
     start = frame.positions + np.random.default_rng(0).normal(0.0, 0.05, frame.positions.shape)
 
     def strain(flat: FloatArray) -> tuple[float, FloatArray]:
+        """The minimised function and its gradient."""
         x = flat.reshape(-1, 3)
         gradient = np.zeros_like(x)
         stretched = x[i] - x[j]
@@ -178,7 +184,7 @@ def relaxed_system(reference: Reference, system: System, config: SystemConfig, *
         seed: Seed of the packing.
 
     Raises:
-        InputError: If the reference method fails on the molecule, or the molecule can't be packed.
+        InputError: If the reference method fails on a molecule, or the molecules cannot be packed.
     """
     if system.molecule.components:
         components = [
@@ -192,9 +198,9 @@ def relaxed_system(reference: Reference, system: System, config: SystemConfig, *
 
 
 def _relaxed_molecule(molecule: Molecule, unpaired_electrons: int, reference: Reference) -> Molecule:
-    """The molecule, relaxed by the reference method; as it is if it is an atom, or if a bond would break.
+    """The molecule, relaxed by the reference method; a single atom, or a molecule of which a bond breaks, is unchanged.
 
-    A zwitterion loses a proton when it is relaxed in vacuum, but not in the solution that it may be part of.
+    A zwitterion is unchanged because one of its protons moves in vacuum, but not in a solution.
 
     Raises:
         InputError: If the reference method fails on the molecule.
@@ -210,7 +216,7 @@ def _relaxed_molecule(molecule: Molecule, unpaired_electrons: int, reference: Re
 
 
 def _intact(molecule: Molecule, positions: FloatArray) -> bool:
-    """Whether all bonds of a molecule are whole at other positions of its atoms, Å, shape (n, 3)."""
+    """Whether no bond of a molecule is broken at other positions of its atoms (`_BROKEN_FACTOR`), Å, shape (n, 3)."""
     before, after = _lengths(molecule.positions, molecule.bonds), _lengths(positions, molecule.bonds)
     return bool((after < _BROKEN_FACTOR * before).all())
 
@@ -218,7 +224,7 @@ def _intact(molecule: Molecule, positions: FloatArray) -> bool:
 def keeps_bonds(system: System, reference: Reference) -> bool:
     """Whether a copy of the system's molecule keeps all its bonds when the reference method relaxes it.
 
-    A zwitterion in vacuum does not: a proton moves. False if the reference method fails on the molecule.
+    A zwitterion does not, because a proton moves in vacuum. False if the reference method fails on the molecule.
     """
     molecule = system.molecule
     found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
@@ -226,12 +232,13 @@ def keeps_bonds(system: System, reference: Reference) -> bool:
 
 
 def _lengths(positions: FloatArray, bonds: IntArray) -> FloatArray:
-    """Lengths of bonds, shape (n_bonds, 2), in Å."""
+    """Lengths in Å, shape (n_bonds,), of bonds, shape (n_bonds, 2)."""
     lengths: FloatArray = np.linalg.norm(positions[bonds[:, 0]] - positions[bonds[:, 1]], axis=1)
     return lengths
 
 
 def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:
+    """The molecule as a frame."""
     return Frame(
         numbers=molecule.numbers,
         positions=molecule.positions,
@@ -248,8 +255,9 @@ def _frame(molecule: Molecule, unpaired_electrons: int) -> Frame:
 def covalent_kinds(molecule: Molecule) -> list[Molecule]:
     """Divide a molecule with bond orders into its bonded fragments, and return a molecule for each kind of fragment.
 
-    Fragments of the same kind have the same elements and bonds in the same order. Single atoms are left out. The
-    molecules of a mixture have the charge and spin that are stated for them.
+    Fragments of the same kind have the same elements and bonds in the same order. Single atoms are left out. A fragment
+    that is the whole molecule keeps the molecule's charge and spin; other fragments have their formal charge. Each
+    molecule of a mixture is divided by itself.
     """
     from rdkit import Chem
 
@@ -264,8 +272,9 @@ def covalent_kinds(molecule: Molecule) -> list[Molecule]:
         if key in kinds:
             continue
         mol = Chem.Mol(Chem.GetMolFrags(molecule.rdkit, asMols=True)[_fragment_with(molecule.rdkit, int(atoms[0]))])
-        name = molecule.source if len(atoms) == len(molecule) else shortened(Chem.MolToSmiles(Chem.RemoveHs(mol)))
-        charge = molecule.charge if len(atoms) == len(molecule) else Chem.GetFormalCharge(mol)
+        is_whole = len(atoms) == len(molecule)
+        name = molecule.source if is_whole else shortened(Chem.MolToSmiles(Chem.RemoveHs(mol)))
+        charge = molecule.charge if is_whole else Chem.GetFormalCharge(mol)
         kinds[key] = Molecule(
             numbers=molecule.numbers[atoms],
             positions=molecule.positions[atoms],
@@ -273,7 +282,7 @@ def covalent_kinds(molecule: Molecule) -> list[Molecule]:
             charge=charge,
             formal_charge=Chem.GetFormalCharge(mol),
             radical_electrons=sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()),
-            unpaired_electrons=molecule.unpaired_electrons if len(atoms) == len(molecule) else None,
+            unpaired_electrons=molecule.unpaired_electrons if is_whole else None,
             source=name,
             rdkit=mol,
         )
@@ -298,14 +307,14 @@ def geometry_disagreement(
 ) -> str:
     """Compare a molecule's geometry at the minimum of a classical force field with the reference method.
 
-    The two agree if the reference method's forces at the classical minimum are small. Otherwise the molecule is relaxed
-    by the reference method, and bond lengths and energies before and after are compared.
+    The methods agree if the reference method's forces at the classical minimum are small. Otherwise the molecule is
+    relaxed by the reference method, and bond lengths and energies before and after relaxation are compared.
 
     Args:
-        molecule: A covalent molecule.
-        classical_positions: Its positions at the classical minimum in Å, shape (n, 3).
+        molecule: A molecule of one bonded fragment.
+        classical_positions: The molecule's positions at the classical minimum in Å, shape (n, 3).
         field: Name of the force field.
-        unpaired_electrons: Its unpaired electrons.
+        unpaired_electrons: Number of unpaired electrons of the molecule.
         reference: The reference method.
         relax: Whether the molecule may be relaxed, which takes up to `RELAX_STEPS` labels; otherwise only the forces
             are judged.
@@ -328,7 +337,8 @@ def geometry_disagreement(
     if found is None:
         return f"the reference method fails on {molecule.source} at the minimum of {field}"
     by_field, by_reference = (_lengths(x, molecule.bonds) for x in (classical_positions, found.frame.positions))
-    intact = by_reference < _BROKEN_FACTOR * by_field  # a broken bond, as by a moved proton, is no wrong bond length
+    # A bond that the relaxation breaks, because a proton moves, does not show a wrong bond length.
+    intact = by_reference < _BROKEN_FACTOR * by_field
     differences = np.where(intact, np.abs(by_field / by_reference - 1.0), 0.0)
     worst = int(np.argmax(differences))
     if differences[worst] > BOND_SHARE:
@@ -346,7 +356,10 @@ def geometry_disagreement(
 
 
 def _by_forces(molecule: Molecule, largest: float | None, field: str) -> str:
-    """The disagreement by the largest force at the classical minimum, eV/Å (None: the method failed there)."""
+    """The disagreement as a sentence, from the largest force at the classical minimum in eV/Å, or an empty text.
+
+    The force is None if the reference method fails there.
+    """
     if largest is None:
         return f"the reference method fails on {molecule.source} at the minimum of {field}"
     if largest > WRONG_EV_PER_ANG:

@@ -12,27 +12,30 @@ from al_engine.structures.frames import FloatArray, Frame, IntArray
 from al_engine.structures.neighbours import pairs_within
 from al_engine.structures.periodic import nearest_image
 
-_ATTEMPTS = 20  # draws of a bond and a factor before the frame is returned with the bonds stretched so far
-_ROUNDING = 1e-9  # added to the search's reach, so that rounding loses no pair
+_ATTEMPTS = 20
+"""Largest number of draws of a bond and a factor for each bond to stretch."""
+_ROUNDING = 1e-9
+"""Relative increase of the search radius, so that rounding loses no pair."""
 
 
 def movable_fragments(n_atoms: int, bonds: IntArray) -> dict[int, IntArray]:
-    """Find the atoms that are moved when a bond is stretched: the atoms on the side of the bond that has fewer atoms.
+    """Find the atoms that are moved when a bond is stretched: those on the side of the bond that has fewer atoms.
 
-    On a tie the side of the bond's second atom is moved. A bond in a ring has no two sides and is left out.
+    If both sides have the same number of atoms, the side of the bond's second atom is moved. A bond in a ring has no
+    sides and is left out.
 
     Args:
         n_atoms: Number of atoms.
         bonds: Bonded pairs, shape (n_bonds, 2).
 
     Returns:
-        Atom indices, ascending, by the index of the bond.
+        The indices of the moved atoms, ascending, by the index of the bond.
     """
     graph = BondGraph(n_atoms, bonds)
     fragments = {}
     for bond, (first, second) in enumerate(graph.pairs.tolist()):
         from_first = graph.side_of(first, second)
-        if second in from_first:
+        if second in from_first:  # a ring
             continue
         from_second = graph.side_of(second, first)
         smaller = from_first if len(from_first) < len(from_second) else from_second
@@ -48,20 +51,23 @@ def stretched_bond(frame: Frame, pair: IntArray, moving: IntArray, factor: float
         pair: Indices of the two atoms of the bond, shape (2,).
         moving: Indices of the atoms that are moved; exactly one atom of the bond is among them.
         factor: New length divided by old length.
+
+    Returns:
+        The frame after the move.
     """
     first, second = (int(atom) for atom in pair)
-    towards, away = (first, second) if second in moving else (second, first)
+    fixed, moved = (first, second) if second in moving else (second, first)
     positions = frame.positions.copy()
-    positions[moving] += (factor - 1.0) * (frame.positions[away] - frame.positions[towards])
+    positions[moving] += (factor - 1.0) * (frame.positions[moved] - frame.positions[fixed])
     return frame.with_positions(positions)
 
 
 def collides(before: Frame, after: Frame, pair: IntArray, moving: IntArray) -> bool:
-    """Tell whether moving a fragment brought an atom of the fragment on top of an atom that stayed.
+    """Tell whether the move of a fragment brought one of its atoms on top of an atom that was not moved.
 
-    Two atoms are on top of each other if they are closer than a bond's length, the sum of their covalent radii (Cordero
-    et al., Dalton Trans. 2832 (2008)), and closer than before the move. The stretched bond is not checked. Distances
-    are between nearest images where the frame is periodic.
+    Two atoms are on top of each other if they are closer than the length of a bond and closer than before the move. The
+    length of a bond is the sum of the covalent radii (Cordero et al., Dalton Trans. 2832 (2008)). The stretched bond is
+    not checked. In a periodic frame, distances are between nearest images.
 
     Args:
         before: The frame before the move.
@@ -96,17 +102,17 @@ def stretch_random_bonds(
     longest_factor: float,
     rng: np.random.Generator,
 ) -> tuple[Frame, tuple[int, ...]]:
-    """Stretch bonds in succession, each drawn uniformly from the bonds in no ring that are not stretched yet.
+    """Stretch several bonds, one after another, by random factors.
 
-    The factor of a bond is drawn from U(shortest_factor, longest_factor). If a draw would put atoms on top of each
-    other (`collides`), bond and factor are drawn again, up to 20 times; then the frame is returned with the bonds
-    stretched so far.
+    Each bond is drawn uniformly from the bonds that are in no ring and not stretched yet, and its factor from
+    U(shortest_factor, longest_factor). If a draw puts atoms on top of each other (`collides`), bond and factor are
+    drawn again. After 20 such draws, the frame is returned with the bonds stretched so far.
 
     Args:
         frame: The frame; its molecules are whole.
         bonds: Bonded pairs, shape (n_bonds, 2).
         fragments: From `movable_fragments` of the same bonds.
-        count: Number of bonds to stretch; where fewer bonds can be stretched, all of them.
+        count: Number of bonds to stretch. If fewer bonds can be stretched, all of them are.
         shortest_factor: Smallest factor on a bond's length.
         longest_factor: Largest factor on a bond's length.
         rng: Generator of the draws.
@@ -123,7 +129,7 @@ def stretch_random_bonds(
             moved = stretched_bond(frame, bonds[bond], fragments[bond], factor)
             if not collides(frame, moved, bonds[bond], fragments[bond]):
                 break
-        else:
+        else:  # every draw put atoms on top of each other
             break
         frame = moved
         stretched.append(bond)

@@ -1,4 +1,4 @@
-"""Kinds of bonds: bonds in the same chemical surroundings are of the same kind. A scan takes one bond of each kind."""
+"""Kinds of bonds: bonds in the same chemical surroundings are of the same kind. A scan takes a bond of each kind."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from samplers.initial.stretch import movable_fragments
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BondKind:
-    """Bonds of the same two elements in the same surroundings.
+    """A kind of bonds: bonds between atoms of the same two classes (`atom_classes`).
 
     Attributes:
         name: Elements and indices of the atoms of the first bond of this kind, such as `C0-F7`.
@@ -29,14 +29,17 @@ class BondKind:
 
 
 def atom_classes(numbers: IntArray, bonds: IntArray) -> IntArray:
-    """Class of each atom, shape (N,): atoms that elements and bonds do not distinguish are of the same class.
+    """Divide atoms into classes, so that atoms of a class have the same element and neighbours of the same classes.
 
-    Colour refinement (Weisfeiler & Leman, Nauchno-Tekh. Inf. 2 (9), 12 (1968)): atoms of a class have neighbours of the
-    same classes. Bond orders and shapes are ignored.
+    The classes are found by colour refinement (Weisfeiler & Leman, Nauchno-Tekh. Inf. 2 (9), 12 (1968)). Bond orders
+    and shapes are ignored.
 
     Args:
         numbers: Atomic numbers, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
+
+    Returns:
+        The class of each atom, shape (N,).
     """
     neighbours = BondGraph(len(numbers), bonds).neighbours
     colours = np.unique(numbers, return_inverse=True)[1].tolist()
@@ -44,10 +47,10 @@ def atom_classes(numbers: IntArray, bonds: IntArray) -> IntArray:
         signatures = [
             (colours[atom], tuple(sorted(colours[n] for n in around))) for atom, around in enumerate(neighbours)
         ]
-        ranks = {signature: rank for rank, signature in enumerate(sorted(set(signatures)))}
-        if len(ranks) == len(set(colours)):
+        finer = {signature: colour for colour, signature in enumerate(sorted(set(signatures)))}
+        if len(finer) == len(set(colours)):
             return np.array(colours, dtype=np.int64)
-        colours = [ranks[signature] for signature in signatures]
+        colours = [finer[signature] for signature in signatures]
 
 
 def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKind]:
@@ -56,8 +59,8 @@ def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKi
     Args:
         numbers: Atomic numbers, shape (N,).
         bonds: Bonded pairs, shape (n_bonds, 2).
-        limit: Largest number of kinds. If there are more kinds, the most frequent kind of each pair of elements is
-            taken first, then the kinds with most bonds.
+        limit: Largest number of kinds. If there are more, the kind with most bonds of each pair of elements is taken
+            first, then the other kinds; both in order of their numbers of bonds.
 
     Returns:
         The kinds in order of their first bonds.
@@ -71,8 +74,8 @@ def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKi
         bonds_by_classes.setdefault(tuple(sorted(classes[bonds[bond]].tolist())), []).append(bond)
 
     kinds = []
-    for members in bonds_by_classes.values():
-        first = members[0]
+    for same_kind in bonds_by_classes.values():
+        first = same_kind[0]
         pair = np.array(sorted(bonds[first].tolist(), key=lambda atom: (chemical_symbols[numbers[atom]], atom)))
         symbols = [chemical_symbols[numbers[atom]] for atom in pair]
         kinds.append(
@@ -81,13 +84,13 @@ def bond_kinds(numbers: IntArray, bonds: IntArray, *, limit: int) -> list[BondKi
                 elements="-".join(symbols),
                 pair=pair,
                 moving=fragments[first],
-                count=len(members),
+                count=len(same_kind),
             )
         )
+    firsts: list[int] = []  # the kind with most bonds of each pair of elements
+    others: list[int] = []
     seen: set[str] = set()
-    ranks: dict[int, tuple[bool, int]] = {}
     for index in sorted(range(len(kinds)), key=lambda index: -kinds[index].count):
-        ranks[index] = (kinds[index].elements in seen, len(ranks))
+        (others if kinds[index].elements in seen else firsts).append(index)
         seen.add(kinds[index].elements)
-    chosen = sorted(ranks, key=lambda index: ranks[index])[:limit]
-    return [kinds[index] for index in sorted(chosen)]
+    return [kinds[index] for index in sorted([*firsts, *others][:limit])]

@@ -16,7 +16,7 @@ def bond_scan(
 
     Args:
         frame: The frame; its molecules are whole.
-        kind: The bond.
+        kind: The kind of the bond, whose first bond (`pair`) is set.
         equilibrium_ang: Equilibrium length of the bond, Å.
         factors: The wanted lengths in units of the equilibrium length.
 

@@ -1,7 +1,7 @@
-"""Long trajectories at a fixed temperature: whether the molecules stay whole, and when they come apart.
+"""Stability test: long trajectories at a fixed temperature show whether, and when, a model's molecules come apart.
 
-The test of arXiv:2312.09490: Langevin dynamics at 800 K; a model has collapsed when any bond is more than 5 Å from its
-equilibrium length.
+The test is that of arXiv:2312.09490: Langevin dynamics at 800 K, in which a model has collapsed when any bond is more
+than 5 Å from its equilibrium length.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ class StabilityConditions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StabilityRun:
-    """Observations of B trajectories at S strides; NaN after a trajectory has ended.
+    """Observations of B trajectories at the ends of S strides; they are NaN after a trajectory has ended.
 
     Attributes:
-        step: Step of each stride, shape (S,).
+        step: Step at the end of each stride, shape (S,).
         stretch_ang: Largest difference of a bond from its equilibrium length, Å, shape (S, B).
-        kinetic_kelvin: Instantaneous kinetic temperature, shape (S, B).
+        kinetic_kelvin: Instantaneous kinetic temperature, K, shape (S, B).
         deviation: Largest force deviation (norm) over the atoms, eV/Å, shape (S, B).
         stop_reason: Why each trajectory ended, length B.
         stop_step: Step at which each trajectory ended, shape (B,).
@@ -94,13 +94,13 @@ def run_stability(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> StabilityRun:
-    """Run a trajectory from each frame until its end, or until it collapses or breaks another limit of the physics.
+    """Run a trajectory from each frame to its planned end, or until it breaks a limit (`samplers.dynamics.limits`).
 
     Args:
         committee: As in `run_langevin`.
         frames: Starting structures of the B trajectories.
-        conditions: Temperature, integration and stop rule.
-        surroundings: Wall and bonds, whose lengths are observed.
+        conditions: Temperature, integration and limit of the force deviation.
+        surroundings: Wall, and the bonds whose lengths are observed.
         seed: Seed of velocities and noise.
         driver: The member whose forces move the atoms; None for the committee's mean.
         device: Where the committee's tensors live.

@@ -17,27 +17,29 @@ def resolve_charge_and_spin(
     source: str = "the system",
     section: str = "system",
 ) -> tuple[int, int]:
-    """Determine the total charge and the number of unpaired electrons of a system of equal molecules.
+    """Determine the total charge and the number of unpaired electrons of a system that consists of equal molecules.
+
+    If the number of unpaired electrons is stated neither by the user nor, for a single molecule, by its file, it is 0.
+    This is refused for an odd number of electrons and for radicals, whose spin has to be stated.
 
     Args:
         numbers: Atomic numbers of the whole system, shape (N,).
         molecules: Number of copies of the molecule.
-        charge: Total charge that the user gave, e; None: `molecule_charge` times the number of copies.
-        unpaired_electrons: Number of unpaired electrons that the user gave; None: for a single molecule the number in
-            its file, else 0, which is refused for an odd number of electrons and for radicals.
-        molecule_charge: Charge of a single molecule, e.
-        molecule_formal_charge: Sum of the formal charges in the molecule's SMILES or bond orders, e; None: unknown.
-        molecule_radical_electrons: Radical electrons of a single molecule in its SMILES or bond orders.
-        molecule_unpaired_electrons: Unpaired electrons of a single molecule as its file states them, or None.
+        charge: Total charge that the user states, e; None: `molecule_charge` times the number of copies.
+        unpaired_electrons: Number of unpaired electrons of the system that the user states, or None.
+        molecule_charge: Charge of a copy, e.
+        molecule_formal_charge: Sum of the formal charges of a copy in its SMILES or bond orders, e; None if unknown.
+        molecule_radical_electrons: Number of radical electrons of a copy in its SMILES or bond orders.
+        molecule_unpaired_electrons: Number of unpaired electrons of a copy that the molecule's file states, or None.
         source: Name of the molecule in messages.
-        section: Section of the config that the options of the messages belong to.
+        section: Section of the config whose options the messages name.
 
     Returns:
         Total charge (e) and number of unpaired electrons.
 
     Raises:
-        InputError: If the unpaired electrons do not fit the number of electrons, the charge contradicts the formal
-            charges or exceeds the number of protons, or the spin of a radical is not stated.
+        InputError: If the number of unpaired electrons does not fit the number of electrons, the charge contradicts the
+            formal charges or exceeds the number of protons, or the spin of a radical is not stated.
     """
     named = f"{source} x {molecules}" if molecules > 1 else source
     if charge is not None and molecule_formal_charge and charge != molecules * molecule_formal_charge:
@@ -61,7 +63,7 @@ def resolve_charge_and_spin(
             raise InputError(
                 f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number; set {section}.charge "
                 f"if it is an ion, or {section}.unpaired_electrons if it is a radical, e.g. "
-                f"{max(1, radicals if radicals % 2 else 1)}"
+                f"{radicals if radicals % 2 else 1}"
             )
         if radicals:
             raise InputError(

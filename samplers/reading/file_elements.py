@@ -1,4 +1,4 @@
-"""Elements of atoms in formats with atom names or numbered types.
+"""Elements of atoms in file formats that have labels of atoms: symbols, names of atoms, or numbered types.
 
 The elements come from the file or from the user's `system.elements`; they are never guessed.
 """
@@ -13,7 +13,7 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, IntArray
 
 LONGEST_COUNT = 18
-"""Largest number of digits of a number of atoms."""
+"""Largest number of digits in a file's number of atoms."""
 ISOTOPES = ("D", "T")
 """Labels of isotopes of hydrogen."""
 GHOSTS = ("BQ", "GH", "GHOST", "XX", "X")
@@ -25,7 +25,7 @@ _COORDINATES = 3
 
 
 def element_of(label: str, elements: Mapping[str, str]) -> int | None:
-    """Find the atomic number of a label: the user's element for it, or the element whose symbol it is.
+    """Find the atomic number for a label: that of the user's element for the label, else of the label as a symbol.
 
     Args:
         label: Label of an atom in a file.
@@ -49,7 +49,7 @@ def element_of(label: str, elements: Mapping[str, str]) -> int | None:
 
 
 def _elements_needed(labels: Iterable[str], source: str, kind: str) -> InputError:
-    """The error that asks the user for the elements of labels; `kind` is `types` or `atoms named`."""
+    """The error that asks the user for the elements of labels, which `kind` calls `types` or `atoms named`."""
     names = list(dict.fromkeys(labels))
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")  # noqa: PLR2004 -- a line
     example = ", ".join(f"{name}: ?" for name in names[:4])
@@ -99,32 +99,32 @@ def xyz_with_elements(
 
 
 def _xyz_rows(lines: Iterable[str], source: str, size: int | None) -> Iterator[tuple[int, str, int | None]]:
-    """Yield the number (from 1) and text of each line, and the column of the element; None for a line without an atom.
+    """Yield number (from 1) and text of each line, and the column of the element or None for a line without an atom.
 
     Raises:
         InputError: If a number of atoms is impossible, or a comment line may hold an unnamed charge.
     """
-    count = left = column = 0
+    n_atoms = atoms_left = column = 0
     expecting_comment = False
     for number, line in enumerate(lines, start=1):
-        text, atom = line.rstrip("\n"), None
-        if left:
-            left, atom = left - 1, column
+        text, column_here = line.rstrip("\n"), None
+        if atoms_left:
+            atoms_left, column_here = atoms_left - 1, column
         elif expecting_comment:
-            expecting_comment, left, column = False, count, _species_column(text)
+            expecting_comment, atoms_left, column = False, n_atoms, _species_column(text)
             _refuse_bare_numbers(text, f"{source}, line {number}")
         elif text.strip().isdecimal():
             word = text.strip()
             if len(word) > LONGEST_COUNT or (size is not None and int(word) > size):
                 raise InputError(f"{source}, line {number}: the file is too short for {word[:LONGEST_COUNT]} atoms")
-            expecting_comment, count = True, int(word)
-        yield number, text, atom
+            expecting_comment, n_atoms = True, int(word)
+        yield number, text, column_here
 
 
 def _species_column(comment: str) -> int:
     """Index of the column of element symbols, from the comment line of an XYZ frame.
 
-    Without `Properties`, as in plain XYZ, the index is 0. If `Properties` has no species, it is beyond all columns.
+    Without `Properties`, as in plain XYZ, it is 0. If `Properties` has no species, it is greater than any index.
     """
     match = re.search(r'Properties="?([^\s"]+)', comment)
     if match is None:
@@ -138,7 +138,7 @@ def _species_column(comment: str) -> int:
 
 
 def _xyz_symbol(label: str, elements: Mapping[str, str], where: str) -> str | None:
-    """The symbol to write for a label: the user's element, or the label itself; None if the element is unknown.
+    """The symbol that replaces a label: the user's element, or the label itself; None if its element is unknown.
 
     Raises:
         InputError: If the label is an isotope or a ghost atom.
@@ -161,7 +161,7 @@ def _xyz_symbol(label: str, elements: Mapping[str, str], where: str) -> str | No
 
 
 def _refuse_bare_numbers(comment: str, where: str) -> None:
-    """Refuse a comment line such as `1 2`, which some programs read as charge and multiplicity.
+    """Refuse a comment line such as `1 2`, which some programs write for charge and multiplicity.
 
     Raises:
         InputError: If the comment line is a pair of integers other than `0 1`.
@@ -178,7 +178,7 @@ def _refuse_bare_numbers(comment: str, where: str) -> None:
 
 
 def _number_by_name(name: str, elements: Mapping[str, str]) -> int | None:
-    """Atomic number from an atom's name: the user's element, or the letter C, F, H, N, O, P or S with optional digits.
+    """Atomic number for an atom's name: of the user's element, or of a letter C, F, H, N, O, P or S before any digits.
 
     Other names are ambiguous (CA is a carbon atom or calcium) and give None.
     """
@@ -189,10 +189,10 @@ def _number_by_name(name: str, elements: Mapping[str, str]) -> int | None:
 
 
 def elements_of_pdb(lines: Iterable[str], elements: Mapping[str, str], *, source: str) -> tuple[IntArray, FloatArray]:
-    """Read the elements and formal charges of a PDB file, which has elements in columns 77-78 and charges in 79-80.
+    """Read the elements and formal charges of a PDB file, from columns 77-78 and 79-80 of the wwPDB format 3.30.
 
-    The columns are those of wwPDB format 3.30. If columns 77-78 are empty, the element is read from an atom name that
-    consists of one of the letters C, F, H, N, O, P and S and optional digits.
+    If columns 77-78 are empty, the element is read from an atom name that consists of one of the letters C, F, H, N, O,
+    P and S and optional digits.
 
     Args:
         lines: The lines of the file.
@@ -231,7 +231,7 @@ def elements_of_pdb(lines: Iterable[str], elements: Mapping[str, str], *, source
 
 
 def _number(text: str, where: str) -> float:
-    """The number that a text states; raises `InputError` if it is not a number."""
+    """The number in a text; raises `InputError` if the text is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -239,7 +239,7 @@ def _number(text: str, where: str) -> float:
 
 
 def _pdb_charge(text: str, where: str) -> int:
-    """The charge in e that a text such as `1-` or `+2` states; 0 for an empty text.
+    """The charge in e in a text such as `1-` or `+2`; 0 for an empty text.
 
     Raises:
         InputError: If the text is not a charge.
@@ -270,7 +270,7 @@ def elements_of_gro(lines: Iterable[str], elements: Mapping[str, str], *, source
         InputError: If the element of an atom name is ambiguous, or a line does not follow the format.
     """
     rows = [line.rstrip("\n") for line in lines]
-    images, title = [], 0  # a frame is a title, the number of atoms, a line for each atom, and the box
+    images, title = [], 0  # a frame is a title, the number of atoms, a line for each atom, and a line for the box
     while title + 1 < len(rows) and rows[title + 1].strip():
         count = rows[title + 1].strip()
         if not count.isdecimal() or title + 2 + int(count) >= len(rows):
@@ -282,7 +282,7 @@ def elements_of_gro(lines: Iterable[str], elements: Mapping[str, str], *, source
 
 
 def _gro_frame(rows: list[str], box: str, elements: Mapping[str, str], *, source: str, first_line: int) -> Any:
-    """A frame of a .gro file from the lines of its atoms, the first of which has number `first_line`, and its box."""
+    """A frame of a .gro file, from its line for the box and the lines of its atoms, which begin at `first_line`."""
     from ase import Atoms
 
     names = [row[10:15].strip() for row in rows]
@@ -322,8 +322,8 @@ def lammps_with_elements(
         source: Name of the file in messages.
 
     Returns:
-        The file's text with elements in place of labels (None if the file can be read as it is), and keyword arguments
-        for ASE's reader.
+        The file's text with elements in place of labels, or None if no label is replaced; and keyword arguments for
+        ASE's reader.
 
     Raises:
         InputError: If neither the file nor the user gives the element of a type or label.
@@ -348,10 +348,10 @@ def _refuse_unknown(numbers: Mapping[str, int | None], source: str) -> None:
 def _dump_with_elements(
     lines: list[str], elements: Mapping[str, str], *, source: str
 ) -> tuple[str | None, dict[str, Any]]:
-    """Prepare a dump file: elements replace the labels in the column `element`, else ASE gets them by type."""
+    """Prepare a dump file: elements replace labels in a column `element`; without the column, ASE gets them by type."""
     from ase.data import chemical_symbols
 
-    found: dict[str, int | None] = {}
+    found: dict[str, int | None] = {}  # atomic numbers by label
     column, is_element = None, False
     for index, line in enumerate(lines):
         if line.startswith("ITEM:"):
@@ -390,7 +390,7 @@ def _data_types(lines: Iterable[str]) -> tuple[set[str], dict[str, float]]:
 
 
 def _by_mass(mass: float | None) -> int | None:
-    """Atomic number of the element with the nearest mass (amu); None if it differs by more than `MASS_SHARE`."""
+    """Atomic number of the element whose mass (amu) is nearest; None if it differs by more than `MASS_SHARE`."""
     from ase.data import atomic_masses
 
     if mass is None or mass <= 0.0:

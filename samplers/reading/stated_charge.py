@@ -1,7 +1,8 @@
 """Charge and spin that a structure file states, under the names that programs use.
 
-Each statement is either used, or refused with a message that says what to write instead. A name with different meanings
-in different programs is read in its most common meaning, and the value is checked against the number of electrons.
+Every statement is either used, or refused with a message that says what to write instead. Some names have different
+meanings in different programs. They are read in their most common meaning, and their values are checked against the
+number of electrons.
 """
 
 import re
@@ -20,7 +21,7 @@ CHARGE_NAMES = frozenset(
         "charge_total", "excesscharge", "cellcharge", "scf.system.charge",
     }
 )  # fmt: skip
-"""Names of the total charge, in lower case with underscores."""
+"""Names of the total charge, in lower case, with underscores for spaces and hyphens."""
 MULTIPLICITY_NAMES = frozenset(
     {"multiplicity", "mult", "spin_multiplicity", "spinmultiplicity", "spin", "total_spin", "totalspin"}
 )
@@ -30,14 +31,14 @@ UNPAIRED_NAMES = frozenset(
 )
 """Names of the number of unpaired electrons."""
 SUSPECT = re.compile(r"charge|multiplicity|spin|unpaired|^q$|^qtot$|^mult$")
-"""Other names that may mean a charge or a spin. A non-zero number under such a name is refused."""
+"""Pattern of other names that may mean a charge or a spin. A non-zero number under such a name is refused."""
 WHOLE = 0.05
-"""Largest distance from an integer of a sum of atomic charges (e) or magnetic moments that counts as that integer."""
+"""Tolerance within which a sum of atomic charges (e) or of magnetic moments (Bohr magnetons) counts as an integer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """Charge and spin that a file states.
+    """Charge and spin that a file states for a structure.
 
     Attributes:
         charge: Total charge, e; None if the file does not state it.
@@ -80,7 +81,7 @@ def stated_charge_and_spin(
 
 
 NAMES = {"charge": CHARGE_NAMES, "multiplicity": MULTIPLICITY_NAMES, "unpaired_electrons": UNPAIRED_NAMES}
-"""Names in files, by quantity."""
+"""Names in files by the quantity that they mean."""
 
 
 def _by_name(info: Mapping[str, Any], where: str) -> dict[str, dict[str, int]]:
@@ -104,9 +105,9 @@ def _by_name(info: Mapping[str, Any], where: str) -> dict[str, dict[str, int]]:
 
 
 def _sums_of(columns: Mapping[str, Any], where: str, *, always: bool) -> dict[str, int]:
-    """Sums of columns of atomic charges, e, by a name for messages.
+    """The sum of each column of atomic charges, e, by a name for messages.
 
-    A sum of 0 is left out unless `always` is set: a column of partial charges need not state that the charge is 0.
+    A sum of 0 is left out unless `always` is set, because it does not always mean that the structure is neutral.
 
     Raises:
         InputError: If a sum is not near an integer.
@@ -154,7 +155,7 @@ def _whole(key: Any, value: Any, where: str, *, name: str) -> int:
     Raises:
         InputError: If the value is not an integer.
     """
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool | np.bool_):  # ASE gives True for a name without a value
         raise InputError(f"{where}: `{key}` has no value that can be read; write {name}=NUMBER")
     try:
         number = float(value)
@@ -166,7 +167,7 @@ def _whole(key: Any, value: Any, where: str, *, name: str) -> int:
 
 
 def _unpaired_of(key: str, value: int, electrons: int, where: str) -> int:
-    """Number of unpaired electrons for a multiplicity 2S + 1; the invalid multiplicity 0 counts as all paired.
+    """Number of unpaired electrons for a multiplicity 2S + 1. The invalid multiplicity 0 counts as 1: all paired.
 
     Raises:
         InputError: If the number does not fit the number of electrons.
@@ -181,7 +182,7 @@ def _unpaired_of(key: str, value: int, electrons: int, where: str) -> int:
 
 
 def _common_value(statements: Mapping[str, int], where: str) -> int | None:
-    """The common value of all statements; None without statements.
+    """The value on which all statements agree; None without statements.
 
     Raises:
         InputError: If the statements contradict each other.
