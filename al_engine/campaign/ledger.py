@@ -215,7 +215,8 @@ class Ledger:
 
     def label_parts(self, source: str) -> list[Path]:
         """Files of the label parts of the frames of a part, in order."""
-        return sorted(self.parts_directory.glob(f"{names.label_group(source)}-labels-*.h5"))
+        found = self.parts_directory.glob(f"{names.label_group(source)}-labels-*.h5")
+        return sorted(found, key=lambda path: names.label_order(path.stem))
 
     def initial_label_parts(self) -> list[Path]:
         """Files of the label parts of the initial sets of all systems, in order."""

@@ -141,8 +141,17 @@ def label_range(name: str) -> tuple[str, int, int] | None:
 
     This is the inverse of `labels`: the source is the name of the part with the frames.
     """
-    source, match = label_source(name), re.search(r"-(\d{5})-(\d{5})$", name)
+    source, match = label_source(name), re.search(r"-(\d+)-(\d+)$", name)
     return None if source is None or match is None else (source, int(match[1]), int(match[2]))
+
+
+def label_order(name: str) -> int:
+    """Key that sorts the label parts of a source by their frames.
+
+    The order of the names as text is another: from 100,000 frames on, the numbers have more digits.
+    """
+    found = label_range(name)
+    return 0 if found is None else found[1]
 
 
 def joined(source: str) -> str:

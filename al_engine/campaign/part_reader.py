@@ -52,7 +52,8 @@ class PartReader:
 
     def label_chunks(self, source: str) -> list[str]:
         """Names of the label parts of the frames of a part, in order."""
-        return sorted(name for name in self.names if names.label_source(name) == source)
+        chunks = [name for name in self.names if names.label_source(name) == source]
+        return sorted(chunks, key=names.label_order)
 
     def audits(self) -> list[str]:
         """Names of the parts with frames drawn for audits, in order."""

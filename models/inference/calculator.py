@@ -46,7 +46,7 @@ class CommitteeCalculator(Calculator):
     def __init__(self, committee: Committee, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.committee = committee
-        self._bound: BoundCommittee | None = None
+        self._bound: tuple[Frame, BoundCommittee] | None = None  # the committee, bound to the elements of a frame
 
     def calculate(
         self,
@@ -61,7 +61,7 @@ class CommitteeCalculator(Calculator):
         """
         super().calculate(atoms, properties, system_changes)
         frame = Frame.from_atoms(self.atoms)
-        predictions = self._predictions(frame, rebind=bool(set(system_changes) & {"numbers", "cell", "pbc"}))
+        predictions = self._predictions(frame)
         energies = np.array([float(p.energies) for p in predictions])  # (M,)
         forces = np.stack([p.forces.cpu().numpy() for p in predictions])  # (M, N, 3)
         deviation = force_deviation(forces).norm  # (N,)
@@ -79,18 +79,19 @@ class CommitteeCalculator(Calculator):
             stress = np.mean([p.stresses[0].cpu().numpy() for p in predictions], axis=0)
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
-    def _predictions(self, frame: Frame, *, rebind: bool) -> list[Prediction]:
-        """Predictions of every member, domain by domain if the frame is too large for memory.
-
-        Args:
-            frame: The frame.
-            rebind: Whether the elements, the cell or the periodicity have changed since the last call.
-        """
+    def _predictions(self, frame: Frame) -> list[Prediction]:
+        """Predictions of every member, domain by domain if the frame is too large for memory."""
         if len(frame) > largest_whole_frame(self.committee.device):
             return [evaluate_chunked(model, frame) for model in self.committee.models]
-        if self._bound is None or rebind:
-            self._bound = self.committee.bind([frame])
-        return self._bound.predictions(torch.tensor(frame.positions, device=self.committee.device))
+        # ASE's list of changes would not do: after a calculation that failed it is empty
+        if self._bound is None or not _differ_by_positions_alone(self._bound[0], frame):
+            self._bound = frame, self.committee.bind([frame])
+        return self._bound[1].predictions(torch.tensor(frame.positions, device=self.committee.device))
+
+
+def _differ_by_positions_alone(first: Frame, second: Frame) -> bool:
+    """Whether two frames have the same elements in the same order, the same cell and the same periodicity."""
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("numbers", "cell", "pbc"))
 
 
 def load_models(path: Path, *, iteration: int | None, device: torch.device) -> list[MSMACE]:

@@ -1,6 +1,7 @@
 """Files of trained members: campaigns, and single HDF5 files. No member is evaluated here, so torch is not needed."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,15 +71,22 @@ def copy_members(source: Path, target: Path) -> None:
 def _campaign_members(file: h5py.File, iteration: int | None) -> list[h5py.Group]:
     """The members of an iteration, `/iterations/<nnn>/member<k>/member`; None: of the latest complete iteration.
 
-    All iterations of a campaign have the same number of members in the end. An iteration with fewer members than
-    another is therefore still being trained.
+    An iteration with fewer members than the config of the campaign names is still being trained.
     """
     iterations = {int(name): group for name, group in file["iterations"].items() if name.isdigit()}
+    counts = {number: len(_member_names(group)) for number, group in iterations.items()}
+    wanted = _committee_size(file) or max(counts.values(), default=0)
+    complete = [number for number, count in counts.items() if count >= max(wanted, 1)]
     if iteration is None:
-        counts = {number: len(_member_names(group)) for number, group in iterations.items()}
-        complete = max(counts.values(), default=0)
-        iteration = max((number for number, count in counts.items() if count == complete), default=-1)
-    return _members(iterations[iteration]) if iteration in iterations else []
+        iteration = max(complete, default=-1)
+    return _members(iterations[iteration]) if iteration in complete else []
+
+
+def _committee_size(file: h5py.File) -> int:
+    """Number of members of each committee by the config in `campaign.h5`; 0 if the file has no config."""
+    if "config_json" not in file.attrs:
+        return 0
+    return int(json.loads(str(file.attrs["config_json"]))["training"]["members"])
 
 
 def _member_names(group: h5py.Group) -> list[str]:

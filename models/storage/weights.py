@@ -106,7 +106,12 @@ def read_member(group: h5py.Group, *, device: torch.device | str = "cpu") -> Tra
             weight.copy_(torch.from_numpy(_dataset(group["weights"], name, tuple(weight.shape))))
     history = TrainingHistory()
     if "history" in group:
-        history = TrainingHistory(**{name: np.asarray(group["history"][name]) for name in asdict(history)})
+        try:
+            history = TrainingHistory(**{name: np.asarray(group["history"][name]) for name in asdict(history)})
+        except KeyError as error:
+            raise InputError(
+                f"{where} is damaged: its training history cannot be read ({error}); restore the file"
+            ) from error
     return TrainedMember(model=model.to(device), history=history)
 
 

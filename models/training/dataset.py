@@ -103,6 +103,7 @@ class TrainingSet:
         nodes_of_frame: The nodes of each frame, F arrays.
         species_counts: Number of atoms of each frame and species, shape (F, S).
         sizes: Number of atoms of each frame, shape (F,).
+        weights: Weight of each frame in the loss, shape (M F,), float64; None if all are 1.
         position_of_node: Node of a batch that stands for node n of model m, at index n + N m; valid for the nodes of
             the batch that is being assembled. Shape (M N,).
         cache: Edge features and Jacobians of every path, or None if they are computed batch by batch.

@@ -98,7 +98,7 @@ def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: 
         chosen_by_fate = np.isin(fates, (Fate.LABELLED, Fate.LABEL_FAILED))
         compared["number of chosen frames"] = (int(np.sum(chosen_by_fate)), len(chosen))
         compared["number of changed fates"] = (int(np.sum((fates != before) & (fates != Fate.LABEL_FAILED))), 0)
-        chunks = sorted(name for name in parts if names.label_source(name) == selection.name)
+        chunks = sorted((p for p in parts if names.label_source(p) == selection.name), key=names.label_order)
         labels = read_labels(parts[name].path for name in chunks)
         if len(labels.reasons) == len(chosen):
             compared["number of labels in the label parts"] = (len(labels.labelled), labelled)
@@ -137,7 +137,7 @@ def _audit_findings(iteration: int, parts: Mapping[str, Part], size: int) -> Gen
             len(index) if accurate is None else accurate,
             len(index),
         )
-        chunks = sorted(name for name in parts if names.label_source(name) == drawn.name)
+        chunks = sorted((p for p in parts if names.label_source(p) == drawn.name), key=names.label_order)
         labels = read_labels(parts[name].path for name in chunks)
         if len(labels.reasons) == selected:
             compared["number of audit labels"] = (scored, len(labels.labelled))

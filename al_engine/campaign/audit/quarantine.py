@@ -1,5 +1,6 @@
 """Setting files aside: a file is moved, never deleted, and its content is computed again."""
 
+import itertools
 from pathlib import Path
 
 from al_engine.files.atomic import disk_error
@@ -17,9 +18,14 @@ def set_aside(path: Path) -> str:
     folder = path.parent / ASIDE
     try:
         folder.mkdir(exist_ok=True)
-        number = sum(1 for _ in folder.glob(f"{path.stem}*"))
-        target = folder / f"{path.stem}{f'-{number}' if number else ''}{path.suffix}"
+        target = free_name(folder / path.name)
         path.rename(target)
     except OSError as error:
         raise disk_error(path, error) from error
     return f"the old file is {path.parent.name}/{ASIDE}/{target.name}"
+
+
+def free_name(path: Path) -> Path:
+    """The path, with a number before the ending if there is such a file already: `name-1.h5`."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(1))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())

@@ -5,13 +5,14 @@ Nothing is deleted. Parts that can't be rebuilt are computed again when the camp
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from al_engine.campaign import names
 from al_engine.campaign.audit.files import Problem, Recorded, Verification
-from al_engine.campaign.audit.quarantine import set_aside
+from al_engine.campaign.audit.quarantine import free_name, set_aside
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
 from al_engine.campaign.labels import LabelReason
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger
@@ -51,12 +52,15 @@ def repair(directory: Path, verification: Verification) -> Iterator[str]:
             yield _write_config(directory)
         ledger = Ledger.open(directory)
         incomplete = False
+        replaced = {Path(f.file).stem for f in verification.findings if f.problem is Problem.REPLACED}
+        original = {name: part for name, part in verification.parts.items() if name not in replaced}
+        sources = replace(verification, parts=original)  # nothing is rebuilt from a part that is itself set aside
         for finding in verification.findings:
             if finding.file.startswith("parts/") and finding.problem in _REPAIRED:
                 path = directory / finding.file
                 if path.exists():
                     yield f"{finding.file}: {set_aside(path)}"
-                if _rebuild_labels(path, verification):
+                if _rebuild_labels(path, sources):
                     yield f"{finding.file}: rebuilt with the same content"
                 else:
                     incomplete = True
@@ -96,7 +100,7 @@ def _write_config(directory: Path) -> str:
     config = _launched_config(directory)
     path = directory / CONFIG_FILE
     if path.exists():
-        _rename(path, path.with_name(f"{CONFIG_FILE}.damaged"))
+        _rename(path, free_name(path.with_name(f"{CONFIG_FILE}.damaged")))
     Ledger(directory, config).write_config()
     return f"{CONFIG_FILE}: written again from {CAMPAIGN_FILE}"
 

@@ -36,7 +36,7 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
     n_parts = len(found.parts)
     size = sum(part.path.stat().st_size for part in found.parts.values())
     if findings:
-        state, details = "NOT sound", f", {len(findings)} findings"
+        state, details = "NOT sound", f", {len(findings)} finding{'s' if len(findings) > 1 else ''}"
     elif n_parts:
         state, details = "sound", ", all hashes, links and counts"
     else:

@@ -11,6 +11,7 @@ import pytest
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
 from al_engine.config.writer import config_text
 from al_engine.errors import InputError, LedgerError, ResumableError
 from al_engine.files.frames_hdf5 import UNITS, write_labelled
@@ -33,6 +34,19 @@ def test_a_new_campaign_has_a_config_and_an_empty_campaign_file(open_ledger):
         assert (root.attrs["campaign"], root.attrs["schema_version"]) == ("ethanol", SCHEMA_VERSION)
         assert json.loads(root.attrs["units"]) == UNITS
         assert root["dataset/forces"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("source", ["initial-frames", "initial-dimer-frames", "iter003-selection", "iter003-audit"])
+def test_label_parts_are_in_the_order_of_their_frames(source, open_ledger):
+    """Also above 99,999 frames, where the names have more digits and their order as text is another."""
+    ledger = open_ledger()
+    chunks = [(1, 99_980), (99_981, 100_000), (100_001, 1_000_000), (1_000_001, 1_000_002)]
+    parts = [names.labels(source, *chunk) for chunk in chunks]
+    assert [names.label_range(part) for part in parts] == [(source, *chunk) for chunk in chunks]
+    assert PartReader(ledger.directory, reversed(parts)).label_chunks(source) == parts
+    for part in parts:
+        ledger.part_path(part).touch()
+    assert [path.stem for path in ledger.label_parts(source)] == parts
 
 
 def test_a_directory_that_is_no_campaign(tmp_path):

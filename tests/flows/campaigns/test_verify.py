@@ -166,6 +166,27 @@ def test_repair_rebuilds_labels_index_and_config(campaign):
     assert (campaign / "campaign.yaml.damaged").read_text() == "{"
 
 
+def test_nothing_is_rebuilt_from_a_part_that_was_replaced(campaign):
+    """A label part and the data set that has its labels are both replaced by other sound parts."""
+    parts = campaign / "parts"
+    shutil.copy(parts / "iter000-append.h5", parts / "initial-dataset.h5")
+    shutil.copy(next(path for path in sorted(parts.glob("iter000-labels-*.h5"))), parts / f"{LABELS}.h5")
+    answer, text = verify(campaign, repaired=True)
+    assert not answer["sound"]
+    assert f"parts/{LABELS}.h5: `resume` will compute it again" in text
+    assert {path.stem for path in (parts / "set-aside").iterdir()} == {"initial-dataset", LABELS}
+    with h5py.File(campaign / "campaign.h5") as root:
+        assert "initial/dataset" not in root
+
+
+def test_repairing_twice_keeps_both_damaged_files(campaign):
+    for text in ("{", "["):
+        (campaign / "campaign.yaml").write_text(text)
+        verify(campaign, repaired=True)
+    kept = [path.read_text() for path in sorted(campaign.glob("campaign.yaml*.damaged"))]
+    assert sorted(kept) == ["[", "{"]
+
+
 def test_campaign_h5_is_built_anew(campaign):
     digest = Ledger.open(campaign).dataset_digest()
     (campaign / "campaign.h5").unlink()

@@ -124,6 +124,32 @@ def test_latest_complete_iteration_is_loaded(campaign, random_cluster):
     assert atoms.get_potential_energy() != latest
 
 
+def test_a_committee_that_is_being_trained_is_not_taken_for_a_committee(campaign):
+    """While iteration 0 is trained, no other iteration shows how many members a committee has: the config does."""
+    with h5py.File(campaign / "campaign.h5", "r+") as ledger:
+        del ledger["iterations/000"], ledger["iterations/001"]
+        ledger.attrs["config_json"] = json.dumps({"training": {"members": 3}})
+    for iteration in (None, 2):
+        with pytest.raises(InputError, match="no complete committee"):
+            load_committee(campaign, iteration=iteration)
+
+
+def test_after_a_structure_that_is_refused_nothing_of_the_last_one_is_answered(campaign, random_cluster):
+    calculator = load_committee(campaign, iteration=0)
+    frame = random_cluster(6)
+    known = frame.to_atoms()
+    energy = calculator.get_potential_energy(known)
+    unknown, swapped = known.copy(), known.copy()
+    unknown.numbers[0] = 79
+    swapped.numbers[:] = known.numbers[::-1]
+    for _ in range(2):
+        with pytest.raises(InputError, match="atomic number 79"):
+            calculator.get_potential_energy(unknown)
+    assert calculator.get_potential_energy(known) == pytest.approx(energy, abs=1e-9)
+    expected = load_committee(campaign, iteration=0).get_potential_energy(swapped)
+    assert calculator.get_potential_energy(swapped) == pytest.approx(expected, abs=1e-9)
+
+
 def test_a_member_that_is_gone_is_named_and_no_older_committee_taken_instead(campaign):
     (campaign / "parts" / "iter001-member1.h5").unlink()
     with pytest.raises(InputError, match=r"campaign\.h5: .*parts/iter001-member1\.h5"):
