@@ -90,8 +90,7 @@ class Campaign:
             iteration: Only frames of this iteration; None: frames of all finished iterations.
 
         Raises:
-            InputError: If a fate is unknown, or the iteration is not finished. It is raised when the first frame is
-                asked for.
+            InputError: If a fate is unknown, or the iteration is not finished.
         """
         known = [each.name.lower() for each in Fate]
         fates = [fate] if isinstance(fate, str) else fate
@@ -103,8 +102,8 @@ class Campaign:
         if iteration is not None and not 0 <= iteration < finished:
             raise InputError(f"iteration {iteration}: {self.directory} has {finished} finished iterations, from 0 on")
         codes = [Fate[name.upper()] for name in wanted]
-        for number in range(finished) if iteration is None else [iteration]:
-            yield from self._sampled(number, codes)
+        iterations = range(finished) if iteration is None else [iteration]
+        return (atoms for number in iterations for atoms in self._sampled(number, codes))
 
     def _sampled(self, iteration: int, codes: Sequence[Fate]) -> "Iterator[Atoms]":
         """The frames of an iteration with one of some fates, as from `frames`."""

@@ -13,6 +13,10 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 
+ROUNDING = 1e-3
+"""Largest difference from an integer of a charge, or of a number of unpaired electrons, that counts as rounding."""
+
+
 def _frozen(value: ArrayLike, dtype: type, shape: tuple[int, ...], name: str) -> NDArray[Any]:
     """A read-only copy of an array; raises ValueError, with the name, if its shape is not the given shape."""
     array: NDArray[Any] = np.array(value, dtype=dtype, order="C")
@@ -20,6 +24,18 @@ def _frozen(value: ArrayLike, dtype: type, shape: tuple[int, ...], name: str) ->
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
     array.setflags(write=False)
     return array
+
+
+def _whole(value: Any, name: str) -> int:
+    """An integer that may be stored as a float with rounding errors.
+
+    Raises:
+        ValueError: If the value is not within 1e-3 of an integer.
+    """
+    whole = round(float(value))
+    if abs(whole - float(value)) > ROUNDING:
+        raise ValueError(f"{name} is {value}, which is not an integer")
+    return whole
 
 
 def _no_cell() -> FloatArray:
@@ -43,7 +59,7 @@ class Frame:
         unpaired_electrons: Number of unpaired electrons (multiplicity minus one).
 
     Raises:
-        ValueError: If an array has the wrong shape.
+        ValueError: If an array has the wrong shape, or charge or unpaired electrons are no integers.
     """
 
     numbers: IntArray
@@ -59,8 +75,8 @@ class Frame:
         object.__setattr__(self, "positions", _frozen(self.positions, np.float64, (n_atoms, 3), "positions"))
         object.__setattr__(self, "cell", _frozen(self.cell, np.float64, (3, 3), "cell"))
         object.__setattr__(self, "pbc", _frozen(self.pbc, np.bool_, (3,), "pbc"))
-        object.__setattr__(self, "charge", int(self.charge))
-        object.__setattr__(self, "unpaired_electrons", int(self.unpaired_electrons))
+        object.__setattr__(self, "charge", _whole(self.charge, "charge"))
+        object.__setattr__(self, "unpaired_electrons", _whole(self.unpaired_electrons, "unpaired_electrons"))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -127,9 +143,9 @@ class Frame:
             positions=atoms.positions,
             cell=atoms.cell.array,
             pbc=atoms.pbc,
-            charge=int(info.get("charge", 0)) if charge is None else charge,
+            charge=info.get("charge", 0) if charge is None else charge,
             unpaired_electrons=(
-                int(info.get("unpaired_electrons", 0)) if unpaired_electrons is None else unpaired_electrons
+                info.get("unpaired_electrons", 0) if unpaired_electrons is None else unpaired_electrons
             ),
         )
 

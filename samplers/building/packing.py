@@ -3,6 +3,7 @@
 Method: L. Martínez et al., J. Comput. Chem. 30, 2157 (2009).
 """
 
+import itertools
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ _UNKNOWN_VDW_ANG = 2.0
 _BOX_CONTACT_SCALES = (1.0, 0.9)
 """Factors on the contact radii in a box, tried in order. Dense liquids need 0.9; the minimisation before classical MD
 removes the closer contacts."""
+_OWN_IMAGE_SCALE = 0.7
+"""Factor on the contact radii for a molecule and its own periodic image: two hydrogen atoms are at least 1.4 Å apart.
+The minimisation before classical MD removes such contacts."""
 _SPHERE_GROWTH = 1.08
 """Ratio of the radii of two successive spheres."""
 _SPHERE_ATTEMPTS = 40
@@ -144,25 +148,48 @@ def pack_box(molecule: Molecule, count: int, *, density_g_per_cm3: float, seed: 
     mass = count * float(atomic_masses(molecule.numbers).sum())
     side = float((mass * AMU_PER_ANG3_IN_G_PER_CM3 / density_g_per_cm3) ** (1 / 3))
     kinds = _kinds(molecule)
-    longest = 2.0 * max(float(np.linalg.norm(_centred(kind), axis=1).max()) for kind, _ in kinds)
-    # Packmol does not see that a molecule overlaps its own periodic image, so a single molecule is checked here.
-    if longest <= side or count > 1 or molecule.components:
-        for scale in _BOX_CONTACT_SCALES:
-            packed = _packmol(
-                kinds,
-                count,
-                radii=[scale * contact_radii(kind.numbers) for kind, _ in kinds],
-                region="",
-                header=[f"pbc {side:.6f} {side:.6f} {side:.6f}"],
-                seed=seed,
-                source=molecule.source,
-            )
-            if packed is not None:
-                return packed, np.eye(3) * side
+    for scale in _BOX_CONTACT_SCALES:
+        packed = _packmol(
+            kinds,
+            count,
+            radii=[scale * contact_radii(kind.numbers) for kind, _ in kinds],
+            region="",
+            header=[f"pbc {side:.6f} {side:.6f} {side:.6f}"],
+            seed=seed,
+            source=molecule.source,
+        )
+        # Packmol does not see that a molecule overlaps its own periodic image
+        if packed is not None and not _overlaps_itself(packed, kinds, count, side=side):
+            return packed, np.eye(3) * side
     raise InputError(
         f"{count} x {molecule.source} at system.density_g_per_cm3: {density_g_per_cm3:g} is a box of {side:.2f} Å in "
         "which molecules overlap; lower the density or take more molecules"
     )
+
+
+def _overlaps_itself(positions: FloatArray, kinds: Kinds, copies: int, *, side: float) -> bool:
+    """Whether a molecule is too close to its own periodic image.
+
+    Args:
+        positions: Positions of copy after copy in Å, each with the molecules of all kinds.
+        kinds: The molecules, and the number of each in a copy.
+        copies: Number of copies.
+        side: Side of the cubic box, Å.
+    """
+    shifts = side * np.array([shift for shift in itertools.product((-1, 0, 1), repeat=3) if any(shift)])
+    start = 0
+    for kind, number in (pair for _ in range(copies) for pair in kinds):
+        n_atoms, radii = len(kind.numbers), _OWN_IMAGE_SCALE * contact_radii(kind.numbers)
+        extent = 2.0 * float(np.linalg.norm(_centred(kind), axis=1).max())
+        for first in range(start, start + number * n_atoms, n_atoms):
+            if extent + 2.0 * radii.max() < side:
+                continue  # no image can be near
+            own = positions[first : first + n_atoms]
+            distances = np.linalg.norm(own[:, None, None] - own[None, :, None] - shifts, axis=-1).min(axis=-1)
+            if (distances < radii[:, None] + radii[None, :]).any():
+                return True
+        start += number * n_atoms
+    return False
 
 
 def _packmol(

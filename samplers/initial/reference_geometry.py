@@ -66,7 +66,8 @@ def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int =
     """Relax a frame by the reference method with BFGS.
 
     If the method fails on the frame, or the largest force is above 20 eV/Å, the relaxation starts from the spread-out
-    atoms (`spread_out`) instead, provided that the method gives them an energy, and a lower one than the frame's.
+    atoms (`spread_out`) instead, provided that the method gives them an energy, and a lower one than the frame's. The
+    atoms of periodic frames are not spread out.
 
     Args:
         frame: The frame.
@@ -79,14 +80,14 @@ def relaxed(frame: Frame, bonds: IntArray, reference: Reference, *, steps: int =
     """
     first = reference([frame])[0]
     start, label = frame, first
-    if label is None or _largest(label[1]) > _WILD_EV_PER_ANG:
+    if not frame.is_periodic and (label is None or _largest(label[1]) > _WILD_EV_PER_ANG):
         spread = frame.with_positions(spread_out(frame, bonds))
         of_spread = reference([spread])[0]
         if of_spread is not None and (label is None or of_spread[0] < label[0]):
             start, label = spread, of_spread
     if label is None:
         return None
-    end, energy = _minimised(start, reference, steps=steps)
+    end, energy = _minimised(start, label[0], reference, steps=steps)
     if first is None:
         return Relaxed(end, np.inf, np.inf)
     return Relaxed(end, first[0] - energy, _largest(first[1]))
@@ -97,10 +98,16 @@ def _largest(forces: FloatArray) -> float:
     return float(np.linalg.norm(forces, axis=1).max())
 
 
-def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame, float]:
+def _minimised(frame: Frame, energy: float, reference: Reference, *, steps: int) -> tuple[Frame, float]:
     """The frame of lowest energy along a minimisation by BFGS, and its energy in eV.
 
     The minimisation ends early if the reference method fails on a frame.
+
+    Args:
+        frame: The frame from which the minimisation starts.
+        energy: Energy of this frame, eV.
+        reference: The reference method.
+        steps: Largest number of steps.
     """
     from ase.calculators.calculator import Calculator, CalculatorError, all_changes
     from ase.optimize import BFGS
@@ -116,7 +123,7 @@ def _minimised(frame: Frame, reference: Reference, *, steps: int) -> tuple[Frame
             self.results = {"energy": label[0], "forces": label[1]}
             evaluated.append((label[0], frame.with_positions(self.atoms.positions)))
 
-    evaluated: list[tuple[float, Frame]] = []
+    evaluated = [(energy, frame)]
     atoms = frame.to_atoms()
     atoms.calc = ReferenceCalculator()
     with suppress(CalculatorError):  # the best frame before the failure is good enough

@@ -329,7 +329,7 @@ def lammps_with_elements(
         InputError: If neither the file nor the user gives the element of a type or label.
     """
     if kind == "lammps-data":
-        types, masses = _data_types(lines)
+        types, masses = _data_types(lines, source)
         numbers = {
             name: element_of(name, elements) if name in elements else _by_mass(masses.get(name)) for name in types
         }
@@ -370,12 +370,22 @@ def _dump_with_elements(
     text = "".join(lines) if is_element and set(found) & set(elements) else None
     if is_element or not found:
         return text, {}
+    labels = [name for name in found if not name.isdecimal()]
+    if labels:
+        raise InputError(
+            f"{source}: its column `type` has {', '.join(sorted(labels))}, which ASE reads only as numbers; name the "
+            "column `element`"
+        )
     last = max(int(name) for name in found)
     return text, {"specorder": [chemical_symbols[found.get(str(k)) or 0] for k in range(1, last + 1)]}
 
 
-def _data_types(lines: Iterable[str]) -> tuple[set[str], dict[str, float]]:
-    """The atom types of a data file, and masses by type in amu for the types that have one."""
+def _data_types(lines: Iterable[str], source: str) -> tuple[set[str], dict[str, float]]:
+    """The atom types of a data file, and masses by type in amu for the types that have one.
+
+    Raises:
+        InputError: If a mass is not a number.
+    """
     masses: dict[str, float] = {}
     count, section = 0, ""
     for line in lines:
@@ -385,7 +395,10 @@ def _data_types(lines: Iterable[str]) -> tuple[set[str], dict[str, float]]:
         elif words and words[0].isalpha():
             section = words[0]
         elif section == "Masses" and len(words) == 2:  # noqa: PLR2004 -- type and mass
-            masses[words[0]] = float(words[1])
+            try:
+                masses[words[0]] = float(words[1])
+            except ValueError:
+                raise InputError(f"{source}: the mass of type {words[0]} is `{words[1]}`; give a number") from None
     return {str(k) for k in range(1, count + 1)}, masses
 
 

@@ -70,14 +70,14 @@ def stated_charge_and_spin(
     """
     statements = _by_name(info, where)
     charges = {**statements["charge"], **_sums_of(atom_charges, where, always=bool(statements["charge"]))}
-    charge = _common_value(charges, where)
+    charge = _common_value(charges, where, signed=True)
     electrons = int(np.sum(numbers)) - (charge or 0)
     unpaired = dict(statements["unpaired_electrons"])
     for key, value in statements["multiplicity"].items():
         unpaired[key] = _unpaired_of(key, value, electrons, where)
     if not unpaired and magnetic_moments is not None:
         unpaired = _sum_of_moments(magnetic_moments, electrons, where)
-    return Stated(charge, _common_value(unpaired, where))
+    return Stated(charge, _common_value(unpaired, where, signed=False))
 
 
 NAMES = {"charge": CHARGE_NAMES, "multiplicity": MULTIPLICITY_NAMES, "unpaired_electrons": UNPAIRED_NAMES}
@@ -181,13 +181,13 @@ def _unpaired_of(key: str, value: int, electrons: int, where: str) -> int:
     return unpaired
 
 
-def _common_value(statements: Mapping[str, int], where: str) -> int | None:
+def _common_value(statements: Mapping[str, int], where: str, *, signed: bool) -> int | None:
     """The value on which all statements agree; None without statements.
 
     Raises:
         InputError: If the statements contradict each other.
     """
     if len(set(statements.values())) > 1:
-        text = ", ".join(f"{name} {value:+d}" for name, value in statements.items())
+        text = ", ".join(f"{name} {value:{'+d' if signed else 'd'}}" for name, value in statements.items())
         raise InputError(f"{where}: its statements contradict each other: {text}; keep the right one")
     return next(iter(statements.values()), None)

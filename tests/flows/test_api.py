@@ -70,7 +70,7 @@ def test_the_committee_of_any_iteration(campaign):
 @pytest.mark.parametrize("options", [{"fate": "chosen"}, {"iteration": 2}, {"iteration": -1}])
 def test_wrong_options_say_what_there_is(campaign, options):
     with pytest.raises(InputError, match=r"labelled|2 finished iterations"):
-        list(campaign.frames(**options))
+        campaign.frames(**options)
 
 
 def test_what_is_no_campaign_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Frames: shapes, immutability, content hashes, ASE, and the HDF5 layout."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -133,7 +135,9 @@ def test_labelled_hash_changes_with_energy_and_forces(random_labelled):
     labelled = random_labelled(1)[0]
     other = LabelledFrame(frame=labelled.frame, energy=labelled.energy + 1e-9, forces=labelled.forces)
     another = LabelledFrame(frame=labelled.frame, energy=labelled.energy, forces=-labelled.forces)
-    assert len({labelled.content_hash(), other.content_hash(), another.content_hash()}) == 3
+    heavy = replace(labelled, weight=2.0)
+    assert len({item.content_hash() for item in (labelled, other, another, heavy)}) == 4
+    assert replace(heavy, weight=1.0).content_hash() == labelled.content_hash()
 
 
 def test_dataset_digest_depends_on_order_and_on_each_frame(random_labelled):
@@ -175,6 +179,15 @@ def test_arguments_win_over_the_info_of_atoms(random_frame):
     del atoms.info["charge"], atoms.info["unpaired_electrons"]
     frame = Frame.from_atoms(atoms)
     assert (frame.charge, frame.unpaired_electrons) == (0, 0)
+
+
+def test_charges_are_integers_or_refused(random_frame):
+    atoms = random_frame(2).to_atoms()
+    atoms.info["charge"] = 0.99999
+    assert Frame.from_atoms(atoms).charge == 1
+    atoms.info["charge"] = -0.5
+    with pytest.raises(ValueError, match=r"charge is -0\.5"):
+        Frame.from_atoms(atoms)
 
 
 # -- HDF5 -------------------------------------------------------------------------------------------------------

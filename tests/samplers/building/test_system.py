@@ -12,7 +12,7 @@ from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.structures.bonds import bond_lengths
 from samplers.building.molecules import molecule_from_smiles
-from samplers.building.packing import contact_radii
+from samplers.building.packing import _overlaps_itself, contact_radii
 from samplers.building.system import boxed, build_system, repacked
 from samplers.classical.classical import force_field_of
 
@@ -53,6 +53,20 @@ def test_packed_molecules_do_not_overlap_and_keep_their_shape(tmp_path, smiles, 
     assert hydrogens == pytest.approx(2.0)
     lengths = bond_lengths(system.molecule.positions, system.molecule.bonds)
     np.testing.assert_allclose(system.bonds.lengths, np.tile(lengths, molecules), atol=1e-4)
+
+
+def test_a_box_is_refused_if_molecules_overlap_their_own_images(tmp_path):
+    """Packmol does not see the periodic images of a molecule itself: a rod of 13 Å does not fit a box of 8 Å."""
+    rod = "C#CC#CC#CC#CC#CC"
+    molecule = build(tmp_path, smiles=rod).molecule
+    along = np.linalg.svd(molecule.positions - molecule.positions.mean(axis=0))[2]
+    positions = molecule.positions @ along.T  # the rod lies along the first axis
+    length = float(np.ptp(positions[:, 0]))
+    assert length > 12.0
+    for gap, overlaps in ((0.0, True), (1.2, True), (3.5, False)):
+        assert _overlaps_itself(positions, [(molecule, 1)], 1, side=length + gap) is overlaps
+    with pytest.raises(InputError, match="in which molecules overlap; lower the density"):
+        build(tmp_path, smiles=rod, molecules=2, shape="box", density_g_per_cm3=0.8)
 
 
 def test_every_element_has_a_contact_radius():

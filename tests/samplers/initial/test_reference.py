@@ -112,6 +112,15 @@ def test_without_relaxation_only_the_forces_decide():
     assert contradiction("CS(=O)C", relax=False) == ""
 
 
+def test_a_relaxation_whose_every_label_fails_ends_where_it_began():
+    """The method has labelled the frame once, and fails on it and on all others afterwards."""
+    frame = Frame(numbers=[1, 1], positions=[[0, 0, 0], [0.8, 0, 0]])
+    answers = [[(-1.0, np.array([[0.5, 0, 0], [-0.5, 0, 0]]))]]
+    found = relaxed(frame, np.array([[0, 1]]), lambda frames: answers.pop() if answers else [None] * len(frames))
+    assert found.frame.content_hash() == frame.content_hash()
+    assert (found.energy_drop, found.largest_force) == (0.0, 0.5)
+
+
 def test_atoms_that_lie_on_each_other_are_spread_out():
     """Six fluorines in a heap on one side of a phosphorus become an octahedron."""
     rng = np.random.default_rng(2)

@@ -99,6 +99,9 @@ def test_types_of_a_lammps_dump_need_elements(tmp_path):
         read_structures(written(tmp_path, named, "named.dump"))
     (structure,) = read_structures(tmp_path / "named.dump", elements={"OW": "O"})
     assert structure.frame.numbers.tolist() == [8, 1, 1]
+    labels = DUMP.format("type") + "1 OW 1 1 1\n2 H 1.96 1 1\n3 H 0.76 1.93 1\n"
+    with pytest.raises(InputError, match=r"`type` has H, OW.* name the column `element`"):
+        read_structures(written(tmp_path, labels, "labels.dump"), elements={"OW": "O", "H": "H"})
 
 
 DATA = """water
@@ -125,5 +128,7 @@ def test_types_of_a_lammps_data_file_get_elements_from_their_masses_or_the_user(
         path = written(tmp_path, DATA.format(masses), "in.data")
         with pytest.raises(InputError, match="types"):
             read_structures(path)
+    with pytest.raises(InputError, match="the mass of type 2 is `heavy`"):
+        read_structures(written(tmp_path, DATA.format("Masses\n\n1 1.008\n2 heavy\n\n"), "in.data"))
     path = written(tmp_path, DATA.format(""), "in.data")
     assert read_structures(path, elements={"1": "H", "2": "O"})[0].frame.numbers.tolist() == [8, 1, 1]
