@@ -44,6 +44,7 @@ def _terminate(signal_number: int, frame: object) -> None:
 
 
 def _interrupted() -> NoReturn:
+    """Report the interruption of a command, and exit with the status of a campaign that can be resumed."""
     say_error("interrupted; nothing finished is lost. Continue with the same command, or with: al-engine resume DIR")
     sys.exit(ExitStatus.INTERRUPTED)
 
@@ -65,10 +66,10 @@ def main() -> None:
         if error.code == TYPER_INTERRUPTED:  # Ctrl-C where no command handles it
             _interrupted()
         raise
-    except BrokenPipeError:
+    except BrokenPipeError:  # the program that reads the output, such as `head`, has ended
         sys.exit(ExitStatus.DONE)
     except OSError as error:
-        if error.errno in (*BROKEN, *DISK_FULL):  # a disk that failed while any file was written
+        if error.errno in (*BROKEN, *DISK_FULL):  # the disk failed, or is full
             say_error(f"error: {error}. Nothing finished is lost: repair the disk, then run `al-engine resume DIR`")
             sys.exit(ExitStatus.INTERRUPTED)
         if error.errno in REFUSED and isinstance(error.filename, str | bytes):

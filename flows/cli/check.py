@@ -1,4 +1,4 @@
-"""Estimate the run time of a campaign from a short trial on this machine; nothing is changed."""
+"""Estimate of a campaign's run time from a short trial on this machine. The trial leaves the campaign unchanged."""
 
 import math
 import tempfile
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.ms_mace import MSMACE
 
 TRIAL_FRAMES = "frames.h5"
-"""File of the frames of the trial."""
+"""Name of the temporary file with the frames of the trial."""
 TRIAL_UPDATES = 12
 """Number of training updates of the trial."""
 TRIAL_STEPS = 40
@@ -53,14 +53,15 @@ class Cost:
             classical force field or a file.
         initial_labels_s: Time of all labels of the initial set and the test set.
         training_s: Time of training in iteration 0; an upper limit on a GPU, which trains all members together.
-        sampling_s: Time of the MD of an iteration at all temperatures if it finds enough candidates at once
-            (`sampling.steps`).
-        search_s: Largest time of this MD, if it finds too few (`sampling.cost_share`).
-        labelling_s: Time of the largest number of labels of an iteration.
-        evidence_s: Time of the MD that proves the acceptance to be below its limit at every temperature, if no frame is
-            a candidate and one frame in `EXPECTED_INEFFICIENCY` is decorrelated.
+        sampling_s: Time of the MD of an iteration at all temperatures, `sampling.steps` steps of each replica. These
+            steps suffice if they contain enough candidates.
+        search_s: Longest time of the MD of an iteration, which goes on if `sampling.steps` steps contain too few
+            candidates. `sampling.cost_share` limits it.
+        labelling_s: Time of `selection.max_labels` labels, the largest number in an iteration.
+        evidence_s: Time of the MD that proves the acceptance to be below its limit at every temperature. It is assumed
+            that no frame is a candidate, and that one frame in `sampling_plan.EXPECTED_INEFFICIENCY` is decorrelated.
         evidence_ps: Length of this MD for each replica at each temperature, ps.
-        audit_s: Time of the labels of an audit.
+        audit_s: Time of all labels of an audit.
     """
 
     atoms: int
@@ -85,7 +86,7 @@ class Cost:
 
     @property
     def iteration_s(self) -> float:
-        """Largest time of a later iteration, without the growth of its updates and without evidence, s."""
+        """Largest time of an iteration, s, without evidence, and with the number of updates of iteration 0."""
         return self.training_s + self.search_s + self.labelling_s
 
     def to_dict(self) -> dict[str, object]:
@@ -94,19 +95,23 @@ class Cost:
 
 
 def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
-    """Estimate the cost from a trial: label each system or a cluster twice, train a model briefly, run short MD.
+    """Estimate the cost of a campaign from a trial of each system: two labels, a short training and short MD.
+
+    Args:
+        checked: Result of the checks of the campaign.
+        progress: Receives the progress of each trial.
 
     Raises:
         InputError: If a system cannot be labelled.
     """
     points = len(checked.config.state_points)
     costs = [_cost_of(system, points=points, progress=progress) for system in checked.systems]
-    frames = [system.config.initial.frames for system in checked.systems]
+    weights = [system.config.initial.frames for system in checked.systems]
 
     def mean(name: str) -> float:
-        """Average over the systems, as the frames of a batch are drawn from the initial sets of all systems."""
-        weighted = sum(number * getattr(cost, name) for number, cost in zip(frames, costs, strict=True))
-        return float(weighted / sum(frames))
+        """Mean over the systems, weighted by their numbers of initial frames, from which batches are drawn."""
+        weighted = sum(weight * getattr(cost, name) for weight, cost in zip(weights, costs, strict=True))
+        return float(weighted / sum(weights))
 
     largest = ("atoms", "labelled_atoms", "labelling_s", "evidence_ps")
     added = ("initial_frames_s", "initial_labels_s", "sampling_s", "search_s", "evidence_s")
@@ -121,7 +126,7 @@ def measure_cost(checked: Preflight, progress: Progress = silent) -> Cost:
 
 
 def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost:
-    """The cost of a system, if it were the only one.
+    """The cost of a campaign of this system alone.
 
     Args:
         checked: The system.
@@ -134,13 +139,14 @@ def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost
     config, frame = checked.config, checked.labelled.frame
     device = choose_device(config)
     workers, label_workers = worker_counts(config, device)
+    # Without `directory`, the calculator writes no files to the user's folder.
     parameters = {key: value for key, value in config.labels.ase_parameters.items() if key != "directory"}
-    labels = config.labels.model_copy(update={"ase_parameters": parameters})  # write no files to the user's folder
-    with LabelPool(labels, workers=1, periodic=frame.is_periodic) as pool:
-        closest = config.selection.min_distance_ang
-        outcomes = label_chunk(pool, [frame, frame], config.labels, min_distance_ang=closest)
+    labels_config = config.labels.model_copy(update={"ase_parameters": parameters})
+    with LabelPool(labels_config, workers=1, periodic=frame.is_periodic) as pool:
+        min_distance_ang = config.selection.min_distance_ang
+        outcomes = label_chunk(pool, [frame, frame], config.labels, min_distance_ang=min_distance_ang)
     progress(1, 2, "label")
-    outcome = outcomes[-1]
+    outcome = outcomes[-1]  # the time of the first label includes the loading of the method
     if outcome.labelled is None:
         raise InputError(f"the starting structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
     with ComputePool(1) as compute, tempfile.TemporaryDirectory() as scratch:
@@ -152,8 +158,11 @@ def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost
         )
     progress(2, 2, "model")
     sampling = config.sampling
-    rounds_train = -(-config.training.members // workers)
-    rounds_sample = -(-len(sampling.temperatures_kelvin) // workers)
+    # Each worker trains one member at a time, and samples one temperature at a time.
+    rounds_train = math.ceil(config.training.members / workers)
+    rounds_sample = math.ceil(len(sampling.temperatures_kelvin) / workers)
+    trained_share = len(frame) / len(checked.system.frame)
+    search_steps = _search_steps(config, workers, points=points, trained_share=trained_share)
     per_label = outcome.seconds / label_workers
     by_reference = config.initial.source == "reference"
     proof_steps = steps_to_prove(config.stop, sampling)
@@ -168,11 +177,7 @@ def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost
         initial_labels_s=per_label * (config.initial.frames + config.initial.test_frames + checked.structures),
         training_s=rounds_train * update_s * training.updates(config.training, 0, None),
         sampling_s=rounds_sample * step_s * sampling.steps,
-        search_s=step_s
-        * max(
-            _search_steps(config, workers, points=points, trained_share=len(frame) / len(checked.system.frame)),
-            rounds_sample * sampling.steps,
-        ),
+        search_s=step_s * max(search_steps, rounds_sample * sampling.steps),
         labelling_s=per_label * config.selection.max_labels,
         evidence_s=rounds_sample * step_s * proof_steps,
         evidence_ps=proof_steps * sampling.timestep_fs / FS_PER_PS,
@@ -181,12 +186,13 @@ def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost
 
 
 def _search_steps(config: OneSystemConfig, workers: int, *, points: int, trained_share: float) -> int:
-    """Largest number of MD steps of a system that a worker takes in search of candidates in an iteration.
+    """Largest number of MD steps of a system that one worker runs in an iteration that searches for candidates.
 
-    If fewer temperatures search, each may go on for longer, and fewer workers share the work.
+    The fewer temperatures search, the more steps each of them may run, and the fewer workers share the steps. The
+    result is therefore the maximum over all numbers of searching temperatures.
 
     Args:
-        config: The config.
+        config: The config of the system.
         workers: Number of workers.
         points: Number of state points of the campaign.
         trained_share: Number of atoms of a labelled structure divided by that of a frame of the MD.
@@ -194,14 +200,18 @@ def _search_steps(config: OneSystemConfig, workers: int, *, points: int, trained
     updates = training.updates(config.training, 0, None)
     most_steps = longest_search(config, updates, points=points, trained_share=trained_share)
     search = Search(most_steps, max_labels=config.selection.max_labels, points=points)
-    possible = range(1, len(config.sampling.temperatures_kelvin) + 1)
-    return max(math.ceil(number / workers) * search.plan(config.sampling, number).most_steps for number in possible)
+    return max(
+        math.ceil(searching / workers) * search.plan(config.sampling, searching).most_steps
+        for searching in range(1, len(config.sampling.temperatures_kelvin) + 1)
+    )
 
 
 def check_text(checked: Preflight, cost: Cost) -> str:
     """The results of the checks and the estimated cost, as text for the terminal."""
     level = checked.level
-    initial = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; "
+    initial = f"initial labels about {duration_text(cost.initial_labels_s)}"
+    if cost.initial_frames_s:
+        initial = f"initial MD by the reference method about {duration_text(cost.initial_frames_s)}; {initial}"
     sampling = duration_text(cost.sampling_s)
     if cost.search_s > cost.sampling_s:
         sampling += f" to {duration_text(cost.search_s)}"
@@ -220,8 +230,7 @@ def check_text(checked: Preflight, cost: Cost) -> str:
         *(_system_text(system) for system in checked.systems),
         f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each",
         f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
-        (initial if cost.initial_frames_s else "")
-        + f"initial labels about {duration_text(cost.initial_labels_s)}; {iteration}",
+        f"{initial}; {iteration}",
         evidence,
     ]
     return "\n".join(lines)
@@ -230,11 +239,9 @@ def check_text(checked: Preflight, cost: Cost) -> str:
 def _system_text(checked: CheckedSystem) -> str:
     """A system in a line: composition, charge and spin, and the clusters that are labelled."""
     frame, name = checked.system.frame, checked.config.system_name
-    cut = (
-        ""
-        if checked.config.selection.cut_molecules is None
-        else (f"; labelled as clusters of {len(checked.labelled.frame)} atoms cut from it")
-    )
+    cut = ""
+    if checked.config.selection.cut_molecules is not None:
+        cut = f"; labelled as clusters of {len(checked.labelled.frame)} atoms cut from it"
     return (
         f"system{f' {name}' if name else ''}: {frame.to_atoms().get_chemical_formula()}, {len(frame)} atoms, charge "
         f"{frame.charge:+d}, {frame.unpaired_electrons} unpaired electrons{cut}"
@@ -242,13 +249,16 @@ def _system_text(checked: CheckedSystem) -> str:
 
 
 def trial_job(*, config: Mapping[str, Any], device: str, scratch: str, progress: Progress) -> tuple[float, float]:
-    """Time of one training update, and of one MD step of one temperature's replicas with its share of strides, s.
+    """Train a model briefly and run short MD with it, in a worker process.
 
     Args:
         config: The config as JSON-able values.
         device: `cpu` or `cuda`.
-        scratch: Folder that holds the frames of the trial, in which the training keeps its progress.
+        scratch: Folder with the file of the trial's frames; the training writes its checkpoints there.
         progress: Ignored.
+
+    Returns:
+        Time of a training update of one member, and time of an MD step of all replicas at one temperature, s.
     """
     del progress
     checked = validate_config(dict(config), source="the config of the trial")
@@ -259,16 +269,13 @@ def trial_job(*, config: Mapping[str, Any], device: str, scratch: str, progress:
 
 
 def _update_time(config: CampaignConfig, labelled: LabelledFrame, device: str, scratch: Path) -> tuple[float, "MSMACE"]:
-    """Time of one training update, s, and the model that was trained."""
+    """Time of a training update of one member, s, and the trained model."""
     from models.training.training import train_member
 
-    data = [labelled] * (config.training.batch_size + 2)
+    data = [labelled] * (config.training.batch_size + 2)  # a batch, and frames to hold out for validation
     times = {}
-    for updates in (
-        1,
-        2,
-        TRIAL_UPDATES,
-    ):  # the run of 1 update starts torch; the difference of the other two runs leaves out the set-up
+    # The first run starts torch. The difference of the other two runs excludes the set-up and the validation.
+    for updates in (1, 2, TRIAL_UPDATES):
         start = time.perf_counter()
         trained = train_member(
             frames=data,
@@ -286,7 +293,10 @@ def _update_time(config: CampaignConfig, labelled: LabelledFrame, device: str, s
 
 
 def _step_time(config: CampaignConfig, system: Frame, device: str, model: "MSMACE") -> float:
-    """Time of one MD step of one temperature's replicas, driven by a committee of copies of a model, s."""
+    """Time of an MD step of all replicas at one temperature with a committee of copies of a model, s.
+
+    The deviations, which are computed once per stride, are included in proportion.
+    """
     from models.inference.committee import Committee
     from samplers.dynamics.langevin import run_langevin
     from samplers.dynamics.settings import Integration, StopRules
@@ -294,7 +304,7 @@ def _step_time(config: CampaignConfig, system: Frame, device: str, model: "MSMAC
     frames: list[Frame] = [system] * config.sampling.replicas
     committee = Committee([model] * config.training.members, device=device, acceleration=config.execution.acceleration)
     times = {}
-    for steps in (1, 2, TRIAL_STEPS):
+    for steps in (1, 2, TRIAL_STEPS):  # as in `_update_time`
         start = time.perf_counter()
         run_langevin(
             committee,

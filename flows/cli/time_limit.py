@@ -12,20 +12,19 @@ from al_engine.errors import InputError
 UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 """Length of the units of a duration, s."""
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+"""A duration; it has a group for each unit, in the order of `UNITS_S`."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `7h50m`, `90m` or `1d`.
+    """Convert a duration such as `7h50m`, `90m` or `1d` to seconds.
 
     Raises:
         InputError: If the text is not a duration, or the duration is zero.
     """
     match = DURATION.fullmatch(text.strip())
-    seconds = (
-        sum(int(number or 0) * unit for number, unit in zip(match.groups(), UNITS_S.values(), strict=True))
-        if match
-        else 0.0
-    )
+    seconds = 0.0
+    if match:
+        seconds = sum(int(number or 0) * unit for number, unit in zip(match.groups(), UNITS_S.values(), strict=True))
     if seconds <= 0.0:
         raise InputError(
             f"--time-limit {text}: not a duration; write days, hours, minutes and seconds as in 7h50m or 1d"
@@ -34,7 +33,7 @@ def parse_duration(text: str) -> float:
 
 
 class TimeLimit:
-    """Sends this process SIGTERM after some time, unless its block has ended by then.
+    """A context manager that sends this process SIGTERM at the limit, unless its block has ended before.
 
     Args:
         seconds: The limit, s; None: no limit.

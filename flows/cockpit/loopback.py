@@ -1,4 +1,7 @@
-"""Addresses of this machine. They are reached without a proxy, because a proxy would connect to its own machine."""
+"""Addresses of this machine, which must be reached without a proxy.
+
+A proxy on another machine would take `localhost` for itself.
+"""
 
 import ipaddress
 import os
@@ -13,7 +16,7 @@ import httpx
 from al_engine.errors import InputError
 
 HOST = "127.0.0.1"
-"""Address on which our server listens unless PREFECT_SERVER_API_HOST is set; other machines cannot reach it."""
+"""Address on which our server listens if PREFECT_SERVER_API_HOST is not set; other machines cannot reach it."""
 NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 """Names that mean this machine."""
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -28,23 +31,21 @@ def without_password(text: str) -> str:
 
 
 def listening_host() -> str:
-    """The address on which a server that we start listens."""
+    """The address on which a server started by al-engine listens."""
     return os.environ.get("PREFECT_SERVER_API_HOST") or HOST
 
 
 def reached_host(listening: str) -> str:
-    """The address at which this machine reaches its own server that listens on `listening`."""
+    """The address at which this machine reaches a server of its own, whose listening address is given."""
     return {"0.0.0.0": HOST, "::": "::1"}.get(listening, listening)  # noqa: S104 (recognised, not chosen)
 
 
 def is_here(host: str | None) -> bool:
-    """Whether an address is known to be an address of this machine; no name is looked up."""
+    """Whether an address is a loopback address or the address of our server; no name is looked up."""
     if not host:
         return False
-    return is_loopback(reached_host(host)) or host.lower() in (
-        listening_host().lower(),
-        reached_host(listening_host()).lower(),
-    )
+    ours = (listening_host().lower(), reached_host(listening_host()).lower())
+    return is_loopback(reached_host(host)) or host.lower() in ours
 
 
 def is_loopback(host: str) -> bool:
@@ -59,7 +60,11 @@ def is_loopback(host: str) -> bool:
 
 
 def client_of(api_url: str, *, timeout_s: float) -> httpx.Client:
-    """An HTTP client for a server; as Prefect's client, it uses proxies only for servers on other machines.
+    """An HTTP client for a server. Like Prefect's client, it uses proxies only for servers on other machines.
+
+    Args:
+        api_url: Address of the server's API.
+        timeout_s: Longest time for a connection or an answer, s.
 
     Raises:
         InputError: If the server is on another machine, and the client does not accept the environment's proxies.
@@ -82,21 +87,22 @@ def pass_by_proxies(host: str) -> None:
     Args:
         host: Address of the server, in addition to the usual addresses of this machine.
     """
-    if not getproxies().keys() - {"no"}:
+    proxies = getproxies().keys() - {"no"}
+    if not proxies:
         return
-    hosts = dict.fromkeys([HOST, "localhost", "::1", host])
-    values = {name: os.environ.get(name) for name in NO_PROXY}
+    exempt = dict.fromkeys([HOST, "localhost", "::1", host])
+    stated = {name: value for name in NO_PROXY if (value := os.environ.get(name)) is not None}
     for name in NO_PROXY:
-        # A program reads only one of the two variables. If one is unset, it gets the value of the other.
-        value = next((value for value in (values[name], *values.values()) if value is not None), "")
-        if value.strip() == "*":
+        # A program reads only one of the two variables, so an unset variable gets the value of the other.
+        value = stated.get(name, next(iter(stated.values()), ""))
+        if value.strip() == "*":  # all hosts are exempt
             continue
         listed = [entry.strip() for entry in value.split(",") if entry.strip()]
-        os.environ[name] = ",".join([*listed, *(host for host in hosts if host not in listed)])
+        os.environ[name] = ",".join([*listed, *(each for each in exempt if each not in listed)])
     try:
         httpx.Client(verify=NO_CERTIFICATES).close()
     except (ValueError, ImportError, httpx.InvalidURL):
-        # httpx, Prefect's client, refuses SOCKS and unknown schemes even for hosts that it would reach without a proxy.
+        # httpx, the library of Prefect's client, refuses SOCKS and unknown schemes, even if it would not use the proxy.
         # `*` as a further entry turns all proxies off for httpx. curl, requests and urllib heed `*` only if it is the
         # only entry.
         for name in NO_PROXY:

@@ -24,13 +24,14 @@ from flows.pages.terminal import in_ascii
 from flows.stages.judging import evidence_of
 
 _CLUSTERS = (
-    "Of clusters cut from boxes, deviation, error and the force MAE on new labels are those of the atoms that stand "
-    "for the box. The parity plot and the force MAE on the test set have all atoms."
+    "For clusters cut from boxes, the deviation, the error and the force MAE on new labels cover only the atoms that "
+    "stand for the box. The parity plot and the force MAE on the test set cover all atoms."
 )
+"""Note on the page of a campaign that cuts clusters."""
 
 
 def publish_if_missing(ledger: Ledger, iteration: int, *, campaign: str) -> None:
-    """Publish an iteration that a process finished without publishing it, because it was killed in between."""
+    """Publish an iteration unless it has a page: a process may be killed after an iteration and before its page."""
     if Artifact.get(_key(campaign, iteration)) is None:
         publish_iteration(ledger, iteration, campaign=campaign)
 
@@ -46,7 +47,7 @@ def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
 
 
 def publish_page(ledger: Ledger, iteration: int, *, campaign: str) -> None:
-    """Publish the iteration's page, or a new version of it, as an artifact."""
+    """Publish the iteration's page as an artifact; a page that exists gets a new version."""
     record = ledger.history()[iteration]
     create_markdown_artifact(
         iteration_markdown(ledger, iteration),
@@ -66,7 +67,7 @@ def _slug(name: str) -> str:
 
 
 def iteration_markdown(ledger: Ledger, iteration: int) -> str:
-    """The iteration as Markdown; images are embedded as data URIs, so that the page needs no other file."""
+    """The page of an iteration as Markdown. Images are embedded as data URIs, so that the page needs no other file."""
     from flows.pages import plots  # importing matplotlib takes half a second
 
     history = ledger.history()[: iteration + 1]
@@ -77,13 +78,13 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
     with open_part(ledger.part_path(names.evaluation(iteration))) as root:
         parity = {name: (root[name]["forces_reference"][()], root[name]["forces_predicted"][()]) for name in GROUPS}
         scored = {name: read_scored(root[name], kind) for name in GROUPS}
-        by_point = {
+        scored_at = {
             t.point: read_scored(root["test"], kind, point=t.point) + read_scored(root["new"], kind, point=t.point)
             for t in record.temperatures
         }
     missing = missing_evidence(history, evidence_of(ledger, history), config.stop, config.selection)
     agreements = [("test set", agreement(scored["test"])), ("new labels", agreement(scored["new"]))]
-    agreements += [(f"both, {point}", agreement(frames)) for point, frames in by_point.items()]
+    agreements += [(f"both, {point}", agreement(frames)) for point, frames in scored_at.items()]
     lines = [
         f"# {config.name}, iteration {iteration}",
         "",
@@ -125,6 +126,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) -> list[tuple[str, str]]:
+    """The rows of the first table of the page: the quantities of the iteration and their values."""
     counts = record.counts
     confidence = look_confidence(stop)
     low, high = record.bounds(confidence)
@@ -153,7 +155,19 @@ def _rows(record: IterationRecord, window: Window, stop: StopConfig, time: str) 
 
 
 def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
-    header = ("temperature", "sampled", "accurate", "candidate", "rejected", "acceptance", "bounds", "decorrelated")
+    """Frames and trajectories at each state point."""
+    header = (
+        "temperature",
+        "sampled",
+        "accurate",
+        "candidate",
+        "rejected",
+        "acceptance",
+        "bounds",
+        "decorrelated",
+        "stopped",
+        "candidates without a label",
+    )
     rows = []
     for t in record.temperatures:
         low, high = t.bounds(look_confidence(stop))
@@ -169,7 +183,7 @@ def _temperature_table(record: IterationRecord, stop: StopConfig) -> list[str]:
                 _fates_text(without_label_by_fate(t)),
             )
         )
-    return _table((*header, "stopped", "candidates without a label"), rows)
+    return _table(header, rows)
 
 
 def _system_table(record: IterationRecord) -> list[str]:
@@ -193,6 +207,7 @@ def _fates_text(fates: Mapping[str, int] | None) -> str:
 
 
 def _calibration_lines(calibration: Calibration | None, window: Window) -> list[str]:
+    """The true errors of frames whose deviations are at the ends of the window; no lines without a calibration."""
     if calibration is None:
         return []
     ends = (
@@ -208,6 +223,7 @@ def _calibration_lines(calibration: Calibration | None, window: Window) -> list[
 
 
 def _agreement_row(name: str, found: Agreement) -> tuple[str, ...]:
+    """A row on labelled frames: how well their deviations agree with their true errors."""
     return (
         name,
         str(found.frames),
@@ -218,7 +234,10 @@ def _agreement_row(name: str, found: Agreement) -> tuple[str, ...]:
 
 
 def _audit_lines(audit: AuditResult | None) -> list[str]:
-    """The audited frames by temperature, with the bounds of the share of bad frames; no lines without an audit."""
+    """The audited frames by temperature, with the bounds of the share of bad frames; no lines without an audit.
+
+    A frame is bad if its true error is above the lower end of the window.
+    """
     if audit is None:
         return []
     rows = []
@@ -239,33 +258,38 @@ def _audit_lines(audit: AuditResult | None) -> list[str]:
         "temperature",
         "audited",
         f"error above {audit.lower_mev_per_ang:.0f} meV/Å",
-        f"bounds of their share at {audit.confidence:.0%}",
-        f"error of {QUANTILE:.0%} / meV/Å",
-        f"its bound at {audit.confidence:.0%}",
-        "largest error",
+        f"bounds of this share at {audit.confidence:.0%} confidence",
+        f"{QUANTILE:.0%} quantile of the error / meV/Å",
+        f"bound of the quantile at {audit.confidence:.0%} confidence / meV/Å",
+        "largest error / meV/Å",
     )
     outcome = "passed" if audit.passed else "failed: the audited frames join the data set"
     return ["## Audit", "", f"The audit {outcome}. {audit.statement()}.", "", *_table(header, rows)]
 
 
 def _member_table(health: CommitteeHealth | None) -> list[str]:
-    """Each member's error compared with the others', and the committee's error compared with its spread."""
+    """The errors of the committee and of each member; no lines if the committee was not assessed."""
     if health is None:
         return []
+    columns = zip(health.member_error_mev_per_ang, health.member_error_ratio, health.deviation_without, strict=True)
     rows = [
-        (str(member), number_text(error), number_text(ratio, ".2f"), number_text(without, ".0%"))
-        for member, (error, ratio, without) in enumerate(
-            zip(health.member_error_mev_per_ang, health.member_error_ratio, health.deviation_without, strict=True)
-        )
+        (str(member), number_text(error), number_text(ratio, ".2f"), number_text(deviation_share, ".0%"))
+        for member, (error, ratio, deviation_share) in enumerate(columns)
     ]
     lines = ["## The committee", ""]
     if health.error_over_spread is not None:
-        factor = f"{health.error_over_spread:.2f} times the spread of its members (collapsed from {COLLAPSED:g})"
-        lines += [f"On the test set the error of the committee is {factor}.", ""]
-    return lines + _table(
-        ("member", "RMS force error / meV/Å", "times the other members' error", "deviation without the member"), rows
+        factor = f"{health.error_over_spread:.2f} times the spread of its members"
+        meaning = f"a committee above {COLLAPSED:g} times has collapsed"
+        lines += [f"On the test set the error of the committee is {factor}; {meaning}.", ""]
+    header = (
+        "member",
+        "RMS force error / meV/Å",
+        "error / median error of the other members",
+        "deviation without the member / deviation of all members",
     )
+    return lines + _table(header, rows)
 
 
 def _image(title: str, png: bytes) -> str:
+    """A PNG image as Markdown."""
     return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -1,6 +1,6 @@
-"""Mark dead runs as crashed: an automation of the Prefect server acts when the heartbeat of a run stops.
+"""An automation of the Prefect server that marks a run as Crashed when the heartbeats of the run stop.
 
-A killed process cannot report that it ended, so its run would show as Running for ever. Runs send a heartbeat every
+A killed process cannot report its end, so its run would show as Running for ever. Every run sends a heartbeat each
 `PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (`flows.cockpit.server`), and the server watches for it.
 """
 
@@ -19,13 +19,14 @@ ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
 def watch_for_dead_runs() -> None:
-    """Create the automation unless the server has it; it covers only runs with the tag of a campaign."""
+    """Create the automation, unless the server has it already. It covers only runs with the tag of a campaign."""
     with get_client(sync_client=True) as client:
         if not client.read_automations_by_name(NAME):
             client.create_automation(_automation())
 
 
 def _automation() -> AutomationCore:
+    """The automation: after a heartbeat, it expects another heartbeat or a final state within `SILENCE_S`."""
     heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name=NAME,

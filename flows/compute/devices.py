@@ -14,6 +14,7 @@ def choose_device(config: CampaignConfig) -> str:
         InputError: If `execution.device` is `cuda` and torch finds no GPU.
     """
     wanted = config.execution.device
+    # Without this file of NVIDIA's driver there is no GPU. It is asked first, because torch is slow to import.
     if wanted == "cpu" or (wanted == "auto" and not Path("/dev/nvidiactl").exists()):
         return "cpu"
     import torch
@@ -26,7 +27,15 @@ def choose_device(config: CampaignConfig) -> str:
 
 
 def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
-    """Number of worker processes that compute, and number that label."""
+    """Number of worker processes that train and sample, and number of worker processes that label.
+
+    Both are `execution.workers`, if it is set. Otherwise there is a worker for each usable core; on a GPU, a single
+    worker trains and samples.
+
+    Args:
+        config: The campaign's config.
+        device: `cpu` or `cuda`.
+    """
     cores = usable_cores()
     wanted = config.execution.workers
     return wanted or (1 if device == "cuda" else cores), wanted or cores

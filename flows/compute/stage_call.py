@@ -1,7 +1,7 @@
 """A stage call: the work of one stage as plain data, which any executor can run.
 
-A module in `flows/stages` describes a stage (`Stage`). The ledger adds the keys (`StageCall`). An executor runs the job
-in some process, which also writes the parts.
+A module in `flows/stages` describes a stage (`Stage`). `plan` adds the keys of its parts from the ledger (`StageCall`).
+An executor (`Executor`) runs the job of the call in a process that it chooses, and the job writes the parts.
 """
 
 import json
@@ -27,7 +27,7 @@ from al_engine.protocols import Progress, silent
 from labelers.pool.pool import LabelPool
 
 Needs = Literal["compute", "labels", "nothing"]
-"""What a job runs on: `compute`, a core or GPU of its own; `labels`, workers that label; `nothing`, any thread."""
+"""Resources of a job: `compute`, a core or GPU of its own; `labels`, the workers that label; `nothing`, any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Stage:
 
     Attributes:
         name: Name of the part.
-        job: The function that computes it, as `package.module:function`; it takes a `Work` and the arguments.
-        inputs: JSON-able inputs that decide the part's content, besides its parents.
+        job: The function that computes the part, as `package.module:function`; it takes a `Work` and the arguments.
+        inputs: JSON-able inputs that, together with the parents, decide the part's content; the key hashes them.
         parents: Names of the parts that the key hashes; the job may read them.
         also: Names of further parts that the job may read, because the key of a parent hashes them.
         arguments: JSON-able arguments of the job.
@@ -97,7 +97,10 @@ class StageCall:
 
 
 def plan(ledger: Ledger, stages: Sequence[Stage]) -> StageCall | list[Part]:
-    """Plan stages that differ only in their parts: a call for the missing parts, or all parts if none is missing.
+    """Plan stages that have the same job, arguments and resources, and differ only in their parts.
+
+    Returns:
+        One call that computes all missing parts; if no part is missing, the parts in the order of the stages.
 
     Raises:
         LedgerError: If a part is damaged, or was made from other inputs.
@@ -129,7 +132,7 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """Number of calls that are computed side by side."""
+        """Number of calls that run at the same time."""
 
     def run(self, call: StageCall, progress: Progress) -> None:
         """Run a call and wait for it; may be called from several threads.
@@ -143,12 +146,12 @@ class Executor(Protocol):
 
 
 def finish(ledger: Ledger, calls: Iterable[StageCall]) -> None:
-    """Take the parts of executed calls into the ledger."""
+    """Record the parts of executed calls in the ledger."""
     ledger.finish([output.name for call in calls for output in call.outputs])
 
 
 def run_stages(ledger: Ledger, executor: Executor, stages: Sequence[Stage], progress: Progress = silent) -> list[Part]:
-    """Have stages computed as one call in this thread, unless their parts are finished.
+    """Let an executor compute the missing parts of stages as one call (`plan`), and wait for it.
 
     Returns:
         The parts, in the order of the stages.
@@ -164,7 +167,7 @@ def run_stages(ledger: Ledger, executor: Executor, stages: Sequence[Stage], prog
 
 
 class Work:
-    """The interface of a job to its campaign: the config, the parts it may read, and the paths of its own parts.
+    """The interface of a job to its campaign: the config, the parts that it may read, and the parts that it writes.
 
     Args:
         directory: The campaign directory.
@@ -207,14 +210,26 @@ class Work:
         return self._parts_directory / f"{(output or self.outputs[0]).name}.h5"
 
     def helper(self, ending: str, output: Output | None = None) -> Path:
-        """Path of a file beside the part that keeps progress if the process is killed, such as `.checkpoint`."""
+        """Path of a file beside the part in which a job keeps its progress, so that it can continue after a kill.
+
+        Args:
+            ending: Ending of the file name, such as `.checkpoint`.
+            output: The part; None: the first output.
+        """
         return self.path(output).with_suffix(ending)
 
     @contextmanager
     def write(self, output: Output | None = None, *, streamed: bool = False) -> Iterator[h5py.File]:
         """Write a part, whole or not at all; the device, host, versions and time of the job are added.
 
-        The job sets the attribute `summary`, one line for the terminal and the UI (`summarise`).
+        The job stores a summary of one line in the file (`summarise`).
+
+        Args:
+            output: The part; None: the first output.
+            streamed: Whether the file grows on disk while it is written, instead of in memory.
+
+        Yields:
+            The open file.
 
         Raises:
             ResumableError: If the disk is full or cannot be written to.
@@ -238,7 +253,7 @@ def made_by(device: str) -> dict[str, str]:
     for name in ("al-engine", "torch", "tblite", "xtb", "ase"):
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # a node that labels needs no torch, a node that trains no labeler
+        except PackageNotFoundError:  # a machine that only labels needs no torch, one that only trains no labeler
             found[name] = ""
     return found
 

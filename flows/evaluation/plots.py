@@ -12,10 +12,10 @@ from al_engine.structures.frames import FloatArray
 from flows.pages.plots import BLUE, GREY, RED, png, warmth
 
 SCAN_COLUMNS = 4
-"""Largest number of bonds beside each other in the plot of bond scans."""
+"""Largest number of columns in the plot of bond scans; each bond has a column of two panels."""
 HOTTEST_SHOWN = 3.0
-"""Highest kinetic temperature shown, in units of the thermostat's temperature: otherwise a collapsing replica would
-stretch the axis and hide all other replicas."""
+"""Highest kinetic temperature shown, in units of the thermostat's temperature. Without a limit, a collapsing replica
+would stretch the axis and hide all other replicas."""
 
 
 def errors_plot(
@@ -49,11 +49,7 @@ def errors_plot(
         ylabel="committee mean / eV/Å",
         title=f"Test forces: MAE {force_mae:.1f} meV/Å",
     )
-    systems = [f"{errors.system}\n" if errors.system else "" for errors in by_temperature]
-    ticks = [
-        f"{system}{'?' if errors.kelvin is None else f'{errors.kelvin:g}'}"
-        for system, errors in zip(systems, by_temperature, strict=True)
-    ]
+    ticks = [_tick(errors) for errors in by_temperature]
     bars = np.arange(len(by_temperature))
     for axes, quantity, unit in (
         (forces, "forces_mev_per_ang", "force MAE / meV/Å"),
@@ -70,12 +66,18 @@ def errors_plot(
     return png(figure)
 
 
+def _tick(errors: TemperatureErrors) -> str:
+    """The label of a state point on the axis: name of the system, if it has one, and temperature."""
+    system = f"{errors.system}\n" if errors.system else ""
+    return f"{system}{'?' if errors.kelvin is None else f'{errors.kelvin:g}'}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanPanel:
-    """The panels of one bond.
+    """The scan of one bond, for its two panels in the plot of bond scans.
 
     Attributes:
-        title: Title of the panels.
+        title: Title above the panels.
         lengths_ang: Bond lengths in Å, shape (P,).
         curve: Energies and errors at these lengths.
     """
@@ -86,12 +88,12 @@ class ScanPanel:
 
 
 def scans_plot(scans: Sequence[ScanPanel]) -> bytes:
-    """One column of panels per bond: energy curves of labels and model, and the errors along them."""
+    """Two panels for each bond, one above the other: energies of labels and committee, and the committee's errors."""
     columns = min(SCAN_COLUMNS, len(scans))
     rows = -(-len(scans) // columns)
     figure = Figure(figsize=(3.2 * columns, 4.6 * rows), layout="constrained")
     panels = figure.subplots(2 * rows, columns, squeeze=False)
-    for panel in panels.ravel():
+    for panel in panels.ravel():  # the last row may have places without a bond
         panel.set_visible(False)
     for number, scan in enumerate(scans):
         row, column = divmod(number, columns)
@@ -121,21 +123,21 @@ def stability_plot(
     kelvin: float,
     collapse_ang: float,
 ) -> bytes:
-    """Share of surviving replicas, and largest stretch and temperature of each replica, against time.
+    """Share of surviving replicas, and of each replica the most stretched bond and the temperature, against time.
 
     Args:
-        time_ps: Times in ps, shape (S,).
+        time_ps: The S times at which the replicas were inspected in ps, shape (S,).
         surviving: Share of the B replicas that survive, shape (S,).
-        stretch_ang: Largest change of a bond from its equilibrium length in Å, shape (S, B).
+        stretch_ang: Largest deviation of a bond from its equilibrium length in Å, shape (S, B).
         kinetic_kelvin: Kinetic temperatures in K, shape (S, B).
         kelvin: Temperature of the thermostat in K.
         collapse_ang: Stretch in Å that counts as collapse.
     """
     figure = Figure(figsize=(11.5, 3.6), layout="constrained")
     alive, stretch, temperature = figure.subplots(1, 3)
-    alive.step([0.0, *time_ps], [100.0, *(100.0 * surviving)], where="post", color=BLUE, lw=2)
-    alive.set(ylim=(-3, 103), ylabel="surviving / %", title=f"Survivors of {stretch_ang.shape[1]}")
     replicas = stretch_ang.shape[1]
+    alive.step([0.0, *time_ps], [100.0, *(100.0 * surviving)], where="post", color=BLUE, lw=2)
+    alive.set(ylim=(-3, 103), ylabel="surviving / %", title=f"Survivors of {replicas}")
     for replica in range(replicas):
         colour = warmth(replica / max(replicas - 1, 1))
         stretch.plot(time_ps, stretch_ang[:, replica], lw=0.8, color=colour)

@@ -1,4 +1,4 @@
-"""The frames whose bonds are stretched: test frames of the lowest temperature, or a single molecule of each frame."""
+"""The frames whose bonds are stretched: the coldest test frames, or a single molecule of each of these frames."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +15,7 @@ from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 
 Of = Literal["system", "molecule"]
+"""The structure whose bonds are stretched: the whole test frame, or one molecule of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,12 +34,15 @@ class ScanSubject:
 
 
 def scan_subject(ledger: Ledger, system_name: str = "", *, of: Of, count: int) -> ScanSubject:
-    """Find the first test frames of the lowest temperature, as the campaign labels them, or a molecule of each frame.
+    """Choose the coldest test frames of a system as subjects of bond scans.
+
+    A test frame may be a cluster with fewer molecules than the system. The chosen frames have the number of molecules
+    of the coldest frame. Frames without a known temperature count as coldest.
 
     Args:
         ledger: The campaign.
         system_name: Name of the system; empty in a campaign of one system.
-        of: `system`: the frame; `molecule`: the molecule nearest its centre.
+        of: `system`: whole frames; `molecule`: of each frame, the molecule nearest its centre.
         count: Largest number of frames.
 
     Raises:
@@ -54,31 +58,43 @@ def scan_subject(ledger: Ledger, system_name: str = "", *, of: Of, count: int) -
                 f"{ledger.directory}: its clusters are cut from a mixture and differ in their bonds, which bond scans "
                 "do not support"
             )
-    molecule = system.numbers[owner == 0]
-    copies = [len(frame) // len(molecule) for frame in test]
-    usable = [k for k, frame in enumerate(test) if np.array_equal(frame.numbers, np.tile(molecule, max(copies[k], 1)))]
+    molecule_numbers = system.numbers[owner == 0]
+    usable = [k for k, frame in enumerate(test) if _consists_of(frame, molecule_numbers)]
     usable.sort(key=lambda k: np.nan_to_num(kelvins[k]))
-    chosen = [k for k in usable if copies[k] == copies[usable[0]] <= owner.max() + 1][:count]
-    if not chosen:
+    molecules = len(test[usable[0]]) // len(molecule_numbers) if usable else 0
+    chosen = [k for k in usable if len(test[k]) == molecules * len(molecule_numbers)][:count]
+    if not chosen or molecules > owner.max() + 1:
         raise InputError(
             f"{ledger.directory}: no test frame consists of the system's molecules, so its bonds are unknown"
         )
 
-    def of_first(molecules: int) -> IntArray:
-        """Indices of the bonds of the first molecules; all copies have the same bonds."""
-        indices: IntArray = np.flatnonzero(owner[bonds[:, 0]] < molecules)
-        return indices
+    # The molecules of the system are copies, so that a frame of n molecules has the bonds of the first n.
+    in_frame = owner[bonds[:, 0]] < molecules
+    frames = tuple(_whole(test[k], bonds[in_frame]) for k in chosen)
+    if of == "system" or molecules == 1:
+        return ScanSubject(frames, bonds[in_frame], lengths[in_frame])
+    in_first = owner[bonds[:, 0]] == 0
+    single = tuple(_one_molecule(frame, owner[: len(frame)], bonds[in_frame]) for frame in frames)
+    return ScanSubject(single, bonds[in_first], lengths[in_first])
 
-    of_frame = of_first(copies[chosen[0]])
-    frames = tuple(_whole(test[k], bonds[of_frame]) for k in chosen)
-    if of == "system" or copies[chosen[0]] == 1:
-        return ScanSubject(frames, bonds[of_frame], lengths[of_frame])
-    of_molecule = of_first(1)
-    single = tuple(_one_molecule(frame, owner[: len(frame)], bonds[of_frame]) for frame in frames)
-    return ScanSubject(single, bonds[of_molecule], lengths[of_molecule])
+
+def _consists_of(frame: Frame, molecule_numbers: IntArray) -> bool:
+    """Whether a frame consists of copies of a molecule with these atomic numbers, one copy after another."""
+    copies = max(len(frame) // len(molecule_numbers), 1)
+    return np.array_equal(frame.numbers, np.tile(molecule_numbers, copies))
 
 
 def _one_molecule(frame: Frame, owner: IntArray, bonds: IntArray) -> Frame:
+    """Cut out the molecule nearest the centre of a frame, with its share of the charge and the unpaired electrons.
+
+    Args:
+        frame: A frame of equal molecules.
+        owner: Index of the molecule of each atom, shape (N,).
+        bonds: Bonded pairs of the frame, shape (n_bonds, 2).
+
+    Raises:
+        InputError: If charge or unpaired electrons cannot be divided among the molecules.
+    """
     molecules = int(owner.max()) + 1
     if frame.charge % molecules or frame.unpaired_electrons % molecules:
         raise InputError(
@@ -90,4 +106,5 @@ def _one_molecule(frame: Frame, owner: IntArray, bonds: IntArray) -> Frame:
 
 
 def _whole(frame: Frame, bonds: IntArray) -> Frame:
+    """The frame with molecules that are not split by periodic boundaries."""
     return frame.with_positions(made_whole(frame.positions, bonds, frame.cell, frame.pbc))

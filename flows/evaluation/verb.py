@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from al_engine.errors import InputError
-from flows.evaluation import scans, stability
-from flows.evaluation import test_set as errors
+from flows.evaluation import scans, stability, test_set
 from flows.evaluation.subject import opened
 from flows.pages.display import Display
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
-    errors.WHAT: {},
+    test_set.WHAT: {},
     scans.WHAT: {
         "system": "--system",
         "of": "--of",
@@ -27,7 +26,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "driver": "--driver",
     },
 }
-"""Options of each evaluation: their names on the command line, by field of the options class."""
+"""Options of each evaluation: name of the option in `evaluate`, and its name on the command line."""
 
 
 def evaluate(
@@ -45,8 +44,8 @@ def evaluate(
         directory: The campaign directory.
         what: A key of `OPTIONS`.
         iteration: Iteration of the committee; None: the newest complete committee.
-        output: Folder for the results; None for `evaluation` in the campaign directory.
-        options: Values of the options, by name; None for an option that was not given.
+        output: Folder for the results; None: `evaluation` in the campaign directory.
+        options: Values of the options, by name; None: the option was not given.
         display: Shows the progress.
 
     Returns:
@@ -62,13 +61,13 @@ def evaluate(
             owner = next(other for other, names in OPTIONS.items() if name in names)
             raise InputError(f"{OPTIONS[owner][name]} is an option of --what {owner}, not of --what {what}")
     with opened(directory, iteration=iteration, output=output) as subject, display:
-        if what == errors.WHAT:
+        if what == test_set.WHAT:
             with display.step("predict") as progress:
-                answer = errors.evaluate_errors(subject, progress)
-            return answer, errors.errors_text(answer)
-        one = subject.of_system(given.pop("system", None))
+                answer = test_set.evaluate_errors(subject, progress)
+            return answer, test_set.errors_text(answer)
+        of_system = subject.of_system(given.pop("system", None))
         if what == scans.WHAT:
-            answer = scans.evaluate_bond_length(one, scans.ScanOptions(**given), display)
+            answer = scans.evaluate_bond_length(of_system, scans.ScanOptions(**given), display)
             return answer, scans.bond_length_text(answer)
-        answer = stability.evaluate_stability(one, stability.StabilityOptions(**given), display)
+        answer = stability.evaluate_stability(of_system, stability.StabilityOptions(**given), display)
         return answer, stability.stability_text(answer)

@@ -23,7 +23,7 @@ from al_engine.protocols import Progress
 from flows.pages.terminal import plain_console
 
 LINE_INTERVAL_S = 15.0
-"""Least time between two lines of progress where stderr is not a terminal, s."""
+"""Shortest time between two lines of progress if stderr is not a terminal, s."""
 Piece: TypeAlias = str | tuple[str, str]
 """A text, or a text with its style."""
 
@@ -44,7 +44,7 @@ def rate_text(per_second: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration as text of at most seven characters, in seconds, minutes or hours."""
+    """A duration as short text, in seconds, minutes or hours."""
     if seconds < 600:  # noqa: PLR2004 (ten minutes)
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
@@ -56,7 +56,14 @@ def number_text(value: float | None, form: str = ".1f") -> str:
 
 
 class Display:
-    """Shows the steps of a campaign on stderr; with `quiet`, shows nothing."""
+    """A context manager that shows the steps of a campaign on stderr.
+
+    Args:
+        quiet: Whether nothing is shown.
+
+    Attributes:
+        console: The console on stderr.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = plain_console(stderr=True, quiet=quiet)
@@ -84,15 +91,22 @@ class Display:
         self._bars.stop()
 
     def say(self, *pieces: Piece) -> None:
-        """Print a line above the bars, joined from pieces of text with or without a style."""
+        """Print a line, joined from pieces of text, above the bars."""
         self.console.print(Text.assemble(*pieces), soft_wrap=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Progress]:
-        """Show one step while the block runs; yields the function that receives its progress."""
+        """Show one step while the block runs.
+
+        Args:
+            name: Name of the step.
+
+        Yields:
+            The function that receives the progress of the step; it may be called from several threads.
+        """
         start = time.monotonic()
         bar = self._bars.add_task(name, total=None, note="")
-        last_line = start
+        last_line = start  # time of the last line
 
         def progress(done: int, total: int, note: str = "") -> None:
             nonlocal last_line

@@ -40,7 +40,10 @@ def png(figure: Figure) -> bytes:
 def _figure(width_in: float, height_in: float, *, beside_in: float = 0.0) -> tuple[Figure, Axes]:
     """A figure with one pair of axes and fixed margins; a computed layout would draw everything twice.
 
-    `beside_in` is the width of the space on the right of the axes, in addition, for a long legend.
+    Args:
+        width_in: Width without the space for a long legend, inches.
+        height_in: Height, inches.
+        beside_in: Width of the space for a long legend on the right, inches.
     """
     width_in += beside_in
     figure = Figure(figsize=(width_in, height_in))
@@ -51,15 +54,20 @@ def _figure(width_in: float, height_in: float, *, beside_in: float = 0.0) -> tup
 
 
 def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> bytes:
-    """Acceptance of each state point and of all together, against the iteration."""
+    """Acceptance of each state point and of all together, against the iteration.
+
+    Args:
+        history: Finished iterations, oldest first.
+        threshold: Acceptance below which a campaign may stop (`stop.acceptance`).
+    """
     points = [t.point for t in history[-1].temperatures]
-    is_long = len(points) > LONG_LEGEND
-    figure, axes = _figure(5.2, 3.4, beside_in=1.7 if is_long else 0.0)
+    legend_beside = len(points) > LONG_LEGEND
+    figure, axes = _figure(5.2, 3.4, beside_in=1.7 if legend_beside else 0.0)
     iterations = [record.iteration for record in history]
     systems = list(dict.fromkeys(point.system for point in points))
     for index, point in enumerate(points):
         kelvins = [other.temperature_kelvin for other in points if other.system == point.system]
-        place = kelvins.index(point.temperature_kelvin)
+        rank = kelvins.index(point.temperature_kelvin)  # from 0, the coldest
         values = [100 * record.temperatures[index].counts.acceptance for record in history]
         axes.plot(
             iterations,
@@ -67,7 +75,7 @@ def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> byt
             "o" + STYLES[systems.index(point.system) % len(STYLES)],
             ms=4,
             lw=1,
-            color=RED if len(kelvins) == 1 else warmth(place / (len(kelvins) - 1)),
+            color=RED if len(kelvins) == 1 else warmth(rank / (len(kelvins) - 1)),
             label=str(point),
         )
     axes.plot(iterations, [100 * r.counts.acceptance for r in history], "ks-", ms=5, lw=2, label="all")
@@ -81,18 +89,18 @@ def acceptance_plot(history: Sequence[IterationRecord], threshold: float) -> byt
         ylabel="acceptance / %",
         title="Acceptance by temperature" + (" and system" if len(systems) > 1 else ""),
     )
-    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)} if is_long else {}
-    axes.legend(fontsize=8 if len(points) <= 2 * LONG_LEGEND else 6, **beside)
+    placed: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)} if legend_beside else {}
+    axes.legend(fontsize=8 if len(points) <= 2 * LONG_LEGEND else 6, **placed)
     return png(figure)
 
 
 def warmth(fraction: float) -> tuple[float, float, float]:
-    """A colour (RGB, 0 to 1) for a fraction from 0, cold, to 1, hot."""
+    """A colour from blue for 0 (cold) to red for 1 (hot), as red, green and blue from 0 to 1."""
     return (0.17 + 0.6 * fraction, 0.42 - 0.23 * fraction, 0.69 - 0.5 * fraction)
 
 
 def deviation_plot(deviation: FloatArray, window: Window) -> bytes:
-    """Histogram of the frames' force deviation (eV/Å) with the window."""
+    """Histogram of the force deviations of the sampled frames (eV/Å, shape (S,)), with the window."""
     figure, axes = _figure(5.2, 3.4)
     finite = MEV_PER_EV * deviation[np.isfinite(deviation) & (deviation > 0)]
     if len(finite):
@@ -116,15 +124,14 @@ def _plain_numbers(axis: Axis) -> None:
 
 
 def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> bytes:
-    """True error of labelled frames against their force deviation, with the window and the fitted typical error."""
+    """True error of labelled frames against their force deviation, with the window and the fit of `error_line`."""
     figure, axes = _figure(5.2, 3.9)
     axes.axvspan(window.lower_mev_per_ang, window.upper_mev_per_ang, color=RED, alpha=0.12, label="candidates")
     for frames, colour, name in ((new, RED, "new labels, before training"), (test, BLUE, "test set")):
-        seen = frames.where_finite()
-        if len(seen):
-            axes.plot(
-                MEV_PER_EV * seen.deviation, MEV_PER_EV * seen.error, ".", ms=5, alpha=0.6, color=colour, label=name
-            )
+        finite = frames.where_finite()
+        if len(finite):
+            x, y = MEV_PER_EV * finite.deviation, MEV_PER_EV * finite.error
+            axes.plot(x, y, ".", ms=5, alpha=0.6, color=colour, label=name)
     together = (test + new).where_finite()
     line = error_line(together)
     if line is not None:
@@ -158,7 +165,13 @@ def calibration_plot(test: ScoredFrames, new: ScoredFrames, window: Window) -> b
 def parity_plot(
     test: tuple[FloatArray, FloatArray], new: tuple[FloatArray, FloatArray], *, mae_mev_per_ang: float | None
 ) -> bytes:
-    """Predicted against reference force components (eV/Å), of the test set and of the new labels."""
+    """Predicted against reference force components of the test set and of the new labels.
+
+    Args:
+        test: Reference and predicted forces of the test set in eV/Å, each of shape (T, 3) for T atoms.
+        new: Reference and predicted forces of the new labels, as `test`.
+        mae_mev_per_ang: Mean absolute error of the force components of the test set, meV/Å; None if it is unknown.
+    """
     figure, axes = _figure(4.2, 3.9)
     for (reference, predicted), colour, name in ((new, RED, "new labels, before training"), (test, BLUE, "test set")):
         if len(reference):

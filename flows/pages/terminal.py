@@ -13,7 +13,7 @@ import unicodedata
 from rich.console import Console
 
 HANDLER = "al-engine-readable"
-"""The name of the error handler, among Python's own such as `replace`."""
+"""Name under which Python knows our handler of encoding errors, beside its own handlers such as `replace`."""
 PLAIN = {
     "✓": "v",
     "·": "-",
@@ -41,7 +41,7 @@ PLAIN = {
 }
 """ASCII replacements of characters."""
 LETTER = re.compile(r"(?:LATIN|GREEK) (SMALL|CAPITAL) LETTER ([A-Z]+)(?: WITH .*)?")
-"""Unicode names of letters that are replaced by the name of the letter."""
+"""Unicode names of letters that are replaced by their name (`alpha`) or their letter without accent (`A`)."""
 SPINNER = range(0x2800, 0x2900)
 """Code points of Braille patterns, from which the spinner of a progress bar is made."""
 RAW_BYTES = range(0xDC80, 0xDD00)
@@ -51,8 +51,8 @@ RAW_BYTES = range(0xDC80, 0xDD00)
 def in_utf8() -> None:
     """Restart this process in Python's UTF-8 mode if its encoding of file names is ASCII.
 
-    Names in a config and file names are UTF-8: in ASCII they could be neither read nor written. Python itself uses the
-    UTF-8 mode under `LC_ALL=C`, unless `PYTHONUTF8=0` forbids it. The terminal keeps its encoding.
+    Names in configs and names of files are UTF-8; with ASCII, a process could neither read nor write them. Under
+    `LC_ALL=C` Python itself uses the UTF-8 mode, unless `PYTHONUTF8=0` forbids it. The terminal keeps its encoding.
     """
     if codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
         terminal = os.environ.get("PYTHONIOENCODING") or sys.stdout.encoding
@@ -61,7 +61,7 @@ def in_utf8() -> None:
 
 
 def write_readably() -> None:
-    """Let stdout and stderr of this process accept any text."""
+    """Let stdout and stderr of this process accept any text: characters that they lack are replaced."""
     codecs.register_error(HANDLER, _readable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -84,7 +84,7 @@ def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def in_ascii(character: str) -> str:
-    """A character in ASCII: a similar character, its name, or its code."""
+    """A character in ASCII: a similar character, its name, or its code; empty for a combining accent."""
     if character in PLAIN:
         return PLAIN[character]
     if unicodedata.combining(character):
@@ -94,5 +94,5 @@ def in_ascii(character: str) -> str:
     letter = LETTER.fullmatch(unicodedata.name(character, ""))
     if letter:
         return letter[2].lower() if letter[1] == "SMALL" else letter[2].capitalize()
-    like = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return like or character.encode("ascii", "backslashreplace").decode()
+    similar = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return similar or character.encode("ascii", "backslashreplace").decode()

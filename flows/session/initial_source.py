@@ -14,10 +14,18 @@ from samplers.initial.reference_plan import single_points
 def with_initial_source(
     config: OneSystemConfig, system: System, reference: Reference
 ) -> tuple[OneSystemConfig, list[str]]:
-    """Decide `initial.source: auto`; returns the config, and remarks on the decision.
+    """Decide `initial.source: auto`, and refuse another source that cannot make the initial frames.
+
+    Args:
+        config: The config of the system.
+        system: The system.
+        reference: The reference method of the labels.
+
+    Returns:
+        The config with its source decided, and remarks on the decision.
 
     Raises:
-        InputError: If no source can make the initial frames.
+        InputError: If the source cannot make the initial frames; with `auto`, if no source can.
     """
     source = config.initial.source
     if source == "file":
@@ -26,7 +34,7 @@ def with_initial_source(
         _refuse_unreachable(config, system)
         return config, []
     reason = _against_classical(system, config, reference)
-    if not reason:
+    if not reason:  # classical MD is possible
         by_reference = source == "auto" and _reference_is_better(config, system, reference)
         return _with_source(config, "reference" if by_reference else "anneal"), []
     if source == "anneal":
@@ -35,27 +43,27 @@ def with_initial_source(
             "or give your own frames (initial.source: file)"
         )
     _refuse_unreachable(config, system, reason=reason)
+    points = _single_points(config)
     if config.labels.backend == "ase":
         raise InputError(
             f"{reason}; set initial.source to reference, which runs MD by {config.labels.ase_calculator} itself, about "
-            f"{_single_points(config)} single points, or give your own frames (initial.source: file)"
+            f"{points} single points, or give your own frames (initial.source: file)"
         )
-    points = _single_points(config)
     note = f"{reason}; initial frames come from MD by the reference method itself, {points} single points"
     return _with_source(config, "reference"), [note]
 
 
 def _reference_is_better(config: OneSystemConfig, system: System, reference: Reference) -> bool:
-    """Whether MD by GFN2-xTB makes better initial frames than the force field, although the force field is usable.
+    """Whether MD by GFN2-xTB is preferred for the initial frames, although a classical force field could make them.
 
-    That is so for clusters of several molecules: benchmarks/initial-sets.md. MD of more than `REFERENCE_ATOMS` atoms
-    would take too long. Molecules that lose a bond when GFN2-xTB relaxes them, such as zwitterions in vacuum, would not
-    last through this MD.
+    Its frames are better for clusters of several molecules (benchmarks/initial-sets.md). MD of more than
+    `REFERENCE_ATOMS` atoms would take too long. Molecules that lose a bond when GFN2-xTB relaxes them, such as
+    zwitterions in vacuum, would react during this MD.
     """
-    fragments = int(system.molecules.fragment_of_atom.max()) + 1
-    own_system = config.selection.cut_molecules is None and not config.initial.box_molecules
+    several_molecules = int(system.molecules.fragment_of_atom.max()) > 0
+    simulated_as_labelled = config.selection.cut_molecules is None and not config.initial.box_molecules
     cheap = config.labels.backend != "ase" and not system.frame.is_periodic and len(system.frame) <= REFERENCE_ATOMS
-    return fragments > 1 and own_system and cheap and keeps_bonds(system, reference)
+    return several_molecules and simulated_as_labelled and cheap and keeps_bonds(system, reference)
 
 
 def _has_ions(system: System) -> bool:
@@ -69,6 +77,7 @@ def _with_source(config: OneSystemConfig, source: str) -> OneSystemConfig:
 
 
 def _single_points(config: OneSystemConfig) -> int:
+    """Number of single points of the initial MD by the reference method."""
     return single_points(config.initial, config.sampling.temperatures_kelvin)
 
 
@@ -84,17 +93,17 @@ def _refuse_unreachable(config: OneSystemConfig, system: System, *, reason: str 
             periodic system is refused too: its single points are too expensive to be chosen automatically.
 
     Raises:
-        InputError: With the setting to change.
+        InputError: If the reference method cannot run this MD; the message names the setting to change.
     """
-    start = f"{reason}; and " if reason else ""
+    prefix = f"{reason}; and " if reason else ""
     if config.selection.cut_molecules is not None:
         raise InputError(
-            f"{start}MD by the reference method cannot simulate boxes from which clusters are cut to be labelled "
+            f"{prefix}MD by the reference method cannot simulate boxes from which clusters are cut to be labelled "
             "(selection.cut_molecules); give your own frames (initial.source: file)"
         )
     if config.initial.box_molecules:
         raise InputError(
-            f"{start}MD by the reference method simulates the system itself: set initial.box_molecules to 0 and "
+            f"{prefix}MD by the reference method simulates the system itself: set initial.box_molecules to 0 and "
             "initial.source to reference, or give your own frames (initial.source: file)"
         )
     if reason and system.frame.is_periodic:
@@ -116,12 +125,12 @@ def _against_classical(system: System, config: OneSystemConfig, reference: Refer
             "to each other"
         )
     for kind in covalent_kinds(system.molecule):
-        alone = len(kind) == len(system.molecule)
+        is_whole = len(kind) == len(system.molecule)  # unpaired electrons may be stated for the whole molecule
         reason = geometry_disagreement(
             kind,
             minimised_positions(kind),
             field=field,
-            unpaired_electrons=unpaired_of_copy(system) if alone else unpaired_of(kind),
+            unpaired_electrons=unpaired_of_copy(system) if is_whole else unpaired_of(kind),
             reference=reference,
             relax=config.labels.backend != "ase",
         )

@@ -1,4 +1,4 @@
-"""Checks before a campaign starts: they refuse inputs that would stop the campaign later. They need a few labels.
+"""Checks before a campaign starts, which refuse inputs that would stop the campaign later; they compute a few labels.
 
 `init`, `check` and the first `run` all call `preflight`, so they refuse the same inputs with the same messages.
 """
@@ -33,7 +33,10 @@ from samplers.initial.initial import checked_file_frames, starting_structures
 from samplers.initial.reference_geometry import relaxed_system
 
 OWN_OPTIONS = {"sampling.pressure_bar": "pressure_bar", "selection.cut_molecules": "cut_molecules", "system.": ""}
-"""Options of a campaign of one system that are options of each system in a campaign of several."""
+"""Config keys in messages about a campaign of one system, and their names in an entry of `systems` instead.
+
+`system.` is a prefix: `system.shape` of one system is `shape` in an entry.
+"""
 _System = TypeVar("_System", bound=SystemConfig)
 
 
@@ -46,8 +49,8 @@ class CheckedSystem:
         system: The system that is simulated.
         labelled: The structure that is labelled: the system, or a cluster cut from it.
         notes: Remarks for the user, a sentence each.
-        labels: Labels that the checks computed with the campaign's own method.
-        structures: Number of starting structures.
+        labels: Labels that the checks computed by the reference method of the campaign.
+        structures: Number of the user's starting structures.
     """
 
     config: OneSystemConfig
@@ -86,7 +89,7 @@ class Preflight:
 
     @property
     def labels(self) -> tuple[LabelOutcome, ...]:
-        """Labels that the checks computed with the campaign's own method."""
+        """Labels that the checks computed by the reference method of the campaign."""
         return (*(label for checked in self.systems for label in checked.labels), *self.data.labels)
 
 
@@ -98,7 +101,7 @@ def preflight(
     Args:
         config: The config.
         base_dir: Folder that relative paths in the config start from.
-        cache: Labels that exist already, or None.
+        cache: Cache in which labels are looked up and new labels are stored, or None.
         progress: Called with the number of labels made.
 
     Returns:
@@ -112,7 +115,7 @@ def preflight(
         with _naming(name):
             systems[name] = build_system(own.system, base_dir=base_dir, seed=derived_seed(own.seed, "system"))
     elements = {number for system in systems.values() for number in system.frame.numbers.tolist()}
-    _check_start(config, elements, base_dir=base_dir)
+    _check_start(config, elements, base_dir=base_dir)  # before the first label: the check is quick
     config = with_automatic_choices(config)
     level = level_of_theory(config.labels, periodic=config.labels_boxes)
     checked = []
@@ -121,15 +124,15 @@ def preflight(
             checked.append(_checked(own, systems[name], level=level, base_dir=base_dir, cache=cache, progress=progress))
     simulated, labelled = [each.system.frame for each in checked], [each.labelled.frame for each in checked]
     data = checked_data(config, simulated, labelled, level=level, base_dir=base_dir, cache=cache, progress=progress)
-    _check_start(config, elements | data.elements, base_dir=base_dir)
+    _check_start(config, elements | data.elements, base_dir=base_dir)  # again, with the elements of the user's frames
     return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level, data)
 
 
 def _check_start(config: CampaignConfig, elements: set[int], *, base_dir: Path) -> None:
-    """Check that the models to start from, if there are any, know all elements.
+    """Check that the models of `training.start`, if it is set, know all elements.
 
     Raises:
-        InputError: If they do not, or have another architecture.
+        InputError: If the models do not know an element, or have another architecture than `model`.
     """
     if config.training.start is not None:
         from models.training.start import check_start
@@ -139,7 +142,10 @@ def _check_start(config: CampaignConfig, elements: set[int], *, base_dir: Path) 
 
 @contextmanager
 def _naming(system: str) -> Iterator[None]:
-    """Name the system in the message of a check that fails; the only system of a campaign has no name."""
+    """Begin the message of a failed check with the name of its system, and use the config keys of `systems`.
+
+    The only system of a campaign has no name; its messages stay as they are.
+    """
     try:
         yield
     except InputError as error:
@@ -152,7 +158,7 @@ def _naming(system: str) -> Iterator[None]:
 
 
 def _with_sources(config: CampaignConfig, checked: Sequence[OneSystemConfig]) -> CampaignConfig:
-    """The config with the sources of the initial frames that the checks have decided for each system."""
+    """The config with the source of the initial frames (`initial.source`) that the checks decided for each system."""
     if not config.systems:
         return config.model_copy(update={"initial": checked[0].initial})
     systems = [
@@ -178,8 +184,8 @@ def _checked(
         system: The system.
         level: Level of theory of the labels.
         base_dir: Folder that relative paths in the config start from.
-        cache: Labels that exist already, or None.
-        progress: Called with the number of labels made.
+        cache: As in `preflight`.
+        progress: As in `preflight`.
 
     Raises:
         InputError: As `preflight`.
@@ -190,42 +196,43 @@ def _checked(
     labelled = system if cut is None else cluster_of(system, cut, largest_charge=config.selection.cut_charge)
     _refuse_stretched_mixture(labelled, config)
     _refuse_unequal_clusters(labelled, config)
-    built = config.system.built
-    _refuse_unfit(labelled, config.selection, gfn2=level.backend != "ase", distances=not built)
+    built, gfn2 = config.system.built, level.backend != "ase"
+    _refuse_unfit(labelled, config.selection, gfn2=gfn2, distances=not built)
     if len(system.frame) == 1:
         raise InputError(
             f"{system.molecule.source} is a single atom, which has no forces to learn; simulate two atoms or more"
         )
     _refuse_charged_barostat(labelled, config)
     notes = [*system.molecule.notes, *_remarks(system, labelled, config)]
-    typical, options = labelled.frame, config.system
-    structures = starting_structures(system, options.structures, base_dir=base_dir, elements=options.elements)
+    elements = config.system.elements
+    structures = starting_structures(system, config.system.structures, base_dir=base_dir, elements=elements)
     notes += structures.notes
+    typical = labelled.frame  # the frame that is labelled on trial
     if config.initial.source == "file":
-        found = checked_file_frames(
-            system, labelled, config.initial, base_dir=base_dir, elements=config.system.elements
-        )
-        notes += found.notes
-        typical = next((frame for frame in found.frames if frame.is_periodic == typical.is_periodic), typical)
+        from_file = checked_file_frames(system, labelled, config.initial, base_dir=base_dir, elements=elements)
+        notes += from_file.notes
+        typical = next((frame for frame in from_file.frames if frame.is_periodic == typical.is_periodic), typical)
     with ReferenceMethod(
         config.labels, periodic=typical.is_periodic, cache=cache, remember=True, progress=progress
     ) as reference:
-        if level.backend == "ase":
+        if not gfn2:  # a label of another method may take long
             reference.check(labelled.frame)
-        elif not built:  # a file is labelled as it is; a built structure may be relaxed first
+        elif not built:  # atoms from a file are labelled as they are; a built structure may be relaxed first
             _refuse_unlabelled(typical, reference)
             refuse_small_cell(typical, config.labels, reference)
-        config, note = with_initial_source(config, system, reference)
-        if level.backend != "ase" and config.initial.source == "reference":
+        config, source_notes = with_initial_source(config, system, reference)
+        notes += source_notes
+        if gfn2 and config.initial.source == "reference":
             seed = derived_seed(config.seed, "system")
-            labelled = system = relaxed_system(reference, system, config.system, seed=seed)
-        if level.backend != "ase" and built:
+            system = relaxed_system(reference, system, config.system, seed=seed)
+            labelled = system  # with this source, no clusters are cut
+        if gfn2 and built:
             typical = typical if config.initial.source == "file" else labelled.frame
             _refuse_unfit(labelled, config.selection, gfn2=True)
             _refuse_unlabelled(typical, reference)
             refuse_small_cell(typical, config.labels, reference)
         labels = tuple(reference.made)
-    return CheckedSystem(config, system, labelled, (*notes, *note), labels, len(structures.frames))
+    return CheckedSystem(config, system, labelled, tuple(notes), labels, len(structures.frames))
 
 
 def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | None = None) -> CampaignConfig:
@@ -233,31 +240,39 @@ def with_automatic_choices(config: CampaignConfig, *, begun: CampaignConfig | No
 
     Args:
         config: The config.
-        begun: The config that the campaign began with, or None. Its choices of backend, shape and source of the initial
-            frames are kept.
+        begun: The config that the campaign began with, or None. Where `config` has `auto`, its choices of backend,
+            shape and source of the initial frames are kept.
+
+    Raises:
+        InputError: If the backend is not installed, or can't label periodic frames.
     """
     labels, initial = config.labels, config.initial
-    before = {} if begun is None else {name: own.system for name, own in begun.by_system.items()}
+    begun_systems = {} if begun is None else {name: own.system for name, own in begun.by_system.items()}
     if begun is not None:
         if labels.backend == "auto":
             labels = labels.model_copy(update={"backend": begun.labels.backend})
         if initial.source == "auto" and not config.systems:
             initial = initial.model_copy(update={"source": begun.initial.source})
-    systems = [_with_choices(named, before.get(named.name)) for named in config.systems]
-    system = None if config.system is None else _with_choices(config.system, before.get(""))
+    systems = [_with_choices(named, begun_systems.get(named.name)) for named in config.systems]
+    system = None if config.system is None else _with_choices(config.system, begun_systems.get(""))
     config = config.model_copy(update={"system": system, "systems": systems, "labels": labels, "initial": initial})
     backend = resolve_backend(labels, periodic=config.labels_boxes)
     return config.model_copy(update={"labels": labels.model_copy(update={"backend": backend})})
 
 
 def _with_choices(system: _System, begun: SystemConfig | None) -> _System:
-    """A system with its shape chosen, and with the choices that the campaign began with."""
+    """A system with its shape chosen, and with the choices that the campaign began with.
+
+    Args:
+        system: The system.
+        begun: The same system in the config that the campaign began with, or None.
+    """
     shape = system.shape or (None if begun is None else begun.shape) or "cluster"
     chosen: dict[str, object] = {"shape": shape}
     if isinstance(system, NamedSystemConfig) and isinstance(begun, NamedSystemConfig):
-        kept = {"source": begun.initial["source"]} if "source" in begun.initial else {}
-        if system.initial.get("source", "auto") == "auto":
-            chosen["initial"] = {**system.initial, **kept}
+        undecided = system.initial.get("source", "auto") == "auto"
+        if undecided and "source" in begun.initial:
+            chosen["initial"] = {**system.initial, "source": begun.initial["source"]}
     return system.model_copy(update=chosen)
 
 
@@ -265,7 +280,7 @@ def _with_choices(system: _System, begun: SystemConfig | None) -> _System:
 
 
 def _refuse_unfit(labelled: System, selection: SelectionConfig, *, gfn2: bool, distances: bool = True) -> None:
-    """Refuse a system that cannot be labelled; with `distances`, also a system whose atoms are too close."""
+    """Refuse a structure that cannot be labelled (`screen_frame`); without `distances`, atoms may be close."""
     reason = screen_frame(
         labelled.frame,
         min_distance_ang=selection.min_distance_ang if distances else 0.0,
@@ -299,7 +314,7 @@ def _refuse_stretched_mixture(labelled: System, config: OneSystemConfig) -> None
 
 
 def _refuse_mixture_in_box(system: System, config: OneSystemConfig) -> None:
-    """Refuse to anneal a mixture in a larger box: its molecules drift apart, so no copy of it could be cut out."""
+    """Refuse to anneal a mixture in a larger box: its molecules drift apart, so no copy of it can be cut out."""
     if config.initial.box_molecules and system.several_fragments:
         raise InputError(
             f"initial.box_molecules: {system.molecule.source} consists of several molecules, which drift apart in a "
@@ -323,7 +338,7 @@ def _refuse_unequal_clusters(labelled: System, config: OneSystemConfig) -> None:
 
 
 def _refuse_charged_barostat(labelled: System, config: OneSystemConfig) -> None:
-    """Refuse constant pressure for a charged cell: its energy has no physical meaning as a function of the volume."""
+    """Refuse constant pressure for a charged cell: how its energy depends on the volume has no physical meaning."""
     if labelled.frame.is_periodic and labelled.frame.charge and config.sampling.pressure_bar is not None:
         raise InputError(
             f"sampling.pressure_bar: the periodic cell has a net charge of {labelled.frame.charge:+d} e, whose energy "
@@ -354,5 +369,6 @@ def _remarks(system: System, labelled: System, config: OneSystemConfig) -> list[
 
 
 def _refuse_unlabelled(frame: Frame, reference: ReferenceMethod) -> None:
+    """Refuse a start structure for which the reference method fails."""
     if reference([frame])[0] is None:
         raise InputError(f"the start structure cannot be labelled: {reference.failure}")

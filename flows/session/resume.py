@@ -8,13 +8,14 @@ from flows.stages import labelling
 def first_unfinished(ledger: Ledger) -> int | None:
     """The first iteration that lacks a part; None if the initial set lacks a part.
 
-    Finished iterations are not run again: their parts are read only as parents of later stages.
+    The stages of finished iterations are not run again; their parts are read only as parents of later stages.
     """
     parts, config = ledger.reader(), ledger.config
     existing = set(parts.names)
 
     def is_complete(source: str, expected: list[list[str]]) -> bool:
-        if not existing.issuperset(name for step in expected for name in step):
+        """Whether all expected parts and all labels of the frames of the part `source` exist."""
+        if not existing.issuperset(name for stage in expected for name in stage):
             return False
         chunks = labelling.chunks(parts, config, source)
         return existing.issuperset(names.labels(source, first, last) for first, last in chunks)

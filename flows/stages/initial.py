@@ -20,11 +20,12 @@ from flows.compute.stage_call import Stage, Work, summarise
 
 
 def plan(ledger: Ledger, level: LevelOfTheory, system: str = "") -> Stage:
-    """The stage of a system; its key includes the level of theory if the frames come from MD by the reference method.
+    """The stage of a system.
 
     Args:
         ledger: The campaign.
-        level: The level of theory of its labels.
+        level: The level of theory of the labels. It is an input of the stage only if the frames come from MD by the
+            reference method.
         system: Name of the system; empty in a campaign of one system.
     """
     config = ledger.config.by_system[system]
@@ -32,7 +33,8 @@ def plan(ledger: Ledger, level: LevelOfTheory, system: str = "") -> Stage:
         "system": config.system.key_values(),
         "initial": config.initial.key_values(),
         "cut_molecules": config.selection.cut_molecules,
-        **({"cut_charge": config.selection.cut_charge} if config.selection.cut_charge else {}),  # earlier keys lack it
+        # Left out if it is 0, because the keys of earlier versions lack it.
+        **({"cut_charge": config.selection.cut_charge} if config.selection.cut_charge else {}),
         "temperatures": config.sampling.temperatures_kelvin,
         "files": input_file_hashes(config, ledger.directory),
         "seed": config.seed,
@@ -49,14 +51,17 @@ def plan(ledger: Ledger, level: LevelOfTheory, system: str = "") -> Stage:
 
 
 def build(work: Work, *, name: str) -> None:
-    """Build a system, and run the anneal or MD (resumed from its checkpoint) or read the user's frames.
+    """Build a system, make its initial and test frames, and write them.
+
+    The frames come from an anneal, from MD by the reference method, or from the user's file. Anneal and MD continue
+    from their checkpoint.
 
     Args:
         work: The stage call.
         name: Name of the system; empty in a campaign of one system.
 
     Raises:
-        InputError: If the system cannot be built, or its frames cannot be labelled by the campaign's labeler.
+        InputError: If the system cannot be built, or the labeler cannot label its frames.
     """
     from labelers.checks.reference import ReferenceMethod
     from samplers.building.clusters import cluster_of
@@ -68,15 +73,15 @@ def build(work: Work, *, name: str) -> None:
     seed = derived_seed(config.seed, "system")
     system = build_system(config.system, base_dir=work.directory, seed=seed)
     with ExitStack() as stack:
-        reference = None
+        reference = None  # only MD by the reference method needs it
         if config.initial.source == "reference":
             periodic, workers = system.frame.is_periodic, work.label_workers
             reference = stack.enter_context(ReferenceMethod(config.labels, periodic=periodic, workers=workers))
             system = relaxed_system(reference, system, config.system, seed=seed)
         elements, base = config.system.elements, work.directory
         structures = starting_structures(system, config.system.structures, base_dir=base, elements=elements).frames
-        count = config.selection.cut_molecules
-        cluster = None if count is None else cluster_of(system, count, largest_charge=config.selection.cut_charge)
+        cut_molecules, largest_charge = config.selection.cut_molecules, config.selection.cut_charge
+        cluster = None if cut_molecules is None else cluster_of(system, cut_molecules, largest_charge=largest_charge)
         initial = initial_frames(
             system,
             config.initial,
@@ -114,9 +119,11 @@ def build(work: Work, *, name: str) -> None:
         if initial.test_central is not None:
             root["test"]["central"] = np.concatenate(initial.test_central)
         root.attrs["force_field"] = initial.force_field
-        cut = "" if stored.cluster is None else f", cut to clusters of {len(stored.cluster)}"
-        if stored.electrons is not None:
-            cut = f", cut to clusters of {config.selection.cut_molecules} molecules"
+        cut = ""
+        if stored.electrons is not None:  # a mixture, whose clusters differ in their numbers of atoms
+            cut = f", cut to clusters of {cut_molecules} molecules"
+        elif stored.cluster is not None:
+            cut = f", cut to clusters of {len(stored.cluster)}"
         made = f"{len(initial.train)} initial and {len(initial.test)} test frames of {len(system.frame)} atoms"
         summarise(root, f"{made} by {initial.force_field}{cut}")
     work.helper(".checkpoint").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How long an iteration samples each temperature, from the campaign's history and config."""
+"""Plan of the sampling of an iteration: the number of MD steps at each state point, from the history and the config."""
 
 from collections.abc import Iterable
 
@@ -19,16 +19,17 @@ from flows.stages.training import planned_updates
 
 
 def planned_sampling(ledger: Ledger, iteration: int) -> dict[StatePoint, SamplingPlan]:
-    """How an iteration samples each state point.
+    """The sampling plan of each state point in an iteration.
 
-    Once a state point has been sampled, all state points keep the plans that were made with it, even if the options or
-    the rules have changed since.
+    Plans are made for all state points together. Once one of them has been sampled, all of them keep the plans that
+    were stored with it, even if the options or the rules have changed since.
     """
     parts, config, history = ledger.reader(), ledger.config, ledger.history()[:iteration]
     points = config.state_points
     sampled = [name for name in names.samples(iteration, points) if name in parts.names]
     if sampled and (plans := stored_plans(parts, sampled[0])):
         return dict(zip(points, plans, strict=True))
+    # Nothing is sampled, or the sample parts are of an earlier version and hold only the plan of their own state point.
     evidence, search = evidence_of(ledger, history, coming=1), _search(ledger, iteration)
     return {
         point: stored_plan(parts, name)
@@ -39,9 +40,10 @@ def planned_sampling(ledger: Ledger, iteration: int) -> dict[StatePoint, Samplin
 
 
 def _search(ledger: Ledger, iteration: int) -> Search | None:
-    """How far an iteration may go on in search of candidates; None if it does not go on.
+    """The limits of an iteration's search for candidates; None if the iteration does not search.
 
-    An adaptive window is known before the sampling only if its lower end has reached its floor.
+    A search needs to know the window. An adaptive window is known before the sampling only if its lower end has reached
+    its floor.
     """
     parts, config = ledger.reader(), ledger.config
     adaptive = config.selection.adaptive
@@ -63,11 +65,13 @@ def _search(ledger: Ledger, iteration: int) -> Search | None:
 
 
 def longest_search(config: CampaignConfig, updates: int, *, points: int, trained_share: float) -> int:
-    """Largest number of MD steps of each replica in an iteration that searches for candidates at every state point.
+    """Largest number of MD steps of each replica in a search for candidates at every state point.
+
+    The MD then costs `sampling.cost_share` of the training of the iteration (`affordable_steps`).
 
     Args:
         config: The campaign's config.
-        updates: Gradient updates of each member in the iteration.
+        updates: Number of training updates of each member in the iteration.
         points: Number of state points of the campaign.
         trained_share: Number of atoms of a labelled structure divided by that of a frame of the MD, both averaged over
             the state points.
@@ -78,7 +82,7 @@ def longest_search(config: CampaignConfig, updates: int, *, points: int, trained
 
 
 def plan_text(ledger: Ledger, iteration: int) -> str:
-    """What an iteration samples beyond `sampling.steps`, for the terminal; empty if nothing."""
+    """The plan of an iteration in words, for the terminal; empty without additional steps and fresh trajectories."""
     sampling, plans = ledger.config.sampling, planned_sampling(ledger, iteration)
     step_ps = sampling.timestep_fs / FS_PER_PS
     searching = {point: plan for point, plan in plans.items() if plan.most_steps}

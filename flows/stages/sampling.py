@@ -36,19 +36,19 @@ from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall, wall_radius
 
 SMALLEST_VOLUME, LARGEST_VOLUME = 0.5, 2.0
-"""Limits of the volume under a barostat, in units of the smallest and the largest volume among the packed box and the
+"""Limits of the volume under a barostat, as factors on the smallest and on the largest volume of the packed box and the
 initial frames. Above its boiling point a liquid would become a gas, which is slow to sample and adds little."""
 WRITTEN = (*COLUMNS, "kinetic_kelvin", "energy")
 """Columns of a sample part."""
 SATURATED_STRIDES = 10
-"""Number of successive candidates at which a trajectory is ended while the iteration searches for candidates. Further
-frames would be similar to these, and the selection would thin them."""
+"""Number of successive candidates at which a trajectory is ended while the iteration searches for candidates. Its
+further frames would be similar to these candidates, and the selection would leave most of them out."""
 
 
 def surroundings_of(parts: PartReader, config: OneSystemConfig) -> Surroundings:
-    """Derive from the initial frames the wall, barostat and bonds that all trajectories of a system share.
+    """The wall, barostat and bonds that all trajectories of a system share, derived from the part of initial frames.
 
-    Clusters get a wall, boxes at constant pressure a barostat.
+    Clusters get a wall; boxes at constant pressure get a barostat.
     """
     sampling = config.sampling
     with parts.open(names.initial_frames(config.system_name)) as root:
@@ -73,20 +73,20 @@ def surroundings_of(parts: PartReader, config: OneSystemConfig) -> Surroundings:
 
 
 def plan(ledger: Ledger, iteration: int, index: int, plans: Sequence[SamplingPlan]) -> Stage:
-    """The stage of one state point of the campaign.
+    """The stage of one state point.
 
     Args:
         ledger: The campaign.
         iteration: The iteration.
         index: The state point's place in `CampaignConfig.state_points`.
-        plans: How each state point is sampled (`planned_sampling`).
+        plans: The plan of each state point (`planned_sampling`).
     """
     config, planned = ledger.config, plans[index]
     point = config.state_points[index]
     sampling = config.by_system[point.system].sampling
     trusted = trusted_mev_per_ang(ledger.reader(), config, iteration)
     window = expected_window(ledger.reader(), config, iteration) if planned.most_steps else None
-    searched = None if window is None else window.to_attributes()
+    window_values = None if window is None else window.to_attributes()
     parents = [names.initial_frames(point.system), *names.members(iteration, config.training.members)]
     if iteration > 0:
         parents += _starts_from(config, iteration - 1, point)
@@ -97,7 +97,7 @@ def plan(ledger: Ledger, iteration: int, index: int, plans: Sequence[SamplingPla
             "sampling": sampling.model_dump(mode="json", exclude={"cost_share"}),  # `most_steps` follows from it
             "trusted": [config.selection.deviation, trusted],
             **{name: value for name, value in asdict(planned).items() if value},
-            **({} if searched is None else {"window": searched}),
+            **({} if window_values is None else {"window": window_values}),
             "temperature_index": index,
             "seed": derived_seed(config.seed, "sample", iteration, index),
         },
@@ -107,13 +107,13 @@ def plan(ledger: Ledger, iteration: int, index: int, plans: Sequence[SamplingPla
             "index": index,
             "plans": [asdict(each) for each in plans],
             "trusted_mev_per_ang": trusted,
-            "window": searched,
+            "window": window_values,
         },
     )
 
 
 def _starts_from(config: CampaignConfig, iteration: int, point: StatePoint) -> list[str]:
-    """The parts of an iteration from which the next iteration takes its starting frames."""
+    """Names of the parts of an iteration from which the next iteration takes its starting frames at a state point."""
     if config.sampling.start == "continue":
         return [names.sample(iteration, point.temperature_kelvin, point.system)]
     samples = names.samples(iteration, config.by_system[point.system].state_points)
@@ -121,7 +121,7 @@ def _starts_from(config: CampaignConfig, iteration: int, point: StatePoint) -> l
 
 
 def driver(iteration: int, index: int, n_members: int) -> int:
-    """The member that drives a state point; it rotates, so that the errors of every member become visible."""
+    """Index of the member that drives a state point. It rotates, so that the errors of every member become visible."""
     return (iteration + index) % n_members
 
 
@@ -152,13 +152,13 @@ def sample(
     point = config.state_points[index]
     own = config.by_system[point.system]
     sampling, selection = own.sampling, own.selection
-    plan = SamplingPlan(**plans[index])
-    committee = load_committee(work.parts, config, iteration, work.device, evaluations=plan.longest)
-    around = surroundings_of(work.parts, own)
-    starts = starting_frames(work.parts, config, iteration=iteration, point=point, fresh=plan.fresh)
+    planned = SamplingPlan(**plans[index])
+    committee = load_committee(work.parts, config, iteration, work.device, evaluations=planned.longest)
+    surroundings = surroundings_of(work.parts, own)
+    starts = starting_frames(work.parts, config, iteration=iteration, point=point, fresh=planned.fresh)
     frames: list[Frame] = starts.frames
     member = None if sampling.driver == "mean" else driver(iteration, index, committee.n_members)
-    expected = len(frames) * (plan.longest // sampling.stride_steps)
+    most_frames = len(frames) * (planned.longest // sampling.stride_steps)
     search = None
     if window is not None:
         search = DifferentCandidates(
@@ -171,17 +171,19 @@ def sample(
         writer = SampleWriter(
             root,
             {name: SAMPLED[name] for name in WRITTEN},
-            expected_frames=expected,
-            expected_atoms=expected * len(frames[0]),
+            expected_frames=most_frames,
+            expected_atoms=most_frames * len(frames[0]),
         )
 
         def take(rows: Rows) -> None:
+            """Write the sampled frames of a stride, and count the candidates among them."""
             writer.take(rows)
             if search is not None:
                 search.add(rows.arrays())
 
         def finished(done: int) -> bool:
-            return search is not None and done >= plan.steps and search.number >= plan.enough
+            """Whether enough candidates are found after the planned steps; `done` is the number of MD steps."""
+            return search is not None and done >= planned.steps and search.number >= planned.enough
 
         sampled = run_langevin(
             committee,
@@ -189,13 +191,13 @@ def sample(
             temperatures_kelvin=[point.temperature_kelvin] * len(frames),
             driver=member,
             integration=Integration(
-                steps=plan.longest,
+                steps=planned.longest,
                 stride_steps=sampling.stride_steps,
                 timestep_fs=sampling.timestep_fs,
                 friction_per_ps=sampling.friction_per_ps,
             ),
             stop=_stop_rules(config, trusted_mev_per_ang, search),
-            surroundings=around,
+            surroundings=surroundings,
             refill=sampling.refill,
             seed=derived_seed(config.seed, "sample", iteration, index),
             device=committee.device,
@@ -205,17 +207,17 @@ def sample(
         )
         writer.finish(sampled)
         root.attrs["temperature_kelvin"] = point.temperature_kelvin
-        root.attrs["steps"], root.attrs["fresh"], root.attrs["plans"] = plan.steps, plan.fresh, json.dumps(plans)
-        first = root["start_step"][()] == 0
-        root[CONTINUES] = first & starts.continues[root["slot"][()]]
+        root.attrs["steps"], root.attrs["fresh"], root.attrs["plans"] = planned.steps, planned.fresh, json.dumps(plans)
+        is_first = root["start_step"][()] == 0  # of its replica slot; the others started as replacements
+        root[CONTINUES] = is_first & starts.continues[root["slot"][()]]
         root.attrs["driver"] = "mean" if member is None else str(member)
-        if around.wall is not None:
-            root.attrs["wall_radius_ang"] = around.wall.radius_ang
+        if surroundings.wall is not None:
+            root.attrs["wall_radius_ang"] = surroundings.wall.radius_ang
         summarise(root, _summary(root))
 
 
 def _stop_rules(config: CampaignConfig, trusted_mev_per_ang: float, search: DifferentCandidates | None) -> StopRules:
-    """When a trajectory is ended; while the MD searches for candidates, also after many candidates in a row."""
+    """When a trajectory is ended. In a search for candidates, this includes many successive candidates."""
     sampling = config.sampling
     return StopRules(
         stop_deviation=sampling.stop_deviation_mev_per_ang / MEV_PER_EV,

@@ -1,8 +1,13 @@
-"""Comparison of levels of theory that earlier versions of al-engine stored with the current level of theory.
+"""Comparison of the current level of theory with levels of theory that earlier versions of al-engine stored.
 
-Earlier versions differ in three ways. For ASE calculators they stored `energy` instead of the force-consistent energy,
-and passed charge and unpaired electrons only through ASE's initial charges and magnetic moments; the stored level
-mentions neither choice. For xtb they did not rotate frames.
+Earlier versions differ in three ways:
+
+- With an ASE calculator, the energy of a label was `energy` instead of the force-consistent energy.
+- With an ASE calculator, charge and unpaired electrons were passed only through ASE's initial charges and magnetic
+  moments.
+- With xtb, frames were not rotated.
+
+The levels that they stored mention none of these choices.
 """
 
 from collections.abc import Mapping
@@ -37,7 +42,7 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
         return [fault]
     if now.backend != "ase" or any(name in settings for name in _NEW_SETTINGS):
         return None
-    if "parameters" in settings:  # earlier versions stored the folder for files with the level
+    if "parameters" in settings:  # earlier versions stored `directory` too, which does not change the labels
         settings["parameters"] = {key: value for key, value in settings["parameters"].items() if key != "directory"}
     settings_now = {name: value for name, value in now.settings.items() if name not in _NEW_SETTINGS}
     if {**stored, "settings": settings} != {**now.to_dict(), "settings": settings_now}:
@@ -59,7 +64,7 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
 
 
 def known_fault(stored: Mapping[str, Any]) -> str | None:
-    """Describe the known fault of labels from an earlier version.
+    """Describe the known fault of labels from an earlier version, if there is one.
 
     Args:
         stored: The level of theory as stored with the labels (`LevelOfTheory.to_dict`).
@@ -76,7 +81,12 @@ def known_fault(stored: Mapping[str, Any]) -> str | None:
 
 
 def _free_energy_may_differ(calculator: Any, facts: Facts | None) -> bool:
-    """Whether a calculator may return a free energy that differs from its energy."""
+    """Whether a calculator may return a free energy that differs from its energy.
+
+    Args:
+        calculator: The class, or a function that makes a calculator.
+        facts: Known facts about the calculator; None if it has no row.
+    """
     if facts is not None:
         return facts.smeared
     if str(getattr(calculator, "__module__", "")).startswith("ase.calculators."):

@@ -1,4 +1,4 @@
-"""Selection of the backend that a config asks for, its labeler and its level of theory."""
+"""The backend that a config selects, the labeler of the backend, and the level of theory of its labels."""
 
 import importlib.metadata
 import importlib.util
@@ -18,23 +18,21 @@ _MODULES = {"xtb": ("xtb", "typing_extensions"), "tblite": ("tblite",)}
 
 
 def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
-    """Select the backend that labels the frames.
+    """The backend that labels the frames.
 
+    `auto` selects tblite if it is installed; otherwise it selects xtb, if xtb is installed and the frames have no cell.
     The function only checks which packages are installed; it imports none of them.
 
     Args:
-        config: Settings of the labels; `auto` selects tblite if it is installed, else xtb for frames without a cell.
+        config: Settings of the labels.
         periodic: Whether the frames are periodic.
-
-    Returns:
-        The backend.
 
     Raises:
         InputError: If the backend is not installed, or can't label periodic frames.
     """
     backend = config.backend
     if backend == "auto":
-        if _installed("tblite"):  # preferred: with `labelers.backends.openblas` faster than xtb at all system sizes
+        if _installed("tblite"):  # with `labelers.backends.openblas`, tblite is faster than xtb at all system sizes
             return "tblite"
         if not periodic and _installed("xtb"):
             return "xtb"
@@ -57,8 +55,12 @@ def resolve_backend(config: LabelsConfig, *, periodic: bool = False) -> Backend:
 def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
     """Build the labeler of the configured backend in this process.
 
+    Args:
+        config: Settings of the labels.
+        periodic: Whether the frames are periodic.
+
     Raises:
-        InputError: If the backend is not installed or does not accept the settings.
+        InputError: If the backend is not installed, can't label periodic frames, or does not accept the settings.
     """
     backend = resolve_backend(config, periodic=periodic)
     if backend == "xtb":
@@ -77,12 +79,17 @@ def create_labeler(config: LabelsConfig, *, periodic: bool = False) -> Labeler:
 def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfTheory:
     """The level of theory of this config's labels, as stored with the labels.
 
+    Args:
+        config: Settings of the labels.
+        periodic: Whether the frames are periodic.
+
     Raises:
-        InputError: If the backend is not installed.
+        InputError: If the backend is not installed or can't label periodic frames, or no calculator is named.
     """
     backend = resolve_backend(config, periodic=periodic)
     if backend == "ase":
         name = _calculator_name(config)
+        # `package.module:Class` names a class of another package; any other name is that of a calculator in ASE.
         package = name.partition(":")[0].partition(".")[0] if ":" in name else "ase"
         return LevelOfTheory(
             method=name,
@@ -106,6 +113,11 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
 
 
 def _calculator_name(config: LabelsConfig) -> str:
+    """The calculator of the backend `ase`.
+
+    Raises:
+        InputError: If the config names none.
+    """
     if config.ase_calculator is None:
         raise InputError(
             "labels.backend 'ase' needs a calculator; set labels.ase_calculator to a name that ASE knows, or to "
@@ -119,6 +131,7 @@ def _installed(backend: str) -> bool:
 
 
 def _version(distribution: str) -> str:
+    """Version of an installed distribution; `unknown` if none has this name."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

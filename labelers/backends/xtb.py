@@ -2,11 +2,11 @@
 
 Method: C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019).
 
-libxtb up to 6.7.1 drops a term of the gradient wherever an overlap integral vanishes (grimme-lab/xtb issue 986). This
-happens to near atoms that share a Cartesian coordinate, which is common in idealised geometries and in files with two
-or three decimals. Forces are then wrong by up to 9 eV/Å; energies are right. Each frame is therefore rotated before
-libxtb computes it, and its forces are rotated back. If a term is still missing, the forces have a net torque, which no
-isolated frame has, and the next orientation is tried.
+libxtb up to 6.7.1 drops a term of the gradient wherever an overlap integral vanishes (grimme-lab/xtb issue 986). An
+integral vanishes for near atoms that share a Cartesian coordinate, as is common in idealised geometries and in files
+with two or three decimals. Forces are then wrong by up to 9 eV/Å; energies are right. Each frame is therefore rotated
+before libxtb computes it, and its forces are rotated back. If a term is still missing, the forces have a net torque,
+which the forces on an isolated frame cannot have, and the next orientation is tried.
 """
 
 import numpy as np
@@ -21,12 +21,12 @@ from labelers.backends.rescue import HOT, MORE_CYCLES, PLAIN, WARM, Rung
 _ROTATION_VECTORS = ((0.831, 1.577, 2.213), (-1.291, 0.487, 0.913), (0.379, -2.203, 1.117), (1.733, 0.611, -0.829))
 """Rotation vectors (axis times angle in rad) of the orientations, in the order in which they are tried.
 
-No symmetry maps any of the vectors on a Cartesian axis.
+The rotations are generic: none of them maps a Cartesian axis into a plane of two Cartesian axes.
 """
 _TORQUE_EV = 1e-3
-"""Largest net torque of correct forces, eV. Rounding gives at most 2e-4 eV, a missing term 2e-2 eV or more."""
+"""Largest net torque of correct forces, eV. Rounding errors give at most 2e-4 eV, a missing term 2e-2 eV or more."""
 _LEVER_ANG = 10.0
-"""Extent of a frame, Å, above which the torque limit grows in proportion to the extent, as rounding errors do."""
+"""Largest coordinate of a centred frame, Å, above which the torque limit grows in proportion, as rounding errors do."""
 
 
 class Gfn2XtbLabeler:
@@ -40,6 +40,9 @@ class Gfn2XtbLabeler:
 
     Raises:
         InputError: If xtb-python can't be imported.
+
+    Attributes:
+        rungs: The rungs of the rescue ladder.
     """
 
     rungs = (MORE_CYCLES, WARM, HOT)  # no DAMPED: xtb-python can't set the damping
@@ -60,7 +63,7 @@ class Gfn2XtbLabeler:
         self._muted = VERBOSITY_MUTED
         self._bohr, self._hartree = Bohr, Hartree
         self._orientations = [Rotation.from_rotvec(vector).as_matrix() for vector in _ROTATION_VECTORS]
-        self._torque_ev = _TORQUE_EV * max(1.0, config.accuracy) ** 0.5
+        self._torque_ev = _TORQUE_EV * max(1.0, config.accuracy) ** 0.5  # a looser SCF leaves larger errors
 
     def label(self, frame: Frame) -> Label:
         """Compute the energy in eV and the forces in eV/Å, shape (N, 3), of a frame.
@@ -85,8 +88,8 @@ class Gfn2XtbLabeler:
         limit = self._torque_ev * max(1.0, float(np.abs(centred).max()) / _LEVER_ANG)
         torques = []
         for rotation in self._orientations:
-            energy, turned = self._calculate(rung, frame, centred @ rotation.T)
-            forces = turned @ rotation
+            energy, rotated_forces = self._calculate(rung, frame, centred @ rotation.T)
+            forces = rotated_forces @ rotation
             torques.append(float(np.linalg.norm(np.cross(centred, forces).sum(axis=0))))
             if torques[-1] <= limit:
                 return Label(energy, forces)
@@ -109,12 +112,12 @@ class Gfn2XtbLabeler:
             calculator.set_verbosity(self._muted)
             calculator.set_accuracy(self._config.accuracy)
             calculator.set_max_iterations(rung.cycles * self._config.max_scf_iterations)
-            before = None
+            start = None
             if rung.start_kelvin is not None:
-                calculator.set_electronic_temperature(rung.start_kelvin)  # in K
-                before = calculator.singlepoint()
+                calculator.set_electronic_temperature(rung.start_kelvin)
+                start = calculator.singlepoint()
             calculator.set_electronic_temperature(self._config.electronic_temperature_kelvin)
-            result = calculator.singlepoint(before)
+            result = calculator.singlepoint(start)
             energy, gradient = result.get_energy(), result.get_gradient()
         except self._interface.XTBException as error:
             raise _label_error(error) from error

@@ -1,8 +1,9 @@
 """Check whether a periodic cell is large enough for a method that samples the Γ point only, such as GFN2-xTB.
 
-In a small cell, electrons interact with their own images. The labels are then consistent, so that a model learns them,
-but they are wrong. A Γ-point calculation of the cell doubled along an axis is equivalent to a calculation of the
-original cell with another k-point along this axis. If the energy per atom or the forces change, the cell is too small.
+In a small cell, electrons interact with their own images. The labels are then wrong, but consistent, so that a model
+learns them without a sign of the fault. A Γ-point calculation of the cell doubled along an axis is equivalent to a
+calculation of the original cell with the Γ point and the k-point at the zone boundary along this axis. If the doubling
+changes the energy per atom or the forces, the cell is too small.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class AxisChange:
 
     Attributes:
         axis: Cell vector: 0, 1 or 2 for a, b or c.
-        height_ang: Distance between the two faces that the cell vector connects, Å.
+        height_ang: Height of the cell along the axis: the distance between the faces that the cell vector connects, Å.
         energy_ev_per_atom: Change of the energy per atom, eV.
         force_ev_per_ang: Largest change of a force component, eV/Å.
     """
@@ -34,13 +35,19 @@ class AxisChange:
 
 
 def heights(cell: FloatArray) -> FloatArray:
-    """Distances between opposite faces of a cell in Å, shape (3,)."""
+    """Distances between opposite faces of a cell in Å, shape (3,).
+
+    They are the inverse lengths of the reciprocal vectors, which are the columns of the inverse of the cell.
+
+    Args:
+        cell: Cell vectors as rows in Å, shape (3, 3).
+    """
     result: FloatArray = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     return result
 
 
 def doubled(frame: Frame, axis: int) -> Frame:
-    """Double a periodic frame along a cell vector (0, 1 or 2), with twice the charge and unpaired electrons."""
+    """The frame repeated twice along a cell vector (0, 1 or 2), with twice the charge and unpaired electrons."""
     cell = frame.cell.copy()
     cell[axis] *= 2.0
     return Frame(
@@ -54,7 +61,7 @@ def doubled(frame: Frame, axis: int) -> Frame:
 
 
 def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: float) -> list[AxisChange] | None:
-    """Label a frame again with its cell doubled, for each axis along which the cell's height is at most a limit.
+    """Label a frame, and label it again with its cell doubled along each axis with a height of at most a limit.
 
     Args:
         frame: A frame that is periodic in three directions.
@@ -62,7 +69,7 @@ def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: 
         max_height_ang: The limit, Å.
 
     Returns:
-        The change along each such axis; None if a label failed.
+        The change of the label for each of these axes; None if a label failed.
     """
     short = [axis for axis, height in enumerate(heights(frame.cell)) if height <= max_height_ang]
     if not short:
@@ -85,7 +92,7 @@ def changes_when_doubled(frame: Frame, reference: Reference, *, max_height_ang: 
 
 
 def too_small(changes: Sequence[AxisChange], frame: Frame, config: CellCheckConfig) -> str:
-    """Describe why a cell is too small.
+    """Describe why a cell is too small, if it is.
 
     For a charged frame only the forces are compared: with tblite's uniform background charge, the energy depends on
     which cell of the same crystal is chosen.

@@ -1,8 +1,8 @@
-"""Comparison of a labeler's forces with finite differences of its energies, to find forces that are not the gradient.
+"""Comparison of a labeler's forces with finite differences of its energies, to find wrong forces.
 
-A model's test errors cannot show such a fault, because the test set has the same wrong forces as the training set. All
-atoms of a frame are displaced at once along random directions, so that a few energies test all forces. If forces and
-energies disagree along a direction, a bisection over the displaced components finds the wrong force component.
+The test errors of a model cannot show wrong forces, because the test set has the same wrong forces as the training set.
+All atoms of a frame are displaced together along a random direction, so that a few energies test all forces. If forces
+and energies disagree along a direction, a bisection over the displaced components finds the wrong force component.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,10 @@ STEP_ANG = 0.005
 MULTIPLES = (-4, -2, -1, 1, 2, 4)
 """Displacements in units of the smallest displacement."""
 DIRECTIONS = 2
-"""Random directions per frame. A fault of five times the tolerance is missed in 1 of 40 frames."""
+"""Number of random directions per frame. A fault of five times the tolerance in one component is missed in 1 of 40
+frames: along both directions, the component's displacement must be below 0.2 standard deviations, P = 0.16 each."""
 CONFIRMING_STEPS = (1.0, 0.8, 1.25)
-"""Factors on `STEP_ANG`. A fault must show with each of them; noise does not."""
+"""Factors on `STEP_ANG`. A fault must show with each of these steps, so that noise is not taken for a fault."""
 RELATIVE = 0.01
 """Allowed error of a force component as a fraction of the component, in addition to the tolerance."""
 UNCERTAINTIES = 4.0
@@ -51,10 +52,10 @@ class ForceCheck:
     """Result of the check of a frame.
 
     Attributes:
-        worst_ev_per_ang: Largest disagreement along a random direction, eV/Å; NaN if energies are missing. Components
-            of a direction have a standard deviation of 1.
-        uncertainty_ev_per_ang: Uncertainty of the finite difference along that direction, from two step sizes, eV/Å.
-        fault: The wrong force component, or None.
+        worst_ev_per_ang: Largest disagreement of forces and energies along a random direction, whose components have a
+            standard deviation of 1, eV/Å; NaN if each direction lacks an energy.
+        uncertainty_ev_per_ang: Uncertainty of the finite difference along this direction, eV/Å.
+        fault: The wrong force component; None if no fault was found.
     """
 
     worst_ev_per_ang: float
@@ -63,7 +64,7 @@ class ForceCheck:
 
     @property
     def done(self) -> bool:
-        """Whether the frame could be checked: a direction had all its energies."""
+        """Whether the frame could be checked: all energies along a direction were computed."""
         return bool(np.isfinite(self.worst_ev_per_ang))
 
 
@@ -80,19 +81,13 @@ def check_forces(
     Returns:
         The result of each label. The random directions depend only on the frames.
     """
-    directions = [
-        np.random.default_rng(int(item.frame.content_hash()[:16], 16)).standard_normal((DIRECTIONS, len(item), 3))
-        for item in labelled
-    ]
-    probes = [
-        _Probe(item, direction) for item, of_item in zip(labelled, directions, strict=True) for direction in of_item
-    ]
-    pairs = list(zip(probes, _slopes(probes, energies), strict=True))
+    probes = [_Probe(item, direction) for item in labelled for direction in _directions(item.frame)]
+    slopes = _slopes(probes, energies)  # of all labels at once, so that they are computed in parallel
+    excess = np.abs([slope.excess for slope in slopes]).reshape(-1, DIRECTIONS)
+    worst = np.argmax(np.nan_to_num(excess, nan=-1.0), axis=1)  # a direction that lacks an energy comes last
     checks = []
-    for first in range(0, len(pairs), DIRECTIONS):
-        probe, slope = max(
-            pairs[first : first + DIRECTIONS], key=lambda pair: np.nan_to_num(abs(pair[1].excess), nan=-1)
-        )
+    for index, direction in enumerate(worst.tolist()):
+        probe, slope = probes[DIRECTIONS * index + direction], slopes[DIRECTIONS * index + direction]
         fault = None
         if slope.disagrees(tolerance_ev_per_ang):
             fault = _located_fault(probe, energies, tolerance_ev_per_ang=tolerance_ev_per_ang)
@@ -100,27 +95,39 @@ def check_forces(
     return checks
 
 
+def _directions(frame: Frame) -> FloatArray:
+    """Random directions of a frame, shape (DIRECTIONS, N, 3), seeded by its content hash."""
+    rng = np.random.default_rng(int(frame.content_hash()[:16], 16))
+    return rng.standard_normal((DIRECTIONS, len(frame), 3))
+
+
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """A label whose atoms are displaced along a direction, shape (N, 3), by multiples of `step` (Å)."""
+    """A label whose atoms are displaced along a direction.
+
+    Attributes:
+        labelled: The label.
+        direction: Displacements of the atoms in units of `step`, shape (N, 3).
+        step: The smallest displacement, Å.
+    """
 
     labelled: LabelledFrame
     direction: FloatArray
     step: float = STEP_ANG
 
     def frames(self) -> list[Frame]:
+        """The displaced frames, in the order of `MULTIPLES`."""
         frame = self.labelled.frame
         return [frame.with_positions(frame.positions + k * self.step * self.direction) for k in MULTIPLES]
 
     def halves(self) -> tuple["_Probe", "_Probe"]:
-        """Split the probe: each part displaces half of the components, along the same direction."""
-        moving = np.flatnonzero(self.direction)
-        first, second = np.zeros(self.direction.size), np.zeros(self.direction.size)
-        middle = len(moving) // 2
-        first[moving[:middle]] = self.direction.ravel()[moving[:middle]]
-        second[moving[middle:]] = self.direction.ravel()[moving[middle:]]
-        shape = self.direction.shape
-        return _Probe(self.labelled, first.reshape(shape)), _Probe(self.labelled, second.reshape(shape))
+        """Split the probe into two: each displaces one half of the components and leaves the other half at rest."""
+        displaced = np.flatnonzero(self.direction)
+        first, second = self.direction.copy(), self.direction.copy()
+        middle = len(displaced) // 2
+        first.flat[displaced[middle:]] = 0.0
+        second.flat[displaced[:middle]] = 0.0
+        return _Probe(self.labelled, first), _Probe(self.labelled, second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +135,9 @@ class _Slope:
     """Minus the derivative of the energy along a direction, eV/Å.
 
     Attributes:
-        difference: From finite differences of the energy.
+        difference: The value from finite differences of the energy.
         uncertainty: Uncertainty of `difference`.
-        by_forces: From the forces of the label.
+        by_forces: The value from the forces of the label.
     """
 
     difference: float
@@ -139,11 +146,14 @@ class _Slope:
 
     @property
     def excess(self) -> float:
-        """Value from finite differences minus value from forces, eV/Å."""
+        """The value from finite differences minus the value from forces, eV/Å."""
         return self.difference - self.by_forces
 
     def disagrees(self, tolerance: float) -> bool:
-        """Whether the two values differ by more than the tolerance and uncertainty; False if an energy is missing."""
+        """Whether the values differ by more than a tolerance plus `UNCERTAINTIES` times the uncertainty.
+
+        False if an energy is missing.
+        """
         return abs(self.excess) > tolerance + UNCERTAINTIES * self.uncertainty
 
 
@@ -155,9 +165,11 @@ def _slopes(probes: Sequence[_Probe], energies: Energies) -> list[_Slope]:
 
 
 def _slope(probe: _Probe, energies: FloatArray) -> _Slope:
-    """The slope by Richardson extrapolation of central differences at 1, 2 and 4 steps, with an error of fourth order.
+    """The slope of a probe by finite differences with Richardson extrapolation, and by the forces of the label.
 
-    The uncertainty is the difference of the extrapolations from 1 and 2 steps and from 2 and 4 steps.
+    With the central differences c(h) at steps h and c(2h) at steps 2h, the extrapolation (4 c(h) - c(2h)) / 3 has an
+    error of fourth order in h (Richardson, Phil. Trans. R. Soc. A 210, 307 (1911)). The uncertainty is the difference
+    between this extrapolation and the extrapolation from steps twice as large.
 
     Args:
         probe: The probe.
@@ -170,11 +182,11 @@ def _slope(probe: _Probe, energies: FloatArray) -> _Slope:
 
 
 def _located_fault(probe: _Probe, energies: Energies, *, tolerance_ev_per_ang: float) -> ForceFault | None:
-    """Find the wrong force component behind a direction's disagreement by bisection.
+    """Find the wrong force component that makes forces and energies disagree along a direction, by bisection.
 
     Returns:
-        The component; None if an energy is missing, or if displacing only this component does not show the disagreement
-        with every step. The latter happens if noise is spread over many components.
+        The component; None if an energy is missing, or if a displacement of this component alone does not show the
+        disagreement with each of `CONFIRMING_STEPS`, because the disagreement is noise spread over many components.
     """
     while np.count_nonzero(probe.direction) > 1:
         halves = probe.halves()

@@ -25,7 +25,7 @@ class ReferenceMethod:
         progress: Called with the number of frames labelled so far.
 
     Attributes:
-        made: All new outcomes, if `remember` is set.
+        made: The outcomes of all frames that were not in the cache, if `remember` is set.
         failure: Reason code and message of the last failed frame; empty if no frame has failed.
 
     Raises:

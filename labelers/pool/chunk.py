@@ -1,4 +1,7 @@
-"""Labelling of a chunk: a group of frames that a campaign labels and publishes as a unit, and never labels again."""
+"""Labelling of a chunk: a group of frames whose labels a campaign publishes together.
+
+A published chunk is never labelled again.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,16 +24,16 @@ def label_chunk(
     record: Record = forget,
     progress: Progress = silent,
 ) -> list[LabelOutcome]:
-    """Label frames. Frames that fail `screen_frame` never reach a worker and get the reason `bad_input`.
+    """Label the frames of a chunk. Frames that fail `screen_frame` reach no worker and get the reason `bad_input`.
 
     Args:
         pool: The pool, made with the same `config`.
         frames: Frames to label.
         config: Settings of the labels.
-        min_distance_ang: Smallest distance of two atoms, periodic images included, Å; frames below it are refused.
-        min_contact_factor: Smallest distance of two atoms in units of the sum of their covalent radii.
-        done: Known outcomes by index; these frames are not labelled again.
-        record: Called with the frame's index and the outcome as soon as a worker's outcome is known, in any order.
+        min_distance_ang: Smallest allowed distance of two atoms, periodic images included, Å.
+        min_contact_factor: Smallest allowed distance of two atoms, in units of the sum of their covalent radii.
+        done: Known outcomes by index of the frame; these frames are not labelled again.
+        record: Called with the index and the outcome of a frame as soon as a worker has finished it, in any order.
         progress: Called for every finished frame.
 
     Returns:
@@ -53,7 +56,8 @@ def label_chunk(
         index: LabelOutcome(LabelReason.BAD_INPUT, refusal, None, 0.0)
         for index, refusal in enumerate(refusals)
         if refusal is not None
-    } | dict(done or {})
+    }
+    outcomes.update(done or {})
     todo = [index for index in range(len(frames)) if index not in outcomes]
     n_known = len(outcomes)
     if n_known:

@@ -20,4 +20,5 @@ def frame_to_message(frame: Frame) -> Message:
 
 def frame_from_message(message: Message) -> Frame:
     """Convert a message of `frame_to_message` back to the frame, bit for bit."""
-    return Frame(**{**message, "positions": np.reshape(message["positions"], (-1, 3))})
+    positions = np.reshape(message["positions"], (-1, 3))  # a list of no atoms has lost its shape
+    return Frame(**{**message, "positions": positions})

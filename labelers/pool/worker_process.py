@@ -1,4 +1,4 @@
-"""The pool's handle of a worker process: its state, the frame that it has, and its deadline."""
+"""The pool's view of a worker process: its state, the frame that it labels, and its deadline."""
 
 import time
 from concurrent.futures import Executor
@@ -41,7 +41,7 @@ class WorkerOrder:
 class WorkerProcess(ChildProcess):
     """A process that runs `labelers.pool.worker`.
 
-    Each worker has its own TMPDIR, which the pool removes: a killed worker can't remove its files.
+    Each worker has its own folder for temporary files. The pool removes it, because a killed worker can't.
 
     Args:
         order: Description of the labeler to build.
@@ -50,9 +50,9 @@ class WorkerProcess(ChildProcess):
     Attributes:
         state: The worker's state.
         task: Index of the frame that the worker is labelling; None unless it is busy.
-        deadline: Time from which the worker is overdue, `time.monotonic` in s; None while it is idle.
-        sent_at: Time at which the current frame was sent, `time.monotonic` in s.
-        answered: Number of frames answered.
+        deadline: Time after which the worker is overdue, `time.monotonic` in s; None while it is idle.
+        sent_at: Time at which the last frame was sent, `time.monotonic` in s.
+        answered: Number of frames that the worker has answered; the pool counts them.
     """
 
     def __init__(self, order: WorkerOrder, starter: Executor) -> None:
@@ -91,7 +91,7 @@ class WorkerProcess(ChildProcess):
         Args:
             task: Index of the frame.
             frame: The frame.
-            time_limit_s: Time until the worker is overdue, s.
+            time_limit_s: Time after which the worker is overdue, s.
 
         Returns:
             Whether the frame was sent; False if the worker is dead.
@@ -103,7 +103,14 @@ class WorkerProcess(ChildProcess):
         return True
 
     def kill(self, *, grace_s: float = 0.0) -> str:
-        """Kill the process and its programs as `ChildProcess.kill` does, and remove its temporary files."""
+        """Kill the process and the programs that it started, and remove its temporary files.
+
+        Args:
+            grace_s: As in `ChildProcess.kill`.
+
+        Returns:
+            The cause of the process's end, as `ChildProcess.kill` returns it.
+        """
         cause = super().kill(grace_s=grace_s)
         self._scratch.cleanup()
         return cause

@@ -45,10 +45,10 @@ Sources = Annotated[
     list[Path], typer.Argument(metavar="SOURCE...", help="Files of labelled frames, or campaign directories.")
 ]
 EnergyKey = Annotated[
-    str | None, typer.Option("--energy-key", help="Name of the energies, such as REF_energy; default: recognised.")
+    str | None, typer.Option("--energy-key", help="Name of the energies, such as REF_energy; default: detected.")
 ]
 ForcesKey = Annotated[
-    str | None, typer.Option("--forces-key", help="Name of the forces, such as REF_forces; default: recognised.")
+    str | None, typer.Option("--forces-key", help="Name of the forces, such as REF_forces; default: detected.")
 ]
 WeightKey = Annotated[
     str | None, typer.Option("--weight-key", help="Name of the weights in the loss; default: config_weight.")
@@ -67,7 +67,7 @@ def summarise(
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in the sources: compositions, charges, ranges of energies and forces, level of theory."""
+    """Summarise each source: compositions, charges, ranges of energies and forces, level of theory."""
     from flows.cli.data import read_source, summary, summary_text
 
     names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
@@ -85,30 +85,32 @@ def check(
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
     as_json: AsJson = False,
 ) -> None:
-    """Name every frame that cannot be trained on, and copies; exit status 2 if there are faults."""
+    """List the frames with faults, which cannot be trained on, and the copies. Exit status 2 if there are faults."""
     from flows.cli.data import faults_in, read_source, summary, summary_text
 
     names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
     found, lines, sound = [], [], True
     for path in sources:
         source = read_source(path, names)
-        faults, unit = faults_in(source)
-        serious = [fault for fault in faults if not fault.drops]
-        sound = sound and not serious and not unit
+        faults, unit_fault = faults_in(source)
+        serious = [fault for fault in faults if not fault.drops]  # without the copies
+        sound = sound and not serious and not unit_fault
         found.append(
             {
                 "path": str(path),
                 "frames": len(source.labels),
-                "unit": unit or None,
+                "unit": unit_fault or None,
                 "faults": [
                     {"frame": fault.frame, "kind": fault.kind, "text": fault.text, "copy": fault.drops}
                     for fault in faults
                 ],
             }
         )
-        lines += [summary_text(summary(source)), *([f"  {unit}"] if unit else []), *(f"  {fault}" for fault in faults)]
-        copies = len(faults) - len(serious)
-        lines.append(f"  frames with faults: {len(serious)}; copies: {copies}")
+        lines.append(summary_text(summary(source)))
+        if unit_fault:
+            lines.append(f"  {unit_fault}")
+        lines += [f"  {fault}" for fault in faults]
+        lines.append(f"  frames with faults: {len(serious)}; copies: {len(faults) - len(serious)}")
     answer({"sound": sound, "sources": found}, "\n".join(lines), as_json=as_json)
     if not sound:
         raise typer.Exit(ExitStatus.BAD_INPUT)
@@ -117,9 +119,11 @@ def check(
 @data.command()
 def merge(
     sources: Sources,
-    output: Annotated[Path, typer.Option("--output", help="File to write: .xyz, or .h5 with the level of theory.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="File to write: .xyz, or .h5, which keeps the level of theory.")
+    ],
     leave_out_faults: Annotated[
-        bool, typer.Option("--leave-out-faults", help="Leave out frames with faults, in place of refusing them.")
+        bool, typer.Option("--leave-out-faults", help="Leave out frames with faults instead of refusing them.")
     ] = False,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
@@ -128,7 +132,7 @@ def merge(
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
     as_json: AsJson = False,
 ) -> None:
-    """Write the labelled frames of all sources into one file; copies are left out and named."""
+    """Write the labelled frames of all sources into one file. Copies of a frame are left out and listed."""
     from flows.cli.data import merge as merged
 
     names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
@@ -144,6 +148,7 @@ def _names(
     energy_unit: EnergyUnits,
     forces_unit: ForcesUnits,
 ) -> "LabelNames":
+    """The options of all commands on names and units of labels."""
     from flows.cli.data import LabelNames
 
     return LabelNames(energy_key, forces_key, weight_key, energy_unit.value, forces_unit.value)

@@ -1,4 +1,4 @@
-"""ASE calculators by name: find the class, check the config's parameters, make a calculator for a given folder."""
+"""ASE calculators: find the class by name, check the config's parameters, make a calculator that writes to a folder."""
 
 import difflib
 import importlib
@@ -19,9 +19,11 @@ from labelers.backends.ase.facts import Facts, Folder
 PARAMETERS = "labels.ase_parameters"
 """The config key of the calculator's parameters, for messages."""
 _COMMON_KEYS = frozenset({"atoms", "command", "directory", "ignore_bad_restart_file", "label", "profile", "restart"})
+"""Keys that ASE's base classes of calculators take."""
 _LIKELY_TYPO = 0.75
 """Smallest similarity (`difflib` ratio) at which an unknown key counts as a misspelling of a known key."""
 _PLAIN_WORD = re.compile(r"[\w./+-]+")
+"""The name or path of a program, without shell syntax."""
 _CONFIG_FILE = "ASE's configuration file (~/.config/ase/config.ini, or where ASE_CONFIG_PATH says)"
 
 
@@ -29,7 +31,7 @@ def calculator_class(name: str) -> Any:
     """Find the class of an ASE calculator, or a function that makes a calculator.
 
     Args:
-        name: A name ASE knows, or `package.module:Class`.
+        name: A name that ASE knows, or `package.module:Class`.
 
     Raises:
         InputError: If ASE knows no such calculator, or the class can't be imported.
@@ -59,8 +61,10 @@ def calculator_class(name: str) -> Any:
 def refuse_other_folder(name: str, facts: Facts) -> None:
     """Refuse a calculator that always writes into the current folder.
 
+    Labels computed in parallel would overwrite each other's files there.
+
     Raises:
-        InputError: If the calculator does so: labels computed in parallel would overwrite each other's files.
+        InputError: If the calculator is of this kind.
     """
     if facts.folder is Folder.CURRENT:
         raise InputError(
@@ -71,21 +75,25 @@ def refuse_other_folder(name: str, facts: Facts) -> None:
 
 
 def refuse_no_forces(name: str, facts: Facts, parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters that do not ask the program for forces, where ASE does not ask for them itself.
+    """Refuse parameters that do not ask the program for forces, if ASE does not ask for them itself.
 
     Raises:
-        InputError: If the keyword for forces is missing; the message names it.
+        InputError: If no parameter contains a word that asks for forces (`Facts.asks_forces`); the message names it.
     """
-    key, *words = facts.asks_forces or ("",)
+    if not facts.asks_forces:
+        return
+    key, *words = facts.asks_forces
     text = " ".join(value for value in parameters.values() if isinstance(value, str)).lower()
-    if words and not any(word.lower() in text for word in words):
+    if not any(word.lower() in text for word in words):
         raise InputError(f"{PARAMETERS}: '{name}' computes forces only on request; put `{words[0]}` into `{key}`")
 
 
 def refuse_typos(calculator: Any, facts: Facts, parameters: Mapping[str, Any]) -> None:
     """Refuse keys that a calculator would silently ignore.
 
-    Calculators that pass their keys on to a program are not checked, because the keys of the program are not known.
+    If all keys of a calculator are known, every other key is refused. For other calculators, a key is refused only if
+    it resembles a known key and the source of the class does not mention it. Calculators that pass their keys on to a
+    program are not checked, because the keys of the program are not known.
 
     Raises:
         InputError: If a key is unknown; the message names the key and the most similar known key.
@@ -101,8 +109,10 @@ def refuse_typos(calculator: Any, facts: Facts, parameters: Mapping[str, Any]) -
         return
     accepted = known | _COMMON_KEYS | _named_arguments(calculator)
     for key in parameters:
+        if key in accepted:
+            continue
         close = difflib.get_close_matches(key, known, n=1, cutoff=_LIKELY_TYPO)
-        if key in accepted or (not all_known and (not close or _is_mentioned(calculator, key))):
+        if not all_known and (not close or _is_mentioned(calculator, key)):
             continue
         meant = f"did you mean `{close[0]}`?" if close else f"it takes {', '.join(sorted(known))}"
         raise InputError(f"{PARAMETERS}: the calculator ignores `{key}`; {meant}")
@@ -138,7 +148,7 @@ def _is_mentioned(calculator: Any, key: str) -> bool:
 
 
 def build_calculator(calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> Any:
-    """Make a calculator that writes its files into a folder.
+    """Make a calculator that writes its files into a folder, unless it makes a folder of its own (`Folder.OWN`).
 
     Args:
         calculator: The class, or a function that makes a calculator.
@@ -150,11 +160,13 @@ def build_calculator(calculator: Any, facts: Facts, parameters: Mapping[str, Any
         Exception: Any exception of the class.
     """
     arguments = _with_objects(calculator, deepcopy(dict(parameters)), folder)
-    by_keyword = facts.folder is Folder.KEYWORD or "directory" in _own_arguments(calculator)
-    if by_keyword and facts.folder is not Folder.OWN:
+    if facts.folder is Folder.OWN:
+        return calculator(**arguments)
+    if facts.folder is Folder.KEYWORD or "directory" in _own_arguments(calculator):
         arguments["directory"] = str(folder)  # classes that need a Path convert the string
+        return calculator(**arguments)
     built = calculator(**arguments)
-    if not by_keyword and facts.folder is not Folder.OWN and hasattr(built, "directory"):
+    if hasattr(built, "directory"):
         built.directory = folder if isinstance(built.directory, Path) else str(folder)
     return built
 
@@ -179,7 +191,11 @@ def _with_objects(calculator: Any, parameters: dict[str, Any], folder: Path) -> 
 
 
 def _profile(calculator: Any, values: Mapping[str, Any]) -> Any:
-    """Make a calculator's profile, from the profile class in the module of its class, else as a `StandardProfile`."""
+    """Make the profile of a calculator, the object that holds the command of its program.
+
+    The class of the profile is the one that the module of the calculator's class or of a base class defines, otherwise
+    `StandardProfile`.
+    """
     from ase.calculators.calculator import StandardProfile
     from ase.calculators.genericfileio import BaseProfile
 
@@ -192,7 +208,14 @@ def _profile(calculator: Any, values: Mapping[str, Any]) -> Any:
 
 
 def refuse_unusable(name: str, calculator: Any, facts: Facts, parameters: Mapping[str, Any], folder: Path) -> None:
-    """Build the calculator as a trial, and check that it computes forces and that its program is installed.
+    """Build a calculator on trial, and check that it computes forces and that its program is installed.
+
+    Args:
+        name: The calculator, as in `labels.ase_calculator`.
+        calculator: The class, or a function that makes a calculator.
+        facts: Known facts about the calculator.
+        parameters: The keyword arguments as in the config, without `directory`.
+        folder: A temporary folder for files of the trial.
 
     Raises:
         InputError: If the class does not accept the parameters, the calculator computes no forces or is not
@@ -239,7 +262,7 @@ def refuse_unusable(name: str, calculator: Any, facts: Facts, parameters: Mappin
 
 
 def _where_to_name_the_program(calculator: Any) -> str:
-    """The config keys and the ASE section that name the program of a calculator, in words for a message."""
+    """The config key, and the section of ASE's configuration, that name the program of a calculator, for a message."""
     from ase.calculators.genericfileio import GenericFileIOCalculator
 
     key = "profile: {command: /path/to/program}"
@@ -249,7 +272,11 @@ def _where_to_name_the_program(calculator: Any) -> str:
 
 
 def _command(calculator: Any) -> object:
-    """The command with which a calculator (an object) starts its program; None if it is unknown."""
+    """The command with which a calculator starts its program; None if it is unknown.
+
+    Args:
+        calculator: A calculator object, not its class.
+    """
     if hasattr(calculator, "make_command"):  # Vasp
         return calculator.make_command(calculator.command)
     return getattr(getattr(calculator, "profile", None), "command", None)
@@ -261,7 +288,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _first_word(command: object) -> str | None:
-    """The first word of a command, if it is a plain word and not shell syntax; else None."""
+    """The first word of a command; None if the command is not a text, or begins with shell syntax."""
     try:
         words = shlex.split(command) if isinstance(command, str) else []
     except ValueError:

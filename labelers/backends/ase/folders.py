@@ -1,8 +1,7 @@
 """Folders for the files of ASE calculators: each label has its own folder.
 
 By default the folder is temporary. If `labels.ase_parameters.directory` is set, the folder is made in that directory
-and kept. The folders of the first `FAILED_KEPT` failed labels are kept under names that begin with `failed-`; those of
-later failed labels are removed.
+and kept. Folders of failed labels get names that begin with `failed-`. Only the first `FAILED_KEPT` of them are kept.
 """
 
 import shutil
@@ -27,7 +26,7 @@ def label_folder(parent: Path | None, frame: Frame) -> Iterator[Path]:
 
     Args:
         parent: Directory in which the folder is made and kept; None: the folder is temporary.
-        frame: The frame; the name of a kept folder begins with its content hash.
+        frame: The frame; the name of a kept folder has the beginning of its content hash.
 
     Yields:
         The folder, as an absolute path if `parent` is absolute.

@@ -1,4 +1,4 @@
-"""Labels from any ASE calculator, which the config gives by ASE's name or as `package.module:Class`."""
+"""Labels from any ASE calculator; the config names the calculator as ASE does, or as `package.module:Class`."""
 
 import contextlib
 from collections.abc import Mapping
@@ -28,18 +28,19 @@ from labelers.backends.ase.folders import label_folder, last_output
 from labelers.backends.protocol import Label, LabelError
 
 _LONGEST_CAUSE, _LONGEST_OUTPUT = 230, 150
-"""Largest numbers of characters in a failure's message: of the exception, and of the program's last output."""
+"""Largest numbers of characters of the exception and of the program's last output in the message of a failed label."""
 
 
 class AseLabeler:
     """Labeler that uses an ASE calculator.
 
-    Each label has a fresh calculator and its own folder. A calculator that is used again would start from its last wave
-    function, so labels would depend on their order; and most calculators write files under fixed names. Charge and
-    unpaired electrons are passed on as `labels.ase_charge_and_spin` says (`labelers.backends.ase.charge_spin`).
+    Each label has a fresh calculator, because a calculator that is used again would start from its last wave function,
+    and labels would depend on their order. Each label has its own folder, because most calculators write files under
+    fixed names. `labels.ase_charge_and_spin` decides how charge and unpaired electrons reach the calculator
+    (`labelers.backends.ase.charge_spin`).
 
     Args:
-        name: A name ASE knows (`emt`, `lj`), or `package.module:Class`.
+        name: A name that ASE knows (`emt`, `lj`), or `package.module:Class`.
         config: Settings of the labels.
 
     Raises:
@@ -52,7 +53,7 @@ class AseLabeler:
         self._facts = known or UNKNOWN
         parameters = dict(config.ase_parameters)
         self._with_stress = config.stress
-        self._kept_in = _kept_in(parameters.pop("directory", None))
+        self._kept_in = _directory(parameters.pop("directory", None))
         self._charge_and_spin = ChargeAndSpin(name, known, config.ase_charge_and_spin, parameters)
         self._charge_and_spin.refuse_way()
         refuse_other_folder(name, self._facts)
@@ -62,7 +63,7 @@ class AseLabeler:
             refuse_unusable(name, self._class, self._facts, parameters, Path(folder))
 
     def check(self, frame: Frame) -> None:
-        """Check a frame that is representative of all frames to label.
+        """Check that the calculator can label a frame, which is representative of all frames to label.
 
         Raises:
             InputError: If no way is known to pass the frame's charge or spin to the calculator, if the parameters
@@ -76,9 +77,11 @@ class AseLabeler:
             )
 
     def label(self, frame: Frame) -> Label:
-        """Compute the label of a frame: the force-consistent energy, forces, and the stress of a periodic frame.
+        """Compute the label of a frame.
 
-        The stress is left out if the calculator has none, or if `labels.stress` is false.
+        The label holds the force-consistent energy (eV), the forces (eV/Å, shape (N, 3)) and, for a periodic frame, the
+        stress (eV/Å³, shape (3, 3)). The stress is left out if the calculator did not compute it with the forces, or if
+        `labels.stress` is false.
 
         Raises:
             LabelError: If the calculator raises an exception (the message holds the exception and the last output of
@@ -93,16 +96,16 @@ class AseLabeler:
         with label_folder(self._kept_in, frame) as folder:
             try:
                 atoms.calc = build_calculator(self._class, self._facts, parameters, folder)
-                # Forces first: a calculation of the forces gives the energy too.
+                # Forces first: with them, most calculators compute the energy too.
                 forces = np.array(atoms.get_forces(), dtype=np.float64)
                 return Label(force_consistent_energy(atoms), forces, self._stress(atoms, frame))
             except Exception as error:  # a calculator may raise anything; the frame is lost, not the worker
                 raise LabelError(_reason(error), self._failure(error, folder)) from error
 
     def _stress(self, atoms: Any, frame: Frame) -> FloatArray | None:
-        """The stress of a periodic frame in eV/Å³; None if the calculator did not compute it with the forces.
+        """The stress of a periodic frame in eV/Å³, shape (3, 3); None if it was not computed with the forces.
 
-        Asking the calculator for it could start a second calculation.
+        The stress is read from the results, because a request for the stress could start a second calculation.
         """
         from ase.stress import voigt_6_to_full_3x3_stress
 
@@ -122,8 +125,8 @@ class AseLabeler:
         return f"{message}; its program's last output: {output[-_LONGEST_OUTPUT:]}" if output else message
 
 
-def _kept_in(directory: object) -> Path | None:
-    """The directory that keeps the calculators' files, as an absolute path; None if the user gives no directory.
+def _directory(directory: object) -> Path | None:
+    """The directory of the user that keeps the calculators' files, as an absolute path; None if none is given.
 
     Raises:
         InputError: If the value is not a path.

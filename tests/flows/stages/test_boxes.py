@@ -137,7 +137,7 @@ def test_clusters_are_scored_where_they_stand_for_the_box(ledger):
                 np.testing.assert_array_equal(inside, interior)
                 mae = 1e3 * np.abs(wrong[inside]).mean()
     assert ledger.history()[0].error_before_training_mev_per_ang == pytest.approx(mae)
-    assert "those of the atoms that stand for the box" in iteration_markdown(ledger, 0)
+    assert "the atoms that stand for the box" in iteration_markdown(ledger, 0)
 
 
 def test_a_selection_of_an_earlier_version_has_the_central_molecules(ledger, tmp_path):
