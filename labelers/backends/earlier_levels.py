@@ -1,10 +1,11 @@
 """Comparison of the current level of theory with levels of theory that earlier versions of al-engine stored.
 
-Earlier versions differ in three ways:
+Earlier versions differ in four ways:
 
 - With an ASE calculator, the energy of a label was `energy` instead of the force-consistent energy.
 - With an ASE calculator, charge and unpaired electrons were passed only through ASE's initial charges and magnetic
   moments.
+- With an ASE calculator from a package whose distribution has another name, the version was stored as `unknown`.
 - With xtb, frames were not rotated.
 
 The levels that they stored mention none of these choices.
@@ -40,7 +41,13 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
     fault = known_fault(stored)
     if fault is not None and {**stored, "settings": {**settings, FRAMES_TURNED: True}} == now.to_dict():
         return [fault]
-    if now.backend != "ase" or any(name in settings for name in _NEW_SETTINGS):
+    if now.backend != "ase":
+        return None
+    if settings.get("calculator_version") == "unknown":
+        settings["calculator_version"] = now.settings["calculator_version"]
+        if {**stored, "settings": settings} == now.to_dict():
+            return []
+    if any(name in settings for name in _NEW_SETTINGS):
         return None
     if "parameters" in settings:  # earlier versions stored `directory` too, which does not change the labels
         settings["parameters"] = {key: value for key, value in settings["parameters"].items() if key != "directory"}

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+from contextlib import suppress
 from typing import Any, Literal
 
 from al_engine.campaign.labels import FRAMES_TURNED, LevelOfTheory
@@ -130,9 +131,12 @@ def _installed(backend: str) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in _MODULES[backend])
 
 
-def _version(distribution: str) -> str:
-    """Version of an installed distribution; `unknown` if none has this name."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+def _version(package: str) -> str:
+    """Version of the installed distribution that has a package; `unknown` if there is none.
+
+    A distribution need not have the name of its package: mace-torch has the package `mace`.
+    """
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    distributions = importlib.metadata.packages_distributions().get(package, [])
+    return ", ".join(sorted({importlib.metadata.version(name) for name in distributions})) or "unknown"

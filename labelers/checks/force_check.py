@@ -53,7 +53,8 @@ class ForceCheck:
 
     Attributes:
         worst_ev_per_ang: Largest disagreement of forces and energies along a random direction, whose components have a
-            standard deviation of 1, eV/Å; NaN if each direction lacks an energy.
+            standard deviation of 1, eV/Å; NaN if each direction lacks an energy. A disagreement that its uncertainty
+            does not explain counts as larger than one that it explains.
         uncertainty_ev_per_ang: Uncertainty of the finite difference along this direction, eV/Å.
         fault: The wrong force component; None if no fault was found.
     """
@@ -83,11 +84,10 @@ def check_forces(
     """
     probes = [_Probe(item, direction) for item in labelled for direction in _directions(item.frame)]
     slopes = _slopes(probes, energies)  # of all labels at once, so that they are computed in parallel
-    excess = np.abs([slope.excess for slope in slopes]).reshape(-1, DIRECTIONS)
-    worst = np.argmax(np.nan_to_num(excess, nan=-1.0), axis=1)  # a direction that lacks an energy comes last
     checks = []
-    for index, direction in enumerate(worst.tolist()):
-        probe, slope = probes[DIRECTIONS * index + direction], slopes[DIRECTIONS * index + direction]
+    for first in range(0, len(probes), DIRECTIONS):
+        worst = max(range(first, first + DIRECTIONS), key=lambda k: slopes[k].rank(tolerance_ev_per_ang))
+        probe, slope = probes[worst], slopes[worst]
         fault = None
         if slope.disagrees(tolerance_ev_per_ang):
             fault = _located_fault(probe, energies, tolerance_ev_per_ang=tolerance_ev_per_ang)
@@ -155,6 +155,10 @@ class _Slope:
         False if an energy is missing.
         """
         return abs(self.excess) > tolerance + UNCERTAINTIES * self.uncertainty
+
+    def rank(self, tolerance: float) -> tuple[bool, float]:
+        """Sort key of directions: disagreements first, then the larger excess; missing energies come last."""
+        return self.disagrees(tolerance), -1.0 if np.isnan(self.excess) else abs(self.excess)
 
 
 def _slopes(probes: Sequence[_Probe], energies: Energies) -> list[_Slope]:

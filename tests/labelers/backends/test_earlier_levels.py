@@ -48,6 +48,13 @@ def test_charges_that_did_not_reach_the_program_before_are_a_change(calculator):
     assert "charge and unpaired electrons now reach" in change
 
 
+def test_a_version_that_was_not_known_is_that_of_the_installed_package():
+    level = now("yaml:Calculator")
+    stored = {**level.to_dict(), "settings": {**level.settings, "calculator_version": "unknown"}}
+    assert changes_since(stored, level, closed_shells=False) == []
+    assert changes_since(level.to_dict() | {"method": "lj"}, level, closed_shells=False) is None
+
+
 def test_the_folder_for_files_is_not_part_of_the_level():
     level = now("emt")
     assert level == now("emt", directory="files")

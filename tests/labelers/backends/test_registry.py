@@ -1,5 +1,6 @@
 """Choosing a backend, naming the level of theory, and ASE calculators by name."""
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -74,6 +75,11 @@ def test_level_records_the_installed_version():
 
     level = level_of_theory(LabelsConfig(backend="tblite"))
     assert (level.backend, level.backend_version) == ("tblite", version("tblite"))
+
+
+def test_level_records_the_version_of_the_distribution_that_has_the_package():
+    level = level_of_theory(LabelsConfig(backend="ase", ase_calculator="yaml.some:Calculator"))
+    assert level.settings["calculator_version"] == importlib.metadata.version("PyYAML")
 
 
 def test_emt_by_name_is_ase_s_emt():

@@ -61,6 +61,24 @@ def test_a_single_wrong_component_among_180_is_located_with_both_numbers(cluster
     assert check.fault.force_ev_per_ang - check.fault.difference_ev_per_ang == pytest.approx(size, abs=1e-6)
 
 
+def test_noise_along_a_direction_does_not_hide_a_fault_along_the_other(cluster):
+    springs = Springs(cluster)
+    wrong = np.zeros((60, 3))
+    wrong[7, 1] = 0.5
+    noise = 0.2 * np.array([-1, 1, -1, 1, -1, 1])  # in the first call only, along the first direction
+
+    def energies(frames):
+        nonlocal noise
+        values = np.array(springs.energies(frames))
+        values[: len(noise)] += noise
+        noise = np.zeros(0)
+        return values.tolist()
+
+    (check,) = check_forces([springs.label(cluster, wrong)], energies, tolerance_ev_per_ang=TOLERANCE)
+    assert check.fault is not None
+    assert (check.fault.atom, check.fault.axis) == (7, 1)
+
+
 def test_noise_below_the_tolerance_on_every_component_is_no_fault(cluster):
     springs = Springs(cluster)
     noise = np.random.default_rng(0).normal(0, 0.3 * TOLERANCE, (60, 3))
