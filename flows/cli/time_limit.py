@@ -44,6 +44,7 @@ class TimeLimit:
 
     def __init__(self, seconds: float | None) -> None:
         self.reached = False
+        self._ended, self._ending = False, threading.Lock()
         self._timer = None if seconds is None else threading.Timer(seconds, self._end)
 
     def __enter__(self) -> Self:
@@ -57,7 +58,11 @@ class TimeLimit:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        with self._ending:  # a timer that has just fired sends its signal before this line, or not at all
+            self._ended = True
 
     def _end(self) -> None:
-        self.reached = True
-        os.kill(os.getpid(), signal.SIGTERM)
+        with self._ending:
+            if not self._ended:
+                self.reached = True
+                os.kill(os.getpid(), signal.SIGTERM)

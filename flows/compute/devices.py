@@ -6,6 +6,9 @@ from al_engine.config import CampaignConfig
 from al_engine.cores import usable_cores
 from al_engine.errors import InputError
 
+DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""Files of the drivers of GPUs that torch can use: NVIDIA's driver, and that of the Windows Subsystem for Linux."""
+
 
 def choose_device(config: CampaignConfig) -> str:
     """`cuda` if `execution.device` is `cuda`, or is `auto` and a GPU is found; otherwise `cpu`.
@@ -14,8 +17,8 @@ def choose_device(config: CampaignConfig) -> str:
         InputError: If `execution.device` is `cuda` and torch finds no GPU.
     """
     wanted = config.execution.device
-    # Without this file of NVIDIA's driver there is no GPU. It is asked first, because torch is slow to import.
-    if wanted == "cpu" or (wanted == "auto" and not Path("/dev/nvidiactl").exists()):
+    # Without such a file there is no GPU. The files are asked first, because torch is slow to import.
+    if wanted == "cpu" or (wanted == "auto" and not any(driver.exists() for driver in DRIVERS)):
         return "cpu"
     import torch
 

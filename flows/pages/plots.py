@@ -177,7 +177,7 @@ def parity_plot(
         if len(reference):
             axes.plot(reference.ravel(), predicted.ravel(), ".", ms=3, alpha=0.5, color=colour, label=name)
     low, high = axes.get_xlim()
-    axes.plot([low, high], [low, high], color=GREY, lw=1)
+    axes.plot([low, high], [low, high], color=GREY, lw=1, label="equal")
     axes.set(
         xlabel="reference force / eV/Å",
         ylabel="committee mean / eV/Å",

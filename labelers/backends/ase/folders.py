@@ -15,7 +15,7 @@ from al_engine.structures.frames import Frame
 FAILED_KEPT = 10
 """Largest number of kept folders of failed labels."""
 _LOGS = (".err", ".out", ".log", ".pwo", ".nwo", ".castep", ".outmol", ".txt")
-"""Suffixes of programs' log files."""
+"""Suffixes of programs' log files; that of VASP, `OUTCAR`, has none."""
 _TAIL_BYTES, _TAIL_LINES = 2000, 3
 """Number of bytes that `last_output` reads at the end of a log file, and of lines that it returns."""
 
@@ -57,7 +57,11 @@ def _keep_failed(folder: Path) -> None:
 
 def last_output(folder: Path) -> str:
     """The last lines of the log file that was written most recently, joined by ` | `; empty without a log file."""
-    logs = [path for path in folder.iterdir() if path.is_file() and path.suffix in _LOGS and path.stat().st_size]
+    logs = [
+        path
+        for path in folder.iterdir()
+        if path.is_file() and (path.suffix in _LOGS or path.name == "OUTCAR") and path.stat().st_size
+    ]
     if not logs:
         return ""
     with max(logs, key=lambda path: path.stat().st_mtime_ns).open("rb") as log:
