@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -140,10 +140,19 @@ def summary_text(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def faults_in(source: Source) -> tuple[list[Fault], str]:
-    """The faults of the frames of a file or campaign, and what is wrong with its units, or an empty string."""
-    faults = faults_of(source.labels)
-    return faults, unit_fault(without_faults(source.labels, faults))
+def faults_in(sources: Sequence[Source]) -> list[tuple[list[Fault], str]]:
+    """The faults of the frames of each source, and what is wrong with its units, or an empty string.
+
+    The sources are judged together: a frame may be a copy of a frame in another source, or contradict it.
+    """
+    together = faults_of([label for source in sources for label in source.labels])
+    found, start = [], 0
+    for source in sources:
+        end = start + len(source.labels)
+        faults = [replace(fault, frame=fault.frame - start) for fault in together if start <= fault.frame < end]
+        found.append((faults, unit_fault(without_faults(source.labels, faults))))
+        start = end
+    return found
 
 
 def merge(paths: Sequence[Path], output: Path, names: LabelNames, *, leave_out_faults: bool) -> dict[str, Any]:
@@ -164,19 +173,18 @@ def merge(paths: Sequence[Path], output: Path, names: LabelNames, *, leave_out_f
         raise InputError(f"{output}: give a file that ends in .xyz, .extxyz or .h5")
     sources = [read_source(path, names) for path in paths]
     level = _common_level(sources)
-    labels = [label for source in sources for label in source.labels]
-    faults = faults_of(labels)
+    found = faults_in(sources)
+    faults = [fault for of_source, _ in found for fault in of_source]
     serious = [fault for fault in faults if not fault.drops]
     if serious and not leave_out_faults:
         raise InputError(
-            f"{len(serious)} of {len(labels)} frames cannot be used:\n{listed(serious)}\nCorrect or remove them, or "
-            "use --leave-out-faults"
+            f"{len(serious)} of {sum(len(source.labels) for source in sources)} frames cannot be used:\n"
+            f"{listed(serious)}\nCorrect or remove them, or use --leave-out-faults"
         )
-    for source in sources:
-        unit = faults_in(source)[1]
-        if unit:
-            raise InputError(f"{source.path}: {unit}")
-    kept = accepted(labels, faults)
+    for source, (_, wrong_unit) in zip(sources, found, strict=True):
+        if wrong_unit:
+            raise InputError(f"{source.path}: {wrong_unit}")
+    kept = [item for source, (own, _) in zip(sources, found, strict=True) for item in accepted(source.labels, own)]
     if output.suffix in HDF5_ENDINGS:
         if level is None:
             raise InputError(

@@ -85,19 +85,21 @@ def check(
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
     as_json: AsJson = False,
 ) -> None:
-    """List the frames with faults, which cannot be trained on, and the copies. Exit status 2 if there are faults."""
+    """List the frames with faults, which cannot be trained on, and the copies. Exit status 2 if there are faults.
+
+    Several sources are judged together: copies and contradictions are found across them.
+    """
     from flows.cli.data import faults_in, read_source, summary, summary_text
 
     names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
+    read = [read_source(path, names) for path in sources]
     found, lines, sound = [], [], True
-    for path in sources:
-        source = read_source(path, names)
-        faults, unit_fault = faults_in(source)
+    for source, (faults, unit_fault) in zip(read, faults_in(read), strict=True):
         serious = [fault for fault in faults if not fault.drops]  # without the copies
         sound = sound and not serious and not unit_fault
         found.append(
             {
-                "path": str(path),
+                "path": str(source.path),
                 "frames": len(source.labels),
                 "unit": unit_fault or None,
                 "faults": [

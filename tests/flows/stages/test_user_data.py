@@ -18,7 +18,7 @@ from al_engine.files.frames_hdf5 import read_labelled
 from al_engine.files.part_file import open_part
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.identity import duplicates
-from flows.cli.data import LabelNames, merge, read_source, summary
+from flows.cli.data import LabelNames, faults_in, merge, read_source, summary
 from flows.session.new_campaign import new_campaign
 from flows.session.preflight import preflight
 from samplers.initial.user_data import compared
@@ -175,6 +175,9 @@ def test_sources_are_summarised_and_merged(campaign, tmp_path):
     result = merge([path, path, campaign.ledger.directory], tmp_path / "b.xyz", names_of_file, leave_out_faults=False)
     assert result["frames"] + len(result["left_out"]) == 2 * FRAMES + campaign.ledger.dataset_size()
     assert len(result["left_out"]) >= FRAMES
+    (own, _), (of_copy, _) = faults_in([read_source(path, names_of_file)] * 2)
+    assert (own, [fault.frame for fault in of_copy]) == ([], list(range(FRAMES)))
+    assert all(fault.drops for fault in of_copy)
     again = read_source(tmp_path / "b.xyz", LabelNames())
     assert len(again.labels) == result["frames"]
     assert again.labels[0].energy == pytest.approx(read_source(path, names_of_file).labels[0].energy, abs=1e-6)
