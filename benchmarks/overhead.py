@@ -51,8 +51,8 @@ LABELS = 100
 """Number of labels that are computed with and without a worker process."""
 GUARDS: Mapping[str, Sequence[tuple[Any, str]]] = {
     "seals": [
-        (al_engine.files.part_file, "seal_of"),
-        (al_engine.files.part_file, "check_seal"),
+        (al_engine.files.hdf5, "seal_of"),
+        (al_engine.files.hdf5, "check_seal"),
         (al_engine.files.hdf5, "seal_file"),
     ],
     "content hashes": [
