@@ -10,6 +10,7 @@ states. Only for clusters that are labelled whole.
 
 import argparse
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from al_engine import load_committee
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.child_process import SINGLE_THREADED
 from al_engine.campaign.scores import read_test
 from al_engine.committee.deviation import force_deviation
 from al_engine.structures.frames import FloatArray
@@ -165,7 +167,7 @@ def check_claim(directory: Path, *, kelvins: list[float], frames: int, jobs: int
     lower, bound = audit.lower_mev_per_ang, audit.overall.bound_mev_per_ang
     tasks = [(kelvin, number) for kelvin in kelvins for number in range(TRAJECTORIES)]
     run = partial(reference_md, directory=directory, frames=frames // TRAJECTORIES)
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=os.environ.update, initargs=(SINGLE_THREADED,)) as pool:
         found = list(pool.map(run, tasks))
     rows, all_deviations, all_errors = [], [], []
     for kelvin in kelvins:
