@@ -24,8 +24,8 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from al_engine import load_committee
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from al_engine.child_process import SINGLE_THREADED
 from al_engine.campaign.scores import read_test
+from al_engine.child_process import SINGLE_THREADED
 from al_engine.committee.deviation import force_deviation
 from al_engine.structures.frames import FloatArray
 from al_engine.units import MEV_PER_EV
