@@ -56,7 +56,8 @@ class Spread:
         return Spread(factor * self.low, factor * self.typical, factor * self.high)
 
     def __str__(self) -> str:
-        return f"{self.low:.3g}-{self.high:.3g} (typically {self.typical:.3g})"
+        low, high, typical = (f"{float(f'{value:.3g}'):g}" for value in (self.low, self.high, self.typical))
+        return f"{low}-{high} (typically {typical})"  # three digits, without an exponent
 
 
 @dataclass(frozen=True, slots=True)
