@@ -94,6 +94,7 @@ def user_data(
         max_force_ev_per_ang=max_force_ev_per_ang,
         labelled=item.labels == "keep",
         outliers=not item.keep_outliers,
+        atoms=False,
     )
     serious = [fault for fault in faults if not fault.drops]
     if serious and not item.leave_out_faults:

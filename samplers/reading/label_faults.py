@@ -45,7 +45,8 @@ class Fault:
         where: Name of the frame in messages.
         kind: Kind of the fault, one word.
         text: What is wrong.
-        drops: Whether the frame is left out without asking: it is a copy of another frame with the same label.
+        drops: Whether the frame is left out without asking: it is a copy of another frame with the same label, or a
+            single atom.
     """
 
     frame: int
@@ -64,6 +65,7 @@ def faults_of(
     max_force_ev_per_ang: float = 100.0,
     labelled: bool = True,
     outliers: bool = True,
+    atoms: bool = True,
 ) -> list[Fault]:
     """Find the faults of labelled frames, in order of the frames; at most one for each frame.
 
@@ -72,6 +74,8 @@ def faults_of(
         max_force_ev_per_ang: A force component above this is a fault.
         labelled: Whether the labels are judged; false: only the structures.
         outliers: Whether energies and forces far from those of the other frames are faults.
+        atoms: Whether single atoms may stay. Nothing is learnt from them: they have no forces, and the E0s are fitted
+            to the energies of all frames.
     """
     found: dict[int, tuple[str, str, bool]] = {}
 
@@ -79,6 +83,8 @@ def faults_of(
         found.setdefault(index, (kind, text, drops))
 
     for index, label in enumerate(labels):
+        if not atoms and len(label.frame) == 1:
+            add(index, "atom", "is a single atom, and is left out: the E0s are fitted to the other frames", drops=True)
         for kind, text in (*(_label_faults(label, max_force_ev_per_ang) if labelled else ()), *_frame_faults(label)):
             add(index, kind, text)
     sound = [index for index in range(len(labels)) if index not in found]
@@ -184,7 +190,8 @@ def _frame_faults(label: FileLabel) -> Iterator[tuple[str, str]]:
     """A weight that is not above zero, and a number of unpaired electrons that the electrons cannot have."""
     if not 0.0 < label.weight < np.inf:
         yield "weight", f"its weight is {label.weight:g}; a frame of no weight has to be removed from the file"
-    if (label.frame.n_electrons - label.frame.unpaired_electrons) % 2:
+    # programs write isolated atoms without their unpaired electrons
+    if len(label.frame) > 1 and (label.frame.n_electrons - label.frame.unpaired_electrons) % 2:
         text = f"of its {label.frame.n_electrons} electrons {label.frame.unpaired_electrons} cannot be unpaired"
         yield "electrons", f"{text}; write charge and unpaired_electrons into the frame's info"
 

@@ -103,7 +103,7 @@ def check(
                 "frames": len(source.labels),
                 "unit": unit_fault or None,
                 "faults": [
-                    {"frame": fault.frame, "kind": fault.kind, "text": fault.text, "copy": fault.drops}
+                    {"frame": fault.frame, "kind": fault.kind, "text": fault.text, "left_out": fault.drops}
                     for fault in faults
                 ],
             }

@@ -144,15 +144,18 @@ def test_faults_are_named_or_left_out(tmp_path):
     images = ase.io.read(path, ":")
     del images[2].info["REF_energy"]
     images[5].arrays["REF_forces"][:] = 0.0
-    ase.io.write(path, [*images, images[0]])
+    atom = Atoms("H")
+    atom.info["REF_energy"], atom.arrays["REF_forces"] = -0.48, np.zeros((1, 3))
+    ase.io.write(path, [*images, images[0], atom])
     message = refusal(tmp_path, f"{{file: bad.xyz, {HARTREE}}}")
-    assert "2 of 13 frames cannot be used" in message
+    assert "2 of 14 frames cannot be used" in message
     assert "frame 2: has no energy" in message
     assert "frame 5: all its forces are zero" in message
     item = f"{{file: bad.xyz, leave_out_faults: true, {HARTREE}}}"
     notes = preflight(parse_config(f"{TEXT}- {item}\n", source="test"), base_dir=tmp_path).notes
     assert any("10 labelled frames join the data set (energies `REF_energy`, forces `REF_forces`)" in n for n in notes)
     assert any("frame 12: is a copy of" in note for note in notes)
+    assert any("frame 13: is a single atom" in note for note in notes)
 
 
 def test_another_campaigns_labels_are_taken_with_their_level(campaign, tmp_path):

@@ -217,6 +217,14 @@ def test_all_planted_errors_are_named_at_once(labels):
     assert len(accepted(labels, faults)) == FRAMES - len(faults)
 
 
+def test_isolated_atoms_are_no_faults_but_nothing_is_learnt_from_them(labels):
+    """As in training files of mace-torch: an atom with an odd number of electrons, zero forces, and no spin stated."""
+    atom = FileLabel(Frame([1], [[0.0, 0.0, 0.0]]), "hydrogen", -13.0, np.zeros((1, 3)))
+    assert faults_of([*labels, atom]) == []
+    (fault,) = faults_of([*labels, atom], atoms=False)
+    assert (fault.frame, fault.kind, fault.drops) == (FRAMES, "atom", True)
+
+
 def test_different_compositions_have_energies_of_their_own(labels):
     """Frames of two sizes are judged by their own energies, not by their mean."""
     water = molecule("H2O")
