@@ -21,6 +21,8 @@ than the correlation time. The mean correlation within a trajectory gives too lo
 because the relation between the two correlations is convex."""
 ANGLES = 721
 """Points of the integral over the correlation in `rarer_correlation`."""
+MOST_POINTS = 1000
+"""Largest number of points between whose pairs slopes are computed; the pairs of 1000 points take 50 MB."""
 MOST_FRAMES = 2**40  # upper end of the search for a number of frames
 
 
@@ -336,8 +338,12 @@ def theil_sen_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
     """Slope and intercept of the line through points of shape (n,) with the median slope of all pairs of points.
 
     Sen, J. Am. Stat. Assoc. 63, 1379 (1968), with the intercept of `scipy.stats.theilslopes`, whose import takes more
-    than a second. At least two values of `x` must differ.
+    than a second. At least two values of `x` must differ. Of more than `MOST_POINTS` points, this number of points is
+    drawn at random, because the memory grows with the number of pairs.
     """
+    if len(x) > MOST_POINTS:
+        drawn = np.sort(np.random.default_rng(0).choice(len(x), MOST_POINTS, replace=False))
+        x, y = x[drawn], y[drawn]
     first, second = np.triu_indices(len(x), 1)
     run, rise = x[second] - x[first], y[second] - y[first]
     slope = float(np.median(rise[run != 0.0] / run[run != 0.0]))

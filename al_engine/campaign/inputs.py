@@ -103,12 +103,12 @@ def copy_files(config: CampaignConfig, *, source: Path, directory: Path) -> None
         ResumableError: If the disk is full.
     """
     copies = _copies(config)
-    files = {source / name: directory / copies[option] for option, name in _named(config).items()}
-    for path in files:
+    files = [(source / name, directory / copies[option]) for option, name in _named(config).items()]
+    for path, _ in files:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
     try:
-        for path, copy in files.items():
+        for path, copy in files:
             copy.parent.mkdir(parents=True, exist_ok=True)
             if not copy.exists() or not path.samefile(copy):
                 shutil.copyfile(path, copy)

@@ -70,9 +70,7 @@ class Ledger:
             InputError: If the config differs from the config that the campaign began with; the message names the keys.
             ResumableError: If the disk is full.
         """
-        launched = self.launched_config()
-        if launched is not None:
-            refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE))
+        self.refuse_changed_config()
         try:
             self.parts_directory.mkdir(parents=True, exist_ok=True)
             for leftover in self._leftovers():
@@ -80,6 +78,16 @@ class Ledger:
         except OSError as error:
             raise disk_error(self.parts_directory, error) from error
         self.write_index(verdict=None)
+
+    def refuse_changed_config(self) -> None:
+        """Refuse a config that differs from the config that the campaign began with, in a value that may not change.
+
+        Raises:
+            InputError: If it differs; the message names the keys.
+        """
+        launched = self.launched_config()
+        if launched is not None:
+            refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE))
 
     def _leftovers(self) -> list[Path]:
         """Files that a kill may leave: unfinished temporary files, and progress files of stages that have a part."""
@@ -95,11 +103,7 @@ class Ledger:
 
     def launched_config(self) -> CampaignConfig | None:
         """The config that the campaign began with; None before its first part."""
-        path = self.directory / CAMPAIGN_FILE
-        if not (path.exists() and self.has_begun()):
-            return None
-        with open_index(path) as root:
-            return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json", begun=True)
+        return indexed_config(self.directory) if self.has_begun() else None
 
     def write_config(self) -> None:
         """Write `campaign.yaml`, commented and normalised."""
@@ -248,7 +252,8 @@ class Ledger:
                 counted[names.audit(record.iteration)] = record.audit.label_failures
         failures = sum(counted.values())
         for path in sorted(self.parts_directory.glob("*-labels-*.h5")):
-            if names.label_source(path.stem) in counted:
+            source = names.label_source(path.stem)
+            if source is None or source in counted:  # a system may have the name `labels`
                 continue
             with open_part(path) as root:
                 failures += len(root["reason"]) - len(root["labelled/energy"])
@@ -301,6 +306,19 @@ def config_of(directory: Path) -> CampaignConfig:
         InputError: If `campaign.yaml` is missing or wrong.
     """
     return load_config(directory / CONFIG_FILE, begun=_has_parts(directory))
+
+
+def indexed_config(directory: Path) -> CampaignConfig | None:
+    """The config in `campaign.h5`: that of the last run, which `begin` has written; None if the file is missing.
+
+    Raises:
+        LedgerError: If the file is damaged.
+    """
+    path = directory / CAMPAIGN_FILE
+    if not path.exists():
+        return None
+    with open_index(path) as root:
+        return validate_config(json.loads(str(root.attrs["config_json"])), source=f"{path}:config_json", begun=True)
 
 
 def _has_parts(directory: Path) -> bool:

@@ -99,6 +99,7 @@ class SamplingConfig(Section):
             raise ValueError(
                 f"stride_steps ({self.stride_steps}) is above steps ({self.steps}), so no frame would be sampled"
             )
-        if len(set(self.temperatures_kelvin)) != len(self.temperatures_kelvin):
+        # parts are named after the temperature in this form
+        if len({f"{kelvin:g}" for kelvin in self.temperatures_kelvin}) != len(self.temperatures_kelvin):
             raise ValueError("temperatures_kelvin names a temperature twice; use `replicas` for more trajectories")
         return self

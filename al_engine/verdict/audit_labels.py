@@ -35,12 +35,14 @@ class AuditedFrames:
         temperature_kelvin: The temperature; None: all state points.
         labelled: Number of audited frames with a label.
         bad: Number of labelled frames with an error that is above the lower end of the window, or not finite.
-        quantile_mev_per_ang: Smallest error that a share of `QUANTILE` of the labelled frames does not exceed; None if
+        quantile_mev_per_ang: Smallest error that a share of `QUANTILE` of the audited frames does not exceed; None if
             it is not finite, or if no frame is labelled.
-        bound_mev_per_ang: Upper confidence bound on this quantile; None if there are too few labelled frames, or if it
+        bound_mev_per_ang: Upper confidence bound on this quantile; None if there are too few audited frames, or if it
             is not finite.
-        largest_mev_per_ang: Largest error; None if it is not finite, or if no frame is labelled.
+        largest_mev_per_ang: Largest error of a label; None if it is not finite, or if no frame is labelled.
         system: Name of the system; empty in a campaign of one system.
+        failed: Number of audited frames whose label failed. Such a frame counts as a frame with an infinite error: the
+            reference method fails above all on structures that the models may have wrong.
     """
 
     temperature_kelvin: float | None
@@ -50,6 +52,7 @@ class AuditedFrames:
     bound_mev_per_ang: float | None
     largest_mev_per_ang: float | None
     system: str = ""
+    failed: int = 0
 
     @property
     def where(self) -> str:
@@ -58,14 +61,16 @@ class AuditedFrames:
 
     @property
     def bad_share(self) -> float:
-        """Share of the labelled frames that are bad; 0 if no frame is labelled."""
-        return self.bad / self.labelled if self.labelled else 0.0
+        """Share of the audited frames that are bad or have no label; 0 if no frame is audited."""
+        audited = self.labelled + self.failed
+        return (self.bad + self.failed) / audited if audited else 0.0
 
     def share_bounds(self, confidence: float) -> tuple[float, float]:
         """One-sided lower and upper bound on the share of accurate frames that are bad."""
+        audited = self.labelled + self.failed
         return (
-            lower_bound(self.bad_share, self.labelled, confidence),
-            upper_bound(self.bad_share, self.labelled, confidence),
+            lower_bound(self.bad_share, audited, confidence),
+            upper_bound(self.bad_share, audited, confidence),
         )
 
 
@@ -85,7 +90,7 @@ class AuditResult:
         confidence: Confidence of all bounds (`stop.confidence`).
         temperatures: The audited frames of each state point.
         overall: The audited frames of all state points together.
-        label_failures: Number of drawn frames whose label failed; their errors are not known.
+        label_failures: Number of drawn frames whose label failed.
         failure_words: Most frequent reason and message of the failed labels; empty if no label failed.
     """
 
@@ -108,7 +113,7 @@ class AuditResult:
 
         It stands if the share of bad frames over all state points is at most `max_bad_share`. At a single state point
         few frames are audited, so only the lower confidence bound on the share of bad frames must be at most
-        `max_bad_share`. The claim does not stand if no frame is labelled.
+        `max_bad_share`. Frames whose label failed count as bad. The claim does not stand if no frame is labelled.
         """
         return self.overall.labelled > 0 and self.overall.bad_share <= self.max_bad_share and not self._bad_temperatures
 
@@ -179,7 +184,8 @@ class AuditResult:
         """The number of failed labels and their most frequent reason, as a clause; empty if no label failed."""
         if not self.label_failures:
             return ""
-        return f"; {self.label_failures} audit labels failed, {self.failure_words}"
+        counted = "which count as above it, " if self.overall.failed else ""
+        return f"; {self.label_failures} audit labels failed, {counted}{self.failure_words}"
 
     def summary(self) -> dict[str, Any]:
         """The result as JSON-able values for `status --json`."""
@@ -188,13 +194,14 @@ class AuditResult:
     def to_json(self) -> str:
         """The result as JSON.
 
-        In a campaign of one system, the name of the system is left out, so that the JSON is equal to that of earlier
-        versions.
+        In a campaign of one system, the name of the system is left out, and so is a number of zero failed labels, so
+        that the JSON is equal to that of earlier versions.
         """
         values = _PARSER.dump_python(self, mode="json")
         for frames in (*values["temperatures"], values["overall"]):
-            if not frames["system"]:
-                del frames["system"]
+            for name in ("system", "failed"):
+                if not frames[name]:
+                    del frames[name]
         return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -233,22 +240,24 @@ def drawn(accurate: Sequence[int], frames: int, rng: np.random.Generator) -> lis
 
 
 def audited_frames(
-    error: FloatArray, *, lower: float, confidence: float, point: StatePoint | None = None
+    error: FloatArray, *, lower: float, confidence: float, failed: int = 0, point: StatePoint | None = None
 ) -> AuditedFrames:
     """Summarise the errors of audited frames.
 
     Args:
-        error: Force error on the worst atom of each frame, eV/Å, shape (F,). A value that is not finite is an error
-            larger than all others.
+        error: Force error on the worst atom of each labelled frame, eV/Å, shape (F,). A value that is not finite is an
+            error larger than all others.
         lower: Lower end of the window, eV/Å.
         confidence: Confidence of the bound.
+        failed: Number of frames whose label failed.
         point: State point of the frames; None: they are the frames of all state points.
     """
     error = np.where(np.isfinite(error), error, np.inf)
+    audited = np.concatenate([error, np.full(failed, np.inf)])
     # Number of frames that must not exceed the quantile; rounding may make the product slightly larger than an integer.
-    within = math.ceil(QUANTILE * len(error) - 1e-9)
-    quantile = float(np.sort(error)[within - 1]) if len(error) else math.inf
-    bound = quantile_bound(error, QUANTILE, confidence)
+    within = math.ceil(QUANTILE * len(audited) - 1e-9)
+    quantile = float(np.sort(audited)[within - 1]) if len(error) else math.inf
+    bound = quantile_bound(audited, QUANTILE, confidence)
     return AuditedFrames(
         system="" if point is None else point.system,
         temperature_kelvin=None if point is None else point.temperature_kelvin,
@@ -257,6 +266,7 @@ def audited_frames(
         quantile_mev_per_ang=_finite_mev(quantile),
         bound_mev_per_ang=None if bound is None else _finite_mev(bound),
         largest_mev_per_ang=_finite_mev(float(error.max(initial=0.0))) if len(error) else None,
+        failed=failed,
     )
 
 

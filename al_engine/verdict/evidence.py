@@ -57,7 +57,7 @@ def judged_together(
     if not stop.judge_first and counted and counted[0].iteration == 0 and len(counted) + coming > stop.iterations:
         counted = counted[1:]
     fit_in_a_row = len(list(takewhile(lambda record: not _unfit(record, stop), reversed(counted))))
-    judged = max(min(fit_in_a_row, MOST_JUDGED), stop.iterations)
+    judged = max(min(fit_in_a_row, MOST_JUDGED - coming), stop.iterations)
     return counted[-judged:]
 
 

@@ -180,7 +180,7 @@ class IterationRecord:
         if not self.systems:
             del values["systems"]
             values["temperatures"] = [_without_system(record) for record in values["temperatures"]]
-        return json.dumps(_numbers_only(values), sort_keys=True, allow_nan=False)
+        return json.dumps(numbers_only(values), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "IterationRecord":
@@ -212,12 +212,12 @@ class IterationRecord:
             "decorrelated": self.decorrelated,
             "stopped_trajectories": sum(t.stopped for t in self.temperatures),
             "test_stress_mae_gpa": self.test_stress_mae_gpa,
-            "systems": [_numbers_only(asdict(errors)) for errors in self.systems],
+            "systems": [numbers_only(asdict(errors)) for errors in self.systems],
             "steps": self.steps,
             "window": None if self.window is None else self.window.to_attributes(),
-            "temperatures": [_numbers_only(_temperature_summary(t)) for t in self.temperatures],
-            "calibration": _numbers_only(None if self.calibration is None else asdict(self.calibration)),
-            "health": _numbers_only(None if self.health is None else asdict(self.health)),
+            "temperatures": [numbers_only(_temperature_summary(t)) for t in self.temperatures],
+            "calibration": numbers_only(None if self.calibration is None else asdict(self.calibration)),
+            "health": numbers_only(None if self.health is None else asdict(self.health)),
             "warnings": list(self.warnings),
             "audit": None if self.audit is None else self.audit.summary(),
         }
@@ -235,12 +235,12 @@ def _temperature_summary(record: TemperatureRecord) -> dict[str, Any]:
     return {**{key: value for key, value in asdict(record).items() if key != "counts"}, **counts}
 
 
-def _numbers_only(value: Any) -> Any:
+def numbers_only(value: Any) -> Any:
     """Nested values with None in place of floats that are not finite, because JSON has no NaN."""
     if isinstance(value, dict):
-        return {key: _numbers_only(item) for key, item in value.items()}
+        return {key: numbers_only(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_numbers_only(item) for item in value]
+        return [numbers_only(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -155,7 +155,9 @@ def sampling_plan(
     below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
     # The judged iterations may include an iteration that can't be evidence; its frames must not count as gathered.
     all_are_evidence = bool(below) and all_fit(judged_together(history, stop, coming=1), stop)
-    gathered_in = temperatures if all_are_evidence else last.temperatures
+    # If the last iteration is not judged, its frames show how many frames are needed, but do not count as gathered.
+    last_is_judged = bool(temperatures)
+    gathered_in = temperatures if all_are_evidence and last_is_judged else last.temperatures
     hopeless = proven_above(gathered_in, stop)
     above = {t.point for t in last.temperatures if t.counts.acceptance >= stop.acceptance} | hopeless
     searching = shortest if search is None or point not in above else search.plan(sampling, len(above))
@@ -166,7 +168,7 @@ def sampling_plan(
     if here is None or not here.decorrelated:
         return searching
     return SamplingPlan(
-        steps=_evidence_steps(here, sampling, stop, below=len(below)),
+        steps=_evidence_steps(here, sampling, stop, below=len(below) if last_is_judged else 0),
         fresh=math.ceil(stop.fresh_share * sampling.replicas),
     )
 

@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import h5py
 
-from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.part import Part
+from al_engine.campaign.ledger import Ledger, config_of, indexed_config
+from al_engine.campaign.part import PARTS, Part
 from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.files.part_file import MADE_BY, SUMMARY, write_part
@@ -195,9 +195,9 @@ class Work:
         self.label_pool = label_pool
         self.progress = progress
         self.parts = PartReader(directory, call.readable)
-        ledger = Ledger.open(directory)
-        self.config: CampaignConfig = ledger.config
-        self._parts_directory = ledger.parts_directory
+        # campaign.yaml may have been edited since the run began, and the call's key is that of the config of the run
+        self.config: CampaignConfig = indexed_config(directory) or config_of(directory)
+        self._parts_directory = directory / PARTS
         self._start = time.perf_counter()
 
     @property

@@ -13,6 +13,7 @@ from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.starts import near_initial_frames
 from al_engine.config import StatePoint
+from al_engine.errors import InputError
 from al_engine.files.part_file import is_finished, open_part, part_key, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_rng, derived_seed
@@ -42,7 +43,7 @@ class StabilityOptions:
     The defaults are those of the reference work (arXiv:2312.09490), which does not state its number of replicas.
 
     Attributes:
-        steps: MD steps of each replica.
+        steps: MD steps of each replica: fewer than `STRIDE_STEPS`, or a multiple of it.
         kelvin: Temperature of the thermostat, K.
         replicas: Number of trajectories.
         driver: `rotate`: member k modulo M drives replica k; `mean`: the mean of the M members drives all replicas.
@@ -52,6 +53,14 @@ class StabilityOptions:
     kelvin: float = 800.0
     replicas: int = 8
     driver: Literal["rotate", "mean"] = "rotate"
+
+    def __post_init__(self) -> None:
+        if self.steps > STRIDE_STEPS and self.steps % STRIDE_STEPS:
+            below = self.steps // STRIDE_STEPS * STRIDE_STEPS
+            raise InputError(
+                f"--steps {self.steps} is no multiple of {STRIDE_STEPS}, the steps between two observations; give "
+                f"{below} or {below + STRIDE_STEPS}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from al_engine.cores import usable_cores
 from al_engine.errors import CampaignLockedError, InputError, typed
 from al_engine.files.atomic import disk_error, write_file
 from al_engine.files.lock import campaign_lock
+from al_engine.verdict.records import numbers_only
 from flows.compute.devices import choose_device
 from flows.stages.training import load_committee
 
@@ -87,6 +88,8 @@ class Subject:
     def result(self, what: str, values: Mapping[str, Any], plot: bytes) -> dict[str, Any]:
         """Write a result as JSON and its plot as PNG; returns the content of the JSON file, which holds both paths.
 
+        Values that are not finite, as those of a diverged member, are None.
+
         Raises:
             ResumableError: If the disk is full or can't be written to.
         """
@@ -97,7 +100,7 @@ class Subject:
             "iteration": self.iteration,
             **({"system": self.system} if self.system else {}),
             "members": self.ledger.config.training.members,
-            **values,
+            **numbers_only(values),
             "plot": str(self.file(what, ".png")),
             "json": str(self.file(what, ".json")),
         }

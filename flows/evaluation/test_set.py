@@ -76,8 +76,10 @@ def errors_text(answer: dict[str, Any]) -> str:
         cells = [f"{_name(row):>{width}}  {row['mean']['frames']:>6}"]
         for quantity in ("forces_mev_per_ang", "energy_mev_per_atom"):
             mean = row["mean"][quantity]
-            member = np.mean([m[quantity]["mae"] for m in row["members"]])
-            cells.append(" ".join(f"{value:>6.3g}" for value in (mean["mae"], mean["rmse"], mean["largest"], member)))
+            members = [m[quantity]["mae"] for m in row["members"]]
+            member = None if None in members else float(np.mean(members))
+            shown = (mean["mae"], mean["rmse"], mean["largest"], member)
+            cells.append(" ".join(f"{'-' if value is None else format(value, '.3g'):>6}" for value in shown))
         lines.append("  ".join(cells))
     lines += [
         "",

@@ -3,6 +3,7 @@
 `init`, `check` and the first `run` all call `preflight`, so they refuse the same inputs with the same messages.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,11 +33,12 @@ from samplers.building.system import System, build_system
 from samplers.initial.initial import checked_file_frames, starting_structures
 from samplers.initial.reference_geometry import relaxed_system
 
-OWN_OPTIONS = {"sampling.pressure_bar": "pressure_bar", "selection.cut_molecules": "cut_molecules", "system.": ""}
-"""Config keys in messages about a campaign of one system, and their names in an entry of `systems` instead.
-
-`system.` is a prefix: `system.shape` of one system is `shape` in an entry.
-"""
+OWN_OPTIONS = {
+    "sampling.pressure_bar": "pressure_bar",
+    "selection.cut_molecules": "cut_molecules",
+    **{f"system.{name}": name for name in SystemConfig.model_fields},
+}
+"""Config keys in messages about a campaign of one system, and their names in an entry of `systems` instead."""
 _System = TypeVar("_System", bound=SystemConfig)
 
 
@@ -153,7 +155,7 @@ def _naming(system: str) -> Iterator[None]:
             raise
         text = str(error)
         for option, own in OWN_OPTIONS.items():
-            text = text.replace(option, own)
+            text = re.sub(rf"(?<![\w/.-]){re.escape(option)}(?![\w/])", own, text)
         raise InputError(f"{system}: {text}") from error
 
 

@@ -1,7 +1,7 @@
 """Prepare a campaign for a run: create or open its directory, lock it, check it, and start its workers."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def prepare(target: Path, directory: Path | None = None, *, progress: Progress =
 
     Raises:
         InputError: If the target is neither, or if the directory holds a campaign with another config or other inputs.
+        CampaignLockedError: If another process runs the campaign in the directory.
     """
     if target.is_dir():
         if directory is not None and directory.resolve() != target.resolve():
@@ -79,7 +80,9 @@ def prepare(target: Path, directory: Path | None = None, *, progress: Progress =
             refuse_other_inputs(config, source=target.parent, directory=directory)
             return Prepared(Ledger(directory, current))
     checked = preflight(config, base_dir=target.parent, progress=progress)
-    return Prepared(new_campaign(checked.config, source=target.parent, directory=directory), checked)
+    # another process may have begun to run the campaign, although it has no part yet
+    with campaign_lock(directory, config.execution.lock) if directory.is_dir() else nullcontext():
+        return Prepared(new_campaign(checked.config, source=target.parent, directory=directory), checked)
 
 
 def _with_choices(ledger: Ledger) -> Ledger:
@@ -109,13 +112,14 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
     ledger = prepared.ledger
     with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
         _check(prepared, display)
+        config = ledger.config
+        periodic = config.labels_boxes
+        ledger.refuse_changed_config()  # before parts are set aside to be made again
+        level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=periodic))
         for line in retry_failed_labels(ledger) if retry else ():
             display.say(line)
         ledger.begin()
         ledger.write_config()
-        config = ledger.config
-        periodic = config.labels_boxes
-        level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=periodic))
         if prepared.checked is not None:
             with label_cache(ledger.directory, config, level) as cache:
                 cache.keep(prepared.checked.labels)

@@ -62,8 +62,9 @@ def audit(work: Work, *, iteration: int, bad_share: float, confidence: float) ->
             work,
             iteration,
             labels,
-            box_scores(scores)["force_error"][()],
-            part[rows],
+            error=box_scores(scores)["force_error"][()],
+            part=part[rows],
+            failed_part=np.delete(part, rows),
             bad_share=bad_share,
             confidence=confidence,
         )
@@ -79,9 +80,10 @@ def audit_result(
     work: Work,
     iteration: int,
     labels: Labels,
+    *,
     error: FloatArray,
     part: IntArray,
-    *,
+    failed_part: IntArray,
     bad_share: float,
     confidence: float,
 ) -> AuditResult:
@@ -93,6 +95,7 @@ def audit_result(
         labels: The labels of the drawn frames.
         error: Force error on the worst atom of each labelled frame, eV/Å, shape (F,).
         part: Index of the state point of each labelled frame, shape (F,).
+        failed_part: Index of the state point of each frame whose label failed.
         bad_share: Largest share of bad frames with which the audit is passed.
         confidence: Confidence of the bounds.
     """
@@ -104,8 +107,8 @@ def audit_result(
         with work.parts.open(chunk) as root:
             reference = str(json.loads(str(root.attrs["level_of_theory"]))["method"])
 
-    def summary(errors: FloatArray, point: StatePoint | None) -> AuditedFrames:
-        return audited_frames(errors, lower=lower / MEV_PER_EV, confidence=confidence, point=point)
+    def summary(errors: FloatArray, failed: int, point: StatePoint | None) -> AuditedFrames:
+        return audited_frames(errors, lower=lower / MEV_PER_EV, confidence=confidence, failed=failed, point=point)
 
     return AuditResult(
         iteration=iteration,
@@ -117,9 +120,10 @@ def audit_result(
         max_bad_share=bad_share,
         confidence=confidence,
         temperatures=tuple(
-            summary(error[part == index], point) for index, point in enumerate(work.config.state_points)
+            summary(error[part == index], int(np.sum(failed_part == index)), point)
+            for index, point in enumerate(work.config.state_points)
         ),
-        overall=summary(error, None),
+        overall=summary(error, len(failed_part), None),
         label_failures=labels.failures,
         failure_words=labels.failure_words(),
     )

@@ -22,6 +22,7 @@ from flows.stages.label_checks import checked_forces, force_check_text
 from labelers.pool.cache import LabelCache
 from labelers.pool.chunk import label_chunk
 from labelers.pool.journal import LabelJournal
+from labelers.pool.label_check import screen_label
 from labelers.pool.pool import LabelPool
 
 LABEL_CACHE = "labels.sqlite"
@@ -156,8 +157,9 @@ def label_frames(
 ) -> DoneLabels:
     """Label frames; an interrupted call resumes from the journal, which the caller removes in the end.
 
-    Labels of the same frames and level are taken from the cache. The forces of `checked_frames` labels are compared
-    with finite differences of energies.
+    Labels of the same frames and level are taken from the cache, which campaigns with other limits may share: labels
+    that do not pass the limits of this campaign are computed again, so that their failure is recorded. The forces of
+    `checked_frames` labels are compared with finite differences of energies.
 
     Args:
         pool: Workers that label.
@@ -174,6 +176,7 @@ def label_frames(
         InputError: If forces are not the derivative of the energies.
     """
     cached = {} if cache is None else cache.find(frames)
+    cached = {index: outcome for index, outcome in cached.items() if _passes(outcome, config)}
     with LabelJournal(journal, key=key, frames=frames) as kept:
         outcomes = label_chunk(
             pool,
@@ -191,6 +194,12 @@ def label_frames(
             pool, outcomes, config.labels, level, count=checked_frames, progress=progress, cache=cache
         )
     return DoneLabels(outcomes, level, check)
+
+
+def _passes(outcome: LabelOutcome, config: CampaignConfig) -> bool:
+    """Whether a label passes the limits of the campaign."""
+    label, limit = outcome.labelled, config.labels.max_force_ev_per_ang
+    return label is None or screen_label(len(label), label.energy, label.forces, max_force_ev_per_ang=limit) is None
 
 
 def label_cache(directory: Path, config: CampaignConfig, level: LevelOfTheory) -> LabelCache:

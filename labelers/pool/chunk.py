@@ -32,7 +32,8 @@ def label_chunk(
         config: Settings of the labels.
         min_distance_ang: Smallest allowed distance of two atoms, periodic images included, Å.
         min_contact_factor: Smallest allowed distance of two atoms, in units of the sum of their covalent radii.
-        done: Known outcomes by index of the frame; these frames are not labelled again.
+        done: Known outcomes by index of the frame; these frames are not labelled again. A frame that fails
+            `screen_frame` is refused all the same.
         record: Called with the index and the outcome of a frame as soon as a worker has finished it, in any order.
         progress: Called for every finished frame.
 
@@ -52,12 +53,12 @@ def label_chunk(
         )
         for frame in frames
     ]
-    outcomes = {
-        index: LabelOutcome(LabelReason.BAD_INPUT, refusal, None, 0.0)
+    outcomes = dict(done or {})
+    outcomes.update(
+        (index, LabelOutcome(LabelReason.BAD_INPUT, refusal, None, 0.0))
         for index, refusal in enumerate(refusals)
         if refusal is not None
-    }
-    outcomes.update(done or {})
+    )
     todo = [index for index in range(len(frames)) if index not in outcomes]
     n_known = len(outcomes)
     if n_known:

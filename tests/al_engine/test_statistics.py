@@ -293,3 +293,10 @@ def test_ranks_and_robust_lines_are_scipys(repeated):
     assert rank_correlation(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
     theirs = theilslopes(y, x)
     assert theil_sen_line(x, y) == pytest.approx((theirs.slope, theirs.intercept), abs=1e-12)
+
+
+def test_the_robust_line_of_many_points_is_that_of_a_sample():
+    x, noise = np.random.default_rng(4).normal(size=(2, 50_000))
+    slope, intercept = theil_sen_line(x, 0.5 * x + 2.0 + 0.1 * noise)
+    assert slope == pytest.approx(0.5, abs=0.02)
+    assert intercept == pytest.approx(2.0, abs=0.02)

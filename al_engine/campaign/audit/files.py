@@ -14,6 +14,7 @@ import h5py
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger, config_of
 from al_engine.campaign.part import DATASET_STAGES, PART_NAME, PARTS, Part, link_of
+from al_engine.config import is_mutable
 from al_engine.config.reader import differences
 from al_engine.errors import AlEngineError, LedgerError
 from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading
@@ -168,6 +169,8 @@ def _config_findings(directory: Path) -> Iterator[Finding]:
     if launched is None:
         return
     for key, (old, new) in differences(launched, config).items():
+        if is_mutable(key):
+            continue
         yield Finding(
             CONFIG_FILE,
             stage,

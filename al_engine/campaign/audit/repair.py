@@ -5,6 +5,7 @@ Nothing is deleted. Parts that can't be rebuilt are computed again when the camp
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from al_engine.campaign.part import Part
 from al_engine.campaign.scores import of_system
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, validate_config
-from al_engine.errors import AlEngineError
+from al_engine.errors import AlEngineError, LedgerError
 from al_engine.files.atomic import disk_error
 from al_engine.files.frames_hdf5 import read_labelled, write_labelled
 from al_engine.files.lock import LockKind, campaign_lock
@@ -51,6 +52,8 @@ def repair(directory: Path, verification: Verification) -> Iterator[str]:
         if any(f.file == CONFIG_FILE and f.problem is Problem.DAMAGED for f in verification.findings):
             yield _write_config(directory)
         ledger = Ledger.open(directory)
+        with suppress(LedgerError):  # a damaged campaign.h5 does not tell the config that the campaign began with
+            ledger.config = ledger.launched_config() or ledger.config
         incomplete = False
         replaced = {Path(f.file).stem for f in verification.findings if f.problem is Problem.REPLACED}
         original = {name: part for name, part in verification.parts.items() if name not in replaced}

@@ -49,6 +49,12 @@ def test_label_parts_are_in_the_order_of_their_frames(source, open_ledger):
     assert [path.stem for path in ledger.label_parts(source)] == parts
 
 
+def test_a_system_may_have_the_name_labels(open_ledger):
+    ledger = open_ledger()
+    ledger.part_path(names.initial_frames("labels")).touch()
+    assert ledger.label_failures() == 0
+
+
 def test_a_directory_that_is_no_campaign(tmp_path):
     for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match=r"no campaign directory \(it has no campaign.yaml\)"):

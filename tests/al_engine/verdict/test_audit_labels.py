@@ -1,6 +1,8 @@
 """The audit: frames drawn uniformly, what their errors say, and what the verdict makes of it."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,6 +141,23 @@ def test_an_error_that_is_not_finite_is_bad():
     unknown = result([np.array([0.05] * 50 + [math.nan] * 10)], max_bad_share=0.5)
     assert "an error is not finite" in unknown.claim()
     assert AuditResult.from_json(unknown.to_json()) == unknown
+
+
+def test_a_failed_label_counts_as_an_infinite_error():
+    """The frames that the reference method cannot label are not a random sample of the accurate frames."""
+    good = np.full(60, 0.05)
+    few = audited_frames(good, lower=LOWER, confidence=0.95, failed=3)
+    assert (few.labelled, few.bad, few.failed, few.bad_share) == (60, 0, 3, pytest.approx(3 / 63))
+    assert (few.bound_mev_per_ang, few.quantile_mev_per_ang) == (None, pytest.approx(50.0))
+    for failed, passed in ((3, True), (4, False), (15, False)):
+        overall = audited_frames(good, lower=LOWER, confidence=0.95, failed=failed)
+        found = replace(result([good], failures=failed), overall=overall)
+        assert found.passed is passed
+        assert found.joins is not passed
+        assert f"{failed} audit labels failed, which count as above it" in found.statement()
+        assert AuditResult.from_json(found.to_json()) == found
+    assert "failed" not in json.loads(result([good]).to_json())["overall"]
+    assert audited_frames(good, lower=LOWER, confidence=0.95).bound_mev_per_ang == pytest.approx(50.0)
 
 
 def test_the_quantile_counts_frames():

@@ -63,6 +63,17 @@ def test_a_single_iteration_that_is_judged_alone_gathers_its_evidence_beforehand
     assert frames == pytest.approx(EVIDENCE_MARGIN * enough, rel=0.02)
 
 
+def test_iteration_0_shows_how_much_is_needed_also_if_it_is_not_judged(make_record):
+    """Judged alone, iteration 1 has to have the whole evidence: iteration 0, which is left out, has none of it."""
+    stop = rules(iterations=1, judge_first=False)
+    first = make_record(0, counts=((1999, 1, 0),), decorrelated=1000.0, steps=600)
+    assert judged_together([first], stop, coming=1) == []
+    seen = (1 / 2000 * 1000 + 0.5) / 1001
+    enough = frames_needed(stop.acceptance, look_confidence(stop), seen=seen)
+    frames = SAMPLING.replicas * steps_after([first], stop) / SAMPLING.stride_steps / 2  # decorrelated frames
+    assert frames == pytest.approx(EVIDENCE_MARGIN * enough, rel=0.02)
+
+
 @pytest.mark.parametrize("candidates", [0, 1, 3])
 @pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
 def test_the_next_iteration_completes_the_evidence(rate, candidates, make_record):

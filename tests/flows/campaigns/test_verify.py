@@ -11,7 +11,7 @@ from flow_runs import with_one_worker
 
 from al_engine.campaign.audit.verify import verify
 from al_engine.campaign.ledger import Ledger
-from al_engine.errors import CampaignLockedError, ExitStatus
+from al_engine.errors import CampaignLockedError, ExitStatus, InputError
 from al_engine.files.lock import campaign_lock
 from al_engine.files.part_file import write_part
 from flows.pages.status import campaign_status, missing_remarks
@@ -147,6 +147,17 @@ def test_an_option_changed_by_hand_is_named_with_what_it_was(campaign):
     answer, _ = verify(campaign, repaired=False)
     (found,) = answer["findings"]
     assert "sampling.replicas is 4, but the campaign began with 3" in found["message"]
+    answer, _ = verify(campaign, repaired=True)  # does not make the other value that of the campaign
+    assert not answer["sound"]
+    with pytest.raises(InputError, match=r"`sampling\.replicas` was 3"):
+        Ledger.open(campaign).begin()
+
+
+def test_an_option_that_may_change_is_no_damage(campaign):
+    path = campaign / "campaign.yaml"
+    path.write_text(path.read_text().replace("max_iterations: 2", "max_iterations: 9", 1))
+    assert Ledger.open(campaign).config.stop.max_iterations == 9
+    assert verify(campaign, repaired=False)[0]["sound"]
 
 
 def test_repair_rebuilds_labels_index_and_config(campaign):

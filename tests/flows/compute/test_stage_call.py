@@ -10,7 +10,8 @@ import pytest
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import UndeclaredPartError
-from flows.compute.stage_call import InlineExecutor, Output, StageCall
+from al_engine.protocols import silent
+from flows.compute.stage_call import InlineExecutor, Output, StageCall, Work
 from flows.session.resume import first_unfinished
 from flows.stages.order import initial_steps, iteration_steps
 from labelers.backends.registry import level_of_theory
@@ -51,6 +52,17 @@ def test_a_job_cannot_open_a_part_that_its_key_does_not_hash(ledger):
         assert ledger.part_path(stage.name).read_bytes() == written
         tried += 1
     assert tried == len(all_stages(ledger)) - 1 - 4  # all but the first stage and the first training of four members
+
+
+def test_a_job_has_the_config_of_the_run_whatever_the_file_says_now(ledger, tmp_path):
+    """The user edits the file while the campaign runs: the key of the call is of the config that the run began with."""
+    copy = shutil.copytree(ledger.directory, tmp_path / "copy")
+    path = copy / "campaign.yaml"
+    path.write_text(path.read_text().replace("max_labels: 10", "max_labels: 3", 1))
+    assert Ledger.open(copy).config.selection.max_labels == 3
+    call = StageCall((Output("iter000-selection", "a"),), "x:y", (), {}, "nothing")
+    work = Work(copy, call, device="cpu", label_pool=nullcontext, label_workers=1, progress=silent)
+    assert work.config == ledger.config
 
 
 def test_a_call_is_json(ledger):

@@ -376,7 +376,9 @@ def test_failed_labels_are_counted_told_and_tried_again(made):
     assert campaign.ledger.label_failures() == 2
     assert campaign.ledger.dataset_size() == 3 + 4 + 10
     assert campaign.findings() == []
-    assert "2 audit labels failed, `time_limit`: too long" in campaign.ledger.audit(1).statement()
+    assert (
+        "2 audit labels failed, which count as above it, `time_limit`: too long" in campaign.ledger.audit(1).statement()
+    )
     said = list(retry_failed_labels(campaign.ledger))
     assert any("1 failed labels of the audit of iteration 1 are tried again" in line for line in said)
     assert any(line.startswith("iter001-audited is made again") for line in said)
@@ -439,7 +441,7 @@ def test_other_seeds_draw_other_frames(made, tmp_path):
     again = shutil.copytree(campaign.ledger.directory, tmp_path / "again")
     (again / "parts" / "iter001-audit.h5").unlink()
     ledger = Ledger(again, campaign.config.model_copy(update={"seed": 1}))
-    ledger.write_config()
+    ledger.write_index(None)  # jobs take the config of the run from the index
     other = StageRuns(ledger, level=LEVEL, label_pool=Labels())
     other.run_all([next(audit_steps(ledger, LEVEL, 1))])
     assert (stored(campaign, names.audit(1), "source")[0] != stored(other, names.audit(1), "source")[0]).any()
