@@ -37,6 +37,8 @@ class LabelReason(StrEnum):
     """The backend refused the frame or failed for another reason; its message is kept."""
 
 
+FILES = "files"
+"""Setting in the level of theory of ASE's calculators: the SHA-256 of each file that their parameters name."""
 FRAMES_TURNED = "frames_turned"
 """Setting in the level of theory of xtb labels that were computed on rotated frames (`labelers.backends.xtb`). Without
 this setting, xtb labels may have wrong forces."""

@@ -1,11 +1,12 @@
 """Comparison of the current level of theory with levels of theory that earlier versions of al-engine stored.
 
-Earlier versions differ in four ways:
+Earlier versions differ in five ways:
 
 - With an ASE calculator, the energy of a label was `energy` instead of the force-consistent energy.
 - With an ASE calculator, charge and unpaired electrons were passed only through ASE's initial charges and magnetic
   moments.
 - With an ASE calculator from a package whose distribution has another name, the version was stored as `unknown`.
+- With an ASE calculator, the content of the files that its parameters name was not stored.
 - With xtb, frames were not rotated.
 
 The levels that they stored mention none of these choices.
@@ -14,7 +15,7 @@ The levels that they stored mention none of these choices.
 from collections.abc import Mapping
 from typing import Any
 
-from al_engine.campaign.labels import FRAMES_TURNED, LevelOfTheory
+from al_engine.campaign.labels import FILES, FRAMES_TURNED, LevelOfTheory
 from labelers.backends.ase.calculator import calculator_class
 from labelers.backends.ase.facts import Facts, facts_of
 
@@ -43,10 +44,9 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
         return [fault]
     if now.backend != "ase":
         return None
-    if settings.get("calculator_version") == "unknown":
-        settings["calculator_version"] = now.settings["calculator_version"]
-        if {**stored, "settings": settings} == now.to_dict():
-            return []
+    settings = _completed(settings, now.settings)
+    if {**stored, "settings": settings} == now.to_dict():
+        return []
     if any(name in settings for name in _NEW_SETTINGS):
         return None
     if "parameters" in settings:  # earlier versions stored `directory` too, which does not change the labels
@@ -68,6 +68,16 @@ def changes_since(stored: Mapping[str, Any], now: LevelOfTheory, *, closed_shell
             "by ASE's initial charges and magnetic moments"
         )
     return changes
+
+
+def _completed(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings of an ASE calculator, with the present value of what earlier versions did not know."""
+    settings = dict(stored)
+    if settings.get("calculator_version") == "unknown":
+        settings["calculator_version"] = now["calculator_version"]
+    if FILES in now:
+        settings.setdefault(FILES, now[FILES])
+    return settings
 
 
 def known_fault(stored: Mapping[str, Any]) -> str | None:

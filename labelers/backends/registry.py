@@ -1,17 +1,22 @@
 """The backend that a config selects, the labeler of the backend, and the level of theory of its labels."""
 
+import hashlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
-from al_engine.campaign.labels import FRAMES_TURNED, LevelOfTheory
+from al_engine.campaign.labels import FILES, FRAMES_TURNED, LevelOfTheory
 from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from labelers.backends.protocol import Labeler
 
 Backend = Literal["xtb", "tblite", "ase"]
 
+LONGEST_PATH = 4096
+"""Largest number of characters of a path; a longer parameter is text."""
 _PIP = {"xtb": "pip install xtb typing_extensions", "tblite": "pip install tblite"}
 """The command that installs a backend. xtb-python needs typing_extensions and does not declare it."""
 _MODULES = {"xtb": ("xtb", "typing_extensions"), "tblite": ("tblite",)}
@@ -92,6 +97,7 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
         name = _calculator_name(config)
         # `package.module:Class` names a class of another package; any other name is that of a calculator in ASE.
         package = name.partition(":")[0].partition(".")[0] if ":" in name else "ase"
+        files = _files_in(config.ase_parameters)
         return LevelOfTheory(
             method=name,
             backend="ase",
@@ -101,6 +107,7 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
                 "parameters": {key: value for key, value in config.ase_parameters.items() if key != "directory"},
                 "energy": "force-consistent",
                 "charge_and_spin": config.ase_charge_and_spin,
+                **({FILES: files} if files else {}),
             },
         )
     settings: dict[str, Any] = {
@@ -111,6 +118,18 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
     if backend == "xtb":
         settings[FRAMES_TURNED] = True
     return LevelOfTheory(method="GFN2-xTB", backend=backend, backend_version=_version(backend), settings=settings)
+
+
+def _files_in(parameters: Any) -> dict[str, str]:
+    """SHA-256 of every file that the parameters of a calculator name, such as a file of weights, by its path."""
+    if isinstance(parameters, Mapping):
+        return {name: code for value in parameters.values() for name, code in _files_in(value).items()}
+    if isinstance(parameters, list):
+        return {name: code for value in parameters for name, code in _files_in(value).items()}
+    if not isinstance(parameters, str) or len(parameters) > LONGEST_PATH or not Path(parameters).is_file():
+        return {}
+    with Path(parameters).open("rb") as handle:
+        return {parameters: hashlib.file_digest(handle, "sha256").hexdigest()}
 
 
 def _calculator_name(config: LabelsConfig) -> str:

@@ -33,15 +33,19 @@ class LabelJournal:
 
     def __init__(self, path: Path, *, key: str, frames: Sequence[Frame]) -> None:
         self.path = path
-        lines = _whole_lines(path)
+        lines, size = _whole_lines(path)
         fits = bool(lines) and lines[0] == {"key": key}
         kept = [line for line in lines[1:] if line.get("index", -1) in range(len(frames))] if fits else []
         self.done = {line["index"]: _outcome(line, frames[line["index"]]) for line in kept}
         try:
-            self._file = path.open("wb", buffering=0)
+            self._file = path.open("r+b" if fits else "wb", buffering=0)
+            if fits:  # the whole lines stay in place, so that a kill cannot lose them now
+                self._file.truncate(size)
+                self._file.seek(size)
         except OSError as error:
             raise disk_error(path, error) from error
-        self._append({"key": key}, *kept)
+        if not fits:
+            self._append({"key": key})
 
     def __enter__(self) -> Self:
         return self
@@ -71,22 +75,23 @@ class LabelJournal:
             raise disk_error(self.path, error) from error
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a journal up to the first damaged line; empty if the file can't be read."""
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects of a journal up to the first damaged line, and their size in bytes; none if it can't be read."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return []
-    lines = []
-    for line in text.splitlines(keepends=True):
+        content = path.read_bytes()
+    except OSError:
+        return [], 0
+    lines, size = [], 0
+    for line in content.splitlines(keepends=True):
         try:
-            value = json.loads(line) if line.endswith("\n") else None
-        except ValueError:
+            value = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:  # UnicodeDecodeError too
             value = None
         if not isinstance(value, dict):
             break  # cut short by a kill: later lines are not trusted either
         lines.append(value)
-    return lines
+        size += len(line)
+    return lines, size
 
 
 def _outcome(line: dict[str, Any], frame: Frame) -> LabelOutcome:

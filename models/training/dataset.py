@@ -245,8 +245,8 @@ class TrainingSet:
 
 
 def _virial(item: LabelledFrame) -> FloatArray:
-    """dE/d(strain) of a labelled frame in eV, shape (3, 3), symmetric; NaN if its stress is not known."""
-    if item.stress is None:
+    """dE/d(strain) of a labelled frame in eV, shape (3, 3), symmetric; NaN if it has no stress or no volume."""
+    if item.stress is None or not item.frame.pbc.all():
         return np.full((3, 3), np.nan)
     virial: FloatArray = 0.5 * (item.stress + item.stress.T) * abs(float(np.linalg.det(item.frame.cell)))
     return virial

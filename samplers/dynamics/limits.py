@@ -16,7 +16,9 @@ CLOSEST_ATOMS_ANG = 0.3
 LONGEST_STRETCH_ANG = 5.0
 """Elongation of a bond that counts as collapse in arXiv:2312.09490, Å."""
 HOTTEST_FACTOR, HOTTEST_OFFSET_KELVIN = 5.0, 1000.0
-"""Largest kinetic temperature: this factor times the thermostat's temperature, plus this offset (K)."""
+"""Terms of `hottest_kelvin`: a factor on the thermostat's temperature, and an offset in K."""
+NEVER_HOTTER = 1e-12
+"""Probability that a sampled frame in equilibrium is hotter than the other term of `hottest_kelvin`."""
 ESCAPE_MARGIN_ANG = 5.0
 """Distance outside the wall, or outside the initial extent, at which an atom has escaped, Å."""
 JUMP_DEVIATIONS = 10.0
@@ -38,7 +40,7 @@ class StopReason(StrEnum):
     ESCAPED = "escaped"
     """An atom far outside the wall, or outside the cluster's initial extent where there is no wall."""
     TOO_HOT = "too_hot"
-    """Kinetic temperature above 5 x target + 1000 K."""
+    """Kinetic temperature above `hottest_kelvin`."""
     DEVIATION = "deviation"
     """Force deviation above the limit."""
     UNTRUSTED = "untrusted"
@@ -47,6 +49,24 @@ class StopReason(StrEnum):
     """Several successive sampled frames were candidates: the frames are sound, but similar to each other."""
     ENERGY_JUMP = "energy_jump"
     """Change of the potential energy between two sampled frames above `largest_energy_jump`."""
+
+
+def hottest_kelvin(target_kelvin: float, degrees_of_freedom: int) -> float:
+    """Largest kinetic temperature that physics explains, K.
+
+    It is 5 T + 1000 K. In a molecule of a few atoms, the kinetic temperature of a sound frame may be higher than that:
+    with f degrees of freedom, f times the ratio of kinetic temperature and T has the chi-squared distribution with f
+    degrees of freedom. The limit is at least the temperature that this distribution exceeds with a probability of
+    `NEVER_HOTTER`.
+
+    Args:
+        target_kelvin: Temperature T of the thermostat, K.
+        degrees_of_freedom: Number of degrees of freedom f.
+    """
+    from scipy.special import gammainccinv  # the import takes a third of a second
+
+    quantile = 2.0 * float(gammainccinv(0.5 * degrees_of_freedom, NEVER_HOTTER)) / degrees_of_freedom
+    return max(HOTTEST_FACTOR * target_kelvin + HOTTEST_OFFSET_KELVIN, quantile * target_kelvin)
 
 
 def largest_energy_jump(target_kelvin: float, degrees_of_freedom: int) -> float:
@@ -103,11 +123,12 @@ class Limits:
             wall: Spherical wall around the cluster, or None.
             bonds: Bonds that must not break, or None.
         """
+        degrees_of_freedom = max(3 * len(start) - 3, 1)
         radius = extent(start) if wall is None else max(wall.radius_ang, extent(start))
         return cls(
             deviation=stop_deviation,
-            temperature_kelvin=HOTTEST_FACTOR * target_kelvin + HOTTEST_OFFSET_KELVIN,
-            energy_jump=largest_energy_jump(target_kelvin, max(3 * len(start) - 3, 1)),
+            temperature_kelvin=hottest_kelvin(target_kelvin, degrees_of_freedom),
+            energy_jump=largest_energy_jump(target_kelvin, degrees_of_freedom),
             extent_ang=np.inf if start.is_periodic else radius + ESCAPE_MARGIN_ANG,
             bonds=bonds,
         )

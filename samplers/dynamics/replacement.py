@@ -60,8 +60,14 @@ class RefillPool:
         return bool(self._kept)
 
     def forget(self, *, trajectory: int, since: int) -> None:
-        """Drop the frames of a trajectory from a step on: they led to its end."""
+        """Drop the frames of a trajectory from a step on: they led to its end.
+
+        The number of frames seen shrinks by the same share, so that later frames are not kept more often than others.
+        """
+        before = len(self._kept)
         self._kept = [kept for kept in self._kept if kept.trajectory != trajectory or kept.step < since]
+        if before:
+            self._seen = round(self._seen * len(self._kept) / before)
 
     def choose(self, *, excluding: Frame) -> Frame:
         """Draw a frame of the sample, or a starting frame of the run if the sample is empty.

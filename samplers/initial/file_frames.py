@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from al_engine.errors import InputError
-from al_engine.structures.bonds import BondGraph, made_whole, shortest_bonds
+from al_engine.structures.bonds import BondGraph, bond_lengths, made_whole, shortest_bonds
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.frames import Frame, IntArray
 from samplers.building.bonds_by_distance import bonds_from_radii
@@ -28,6 +28,8 @@ WRONG_UNIT_FACTOR = 1.6
 
 Positions in bohr give 1.89.
 """
+STRETCHED = 2.0
+"""Length of a bond, in units of its length in the molecule, above which a frame may have another order of atoms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,9 +136,10 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
     """Put the atoms of frames in the order of the system's atoms.
 
     Molecules are found by their bonds in the first frame that shows them all, and are taken to be the same atoms in
-    every frame of the same elements. Molecules that a periodic boundary cuts are made whole. If the system is a
-    cluster, the molecules nearest the centre of the cell are cut from periodic frames, as from an annealed box. Frames
-    that have atoms beside the system's molecules are returned unchanged.
+    every frame of the same elements. A frame in which this would stretch a bond to more than `STRETCHED` times its
+    length has another order of atoms, if it shows molecules itself. Molecules that a periodic boundary cuts are made
+    whole. If the system is a cluster, the molecules nearest the centre of the cell are cut from periodic frames, as
+    from an annealed box. Frames that have atoms beside the system's molecules are returned unchanged.
 
     Args:
         frames: The trajectory.
@@ -163,8 +166,20 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
                 f"{system.molecule.source}, as found by their bonds; a cluster of {system.n_molecules} cannot be cut "
                 "from it; lower system.molecules, or remove the frame"
             )
+        if order is not None and _longest_bond(_ordered(frame, order, system), system.molecule) > STRETCHED:
+            own = molecules_in(frame, system.molecule, system.n_molecules)
+            order = own if own is not None and len(own) == molecules else order
         ordered.append(frame if order is None else _ordered(frame, order, system))
     return ordered
+
+
+def _longest_bond(frame: Frame, molecule: Molecule) -> float:
+    """Largest length of a bond in units of its length in the molecule, in a frame of whole copies of the molecule."""
+    if not len(molecule.bonds):
+        return 0.0
+    copies = len(frame) // len(molecule)
+    lengths = bond_lengths(frame.positions, tiled_bonds(molecule, copies))
+    return float((lengths / np.tile(bond_lengths(molecule.positions, molecule.bonds), copies)).max())
 
 
 def _formula(frame: Frame) -> str:

@@ -157,7 +157,10 @@ def _grid(rows: Rows, slots: np.ndarray, *, strides: int, stride_steps: int, pla
 
 
 def _chosen(kept: FloatArray, planned: Plan, frame: Frame, config: InitialConfig) -> ReferenceFrames:
-    """Choose the wanted number of frames, spread evenly over all sound frames in order of stride, then replica slot."""
+    """Choose the wanted number of frames, spread evenly over all sound frames in order of trajectory, then time.
+
+    In this order, each trajectory and so each temperature gives its share, whatever the numbers are.
+    """
     grid = kept.reshape(len(kept), len(planned.kelvins), len(frame), 3)
     sets = []
     for replicas, wanted, name in (
@@ -166,8 +169,8 @@ def _chosen(kept: FloatArray, planned: Plan, frame: Frame, config: InitialConfig
     ):
         found = [
             (frame.with_positions(grid[stride, replica]), planned.kelvins[replica])
-            for stride in range(len(grid))
             for replica in replicas
+            for stride in range(len(grid))
             if np.isfinite(grid[stride, replica]).all()
         ]
         if len(found) < wanted:

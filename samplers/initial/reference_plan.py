@@ -3,6 +3,7 @@
 This module does not import torch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from al_engine.config import InitialConfig
 
 REPLICAS = 16
 """Largest number of trajectories for the training set; each runs at its own temperature."""
+SPARE = 0.1
+"""Frames beyond the wanted number, as a share of it: labels fail, and trajectories end early."""
 SETTLING_STRIDES = 4
 """Number of strides at the start of a trajectory that give no frames. A stride is the steps between two frames."""
 
@@ -37,14 +40,14 @@ class Plan:
 
 
 def plan(config: InitialConfig, temperatures_kelvin: Sequence[float]) -> Plan:
-    """Plan trajectories that give at least the numbers of frames that the config asks for.
+    """Plan trajectories that give the numbers of frames that the config asks for, and `SPARE` more.
 
     Args:
         config: The `initial` section.
         temperatures_kelvin: Temperatures of the test set, K.
     """
     count = min(REPLICAS, config.frames)
-    kept = -(-config.frames // count)
+    kept = math.ceil(config.frames / count * (1.0 + SPARE))
     per_temperature = -(-config.test_frames // (kept * len(temperatures_kelvin)))
     return Plan(
         train_kelvin=tuple(np.linspace(config.hot_kelvin, config.cold_kelvin, count).tolist()),

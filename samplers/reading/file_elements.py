@@ -20,6 +20,8 @@ GHOSTS = ("BQ", "GH", "GHOST", "XX", "X")
 """Labels of ghost and dummy atoms."""
 MASS_SHARE = 0.005
 """Largest relative difference between a mass in a file and the element's mass."""
+CLEARLY = 3.0
+"""Smallest ratio of the distances of a mass to the second nearest and to the nearest element's mass."""
 _COORDINATES = 3
 """Number of coordinates in a line of a .gro file."""
 
@@ -403,10 +405,16 @@ def _data_types(lines: Iterable[str], source: str) -> tuple[set[str], dict[str, 
 
 
 def _by_mass(mass: float | None) -> int | None:
-    """Atomic number of the element whose mass (amu) is nearest; None if it differs by more than `MASS_SHARE`."""
+    """Atomic number of the element whose mass (amu) is nearest.
+
+    Returns:
+        The number; None if the mass differs by more than `MASS_SHARE`, or if another element is nearly as near.
+    """
     from ase.data import atomic_masses
 
     if mass is None or mass <= 0.0:
         return None
-    number = int(np.argmin(np.abs(atomic_masses[1:] - mass))) + 1
-    return number if abs(atomic_masses[number] - mass) <= MASS_SHARE * mass else None
+    distances = np.abs(atomic_masses[1:] - mass)
+    nearest, second = np.argsort(distances)[:2].tolist()
+    is_clear = distances[second] >= CLEARLY * distances[nearest]  # 40.0 may be a rounded Ar or Ca
+    return nearest + 1 if distances[nearest] <= MASS_SHARE * mass and is_clear else None

@@ -30,7 +30,7 @@ _ENERGY = re.compile(
 )
 _FORCES = re.compile(r"(?:(?P<before>\w+?)_)?forces?(?:_(?P<after>\w+))?", re.IGNORECASE)
 _OTHER = re.compile(
-    r"per_atom|kinetic|formation|interaction|binding|atomi[sz]|zero_point|local|cohesive|deviation|std|var|error",
+    r"per_atom|kinetic|formation|interaction|binding|atomi[sz]|zero_point|local|cohesive|deviation|std|var|error|weight",
     re.IGNORECASE,
 )
 """Words in names of energies and forces that are no labels of the whole frame."""
@@ -128,6 +128,7 @@ def read_labelled_file(
     structures = read_structures(path, elements=elements)
     energy_key, forces_key = _keys(structures, str(path), energy_key, forces_key)
     weights = frame_weights(structures, str(path), weight_key)
+    has_ases_units = energy_key in ASES_ENERGIES and energy_unit == "eV"
     energy_factor, forces_factor = energy_in_ev(energy_unit), forces_in_ev_per_ang(forces_unit)
     frames = tuple(
         FileLabel(
@@ -136,7 +137,7 @@ def read_labelled_file(
             energy=_number(structure.labels.get(energy_key), energy_factor),
             forces=_vectors(structure.labels.get(forces_key), len(structure.frame), forces_factor),
             method=_method(structure.labels),
-            stress=_stress(structure.labels) if energy_key in ASES_ENERGIES and energy_unit == "eV" else None,
+            stress=_stress(structure.labels) if has_ases_units and structure.frame.pbc.all() else None,
             stated=structure.stated,
             weight=weight,
         )

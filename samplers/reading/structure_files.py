@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,8 +99,7 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
             f"{path}: its format ({kind}) does not state {UNRELIABLE[kind]}; convert it to extended XYZ with elements"
         )
     if kind in ("sdf", "mol"):
-        with open_text(path) as handle:
-            records = read_sdf(handle.read(), source=str(path))
+        records = read_sdf(_text(path), source=str(path))
         if not records:
             raise InputError(f"{path} holds no structure")
         return [
@@ -109,8 +109,7 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
     images = _images(path, kind, elements or {})
     if not images:
         raise InputError(f"{path} holds no structure")
-    with open_text(path) as handle:
-        stated = charge_in_text(handle.read(), kind) if has_charge_in_text(kind) else {}
+    stated = charge_in_text(_text(path), kind) if has_charge_in_text(kind) else {}
     return [
         _structure(atoms, f"{path}, frame {index}" if len(images) > 1 else str(path), stated)
         for index, atoms in enumerate(images)
@@ -121,14 +120,26 @@ def _format(path: Path) -> str:
     """ASE's name of a file's format; raises `InputError` if ASE knows no format for the file."""
     from ase.io.formats import UnknownFileTypeError, filetype
 
-    with open_text(path) as handle:
-        head = handle.read(_HEAD)
+    head = _text(path, _HEAD)
     if all(re.search(pattern, head) for pattern in LAMMPS_DATA):  # ASE takes it for other formats
         return "lammps-data"
     try:
         return str(filetype(str(path)))
     except (UnknownFileTypeError, OSError, UnicodeDecodeError, ValueError) as error:
         raise _unreadable(path, error) from error
+
+
+def _text(path: Path, length: int = -1) -> str:
+    """The text of a file, or its first characters; raises `InputError` if a packed file is damaged."""
+    try:
+        with open_text(path) as handle:
+            return handle.read(length)
+    except _DAMAGED_ARCHIVE as error:
+        raise _unreadable(path, error) from error
+
+
+_DAMAGED_ARCHIVE = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+"""Errors of packed files that are cut short or are no such files."""
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -55,6 +55,18 @@ def test_a_version_that_was_not_known_is_that_of_the_installed_package():
     assert changes_since(level.to_dict() | {"method": "lj"}, level, closed_shells=False) is None
 
 
+def test_the_content_of_a_file_that_the_calculator_reads_is_part_of_the_level(tmp_path):
+    weights = tmp_path / "my.model"
+    weights.write_bytes(b"old")
+    level = now("yaml:Calculator", model_paths=[str(weights)], device="cpu")
+    assert list(level.settings["files"]) == [str(weights)]
+    stored = level.to_dict()
+    weights.write_bytes(b"new")
+    assert now("yaml:Calculator", model_paths=[str(weights)], device="cpu") != level
+    del stored["settings"]["files"]  # as an earlier version stored it
+    assert changes_since(stored, level, closed_shells=True) == []
+
+
 def test_the_folder_for_files_is_not_part_of_the_level():
     level = now("emt")
     assert level == now("emt", directory="files")

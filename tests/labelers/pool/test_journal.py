@@ -51,6 +51,22 @@ def test_a_torn_line_is_dropped_and_the_lines_before_it_are_kept(tmp_path, frame
         assert set(journal.done) == {0, 3}
 
 
+def test_opening_a_journal_again_leaves_its_lines_in_place(tmp_path, frames, outcomes, monkeypatch):
+    """A kill at any moment of the opening finds all lines: nothing is written, and only a torn line is cut off."""
+    path = tmp_path / "j"
+    write(path, {index: outcomes[index] for index in range(4)}, frames)
+    before = path.read_bytes()
+    path.write_bytes(before + b'{"index": 4, "reas')
+    monkeypatch.setattr(LabelJournal, "_append", None)
+    with LabelJournal(path, key="k", frames=frames) as journal:
+        assert sorted(journal.done) == [0, 1, 2, 3]
+        assert path.read_bytes() == before
+    monkeypatch.undo()
+    write(path, {5: outcomes[5]}, frames)
+    with LabelJournal(path, key="k", frames=frames) as journal:
+        assert sorted(journal.done) == [0, 1, 2, 3, 5]
+
+
 def test_another_chunks_journal_is_ignored(tmp_path, frames, outcomes):
     write(tmp_path / "j", {0: outcomes[0]}, frames, key="other")
     with LabelJournal(tmp_path / "j", key="k", frames=frames) as journal:

@@ -3,14 +3,26 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2
 
 from al_engine.committee.deviation import net_force_deviation
 from al_engine.structures.frames import Frame
 from samplers.dynamics.inspection import inspect
 from samplers.dynamics.integrator import Batch
-from samplers.dynamics.limits import StopReason
+from samplers.dynamics.limits import StopReason, hottest_kelvin
 from samplers.dynamics.settings import StopRules, Surroundings
 from samplers.dynamics.trajectory import Trajectory
+
+
+@pytest.mark.parametrize("degrees_of_freedom", [1, 3, 6, 12, 24, 357])
+@pytest.mark.parametrize("kelvin", [300.0, 900.0, 2000.0])
+def test_no_sound_frame_is_too_hot(degrees_of_freedom, kelvin):
+    """The kinetic energy in equilibrium has the gamma distribution: SciPy's tail is not above 1e-9."""
+    limit = hottest_kelvin(kelvin, degrees_of_freedom)
+    assert chi2.sf(degrees_of_freedom * limit / kelvin, degrees_of_freedom) < 1e-9
+    if degrees_of_freedom >= 24:
+        assert limit == 5 * kelvin + 1000
+
 
 NEVER = StopRules(stop_deviation=np.inf)
 

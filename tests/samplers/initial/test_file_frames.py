@@ -1,5 +1,6 @@
 """A user's trajectory, in its own order of atoms, wrapped into its cell: the system's frames all the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def test_clusters_are_cut_from_a_box_in_any_order(smiles, rng):
         nearest = np.linalg.norm(ours[:, None] - theirs[None], axis=-1)
         assert sorted(nearest.argmin(axis=1).tolist()) == list(range(len(ours)))
         assert nearest.min(axis=1).max() < 1e-9
+
+
+def test_frames_of_the_same_elements_may_have_another_order_of_atoms(rng):
+    """As in files that are sorted by elements: the hydrogen atoms of two molecules have changed places."""
+    system = system_of("O", molecules=3)
+    frame = system.frame
+    swapped = np.arange(9)
+    swapped[[1, 2, 4, 5]] = [4, 5, 1, 2]
+    other = replace(frame, positions=frame.positions[swapped] + rng.normal(scale=0.01, size=(9, 3)))
+    for found in in_system_order([frame, other], system, "mine.xyz"):
+        assert np.abs(bond_lengths(found.positions, system.bonds.pairs) - system.bonds.lengths).max() < 0.1
 
 
 def test_the_order_found_once_holds_for_frames_that_show_no_molecules():

@@ -21,8 +21,8 @@ from samplers.initial.reference_geometry import (
     relaxed_system,
     spread_out,
 )
-from samplers.initial.reference_md import reference_frames
-from samplers.initial.reference_plan import plan, single_points
+from samplers.initial.reference_md import _chosen, reference_frames
+from samplers.initial.reference_plan import SETTLING_STRIDES, plan, single_points
 
 GFN2 = create_labeler(LabelsConfig(backend="tblite"))
 BOLTZMANN_EV = 8.617333e-5
@@ -182,6 +182,32 @@ def test_the_plan_gives_at_least_the_wanted_frames_at_their_temperatures():
     assert (
         single_points(config(), [300.0]) == len(plan(config(), [300.0]).kelvins) * plan(config(), [300.0]).strides * 40
     )
+
+
+@pytest.mark.parametrize(
+    ("frames", "test_frames"), [(800, 50), (800, 25), (160, 10), (800, 100), (160, 20), (800, 40), (500, 100)]
+)
+def test_every_temperature_has_its_share_of_the_test_set(frames, test_frames):
+    kelvins = [300.0, 500.0, 700.0, 900.0]
+    own = config(frames=frames, test_frames=test_frames)
+    planned = plan(own, kelvins)
+    kept = np.zeros((planned.strides - SETTLING_STRIDES, 3 * len(planned.kelvins), 3))
+    found = _chosen(kept, planned, WATER.frame, own)
+    counts = [int(np.sum(found.test_kelvin == kelvin)) for kelvin in kelvins]
+    assert sum(counts) == test_frames
+    assert max(counts) - min(counts) <= 1
+    per_trajectory = [int(np.sum(found.train_kelvin == kelvin)) for kelvin in planned.train_kelvin]
+    assert sum(per_trajectory) == frames
+    assert max(per_trajectory) - min(per_trajectory) <= 1
+
+
+def test_a_few_lost_frames_do_not_fail_the_initial_set():
+    """A label that failed, or a trajectory that ended early."""
+    own = config(frames=800, test_frames=40)
+    planned = plan(own, [300.0, 900.0])
+    kept = np.zeros((planned.strides - SETTLING_STRIDES, 3 * len(planned.kelvins), 3))
+    kept[-2:, :3] = np.nan
+    assert len(_chosen(kept, planned, WATER.frame, own).train) == 800
 
 
 def test_frames_have_the_energy_of_their_temperature():

@@ -130,5 +130,7 @@ def test_types_of_a_lammps_data_file_get_elements_from_their_masses_or_the_user(
             read_structures(path)
     with pytest.raises(InputError, match="the mass of type 2 is `heavy`"):
         read_structures(written(tmp_path, DATA.format("Masses\n\n1 1.008\n2 heavy\n\n"), "in.data"))
+    with pytest.raises(InputError, match="types"):  # a rounded Ar or Ca
+        read_structures(written(tmp_path, DATA.format("Masses\n\n1 1.008\n2 40.0\n\n"), "in.data"))
     path = written(tmp_path, DATA.format(""), "in.data")
     assert read_structures(path, elements={"1": "H", "2": "O"})[0].frame.numbers.tolist() == [8, 1, 1]

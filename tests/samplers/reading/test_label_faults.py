@@ -112,13 +112,25 @@ def test_weights_are_those_of_mace_or_of_the_name_that_the_user_gives(trajectory
 def test_weights_of_single_labels_are_refused(trajectory, tmp_path):
     frames = renamed(trajectory[:2], "REF_energy", "REF_forces")
     for atoms in frames:
-        atoms.info["config_energy_weight"] = 1.0
+        atoms.info |= {"config_energy_weight": 1.0, "config_forces_weight": 1.0}
     ase.io.write(tmp_path / "one.xyz", frames)
     assert len(read_labelled_file(tmp_path / "one.xyz").frames) == len(frames)
     frames[1].info["config_energy_weight"] = 0.0
     ase.io.write(tmp_path / "zero.xyz", frames)
     with pytest.raises(InputError, match="single weight for all its labels"):
         read_labelled_file(tmp_path / "zero.xyz")
+
+
+def test_a_stress_is_that_of_a_box(trajectory, tmp_path):
+    """Calculators write zeros for molecules, and a virial of zero would be learnt."""
+    atoms = trajectory[0].copy()
+    boxed = Atoms(atoms.numbers, atoms.positions, cell=[9, 9, 9], pbc=True)
+    for image in (atoms, boxed):
+        image.calc = SinglePointCalculator(image, energy=1.0, forces=np.ones((len(image), 3)), stress=np.zeros(6))
+    ase.io.write(tmp_path / "stress.xyz", [atoms, boxed], format="extxyz")
+    alone, periodic = read_labelled_file(tmp_path / "stress.xyz").frames
+    assert alone.stress is None
+    assert periodic.stress.tolist() == np.zeros((3, 3)).tolist()
 
 
 def test_no_labels_are_said_to_be_none(trajectory, tmp_path):
