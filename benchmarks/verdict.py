@@ -24,7 +24,9 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from al_engine.config import SamplingConfig, SelectionConfig, StatePoint, StopConfig
+from al_engine.config import SamplingConfig, SelectionConfig, StatePoint, StopConfig, presets
+from al_engine.config.presets import merged
+from al_engine.config.reader import validate_config
 from al_engine.selection.fates import Fate
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 from al_engine.verdict.evidence import judged_together
@@ -36,8 +38,8 @@ from pages import origin, page, publish
 
 KELVINS = (300.0, 500.0, 700.0, 900.0)
 POINTS = [StatePoint("", kelvin) for kelvin in KELVINS]
-PRESETS = {"quick": 600, "standard": 2000}
-"""MD steps of an iteration; a stride has 20 steps, so that a trajectory has 30 or 100 frames."""
+PRESETS = ("quick", "standard")
+"""Presets whose rules are simulated. In an iteration a trajectory has 30 frames (`quick`) or 100 (`standard`)."""
 FAST_PHI = 0.3
 """Autocorrelation of the fast part at a distance of one stride."""
 LOWER_EV_PER_ANG = 0.1
@@ -50,7 +52,7 @@ class Case:
     """A kind of campaign.
 
     Attributes:
-        preset: Name of the number of MD steps in `PRESETS`.
+        preset: Preset that gives the rules of the verdict and the length of the MD.
         slow_share: Share of the variance of the logarithm of the deviation that is slow.
         correlation_strides: Correlation time of the slow part, strides; infinite: two strides never differ.
         limit_factor: True acceptance in units of the limit.
@@ -152,10 +154,17 @@ def _record(kelvin: float, pieces: Sequence[tuple[FloatArray, IntArray]], *, lim
     )
 
 
+def rules(preset: str) -> tuple[StopConfig, SamplingConfig]:
+    """The rules of the verdict and the sampling of a preset."""
+    values = merged(presets.PRESETS[preset], {"name": "simulated", "system": {"smiles": "C"}})
+    config = validate_config(values, source=preset)
+    # the simulated committee has no true errors
+    return config.stop.model_copy(update={"audit_labels": 0}), config.sampling
+
+
 def simulate(case: Case, seed: int) -> tuple[bool, int, float]:
     """Whether a campaign is called converged, its number of iterations, and its frames per temperature."""
-    stop = StopConfig(audit_labels=0)  # the simulated committee has no true errors
-    sampling = SamplingConfig(replicas=8, steps=PRESETS[case.preset], stride_steps=20)
+    stop, sampling = rules(case.preset)
     rng = np.random.default_rng(seed)
     factors = [0.1] * (len(KELVINS) - 1) if case.one_temperature else [case.limit_factor] * (len(KELVINS) - 1)
     sources = {
@@ -219,8 +228,8 @@ def run(case: Case, campaigns: int) -> Row:
 
 INTRODUCTION = (
     "Campaigns are simulated by the deviations of their frames alone; records, planning and verdict are the code of a "
-    "real campaign. Each number is the count of campaigns called `converged`, of {campaigns}, within {iterations} "
-    "iterations. At 0.5 and 0.9 times the limit `converged` is right, from 1.1 times on it is wrong. The deviation has "
+    "real campaign. Each number is the count of campaigns called `converged`, of {campaigns}, within the iterations that "
+    "the preset allows ({iterations}). At 0.5 and 0.9 times the limit `converged` is right, from 1.1 times on it is wrong. The deviation has "
     "a slow part with the share of the variance and the correlation time given; `never`: a trajectory never leaves its "
     "basin. Strides per iteration before MD is lengthened: 30 (`quick`), 100 (`standard`)."
 )
@@ -230,13 +239,18 @@ COST = (
 )
 
 
+def _allowed(rows: Sequence[Row]) -> str:
+    presets_of_rows = dict.fromkeys(row.preset for row in rows)
+    return ", ".join(f"{rules(preset)[0].max_iterations} of `{preset}`" for preset in presets_of_rows)
+
+
 def markdown(result: Mapping[str, Any], *, reading: str) -> str:
     """The page of a result."""
     rows = [Row(**row) for row in result["rows"]]
     lines = [
         "# How often the verdict is wrong",
         "",
-        INTRODUCTION.format(campaigns=rows[0].campaigns, iterations=StopConfig().max_iterations),
+        INTRODUCTION.format(campaigns=rows[0].campaigns, iterations=_allowed(rows)),
         "",
         *origin(result),
     ]
