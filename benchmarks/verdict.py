@@ -228,10 +228,10 @@ def run(case: Case, campaigns: int) -> Row:
 
 INTRODUCTION = (
     "Campaigns are simulated by the deviations of their frames alone; records, planning and verdict are the code of a "
-    "real campaign. Each number is the count of campaigns called `converged`, of {campaigns}, within the iterations that "
-    "the preset allows ({iterations}). At 0.5 and 0.9 times the limit `converged` is right, from 1.1 times on it is wrong. The deviation has "
-    "a slow part with the share of the variance and the correlation time given; `never`: a trajectory never leaves its "
-    "basin. Strides per iteration before MD is lengthened: 30 (`quick`), 100 (`standard`)."
+    "real campaign. Each number is the count of campaigns called `converged`, of {campaigns}, within the iterations "
+    "that the preset allows ({iterations}). At 0.5 and 0.9 times the limit `converged` is right, from 1.1 times on it "
+    "is wrong. The deviation has a slow part with the share of the variance and the correlation time given; `never`: a "
+    "trajectory never leaves its basin. Strides per iteration before MD is lengthened: 30 (`quick`), 100 (`standard`)."
 )
 COST = (
     "Mean number of iterations, and of frames sampled at each temperature; campaigns that were not called `converged` "
