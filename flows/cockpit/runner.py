@@ -75,7 +75,7 @@ def close_dead_runs(campaign: str, directory: str) -> bool:
 
     This process holds the campaign's lock, so the processes of earlier runs are dead.
     """
-    running = {"type": {"any_": [StateType.RUNNING, StateType.PENDING]}}
+    running = {"type": {"any_": [StateType.RUNNING, StateType.PENDING, StateType.PAUSED, StateType.CANCELLING]}}
     with get_client(sync_client=True) as client:
         tagged = client.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [f"campaign:{campaign}"]}, "state": running})

@@ -141,6 +141,8 @@ def _equilibrium(kind: BondKind, found: ScanSubject) -> float:
 def _labels(subject: Subject, frames: Sequence[Frame], display: Display) -> Labels:
     """Labels of the frames: from an earlier evaluation of the same frames if it exists, otherwise new labels."""
     config = subject.ledger.config
+    if not frames:
+        raise InputError("no bond can be stretched without bringing other atoms too close to each other")
     periodic = frames[0].is_periodic
     level = level_of_theory(config.labels, periodic=periodic)
     if periodic == subject.config.labels_boxes:

@@ -51,6 +51,7 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
     unlabelled: list[Frame] = []
     weights: list[float] = []
     left_out: list[str] = []
+    n_left_out = 0
     for item in config.data:
         data = user_data(
             item,
@@ -61,8 +62,10 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
             elements=config.file_elements,
         )
         left_out += map(str, data.faults)
+        n_left_out += len(data.faults)
         frames = [*(labelled.frame for labelled in data.labelled), *data.unlabelled]
         copied = duplicates(frames, known)  # above all of test frames, which must not be trained on
+        n_left_out += int(copied.sum())
         if copied.any():
             left_out.append(f"{item.file}: {int(copied.sum())} copies of frames of the campaign or of another file")
         labelled = dict(enumerate(data.labelled))
@@ -80,7 +83,7 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
             root["train/weight"] = np.array(weights)
         write_frames(root.create_group("test"), [])
         root["left_out"] = np.array([text.encode()[:LONGEST_BYTES] for text in left_out], dtype=f"S{LONGEST_BYTES}")
-        summarise(root, f"{len(kept)} labelled frames, {len(unlabelled)} frames to label, left out: {len(left_out)}")
+        summarise(root, f"{len(kept)} labelled frames, {len(unlabelled)} frames to label, left out: {n_left_out}")
 
 
 def _initial_frames(parts: PartReader, config: CampaignConfig) -> list[Frame]:
