@@ -94,6 +94,7 @@ class Ledger:
         helpers = (path for pattern in HELPERS for path in self.parts_directory.glob(pattern))
         return [
             *self.parts_directory.glob("*.tmp"),
+            *self.directory.glob("campaign.*.tmp"),
             *(path for path in helpers if path.with_suffix(".h5").exists()),
         ]
 

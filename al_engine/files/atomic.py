@@ -2,6 +2,8 @@
 
 import errno
 import os
+import platform
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,13 +20,13 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file atomically; the content is on disk when this function returns.
 
     Args:
-        path: The file. A temporary file `path` + ".tmp" is used while writing.
+        path: The file. A temporary file beside it is used while writing (`temporary_path`).
         content: All bytes of the file.
 
     Raises:
         ResumableError: If the disk is full or can't be written to.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = temporary_path(path)
     try:
         with temporary.open("wb") as handle:
             handle.write(content)
@@ -36,6 +38,11 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def temporary_path(path: Path) -> Path:
+    """A name for the temporary file of a writer: no other writer of the same file has it, on this host or another."""
+    return path.with_name(f"{path.name}.{platform.node()[:16]}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def publish(temporary: Path, path: Path) -> None:

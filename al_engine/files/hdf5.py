@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from al_engine.errors import LedgerError
-from al_engine.files.atomic import BROKEN, disk_error, publish, read_error, write_file
+from al_engine.files.atomic import BROKEN, disk_error, publish, read_error, temporary_path, write_file
 from al_engine.files.seal import SealState, check_seal, seal_file, seal_of
 
 CHUNK_BYTES = 2**16
@@ -89,12 +89,12 @@ def streamed_hdf5(path: Path) -> Iterator[h5py.File]:
     The file is on disk when the block ends.
 
     Args:
-        path: The file. A temporary file `path` + ".tmp" grows while the block runs.
+        path: The file. A temporary file beside it grows while the block runs (`temporary_path`).
 
     Raises:
         ResumableError: If the disk is full or can't be written to. The error may be raised inside the block.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = temporary_path(path)
     try:
         handle = temporary.open("w+b", buffering=0)
     except OSError as error:

@@ -111,7 +111,7 @@ def write_part(path: Path, *, kind: str, key: str, streamed: bool = False) -> It
     """Write a part atomically; the part is on disk when the `with` block ends.
 
     Args:
-        path: File of the part. A temporary file `path` + ".tmp" is used while writing.
+        path: File of the part. A temporary file beside it is used while writing.
         kind: Kind of the part, as in `part_key`.
         key: The key, from `part_key`.
         streamed: Whether the file grows on disk while it is written, instead of in memory.

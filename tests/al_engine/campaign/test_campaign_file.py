@@ -11,6 +11,7 @@ import pytest
 
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import ExitStatus, LedgerError, ResumableError
+from al_engine.files import atomic
 from al_engine.files.frames_hdf5 import MISSING, read_labelled
 from al_engine.structures.frames import dataset_digest
 from al_engine.verdict.verdict import Verdict, VerdictKind
@@ -212,10 +213,11 @@ def test_history_and_verdict_round_trip(open_ledger, add_labels, make_record):
     assert reader.verdict() is None
 
 
-def test_a_full_disk_keeps_the_old_campaign_file(open_ledger):
+def test_a_full_disk_keeps_the_old_campaign_file(open_ledger, monkeypatch):
     ledger = open_ledger()
     before = content(ledger.directory / "campaign.h5")
-    (ledger.directory / "campaign.h5.tmp").symlink_to("/dev/full")
+    (ledger.directory / "full").symlink_to("/dev/full")
+    monkeypatch.setattr(atomic, "temporary_path", lambda _: ledger.directory / "full")
     with pytest.raises(ResumableError, match=r"campaign\.h5: the disk is full") as caught:
         ledger.begin()
     assert caught.value.exit_status == ExitStatus.INTERRUPTED

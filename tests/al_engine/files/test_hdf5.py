@@ -54,7 +54,7 @@ def test_what_was_appended_is_one_array_and_verifies(tmp_path, pieces):
     path = tmp_path / "part.h5"
     with write_part(path, kind="test", key="k", streamed=True) as root:
         append_all(root, pieces)
-        assert [entry.name for entry in tmp_path.iterdir()] == ["part.h5.tmp"]
+        assert [entry.suffix for entry in tmp_path.iterdir()] == [".tmp"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["part.h5"]
     with open_part(path, verify=True) as root:
         np.testing.assert_array_equal(root["values"], np.concatenate(pieces))
