@@ -18,10 +18,6 @@ ISOTOPES = ("D", "T")
 """Labels of isotopes of hydrogen."""
 GHOSTS = ("BQ", "GH", "GHOST", "XX", "X")
 """Labels of ghost and dummy atoms."""
-MASS_SHARE = 0.005
-"""Largest relative difference between a mass in a file and the element's mass."""
-CLEARLY = 3.0
-"""Smallest ratio of the distances of a mass to the second nearest and to the nearest element's mass."""
 _COORDINATES = 3
 """Number of coordinates in a line of a .gro file."""
 
@@ -50,7 +46,7 @@ def element_of(label: str, elements: Mapping[str, str]) -> int | None:
     return None if number in (None, 0) else int(number)
 
 
-def _elements_needed(labels: Iterable[str], source: str, kind: str) -> InputError:
+def elements_needed(labels: Iterable[str], source: str, kind: str) -> InputError:
     """The error that asks the user for the elements of labels, which `kind` calls `types` or `atoms named`."""
     names = list(dict.fromkeys(labels))
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")  # noqa: PLR2004 -- a line
@@ -96,7 +92,7 @@ def xyz_with_elements(
         if elements:
             written.append(text)
     if unknown:
-        raise _elements_needed(unknown, f"{source}, line {min(unknown.values())}", "atoms named")
+        raise elements_needed(unknown, f"{source}, line {min(unknown.values())}", "atoms named")
     return "\n".join(written) + "\n" if elements else None
 
 
@@ -228,7 +224,7 @@ def elements_of_pdb(lines: Iterable[str], elements: Mapping[str, str], *, source
         numbers.append(number or 0)
         charges.append(_pdb_charge(line[78:80].strip(), where))
     if unknown:
-        raise _elements_needed(unknown, source, "atoms named")
+        raise elements_needed(unknown, source, "atoms named")
     return np.array(numbers, dtype=np.int64), np.array(charges, dtype=np.float64)
 
 
@@ -291,7 +287,7 @@ def _gro_frame(rows: list[str], box: str, elements: Mapping[str, str], *, source
     numbers = [_number_by_name(name, elements) for name in names]
     unknown = [name for name, number in zip(names, numbers, strict=True) if number is None]
     if unknown:
-        raise _elements_needed(unknown, source, "atoms named")
+        raise elements_needed(unknown, source, "atoms named")
     positions = [_gro_position(row, f"{source}, line {first_line + k}") for k, row in enumerate(rows)]
     edges = [_number(word, f"{source}, line {first_line + len(rows)}") for word in box.split()]
     cell = np.diag([*edges, 0.0, 0.0, 0.0][:3])
@@ -307,114 +303,3 @@ def _gro_position(row: str, where: str) -> list[float]:
         raise InputError(f"{where}: has fewer than three coordinates from column 21 on; correct the line")
     width = points[1] - points[0]
     return [_number(row[20 + k * width : 20 + (k + 1) * width].strip(), where) for k in range(3)]
-
-
-# -- types of LAMMPS --------------------------------------------------------------------------------------------
-
-
-def lammps_with_elements(
-    lines: Iterable[str], kind: str, elements: Mapping[str, str], *, source: str
-) -> tuple[str | None, dict[str, Any]]:
-    """Prepare a LAMMPS file so that ASE's reader does not guess elements.
-
-    Args:
-        lines: The lines of the file.
-        kind: ASE's name of the format: `lammps-data` or `lammps-dump-text`.
-        elements: The user's elements by type, or by the label in the column `element`.
-        source: Name of the file in messages.
-
-    Returns:
-        The file's text with elements in place of labels, or None if no label is replaced; and keyword arguments for
-        ASE's reader.
-
-    Raises:
-        InputError: If neither the file nor the user gives the element of a type or label.
-    """
-    if kind == "lammps-data":
-        types, masses = _data_types(lines, source)
-        numbers = {
-            name: element_of(name, elements) if name in elements else _by_mass(masses.get(name)) for name in types
-        }
-        _refuse_unknown(numbers, source)
-        return None, {"Z_of_type": {int(name): number for name, number in numbers.items()}}
-    return _dump_with_elements(list(lines), elements, source=source)
-
-
-def _refuse_unknown(numbers: Mapping[str, int | None], source: str) -> None:
-    """Raise `InputError` if a type has no element."""
-    unknown = sorted((name for name, number in numbers.items() if number is None), key=lambda name: (len(name), name))
-    if unknown:
-        raise _elements_needed(unknown, source, "types")
-
-
-def _dump_with_elements(
-    lines: list[str], elements: Mapping[str, str], *, source: str
-) -> tuple[str | None, dict[str, Any]]:
-    """Prepare a dump file: elements replace labels in a column `element`; without the column, ASE gets them by type."""
-    from ase.data import chemical_symbols
-
-    found: dict[str, int | None] = {}  # atomic numbers by label
-    column, is_element = None, False
-    for index, line in enumerate(lines):
-        if line.startswith("ITEM:"):
-            names = line.split()[2:] if line.startswith("ITEM: ATOMS") else []
-            is_element = "element" in names
-            column = names.index("element" if is_element else "type") if {"element", "type"} & set(names) else None
-        elif column is not None and len(words := line.split()) > column:
-            label = words[column]
-            if label not in found:
-                found[label] = element_of(label, elements) if is_element or label in elements else None
-            number = found[label]
-            if is_element and number is not None and label in elements:
-                words[column] = chemical_symbols[number]
-                lines[index] = " ".join(words) + "\n"
-    _refuse_unknown(found, source)
-    text = "".join(lines) if is_element and set(found) & set(elements) else None
-    if is_element or not found:
-        return text, {}
-    labels = [name for name in found if not name.isdecimal()]
-    if labels:
-        raise InputError(
-            f"{source}: its column `type` has {', '.join(sorted(labels))}, which ASE reads only as numbers; name the "
-            "column `element`"
-        )
-    last = max(int(name) for name in found)
-    return text, {"specorder": [chemical_symbols[found.get(str(k)) or 0] for k in range(1, last + 1)]}
-
-
-def _data_types(lines: Iterable[str], source: str) -> tuple[set[str], dict[str, float]]:
-    """The atom types of a data file, and masses by type in amu for the types that have one.
-
-    Raises:
-        InputError: If a mass is not a number.
-    """
-    masses: dict[str, float] = {}
-    count, section = 0, ""
-    for line in lines:
-        words = line.split("#")[0].split()
-        if words[1:] == ["atom", "types"] and words[0].isdecimal():
-            count = int(words[0])
-        elif words and words[0].isalpha():
-            section = words[0]
-        elif section == "Masses" and len(words) == 2:  # noqa: PLR2004 -- type and mass
-            try:
-                masses[words[0]] = float(words[1])
-            except ValueError:
-                raise InputError(f"{source}: the mass of type {words[0]} is `{words[1]}`; give a number") from None
-    return {str(k) for k in range(1, count + 1)}, masses
-
-
-def _by_mass(mass: float | None) -> int | None:
-    """Atomic number of the element whose mass (amu) is nearest.
-
-    Returns:
-        The number; None if the mass differs by more than `MASS_SHARE`, or if another element is nearly as near.
-    """
-    from ase.data import atomic_masses
-
-    if mass is None or mass <= 0.0:
-        return None
-    distances = np.abs(atomic_masses[1:] - mass)
-    nearest, second = np.argsort(distances)[:2].tolist()
-    is_clear = distances[second] >= CLEARLY * distances[nearest]  # 40.0 may be a rounded Ar or Ca
-    return nearest + 1 if distances[nearest] <= MASS_SHARE * mass and is_clear else None

@@ -19,7 +19,8 @@ import numpy as np
 
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
-from samplers.reading.file_elements import elements_of_gro, elements_of_pdb, lammps_with_elements, xyz_with_elements
+from samplers.reading.file_elements import elements_of_gro, elements_of_pdb, xyz_with_elements
+from samplers.reading.lammps_elements import lammps_with_elements
 from samplers.reading.program_charges import charge_in_text, has_charge_in_text
 from samplers.reading.sdf_files import read_sdf
 from samplers.reading.stated_charge import Stated, stated_charge_and_spin
