@@ -23,7 +23,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "sampling": {"replicas": 16, "steps": 600, "stride_steps": 20},
         "selection": {"max_labels": 150},
         # Trajectories of 0.3 ps have to become long for slow processes: benchmarks/verdict.md.
-        "stop": {"max_iterations": 8, "max_extension": 128},
+        "stop": {"max_iterations": 12, "max_extension": 128},
     },
     "standard": {},
     # Values of arXiv:2312.09490 and its authors' code; deviations and ambiguities are explained beside the values.
