@@ -126,7 +126,7 @@ def _format(path: Path) -> str:
         return "lammps-data"
     try:
         return str(filetype(str(path)))
-    except (UnknownFileTypeError, OSError, UnicodeDecodeError, ValueError) as error:
+    except (UnknownFileTypeError, OSError, UnicodeDecodeError, ValueError, *_DAMAGED_ARCHIVE) as error:
         raise _unreadable(path, error) from error
 
 

@@ -141,6 +141,11 @@ def test_an_interrupted_test_keeps_what_is_finished(campaign, tmp_path):
     ("what", "options", "message"),
     [
         ("errors", {"steps": 5}, "--steps is an option of --what stability, not of --what errors"),
+        (
+            "stability",
+            {"steps": 99},
+            "--steps 99 is no multiple of 50, the steps between two observations; give 50 or 100",
+        ),
         ("stability", {"of": "system"}, "--of is an option of --what bond-length"),
         ("errors", {"iteration": 7}, "--iteration 7: .* of the iterations 0 to 1"),
     ],

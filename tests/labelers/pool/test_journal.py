@@ -51,6 +51,15 @@ def test_a_torn_line_is_dropped_and_the_lines_before_it_are_kept(tmp_path, frame
         assert set(journal.done) == {0, 3}
 
 
+def test_a_known_label_of_a_frame_that_is_refused_is_not_taken(frames, outcomes):
+    """A cache may be shared with a campaign that allows atoms to be closer."""
+    config = LabelsConfig(backend="tblite")
+    with LabelPool(config, workers=1) as pool:
+        found = label_chunk(pool, frames[:1], config, min_distance_ang=2.0, done={0: outcomes[0]})
+    assert found[0].labelled is None
+    assert "2" in found[0].message
+
+
 def test_opening_a_journal_again_leaves_its_lines_in_place(tmp_path, frames, outcomes, monkeypatch):
     """A kill at any moment of the opening finds all lines: nothing is written, and only a torn line is cut off."""
     path = tmp_path / "j"

@@ -1,5 +1,7 @@
 """Statements of PDB, CIF, SDF and other files are used or refused by name, never guessed or dropped."""
 
+import gzip
+
 import ase.io
 import numpy as np
 import pytest
@@ -192,6 +194,13 @@ def test_formats_in_which_elements_are_guessed_are_refused(tmp_path, kind):
     )
     with pytest.raises(InputError, match="does not state the elements of atoms; convert it to extended XYZ"):
         read_structures(path)
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"2\n\nH 0 0 0\nH 0 0 0.74\n" * 400)[:60], b"no archive at all"])
+def test_a_damaged_archive_is_named(tmp_path, content):
+    (tmp_path / "cut.xyz.gz").write_bytes(content)
+    with pytest.raises(InputError, match=r"cut\.xyz\.gz: ASE can't read it"):
+        read_structures(tmp_path / "cut.xyz.gz")
 
 
 def test_the_projects_own_export_is_a_structure(tmp_path):
