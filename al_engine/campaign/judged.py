@@ -107,7 +107,7 @@ def _read(
         config: The campaign's config.
         iteration: The iteration.
         point: The state point.
-        fates: Fates that begin with those of the part's frames; the fates behind them are not used.
+        fates: Fates of sampled frames, beginning with the frames of the part. Further fates are not used.
 
     Returns:
         The trajectories, and the number of frames of the part.

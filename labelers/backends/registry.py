@@ -122,10 +122,9 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
 
 def _files_in(parameters: Any) -> dict[str, str]:
     """SHA-256 of every file that the parameters of a calculator name, such as a file of weights, by its path."""
-    if isinstance(parameters, Mapping):
-        return {name: code for value in parameters.values() for name, code in _files_in(value).items()}
-    if isinstance(parameters, list):
-        return {name: code for value in parameters for name, code in _files_in(value).items()}
+    if isinstance(parameters, Mapping | list):
+        values = parameters.values() if isinstance(parameters, Mapping) else parameters
+        return {path: code for value in values for path, code in _files_in(value).items()}
     if not isinstance(parameters, str) or len(parameters) > LONGEST_PATH or not Path(parameters).is_file():
         return {}
     with Path(parameters).open("rb") as handle:

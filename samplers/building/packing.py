@@ -176,19 +176,20 @@ def _overlaps_itself(positions: FloatArray, kinds: Kinds, copies: int, *, side: 
         copies: Number of copies.
         side: Side of the cubic box, Å.
     """
-    shifts = side * np.array([shift for shift in itertools.product((-1, 0, 1), repeat=3) if any(shift)])
+    from scipy.spatial.distance import cdist
+
+    shifts = side * np.array(list(itertools.product((-1, 0, 1), repeat=3)))[:13]  # the others are their opposites
     start = 0
-    for kind, number in (pair for _ in range(copies) for pair in kinds):
-        n_atoms, radii = len(kind.numbers), _OWN_IMAGE_SCALE * contact_radii(kind.numbers)
+    for kind, number in [*kinds] * copies:
+        radii = _OWN_IMAGE_SCALE * contact_radii(kind.numbers)
+        end = start + number * len(kind)
         extent = 2.0 * float(np.linalg.norm(_centred(kind), axis=1).max())
-        for first in range(start, start + number * n_atoms, n_atoms):
-            if extent + 2.0 * radii.max() < side:
-                continue  # no image can be near
-            own = positions[first : first + n_atoms]
-            distances = np.linalg.norm(own[:, None, None] - own[None, :, None] - shifts, axis=-1).min(axis=-1)
-            if (distances < radii[:, None] + radii[None, :]).any():
-                return True
-        start += number * n_atoms
+        if extent + 2.0 * radii.max() > side:  # otherwise no image can be near
+            contacts = radii[:, None] + radii
+            for own in positions[start:end].reshape(number, -1, 3):
+                if any((cdist(own, own + shift) < contacts).any() for shift in shifts):
+                    return True
+        start = end
     return False
 
 

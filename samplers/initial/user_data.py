@@ -117,12 +117,17 @@ def user_data(
         notes = [f"{path}: {len(kept)} labelled frames join the data set{names}"]
     if faults:
         notes.append(f"{path}: {len(faults)} frames are left out: {'; '.join(map(str, faults[:MOST_NAMED]))}")
-    lowest, highest = (end(label.weight for label in sound) for end in (min, max))
-    if (lowest, highest) != (1.0, 1.0):
-        notes.append(f"{path}: weights in the training loss from {lowest:g} to {highest:g}")
+    used = [label.weight for label in sound]
+    if set(used) != {1.0}:
+        notes.append(f"{path}: weights in the training loss from {min(used):g} to {max(used):g}")
     relabelled = sound if item.labels == "relabel" else []
-    unlabelled, weights = (tuple(label.frame for label in relabelled), tuple(label.weight for label in relabelled))
-    return UserData(kept, unlabelled, weights, tuple(faults), tuple(notes))
+    return UserData(
+        labelled=kept,
+        unlabelled=tuple(label.frame for label in relabelled),
+        weights=tuple(label.weight for label in relabelled),
+        faults=tuple(faults),
+        notes=tuple(notes),
+    )
 
 
 def listed(faults: Sequence[Fault]) -> str:

@@ -166,16 +166,20 @@ def frame_weights(structures: Sequence[FileStructure], source: str, weight_key: 
     if weight_key is not None and weight_key not in names:
         found = ", ".join(f"`{name}`" for name in sorted(names)) or "no name with `weight`"
         raise InputError(f"{source}: weight_key: no frame has `{weight_key}`; the file has {found}")
-    key = weight_key or WEIGHT
-    weights = [structure.labels.get(key, 1.0) for structure in structures]
-    for name in sorted(names & set(WEIGHTS_OF_LABELS)) if weight_key is None else ():
-        if any(_number(structure.labels.get(name, 1.0), 1.0) != 1.0 for structure in structures):
+
+    def weights(name: str) -> list[float]:
+        numbers = [_number(structure.labels.get(name, 1.0), 1.0) for structure in structures]
+        return [math.nan if number is None else number for number in numbers]
+
+    if weight_key is not None:
+        return weights(weight_key)
+    for name in sorted(names.intersection(WEIGHTS_OF_LABELS)):
+        if any(weight != 1.0 for weight in weights(name)):
             raise InputError(
                 f"{source}: has `{name}`, and a frame has only a single weight for all its labels; remove `{name}`, or "
                 "name the weights to take with weight_key"
             )
-    numbers = [_number(weight, 1.0) for weight in weights]
-    return [math.nan if number is None else number for number in numbers]
+    return weights(WEIGHT)
 
 
 def _keys(

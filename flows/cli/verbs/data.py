@@ -95,7 +95,7 @@ def check(
     read = [read_source(path, names) for path in sources]
     found, lines, sound = [], [], True
     for source, (faults, unit_fault) in zip(read, faults_in(read), strict=True):
-        serious = [fault for fault in faults if not fault.drops]  # without the copies
+        serious = [fault for fault in faults if not fault.drops]
         sound = sound and not serious and not unit_fault
         found.append(
             {
