@@ -15,6 +15,8 @@ from labelers.backends.protocol import Labeler
 
 Backend = Literal["xtb", "tblite", "ase"]
 
+WRITTEN = ("txt", "logfile", "log_file", "trajectory", "label", "prefix", "outfile", "restart")
+"""Parameters of ASE's calculators that name files to write."""
 LONGEST_PATH = 4096
 """Largest number of characters of a path; a longer parameter is text."""
 _PIP = {"xtb": "pip install xtb typing_extensions", "tblite": "pip install tblite"}
@@ -121,10 +123,14 @@ def level_of_theory(config: LabelsConfig, *, periodic: bool = False) -> LevelOfT
 
 
 def _files_in(parameters: Any) -> dict[str, str]:
-    """SHA-256 of every file that the parameters of a calculator name, such as a file of weights, by its path."""
-    if isinstance(parameters, Mapping | list):
-        values = parameters.values() if isinstance(parameters, Mapping) else parameters
-        return {path: code for value in values for path, code in _files_in(value).items()}
+    """SHA-256 of every file that the parameters of a calculator name, such as a file of weights, by its path.
+
+    Files that the calculator writes, which change with every label, are not included (`WRITTEN`).
+    """
+    if isinstance(parameters, Mapping):
+        parameters = [value for key, value in parameters.items() if key not in WRITTEN]
+    if isinstance(parameters, list):
+        return {path: code for value in parameters for path, code in _files_in(value).items()}
     if not isinstance(parameters, str) or len(parameters) > LONGEST_PATH or not Path(parameters).is_file():
         return {}
     with Path(parameters).open("rb") as handle:

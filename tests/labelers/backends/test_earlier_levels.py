@@ -58,7 +58,10 @@ def test_a_version_that_was_not_known_is_that_of_the_installed_package():
 def test_the_content_of_a_file_that_the_calculator_reads_is_part_of_the_level(tmp_path):
     weights = tmp_path / "my.model"
     weights.write_bytes(b"old")
+    written = tmp_path / "out.txt"
+    written.write_text("of another label")
     level = now("yaml:Calculator", model_paths=[str(weights)], device="cpu")
+    assert "files" not in now("yaml:Calculator", txt=str(written)).settings
     assert list(level.settings["files"]) == [str(weights)]
     stored = level.to_dict()
     weights.write_bytes(b"new")
