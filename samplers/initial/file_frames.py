@@ -166,10 +166,12 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
                 f"{system.molecule.source}, as found by their bonds; a cluster of {system.n_molecules} cannot be cut "
                 "from it; lower system.molecules, or remove the frame"
             )
-        if order is not None and _longest_bond(_ordered(frame, order, system), system.molecule) > STRETCHED:
+        arranged = frame if order is None else _ordered(frame, order, system)
+        if order is not None and _longest_bond(arranged, system.molecule) > STRETCHED:
             own = molecules_in(frame, system.molecule, system.n_molecules)
-            order = own if own is not None and len(own) == molecules else order
-        ordered.append(frame if order is None else _ordered(frame, order, system))
+            if own is not None and len(own) == molecules:
+                arranged = _ordered(frame, own, system)
+        ordered.append(arranged)
     return ordered
 
 
