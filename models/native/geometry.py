@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.graph.spherical import SphericalHarmonics
-from models.native.build import WIDEST_LANES_BYTES, real_type
+from models.native.build import real_type
 from models.native.kernel import Kernel, refuse_derivative, save_tensors
 
 Polynomial: TypeAlias = dict[tuple[int, int, int], float]
@@ -24,7 +24,7 @@ SMALLEST_COEFFICIENT = 1e-12
 
 _HEADER = """
 #define REAL {real}
-#define LANES {lanes}
+constexpr int LANES = REGISTER_BYTES / sizeof(REAL);
 #define N_HARMONICS {n_harmonics}
 #define N_RADIAL {n_radial}
 #define POWER {power}
@@ -75,7 +75,6 @@ class GeometryKernel(Kernel):
         polynomials = harmonic_polynomials(self.l_max)
         return _HEADER.format(
             real=real_type(self.dtype),
-            lanes=WIDEST_LANES_BYTES // self.dtype.itemsize,
             n_harmonics=len(polynomials),
             n_radial=self.n_radial,
             power=self.power,

@@ -5,10 +5,11 @@
 //
 // for the couplings p = (l1, l2) -> l3. A slot whose X is all zeros is outside the cut-off or padding, and is skipped.
 // There are T receivers, the first of N nodes.
-// Included after a generated header that defines REAL, LANES, CHANNELS, N_RADIAL, N_HARMONICS, N_SOURCE, N_COUPLINGS,
+// Included after a generated header that defines REAL, CHANNELS, N_RADIAL, N_HARMONICS, N_SOURCE, N_COUPLINGS,
 // N_SUMS (components summed over neighbours, for a channel), N_ROWS (components of the messages), the list
 // BLOCKS(F) of F(l1, l2, couplings, first coupling, first sum) and the tables `coupled`, `rows`.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -16,6 +17,8 @@
 // Only the functions are exported: libraries of several kernels are loaded into the same process.
 namespace {
 
+// Channels per instruction: the largest power of two that divides their number and fits into a register.
+constexpr int LANES = std::min(CHANNELS & -CHANNELS, REGISTER_BYTES / static_cast<int>(sizeof(REAL)));
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 constexpr int CHUNKS = CHANNELS / LANES;
 constexpr int PAIRS = N_RADIAL > 16 ? 4 : 1;  // neighbours processed together, so that large weights are loaded less often

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from models.graph.spherical import Coupling, clebsch_gordan, couplings_of
-from models.native.build import lanes, real_type, table
+from models.native.build import real_type, table
 from models.native.kernel import Kernel, refuse_derivative, save_derivative, save_tensors
 
 SMALLEST_COEFFICIENT = 1e-12
 
 _HEADER = """
 #define REAL {real}
-#define LANES {lanes}
 #define CHANNELS {channels}
 #define N_RADIAL {n_radial}
 #define N_HARMONICS {n_harmonics}
@@ -116,7 +115,6 @@ class MessageKernel(Kernel):
             first_sum += len(block) * (2 * l1 + 1) * (2 * l2 + 1)
         sizes = _HEADER.format(
             real=real_type(self.dtype),
-            lanes=lanes(self.channels, self.dtype),
             channels=self.channels,
             n_radial=self.n_radial,
             n_harmonics=(self.l_max + 1) ** 2,

@@ -3,15 +3,18 @@
 //   B[m, i, c] = sum_t w[species(i), t, c] A[a, i, c] A[b, i, c] A[d, i, c]      over the terms t = (m, a, b, d)
 //
 // An index equal to N_IN stands for 1, so lower orders are terms too. Terms of equal (m, a, b) form a group, whose sum
-// over d is taken first. Included after a generated header that defines REAL, LANES, CHANNELS, N_IN, N_OUT, N_TERMS and
+// over d is taken first. Included after a generated header that defines REAL, CHANNELS, N_IN, N_OUT, N_TERMS and
 // the tables `groups` (of Group) and `last_factor`.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 // Only the functions are exported: libraries of several kernels are loaded into the same process.
 namespace {
 
+// Channels per instruction: the largest power of two that divides their number and fits into a register.
+constexpr int LANES = std::min(CHANNELS & -CHANNELS, REGISTER_BYTES / static_cast<int>(sizeof(REAL)));
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 constexpr int CHUNKS = CHANNELS / LANES;
 

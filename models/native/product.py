@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.graph.couplings import monomials, symmetric_couplings
-from models.native.build import lanes, real_type, table
+from models.native.build import real_type, table
 from models.native.kernel import Kernel, refuse_derivative, save_derivative, save_tensors
 
 SMALLEST_COEFFICIENT = 1e-9
@@ -18,7 +18,6 @@ SMALLEST_COEFFICIENT = 1e-9
 
 _HEADER = """
 #define REAL {real}
-#define LANES {lanes}
 #define CHANNELS {channels}
 #define N_IN {n_in}
 #define N_OUT {n_out}
@@ -67,7 +66,6 @@ class ProductKernel(Kernel):
             groups.append((*key, indices[0], indices[-1] + 1))
         sizes = _HEADER.format(
             real=real_type(self.dtype),
-            lanes=lanes(self.channels, self.dtype),
             channels=self.channels,
             n_in=(self.l_max + 1) ** 2,
             n_out=(self.l_out + 1) ** 2,

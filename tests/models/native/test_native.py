@@ -236,3 +236,14 @@ def test_loading_a_kernel_leaves_small_numbers_alone():
     tiny = torch.tensor([2.0**-1070], dtype=torch.float64)
     assert (tiny * 0.5 * 2.0 == tiny).all()
     assert float(tiny) > 0.0
+
+
+def test_vectors_are_as_wide_as_the_registers_that_torch_finds():
+    text = build.REGISTERS + "width: REGISTER_BYTES"
+    command = [build.find_compiler(), "-march=native", "-E", "-P", "-x", "c++", "-"]
+    printed = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+    width = {"AVX512": 64, "AVX2": 32, "DEFAULT": 16}
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in width:
+        pytest.skip(f"the width of {capability} is not known here")
+    assert int(printed.rsplit(maxsplit=1)[-1]) == width[capability]
