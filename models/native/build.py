@@ -37,8 +37,8 @@ REGISTERS = """
 #define REGISTER_BYTES 16
 #endif
 """
-"""Width of a vector register of the machine that compiles; the vectors of the kernels have this width. With vectors of 64
-bytes on a machine with registers of 32, training took 2.5 times as long: the compiler keeps such vectors in memory."""
+"""Width of a vector register of the machine that compiles; the vectors of the kernels have this width. With vectors of
+64 bytes on a machine with registers of 32, training took 2.5 times as long: the compiler keeps them in memory."""
 TIME_LIMIT_S = 120.0
 
 
