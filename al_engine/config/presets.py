@@ -20,10 +20,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "long": {"cutoff_ang": 8.0, "channels": 8, "l_max": 1, "radial_mlp": []},
         },
         "training": {"updates": 1000, "updates_growth": 0.0, "batch_size": 16, "validation_interval": 200},
-        "sampling": {"replicas": 16, "steps": 600, "stride_steps": 20},
-        "selection": {"max_labels": 150},
+        # An MD step of 32 replicas of a small molecule takes little longer than one of 16.
+        "sampling": {"replicas": 32, "steps": 600, "stride_steps": 20},
+        "selection": {"max_labels": 300},
         # Trajectories of 0.3 ps have to become long for slow processes: benchmarks/verdict.md.
-        "stop": {"max_iterations": 12, "max_extension": 128},
+        "stop": {"max_iterations": 12, "max_extension": 128, "stall_iterations": 6},
     },
     "standard": {},
     # Values of arXiv:2312.09490 and its authors' code; deviations and ambiguities are explained beside the values.
