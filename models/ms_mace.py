@@ -26,6 +26,8 @@ from torch import Tensor, nn
 
 from al_engine.config import Dtype, ModelConfig
 from models.graph.graph import Graph, NodeSpecies, leading_columns
+from models.layers.cohesion import Cohesion
+from models.layers.fixed_term import FixedTerm
 from models.layers.geometry import EdgeFeatures, Geometry, PathGeometry, VectorGeometry, path_configs
 from models.layers.operators import use_plain
 from models.layers.parameters import Initializer, Modules
@@ -42,12 +44,15 @@ class ModelConstants:
 
     Attributes:
         elements: Atomic numbers of the species, ascending.
-        reference_energies: E0 of each element in eV: per-element energy offsets, fitted by least squares to the
-            training energies before training and again after it. They are the model's energies of isolated atoms, but
-            equal the labels of isolated atoms only if the compositions of the training set determine them.
+        reference_energies: E0 of each element in eV, the model's energies of isolated atoms. With `cohesion` they are
+            labels of isolated atoms. Without it they are offsets that are fitted by least squares to the training
+            energies, before training and again after it, and equal the labels of isolated atoms only if the
+            compositions of the training set determine them.
         scale: Unit of the network's energies in eV: the root mean square force component in eV/Å times 1 Å.
         mean_neighbours: Mean number of neighbours within each path's cut-off.
         repulsion_strength: Factor on the ZBL repulsion; differs from 1 only in converted models.
+        cohesion: Mean energy of a bonded atom of each element minus that of the isolated atom, in eV
+            (`models.layers.cohesion`), fitted in place of the E0s; empty: the model has no such term.
     """
 
     elements: tuple[int, ...]
@@ -55,6 +60,7 @@ class ModelConstants:
     scale: float
     mean_neighbours: tuple[float, ...]
     repulsion_strength: float = 1.0
+    cohesion: tuple[float, ...] = ()
 
 
 class Prediction(NamedTuple):
@@ -69,11 +75,12 @@ class Prediction(NamedTuple):
 
 
 class MSMACE(nn.Module):
-    """E = scale · Σ_i (e_i - e_isolated(Z_i)) + Σ_i E0(Z_i) + E_ZBL; forces and stress by differentiation.
+    """E = scale · Σ_i (e_i - e_isolated(Z_i)) + Σ_i E0(Z_i) + E_fixed; forces and stress by differentiation.
 
     e_i is the sum of the readouts of atom i (Batatia et al., MACE (2022), eq. 13), and e_isolated the same sum for an
-    atom without neighbours. Subtracting it gives an isolated atom exactly the energy E0; MACE has no such term. E_ZBL
-    is optional (`models.layers.repulsion`).
+    atom without neighbours. Subtracting it gives an isolated atom exactly the energy E0; MACE has no such term.
+    E_fixed are optional terms without weights: repulsion of nuclei (`models.layers.repulsion`), and cohesion
+    (`models.layers.cohesion`).
 
     The network runs in `config.dtype`; energies are summed in float64.
 
@@ -112,6 +119,11 @@ class MSMACE(nn.Module):
             if config.zbl
             else None
         )
+        self.cohesion = (
+            Cohesion(constants.cohesion, cutoff=self.cutoffs[0], envelope_power=config.envelope_power)
+            if constants.cohesion
+            else None
+        )
         self.reference_energies: Tensor
         self.identity: Tensor
         reference = torch.tensor(constants.reference_energies, dtype=torch.float64)
@@ -127,6 +139,22 @@ class MSMACE(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.identity.device
+
+    @property
+    def fixed_terms(self) -> list[FixedTerm]:
+        """The terms of the energy that the network does not learn."""
+        return [term for term in (self.repulsion, self.cohesion) if term is not None]
+
+    def add_to_offsets(self, correction: Sequence[float]) -> None:
+        """Add to the energies of bonded atoms, in eV, one per element: to the cohesion, or without it to the E0s."""
+        if self.cohesion is None:
+            old = self.constants.reference_energies
+            self.set_reference_energies([a + b for a, b in zip(old, correction, strict=True)])
+            return
+        self.constants = replace(
+            self.constants, cohesion=tuple(a + b for a, b in zip(self.constants.cohesion, correction, strict=True))
+        )
+        self.cohesion.set_energies(self.constants.cohesion)
 
     def set_reference_energies(self, values: Sequence[float]) -> None:
         """Replace the E0s, in eV, one per element."""
@@ -172,7 +200,7 @@ class MSMACE(nn.Module):
             use_plain(self)
         if dtype != before[0]:
             self.config = self.config.model_copy(update={"dtype": names[dtype]})
-            rebuilt = MSMACE(self.config, self.constants, seed=0)  # its E0s and repulsion are in float64
+            rebuilt = MSMACE(self.config, self.constants, seed=0)  # its E0s and fixed terms are in float64
             for name, values in rebuilt.named_buffers():
                 self.get_buffer(name).data = values.to(self.device)
         return self
@@ -189,7 +217,7 @@ class MSMACE(nn.Module):
             return VectorGeometry(self.edge_features(vectors, graph.columns), vectors)
 
     def network_energies(self, graph: Graph, edges: Sequence[EdgeFeatures]) -> Tensor:
-        """Energies of frames without E0s and repulsion, in units of `constants.scale`, shape (B,), float64."""
+        """Energies of frames without E0s and fixed terms, in units of `constants.scale`, shape (B,), float64."""
         atomic = sum(tower(*inputs) for tower, inputs in self._tower_inputs(graph, edges))
         return graph.frame_sums(atomic.squeeze(1))
 
@@ -216,7 +244,7 @@ class MSMACE(nn.Module):
     def network_gradients(
         self, graph: Graph, geometry: Geometry, *, differentiable: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        """Energies without E0s and repulsion, as training compares them with its targets, and their derivatives.
+        """Energies without E0s and fixed terms, as training compares them with its targets, and their derivatives.
 
         Args:
             graph: Neighbours of B whole frames.
@@ -233,7 +261,7 @@ class MSMACE(nn.Module):
             return energies, geometry.differentiate(energies.sum(), differentiable=differentiable)
 
     def energy_gradients(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies of whole frames, with E0s and repulsion, and their derivatives by the neighbour vectors.
+        """Energies of whole frames, with E0s and fixed terms, and their derivatives by the neighbour vectors.
 
         Molecular dynamics, the calculator, predictions and the compiled graph all call this function.
 
@@ -247,8 +275,8 @@ class MSMACE(nn.Module):
         with torch.enable_grad():
             geometry = self.geometry(graph, vectors)
             energies = self.constants.scale * self.network_energies(graph, geometry.edges)
-            if self.repulsion is not None:
-                energies = energies + self.repulsion(graph, geometry.vectors)
+            for term in self.fixed_terms:
+                energies = energies + term(graph, geometry.vectors)
             (gradients,) = geometry.differentiate(energies.sum())
         return energies.detach() + self.frame_references(graph), gradients
 

@@ -149,6 +149,16 @@ class CampaignConfig(Section):
         return {**values, "training": {"energy_weight": ENERGY_WEIGHT_OF_SEVERAL, **training}}
 
     @model_validator(mode="after")
+    def _isolated_atoms_have_their_spin(self) -> Self:
+        fixed = self.labels.backend == "ase" and self.labels.ase_charge_and_spin == "parameters"
+        if fixed and self.training.reference_energies == "isolated_atoms":
+            raise ValueError(
+                "`labels.ase_charge_and_spin: parameters` sets the same spin for all frames, but isolated atoms differ "
+                "in theirs; set it to `auto` or `atoms`, or write `training.reference_energies: fitted`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _system_or_systems(self) -> Self:
         if (self.system is None) == (not self.systems):
             raise ValueError("give exactly one of `system` and `systems`")

@@ -155,6 +155,7 @@ class TrainingConfig(Section):
         "optimizer": "adam",
         "least_updates_share": 1.0,
         "stress_weight": 0.0,
+        "reference_energies": "fitted",
     }
 
     members: int = Field(
@@ -225,6 +226,14 @@ class TrainingConfig(Section):
         description=(
             "Weight of the squared error of the stress, multiplied by the volume per atom (eV²). Only labels of whole "
             "periodic boxes have a stress (`labels.stress`)."
+        ),
+    )
+    reference_energies: Literal["fitted", "isolated_atoms"] = Field(
+        "fitted",
+        description=(
+            "Energy of an isolated atom of each element (E0). `fitted`: by least squares to the labels; for frames of "
+            "one composition only the sum is known. `isolated_atoms`: labelled by the campaign's method, neutral and "
+            "with the spin of the ground state, so that energies of atomization are those of the method."
         ),
     )
     gradient_clip: PositiveFloat = Field(

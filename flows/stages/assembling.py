@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from al_engine.campaign import names
-from al_engine.campaign.labels import Labels, read_labels
+from al_engine.campaign.labels import Labels, LevelOfTheory, read_labels
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.scores import NO_SYSTEM, SYSTEM, SYSTEMS, central_atoms
 from al_engine.config import OneSystemConfig
@@ -13,28 +13,46 @@ from al_engine.errors import InputError, typed
 from al_engine.files.frames_hdf5 import has_dataset, read_labelled, write_labelled
 from al_engine.structures.frames import BoolArray, FloatArray, LabelledFrame
 from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.isolated_atoms import write_isolated_atoms
+from labelers.checks.isolated_atoms import isolated_atom_energies
+from labelers.checks.reference import ReferenceMethod
 
 
-def plan(ledger: Ledger) -> Stage:
-    """The stage that assembles the initial data set and the test set."""
+def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
+    """The stage that assembles the initial data set and the test set.
+
+    Args:
+        ledger: The campaign.
+        level: The level of theory, for the energies of isolated atoms.
+    """
+    atoms = ledger.config.training.reference_energies == "isolated_atoms"
     parents = [
         name
         for source in names.initial_sources(ledger.config)
         for name in (source, *(path.stem for path in ledger.label_parts(source)))
     ]
     return Stage(
-        name=names.INITIAL_DATASET, job=f"{__name__}:assemble", inputs={}, parents=tuple(parents), needs="nothing"
+        name=names.INITIAL_DATASET,
+        job=f"{__name__}:assemble",
+        inputs={"isolated_atoms": level.fingerprint()} if atoms else {},
+        parents=tuple(parents),
+        needs="nothing",
     )
 
 
 def assemble(work: Work) -> None:
-    """Put the labelled initial and test frames of all systems together.
+    """Put the labelled initial and test frames of all systems together, and label isolated atoms if the config asks.
 
     Raises:
-        InputError: If too many labels failed for a campaign to make sense.
+        InputError: If too many labels failed for a campaign to make sense, or an isolated atom can't be labelled.
     """
     sets = [_initial_set(work, config) for config in work.config.by_system.values()]
     systems, data = list(work.config.by_system), _data(work)
+    frames = [item.frame for item in [*data.frames, *(item for own in sets for item in own.train)]]
+    atoms = None
+    if work.config.training.reference_energies == "isolated_atoms":
+        with ReferenceMethod(work.config.labels, periodic=False, workers=1) as reference:
+            atoms = isolated_atom_energies(reference, (int(z) for frame in frames for z in frame.numbers))
     with work.write() as root:
         write_labelled(root.create_group("labelled"), [*(item for own in sets for item in own.train), *data.frames])
         write_labelled(root.create_group("test"), [item for own in sets for item in own.test])
@@ -48,6 +66,8 @@ def assemble(work: Work) -> None:
             root[SYSTEM] = np.append(of_systems, np.full(len(data.frames), NO_SYSTEM))
         if work.config.systems:
             root[f"test/{SYSTEM}"] = np.repeat(np.arange(len(sets)), [len(own.test) for own in sets])
+        if atoms is not None:
+            write_isolated_atoms(root, atoms)
         labels = [*(own.labels for own in sets), data.labels]
         failures = sum(each.failures for each in labels)
         root.attrs["label_failures"] = failures

@@ -49,7 +49,7 @@ def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
         yield Step("read", {"read data": [importing.plan(ledger, level)]})
     for source in names.initial_sources(ledger.config):
         yield from _label(ledger, level, source)
-    yield Step("assemble", {"assemble data set": [assembling.plan(ledger)]})
+    yield Step("assemble", {"assemble data set": [assembling.plan(ledger, level)]})
 
 
 def iteration_steps(

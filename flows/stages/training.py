@@ -10,6 +10,7 @@ from al_engine.seeds import derived_seed
 from al_engine.units import MEV_PER_EV
 from al_engine.verdict.records import IterationRecord
 from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.isolated_atoms import read_isolated_atoms
 from models.storage.member_files import members_hash
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def train(work: Work, *, iteration: int, updates: int) -> None:
         updates=updates,
         device=work.device,
         kernels=config.execution.acceleration != "off",
+        isolated_atoms=read_isolated_atoms(work.parts, config),
         progress=work.progress,
     )
     seconds = work.seconds / len(members)

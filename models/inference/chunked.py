@@ -84,7 +84,7 @@ def evaluate_chunked(
     size = plan.size if domain_atoms is None else domain_atoms
     domains = _decomposition(model, frame, species, size=size, keep_lists=plan.keep_lists)
     run = _Evaluation(model, domains, progress=progress)
-    energy = run.network() + run.repulsion() + model.reference_energies.index_select(0, run.species).sum()
+    energy = run.network() + run.fixed_terms() + model.reference_energies.index_select(0, run.species).sum()
     volume = abs(np.linalg.det(frame.cell)) if frame.pbc.all() else np.nan
     return Prediction(energy[None], run.forces, 0.5 * (run.virial + run.virial.T)[None] / volume)
 
@@ -226,7 +226,7 @@ class _Evaluation:
         self.species = torch.from_numpy(domains.species).to(device)
         self.forces = torch.zeros(len(self.species), 3, dtype=torch.float64, device=device)
         self.virial = torch.zeros(3, 3, dtype=torch.float64, device=device)
-        passes = sum(2 * len(tower.layers) - 1 for tower in model.towers) + (model.repulsion is not None)
+        passes = sum(2 * len(tower.layers) - 1 for tower in model.towers) + len(model.fixed_terms)
         self.done, self.steps = 0, passes * len(domains)
 
     def network(self) -> Tensor:
@@ -244,18 +244,16 @@ class _Evaluation:
             total = total - alone.index_select(0, self.species).sum()
         return self.model.constants.scale * total
 
-    def repulsion(self) -> Tensor:
-        """Energy of the repulsion in eV; adds its derivatives to forces and virial."""
+    def fixed_terms(self) -> Tensor:
+        """Energy of the terms that the network does not learn, in eV; adds their derivatives to forces and virial."""
         total = torch.zeros_like(self.virial[0, 0])
-        repulsion = self.model.repulsion
-        if repulsion is None:
-            return total
-        for domain in self.domains:
-            vectors = domain.graph.vectors(domain.positions, columns=domain.graph.columns[repulsion.path])
-            energies, gradients = repulsion.gradients(domain.graph, vectors)
-            total = total + energies.sum()
-            self._add(domain, vectors, gradients)
-            self._count()
+        for term in self.model.fixed_terms:
+            for domain in self.domains:
+                vectors = domain.graph.vectors(domain.positions, columns=domain.graph.columns[term.path])
+                energies, gradients = term.gradients(domain.graph, vectors)
+                total = total + energies.sum()
+                self._add(domain, vectors, gradients)
+                self._count()
         return total
 
     def _forward(self, layer: _Layer, features: Tensor | None) -> Tensor:

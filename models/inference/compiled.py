@@ -87,7 +87,7 @@ class CompiledForces:
 def _architecture(model: MSMACE) -> str:
     """Key of a traced graph: models with equal keys differ only in the inputs to the graph."""
     constants = model.constants
-    return f"{model.config.model_dump_json()} {constants.elements} {is_plain(model)}"
+    return f"{model.config.model_dump_json()} {constants.elements} {model.cohesion is None} {is_plain(model)}"
 
 
 class _CompiledGraph:
@@ -192,6 +192,8 @@ def _weights(model: MSMACE) -> list[tuple[str, Tensor]]:
     named.append(("reference_energies", model.reference_energies))
     if model.repulsion is not None:  # each model has its own strength
         named.append(("repulsion.charges", model.repulsion.get_buffer("charges")))
+    if model.cohesion is not None:
+        named.append(("cohesion.energies", model.cohesion.get_buffer("energies")))
     return named
 
 

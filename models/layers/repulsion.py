@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from al_engine.errors import InputError
 from models.graph.graph import Graph, leading_columns, leading_rows
 from models.graph.radial import polynomial_cutoff
+from models.layers.fixed_term import FixedTerm
 from models.layers.geometry import SMALLEST_LENGTH
 
 COULOMB_EV_ANG = 14.3996
@@ -18,7 +19,7 @@ SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016
 """Coefficients and decay constants of the screening function φ."""
 
 
-class ZBLRepulsion(nn.Module):
+class ZBLRepulsion(FixedTerm):
     """E = Σ_{i<j} k Z_i Z_j / r φ(r / a) u(r / (R_i + R_j)), in eV; holds no weights.
 
     k is `strength` times e² / (4 π ε0). φ(x) = Σ_n c_n exp(-d_n x) is the universal screening function of J. F.
@@ -26,8 +27,6 @@ class ZBLRepulsion(nn.Module):
     a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3) and the envelope u, which ends at the sum of the covalent radii R, are
     those of mace-torch's `pair_repulsion`, so that models of mace-torch can be converted. The book has 0.8854 and 0.23
     in place of 0.4543 and 0.3, which screens less.
-
-    All values are computed in float64, independent of the precision of the network.
     """
 
     def __init__(
@@ -66,10 +65,6 @@ class ZBLRepulsion(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, table.flatten(), persistent=False)  # by species of i, then of j
 
-    def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
-        """Energies of frames in eV, shape (B,), from neighbour vectors (T, K, 3) in Å."""
-        return graph.frame_sums(self.atomic_energies(graph, *leading_columns(vectors, [graph.columns[self.path]])))
-
     def atomic_energies(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Half the energy of every pair, for the receiver of the pair, in eV.
 
@@ -92,19 +87,3 @@ class ZBLRepulsion(nn.Module):
         screening = sum((c * torch.exp(-d * x) for c, d in SCREENING), start=torch.zeros_like(x))
         envelope = polynomial_cutoff(r * inverse_reach, self.envelope_power)
         return 0.5 * (charge / r * screening * envelope).sum(1)  # every pair is listed for both of its atoms
-
-    def gradients(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies and their derivatives by the neighbour vectors.
-
-        Args:
-            graph: The graph.
-            vectors: Vectors to the neighbours of the k leading columns in Å, at least those of `path`, (T, k, 3).
-
-        Returns:
-            `atomic_energies` (T,) in eV and dE/d(vectors) (T, k, 3) in eV/Å.
-        """
-        with torch.enable_grad():
-            vectors = vectors.detach().requires_grad_()
-            energies = self.atomic_energies(graph, *leading_columns(vectors, [graph.columns[self.path]]))
-            (gradients,) = torch.autograd.grad(energies.sum(), vectors)
-        return energies.detach(), gradients

@@ -61,7 +61,10 @@ def write_member(group: h5py.Group, member: TrainedMember) -> None:
     """Write a member into an empty group."""
     group.attrs["schema"] = SCHEMA
     group.attrs["config"] = member.model.config.model_dump_json()
-    group.attrs["constants"] = json.dumps(asdict(member.model.constants))
+    constants = asdict(member.model.constants)
+    if not constants["cohesion"]:
+        del constants["cohesion"]  # earlier versions neither write nor know it
+    group.attrs["constants"] = json.dumps(constants)
     weights = group.create_group("weights")
     for name, weight in member.model.named_parameters():
         weights.create_dataset(name, data=weight.detach().cpu().numpy())
@@ -133,6 +136,7 @@ def _constants(values: dict[str, Any]) -> ModelConstants:
         scale=float(values["scale"]),
         mean_neighbours=tuple(values["mean_neighbours"]),
         repulsion_strength=float(values.get("repulsion_strength", 1.0)),  # absent from files of early versions
+        cohesion=tuple(values.get("cohesion", ())),
     )
 
 

@@ -1,6 +1,7 @@
 """Constants fixed from the training data before training: E0s, scale, mean neighbour counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,8 +30,15 @@ def energies_per_element(frames: Sequence[LabelledFrame], energies: FloatArray, 
     return solution
 
 
-def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) -> ModelConstants:
+def constants_from_data(
+    frames: Sequence[LabelledFrame], config: ModelConfig, *, isolated_atoms: Mapping[int, float] | None = None
+) -> ModelConstants:
     """Constants of a model that will be trained on these frames.
+
+    Args:
+        frames: The frames.
+        config: The architecture.
+        isolated_atoms: As in `with_isolated_atoms`.
 
     Raises:
         InputError: If there are no frames, or the RMS of their forces is zero or not finite.
@@ -48,9 +56,30 @@ def constants_from_data(frames: Sequence[LabelledFrame], config: ModelConfig) ->
     positions = torch.from_numpy(np.concatenate([item.frame.positions for item in sample]))
     graph = neighbour_graph(atoms, positions, cutoffs=cutoffs)
     counts = graph.mean_neighbours(graph.to_nodes(positions), cutoffs)
-    return ModelConstants(
+    fitted = ModelConstants(
         elements=elements,
         reference_energies=tuple(energies_per_element(frames, energies, elements).tolist()),
         scale=scale,
         mean_neighbours=tuple(max(count, 1.0) for count in counts),
+    )
+    return with_isolated_atoms(fitted, isolated_atoms)
+
+
+def with_isolated_atoms(constants: ModelConstants, isolated_atoms: Mapping[int, float] | None) -> ModelConstants:
+    """The constants with given energies of isolated atoms and unchanged energies of bonded atoms.
+
+    Args:
+        constants: The constants.
+        isolated_atoms: Energy of an isolated atom in eV, by atomic number. Elements that are not in it keep their E0.
+            None: the E0s stay as they are.
+    """
+    if isolated_atoms is None:
+        return constants
+    cohesion = constants.cohesion or (0.0,) * len(constants.elements)
+    bonded = [e0 + energy for e0, energy in zip(constants.reference_energies, cohesion, strict=True)]
+    alone = [isolated_atoms.get(z, e0) for z, e0 in zip(constants.elements, constants.reference_energies, strict=True)]
+    return replace(
+        constants,
+        reference_energies=tuple(alone),
+        cohesion=tuple(a - b for a, b in zip(bonded, alone, strict=True)),
     )

@@ -27,8 +27,8 @@ batch."""
 class TrainingBatch:
     """Labelled frames of a gradient update or a validation.
 
-    Targets are the labels of the network alone, in its units: E0s and repulsion are subtracted, and the rest is divided
-    by the model's scale.
+    Targets are the labels of the network alone, in its units: E0s and fixed terms are subtracted, and the rest is
+    divided by the model's scale.
 
     Attributes:
         graph: Neighbours of B frames with T nodes.
@@ -116,17 +116,21 @@ class TrainingSet:
         atoms = AtomBatch.of(structures, model.constants.elements, device=device)
         positions = torch.from_numpy(np.concatenate([frame.positions for frame in structures])).to(device)
         self.graph = neighbour_graph(atoms, positions, cutoffs=model.cutoffs)
-        vectors = self.graph.vectors(positions.index_select(0, atoms.order))
+        self._positions = positions.index_select(0, atoms.order)
+        vectors = self.graph.vectors(self._positions)
         self.vectors = vectors.to(model.dtype)
 
         energies = torch.tensor([item.energy for item in frames], dtype=torch.float64, device=device)
         forces = torch.from_numpy(np.concatenate([item.forces for item in frames])).to(device)
-        targets = [self._targets(each, energies, forces.index_select(0, atoms.order), vectors) for each in models]
+        virials = None
+        if any(item.stress is not None for item in frames):
+            virials = torch.from_numpy(np.array([_virial(item) for item in frames])).to(device)
+        self._labels = energies, forces.index_select(0, atoms.order), virials
+        targets = [self._targets(each, *self._labels[:2], vectors) for each in models]
         self.energies = torch.cat([of_frames for of_frames, _ in targets])
         self.forces = torch.cat([of_nodes for _, of_nodes in targets])
         self.virials = None
-        if any(item.stress is not None for item in frames):
-            virials = torch.from_numpy(np.array([_virial(item) for item in frames])).to(device)
+        if virials is not None:
             self.virials = torch.cat([self._virial_targets(each, virials, vectors) for each in models])
 
         self.weights = None
@@ -155,17 +159,17 @@ class TrainingSet:
     def _targets(self, model: MSMACE, energies: Tensor, forces: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Targets of a model's network, in its units, from energies (F,) in eV and node forces (N, 3) in eV/Å."""
         energies = energies - model.frame_references(self.graph)
-        if model.repulsion is not None:  # the network learns the difference
-            repulsion, gradients = model.repulsion.gradients(self.graph, vectors)
-            energies, forces = energies - self.graph.frame_sums(repulsion), forces - self.graph.forces(gradients)
+        for term in model.fixed_terms:  # the network learns the difference
+            atomic, gradients = term.gradients(self.graph, vectors)
+            energies, forces = energies - self.graph.frame_sums(atomic), forces - self.graph.forces(gradients)
         return energies / model.constants.scale, (forces / model.constants.scale).to(model.dtype)
 
     def _virial_targets(self, model: MSMACE, virials: Tensor, vectors: Tensor) -> Tensor:
         """Targets of a model's network, in its units, from dE/d(strain) (F, 3, 3) in eV."""
-        if model.repulsion is not None:
-            _, gradients = model.repulsion.gradients(self.graph, vectors)
-            repulsion = self.graph.virials(vectors, gradients)
-            virials = virials - 0.5 * (repulsion + repulsion.mT)
+        for term in model.fixed_terms:
+            _, gradients = term.gradients(self.graph, vectors)
+            fixed = self.graph.virials(vectors, gradients)
+            virials = virials - 0.5 * (fixed + fixed.mT)
         return virials / model.constants.scale
 
     def _geometry(self, vectors: Tensor) -> tuple[list[EdgeFeatures], list[Tensor]]:
@@ -186,6 +190,19 @@ class TrainingSet:
         shift = torch.from_numpy(self.species_counts @ correction / self.models[member].constants.scale)
         own = slice(member * len(self), (member + 1) * len(self))
         self.energies[own] -= shift.to(self.energies.device)
+
+    def renew_targets(self, *, member: int = 0) -> None:
+        """Compute the targets of a member anew, after a change of its fixed terms."""
+        model, vectors, (energies, forces, virials) = (
+            self.models[member],
+            self.graph.vectors(self._positions),
+            self._labels,
+        )
+        of_frames = slice(member * len(self), (member + 1) * len(self))
+        of_nodes = slice(member * len(forces), (member + 1) * len(forces))
+        self.energies[of_frames], self.forces[of_nodes] = self._targets(model, energies, forces, vectors)
+        if self.virials is not None and virials is not None:
+            self.virials[of_frames] = self._virial_targets(model, virials, vectors)
 
     def batch(self, frames: IntArray) -> TrainingBatch:
         """Assemble a batch of frames.

@@ -1,6 +1,6 @@
 """Training of committee members, one by one or stacked: early stop, and checkpoints that continue bit for bit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from models.layers.message import PathMessage
 from models.ms_mace import MSMACE, ModelConstants
 from models.storage.weights import TrainedMember
 from models.training.checkpoint import read_checkpoint, write_checkpoint
-from models.training.constants import constants_from_data, energies_per_element
+from models.training.constants import constants_from_data, energies_per_element, with_isolated_atoms
 from models.training.dataset import TrainingBatch, TrainingSet, chunks
 from models.training.stacked import StackedTrainer, isolated_atom_frames, members_at_once
 from models.training.start import refuse_other_architecture
@@ -39,8 +39,8 @@ class MemberTask:
     Attributes:
         seed: Seed of initial weights, held-out frames and batches.
         start: Member whose weights and constants (scale, neighbour counts) training starts from, with a new optimizer
-            and the learning rate times `warm_learning_rate_factor`. Its E0s, which may be of another level of theory,
-            are fitted to the frames first. It may know more elements than the frames have.
+            and the learning rate times `warm_learning_rate_factor`. Its E0s or its cohesion, which may be of another
+            level of theory, are fitted to the frames first. It may know more elements than the frames have.
         checkpoint: File to continue from, written at every validation.
         key: Identifies the inputs; a checkpoint with another key is ignored.
     """
@@ -93,6 +93,7 @@ def train_members(
     updates: int,
     device: torch.device | str = "cpu",
     kernels: bool = True,
+    isolated_atoms: Mapping[int, float] | None = None,
     progress: Progress = silent,
 ) -> list[TrainedMember]:
     """Train members on one device; several members are stacked.
@@ -109,6 +110,8 @@ def train_members(
         updates: Gradient updates of each member.
         device: Where to train.
         kernels: On a CPU, use the C++ kernels for a single member if they can be compiled.
+        isolated_atoms: Energy of an isolated atom of each element in eV, by atomic number, which the members then
+            reproduce; None: the E0s are fitted to the frames.
         progress: Called with the number of updates done.
 
     Returns:
@@ -123,11 +126,11 @@ def train_members(
         frames = [item if item.stress is None else replace(item, stress=None) for item in frames]
     atoms = training.batch_size * max((len(item) for item in frames), default=1)
     at_once = members_at_once(device, atoms=atoms, n_members=len(tasks))
-    fresh = cache(partial(constants_from_data, frames, model))
+    fresh = cache(partial(constants_from_data, frames, model, isolated_atoms=isolated_atoms))
     members = []
     for first in range(0, len(tasks), at_once):
         group = tasks[first : first + at_once]
-        networks = [_initial_model(task, model, fresh).to(device) for task in group]
+        networks = [_initial_model(task, model, fresh, isolated_atoms).to(device) for task in group]
         if kernels and len(group) == 1:
             accelerate(networks[0])
         data = _training_set(frames, networks, device=device)
@@ -178,7 +181,11 @@ class _Run:
         if task.start is None:
             _scale_down_initial_forces(network, data.batch(self.kept[: training.batch_size]))
         else:
-            data.shift_targets(self._fit_reference_energies(), member=member)
+            correction = self._fit_offsets()
+            if network.cohesion is None:
+                data.shift_targets(correction, member=member)
+            else:
+                data.renew_targets(member=member)
             self.peak *= training.warm_learning_rate_factor
         self.initial = parameters_to_vector(network.parameters()).detach().clone()
         self.trainer = Trainer(network, training, peak=self.peak, updates=updates)
@@ -221,11 +228,13 @@ class _Run:
     def result(self) -> TrainedMember:
         """The member with its best weights."""
         self.trainer.optimizer.load(self.trainer.best)
-        self._fit_reference_energies()
+        self._fit_offsets()
         return TrainedMember(model=self.network, history=self.trainer.history)
 
-    def _fit_reference_energies(self) -> FloatArray:
-        """Fit the E0s to the energy residuals by least squares; returns their changes in eV, shape (S,).
+    def _fit_offsets(self) -> FloatArray:
+        """Fit the energies of bonded atoms to the energy residuals by least squares; returns the changes in eV, (S,).
+
+        These are the E0s, or the cohesion if the E0s are labels of isolated atoms.
 
         Forces do not constrain an additive constant and dominate the loss, so training hardly finds the energy offset.
         """
@@ -238,7 +247,7 @@ class _Run:
         missing = network.constants.scale * torch.cat(residuals).cpu().numpy()
         kept = [self.frames[k] for k in self.kept % len(self.data)]
         correction = energies_per_element(kept, missing, network.constants.elements)
-        network.set_reference_energies((np.array(network.constants.reference_energies) + correction).tolist())
+        network.add_to_offsets(correction.tolist())
         return correction
 
 
@@ -264,11 +273,17 @@ def _advance(runs: Sequence[_Run], data: TrainingSet, progress: Progress) -> Non
     progress(end, last, f"force error {note} meV/Å")
 
 
-def _initial_model(task: MemberTask, config: ModelConfig, fresh: Callable[[], ModelConstants]) -> MSMACE:
+def _initial_model(
+    task: MemberTask,
+    config: ModelConfig,
+    fresh: Callable[[], ModelConstants],
+    isolated_atoms: Mapping[int, float] | None,
+) -> MSMACE:
     if task.start is None:
         return MSMACE(config, fresh(), seed=task.seed)
     refuse_other_architecture(task.start.model.config, config, where="the member to start from")
-    network = MSMACE(config, task.start.model.constants, seed=task.seed)
+    constants = with_isolated_atoms(task.start.model.constants, isolated_atoms)
+    network = MSMACE(config, constants, seed=task.seed)
     network.load_state_dict(task.start.model.state_dict())
     return network
 

@@ -59,16 +59,18 @@ def resolve_charge_and_spin(
         unpaired_electrons = molecule_unpaired_electrons
     if unpaired_electrons is None:
         radicals = molecules * molecule_radical_electrons
+        if section == "system":
+            spin = "system.unpaired_electrons (--unpaired-electrons)"
+        else:
+            spin = f"{section}.unpaired_electrons, or that of the whole system (--unpaired-electrons),"
         if odd:
             raise InputError(
                 f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number; set {section}.charge "
-                f"if it is an ion, or {section}.unpaired_electrons if it is a radical, e.g. "
-                f"{radicals if radicals % 2 else 1}"
+                f"if it is an ion, or {spin} if it is a radical, e.g. to {radicals if radicals % 2 else 1}"
             )
         if radicals:
             raise InputError(
-                f"{named} has {radicals} radical electrons; set {section}.unpaired_electrons: {radicals} (high spin) "
-                "or 0 (all paired)"
+                f"{named} has {radicals} radical electrons; set {spin} to {radicals} (high spin) or 0 (all paired)"
             )
         return total_charge, 0
     if unpaired_electrons > electrons:
