@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,17 @@ import numpy as np
 from al_engine.campaign.part import PARTS, Part
 from al_engine.config import CampaignConfig
 from al_engine.errors import LedgerError
-from al_engine.files.frames_hdf5 import LABELS_PER_ATOM, LABELS_PER_FRAME, MISSING, PER_ATOM, PER_FRAME, UNITS
+from al_engine.files.frames_hdf5 import (
+    LABELS_PER_ATOM,
+    LABELS_PER_FRAME,
+    MISSING,
+    PER_ATOM,
+    PER_FRAME,
+    STRESS,
+    UNITS,
+    WEIGHT,
+    has_dataset,
+)
 from al_engine.files.hdf5 import in_memory_hdf5, open_hdf5, seal_state
 from al_engine.files.part_file import SCHEMA_VERSION, open_part
 from al_engine.files.seal import SealState
@@ -81,20 +92,53 @@ def _write_table(group: h5py.Group, parts: Sequence[Part]) -> None:
     group.create_dataset("seconds", data=np.array([part.seconds for part in parts], dtype="f8"))
 
 
+@dataclass(slots=True)
+class _Extras:
+    """The stresses and weights of labelled frames, which only some parts have."""
+
+    n_frames: int = 0
+    stresses: list[tuple[int, h5py.VirtualSource]] = field(default_factory=list)  # with the number of frames before
+    weights: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, labelled: h5py.Group, file_name: str) -> None:
+        """Add the labelled frames of a part."""
+        count = len(labelled["n_atoms"])
+        if has_dataset(labelled, STRESS):
+            stress = labelled[STRESS]
+            source = h5py.VirtualSource(file_name, stress.name, stress.shape, stress.dtype)
+            self.stresses.append((self.n_frames, source))
+        self.weights.append(labelled[WEIGHT][()] if has_dataset(labelled, WEIGHT) else np.ones(count))
+        self.n_frames += count
+
+    def write(self, group: h5py.Group) -> None:
+        """Link the stresses, NaN for frames without; copy the weights, if not all of them are 1."""
+        if self.stresses:
+            layout = h5py.VirtualLayout((self.n_frames, 3, 3), "<f8")
+            for start, source in self.stresses:
+                layout[start : start + source.shape[0]] = source
+            group.create_virtual_dataset(STRESS, layout, fillvalue=np.nan)
+            group[STRESS].attrs["unit"] = UNITS[STRESS]
+        if any(np.any(each != 1.0) for each in self.weights):
+            group[WEIGHT] = np.concatenate(self.weights)
+
+
 def _link_dataset(group: h5py.Group, parts: Sequence[Part]) -> None:
     """Write one virtual data set per array over all parts with labelled frames; the arrays in `STORED` are copied."""
     columns = {**PER_ATOM, **PER_FRAME, **LABELS_PER_ATOM, **LABELS_PER_FRAME}
     sources: dict[str, list[h5py.VirtualSource]] = {name: [] for name in columns}
     stored: dict[str, list[np.ndarray]] = {name: [] for name in STORED}
+    extras = _Extras()
     for part in parts:
+        file_name = f"{PARTS}/{part.path.name}"
         with open_part(part.path) as root:
+            extras.add(root["labelled"], file_name)
             for name in columns:
                 dataset = root["labelled"][name]
                 if name in STORED:
                     stored[name].append(dataset[()])
                 elif len(dataset):
-                    file_name = f"{PARTS}/{part.path.name}"
                     sources[name].append(h5py.VirtualSource(file_name, dataset.name, dataset.shape, dataset.dtype))
+    extras.write(group)
     for name, (shape, kind) in columns.items():
         dtype = np.dtype(kind).newbyteorder("<")
         if name in STORED:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -91,6 +92,29 @@ def test_an_iteration_without_labels_is_part_of_the_data_set(open_ledger, add_la
     with h5py.File(ledger.directory / "campaign.h5") as root:
         assert dataset_digest(read_labelled(root["dataset"])) == ledger.dataset_digest()
         assert root["dataset/energy"].shape == (6,)
+
+
+def test_stresses_and_weights_are_part_of_the_data_set(open_ledger, add_labels, random_labelled):
+    """Of the frames that have them; without the parts the stresses read as no data."""
+    ledger, rng = open_ledger(), np.random.default_rng(0)
+    add_labels(ledger, None)
+    with h5py.File(ledger.directory / "campaign.h5") as root:
+        assert not {"stress", "weight"} & set(root["dataset"])
+    stressed = [replace(item, stress=rng.normal(size=(3, 3))) for item in random_labelled(2, seed=8)]
+    weighted = [replace(item, weight=0.25) for item in random_labelled(3, seed=9)]
+    add_labels(ledger, 0, labelled=stressed)
+    add_labels(ledger, 1, labelled=weighted)
+    with h5py.File(ledger.directory / "campaign.h5") as root:
+        read = read_labelled(root["dataset"])
+        assert [item.weight for item in read] == [1.0] * 5 + [0.25] * 3
+        assert [item.stress is None for item in read] == [True] * 3 + [False] * 2 + [True] * 3
+        np.testing.assert_array_equal([item.stress for item in read[3:5]], [item.stress for item in stressed])
+        assert root["dataset/stress"].attrs["unit"] == "eV/Å³"
+        assert dataset_digest(read) == ledger.dataset_digest()
+    for path in (ledger.directory / "parts").glob("*.h5"):
+        path.unlink()
+    with h5py.File(ledger.directory / "campaign.h5") as root:
+        assert no_data(root["dataset/stress"])
 
 
 def no_data(dataset, rows=slice(None)) -> bool:
