@@ -16,7 +16,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "reference_stride_steps": 20,
         },
         "model": {
-            "short": {"cutoff_ang": 4.0, "channels": 16, "l_max": 2, "radial_mlp": [32]},
+            "short": {"cutoff_ang": 4.0, "channels": 32, "l_max": 2, "radial_mlp": [16]},
             "long": {"cutoff_ang": 8.0, "channels": 8, "l_max": 1, "radial_mlp": []},
         },
         "training": {"updates": 1000, "updates_growth": 0.0, "batch_size": 16, "validation_interval": 200},
