@@ -26,7 +26,7 @@ from al_engine.structures.sanity import screen_frame
 from flows.session.checks_together import CheckedData, checked_data, refuse_small_cell
 from flows.session.initial_source import with_initial_source
 from labelers.backends.registry import level_of_theory, resolve_backend
-from labelers.checks.isolated_atoms import isolated_atom_energies
+from labelers.checks.isolated_atoms import isolated_atoms
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
 from samplers.building.clusters import cluster_of
@@ -129,8 +129,9 @@ def preflight(
     data = checked_data(config, simulated, labelled, level=level, base_dir=base_dir, cache=cache, progress=progress)
     _check_start(config, elements | data.elements, base_dir=base_dir)  # again, with the elements of the user's frames
     if config.training.reference_energies == "isolated_atoms":
-        with ReferenceMethod(config.labels, periodic=False, workers=1, cache=cache) as reference:
-            isolated_atom_energies(reference, elements | data.elements)
+        with ReferenceMethod(config.labels, periodic=False, workers=1) as reference:
+            for atom in isolated_atoms(elements | data.elements, gfn2=level.backend != "ase"):
+                reference.check(atom)
     return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level, data)
 
 

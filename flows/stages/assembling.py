@@ -1,6 +1,7 @@
 """Stage `initial-dataset`: labelled initial frames become the data set of iteration 0, test frames the test set."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,7 @@ from al_engine.errors import InputError, typed
 from al_engine.files.frames_hdf5 import has_dataset, read_labelled, write_labelled
 from al_engine.structures.frames import BoolArray, FloatArray, LabelledFrame
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.isolated_atoms import write_isolated_atoms
-from labelers.checks.isolated_atoms import isolated_atom_energies
-from labelers.checks.reference import ReferenceMethod
+from flows.stages.isolated_atoms import label_isolated_atoms, write_isolated_atoms
 
 
 def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
@@ -36,11 +35,12 @@ def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
         job=f"{__name__}:assemble",
         inputs={"isolated_atoms": level.fingerprint()} if atoms else {},
         parents=tuple(parents),
-        needs="nothing",
+        arguments={"level": level.to_dict()},
+        needs="labels" if atoms else "nothing",
     )
 
 
-def assemble(work: Work) -> None:
+def assemble(work: Work, *, level: dict[str, Any]) -> None:
     """Put the labelled initial and test frames of all systems together, and label isolated atoms if the config asks.
 
     Raises:
@@ -48,11 +48,11 @@ def assemble(work: Work) -> None:
     """
     sets = [_initial_set(work, config) for config in work.config.by_system.values()]
     systems, data = list(work.config.by_system), _data(work)
-    frames = [item.frame for item in [*data.frames, *(item for own in sets for item in own.train)]]
     atoms = None
     if work.config.training.reference_energies == "isolated_atoms":
-        with ReferenceMethod(work.config.labels, periodic=False, workers=1) as reference:
-            atoms = isolated_atom_energies(reference, (int(z) for frame in frames for z in frame.numbers))
+        labelled = [*data.frames, *(item for own in sets for item in own.train)]
+        elements = {int(z) for item in labelled for z in item.frame.numbers}
+        atoms = label_isolated_atoms(work, elements, LevelOfTheory(**level))
     with work.write() as root:
         write_labelled(root.create_group("labelled"), [*(item for own in sets for item in own.train), *data.frames])
         write_labelled(root.create_group("test"), [item for own in sets for item in own.test])

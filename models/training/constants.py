@@ -62,24 +62,45 @@ def constants_from_data(
         scale=scale,
         mean_neighbours=tuple(max(count, 1.0) for count in counts),
     )
-    return with_isolated_atoms(fitted, isolated_atoms)
+    return with_isolated_atoms(fitted, frames, isolated_atoms)
 
 
-def with_isolated_atoms(constants: ModelConstants, isolated_atoms: Mapping[int, float] | None) -> ModelConstants:
-    """The constants with given energies of isolated atoms and unchanged energies of bonded atoms.
+def with_isolated_atoms(
+    constants: ModelConstants, frames: Sequence[LabelledFrame], isolated_atoms: Mapping[int, float] | None
+) -> ModelConstants:
+    """The constants with given energies of isolated atoms, and with a cohesion that is fitted to frames.
 
     Args:
-        constants: The constants.
-        isolated_atoms: Energy of an isolated atom in eV, by atomic number. Elements that are not in it keep their E0.
-            None: the E0s stay as they are.
+        constants: The constants; if they have these E0s and a cohesion, they are returned as they are.
+        frames: The training set.
+        isolated_atoms: Energy of an isolated atom in eV, by atomic number, of each element of the frames. None: the
+            model has no cohesion; a cohesion of `constants` becomes part of the E0s, which are fitted later.
     """
     if isolated_atoms is None:
+        if not constants.cohesion:
+            return constants
+        pairs = zip(constants.reference_energies, constants.cohesion, strict=True)
+        return replace(constants, reference_energies=tuple(e0 + bonded for e0, bonded in pairs), cohesion=())
+    known = zip(constants.elements, constants.reference_energies, strict=True)
+    alone = tuple(isolated_atoms.get(z, e0) for z, e0 in known)
+    if constants.cohesion and alone == constants.reference_energies:
         return constants
-    cohesion = constants.cohesion or (0.0,) * len(constants.elements)
-    bonded = [e0 + energy for e0, energy in zip(constants.reference_energies, cohesion, strict=True)]
-    alone = [isolated_atoms.get(z, e0) for z, e0 in zip(constants.elements, constants.reference_energies, strict=True)]
-    return replace(
-        constants,
-        reference_energies=tuple(alone),
-        cohesion=tuple(a - b for a, b in zip(bonded, alone, strict=True)),
-    )
+    return replace(constants, reference_energies=alone, cohesion=_cohesion(frames, constants.elements, alone))
+
+
+def _cohesion(
+    frames: Sequence[LabelledFrame], elements: tuple[int, ...], alone: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Energy of a bonded atom of each element minus that of an isolated one (`alone`), in eV, by least squares.
+
+    The energies of atomization are distributed over all atoms equally, and the rest by least squares of minimum norm:
+    where compositions do not determine the energy of an element, as in a campaign of one molecule, it is that of an
+    average atom. Elements that do not occur in the frames get 0.
+    """
+    energy_of = dict(zip(elements, alone, strict=True))
+    atomization = np.array([item.energy - sum(energy_of[z] for z in item.frame.numbers.tolist()) for item in frames])
+    sizes, weights = np.array([len(item) for item in frames]), np.array([item.weight for item in frames])
+    average = float((weights * sizes * atomization).sum() / (weights * sizes**2).sum())
+    rest = energies_per_element(frames, atomization - average * sizes, elements)
+    present = {z for item in frames for z in item.frame.numbers.tolist()}
+    return tuple(average + more if z in present else 0.0 for z, more in zip(elements, rest.tolist(), strict=True))

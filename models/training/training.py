@@ -127,10 +127,11 @@ def train_members(
     atoms = training.batch_size * max((len(item) for item in frames), default=1)
     at_once = members_at_once(device, atoms=atoms, n_members=len(tasks))
     fresh = cache(partial(constants_from_data, frames, model, isolated_atoms=isolated_atoms))
+    adapted = partial(with_isolated_atoms, frames=frames, isolated_atoms=isolated_atoms)
     members = []
     for first in range(0, len(tasks), at_once):
         group = tasks[first : first + at_once]
-        networks = [_initial_model(task, model, fresh, isolated_atoms).to(device) for task in group]
+        networks = [_initial_model(task, model, fresh, adapted).to(device) for task in group]
         if kernels and len(group) == 1:
             accelerate(networks[0])
         data = _training_set(frames, networks, device=device)
@@ -277,13 +278,13 @@ def _initial_model(
     task: MemberTask,
     config: ModelConfig,
     fresh: Callable[[], ModelConstants],
-    isolated_atoms: Mapping[int, float] | None,
+    adapted: Callable[[ModelConstants], ModelConstants],
 ) -> MSMACE:
+    """The network before the first update: random, or that of the start with adapted constants."""
     if task.start is None:
         return MSMACE(config, fresh(), seed=task.seed)
     refuse_other_architecture(task.start.model.config, config, where="the member to start from")
-    constants = with_isolated_atoms(task.start.model.constants, isolated_atoms)
-    network = MSMACE(config, constants, seed=task.seed)
+    network = MSMACE(config, adapted(task.start.model.constants), seed=task.seed)
     network.load_state_dict(task.start.model.state_dict())
     return network
 

@@ -1,5 +1,6 @@
 """Isolated atoms with the energies of the campaign's method (`training.reference_energies: isolated_atoms`)."""
 
+import h5py
 import pytest
 from ase import Atoms
 from stage_runs import begun
@@ -7,8 +8,10 @@ from tblite.ase import TBLite
 
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
-from flows.session.preflight import preflight
+from flows.stages.labelling import label_cache
+from labelers.checks.isolated_atoms import isolated_atoms
 from models import load_committee
+from models.storage.weights import read_member
 
 TEXT = """
 name: atoms
@@ -43,6 +46,13 @@ def test_the_force_field_has_the_energies_of_gfn2_for_atoms(campaign, symbol, un
     assert atom.get_potential_energy() == pytest.approx(expected, abs=1e-5)
 
 
+def test_no_element_has_an_absurd_energy(campaign):
+    """Methanol alone determines a sum: its energy of atomization, 22 eV by GFN2-xTB, is shared by all atoms."""
+    with h5py.File(campaign.ledger.part_path("iter001-member0")) as root:
+        constants = read_member(root["member"]).model.constants
+    assert all(-6.0 < energy < -2.0 for energy in constants.cohesion)
+
+
 def test_molecules_keep_theirs(campaign):
     item = campaign.ledger.dataset()[0]
     atoms = item.frame.to_atoms()
@@ -50,10 +60,30 @@ def test_molecules_keep_theirs(campaign):
     assert abs(atoms.get_potential_energy() - item.energy) < 1.0  # eV; the atoms are 22 eV higher
 
 
-def test_a_method_without_such_atoms_is_refused_before_the_campaign(tmp_path):
+def test_a_method_that_fails_for_atoms_stops_the_campaign_with_its_message(tmp_path):
     text = TEXT.replace("backend: tblite", "backend: ase, ase_calculator: 'failing_calculator:NoAtoms'")
-    with pytest.raises(InputError, match=r"isolated atom H can't be labelled .*set it to `fitted`"):
-        preflight(parse_config(text, source="test"), base_dir=tmp_path)
+    message = r"isolated atom H can't be labelled .*molecules only.*al-engine resume .* computes the label again"
+    with pytest.raises(InputError, match=message), begun(tmp_path / "atoms", text):
+        pass
+
+
+def test_atoms_are_labelled_once(campaign):
+    """Their labels are in the cache, from which a repair takes them."""
+    ledger = campaign.ledger
+    with label_cache(ledger.directory, ledger.config, campaign.level) as cache:
+        assert len(cache.find(isolated_atoms([1, 6, 8], gfn2=True))) == 3
+
+
+@pytest.mark.parametrize(("number", "gfn2", "unpaired"), [(26, True, 4), (63, True, 1), (63, False, 7), (2, True, 0)])
+def test_the_spin_is_that_of_the_ground_state(number, gfn2, unpaired):
+    (atom,) = isolated_atoms([number], gfn2=gfn2)
+    assert atom.unpaired_electrons == unpaired
+
+
+@pytest.mark.parametrize(("number", "gfn2"), [(58, False), (103, False), (110, False), (92, True)])
+def test_an_element_without_a_known_spin_is_refused(number, gfn2):
+    with pytest.raises(InputError, match="set it to `fitted`"):
+        isolated_atoms([number], gfn2=gfn2)
 
 
 def test_one_spin_for_all_frames_is_refused():

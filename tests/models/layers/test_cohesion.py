@@ -17,7 +17,7 @@ from models.inference.compiled import CompiledForces
 from models.layers.cohesion import Cohesion
 from models.ms_mace import MSMACE
 from models.storage.weights import TrainedMember, read_member, write_member
-from models.training.constants import constants_from_data, with_isolated_atoms
+from models.training.constants import constants_from_data
 from models.training.dataset import TrainingSet
 from models.training.training import MemberTask, train_members
 
@@ -50,11 +50,18 @@ def test_it_is_one_for_bonded_atoms_zero_for_isolated_ones_and_smooth_between():
         assert cohesion_energy(term, [r, 2.9])[1] == pytest.approx(numerical, rel=1e-6, abs=1e-9)
 
 
+def shifted(constants, alone):
+    """Constants with other energies of isolated atoms and the same energies of bonded atoms."""
+    pairs = zip(constants.elements, constants.reference_energies, strict=True)
+    cohesion = tuple(e0 - alone[z] for z, e0 in pairs)
+    return replace(constants, reference_energies=tuple(alone[z] for z in constants.elements), cohesion=cohesion)
+
+
 @pytest.fixture
 def with_cohesion(model):
     """A random model of each kind whose E0s are given and whose energies of bonded atoms are unchanged."""
     given = dict(zip(model.constants.elements, (-10.0, -20.0, -30.0, -40.0), strict=False))
-    changed = MSMACE(model.config, with_isolated_atoms(model.constants, given), seed=0)
+    changed = MSMACE(model.config, shifted(model.constants, given), seed=0)
     changed.load_state_dict(model.state_dict())
     return changed, given
 
@@ -95,7 +102,7 @@ def test_a_compiled_graph_serves_members_of_other_cohesion(tiny_config, tiny_mod
     plain = tiny_model(tiny_config("mace"))
     models = []
     for shift in (-10.0, 30.0):
-        constants = with_isolated_atoms(plain.constants, {z: shift * z for z in plain.constants.elements})
+        constants = shifted(plain.constants, {z: shift * z for z in plain.constants.elements})
         models.append(MSMACE(plain.config, constants, seed=3).freeze())
     compiled = CompiledForces(compiler=lambda graph: graph)
     for model in [*models, plain, *models]:
@@ -150,6 +157,30 @@ def test_training_goes_on_from_a_model_of_another_level(tiny_config, evaluate):
     assert member.model.constants.reference_energies == pytest.approx(tuple(ATOMS.values()))
     errors = [abs(evaluate(member.model, item.frame)[0] - item.energy) for item in frames]
     assert np.mean(errors) < 0.5
+
+
+def test_a_single_molecule_shares_its_energy_of_atomization_equally(tiny_config):
+    """Its composition determines a sum only: no element may get an energy that a broken bond would set free."""
+    atoms = molecule("H2CO")
+    rng = np.random.default_rng(0)
+    energy = sum(ATOMS[int(z)] for z in atoms.numbers) - 16.0
+    frames = [
+        LabelledFrame(Frame.from_atoms(atoms), energy + 0.1 * rng.normal(), rng.normal(size=(4, 3))) for _ in range(10)
+    ]
+    constants = constants_from_data(frames, tiny_config("mace"), isolated_atoms=ATOMS)
+    assert constants.cohesion == pytest.approx((-4.0, -4.0, -4.0), abs=0.1)
+
+
+def test_fitted_energies_replace_the_cohesion_of_a_start(tiny_config):
+    """The start is of another level, whose atoms differ by hundreds of eV: nothing of them remains."""
+    frames, config = labelled(24), tiny_config("mace")
+    settings = {"model": config, "training": TRAINING, "updates": 20, "kernels": False}
+    other = [replace(item, energy=item.energy + 100.0 * len(item)) for item in frames]
+    atoms = {number: energy + 100.0 for number, energy in ATOMS.items()}
+    (start,) = train_members(**settings, frames=other, tasks=[MemberTask(seed=0)], isolated_atoms=atoms)
+    (member,) = train_members(**settings, frames=frames, tasks=[MemberTask(seed=1, start=start)])
+    assert member.model.constants.cohesion == ()
+    assert member.model.constants.reference_energies == pytest.approx((-17.0, -155.0, -405.0), abs=3.0)
 
 
 def test_targets_are_renewed_exactly(tiny_config):
