@@ -26,7 +26,9 @@ WEIGHT = "config_weight"
 WEIGHTS_OF_LABELS = ("config_energy_weight", "config_forces_weight", "config_stress_weight", "config_virials_weight")
 """Names under which mace-torch reads weights of a frame's single labels; they are not supported."""
 _ENERGY = re.compile(
-    r"(?:(?P<before>\w+?)_)?(?P<kind>free_|total_|potential_)?energy(?:_(?P<after>\w+))?", re.IGNORECASE
+    # `free_energy` is a kind of energy, not the energy of a method named "free"
+    r"(?:(?P<before>(?!(?:free|total|potential)_energy)\w+?)_)?(?:free_|total_|potential_)?energy(?:_(?P<after>\w+))?",
+    re.IGNORECASE,
 )
 _FORCES = re.compile(r"(?:(?P<before>\w+?)_)?forces?(?:_(?P<after>\w+))?", re.IGNORECASE)
 _OTHER = re.compile(

@@ -76,6 +76,25 @@ def test_the_names_of_other_programs_are_recognised(trajectory, tmp_path, energy
         assert np.allclose(label.forces, atoms.get_forces(), atol=1e-7)
 
 
+@pytest.mark.parametrize("prefix", ["", "dft_"])
+def test_the_free_energy_is_taken_because_forces_are_its_derivative(trajectory, tmp_path, prefix):
+    """ASE writes both for smeared calculations, as of VASP and GPAW; `energy` is extrapolated to no smearing."""
+    frames = renamed(trajectory[:3], f"{prefix}energy", f"{prefix}forces")
+    for atoms in frames:
+        atoms.info[f"{prefix}free_energy"] = atoms.info[f"{prefix}energy"] - 0.5
+    ase.io.write(tmp_path / "smeared.xyz", frames)
+    read = read_labelled_file(tmp_path / "smeared.xyz")
+    assert read.energy_key == f"{prefix}free_energy"
+    expected = [atoms.info[f"{prefix}free_energy"] for atoms in frames]
+    np.testing.assert_allclose([label.energy for label in read.frames], expected)
+
+
+@pytest.mark.parametrize("name", ["free_energy", "total_energy", "potential_energy"])
+def test_a_kind_of_energy_alone_is_the_energy(trajectory, tmp_path, name):
+    ase.io.write(tmp_path / "named.xyz", renamed(trajectory[:3], name, "forces"))
+    assert read_labelled_file(tmp_path / "named.xyz").energy_key == name
+
+
 def test_an_ase_database_is_read(trajectory, tmp_path):
     ase.io.write(tmp_path / "md.db", trajectory)
     found = read_labelled_file(tmp_path / "md.db")
