@@ -181,6 +181,38 @@ def nearest_molecules(
     return cluster, atoms
 
 
+def gathered(positions: FloatArray, fragment_of_atom: IntArray, cell: FloatArray, pbc: BoolArray) -> FloatArray:
+    """Positions in Å, shape (N, 3), in which the fragments of a cluster in a cell are at the images nearest each other.
+
+    The cluster grows from the first fragment: the fragment with the shortest distance to it, periodic images included,
+    is always next. So the cluster is as it was before its atoms were wrapped into the cell, if it is smaller than half
+    the cell.
+
+    Args:
+        positions: Positions of whole fragments in Å, shape (N, 3).
+        fragment_of_atom: Index of the fragment of each atom, from 0 on, shape (N,).
+        cell: Cell vectors as rows in Å, shape (3, 3).
+        pbc: Periodicity along each cell vector, shape (3,).
+    """
+    placed = positions.copy()
+    inside = fragment_of_atom == 0
+    nearest = np.full(len(positions), np.inf)  # distance of each atom to the cluster
+    vectors = np.zeros((len(positions), 3))  # from an atom of the cluster
+    origins = np.zeros((len(positions), 3))  # position of that atom
+    new = np.flatnonzero(inside)
+    while not inside.all():
+        for atom in new.tolist():
+            found = shortest_image(placed - placed[atom], cell, pbc)
+            distances = np.linalg.norm(found, axis=1)
+            closer = distances < nearest
+            nearest[closer], vectors[closer], origins[closer] = distances[closer], found[closer], placed[atom]
+        next_atom = int(np.argmin(np.where(inside, np.inf, nearest)))
+        new = np.flatnonzero(fragment_of_atom == fragment_of_atom[next_atom])
+        placed[new] += origins[next_atom] + vectors[next_atom] - placed[next_atom]
+        inside[new] = True
+    return placed
+
+
 def surrounded(frame: Frame, cluster: Frame, atoms: IntArray, *, cutoff_ang: float) -> BoolArray:
     """Find the atoms of a cluster whose neighbours in the box, up to a cut-off, are all in the cluster.
 

@@ -10,6 +10,7 @@ BOND_FACTOR = 1.1
 """Largest length of a bond, in units of the length of a single bond."""
 _LENGTHS = {(1, 1): 0.80, (7, 17): 1.90, (8, 8): 1.45, (8, 9): 1.42, (9, 9): 1.42}
 """Lengths in Å of single bonds that are longer than the sum of the covalent radii."""
+CARBON, CARBON_VALENCE = 6, 4
 _SHARED_PROTON_ANG = 1.45
 """Largest distance between a hydrogen atom without bonds and the electronegative atom that it belongs to, Å."""
 
@@ -20,8 +21,9 @@ def bonds_from_radii(
     """Find the bonds: pairs closer than a factor times the length of a single bond.
 
     The length of a single bond is the sum of the covalent radii (Cordero et al., Dalton Trans. 2832 (2008), from ASE),
-    with a few exceptions. In structures with electronegative atoms, alkali and alkaline earth metals are ions, bonded
-    only to carbon and to hydrogen atoms without other bonds. A hydrogen atom that lies between two electronegative
+    with a few exceptions. In structures with electronegative atoms, alkali and alkaline earth metals are ions. They are
+    bonded only to hydrogen atoms without other bonds and to carbon atoms that have at most three neighbours, none of
+    them electronegative, and not to the face of a double bond. A hydrogen atom that lies between two electronegative
     atoms and is bonded to neither belongs to the nearer atom.
 
     Args:
@@ -90,11 +92,54 @@ def _ionic(numbers: IntArray, first: IntArray, second: IntArray, near: BoolArray
         return np.zeros(len(first), dtype=bool)
     has_bond = np.zeros(len(numbers), dtype=bool)  # non-metal atoms that are bonded to a non-metal
     has_bond[first[near & ~metal[first] & ~metal[second]]] = True
-    bonding = (numbers == 6) | ((numbers == 1) & ~has_bond)  # noqa: PLR2004 -- carbon, or hydrogen
+    bonding = _carbanions(numbers, first, second, near & ~metal[first] & ~metal[second])
+    bonding |= (numbers == 1) & ~has_bond
     if not np.isin(numbers, list(ELECTRONEGATIVE)).any():
         bonding |= metal
     result: BoolArray = (metal[first] & ~bonding[second]) | (metal[second] & ~bonding[first])
+    return result | _beside_pi_systems(numbers, metal, first, second, near)
+
+
+def _carbanions(numbers: IntArray, first: IntArray, second: IntArray, bonded: BoolArray) -> BoolArray:
+    """Which atoms are carbon atoms that may be bonded to a metal, shape (N,).
+
+    A carbon atom with an electronegative neighbour, such as that of a carboxylate, and a carbon atom with four
+    neighbours are only near the metal.
+
+    Args:
+        numbers: Atomic numbers, shape (N,).
+        first: First atoms of pairs, shape (P,).
+        second: Second atoms of the pairs; pairs are listed from both ends.
+        bonded: Whether the atoms of a pair are bonded non-metals, shape (P,).
+    """
+    polar = np.zeros(len(numbers), dtype=bool)
+    polar[first[bonded & np.isin(numbers[second], list(ELECTRONEGATIVE))]] = True
+    n_neighbours = np.bincount(first[bonded], minlength=len(numbers))
+    result: BoolArray = (numbers == CARBON) & ~polar & (n_neighbours < CARBON_VALENCE)
     return result
+
+
+def _beside_pi_systems(
+    numbers: IntArray, metal: BoolArray, first: IntArray, second: IntArray, near: BoolArray
+) -> BoolArray:
+    """Which near pairs are a metal and a carbon atom whose bonded neighbour, also carbon, is near that metal too, (P,).
+
+    The metal lies on the face of a double bond or a ring, and is bonded to neither atom.
+    """
+    contacts = np.flatnonzero(near & metal[first] & (numbers[second] == CARBON))
+    by_metal: dict[int, set[int]] = {}
+    for index in contacts.tolist():
+        by_metal.setdefault(int(first[index]), set()).add(int(second[index]))
+    carbons = near & (numbers[first] == CARBON) & (numbers[second] == CARBON)
+    bonds = set(zip(first[carbons].tolist(), second[carbons].tolist(), strict=True))
+    faces = {
+        (metal_atom, carbon)
+        for metal_atom, own in by_metal.items()
+        for carbon in own
+        if any((carbon, other) in bonds for other in own)
+    }
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
+    return np.array([(i, j) in faces or (j, i) in faces for i, j in pairs], dtype=bool)
 
 
 def _shared_protons(

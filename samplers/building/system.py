@@ -9,7 +9,7 @@ from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.seeds import derived_seed
 from al_engine.structures.bonds import Bonds, fragment_of_atom
-from al_engine.structures.clusters import ClusterCut
+from al_engine.structures.clusters import ClusterCut, gathered
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
@@ -203,6 +203,10 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
     pack_seed = derived_seed(seed, "packing")
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
     if config.shape != "box":
+        if molecule.pbc.any():  # a cluster of several fragments, which its cell may have wrapped
+            fragments = fragment_of_atom(len(molecule), molecule.bonds)
+            placed = gathered(molecule.positions, fragments, molecule.cell, molecule.pbc)
+            molecule = replace(molecule, positions=placed)
         positions = pack_cluster(molecule, count, seed=pack_seed)
     elif molecule.pbc.all() and count == 1:
         positions, cell, pbc = molecule.positions, molecule.cell, molecule.pbc

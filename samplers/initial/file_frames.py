@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from al_engine.errors import InputError
-from al_engine.structures.bonds import BondGraph, bond_lengths, made_whole, shortest_bonds
-from al_engine.structures.clusters import nearest_molecules
+from al_engine.structures.bonds import BondGraph, bond_lengths, fragment_of_atom, made_whole, shortest_bonds
+from al_engine.structures.clusters import gathered, nearest_molecules
 from al_engine.structures.frames import Frame, IntArray
 from samplers.building.bonds_by_distance import bonds_from_radii
 from samplers.building.molecules import Molecule, check_elements
@@ -138,8 +138,11 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
     Molecules are found by their bonds in the first frame that shows them all, and are taken to be the same atoms in
     every frame of the same elements. A frame in which this would stretch a bond to more than `STRETCHED` times its
     length has another order of atoms, if it shows molecules itself. Molecules that a periodic boundary cuts are made
-    whole. If the system is a cluster, the molecules nearest the centre of the cell are cut from periodic frames, as
-    from an annealed box. Frames that have atoms beside the system's molecules are returned unchanged.
+    whole. Frames that have atoms beside the system's molecules are returned unchanged.
+
+    If the system is a cluster, a periodic frame of its molecules alone is the cluster in a cell: its molecules are
+    brought to the images nearest each other. From a frame with more molecules, those nearest the centre of the cell are
+    cut, as from an annealed box.
 
     Args:
         frames: The trajectory.
@@ -273,8 +276,12 @@ def _ordered(frame: Frame, order: IntArray, system: System) -> Frame:
     frame = replace(frame, numbers=frame.numbers[atoms], positions=frame.positions[atoms])
     if not frame.is_periodic:
         return frame
+    whole = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
     if system.frame.is_periodic:
-        return frame.with_positions(made_whole(frame.positions, bonds, frame.cell, frame.pbc))
+        return frame.with_positions(whole)
+    if copies == system.n_molecules:  # the cluster itself, which a cell may have wrapped
+        placed = gathered(whole, fragment_of_atom(len(frame), bonds), frame.cell, frame.pbc)
+        return system.frame.with_positions(placed - placed.mean(axis=0))
     owner = np.repeat(np.arange(copies), len(system.molecule))
     charge, unpaired = system.frame.charge, system.frame.unpaired_electrons
     return nearest_molecules(frame, owner, bonds, system.n_molecules, charge=charge, unpaired_electrons=unpaired)[0]

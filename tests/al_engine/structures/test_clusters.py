@@ -7,7 +7,7 @@ import pytest
 from ase.geometry import get_distances
 
 from al_engine.structures.bonds import made_whole
-from al_engine.structures.clusters import ClusterCut, central_molecule, nearest_molecules, surrounded
+from al_engine.structures.clusters import ClusterCut, central_molecule, gathered, nearest_molecules, surrounded
 from al_engine.structures.frames import Frame
 from samplers.building.molecules import molecule_from_smiles
 from samplers.building.packing import pack_box
@@ -100,6 +100,19 @@ def test_nearest_whole_molecules_of_random_boxes(seed):
         # Whole and not turned: every molecule is the intact one, moved.
         for part, mine in zip(parts, atoms.reshape(-1, 3), strict=True):
             np.testing.assert_allclose(part - part[0], (frame.positions[mine] - frame.positions[mine[0]]), atol=1e-9)
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_a_wrapped_cluster_is_gathered(rng, skewed):
+    """A chain of small molecules, longer than half the cell along its diagonal, cut by all boundaries."""
+    cell = np.array([[14.0, 0, 0], [4.0 * skewed, 13.0, 0], [-3.0 * skewed, 5.0 * skewed, 12.0]])
+    pbc = np.ones(3, dtype=bool)
+    centres = np.cumsum(rng.normal(size=(6, 3)) + np.array([1.6, 1.4, 1.2]), axis=0)
+    cluster = (centres[:, None] + 0.4 * rng.normal(size=(6, 3, 3))).reshape(-1, 3)
+    fragments = np.repeat(np.arange(6), 3)
+    shifts = np.repeat(rng.integers(-2, 3, size=(6, 3)), 3, axis=0) @ cell
+    found = gathered(cluster + shifts, fragments, cell, pbc)
+    np.testing.assert_allclose(found - found[0], cluster - cluster[0], atol=1e-10)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -7,6 +7,7 @@ from ase.build import bulk, graphene, molecule
 from ase.collections import g2, s22
 
 from samplers.building.bonds_by_distance import bonds_from_radii, is_endless
+from samplers.building.mixtures import built_from_smiles
 
 
 def bonds_of(atoms, **more):
@@ -48,6 +49,42 @@ def test_metals_are_ions_beside_electronegative_atoms_and_bonded_to_carbon():
     assert len(bonds_of(methyl_lithium)) == 4
     fluorides = Atoms("LiFLiF", [[0, 0, 0], [1.7, 0, 0], [1.7, 1.7, 0], [0, 1.7, 0]])
     assert len(bonds_of(fluorides)) == 0
+
+
+@pytest.mark.parametrize("factor", [1.1, 1.25])
+@pytest.mark.parametrize(
+    "contact",
+    [
+        ("CC(=O)[O-]", 1, 0),  # bidentate
+        ("O=C([O-])[O-]", 1, None),
+        ("CC#N", 1, None),
+        ("COC", 0, None),
+    ],
+)
+@pytest.mark.parametrize(("metal", "distance"), [("Li", 2.06), ("Na", 2.27), ("K", 2.56), ("Cs", 2.81), ("Ca", 2.5)])
+def test_a_metal_near_a_polar_carbon_is_an_ion(contact, metal, distance, factor):
+    """Distances of the metal from carbon in acetates relaxed by GFN2-xTB."""
+    anion, carbon, direction = contact
+    ion = built_from_smiles(anion, seed=1)
+    if direction is None:  # above the plane of the neighbours
+        near = ion.positions - ion.positions[carbon]
+        axis = np.linalg.svd(near[np.linalg.norm(near, axis=1) < 2.0])[2][2]
+    else:
+        axis = ion.positions[carbon] - ion.positions[direction]
+    place = ion.positions[carbon] + distance * axis / np.linalg.norm(axis)
+    pair = Atoms(ion.numbers, ion.positions) + Atoms(metal, [place])
+    assert len(ion) not in bonds_of(pair, factor=factor)
+
+
+def test_a_metal_on_the_face_of_a_ring_is_an_ion_and_in_its_plane_it_is_bonded():
+    ring, fluoride = molecule("C6H6"), molecule("HF")
+    fluoride.translate([0, 0, 8])
+    assert 12 not in bonds_of(ring + Atoms("K", [[0, 0, 2.7]]) + fluoride)
+    hydrogen = 11
+    carbon = int(np.argmin(np.linalg.norm(ring.positions[:6] - ring.positions[hydrogen], axis=1)))
+    out = ring.positions[carbon] / np.linalg.norm(ring.positions[carbon])
+    phenyl = ring[:hydrogen] + Atoms("Li", [ring.positions[carbon] + 2.0 * out])
+    assert [carbon, 11] in bonds_of(phenyl + fluoride).tolist()
 
 
 def test_a_proton_between_two_oxygens_belongs_to_the_nearer():

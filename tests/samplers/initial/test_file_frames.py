@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from al_engine.config import SystemConfig
 from al_engine.errors import InputError
@@ -44,6 +46,32 @@ def test_clusters_are_cut_from_a_box_in_any_order(smiles, rng):
         nearest = np.linalg.norm(ours[:, None] - theirs[None], axis=-1)
         assert sorted(nearest.argmin(axis=1).tolist()) == list(range(len(ours)))
         assert nearest.min(axis=1).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"smiles": "O", "molecules": 4},
+        {"species": [{"smiles": "[Na+]"}, {"smiles": "CC(=O)[O-]"}, {"smiles": "O", "count": 3}]},
+    ],
+)
+def test_a_cluster_that_its_cell_has_wrapped_is_put_together(given, rng, tmp_path):
+    """As plane-wave programs write clusters; as frames, and as the structure of a campaign."""
+    system = build_system(SystemConfig(**given), base_dir=Path(), seed=1)
+    cell = 18.0 * np.eye(3)
+    wrapped = np.mod(system.frame.positions + np.array([0.5, 17.5, 9.0]), 18.0)
+    order = rng.permutation(len(wrapped))
+    frame = Frame(numbers=system.frame.numbers[order], positions=wrapped[order], cell=cell, pbc=np.ones(3, bool))
+    (found,) = in_system_order([frame], system, "mine.xyz")
+    assert not found.is_periodic
+    np.testing.assert_array_equal(found.numbers, system.frame.numbers)
+    ase.io.write(tmp_path / "cell.xyz", frame.to_atoms())
+    read = build_system(SystemConfig(structure="cell.xyz", shape="cluster"), base_dir=tmp_path, seed=1).frame
+    assert not read.is_periodic
+    for one in (found, read):
+        expected, ours = (np.sort(pdist(each.positions)) for each in (system.frame, one))
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+        assert np.abs(one.positions.mean(axis=0)).max() < 1e-6
 
 
 def test_frames_of_the_same_elements_may_have_another_order_of_atoms(rng):
