@@ -78,7 +78,7 @@ def _of_system(frame: Frame, stated: Stated, systems: Sequence[System], where: s
     """The frame with charge and spin of the first system that has the same atoms, else with its own."""
     check_elements(frame.numbers, where)
     for system in systems:
-        if np.array_equal(frame.numbers, system.frame.numbers):
+        if np.array_equal(np.sort(frame.numbers), np.sort(system.frame.numbers)):
             in_file, wanted = stated.charge, system.frame.charge
             if in_file is not None and in_file != wanted:
                 raise _other_electrons(f"{where} states charge {in_file:+d}, the system has {wanted:+d}")
@@ -87,20 +87,42 @@ def _of_system(frame: Frame, stated: Stated, systems: Sequence[System], where: s
                 raise _other_electrons(
                     f"{where} states {in_file} unpaired electrons (multiplicity {in_file + 1}), the system has {wanted}"
                 )
-            _refuse_other_unit(frame, system, where)
+            if np.array_equal(frame.numbers, system.frame.numbers):
+                _refuse_other_unit(frame, system, where)
             return replace(frame, charge=system.frame.charge, unpaired_electrons=system.frame.unpaired_electrons)
-    cut = systems[-1].cut
-    if cut is not None and cut.electrons is not None and cut.electrons.charge.any() and stated.charge is None:
-        raise InputError(
-            f"{where} states no charge, and clusters of a mixture with ions differ in their charges; write the charge "
-            "into the frame's info"
-        )
+    _refuse_unstated_electrons(stated, systems, where)
     if (frame.n_electrons - frame.unpaired_electrons) % 2:
         raise InputError(
             f"{where} has other atoms than the system, and of its {frame.n_electrons} electrons "
             f"{frame.unpaired_electrons} can't be unpaired; write charge and unpaired_electrons into the frame's info"
         )
     return frame
+
+
+def _refuse_unstated_electrons(stated: Stated, systems: Sequence[System], where: str) -> None:
+    """Refuse a frame of other atoms than the systems' if its charge or its spin can't be known.
+
+    Raises:
+        InputError: If the systems have ions or unpaired electrons, and the frame does not state its charge or spin.
+    """
+    cut = systems[-1].cut
+    electrons = None if cut is None else cut.electrons
+    components = [part for system in systems for part, _ in system.molecule.components]
+    charges = [*(system.frame.charge for system in systems), *(part.charge for part in components)]
+    spins = [system.frame.unpaired_electrons for system in systems]
+    if electrons is not None:
+        charges += electrons.charge.tolist()
+        spins += electrons.unpaired_electrons.tolist()
+    if stated.charge is None and any(charges):
+        raise InputError(
+            f"{where} has other atoms than the system, which has ions, and states no charge; write the charge into the "
+            "frame's info"
+        )
+    if stated.unpaired_electrons is None and any(spins):
+        raise InputError(
+            f"{where} has other atoms than the system, which has unpaired electrons, and does not state its own; write "
+            "unpaired_electrons into the frame's info"
+        )
 
 
 def _other_electrons(difference: str) -> InputError:

@@ -6,6 +6,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from scipy.spatial.distance import pdist
 
 from al_engine.config import SystemConfig
@@ -14,7 +15,7 @@ from al_engine.structures.bonds import bond_lengths
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.frames import Frame
 from samplers.building.system import boxed, build_system
-from samplers.initial.file_frames import in_system_order, molecules_in
+from samplers.initial.file_frames import frames_of_file, in_system_order, molecules_in
 
 
 def system_of(smiles="CCO", **more):
@@ -72,6 +73,34 @@ def test_a_cluster_that_its_cell_has_wrapped_is_put_together(given, rng, tmp_pat
         expected, ours = (np.sort(pdist(each.positions)) for each in (system.frame, one))
         np.testing.assert_allclose(ours, expected, atol=1e-5)
         assert np.abs(one.positions.mean(axis=0)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("given", "smaller", "missing", "info"),
+    [
+        ("[O-]S(=O)(=O)[O-]", "[O-]S(=O)(=O)[O-]", "ions, and states no charge", {"charge": -2}),
+        ("[Mg+2]", "[Mg+2]", "ions, and states no charge", {"charge": 2}),
+        ("O=O", "O=O", "unpaired electrons, and does not state", {"unpaired_electrons": 2}),
+    ],
+)
+def test_a_frame_of_other_size_says_what_an_ion_or_radical_needs(given, smaller, missing, info, tmp_path):
+    """Its number of electrons is even in any case, so that a label of the wrong state would not fail."""
+
+    def hydrated(ion, count):
+        spin = {"unpaired_electrons": 2} if ion == "O=O" else {}
+        species = [{"smiles": ion, **spin}, {"smiles": "O", "count": count}]
+        return build_system(SystemConfig(species=species), base_dir=Path(), seed=1)
+
+    system, atoms = hydrated(given, 3), hydrated(smaller, 2).frame.to_atoms()
+    atoms.info, atoms.calc = {}, None
+    bare = Atoms(atoms.numbers, atoms.positions)
+    ase.io.write(tmp_path / "mine.xyz", bare)
+    with pytest.raises(InputError, match=missing):
+        frames_of_file(tmp_path / "mine.xyz", system, system)
+    bare.info.update(info)
+    ase.io.write(tmp_path / "mine.xyz", bare)
+    (frame,) = frames_of_file(tmp_path / "mine.xyz", system, system).frames
+    assert (frame.charge, frame.unpaired_electrons) == (info.get("charge", 0), info.get("unpaired_electrons", 0))
 
 
 def test_frames_of_the_same_elements_may_have_another_order_of_atoms(rng):
