@@ -1,6 +1,6 @@
 """Checks of a new campaign that concern its systems and the user's own frames together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from labelers.checks.cell_check import changes_when_doubled, too_small
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
 from samplers.initial.user_data import compared, user_data
+from samplers.reading.charge_spin import refuse_mixed_electrons
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,40 +95,6 @@ def checked_data(
     refuse_mixed_electrons(frames, config.labels)
     numbers = frozenset(int(z) for _, frame in frames for z in np.unique(frame.numbers))
     return CheckedData(tuple(notes), labels, numbers, to_label)
-
-
-def refuse_mixed_electrons(frames: Iterable[tuple[str, Frame]], labels: LabelsConfig) -> None:
-    """Refuse frames of the same atoms that differ in charge or spin, which the models do not see.
-
-    With `labels.ase_charge_and_spin: parameters`, which sets charge and spin for all frames, all frames must agree.
-
-    Args:
-        frames: The frames, each with the name of its source in messages.
-        labels: Settings of the labels.
-
-    Raises:
-        InputError: If frames differ; the message names both sources.
-    """
-    fixed = labels.backend == "ase" and labels.ase_charge_and_spin == "parameters"
-    first: dict[bytes, tuple[str, Frame]] = {}
-    for source, frame in frames:
-        key = b"" if fixed else np.sort(frame.numbers).tobytes()
-        other_source, other = first.setdefault(key, (source, frame))
-        if (frame.charge, frame.unpaired_electrons) == (other.charge, other.unpaired_electrons):
-            continue
-        difference = (
-            f"a frame of {source} has charge {frame.charge:+d} and {frame.unpaired_electrons} unpaired electrons, a "
-            f"frame of {other_source} has {other.charge:+d} and {other.unpaired_electrons}"
-        )
-        if fixed:
-            raise InputError(
-                f"labels.ase_charge_and_spin: `parameters` sets the same charge and spin for all frames, but "
-                f"{difference}; set it to `auto` or `atoms`"
-            )
-        raise InputError(
-            f"{difference}, and both have the same atoms ({frame.to_atoms().get_chemical_formula()}). The models do "
-            "not see charge and spin: make a campaign for each, or correct the charges"
-        )
 
 
 def refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceMethod) -> None:

@@ -1,5 +1,6 @@
 """Stage `initial-data-frames`: the user's own labelled frames, and the structures that the campaign labels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,15 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
     """Read the files, and write the labels that are kept and the structures that are labelled.
 
     Raises:
-        InputError: If a file cannot be used.
+        InputError: If a file cannot be used, or its frames have another charge or spin than those of the same atoms in
+            the campaign.
     """
     from samplers.initial.user_data import user_data
+    from samplers.reading.charge_spin import refuse_mixed_electrons
 
-    config, systems = work.config, _known_systems(work.parts, work.config)
+    config = work.config
     known = _initial_frames(work.parts, config)
+    systems = _distinct([*_known_systems(work.parts, config), *known])
     kept: list[LabelledFrame] = []
     unlabelled: list[Frame] = []
     weights: list[float] = []
@@ -76,6 +80,10 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
                 unlabelled.append(frames[index])
                 weights.append(data.weights[index - len(data.labelled)])
         known += [frame for frame, is_copy in zip(frames, copied, strict=True) if not is_copy]
+    brought = [*(item.frame for item in kept), *unlabelled]
+    refuse_mixed_electrons(
+        [*(("the campaign", frame) for frame in systems), *(("`data`", frame) for frame in brought)], config.labels
+    )
     with work.write() as root:
         write_labelled(root.create_group("labelled"), kept)
         write_frames(root.create_group("train"), unlabelled)
@@ -93,6 +101,14 @@ def _initial_frames(parts: PartReader, config: CampaignConfig) -> list[Frame]:
         with parts.open(name) as root:
             frames += read_frames(root["train"]) + read_frames(root["test"])
     return frames
+
+
+def _distinct(frames: Sequence[Frame]) -> list[Frame]:
+    """The first frame of each composition: clusters that are cut from a box of a mixture have many."""
+    found: dict[bytes, Frame] = {}
+    for frame in frames:
+        found.setdefault(np.sort(frame.numbers).tobytes(), frame)
+    return list(found.values())
 
 
 def _known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:

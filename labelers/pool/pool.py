@@ -81,6 +81,7 @@ class LabelPool:
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
         self._turn = threading.Lock()
+        self._closing = threading.Event()
         # The kernel kills a worker when the thread that started it ends. The pool therefore starts all workers from a
         # thread of its own, which lives as long as the pool.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="label-pool-starter")
@@ -92,7 +93,8 @@ class LabelPool:
         self.close()
 
     def close(self) -> None:
-        """Kill all workers. May be called twice."""
+        """Kill all workers, also those that another thread waits for in `label`. May be called twice."""
+        self._closing.set()
         with self._turn:
             for worker in self._workers:
                 worker.kill()
@@ -148,12 +150,14 @@ class LabelPool:
 
         Raises:
             InputError: If the labeler can't be built.
-            ResumableError: If workers repeatedly die before they are ready.
+            ResumableError: If workers repeatedly die before they are ready, or the pool is closed.
         """
         with self._turn:
             batch = _Batch(frames, record, progress)
             try:
                 while batch.unfinished:
+                    if self._closing.is_set():
+                        raise ResumableError("labelling was stopped")
                     self._start_workers(batch.unfinished)
                     self._hand_out(batch, time_limit_s)
                     self._listen(batch)

@@ -5,8 +5,9 @@ import numpy as np
 from al_engine.errors import InputError
 from al_engine.structures.bonds import Bonds, fragment_of_atom
 from al_engine.structures.clusters import ClusterCut, MoleculeElectrons, nearest_molecules
+from al_engine.structures.frames import IntArray
 from al_engine.structures.molecules import MoleculeTable
-from samplers.building.molecules import Molecule
+from samplers.building.molecules import Molecule, radicals_of
 from samplers.building.system import System, unpaired_of
 
 
@@ -35,6 +36,7 @@ def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectr
                 f"box has {wanted}, so it is not known which molecules have the difference; set "
                 f"system.{what.replace(' ', '_')} to {total}, or state it for each of system.species"
             )
+    _refuse_redox_pairs(system, charges, unpaired)
     if abs(system.frame.charge) > largest_charge:
         raise InputError(
             f"selection.cut_charge: the box has a charge of {system.frame.charge:+d} e, so that not every cluster can "
@@ -42,6 +44,33 @@ def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectr
             f"{abs(system.frame.charge)}"
         )
     return MoleculeElectrons(charges, unpaired, largest_charge)
+
+
+def _refuse_redox_pairs(system: System, charges: IntArray, unpaired: IntArray) -> None:
+    """Refuse molecules of the same atoms with different charge or spin: clusters with them would differ in them too.
+
+    Args:
+        system: The system.
+        charges: Charge of each molecule, e, shape (M,).
+        unpaired: Unpaired electrons of each molecule, shape (M,).
+
+    Raises:
+        InputError: If there are such molecules; the models see neither charge nor spin.
+    """
+    found: dict[tuple[int, ...], tuple[int, int]] = {}
+    for index, electrons in enumerate(zip(charges.tolist(), unpaired.tolist(), strict=True)):
+        atoms = system.frame.numbers[system.molecules.fragment_of_atom == index]
+        other = found.setdefault(tuple(np.sort(atoms).tolist()), electrons)
+        if other != electrons:
+            from ase.formula import Formula
+            from ase.symbols import Symbols
+
+            name = Formula(str(Symbols(atoms).formula)).format("hill")
+            raise InputError(
+                f"selection.cut_molecules: the box has {name} with charge {other[0]:+d} and {other[1]} unpaired "
+                f"electrons, and with {electrons[0]:+d} and {electrons[1]}. Clusters of the same atoms would differ in "
+                "charge or spin, which the models do not see; label the whole box, or remove one of the two"
+            )
 
 
 def electrons_by_fragment(molecule: Molecule) -> list[tuple[int, int]]:
@@ -61,10 +90,7 @@ def electrons_by_fragment(molecule: Molecule) -> list[tuple[int, int]]:
             f"selection.cut_molecules: no bond orders fit {molecule.source}, so the charges of its molecules are not "
             "known"
         )
-    return [
-        (Chem.GetFormalCharge(part), sum(atom.GetNumRadicalElectrons() for atom in part.GetAtoms()))
-        for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)
-    ]
+    return [(Chem.GetFormalCharge(part), radicals_of(part)) for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)]
 
 
 def cluster_of(system: System, count: int, *, largest_charge: int = 0) -> System:

@@ -15,7 +15,7 @@ from al_engine.structures.elements import LAST_ELEMENT
 from al_engine.structures.frames import BoolArray, FloatArray, IntArray
 from samplers.building.bonds_by_distance import bonds_from_radii, is_endless
 from samplers.building.perception import Perceived, perceived
-from samplers.building.valences import NOBLE_GASES
+from samplers.building.valences import NOBLE_GASES, TRANSITION_METALS
 from samplers.reading.structure_files import FileStructure, read_structures
 
 _EMBED_ATTEMPTS = 20
@@ -46,6 +46,7 @@ class Molecule:
         formal_charge: Sum of formal charges of the SMILES or the bond orders, e; None without bond orders.
         radical_electrons: Radical electrons of the SMILES or the bond orders.
         unpaired_electrons: Unpaired electrons of a copy as stated by the user or the file; None if not stated.
+        charge_stated: Whether the user or the file states the charge.
         source: Name of the molecule in messages: the SMILES or the path.
         cell: Cell vectors of a periodic structure file in Å, shape (3, 3); zeros without a cell.
         pbc: Periodicity of a structure file, shape (3,).
@@ -65,6 +66,7 @@ class Molecule:
     source: str
     formal_charge: int | None = None
     unpaired_electrons: int | None = None
+    charge_stated: bool = False
     cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
     pbc: BoolArray = field(default_factory=lambda: np.zeros(3, dtype=bool))
     endless: bool = False
@@ -139,7 +141,7 @@ def molecule_from_smiles(smiles: str, *, seed: int, section: str = "system") -> 
         bonds=_bonds_of(mol),
         charge=charge,
         formal_charge=charge,
-        radical_electrons=_radicals_of(mol),
+        radical_electrons=radicals_of(mol),
         source=name,
         rdkit=mol,
     )
@@ -211,8 +213,20 @@ def minimise(mol: Any, *, mmff: bool) -> None:
         optimise(mol, maxIters=_RELAX_ITERATIONS)
 
 
-def _radicals_of(mol: Any) -> int:
-    return int(sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()))
+def radicals_of(mol: Any) -> int:
+    """Number of radical electrons of an RDKit molecule.
+
+    A bare ion of a main-group element is a closed shell if its number of electrons is even, such as Pb(2+), whose 6s
+    electrons RDKit counts as two radicals.
+    """
+    return sum(_radicals_of_atom(atom) for atom in mol.GetAtoms())
+
+
+def _radicals_of_atom(atom: Any) -> int:
+    number, charge = atom.GetAtomicNum(), atom.GetFormalCharge()
+    if charge > 0 and not atom.GetDegree() and number not in TRANSITION_METALS:
+        return int((number - charge) % 2)
+    return int(atom.GetNumRadicalElectrons())
 
 
 def _bonds_of(mol: Any) -> IntArray:
@@ -231,6 +245,7 @@ def molecule_from_file(
     elements: Mapping[str, str] | None = None,
     index: int | None = None,
     section: str = "system",
+    spin_stated: bool = False,
 ) -> Molecule:
     """Read a structure with its bond orders, which are perceived fragment by fragment if the file does not state them.
 
@@ -243,6 +258,7 @@ def molecule_from_file(
         elements: Elements by the file's names or types of atoms.
         index: Index of the structure in a file of several structures, counted from the end if negative.
         section: Section of the config that the options of the messages belong to.
+        spin_stated: Whether the user states the unpaired electrons of all copies together, so that a copy may have any.
 
     Raises:
         InputError: As `read_structures`; if the file has several structures and no index is given; if the user and the
@@ -267,8 +283,9 @@ def molecule_from_file(
             bonds=_bonds_of(structure.rdkit),
             charge=formal if charge is None else charge,
             formal_charge=formal,
-            radical_electrons=_radicals_of(structure.rdkit),
+            radical_electrons=radicals_of(structure.rdkit),
             unpaired_electrons=unpaired_electrons,
+            charge_stated=True,
             source=where,
             rdkit=structure.rdkit,
             notes=tuple(notes),
@@ -280,7 +297,13 @@ def molecule_from_file(
     endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
     if not endless:
         lewis = _perceive(
-            structure, positions, bonds, charge=charge, unpaired_electrons=unpaired_electrons, section=section
+            structure,
+            positions,
+            bonds,
+            charge=charge,
+            spin_stated=spin_stated or unpaired_electrons is not None,
+            radicals_allowed=bool(unpaired_electrons) or (spin_stated and unpaired_electrons is None),
+            section=section,
         )
         if lewis.rdkit is not None and ("," in lewis.fragments or lewis.charge):
             notes.append(f"{where} is read as {lewis.fragments}")
@@ -292,6 +315,7 @@ def molecule_from_file(
         formal_charge=None if lewis is None or lewis.rdkit is None else lewis.charge,
         radical_electrons=0 if lewis is None else lewis.radicals,
         unpaired_electrons=unpaired_electrons,
+        charge_stated=charge is not None,
         source=where,
         cell=frame.cell,
         pbc=frame.pbc,
@@ -353,7 +377,8 @@ def _perceive(
     bonds: IntArray,
     *,
     charge: int | None,
-    unpaired_electrons: int | None,
+    spin_stated: bool,
+    radicals_allowed: bool,
     section: str,
 ) -> Perceived:
     """Perceive the bond orders of a structure at its charge.
@@ -365,19 +390,18 @@ def _perceive(
         InputError: If the charges of the ions have a sum that is not stated, or valences are not satisfied.
     """
     numbers, where = structure.frame.numbers, structure.where
-    allowed = bool(unpaired_electrons)
-    lewis = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=allowed)
+    lewis = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=radicals_allowed)
     if lewis.rdkit is not None and not lewis.doubt:
         return lewis
     suggestion = ""
     if charge is None:
-        free = perceived(numbers, positions, bonds, charge=None, radicals_allowed=allowed)
+        free = perceived(numbers, positions, bonds, charge=None, radicals_allowed=radicals_allowed)
         if free.rdkit is not None and not free.doubt and free.charge:
             suggestion = (
                 f"its bonds fit {free.fragments}; if it consists of these, set {section}.charge: {free.charge} for "
                 f"each copy{f' (--charge {free.charge})' if section == 'system' else ''}"
             )
-    if lewis.doubt and (unpaired_electrons is None or charge is None):
+    if lewis.doubt and not (spin_stated and charge is not None):
         raise InputError(
             f"{where}, at charge {charge or 0:+d}: {lewis.doubt}. Add hydrogens that are missing. "
             f"{f'At another charge {suggestion}. ' if suggestion else ''}To use the structure unchanged, set both "

@@ -93,24 +93,38 @@ def load_molecule(config: SystemConfig, *, base_dir: Path, seed: int) -> Molecul
             for index, each in enumerate(config.species)
         ]
         molecule = mixture(found, seed=seed)
-        stated = any(each.charge is not None for each in config.species)
-        if stated and config.charge not in (None, config.molecules * molecule.charge):
-            raise InputError(
-                f"system.charge: {config.charge:+d} e contradicts the charges of the species, "
-                f"{config.molecules * molecule.charge:+d} e in all; remove system.charge, or correct those charges"
-            )
+        if any(part.charge_stated for part, _ in found):
+            _refuse_other_charge(config, molecule, "the charges of the species")
         return molecule
     if config.structure is None:
         raise InputError("give exactly one of system.smiles, system.structure and system.species")
     per_molecule, remainder = divmod(config.charge or 0, config.molecules)
     divides = config.charge is not None and not remainder  # otherwise the charge of a copy is read from the file
-    return molecule_from_file(
+    molecule = molecule_from_file(
         base_dir / config.structure,
         charge=per_molecule if divides else None,
         unpaired_electrons=config.unpaired_electrons if config.molecules == 1 else None,
         elements=config.elements,
         index=config.structure_frame,
+        spin_stated=config.unpaired_electrons is not None,
     )
+    if molecule.charge_stated:
+        _refuse_other_charge(config, molecule, f"the charge that {molecule.source} states")
+    return molecule
+
+
+def _refuse_other_charge(config: SystemConfig, molecule: Molecule, of_what: str) -> None:
+    """Refuse a total charge that is not the sum of stated charges.
+
+    Raises:
+        InputError: If `system.charge` is another.
+    """
+    total = config.molecules * molecule.charge
+    if config.charge not in (None, total):
+        raise InputError(
+            f"system.charge: {config.charge:+d} e contradicts {of_what}, {total:+d} e in all; remove system.charge, or "
+            "correct those charges"
+        )
 
 
 def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> Molecule:
@@ -154,9 +168,16 @@ def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> 
         source=molecule.source,
         section=section,
     )
+    stated = molecule.charge_stated or config.charge is not None
     if open_spin:  # `system.unpaired_electrons` decides
-        return replace(molecule, charge=charge)
-    return replace(molecule, charge=charge, radical_electrons=unpaired, unpaired_electrons=unpaired or None)
+        return replace(molecule, charge=charge, charge_stated=stated)
+    return replace(
+        molecule,
+        charge=charge,
+        charge_stated=stated,
+        radical_electrons=unpaired,
+        unpaired_electrons=unpaired or None,
+    )
 
 
 def build_system(config: SystemConfig, *, base_dir: Path, seed: int) -> System:
@@ -185,12 +206,14 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
     Raises:
         InputError: As `build_system`.
     """
-    numbers = np.tile(molecule.numbers, count)
+    numbers, unpaired_electrons = np.tile(molecule.numbers, count), config.unpaired_electrons
+    if unpaired_electrons is None and molecule.components and molecule.unpaired_electrons is not None:
+        unpaired_electrons = count * molecule.unpaired_electrons  # as in a single copy, all spins are parallel
     charge, unpaired = resolve_charge_and_spin(
         numbers=numbers,
         molecules=count,
         charge=config.charge,
-        unpaired_electrons=config.unpaired_electrons,
+        unpaired_electrons=unpaired_electrons,
         molecule_charge=molecule.charge,
         molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,

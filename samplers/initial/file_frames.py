@@ -186,6 +186,13 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
         order = found.get(frame.numbers.tobytes())
         molecules = 0 if order is None else len(order)
         if frame.is_periodic and not system.frame.is_periodic and molecules < system.n_molecules:
+            if system.several_fragments:
+                raise InputError(
+                    f"{source}, frame {index} ({_formula(frame)}) is periodic, and its molecules, as found by their "
+                    f"bonds, are not exactly those of {system.molecule.source}; clusters of a mixture can't be cut "
+                    "from boxes of a file: simulate the box (system.shape: box) and cut clusters from it "
+                    "(selection.cut_molecules), or remove the frame"
+                )
             raise InputError(
                 f"{source}, frame {index} ({_formula(frame)}) is periodic and holds {molecules} molecules of "
                 f"{system.molecule.source}, as found by their bonds; a cluster of {system.n_molecules} cannot be cut "

@@ -197,8 +197,13 @@ def compared(labelled: Sequence[LabelledFrame], count: int, reference: Reference
 def _labels(
     path: Path, item: DataConfig, elements: Mapping[str, str] | None
 ) -> tuple[list[FileLabel], tuple[str, str] | dict[str, Any]]:
-    """The frames of a file with their labels, and the names of the labels or their level of theory."""
+    """The frames of a file with their labels, and the names of the labels or their level of theory.
+
+    Raises:
+        InputError: If the file can't be read, or is an HDF5 file and an option names its labels or their units.
+    """
     if path.suffix in HDF5_ENDINGS:
+        _refuse_names(path, item)
         frames, level = read_hdf5_data(path)
         return [FileLabel.of(each, f"{path}, frame {index}") for index, each in enumerate(frames)], level
     found = read_labelled_file(
@@ -213,9 +218,23 @@ def _labels(
     return list(found.frames), (found.energy_key, found.forces_key)
 
 
+def _refuse_names(path: Path, item: DataConfig) -> None:
+    """Refuse options that have no effect on an HDF5 file, whose names and units are fixed."""
+    options = {
+        name: getattr(item, name) for name in ("energy_key", "forces_key", "weight_key", "energy_unit", "forces_unit")
+    }
+    used = [name for name, value in options.items() if value != DataConfig.model_fields[name].default]
+    if used:
+        raise InputError(
+            f"{path}: {', '.join(used)} has no effect on an HDF5 file, whose names and units (eV, eV/Å) are fixed; "
+            "remove it"
+        )
+
+
 def _structures(path: Path, item: DataConfig, elements: Mapping[str, str] | None) -> list[FileLabel]:
-    """The structures of a file with their weights, without labels."""
+    """The structures of a file with their weights, without labels; raises as `_labels`."""
     if path.suffix in HDF5_ENDINGS:
+        _refuse_names(path, item)
         labels = [FileLabel.of(each, f"{path}, frame {index}") for index, each in enumerate(read_hdf5_data(path)[0])]
         return [replace(label, energy=None, forces=None, stress=None) for label in labels]
     structures = read_structures(path, elements=elements)

@@ -1,7 +1,12 @@
-"""Total charge and unpaired electrons of a system, from the config and the molecule."""
+"""Total charge and unpaired electrons of a system, from the config and the molecule, and of frames together."""
 
+from collections.abc import Iterable
+
+import numpy as np
+
+from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
-from al_engine.structures.frames import IntArray
+from al_engine.structures.frames import Frame, IntArray
 
 
 def resolve_charge_and_spin(
@@ -83,3 +88,37 @@ def resolve_charge_and_spin(
             f"has {electrons} electrons, so the number must be {'odd' if odd else 'even'}"
         )
     return total_charge, unpaired_electrons
+
+
+def refuse_mixed_electrons(frames: Iterable[tuple[str, Frame]], labels: LabelsConfig) -> None:
+    """Refuse frames of the same atoms that differ in charge or spin, which the models do not see.
+
+    With `labels.ase_charge_and_spin: parameters`, which sets charge and spin for all frames, all frames must agree.
+
+    Args:
+        frames: The frames, each with the name of its source in messages.
+        labels: Settings of the labels.
+
+    Raises:
+        InputError: If frames differ; the message names both sources.
+    """
+    fixed = labels.backend == "ase" and labels.ase_charge_and_spin == "parameters"
+    first: dict[bytes, tuple[str, Frame]] = {}
+    for source, frame in frames:
+        key = b"" if fixed else np.sort(frame.numbers).tobytes()
+        other_source, other = first.setdefault(key, (source, frame))
+        if (frame.charge, frame.unpaired_electrons) == (other.charge, other.unpaired_electrons):
+            continue
+        difference = (
+            f"a frame of {source} has charge {frame.charge:+d} and {frame.unpaired_electrons} unpaired electrons, a "
+            f"frame of {other_source} has {other.charge:+d} and {other.unpaired_electrons}"
+        )
+        if fixed:
+            raise InputError(
+                f"labels.ase_charge_and_spin: `parameters` sets the same charge and spin for all frames, but "
+                f"{difference}; set it to `auto` or `atoms`"
+            )
+        raise InputError(
+            f"{difference}, and both have the same atoms ({frame.to_atoms().get_chemical_formula()}). The models do "
+            "not see charge and spin: make a campaign for each, or correct the charges"
+        )

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.io import write
 from ase.units import Bohr, Hartree
 from stage_runs import begun
@@ -193,3 +194,18 @@ def test_bonds_of_clusters_of_mixtures_are_not_stretched(tmp_path):
             parse_config(BRINE.replace("hot_kelvin: 500", "hot_kelvin: 500, stretch: {share: 0.2}"), source="x"),
             base_dir=tmp_path,
         )
+
+
+def test_a_users_frame_of_a_clusters_atoms_has_its_charge(tmp_path, rng):
+    """Also if the atoms are not those of the cluster that stands for all in the checks before the campaign."""
+    text = BRINE.replace("cut_molecules: 3,", "cut_molecules: 3, cut_charge: 1,")
+    with begun(tmp_path / "first", text) as campaign:
+        ions = [item for item in campaign.ledger.dataset() if item.frame.charge]
+    chosen = min(ions, key=lambda item: np.count_nonzero(item.frame.numbers == OXYGEN))
+    moved = chosen.frame.positions + rng.normal(scale=0.02, size=chosen.frame.positions.shape)
+    (tmp_path / "second").mkdir()
+    write(tmp_path / "second" / "mine.xyz", Atoms(chosen.frame.numbers, moved))
+    with begun(tmp_path / "second", f"{text}data:\n- {{file: mine.xyz, labels: relabel}}\n") as campaign:
+        mine = campaign.ledger.dataset()[-1].frame
+    np.testing.assert_allclose(mine.positions, moved, atol=1e-6)
+    assert mine.charge == chosen.frame.charge

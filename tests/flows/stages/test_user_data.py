@@ -168,6 +168,13 @@ def test_another_campaigns_labels_are_taken_with_their_level(campaign, tmp_path)
         preflight(parse_config(f"{other}- {{file: all.h5}}\n", source="test"), base_dir=tmp_path)
 
 
+def test_names_and_units_of_an_hdf5_file_are_fixed(tmp_path):
+    (tmp_path / "all.h5").touch()
+    text = f"{TEXT}- {{file: all.h5, energy_key: REF_energy, energy_unit: hartree}}\n"
+    with pytest.raises(InputError, match="energy_key, energy_unit has no effect on an HDF5 file"):
+        preflight(parse_config(text, source="test"), base_dir=tmp_path)
+
+
 def test_sources_are_summarised_and_merged(campaign, tmp_path):
     names_of_file = LabelNames(energy_unit="hartree", forces_unit="hartree/bohr")
     path = in_hartree(tmp_path / "a.xyz", gfn2(), seed=5)

@@ -255,6 +255,28 @@ def test_calls_from_two_threads_take_turns(faulty):
     assert all(outcome.labelled.energy == tag + 1.0 for tag, outcomes in results.items() for outcome in outcomes)
 
 
+def test_closing_does_not_wait_for_a_label(faulty):
+    """An interrupt closes the pool from another thread, while a label that may take hours is computed."""
+    pool = LabelPool(CONFIG, workers=1, factory=faulty)
+    pool.label([frame_with()], time_limit_s=10.0)
+    errors = []
+
+    def label():
+        try:
+            pool.label([frame_with(Fault.HANG)] * 3, time_limit_s=3600.0)
+        except ResumableError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=label)
+    pids = pool.worker_pids
+    thread.start()
+    time.sleep(0.3)  # until the worker has the frame that hangs
+    pool.close()
+    thread.join(timeout=10.0)
+    assert errors == ["labelling was stopped"]
+    assert wait_until_gone(pids)
+
+
 def test_progress_counts_every_frame_once(faulty):
     seen = []
     frames = [frame_with(), frame_with(Fault.RAISE), frame_with()]

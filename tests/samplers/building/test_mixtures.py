@@ -16,6 +16,7 @@ from al_engine.config.writer import config_text
 from al_engine.errors import InputError
 from al_engine.structures.bonds import bond_lengths
 from labelers.checks.reference import ReferenceMethod
+from samplers.building.clusters import cluster_of, electrons_by_fragment
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, contact_radii
 from samplers.building.system import build_system, repacked
 from samplers.classical.classical import force_field_of
@@ -184,3 +185,67 @@ def test_one_source_of_molecules(both):
 def test_the_config_reads_back():
     config = parse_config(f"name: x\nsystem: {{species: {SOLUTION}}}", source="test")
     assert parse_config(config_text(config), source="test") == config
+
+
+def ion_file(folder, charge):
+    """Methyl chlorozincate without bond orders, whose charge only its file says."""
+    positions = 2.3 * np.array([[0.0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+    atoms = Atoms("ZnCl4", positions, info={"charge": charge})
+    write(folder / "zncl4.xyz", atoms)
+    return "zncl4.xyz"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"species": [{"structure": "zncl4.xyz"}, {"smiles": "[Na+]", "count": 2}], "charge": 4},
+        {"species": [{"structure": "zncl4.xyz"}, {"smiles": "O", "count": 2}], "charge": 0},
+        {"structure": "zncl4.xyz", "molecules": 3, "charge": -4},
+        {"structure": "zncl4.xyz", "molecules": 2, "charge": -2},
+    ],
+)
+def test_a_total_charge_does_not_override_a_file(options, tmp_path):
+    ion_file(tmp_path, -2)
+    with pytest.raises(InputError, match=r"contradicts|states charge"):
+        built(tmp_path, **options)
+
+
+def test_the_charges_of_a_file_and_of_smiles_add_up(tmp_path):
+    species = [{"structure": ion_file(tmp_path, -2)}, {"smiles": "[Na+]", "count": 2}]
+    assert built(tmp_path, species=species).frame.charge == 0
+    assert built(tmp_path, structure="zncl4.xyz", molecules=3, charge=-6).frame.charge == -6
+
+
+@pytest.mark.parametrize(
+    ("options", "unpaired"),
+    [
+        ({"species": [{"smiles": "[CH3]", "unpaired_electrons": 1}, {"smiles": "O"}], "molecules": 2}, 2),
+        ({"species": [{"smiles": "O=O", "unpaired_electrons": 2}, {"smiles": "O"}], "molecules": 3}, 6),
+        ({"structure": "methyl.xyz", "molecules": 2, "charge": 0, "unpaired_electrons": 2}, 2),
+        ({"structure": "methyl.xyz", "molecules": 2, "charge": 0, "unpaired_electrons": 0}, 0),
+    ],
+)
+def test_spins_of_copies_add_up_or_are_those_that_the_user_states(options, unpaired, tmp_path):
+    write(tmp_path / "methyl.xyz", molecule("CH3"), plain=True)
+    assert built(tmp_path, **options).frame.unpaired_electrons == unpaired
+
+
+@pytest.mark.parametrize("ion", ["[Pb+2]", "[Sn+2]", "[Tl+]", "[Mg+2]"])
+def test_bare_ions_of_the_main_groups_are_closed_shells(ion):
+    charge = 1 if ion == "[Tl+]" else 2
+    system = built(species=[{"smiles": ion}, {"smiles": "[Cl-]", "count": charge}, {"smiles": "O", "count": 6}])
+    assert (system.frame.charge, system.frame.unpaired_electrons) == (0, 0)
+    assert electrons_by_fragment(system.molecule)[0] == (charge, 0)
+
+
+def test_a_redox_pair_cannot_be_cut():
+    """Hydroxide and the hydroxyl radical: clusters of the same atoms would have different charges."""
+    species = [
+        {"smiles": "[OH-]"},
+        {"smiles": "[OH]", "unpaired_electrons": 1},
+        {"smiles": "[Na+]"},
+        {"smiles": "O", "count": 9},
+    ]
+    box = built(species=species, shape="box", density_g_per_cm3=0.8)
+    with pytest.raises(InputError, match="HO with charge -1 and 0 unpaired electrons, and with"):
+        cluster_of(box, 3, largest_charge=1)
