@@ -3,7 +3,7 @@
 import difflib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -159,6 +159,12 @@ class CampaignConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _elements_of_data(self) -> Self:
+        if self.data and self.systems:  # a file may have atoms of all systems
+            _refuse_other_elements([named.elements for named in self.systems])
+        return self
+
+    @model_validator(mode="after")
     def _system_or_systems(self) -> Self:
         if (self.system is None) == (not self.systems):
             raise ValueError("give exactly one of `system` and `systems`")
@@ -250,6 +256,18 @@ MUTABLE = (
     "labels.max_failed_share",
 )
 """Sections and fields that may change in a campaign that has begun, because no key of a part hashes them."""
+
+
+def _refuse_other_elements(given: Sequence[Mapping[str, str]]) -> None:
+    """Refuse names of atoms that systems translate into different elements; raises `ValueError`."""
+    found: dict[str, str] = {}
+    for elements in given:
+        for name, element in elements.items():
+            if found.setdefault(name, element) != element:
+                raise ValueError(
+                    f"`elements`: {name} is {found[name]} in one of the `systems` and {element} in another, so the "
+                    "atoms of `data` are not known; rename the atoms of one file"
+                )
 
 
 def is_mutable(key: str) -> bool:
