@@ -111,7 +111,10 @@ class _Extras:
         self.n_frames += count
 
     def write(self, group: h5py.Group) -> None:
-        """Link the stresses, NaN for frames without; copy the weights, if not all of them are 1."""
+        """Link the stresses, NaN for frames without; copy the weights, if not all of them are 1.
+
+        Weights are copied because a weight of NaN, as of a missing part, would be taken for a fault of the frame.
+        """
         if self.stresses:
             layout = h5py.VirtualLayout((self.n_frames, 3, 3), "<f8")
             for start, source in self.stresses:

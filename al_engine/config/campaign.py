@@ -3,7 +3,8 @@
 import difflib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -94,8 +95,13 @@ class CampaignConfig(Section):
 
     @property
     def file_elements(self) -> dict[str, str]:
-        """The elements of the atom names and types in the user's files, as the systems name them."""
-        return {name: element for own in self.by_system.values() for name, element in own.system.elements.items()}
+        """The elements of the atom names and types in the files of `data`, as the systems name them.
+
+        A name that systems translate into different elements is left out: a file with such a name is refused.
+        """
+        pairs = {pair for own in self.by_system.values() for pair in own.system.elements.items()}
+        count = Counter(name for name, _ in pairs)
+        return {name: element for name, element in sorted(pairs) if count[name] == 1}
 
     @property
     def by_system(self) -> dict[str, "OneSystemConfig"]:
@@ -156,12 +162,6 @@ class CampaignConfig(Section):
                 "`labels.ase_charge_and_spin: parameters` sets the same spin for all frames, but isolated atoms differ "
                 "in theirs; set it to `auto` or `atoms`, or write `training.reference_energies: fitted`"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _elements_of_data(self) -> Self:
-        if self.data and self.systems:  # a file may have atoms of all systems
-            _refuse_other_elements([named.elements for named in self.systems])
         return self
 
     @model_validator(mode="after")
@@ -256,18 +256,6 @@ MUTABLE = (
     "labels.max_failed_share",
 )
 """Sections and fields that may change in a campaign that has begun, because no key of a part hashes them."""
-
-
-def _refuse_other_elements(given: Sequence[Mapping[str, str]]) -> None:
-    """Refuse names of atoms that systems translate into different elements; raises `ValueError`."""
-    found: dict[str, str] = {}
-    for elements in given:
-        for name, element in elements.items():
-            if found.setdefault(name, element) != element:
-                raise ValueError(
-                    f"`elements`: {name} is {found[name]} in one of the `systems` and {element} in another, so the "
-                    "atoms of `data` are not known; rename the atoms of one file"
-                )
 
 
 def is_mutable(key: str) -> bool:

@@ -106,8 +106,8 @@ class SystemConfig(Section):
         default_factory=dict,
         description=(
             "Elements of the atom names or atom types in your files, such as `{OW: O, HW1: H}` for a .gro file or "
-            "`{1: O, 2: H}` for a LAMMPS file. Used for `structure`, `structures`, the files of `species` and "
-            "`initial.file`."
+            "`{1: O, 2: H}` for a LAMMPS file. Used for `structure`, `structures`, the files of `species`, "
+            "`initial.file` and the files of `data`."
         ),
     )
     molecules: PositiveInt = Field(

@@ -28,7 +28,7 @@ TAIL = 95.0
 MODEL = ModelConfig.model_validate(
     {"kind": "mace", "short": {"cutoff_ang": 5.0, "channels": 16, "l_max": 2, "radial_mlp": []}}
 )
-"""The model of the preset `quick` in size, without its long path, which a single molecule does not need."""
+"""A small model without a long path, which a single molecule does not need."""
 MEMBERS = 4
 BATCH = 32
 METRICS = 1

@@ -81,14 +81,17 @@ QUICK = Plan(
 
 
 def config(plan: Plan, changes: Mapping[str, Any], *, seed: int) -> CampaignConfig:
-    """The config of a campaign: the preset `quick` without the long path, which a single molecule does not need."""
+    """The config of a campaign, with the model, training and MD of the published tables.
+
+    The model has no long path, which a single molecule does not need.
+    """
     growth = TrainingConfig.model_fields["updates_growth"].default
     base = {
         "name": "trial",
         "seed": seed,
         "system": {"smiles": ETHANOL},
         "initial": {"frames": plan.frames, "test_frames": 4, "duration_ps": plan.anneal_ps},
-        "model": {"kind": "mace", "long": None, "short": {"cutoff_ang": 5.0, "radial_mlp": []}},
+        "model": {"kind": "mace", "long": None, "short": {"cutoff_ang": 5.0, "channels": 16, "radial_mlp": []}},
         "labels": {"backend": "tblite"},
         "training": {  # as in the published tables
             "optimizer": "adam",
@@ -100,7 +103,13 @@ def config(plan: Plan, changes: Mapping[str, Any], *, seed: int) -> CampaignConf
             "updates": plan.updates,
             "updates_growth": growth,
         },
-        "sampling": {"replicas": plan.replicas, "steps": plan.steps, "cost_share": 0.0},
+        "sampling": {
+            "replicas": plan.replicas,
+            "steps": plan.steps,
+            "stride_steps": 20,
+            "timestep_fs": 0.5,
+            "cost_share": 0.0,
+        },
         "selection": {"max_labels": plan.max_labels},
         "stop": {"acceptance": 1e-6},  # far from convergence, so that no iteration samples longer than another
         "execution": {"device": "cpu", "workers": 1},

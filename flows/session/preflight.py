@@ -26,7 +26,7 @@ from al_engine.structures.sanity import screen_frame
 from flows.session.checks_together import CheckedData, checked_data, refuse_small_cell
 from flows.session.initial_source import with_initial_source
 from labelers.backends.registry import level_of_theory, resolve_backend
-from labelers.checks.isolated_atoms import isolated_atoms
+from labelers.checks.isolated_atoms import isolated_atoms, labelled_on_trial
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
 from samplers.building.clusters import cluster_of
@@ -73,12 +73,14 @@ class Preflight:
         systems: The systems of the campaign.
         level: Level of theory of the labels.
         data: The user's own frames.
+        atoms: Labels of isolated atoms.
     """
 
     config: CampaignConfig
     systems: tuple[CheckedSystem, ...]
     level: LevelOfTheory
     data: CheckedData
+    atoms: tuple[LabelOutcome, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -93,7 +95,7 @@ class Preflight:
     @property
     def labels(self) -> tuple[LabelOutcome, ...]:
         """Labels that the checks computed by the reference method of the campaign."""
-        return (*(label for checked in self.systems for label in checked.labels), *self.data.labels)
+        return (*(label for checked in self.systems for label in checked.labels), *self.data.labels, *self.atoms)
 
 
 def preflight(
@@ -128,11 +130,12 @@ def preflight(
     simulated, labelled = [each.system.frame for each in checked], [each.labelled.frame for each in checked]
     data = checked_data(config, simulated, labelled, level=level, base_dir=base_dir, cache=cache, progress=progress)
     _check_start(config, elements | data.elements, base_dir=base_dir)  # again, with the elements of the user's frames
+    atoms: tuple[LabelOutcome, ...] = ()
     if config.training.reference_energies == "isolated_atoms":
-        with ReferenceMethod(config.labels, periodic=False, workers=1) as reference:
-            for atom in isolated_atoms(elements | data.elements, gfn2=level.backend != "ase"):
-                reference.check(atom)
-    return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level, data)
+        with ReferenceMethod(config.labels, periodic=False, workers=1, cache=cache, remember=True) as reference:
+            labelled_on_trial(isolated_atoms(elements | data.elements, gfn2=level.backend != "ase"), reference)
+            atoms = tuple(reference.made)
+    return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level, data, atoms)
 
 
 def _check_start(config: CampaignConfig, elements: set[int], *, base_dir: Path) -> None:

@@ -1,6 +1,5 @@
 """Stage `initial-data-frames`: the user's own labelled frames, and the structures that the campaign labels."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,9 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
 
     config = work.config
     known = _initial_frames(work.parts, config)
-    systems = _distinct([*_known_systems(work.parts, config), *known])
+    systems = _known_systems(work.parts, config)
+    own = [("the campaign", frame) for frame in [*systems, *known]]
+    brought: list[tuple[str, Frame]] = []
     kept: list[LabelledFrame] = []
     unlabelled: list[Frame] = []
     weights: list[float] = []
@@ -79,11 +80,10 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
             else:
                 unlabelled.append(frames[index])
                 weights.append(data.weights[index - len(data.labelled)])
+        brought += [(item.file, frame) for frame in frames]
         known += [frame for frame, is_copy in zip(frames, copied, strict=True) if not is_copy]
-    brought = [*(item.frame for item in kept), *unlabelled]
-    refuse_mixed_electrons(
-        [*(("the campaign", frame) for frame in systems), *(("`data`", frame) for frame in brought)], config.labels
-    )
+    # Clusters that are cut from a mixture have many compositions, of which the checks before the campaign see one.
+    refuse_mixed_electrons([*own, *brought], config.labels)
     with work.write() as root:
         write_labelled(root.create_group("labelled"), kept)
         write_frames(root.create_group("train"), unlabelled)
@@ -101,14 +101,6 @@ def _initial_frames(parts: PartReader, config: CampaignConfig) -> list[Frame]:
         with parts.open(name) as root:
             frames += read_frames(root["train"]) + read_frames(root["test"])
     return frames
-
-
-def _distinct(frames: Sequence[Frame]) -> list[Frame]:
-    """The first frame of each composition: clusters that are cut from a box of a mixture have many."""
-    found: dict[bytes, Frame] = {}
-    for frame in frames:
-        found.setdefault(np.sort(frame.numbers).tobytes(), frame)
-    return list(found.values())
 
 
 def _known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:

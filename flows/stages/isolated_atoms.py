@@ -12,7 +12,7 @@ from al_engine.config import CampaignConfig
 from al_engine.errors import typed
 from flows.compute.stage_call import Work
 from flows.stages.labelling import label_cache, label_frames
-from labelers.checks.isolated_atoms import isolated_atom_energies, isolated_atoms
+from labelers.checks.isolated_atoms import energies_of, isolated_atoms
 
 GROUP = "isolated_atoms"
 """Group of the part with the data set: `numbers`, the atomic numbers, and `energy` in eV."""
@@ -38,7 +38,7 @@ def label_isolated_atoms(work: Work, elements: Collection[int], level: LevelOfTh
         )
     journal.unlink()
     remedy = f"once the cause is gone, `al-engine resume {typed(work.directory)}` computes the label again"
-    return isolated_atom_energies(done.outcomes, atoms, remedy=remedy)
+    return energies_of(done.outcomes, atoms, remedy=remedy)
 
 
 def write_isolated_atoms(root: h5py.File, energies: Mapping[int, float]) -> None:

@@ -1,6 +1,6 @@
-"""Frames of isolated atoms, whose labels are the E0s of models with `training.reference_energies: isolated_atoms`."""
+"""Isolated atoms, whose labels are the E0s of models with `training.reference_energies: isolated_atoms`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -8,9 +8,11 @@ from al_engine.campaign.labels import LabelOutcome
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 from al_engine.structures.sanity import gfn2_valence, screen_frame
+from labelers.checks.reference import ReferenceMethod
 
 LANTHANIDES = range(58, 72)
 """Atomic numbers of the elements whose 4f electrons are in the core of GFN2-xTB: 3 valence electrons remain."""
+OPTION = "training.reference_energies: isolated_atoms"
 
 
 def isolated_atoms(elements: Iterable[int], *, gfn2: bool) -> list[Frame]:
@@ -18,37 +20,51 @@ def isolated_atoms(elements: Iterable[int], *, gfn2: bool) -> list[Frame]:
 
     Args:
         elements: Atomic numbers.
-        gfn2: Whether GFN2-xTB labels them, for which a lanthanide has a single unpaired electron, 5d.
+        gfn2: Whether GFN2-xTB labels them.
 
     Raises:
-        InputError: If the spin of an element is not known.
+        InputError: If the spin of an element is not known, or GFN2-xTB can't label it.
     """
-    from ase.data import chemical_symbols, ground_state_magnetic_moments
-
     atoms = []
     for number in sorted(set(elements)):
-        known = number < len(ground_state_magnetic_moments)
-        moment = float(ground_state_magnetic_moments[number]) if known else np.nan
-        if gfn2 and number in LANTHANIDES:
-            moment = float(gfn2_valence(number)[0] % 2)
-        if not np.isfinite(moment) or ((round(moment) - number) % 2 and not (gfn2 and number in LANTHANIDES)):
+        unpaired = _unpaired(number, gfn2=gfn2)
+        if unpaired is None:
             raise InputError(
-                f"training.reference_energies: the number of unpaired electrons of an isolated atom "
-                f"{chemical_symbols[number] if number < len(chemical_symbols) else number} is not known here; set it "
-                "to `fitted`"
+                f"{OPTION}: the number of unpaired electrons of an atom with Z = {number} is not known; write `fitted`"
             )
-        atoms.append(Frame(numbers=np.array([number]), positions=np.zeros((1, 3)), unpaired_electrons=round(moment)))
-    for atom in atoms:
+        atom = Frame(numbers=np.array([number]), positions=np.zeros((1, 3)), unpaired_electrons=unpaired)
         if (fault := screen_frame(atom, min_distance_ang=0.0, gfn2=gfn2)) is not None:
-            raise InputError(
-                f"training.reference_energies: {_symbol(atom)} can't be labelled ({fault}); set it to `fitted`"
-            )
+            raise InputError(f"{OPTION}: an atom {_symbol(atom)} can't be labelled ({fault}); write `fitted`")
+        atoms.append(atom)
     return atoms
 
 
-def isolated_atom_energies(
-    outcomes: Iterable[LabelOutcome], atoms: Iterable[Frame], *, remedy: str
-) -> dict[int, float]:
+def _unpaired(number: int, *, gfn2: bool) -> int | None:
+    """Unpaired electrons of the ground state of an atom; None if not known."""
+    from ase.data import ground_state_magnetic_moments
+
+    if gfn2 and number in LANTHANIDES:
+        return gfn2_valence(number)[0] % 2
+    if number >= len(ground_state_magnetic_moments) or not np.isfinite(ground_state_magnetic_moments[number]):
+        return None
+    unpaired = round(float(ground_state_magnetic_moments[number]))
+    return unpaired if (number - unpaired) % 2 == 0 else None  # ASE's table has impossible numbers, as of Ce
+
+
+def labelled_on_trial(atoms: Sequence[Frame], reference: ReferenceMethod) -> None:
+    """Label atoms before a campaign begins, in which the option can no longer be changed.
+
+    Raises:
+        InputError: If an atom can't be labelled.
+    """
+    for atom in atoms:
+        if reference([atom])[0] is None:
+            raise InputError(
+                f"{OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({reference.failure}); write `fitted`"
+            )
+
+
+def energies_of(outcomes: Iterable[LabelOutcome], atoms: Iterable[Frame], *, remedy: str) -> dict[int, float]:
     """Energies of labelled atoms in eV, by atomic number.
 
     Args:
@@ -63,14 +79,12 @@ def isolated_atom_energies(
     for outcome, atom in zip(outcomes, atoms, strict=True):
         if outcome.labelled is None:
             raise InputError(
-                f"training.reference_energies: the isolated atom {_symbol(atom)} can't be labelled "
-                f"({outcome.reason.value}: {outcome.message}); {remedy}"
+                f"{OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({outcome.reason.value}: "
+                f"{outcome.message}); {remedy}"
             )
         energies[int(atom.numbers[0])] = float(outcome.labelled.energy)
     return energies
 
 
 def _symbol(atom: Frame) -> str:
-    from ase.data import chemical_symbols
-
-    return chemical_symbols[int(atom.numbers[0])]
+    return str(atom.to_atoms().get_chemical_formula())

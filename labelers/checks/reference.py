@@ -74,7 +74,8 @@ class ReferenceMethod:
 
         Raises:
             InputError: If the labeler can't be built, or the cache is damaged.
-            ResumableError: If workers repeatedly die before they are ready, or the cache can't be read or written.
+            ResumableError: If workers repeatedly die before they are ready, the method is closed by another thread, or
+                the cache can't be read or written.
         """
         found = {} if self._cache is None else self._cache.find(frames)
         missing = [index for index in range(len(frames)) if index not in found]

@@ -11,16 +11,18 @@ from models.layers.fixed_term import FixedTerm
 from models.layers.geometry import SMALLEST_LENGTH
 
 SATURATION = 10.0
-"""κ. With it, a neighbour at half the cut-off makes an atom a bonded atom, up to 1 part in 5000."""
+"""κ. With it and the default envelope (p = 6), a neighbour at half the cut-off makes an atom a bonded atom, up to 1
+part in 5000."""
 
 
 class Cohesion(FixedTerm):
     """E = Σ_i A(Z_i) (1 - exp(-κ Σ_j u(r_ij / r_c))), in eV; holds no weights.
 
     A is the mean energy of a bonded atom of an element minus that of the isolated atom, u the polynomial envelope, and
-    r_c the cut-off of the shortest path. A bonded atom has a neighbour within half the cut-off: the exponential is then
-    almost zero, so that the term is a constant in molecules, and the forces are those of the network. An atom without
-    neighbours has no energy from this term, so that its energy is E0.
+    r_c the cut-off of the shortest path. An atom with a neighbour within half the cut-off has all of A, so that the
+    term is a constant in most molecules, and the forces are those of the network. Longer bonds, such as those of iodine
+    or between ions, have a part that depends on the distance; the network learns the rest. An atom without neighbours
+    has no energy from this term, so that its energy is E0.
     """
 
     def __init__(self, energies: Sequence[float], *, cutoff: float, envelope_power: int) -> None:

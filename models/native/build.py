@@ -36,6 +36,11 @@ REGISTERS = """
 #else
 #define REGISTER_BYTES 16
 #endif
+// Channels per instruction: the largest power of two that divides their number and fits into a register.
+constexpr int lanes(int channels, int real_bytes) {
+    const int fitting = REGISTER_BYTES / real_bytes, dividing = channels & -channels;
+    return dividing < fitting ? dividing : fitting;
+}
 """
 """Width of a vector register of the machine that compiles; the vectors of the kernels have this width. With vectors of
 64 bytes on a machine with registers of 32, training took 2.5 times as long: the compiler keeps them in memory."""

@@ -9,7 +9,6 @@
 // N_SUMS (components summed over neighbours, for a channel), N_ROWS (components of the messages), the list
 // BLOCKS(F) of F(l1, l2, couplings, first coupling, first sum) and the tables `coupled`, `rows`.
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -17,8 +16,7 @@
 // Only the functions are exported: libraries of several kernels are loaded into the same process.
 namespace {
 
-// Channels per instruction: the largest power of two that divides their number and fits into a register.
-constexpr int LANES = std::min(CHANNELS & -CHANNELS, REGISTER_BYTES / static_cast<int>(sizeof(REAL)));
+constexpr int LANES = lanes(CHANNELS, sizeof(REAL));
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 constexpr int CHUNKS = CHANNELS / LANES;
 constexpr int PAIRS = N_RADIAL > 16 ? 4 : 1;  // neighbours processed together, so that large weights are loaded less often

@@ -6,15 +6,13 @@
 // over d is taken first. Included after a generated header that defines REAL, CHANNELS, N_IN, N_OUT, N_TERMS and
 // the tables `groups` (of Group) and `last_factor`.
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 // Only the functions are exported: libraries of several kernels are loaded into the same process.
 namespace {
 
-// Channels per instruction: the largest power of two that divides their number and fits into a register.
-constexpr int LANES = std::min(CHANNELS & -CHANNELS, REGISTER_BYTES / static_cast<int>(sizeof(REAL)));
+constexpr int LANES = lanes(CHANNELS, sizeof(REAL));
 typedef REAL vec __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 constexpr int CHUNKS = CHANNELS / LANES;
 

@@ -192,7 +192,10 @@ class TrainingSet:
         self.energies[own] -= shift.to(self.energies.device)
 
     def renew_targets(self, *, member: int = 0) -> None:
-        """Compute the targets of a member anew, after a change of its fixed terms."""
+        """Compute the targets of a member anew, after a change of its fixed terms.
+
+        After a change of E0s alone, `shift_targets` is used: begun campaigns have data with its rounding.
+        """
         model, vectors, (energies, forces, virials) = (
             self.models[member],
             self.graph.vectors(self._positions),

@@ -10,7 +10,7 @@ BOND_FACTOR = 1.1
 """Largest length of a bond, in units of the length of a single bond."""
 _LENGTHS = {(1, 1): 0.80, (7, 17): 1.90, (8, 8): 1.45, (8, 9): 1.42, (9, 9): 1.42}
 """Lengths in Å of single bonds that are longer than the sum of the covalent radii."""
-CARBON, CARBON_VALENCE = 6, 4
+_CARBON, _CARBON_VALENCE = 6, 4
 _SHARED_PROTON_ANG = 1.45
 """Largest distance between a hydrogen atom without bonds and the electronegative atom that it belongs to, Å."""
 
@@ -21,10 +21,10 @@ def bonds_from_radii(
     """Find the bonds: pairs closer than a factor times the length of a single bond.
 
     The length of a single bond is the sum of the covalent radii (Cordero et al., Dalton Trans. 2832 (2008), from ASE),
-    with a few exceptions. In structures with electronegative atoms, alkali and alkaline earth metals are ions. They are
-    bonded only to hydrogen atoms without other bonds and to carbon atoms that have at most three neighbours, none of
-    them electronegative, and not to the face of a double bond. A hydrogen atom that lies between two electronegative
-    atoms and is bonded to neither belongs to the nearer atom.
+    with a few exceptions. Alkali and alkaline earth metals are bonded only to hydrogen atoms without other bonds and to
+    carbon atoms that have at most three neighbours, none of them electronegative, and not to the face of a double bond;
+    in structures without electronegative atoms also to each other. A hydrogen atom that lies between two
+    electronegative atoms and is bonded to neither belongs to the nearer atom.
 
     Args:
         numbers: Atomic numbers, shape (N,).
@@ -115,7 +115,7 @@ def _carbanions(numbers: IntArray, first: IntArray, second: IntArray, bonded: Bo
     polar = np.zeros(len(numbers), dtype=bool)
     polar[first[bonded & np.isin(numbers[second], list(ELECTRONEGATIVE))]] = True
     n_neighbours = np.bincount(first[bonded], minlength=len(numbers))
-    result: BoolArray = (numbers == CARBON) & ~polar & (n_neighbours < CARBON_VALENCE)
+    result: BoolArray = (numbers == _CARBON) & ~polar & (n_neighbours < _CARBON_VALENCE)
     return result
 
 
@@ -126,11 +126,13 @@ def _beside_pi_systems(
 
     The metal lies on the face of a double bond or a ring, and is bonded to neither atom.
     """
-    contacts = np.flatnonzero(near & metal[first] & (numbers[second] == CARBON))
+    contacts = np.flatnonzero(near & metal[first] & (numbers[second] == _CARBON))
+    if not len(contacts):
+        return np.zeros(len(first), dtype=bool)
     by_metal: dict[int, set[int]] = {}
     for index in contacts.tolist():
         by_metal.setdefault(int(first[index]), set()).add(int(second[index]))
-    carbons = near & (numbers[first] == CARBON) & (numbers[second] == CARBON)
+    carbons = near & (numbers[first] == _CARBON) & (numbers[second] == _CARBON)
     bonds = set(zip(first[carbons].tolist(), second[carbons].tolist(), strict=True))
     faces = {
         (metal_atom, carbon)

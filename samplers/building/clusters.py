@@ -62,10 +62,9 @@ def _refuse_redox_pairs(system: System, charges: IntArray, unpaired: IntArray) -
         atoms = system.frame.numbers[system.molecules.fragment_of_atom == index]
         other = found.setdefault(tuple(np.sort(atoms).tolist()), electrons)
         if other != electrons:
-            from ase.formula import Formula
             from ase.symbols import Symbols
 
-            name = Formula(str(Symbols(atoms).formula)).format("hill")
+            name = Symbols(atoms).get_chemical_formula()
             raise InputError(
                 f"selection.cut_molecules: the box has {name} with charge {other[0]:+d} and {other[1]} unpaired "
                 f"electrons, and with {electrons[0]:+d} and {electrons[1]}. Clusters of the same atoms would differ in "

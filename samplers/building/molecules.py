@@ -217,14 +217,14 @@ def radicals_of(mol: Any) -> int:
     """Number of radical electrons of an RDKit molecule.
 
     A bare ion of a main-group element is a closed shell if its number of electrons is even, such as Pb(2+), whose 6s
-    electrons RDKit counts as two radicals.
+    electrons RDKit counts as two radicals; with an odd number it has one.
     """
     return sum(_radicals_of_atom(atom) for atom in mol.GetAtoms())
 
 
 def _radicals_of_atom(atom: Any) -> int:
     number, charge = atom.GetAtomicNum(), atom.GetFormalCharge()
-    if charge > 0 and not atom.GetDegree() and number not in TRANSITION_METALS:
+    if charge > 0 and not atom.GetTotalDegree() and number not in TRANSITION_METALS:
         return int((number - charge) % 2)
     return int(atom.GetNumRadicalElectrons())
 
@@ -285,7 +285,7 @@ def molecule_from_file(
             formal_charge=formal,
             radical_electrons=radicals_of(structure.rdkit),
             unpaired_electrons=unpaired_electrons,
-            charge_stated=True,
+            charge_stated=charge is not None,
             source=where,
             rdkit=structure.rdkit,
             notes=tuple(notes),
@@ -302,8 +302,8 @@ def molecule_from_file(
             bonds,
             charge=charge,
             spin_stated=spin_stated or unpaired_electrons is not None,
-            radicals_allowed=bool(unpaired_electrons) or (spin_stated and unpaired_electrons is None),
             section=section,
+            radicals_allowed=unpaired_electrons != 0,
         )
         if lewis.rdkit is not None and ("," in lewis.fragments or lewis.charge):
             notes.append(f"{where} is read as {lewis.fragments}")
@@ -378,8 +378,8 @@ def _perceive(
     *,
     charge: int | None,
     spin_stated: bool,
-    radicals_allowed: bool,
     section: str,
+    radicals_allowed: bool,
 ) -> Perceived:
     """Perceive the bond orders of a structure at its charge.
 
@@ -390,6 +390,7 @@ def _perceive(
         InputError: If the charges of the ions have a sum that is not stated, or valences are not satisfied.
     """
     numbers, where = structure.frame.numbers, structure.where
+    radicals_allowed = radicals_allowed and spin_stated
     lewis = perceived(numbers, positions, bonds, charge=charge or 0, radicals_allowed=radicals_allowed)
     if lewis.rdkit is not None and not lewis.doubt:
         return lewis

@@ -207,8 +207,8 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         InputError: As `build_system`.
     """
     numbers, unpaired_electrons = np.tile(molecule.numbers, count), config.unpaired_electrons
-    if unpaired_electrons is None and molecule.components and molecule.unpaired_electrons is not None:
-        unpaired_electrons = count * molecule.unpaired_electrons  # as in a single copy, all spins are parallel
+    if unpaired_electrons is None and molecule.unpaired_electrons is not None:
+        unpaired_electrons = count * molecule.unpaired_electrons  # all spins are parallel
     charge, unpaired = resolve_charge_and_spin(
         numbers=numbers,
         molecules=count,
@@ -225,11 +225,12 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
     _refuse_lost_cell(molecule, config, count)
     pack_seed = derived_seed(seed, "packing")
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
+    if molecule.pbc.any() and not (config.shape == "box" and count == 1):
+        # It leaves its cell, which may have wrapped a molecule of several fragments.
+        fragments = fragment_of_atom(len(molecule), molecule.bonds)
+        placed = gathered(molecule.positions, fragments, molecule.cell, molecule.pbc)
+        molecule = replace(molecule, positions=placed)
     if config.shape != "box":
-        if molecule.pbc.any():  # a cluster of several fragments, which its cell may have wrapped
-            fragments = fragment_of_atom(len(molecule), molecule.bonds)
-            placed = gathered(molecule.positions, fragments, molecule.cell, molecule.pbc)
-            molecule = replace(molecule, positions=placed)
         positions = pack_cluster(molecule, count, seed=pack_seed)
     elif molecule.pbc.all() and count == 1:
         positions, cell, pbc = molecule.positions, molecule.cell, molecule.pbc

@@ -109,7 +109,10 @@ def _refuse_unstated_electrons(stated: Stated, systems: Sequence[System], where:
     electrons = None if cut is None else cut.electrons
     components = [part for system in systems for part, _ in system.molecule.components]
     charges = [*(system.frame.charge for system in systems), *(part.charge for part in components)]
-    spins = [system.frame.unpaired_electrons for system in systems]
+    spins = [
+        *(system.frame.unpaired_electrons for system in systems),
+        *(part.unpaired_electrons or part.radical_electrons for part in components),
+    ]
     if electrons is not None:
         charges += electrons.charge.tolist()
         spins += electrons.unpaired_electrons.tolist()

@@ -96,6 +96,7 @@ def user_data(
         outliers=not item.keep_outliers,
         atoms=False,
     )
+    faults = sorted([*faults, *_unstated(labels, systems, faults)], key=lambda fault: fault.frame)
     serious = [fault for fault in faults if not fault.drops]
     if serious and not item.leave_out_faults:
         raise InputError(
@@ -128,6 +129,35 @@ def user_data(
         faults=tuple(faults),
         notes=tuple(notes),
     )
+
+
+def _unstated(labels: Sequence[FileLabel], systems: Sequence[Frame], faults: Sequence[Fault]) -> list[Fault]:
+    """Frames of other atoms than the systems' that do not state their charge or spin, if a system has ions or radicals.
+
+    Their number of electrons is often even, so that they could be labelled in a wrong state.
+
+    Args:
+        labels: The frames.
+        systems: As in `user_data`.
+        faults: The faults that are known; these frames are not named again.
+    """
+    known, faulty = {np.sort(system.numbers).tobytes() for system in systems}, {fault.frame for fault in faults}
+    charged = any(system.charge for system in systems)
+    open_shells = any(system.unpaired_electrons for system in systems)
+    found = []
+    for index, label in enumerate(labels):
+        if index in faulty or np.sort(label.frame.numbers).tobytes() in known:
+            continue
+        for missing, what in (
+            (charged and label.stated.charge is None, "ions, and states no charge"),
+            (open_shells and label.stated.unpaired_electrons is None, "unpaired electrons, and does not state its own"),
+        ):
+            if missing:
+                found.append(
+                    Fault(index, label.where, "electrons", f"has other atoms than the systems, which have {what}")
+                )
+                break
+    return found
 
 
 def listed(faults: Sequence[Fault]) -> str:
@@ -226,8 +256,8 @@ def _refuse_names(path: Path, item: DataConfig) -> None:
     used = [name for name, value in options.items() if value != DataConfig.model_fields[name].default]
     if used:
         raise InputError(
-            f"{path}: {', '.join(used)} has no effect on an HDF5 file, whose names and units (eV, eV/Å) are fixed; "
-            "remove it"
+            f"{path}: options without effect on an HDF5 file, whose names and units (eV, eV/Å) are fixed: "
+            f"{', '.join(used)}; remove them"
         )
 
 

@@ -67,7 +67,7 @@ def resolve_charge_and_spin(
         if section == "system":
             spin = "system.unpaired_electrons (--unpaired-electrons)"
         else:
-            spin = f"{section}.unpaired_electrons, or that of the whole system (--unpaired-electrons),"
+            spin = f"{section}.unpaired_electrons (or --unpaired-electrons, of the whole system)"
         if odd:
             raise InputError(
                 f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number; set {section}.charge "

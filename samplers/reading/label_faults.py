@@ -74,8 +74,7 @@ def faults_of(
         max_force_ev_per_ang: A force component above this is a fault.
         labelled: Whether the labels are judged; false: only the structures.
         outliers: Whether energies and forces far from those of the other frames are faults.
-        atoms: Whether single atoms may stay. Nothing is learnt from them: they have no forces, and the E0s are fitted
-            to the energies of all frames.
+        atoms: Whether single atoms may stay. They have no forces, and E0s are never read from them.
     """
     found: dict[int, tuple[str, str, bool]] = {}
 
@@ -84,7 +83,7 @@ def faults_of(
 
     for index, label in enumerate(labels):
         if not atoms and len(label.frame) == 1:
-            add(index, "atom", "is a single atom, and is left out: the E0s are fitted to the other frames", drops=True)
+            add(index, "atom", "is a single atom, and is left out: it has no forces to learn", drops=True)
         for kind, text in (*(_label_faults(label, max_force_ev_per_ang) if labelled else ()), *_frame_faults(label)):
             add(index, kind, text)
     sound = [index for index in range(len(labels)) if index not in found]

@@ -99,6 +99,8 @@ def test_every_path_and_data_set_of_the_layout_page_exists(folder):
                 below = (group, group.get("member"))
                 assert any(g is not None and (name in g or name in g.attrs) for g in below) or name in {
                     "temperatures_kelvin",  # of the config
+                    "weight",  # where a frame has another weight than 1
+                    "isolated_atoms",  # with an option
                     "cluster",  # in campaigns that label clusters cut from boxes
                     "interior",
                     "test/interior/atoms",

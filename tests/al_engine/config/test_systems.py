@@ -77,10 +77,8 @@ def test_wrong_systems_are_refused_by_name(change, message):
     assert message in str(caught.value)
 
 
-def test_a_name_of_atoms_is_one_element_where_a_file_may_have_atoms_of_all_systems():
+def test_a_name_of_atoms_that_systems_translate_differently_is_unknown_in_data():
     text = TWO.replace("molecules: 2,", "molecules: 2, elements: {OW: O, X: H},").replace(
-        "shape: box,", "shape: box, elements: {X: O},"
+        "shape: box,", "shape: box, elements: {X: O, OW: O},"
     )
-    parse_config(text, source="c.yaml")
-    with pytest.raises(InputError, match="X is H in one of the `systems` and O in another"):
-        parse_config(f"{text}data: [{{file: mine.xyz}}]\n", source="c.yaml")
+    assert parse_config(f"{text}data: [{{file: mine.xyz}}]\n", source="c.yaml").file_elements == {"OW": "O"}

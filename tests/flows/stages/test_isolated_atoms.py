@@ -6,10 +6,12 @@ from ase import Atoms
 from stage_runs import begun
 from tblite.ase import TBLite
 
+from al_engine.campaign.labels import LabelOutcome, LabelReason
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
+from flows.session.preflight import preflight
 from flows.stages.labelling import label_cache
-from labelers.checks.isolated_atoms import isolated_atoms
+from labelers.checks.isolated_atoms import energies_of, isolated_atoms
 from models import load_committee
 from models.storage.weights import read_member
 
@@ -60,11 +62,16 @@ def test_molecules_keep_theirs(campaign):
     assert abs(atoms.get_potential_energy() - item.energy) < 1.0  # eV; the atoms are 22 eV higher
 
 
-def test_a_method_that_fails_for_atoms_stops_the_campaign_with_its_message(tmp_path):
+def test_a_method_that_fails_for_atoms_is_refused_before_the_campaign(tmp_path):
     text = TEXT.replace("backend: tblite", "backend: ase, ase_calculator: 'failing_calculator:NoAtoms'")
-    message = r"isolated atom H can't be labelled .*molecules only.*al-engine resume .* computes the label again"
-    with pytest.raises(InputError, match=message), begun(tmp_path / "atoms", text):
-        pass
+    with pytest.raises(InputError, match=r"isolated atom H can't be labelled .*molecules only.*write `fitted`"):
+        preflight(parse_config(text, source="test"), base_dir=tmp_path)
+
+
+def test_a_failure_in_the_campaign_says_how_to_go_on():
+    failed = LabelOutcome(LabelReason.TIME_LIMIT, "no label after 300 s", None, 300.0)
+    with pytest.raises(InputError, match=r"atom C can't be labelled \(time_limit: no label after 300 s\); resume it"):
+        energies_of([failed], isolated_atoms([6], gfn2=True), remedy="resume it")
 
 
 def test_atoms_are_labelled_once(campaign):
@@ -82,7 +89,7 @@ def test_the_spin_is_that_of_the_ground_state(number, gfn2, unpaired):
 
 @pytest.mark.parametrize(("number", "gfn2"), [(58, False), (103, False), (110, False), (92, True)])
 def test_an_element_without_a_known_spin_is_refused(number, gfn2):
-    with pytest.raises(InputError, match="set it to `fitted`"):
+    with pytest.raises(InputError, match="write `fitted`"):
         isolated_atoms([number], gfn2=gfn2)
 
 

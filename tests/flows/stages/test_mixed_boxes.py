@@ -196,16 +196,25 @@ def test_bonds_of_clusters_of_mixtures_are_not_stretched(tmp_path):
         )
 
 
-def test_a_users_frame_of_a_clusters_atoms_has_its_charge(tmp_path, rng):
-    """Also if the atoms are not those of the cluster that stands for all in the checks before the campaign."""
+def test_users_clusters_of_ions_state_their_charge_and_it_is_that_of_the_campaign(tmp_path, rng):
+    """Only the cluster that stands for all in the checks before the campaign lends its charge to frames without one."""
     text = BRINE.replace("cut_molecules: 3,", "cut_molecules: 3, cut_charge: 1,")
     with begun(tmp_path / "first", text) as campaign:
-        ions = [item for item in campaign.ledger.dataset() if item.frame.charge]
-    chosen = min(ions, key=lambda item: np.count_nonzero(item.frame.numbers == OXYGEN))
-    moved = chosen.frame.positions + rng.normal(scale=0.02, size=chosen.frame.positions.shape)
-    (tmp_path / "second").mkdir()
-    write(tmp_path / "second" / "mine.xyz", Atoms(chosen.frame.numbers, moved))
-    with begun(tmp_path / "second", f"{text}data:\n- {{file: mine.xyz, labels: relabel}}\n") as campaign:
-        mine = campaign.ledger.dataset()[-1].frame
-    np.testing.assert_allclose(mine.positions, moved, atol=1e-6)
-    assert mine.charge == chosen.frame.charge
+        with open_part(campaign.ledger.part_path(names.INITIAL_FRAMES)) as root:
+            typical = StoredSystem.read(root).cluster
+        frames = [item.frame for item in campaign.ledger.dataset()]
+    assert typical is not None
+    other = next(frame for frame in frames if sorted(frame.numbers) != sorted(typical.numbers))
+
+    def brought(frame, *, folder, **stated):
+        moved = frame.positions + rng.normal(scale=0.02, size=frame.positions.shape)
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "mine.xyz", Atoms(frame.numbers, moved, info=stated))
+        with begun(tmp_path / folder, f"{text}data:\n- {{file: mine.xyz, labels: relabel}}\n") as campaign:
+            return campaign.ledger.dataset()[-1].frame
+
+    assert brought(typical, folder="typical").charge == typical.charge
+    with pytest.raises(InputError, match="other atoms than the systems, which have ions, and states no charge"):
+        brought(other, folder="unstated")
+    with pytest.raises(InputError, match=r"mine\.xyz has charge .* a frame of the campaign has"):
+        brought(other, folder="wrong", charge=other.charge + 2)

@@ -271,7 +271,9 @@ def test_closing_does_not_wait_for_a_label(faulty):
     pids = pool.worker_pids
     thread.start()
     time.sleep(0.3)  # until the worker has the frame that hangs
+    begun = time.monotonic()
     pool.close()
+    assert time.monotonic() - begun < 10.0
     thread.join(timeout=10.0)
     assert errors == ["labelling was stopped"]
     assert wait_until_gone(pids)

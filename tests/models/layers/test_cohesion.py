@@ -133,7 +133,8 @@ def test_members_reproduce_the_isolated_atoms_and_fit_the_molecules(tiny_config,
     settings = {"frames": frames, "model": config, "training": TRAINING, "updates": 40, "kernels": False}
     fitted = train_members(**settings, tasks=tasks)
     given = train_members(**settings, tasks=tasks, isolated_atoms=ATOMS)
-    again = train_members(**settings, tasks=[MemberTask(seed=3, start=given[0])], isolated_atoms=ATOMS)
+    starts = [MemberTask(seed=3 + m, start=member) for m, member in enumerate(given)]
+    again = train_members(**settings, tasks=starts, isolated_atoms=ATOMS)
     for member in [*given, *again]:
         assert member.model.constants.reference_energies == pytest.approx(tuple(ATOMS.values()))
         assert member.model.constants.cohesion == pytest.approx((-5.0, -5.0, -5.0), abs=1.0)
@@ -183,15 +184,19 @@ def test_fitted_energies_replace_the_cohesion_of_a_start(tiny_config):
     assert member.model.constants.reference_energies == pytest.approx((-17.0, -155.0, -405.0), abs=3.0)
 
 
-def test_targets_are_renewed_exactly(tiny_config):
-    frames, config = labelled(6), tiny_config("mace")
-    model = MSMACE(config, constants_from_data(frames, config, isolated_atoms=ATOMS), seed=0)
-    data = TrainingSet(frames, model, device=torch.device("cpu"))
-    model.add_to_offsets([0.5, -0.25, 1.0])
-    data.renew_targets()
-    fresh = TrainingSet(frames, model, device=torch.device("cpu"))
-    assert torch.equal(data.energies, fresh.energies)
-    assert torch.equal(data.forces, fresh.forces)
+def test_targets_of_a_member_are_renewed_exactly(tiny_config):
+    """Also stresses, and without touching the other member's."""
+    config, rng = tiny_config("mace"), np.random.default_rng(1)
+    cell = {"cell": 9.0 * np.eye(3), "pbc": np.ones(3, bool)}
+    frames = [replace(item, frame=replace(item.frame, **cell), stress=rng.normal(size=(3, 3))) for item in labelled(6)]
+    constants = constants_from_data(frames, config, isolated_atoms=ATOMS)
+    models = [MSMACE(config, constants, seed=seed) for seed in range(2)]
+    data = TrainingSet(frames, *models, device=torch.device("cpu"))
+    models[1].add_to_offsets([0.5, -0.25, 1.0])
+    data.renew_targets(member=1)
+    fresh = TrainingSet(frames, *models, device=torch.device("cpu"))
+    for ours, theirs in ((data.energies, fresh.energies), (data.forces, fresh.forces), (data.virials, fresh.virials)):
+        assert torch.equal(ours, theirs)
 
 
 def test_it_is_kept_on_disk_and_absent_without(tmp_path, model, with_cohesion):

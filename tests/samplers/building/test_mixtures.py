@@ -8,6 +8,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.io import write
+from rdkit import Chem
 
 from al_engine.config.labels import LabelsConfig
 from al_engine.config.reader import parse_config
@@ -17,6 +18,7 @@ from al_engine.errors import InputError
 from al_engine.structures.bonds import bond_lengths
 from labelers.checks.reference import ReferenceMethod
 from samplers.building.clusters import cluster_of, electrons_by_fragment
+from samplers.building.molecules import molecule_from_smiles
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, contact_radii
 from samplers.building.system import build_system, repacked
 from samplers.classical.classical import force_field_of
@@ -196,17 +198,23 @@ def ion_file(folder, charge):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "says"),
     [
-        {"species": [{"structure": "zncl4.xyz"}, {"smiles": "[Na+]", "count": 2}], "charge": 4},
-        {"species": [{"structure": "zncl4.xyz"}, {"smiles": "O", "count": 2}], "charge": 0},
-        {"structure": "zncl4.xyz", "molecules": 3, "charge": -4},
-        {"structure": "zncl4.xyz", "molecules": 2, "charge": -2},
+        (
+            {"species": [{"structure": "zncl4.xyz"}, {"smiles": "[Na+]", "count": 2}], "charge": 4},
+            "contradicts the charges of the species",
+        ),
+        (
+            {"species": [{"structure": "zncl4.xyz"}, {"smiles": "O", "count": 2}], "charge": 0},
+            "contradicts the charges of the species",
+        ),
+        ({"structure": "zncl4.xyz", "molecules": 3, "charge": -4}, r"the charge that .*zncl4\.xyz states, -6 e in all"),
+        ({"structure": "zncl4.xyz", "molecules": 2, "charge": -2}, r"states charge -2, but by system\.charge"),
     ],
 )
-def test_a_total_charge_does_not_override_a_file(options, tmp_path):
+def test_a_total_charge_does_not_override_a_file(options, says, tmp_path):
     ion_file(tmp_path, -2)
-    with pytest.raises(InputError, match=r"contradicts|states charge"):
+    with pytest.raises(InputError, match=says):
         built(tmp_path, **options)
 
 
@@ -223,11 +231,20 @@ def test_the_charges_of_a_file_and_of_smiles_add_up(tmp_path):
         ({"species": [{"smiles": "O=O", "unpaired_electrons": 2}, {"smiles": "O"}], "molecules": 3}, 6),
         ({"structure": "methyl.xyz", "molecules": 2, "charge": 0, "unpaired_electrons": 2}, 2),
         ({"structure": "methyl.xyz", "molecules": 2, "charge": 0, "unpaired_electrons": 0}, 0),
+        ({"structure": "oxygen.xyz", "molecules": 2}, 4),
+        ({"structure": "oxygen.xyz", "molecules": 2, "unpaired_electrons": 0}, 0),
     ],
 )
 def test_spins_of_copies_add_up_or_are_those_that_the_user_states(options, unpaired, tmp_path):
     write(tmp_path / "methyl.xyz", molecule("CH3"), plain=True)
+    write(tmp_path / "oxygen.xyz", Atoms("O2", [[0, 0, 0], [0, 0, 1.21]], info={"multiplicity": 3}))
     assert built(tmp_path, **options).frame.unpaired_electrons == unpaired
+
+
+def test_a_neutral_file_without_a_charge_may_be_ionised(tmp_path):
+    Chem.SDWriter(str(tmp_path / "water.sdf")).write(molecule_from_smiles("O", seed=1).rdkit)
+    frame = built(tmp_path, structure="water.sdf", molecules=2, charge=1, unpaired_electrons=1).frame
+    assert (frame.charge, frame.unpaired_electrons) == (1, 1)
 
 
 @pytest.mark.parametrize("ion", ["[Pb+2]", "[Sn+2]", "[Tl+]", "[Mg+2]"])
