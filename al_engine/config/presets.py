@@ -19,7 +19,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "short": {"cutoff_ang": 4.0, "channels": 32, "l_max": 2, "radial_mlp": [16]},
             "long": {"cutoff_ang": 8.0, "channels": 8, "l_max": 1, "radial_mlp": []},
         },
-        "training": {"updates": 1000, "updates_growth": 0.0, "batch_size": 16, "validation_interval": 200},
+        "training": {"updates": 800, "updates_growth": 0.0, "batch_size": 16, "validation_interval": 200},
         # An MD step of 32 replicas of a small molecule takes little longer than one of 16. At 900 K, MD of pyridine
         # with steps of 1 fs and of 0.5 fs gave the same deviations, and mean potential energies that differ by
         # 16 ± 12 meV of 1 eV (48 trajectories of 3 ps).
