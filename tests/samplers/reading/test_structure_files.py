@@ -196,7 +196,11 @@ def test_formats_in_which_elements_are_guessed_are_refused(tmp_path, kind):
         read_structures(path)
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"2\n\nH 0 0 0\nH 0 0 0.74\n" * 400)[:60], b"no archive at all"])
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b"2\n\nH 0 0 0\nH 0 0 0.74\n" * 400)[:60], b"no archive at all"],
+    ids=["cut off", "text"],  # the archive contains its time, which would be part of the test's name
+)
 def test_a_damaged_archive_is_named(tmp_path, content):
     (tmp_path / "cut.xyz.gz").write_bytes(content)
     with pytest.raises(InputError, match=r"cut\.xyz\.gz: ASE can't read it"):
