@@ -88,18 +88,19 @@ def test_a_temperature_that_was_lost_is_planned_as_the_others_of_its_iteration_s
 
 
 def test_the_hotter_temperatures_search_in_the_first_iteration(ledger):
-    """Two of four temperatures, strides of 20 steps, four members: as costly as the training."""
-    training, sampling = ledger.config.training, ledger.config.sampling
+    """Two of four temperatures, four members: as costly as the training; two candidates for each label."""
+    training, sampling, labels = ledger.config.training, ledger.config.sampling, ledger.config.selection.max_labels
     for kelvin in sampling.temperatures_kelvin:
         ledger.part_path(names.sample(0, kelvin)).unlink()
     *cold, hot, hottest = planned_sampling(ledger, 0).values()
     assert cold == [SamplingPlan(sampling.steps)] * 2
     assert hot == hottest
-    evaluations = hot.most_steps * sampling.replicas * 2 * (20 + 4) / 20
+    stride = sampling.stride_steps
+    evaluations = hot.most_steps * sampling.replicas * 2 * (stride + 4) / stride
     assert evaluations == pytest.approx(3 * training.updates * training.batch_size * 4, rel=0.01)
-    assert hot.enough == 150
+    assert hot.enough == labels
     duration = hot.most_steps * sampling.timestep_fs / 1000
-    assert f"at 700, 900 K, per replica: 0.3 ps, and up to {duration:.3g} ps with fewer than 150" in plan_text(
+    assert f"at 700, 900 K, per replica: 0.3 ps, and up to {duration:.3g} ps with fewer than {labels}" in plan_text(
         ledger, 0
     )
 
