@@ -232,8 +232,8 @@ class TrainingConfig(Section):
         "fitted",
         description=(
             "Energy of an isolated atom of each element (E0). `fitted`: by least squares to the labels; for frames of "
-            "one composition only the sum is known. `isolated_atoms`: labelled by the campaign's method, neutral and "
-            "with the spin of the ground state, so that energies of atomization are those of the method."
+            "one composition only the sum is known. `isolated_atoms`: the campaign's method labels a neutral atom of "
+            "each element in its ground state. Atomization energies are then those of the method."
         ),
     )
     gradient_clip: PositiveFloat = Field(

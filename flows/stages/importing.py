@@ -41,8 +41,8 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
     """Read the files, and write the labels that are kept and the structures that are labelled.
 
     Raises:
-        InputError: If a file cannot be used, or its frames have another charge or spin than those of the same atoms in
-            the campaign.
+        InputError: If a file cannot be used, or if a frame has the atoms of a frame of the campaign but another charge
+            or spin.
     """
     from samplers.initial.user_data import user_data
     from samplers.reading.charge_spin import refuse_mixed_electrons
@@ -50,8 +50,7 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
     config = work.config
     known = _initial_frames(work.parts, config)
     systems = _known_systems(work.parts, config)
-    own = [("the campaign", frame) for frame in [*systems, *known]]
-    brought: list[tuple[str, Frame]] = []
+    sources = [("the campaign", frame) for frame in [*systems, *known]]
     kept: list[LabelledFrame] = []
     unlabelled: list[Frame] = []
     weights: list[float] = []
@@ -80,10 +79,10 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
             else:
                 unlabelled.append(frames[index])
                 weights.append(data.weights[index - len(data.labelled)])
-        brought += [(item.file, frame) for frame in frames]
+        sources += [(item.file, frame) for frame in frames]
         known += [frame for frame, is_copy in zip(frames, copied, strict=True) if not is_copy]
     # Clusters that are cut from a mixture have many compositions, of which the checks before the campaign see one.
-    refuse_mixed_electrons([*own, *brought], config.labels)
+    refuse_mixed_electrons(sources, config.labels)
     with work.write() as root:
         write_labelled(root.create_group("labelled"), kept)
         write_frames(root.create_group("train"), unlabelled)

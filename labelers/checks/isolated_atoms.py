@@ -12,7 +12,7 @@ from labelers.checks.reference import ReferenceMethod
 
 LANTHANIDES = range(58, 72)
 """Atomic numbers of the elements whose 4f electrons are in the core of GFN2-xTB: 3 valence electrons remain."""
-OPTION = "training.reference_energies: isolated_atoms"
+_OPTION = "training.reference_energies: isolated_atoms"
 
 
 def isolated_atoms(elements: Iterable[int], *, gfn2: bool) -> list[Frame]:
@@ -30,11 +30,11 @@ def isolated_atoms(elements: Iterable[int], *, gfn2: bool) -> list[Frame]:
         unpaired = _unpaired(number, gfn2=gfn2)
         if unpaired is None:
             raise InputError(
-                f"{OPTION}: the number of unpaired electrons of an atom with Z = {number} is not known; write `fitted`"
+                f"{_OPTION}: the number of unpaired electrons of an atom with Z = {number} is not known; write `fitted`"
             )
         atom = Frame(numbers=np.array([number]), positions=np.zeros((1, 3)), unpaired_electrons=unpaired)
         if (fault := screen_frame(atom, min_distance_ang=0.0, gfn2=gfn2)) is not None:
-            raise InputError(f"{OPTION}: an atom {_symbol(atom)} can't be labelled ({fault}); write `fitted`")
+            raise InputError(f"{_OPTION}: an atom {_symbol(atom)} can't be labelled ({fault}); write `fitted`")
         atoms.append(atom)
     return atoms
 
@@ -60,7 +60,7 @@ def labelled_on_trial(atoms: Sequence[Frame], reference: ReferenceMethod) -> Non
     for atom in atoms:
         if reference([atom])[0] is None:
             raise InputError(
-                f"{OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({reference.failure}); write `fitted`"
+                f"{_OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({reference.failure}); write `fitted`"
             )
 
 
@@ -79,7 +79,7 @@ def energies_of(outcomes: Iterable[LabelOutcome], atoms: Iterable[Frame], *, rem
     for outcome, atom in zip(outcomes, atoms, strict=True):
         if outcome.labelled is None:
             raise InputError(
-                f"{OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({outcome.reason.value}: "
+                f"{_OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({outcome.reason.value}: "
                 f"{outcome.message}); {remedy}"
             )
         energies[int(atom.numbers[0])] = float(outcome.labelled.energy)

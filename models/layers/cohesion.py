@@ -19,10 +19,10 @@ class Cohesion(FixedTerm):
     """E = Σ_i A(Z_i) (1 - exp(-κ Σ_j u(r_ij / r_c))), in eV; holds no weights.
 
     A is the mean energy of a bonded atom of an element minus that of the isolated atom, u the polynomial envelope, and
-    r_c the cut-off of the shortest path. An atom with a neighbour within half the cut-off has all of A, so that the
-    term is a constant in most molecules, and the forces are those of the network. Longer bonds, such as those of iodine
-    or between ions, have a part that depends on the distance; the network learns the rest. An atom without neighbours
-    has no energy from this term, so that its energy is E0.
+    r_c the cut-off of the shortest path. An atom with a neighbour within half the cut-off has all of A. So the term is
+    a constant in most molecules, and the forces are those of the network. In longer bonds, such as those of iodine or
+    between ions, the term depends on the distance, and the network learns the difference. An atom without neighbours
+    has no energy from this term: its energy is E0.
     """
 
     def __init__(self, energies: Sequence[float], *, cutoff: float, envelope_power: int) -> None:

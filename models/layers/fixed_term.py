@@ -1,12 +1,14 @@
 """A term of the energy that holds no weights and that the network does not learn."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 from models.graph.graph import Graph, leading_columns
 
 
-class FixedTerm(nn.Module):
+class FixedTerm(nn.Module, ABC):
     """Base class of such terms: energies of atoms as a function of the vectors to their neighbours.
 
     All values are computed in float64, independent of the precision of the network. The network is trained on the
@@ -18,6 +20,7 @@ class FixedTerm(nn.Module):
 
     path: int
 
+    @abstractmethod
     def atomic_energies(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energy of every receiver, in eV.
 
@@ -28,7 +31,6 @@ class FixedTerm(nn.Module):
         Returns:
             Energies of the T receivers, shape (T,), float64.
         """
-        raise NotImplementedError
 
     def forward(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Energies of frames in eV, shape (B,), from neighbour vectors (T, K, 3) in Å."""
@@ -39,7 +41,8 @@ class FixedTerm(nn.Module):
 
         Args:
             graph: The graph.
-            vectors: Vectors to the neighbours of the k leading columns in Å, at least those of `path`, (T, k, 3).
+            vectors: Vectors to the neighbours of the k leading columns in Å, shape (T, k, 3). These columns must
+                include those of `path`.
 
         Returns:
             `atomic_energies` (T,) in eV and dE/d(vectors) (T, k, 3) in eV/Å.

@@ -66,15 +66,7 @@ class ZBLRepulsion(FixedTerm):
             self.register_buffer(name, table.flatten(), persistent=False)  # by species of i, then of j
 
     def atomic_energies(self, graph: Graph, vectors: Tensor) -> Tensor:
-        """Half the energy of every pair, for the receiver of the pair, in eV.
-
-        Args:
-            graph: The graph.
-            vectors: Vectors to the neighbours of the k leading columns in Å, shape (T, k, 3).
-
-        Returns:
-            Energies of the T receivers, shape (T,), float64.
-        """
+        """Half the energy of every pair, for the receiver of the pair, as `FixedTerm.atomic_energies`."""
         (neighbours,) = leading_columns(graph.neighbours, vectors.shape[1:2])
         species = graph.species
         own = leading_rows(species, neighbours.shape[0])

@@ -206,14 +206,12 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
     Raises:
         InputError: As `build_system`.
     """
-    numbers, unpaired_electrons = np.tile(molecule.numbers, count), config.unpaired_electrons
-    if unpaired_electrons is None and molecule.unpaired_electrons is not None:
-        unpaired_electrons = count * molecule.unpaired_electrons  # all spins are parallel
+    numbers = np.tile(molecule.numbers, count)
     charge, unpaired = resolve_charge_and_spin(
         numbers=numbers,
         molecules=count,
         charge=config.charge,
-        unpaired_electrons=unpaired_electrons,
+        unpaired_electrons=config.unpaired_electrons,
         molecule_charge=molecule.charge,
         molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,

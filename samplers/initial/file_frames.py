@@ -191,10 +191,9 @@ def in_system_order(frames: Sequence[Frame], system: System, source: str) -> lis
         if frame.is_periodic and not system.frame.is_periodic and molecules < system.n_molecules:
             if system.several_fragments:
                 raise InputError(
-                    f"{source}, frame {index} ({_formula(frame)}) is periodic, and its molecules, as found by their "
-                    f"bonds, are not exactly those of {system.molecule.source}; clusters of a mixture can't be cut "
-                    "from boxes of a file: simulate the box (system.shape: box) and cut clusters from it "
-                    "(selection.cut_molecules), or remove the frame"
+                    f"{source}, frame {index} ({_formula(frame)}) is periodic, and its bonds give other molecules than "
+                    f"{system.molecule.source}. Clusters of a mixture are not cut from boxes of a file: remove the "
+                    "frame, or simulate the box (system.shape: box) and cut clusters from it (selection.cut_molecules)"
                 )
             raise InputError(
                 f"{source}, frame {index} ({_formula(frame)}) is periodic and holds {molecules} molecules of "

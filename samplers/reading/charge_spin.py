@@ -24,8 +24,9 @@ def resolve_charge_and_spin(
 ) -> tuple[int, int]:
     """Determine the total charge and the number of unpaired electrons of a system that consists of equal molecules.
 
-    If the number of unpaired electrons is stated neither by the user nor, for a single molecule, by its file, it is 0.
-    This is refused for an odd number of electrons and for radicals, whose spin has to be stated.
+    If the user does not state the number of unpaired electrons, it is the sum of those that the molecules' file states,
+    as if all spins were parallel. If the file does not state it either, it is 0. This is refused for an odd number of
+    electrons and for radicals, whose spin has to be stated.
 
     Args:
         numbers: Atomic numbers of the whole system, shape (N,).
@@ -60,8 +61,8 @@ def resolve_charge_and_spin(
             f"{section}.charge: {total_charge:+d} e is more than the {electrons + total_charge} protons of {named}"
         )
     odd = electrons % 2
-    if unpaired_electrons is None and molecules == 1:
-        unpaired_electrons = molecule_unpaired_electrons
+    if unpaired_electrons is None and molecule_unpaired_electrons is not None:
+        unpaired_electrons = molecules * molecule_unpaired_electrons
     if unpaired_electrons is None:
         radicals = molecules * molecule_radical_electrons
         if section == "system":
