@@ -1,6 +1,7 @@
 """The committee: members that differ in their seed, bound to frames for molecular dynamics, or evaluated on frames."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -14,15 +15,21 @@ from models.graph.graph import AtomBatch, Graph, neighbour_graph
 from models.inference.acceleration import accelerate
 from models.inference.compiled import CompiledForces
 from models.ms_mace import MSMACE, Prediction
+from models.tracing.replay import Replay
 
 DEFAULT_SKIN = 0.5
 """Skin in Å: neighbour lists are rebuilt when an atom has moved by half of this distance."""
-ALL_PAIRS_ATOMS = 16
+ALL_PAIRS_ATOMS = 32
 """Largest cluster whose lists hold all pairs and are never rebuilt."""
 UNBOUNDED_SKIN = 1000.0
 """Skin in Å that includes every pair of a small cluster."""
 Evaluate: TypeAlias = Callable[[MSMACE, Graph, Tensor], tuple[Tensor, Tensor]]
 """`MSMACE.energy_and_forces`, or a compiled equivalent."""
+REPLAY_PAYS_AFTER = 2000
+"""Planned evaluations on a CPU from which `auto` traces and replays a member: a second or two for the trace of each
+member and batch, against some ms per evaluation."""
+EVALUATIONS_BEFORE_REPLAY = 100
+"""Evaluations of a member on a batch before it is traced: a batch may soon lose trajectories and be bound anew."""
 GRAPH_PAYS_AFTER = 10_000
 """Planned evaluations on a GPU from which `auto` compiles: a minute of compilation against some ms per evaluation. An
 estimate, not a measurement."""
@@ -50,9 +57,11 @@ class BoundCommittee:
         skin: float,
         device: torch.device,
         evaluate: Evaluate = MSMACE.energy_and_forces,
+        replays: bool = False,
     ) -> None:
         self.models = models
-        self._evaluate, self._device = evaluate, device
+        self._evaluators: list[Evaluate] = [evaluate] * len(models)
+        self._device, self._replays = device, replays
         self.atoms = AtomBatch.of(frames, models[0].constants.elements, device=device)
         small = max(self.atoms.sizes) <= ALL_PAIRS_ATOMS and not self.atoms.pbc.any()
         self.skin = UNBOUNDED_SKIN if small else skin
@@ -84,7 +93,18 @@ class BoundCommittee:
                 built_at = positions.clone()
         self._graph = neighbour_graph(self.atoms, built_at, cutoffs=self.models[0].cutoffs, skin=self.skin)
         self._built_at = built_at
+        if self._replays and self.all_pairs:
+            self._evaluators = [_ReplayedForces(model, self._graph) for model in self.models]
         return self._graph
+
+    def replaying(self, member: int) -> bool:
+        """Whether the forces of a member are those of a traced graph by now."""
+        evaluator = self._evaluators[member]
+        return isinstance(evaluator, _ReplayedForces) and evaluator.active
+
+    def _evaluate(self, member: int, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies and forces of a member."""
+        return self._evaluators[member](self.models[member], graph, positions)
 
     def energy_and_forces(self, positions: Tensor, member: int | None) -> tuple[Tensor, Tensor]:
         """Energies (B,) in eV and forces (T, 3) in eV/Å of a member at positions (T, 3) in Å, float64.
@@ -93,19 +113,35 @@ class BoundCommittee:
         """
         graph = self.graph(positions)
         if member is not None:
-            return self._evaluate(self.models[member], graph, positions)
-        energies, forces = zip(*(self._evaluate(model, graph, positions) for model in self.models), strict=True)
+            return self._evaluate(member, graph, positions)
+        energies, forces = zip(*(self._evaluate(k, graph, positions) for k in range(len(self.models))), strict=True)
         return torch.stack(energies).mean(0), torch.stack(forces).mean(0)
 
     def member_forces(self, positions: Tensor) -> Tensor:
         """All members' forces in eV/Å, shape (M, T, 3), at positions (T, 3) in Å."""
         graph = self.graph(positions)
-        return torch.stack([self._evaluate(model, graph, positions)[1] for model in self.models])
+        return torch.stack([self._evaluate(k, graph, positions)[1] for k in range(len(self.models))])
 
     def predictions(self, positions: Tensor) -> list[Prediction]:
         """Energies, forces and stresses of every member at positions (T, 3) in Å."""
         graph = self.graph(positions)
         return [model.predict(graph, positions) for model in self.models]
+
+
+class _ReplayedForces:
+    """`MSMACE.energy_and_forces` of a frozen model for a graph that never changes, traced and replayed."""
+
+    def __init__(self, model: MSMACE, graph: Graph) -> None:
+        self._replay = Replay(partial(model.energy_and_forces, graph), after=EVALUATIONS_BEFORE_REPLAY)
+
+    @property
+    def active(self) -> bool:
+        """Whether evaluations are replayed by now."""
+        return self._replay.active
+
+    def __call__(self, _model: MSMACE, _graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:
+        energies, forces = self._replay(positions)
+        return energies, forces
 
 
 class Committee:
@@ -149,6 +185,7 @@ class Committee:
             model.freeze()
         graph = wants_graph(acceleration, self.device, evaluations=evaluations)
         self._evaluate: Evaluate = CompiledForces() if graph else MSMACE.energy_and_forces
+        self._replays = acceleration == "auto" and self.device.type == "cpu" and evaluations >= REPLAY_PAYS_AFTER
 
     @property
     def n_members(self) -> int:
@@ -166,7 +203,9 @@ class Committee:
         Raises:
             InputError: If a frame has an element that the members do not know.
         """
-        return BoundCommittee(self.models, frames, skin=self.skin, device=self.device, evaluate=self._evaluate)
+        return BoundCommittee(
+            self.models, frames, skin=self.skin, device=self.device, evaluate=self._evaluate, replays=self._replays
+        )
 
     def stresses(self, frames: Sequence[Frame], *, batch_size: int = 32) -> FloatArray:
         """Mean stresses of the members in eV/Å³ with ASE's sign, shape (F, 3, 3); NaN unless all axes are periodic.

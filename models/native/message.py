@@ -145,7 +145,7 @@ torch.library.define(
 @torch.library.impl("al_engine::message", "CPU")
 def _message(key: str, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor) -> Tensor:
     Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (Y, X, W, h, neighbours))
-    result = torch.zeros_like(_message_shape(key, Y, X, W, h, neighbours))
+    result = _message_shape(key, Y, X, W, h, neighbours)
     MessageKernel.from_key(key).call("message", (*neighbours.shape, h.shape[1]), Y, X, W, h, neighbours, result)
     return result
 
@@ -155,7 +155,7 @@ def _message_backward(
     key: str, g: Tensor, Y: Tensor, X: Tensor, W: Tensor, h: Tensor, neighbours: Tensor, with_weights: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
-    g_Y, g_X, g_h = torch.zeros_like(Y), torch.zeros_like(X), torch.zeros_like(h)
+    g_Y, g_X, g_h = torch.empty_like(Y), torch.empty_like(X), torch.zeros_like(h)
     g_W = torch.zeros_like(W) if with_weights else None
     MessageKernel.from_key(key).call(
         "message_backward", (*neighbours.shape, h.shape[1]), g, Y, X, W, h, neighbours, g_Y, g_X, g_h, g_W
@@ -183,19 +183,18 @@ def _message_backward_twice(
     its derivatives are those of four messages with one argument replaced. A direction that is None is zero.
     """
     g, Y, X, W, h, neighbours = (tensor.contiguous() for tensor in (g, Y, X, W, h, neighbours))
-    g_g, g_Y, g_X, g_W, g_h = (torch.zeros_like(tensor) for tensor in (g, Y, X, W, h))
-    sizes = (*neighbours.shape, h.shape[1])
-    for y, x, w, source, results in (
-        (v_Y, X, W, h, (None, g_X, g_h, g_W)),
-        (Y, v_X, W, h, (g_Y, None, g_h, g_W)),
-        (Y, X, v_W, h, (g_Y, g_X, g_h, None)),
-        (Y, X, W, v_h, (g_Y, g_X, None, g_W)),
-    ):
-        if y is None or x is None or w is None or source is None:
-            continue
-        arguments = (y.contiguous(), x.contiguous(), w.contiguous(), source.contiguous(), neighbours)
-        MessageKernel.from_key(key).call("message", sizes, *arguments, g_g)
-        MessageKernel.from_key(key).call("message_backward", sizes, g, *arguments, *results)
+    g_g, g_Y, g_X = (torch.empty_like(tensor) for tensor in (g, Y, X))
+    g_W, g_h = torch.zeros_like(W), torch.zeros_like(h)
+    directions = [None if tensor is None else tensor.contiguous() for tensor in (v_Y, v_X, v_h)]
+    results = (g_g, g_Y, g_X, g_W, g_h)
+    MessageKernel.from_key(key).call(
+        "message_backward_twice", (*neighbours.shape, h.shape[1]), *directions, g, Y, X, W, h, neighbours, *results
+    )
+    if v_W is not None:
+        inputs, with_weights = (Y, X, v_W.contiguous(), h, neighbours), False
+        g_g += torch.ops.al_engine.message(key, *inputs)
+        more_Y, more_X, _, more_h = torch.ops.al_engine.message_backward(key, g, *inputs, with_weights)
+        g_Y, g_X, g_h = g_Y + more_Y, g_X + more_X, g_h + more_h
     return g_g, g_Y, g_X, g_W, g_h
 
 

@@ -1,6 +1,7 @@
 """Training of one network: loss, update, validation."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import IntArray
 from models.ms_mace import MSMACE
 from models.storage.weights import TrainingHistory
+from models.tracing.bundles import layout_of, tensors_of, with_tensors
+from models.tracing.replay import Replay
 from models.training.checkpoint import TrainingState
 from models.training.dataset import TrainingBatch, TrainingSet, chunks
 from models.training.muon import FlatMuon, weight_matrices
@@ -19,6 +22,12 @@ from models.training.optimizer import FlatAdam, FlatOptimizer
 
 DIVERGED = 100.0
 """Force MAE, in units of the RMS label force, above which training counts as diverged; predicting zero gives < 1."""
+REPLAY_PAYS_AFTER = 300
+"""Number of updates to come from which a trace of the update, which takes some seconds, pays."""
+UPDATES_BEFORE_REPLAY = 20
+"""Number of updates with batches of a layout before they are traced."""
+MOST_LAYOUTS = 4
+"""Number of layouts of batches whose updates may be replayed. The batches of a set of equal frames have one layout."""
 FRAMES_PER_VALIDATION_BATCH = 4
 """Frames per validation batch, in units of the training batch size: validation has no double backward pass."""
 
@@ -48,6 +57,7 @@ class Trainer:
 
     def __init__(self, network: MSMACE, config: TrainingConfig, *, peak: float, updates: int) -> None:
         self.network, self.config = network, config
+        self.replays = network.device.type == "cpu"  # on a GPU sums have no fixed order
         self.parameters = list(network.parameters())
         weights = parameters_to_vector(self.parameters)
         self.optimizer: FlatOptimizer = (
@@ -60,6 +70,7 @@ class Trainer:
         self.best = self.optimizer.average.clone()
         self.best_loss, self.stale = math.inf, 0
         self.history = TrainingHistory()
+        self._replays: dict[Hashable, Replay] = {}
 
     def restore(self, saved: TrainingState) -> None:
         """Continue from a checkpoint."""
@@ -101,10 +112,27 @@ class Trainer:
 
     def update(self, batch: TrainingBatch) -> Tensor:
         """One optimizer step; returns the loss as a tensor, without synchronising with the device."""
+        replay = self._replay(batch)
+        loss, gradient = self._loss_and_gradient(batch) if replay is None else replay(*tensors_of(batch))
+        self.optimizer.step(gradient)
+        return loss
+
+    def _loss_and_gradient(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """The loss and its derivative by all weights, a vector."""
         loss = self.loss(batch, *batch.predict_with_virials(self.network, differentiable=True))
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        self.optimizer.step(torch.cat([part.flatten() for part in gradients]))
-        return loss.detach()
+        return loss.detach(), torch.cat([part.flatten() for part in gradients])
+
+    def _replay(self, batch: TrainingBatch) -> Replay | None:
+        """The replay of `_loss_and_gradient` for batches like this one; None if there is none, or it does not pay."""
+        if not self.replays or self.optimizer.total < REPLAY_PAYS_AFTER:
+            return None
+        layout = layout_of(batch)
+        if layout not in self._replays and len(self._replays) < MOST_LAYOUTS:
+            self._replays[layout] = Replay(
+                lambda *tensors: self._loss_and_gradient(with_tensors(batch, tensors)), after=UPDATES_BEFORE_REPLAY
+            )
+        return self._replays.get(layout)
 
     def validate(self, data: TrainingSet, frames: IntArray, *, train_loss: float) -> Errors:
         """Evaluate the averaged weights on validation frames, keep the best weights, extend the history.

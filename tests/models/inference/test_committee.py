@@ -31,7 +31,7 @@ def test_no_member_means_the_mean_of_all(committee, random_cluster):
 
 
 def test_lists_with_a_skin_are_rebuilt_before_they_miss_a_pair(committee, random_cluster):
-    frames = [random_cluster(20, seed=seed, side=6.0) for seed in range(2)]
+    frames = [random_cluster(ALL_PAIRS_ATOMS + 4, seed=seed, side=7.0) for seed in range(2)]
     assert len(frames[0]) > ALL_PAIRS_ATOMS
     made = committee(acceleration="off", skin_ang=0.4)
     bound, positions, rng = made.bind(frames), stacked(frames), np.random.default_rng(0)
@@ -47,7 +47,7 @@ def test_lists_with_a_skin_are_rebuilt_before_they_miss_a_pair(committee, random
 
 def test_a_frame_has_the_same_bits_whatever_the_others_do(committee, random_cluster):
     """With the kernels, on a CPU: lists of a frame are rebuilt, and the other frame keeps its order and rounding."""
-    mine, other = random_cluster(20, seed=3, side=6.0), random_cluster(20, seed=4, side=6.0)
+    mine, other = (random_cluster(ALL_PAIRS_ATOMS + 4, seed=seed, side=7.0) for seed in (3, 4))
     made, rng = committee(acceleration="kernels", skin_ang=0.4), np.random.default_rng(1)
     calm, wild = made.bind([mine, other]), made.bind([mine, other])
     positions, squeezed = mine.positions, other.positions
@@ -61,7 +61,7 @@ def test_a_frame_has_the_same_bits_whatever_the_others_do(committee, random_clus
         ]
         rebuilt.add(wild.graph(torch.from_numpy(np.concatenate([positions, squeezed]))))
         assert results[0][0][0] == results[1][0][0]
-        np.testing.assert_array_equal(results[0][1][:20], results[1][1][:20])
+        np.testing.assert_array_equal(results[0][1][: len(mine)], results[1][1][: len(mine)])
     assert len(rebuilt) > 3
 
 
@@ -73,7 +73,7 @@ def test_a_committee_leaves_the_models_of_its_caller_as_they_are(tiny_config, ti
     if acceleration == "kernels":
         assert accelerate(treated)
     made = Committee([given], acceleration=acceleration)
-    frames = [random_cluster(9), random_cluster(20, side=6.0)]
+    frames = [random_cluster(9), random_cluster(ALL_PAIRS_ATOMS + 4, side=7.0)]
     expected = Committee([treated], acceleration="off").predict(frames)
     for ours, theirs in zip(made.predict(frames)[1], expected[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)

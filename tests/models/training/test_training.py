@@ -17,6 +17,8 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from models.inference.committee import Committee
 from models.ms_mace import MSMACE
 from models.storage.weights import TrainedMember
+from models.tracing.replay import Replay
+from models.training import trainer
 from models.training.constants import constants_from_data, energies_per_element
 from models.training.dataset import TrainingSet
 from models.training.trainer import Errors, Trainer, virial_errors
@@ -75,6 +77,32 @@ def test_training_that_does_not_improve_stops_early_with_default_settings(water,
     last = (1 + default.patience) * default.validation_interval
     assert member.history.updates[-1] == last
     assert last < default.updates
+
+
+def together(first, second):
+    """Two labelled molecules far apart as a single frame."""
+    positions = np.concatenate([first.frame.positions, second.frame.positions + np.array([50.0, 0.0, 0.0])])
+    numbers = np.concatenate([first.frame.numbers, second.frame.numbers])
+    forces = np.concatenate([first.forces, second.forces])
+    return LabelledFrame(Frame(numbers=numbers, positions=positions), first.energy + second.energy, forces)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_replayed_updates_give_the_same_weights_bit_for_bit(water, small, monkeypatch, mixed):
+    """Updates are traced for the first layouts of batches; batches of mixed sizes have many layouts."""
+    frames = [*water[:20], *map(together, water[20:30], water[30:])] if mixed else water
+    made = []
+    monkeypatch.setattr(trainer, "Replay", lambda *args, **options: made.append(Replay(*args, **options)) or made[-1])
+    monkeypatch.setattr(trainer, "UPDATES_BEFORE_REPLAY", 3)
+    members = []
+    for pays_after in (10**9, 0):
+        monkeypatch.setattr(trainer, "REPLAY_PAYS_AFTER", pays_after)
+        members.append(train_member(frames=frames, model=small, training=TRAINING, seed=1, updates=60))
+    assert torch.equal(*map(weights_of, members))
+    np.testing.assert_array_equal(*(member.history.train_loss for member in members))
+    assert len(made) == (trainer.MOST_LAYOUTS if mixed else 1)
+    assert any(replay.active for replay in made)
+    assert not any(replay.failed for replay in made)
 
 
 def test_training_learns_xtb_forces_and_a_warm_start_goes_on(water, small):
