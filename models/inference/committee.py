@@ -69,6 +69,7 @@ class BoundCommittee:
         self._sizes = torch.tensor(self.atoms.sizes, device=device)
         self._graph: Graph | None = None
         self._built_at: Tensor | None = None
+        self._last: tuple[int, Tensor, tuple[Tensor, Tensor]] | None = None  # member, positions, energies and forces
 
     def graph(self, positions: Tensor) -> Graph:
         """The neighbour graph, rebuilt if an atom has moved by more than half the skin since the last search.
@@ -113,14 +114,22 @@ class BoundCommittee:
         """
         graph = self.graph(positions)
         if member is not None:
-            return self._evaluate(member, graph, positions)
+            self._last = member, positions.clone(), self._evaluate(member, graph, positions)
+            return self._last[2]
         energies, forces = zip(*(self._evaluate(k, graph, positions) for k in range(len(self.models))), strict=True)
         return torch.stack(energies).mean(0), torch.stack(forces).mean(0)
 
     def member_forces(self, positions: Tensor) -> Tensor:
-        """All members' forces in eV/Å, shape (M, T, 3), at positions (T, 3) in Å."""
+        """All members' forces in eV/Å, shape (M, T, 3), at positions (T, 3) in Å.
+
+        A member that was just evaluated at these positions, as MD evaluates its driver, is not evaluated again.
+        """
         graph = self.graph(positions)
-        return torch.stack([self._evaluate(k, graph, positions)[1] for k in range(len(self.models))])
+        known: dict[int, tuple[Tensor, Tensor]] = {}
+        if self._last is not None and torch.equal(self._last[1], positions):
+            known[self._last[0]] = self._last[2]
+        members = range(len(self.models))
+        return torch.stack([(known.get(k) or self._evaluate(k, graph, positions))[1] for k in members])
 
     def predictions(self, positions: Tensor) -> list[Prediction]:
         """Energies, forces and stresses of every member at positions (T, 3) in Å."""

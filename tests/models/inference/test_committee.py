@@ -30,6 +30,19 @@ def test_no_member_means_the_mean_of_all(committee, random_cluster):
     torch.testing.assert_close(forces, bound.member_forces(positions).mean(0), rtol=0, atol=1e-14)
 
 
+def test_the_driver_is_not_evaluated_again_where_it_was_just_evaluated(committee, random_cluster, monkeypatch):
+    made, frames = committee(acceleration="off"), [random_cluster(9)]
+    bound, positions, evaluated = made.bind(frames), stacked(frames), []
+    expected = bound.member_forces(positions)
+    original = bound._evaluate
+    monkeypatch.setattr(bound, "_evaluate", lambda member, *args: evaluated.append(member) or original(member, *args))
+    bound.energy_and_forces(positions, 1)
+    assert torch.equal(bound.member_forces(positions), expected)
+    assert evaluated == [1, 0, 2]
+    assert not torch.equal(bound.member_forces(positions + torch.rand_like(positions)), expected)
+    assert evaluated[3:] == [0, 1, 2]
+
+
 def test_lists_with_a_skin_are_rebuilt_before_they_miss_a_pair(committee, random_cluster):
     frames = [random_cluster(ALL_PAIRS_ATOMS + 4, seed=seed, side=7.0) for seed in range(2)]
     assert len(frames[0]) > ALL_PAIRS_ATOMS
