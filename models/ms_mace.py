@@ -260,7 +260,9 @@ class MSMACE(nn.Module):
             energies = self.network_energies(graph, geometry.edges)
             return energies, geometry.differentiate(energies.sum(), differentiable=differentiable)
 
-    def energy_gradients(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_gradients(
+        self, graph: Graph, vectors: Tensor, *, frame_weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Energies of whole frames, with E0s and fixed terms, and their derivatives by the neighbour vectors.
 
         Molecular dynamics, the calculator, predictions and the compiled graph all call this function.
@@ -268,6 +270,7 @@ class MSMACE(nn.Module):
         Args:
             graph: Neighbours of B whole frames.
             vectors: Neighbour vectors (T, K, 3) in Å.
+            frame_weights: Factors on the frames' energies in the sum that is differentiated, (B,); None: all are 1.
 
         Returns:
             Energies (B,) in eV, float64, and dE/d(vectors) (T, K, 3) in eV/Å.
@@ -277,7 +280,8 @@ class MSMACE(nn.Module):
             energies = self.constants.scale * self.network_energies(graph, geometry.edges)
             for term in self.fixed_terms:
                 energies = energies + term(graph, geometry.vectors)
-            (gradients,) = geometry.differentiate(energies.sum())
+            total = energies.sum() if frame_weights is None else (energies * frame_weights).sum()
+            (gradients,) = geometry.differentiate(total)
         return energies.detach() + self.frame_references(graph), gradients
 
     def energy_and_forces(self, graph: Graph, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -153,6 +153,11 @@ class Graph:
     volumes: Tensor | None = None
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The number of columns of every path except the last, then the number of receivers of every species."""
+        return (*self.columns[:-1], *self.species_counts)
+
+    @property
     def kinds(self) -> Tensor:
         """Species of each receiver, shape (T,)."""
         return leading_rows(self.species, self.neighbours.shape[0])

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from models.tracing.torchscript import scripted, source_of
+from models.tracing.torchscript import source_of
 
 Function: TypeAlias = Callable[..., Sequence[Tensor]]
 COMPARED = 3
@@ -82,7 +82,7 @@ class Replay:
             graph = make_fx(self._function)(*tensors)
             graph.graph.eliminate_dead_code()
             source = source_of(graph)
-            self._script = scripted(source)
+            self._script = source.function()
         except Exception as error:  # noqa: BLE001  # tracing fails in many ways, and the function itself always works
             self._give_up(str(error).strip().split("\n")[0])
             return

@@ -8,15 +8,14 @@ operators appear in it as objects, so the graph is printed as source text here.
 import math
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-ENTRY = "traced"
-"""Name of the scripted function."""
 _SYMBOLS: Mapping[Any, str] = {
     operator.add: "+",
     operator.sub: "-",
@@ -37,15 +36,52 @@ class Source:
     """A traced graph as source text.
 
     Attributes:
-        text: Definition of the function `ENTRY`. Its arguments are the inputs of the graph, then the constants.
-        inputs: Names of the inputs.
-        constants: Tensors that the traced function did not take as arguments, by the names of the last arguments. They
-            share memory with the tensors that the function used, so that later changes in place are seen.
+        lines: Body of a function, in which inputs and constants have the names below.
+        inputs: Names of the inputs of the graph, which are tensors.
+        constants: Tensors that the traced function did not take as arguments, by name. They share memory with the
+            tensors that the function used, so that later changes in place are seen.
+        n_results: Number of results, which are tensors.
     """
 
-    text: str
+    lines: tuple[str, ...]
     inputs: tuple[str, ...]
     constants: Mapping[str, Tensor]
+    n_results: int
+
+    def function(self) -> Callable[..., tuple[Tensor, ...]]:
+        """The graph as a scripted function of the inputs, then the constants.
+
+        Raises:
+            RuntimeError: If TorchScript does not accept the text.
+        """
+        arguments = ", ".join(f"{name}: Tensor" for name in [*self.inputs, *self.constants])
+        text = _definition("traced", arguments, self.lines, self.n_results)
+        with _without_advice():
+            compiled: Any = torch.jit.CompilationUnit(text)
+        function: Callable[..., tuple[Tensor, ...]] = compiled.traced
+        return function
+
+    def module(self, groups: Mapping[str, int]) -> torch.jit.ScriptModule:
+        """The graph as a scripted module, which can be a part of other modules and be stored in a file.
+
+        Its `forward` takes a list of tensors for each group of inputs, then a list of the constants: the number of
+        inputs differs between models.
+
+        Args:
+            groups: The number of inputs of each group by its name, in the order of the inputs.
+
+        Raises:
+            RuntimeError: If TorchScript does not accept the text.
+        """
+        counts = {**groups, "constants": len(self.constants)}
+        places = [f"{group}[{k}]" for group, count in counts.items() for k in range(count)]
+        names = [*self.inputs, *self.constants]
+        unpacked = [f"{name} = {place}" for name, place in zip(names, places, strict=True)]
+        arguments = ", ".join(["self", *(f"{group}: List[Tensor]" for group in counts)])
+        with _without_advice():
+            module = torch.jit.ScriptModule()
+            module.define(_definition("forward", arguments, [*unpacked, *self.lines], self.n_results))
+        return module
 
 
 def source_of(graph: fx.GraphModule) -> Source:
@@ -57,41 +93,34 @@ def source_of(graph: fx.GraphModule) -> Source:
     lines: list[str] = []
     inputs: list[str] = []
     constants: dict[str, Tensor] = {}
-    results = ""
+    results: list[str] = []
     for node in graph.graph.nodes:
         if node.op == "placeholder":
             inputs.append(node.name)
         elif node.op == "get_attr":
             constants[node.name] = getattr(graph, node.target)
         elif node.op == "output":
-            results = ", ".join(_value(result) for result in node.args[0])
-            lines.append(f"return ({results},)")
+            results = [_value(result) for result in node.args[0]]
         elif node.op == "call_function":
             lines.append(f"{node.name} = {_call(node)}")
         else:
             raise NotImplementedError(f"a node of the kind {node.op}")
-    n_results = results.count(",") + 1
-    arguments = [*inputs, *constants]
-    head = f"def {ENTRY}({', '.join(f'{name}: Tensor' for name in arguments)}) -> Tuple[{_tensors(n_results)}]:"
-    body = [f"device = {arguments[0]}.device", *lines]
-    return Source("\n    ".join([head, *body]) + "\n", tuple(inputs), constants)
+    lines = [f"device = {inputs[0]}.device", *lines, f"return ({', '.join(results)},)"]
+    return Source(tuple(lines), tuple(inputs), constants, len(results))
 
 
-def scripted(source: Source) -> Callable[..., tuple[Tensor, ...]]:
-    """Compile source text to a function of the inputs, then the constants.
+def _definition(name: str, arguments: str, lines: Sequence[str], n_results: int) -> str:
+    """The definition of a function that returns tensors."""
+    head = f"def {name}({arguments}) -> Tuple[{', '.join(['Tensor'] * n_results)}]:"
+    return "\n    ".join([head, *lines]) + "\n"
 
-    Raises:
-        RuntimeError: If TorchScript does not accept the text.
-    """
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Hide that newer versions of torch advise against TorchScript: nothing else runs a graph without compiling it."""
     with warnings.catch_warnings():
-        # Newer versions of torch advise against TorchScript, but have nothing else that runs a graph without compiling.
         warnings.simplefilter("ignore", DeprecationWarning)
-        function: Callable[..., tuple[Tensor, ...]] = getattr(torch.jit.CompilationUnit(source.text), ENTRY)
-    return function
-
-
-def _tensors(number: int) -> str:
-    return ", ".join(["Tensor"] * number)
+        yield
 
 
 def _call(node: fx.Node) -> str:

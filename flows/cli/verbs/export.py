@@ -10,23 +10,46 @@ from flows.cli.options import AsJson, Directory, answer
 
 
 class ExportFormat(StrEnum):
-    """Formats of `export`."""
+    """Formats of `export`: of labelled frames, and of the force field (`metatomic`)."""
 
     EXTXYZ = "extxyz"
+    ASE_DB = "ase-db"
+    NPZ = "npz"
+    METATOMIC = "metatomic"
 
 
 def export(
     directory: Directory,
-    to: Annotated[ExportFormat, typer.Option("--to", help="File format.")],
+    to: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--to",
+            help="`extxyz`, `ase-db`, `npz`: the labelled frames. `metatomic`: the committee in one file (.pt) for "
+            "i-PI, TorchSim, ASE and LAMMPS with metatomic, which loads without al-engine.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", help="File to write.")],
+    iteration: Annotated[
+        int | None, typer.Option("--iteration", help="Iteration of the committee; by default the newest.", min=0)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the labelled frames to a file for other programs."""
-    from al_engine.campaign.export import export_extxyz
+    """Write the labelled frames, or the force field, to a file for other programs."""
+    if to is ExportFormat.METATOMIC:
+        from flows.evaluation.export_model import export_metatomic
 
-    count = export_extxyz(directory, output)
+        count = export_metatomic(directory, output, iteration=iteration)
+        what = f"{count} members"
+    else:
+        from al_engine.campaign.export import export_labels
+
+        if iteration is not None:
+            raise typer.BadParameter("chooses a committee, but frames are exported", param_hint="--iteration")
+        count = export_labels(directory, output, file_format=to.value)
+        what = f"{count} frames"
+    counted = {"members" if to is ExportFormat.METATOMIC else "frames": count}
     answer(
-        {"output": str(output), "format": to.value, "frames": count},
-        f"wrote {count} frames to {output}",
+        {"output": str(output), "format": to.value, **counted},
+        f"wrote {what} to {output}",
         as_json=as_json,
     )

@@ -10,7 +10,7 @@ from stage_runs import begun
 from tblite.ase import TBLite
 
 from al_engine.campaign import names
-from al_engine.campaign.export import export_extxyz
+from al_engine.campaign.export import export_labels
 from al_engine.config.reader import validate_config
 from al_engine.files.frames_hdf5 import read_labelled, write_labelled
 from al_engine.files.part_file import open_part
@@ -77,7 +77,7 @@ def test_the_error_on_the_test_set_is_that_of_the_committee(campaign):
 def test_it_is_part_of_the_data_sets_digest_and_of_exports(campaign, tmp_path):
     data = campaign.ledger.dataset()
     assert campaign.ledger.dataset_digest() == dataset_digest(data)
-    export_extxyz(campaign.ledger.directory, tmp_path / "all.xyz")
+    export_labels(campaign.ledger.directory, tmp_path / "all.xyz", file_format="extxyz")
     exported = ase.io.read(tmp_path / "all.xyz", ":")
     assert np.allclose(exported[3].get_stress(voigt=False), data[3].stress, atol=1e-7)
 

@@ -11,7 +11,7 @@ from tblite.ase import TBLite
 
 from al_engine.campaign import names
 from al_engine.campaign.audit.verify import verify
-from al_engine.campaign.export import export_extxyz
+from al_engine.campaign.export import export_labels
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_labelled
@@ -100,7 +100,7 @@ def test_labels_join_the_data_set_and_are_those_of_the_campaigns_method(campaign
 def test_labels_have_the_weights_of_their_files_also_when_exported(campaign, tmp_path):
     weights = [item.weight for item in campaign.ledger.dataset(before=0)]
     assert weights == pytest.approx([*[1.0] * 20, *[0.05] * FRAMES, *[3.0] * 5])
-    count = export_extxyz(campaign.ledger.directory, tmp_path / "all.xyz")
+    count = export_labels(campaign.ledger.directory, tmp_path / "all.xyz", file_format="extxyz")
     again = [label.weight for label in read_source(tmp_path / "all.xyz", LabelNames()).labels]
     assert again[: len(weights)] == pytest.approx(weights)
     assert again[len(weights) :] == [1.0] * (count - len(weights))
