@@ -12,6 +12,7 @@ from al_engine.campaign import names
 from al_engine.campaign.labels import stored_level
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.system import StoredSystem
+from al_engine.errors import InputError, LedgerError
 from al_engine.structures.frames import Frame
 
 REFERENCES: Mapping[str, Sequence[str]] = {
@@ -132,6 +133,14 @@ def card_of(directory: Path) -> Card:
         audit=audits[-1].summary()["statement"] if audits else "",
         trusted_mev_per_ang=config.selection.lower_mev_per_ang if window is None else window.lower_mev_per_ang,
     )
+
+
+def card_beside(path: Path) -> Card | None:
+    """The card of the campaign that a directory or a `campaign.h5` belongs to; None if there is none to be read."""
+    try:
+        return card_of(path if path.is_dir() else path.parent)
+    except (InputError, LedgerError):  # such as a file of members alone
+        return None
 
 
 def _systems(ledger: Ledger) -> list[CardSystem]:

@@ -236,6 +236,14 @@ class Ledger:
             records.append(replace(record, audit=self.audit(record.iteration)))
         return records
 
+    def own_history(self, *, before: int | None = None) -> list[IterationRecord]:
+        """Records of the finished iterations that this campaign made itself, which the verdict judges, oldest first.
+
+        Args:
+            before: Only iterations before this one; None: all.
+        """
+        return [record for record in self.history()[:before] if record.iteration >= self.config.inherited_iterations]
+
     def audit(self, iteration: int) -> AuditResult | None:
         """The result of the audit of an iteration's committee; None if there is none."""
         path = self.part_path(names.audited(iteration))

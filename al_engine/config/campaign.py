@@ -52,6 +52,13 @@ class CampaignConfig(Section):
         description="Name of the campaign; in the UI its runs have this tag."
     )
     seed: Seed = Field(0, description="Seed of all random numbers.")
+    inherited_iterations: int = Field(
+        0,
+        ge=0,
+        description="Number of iterations that another campaign made, from which `al-engine fork` made this one. Their "
+        "labels are in the data set, and the verdict does not judge them. Written by `al-engine fork`; not to be "
+        "changed.",
+    )
     system: SystemConfig | None = Field(
         None, description="The system that the force field is trained for. Give exactly one of `system` and `systems`."
     )

@@ -91,6 +91,18 @@ def parse_config(text: str, *, source: str, begun: CampaignConfig | bool = False
     return validate_config(data, source=source, begun=begun)
 
 
+def parse_value(text: str, *, source: str) -> Any:
+    """A value in YAML, such as that of an option on the command line.
+
+    Raises:
+        InputError: If the text is no YAML; the message begins with `source`.
+    """
+    try:
+        return _yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
 @lru_cache(maxsize=4)
 def _yaml(text: str) -> Any:
     """The content of a YAML text. Not to be changed: it is cached, because every stage reads the same config."""

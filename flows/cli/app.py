@@ -15,7 +15,10 @@ from flows.cli.verbs.check import check
 from flows.cli.verbs.data import data
 from flows.cli.verbs.evaluate import evaluate
 from flows.cli.verbs.export import export
+from flows.cli.verbs.fork import fork
+from flows.cli.verbs.harvest import harvest
 from flows.cli.verbs.init import init
+from flows.cli.verbs.lammps import lammps
 from flows.cli.verbs.run import resume, run
 from flows.cli.verbs.status import status
 from flows.cli.verbs.ui import ui
@@ -32,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (init, check, run, resume, status, evaluate, verify, export, ui):
+for _command in (init, check, run, resume, status, evaluate, verify, fork, export, lammps, harvest, ui):
     app.command()(_command)
 app.add_typer(data, name="data")
 

@@ -28,7 +28,7 @@ def new_campaign(config: CampaignConfig, *, source: Path, directory: Path) -> Le
         ResumableError: If the disk is full.
     """
     ledger = Ledger(directory, with_inputs_inside(config))
-    with _made_or_nothing(directory):
+    with made_or_nothing(directory):
         copy_files(config, source=source, directory=directory)
         start = config.training.start
         if start is not None and (source / start).resolve() != (directory / START).resolve():
@@ -68,7 +68,7 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _made_or_nothing(directory: Path) -> Iterator[None]:
+def made_or_nothing(directory: Path) -> Iterator[None]:
     """Remove a directory that did not exist before if the block that fills it fails."""
     existed = directory.exists()
     try:

@@ -54,7 +54,7 @@ def planned_audit(ledger: Ledger, iteration: int) -> AuditPlan:
     finished = ledger.audit(iteration)
     if finished is not None:
         return AuditPlan(finished.requested, finished.iterations)
-    judged = judged_together(ledger.history()[: iteration + 1], ledger.config.stop)
+    judged = judged_together(ledger.own_history(before=iteration + 1), ledger.config.stop)
     return AuditPlan(ledger.config.stop.audit_labels, tuple(record.iteration for record in judged))
 
 

@@ -15,7 +15,7 @@ from flows.stages import labelling
 
 def verdict_after(ledger: Ledger, iterations: int) -> Verdict | None:
     """The verdict after a number of iterations, written into `campaign.h5`; None if the campaign goes on."""
-    history = ledger.history()[:iterations]
+    history = ledger.own_history(before=iterations)
     verdict = judge(history, ledger.config.stop, **_evidence(ledger, history))
     if verdict is not None:
         ledger.write_index(verdict)
@@ -32,8 +32,12 @@ def due_audits(ledger: Ledger, iterations: int) -> list[int]:
     Returns:
         Numbers of iterations; when they are audited, others may be due.
     """
-    due = [iteration for iteration in range(iterations) if _is_interrupted(ledger, iteration)]
-    last, history = iterations - 1, ledger.history()[:iterations]
+    due = [
+        iteration
+        for iteration in range(ledger.config.inherited_iterations, iterations)
+        if _is_interrupted(ledger, iteration)
+    ]
+    last, history = iterations - 1, ledger.own_history(before=iterations)
     if due or any(iteration_of(name) == iterations for name in ledger.reader().names):
         return due
     return [last] if awaits_audit(history, ledger.config.stop, **_evidence(ledger, history)) else []

@@ -24,7 +24,7 @@ def planned_sampling(ledger: Ledger, iteration: int) -> dict[StatePoint, Samplin
     Plans are made for all state points together. Once one of them has been sampled, all of them keep the plans that
     were stored with it, even if the options or the rules have changed since.
     """
-    parts, config, history = ledger.reader(), ledger.config, ledger.history()[:iteration]
+    parts, config, history = ledger.reader(), ledger.config, ledger.own_history(before=iteration)
     points = config.state_points
     sampled = [name for name in names.samples(iteration, points) if name in parts.names]
     if sampled and (plans := stored_plans(parts, sampled[0])):

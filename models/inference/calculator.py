@@ -1,20 +1,25 @@
 """A committee as an ASE calculator."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from al_engine.committee.deviation import force_deviation
+from al_engine.campaign.card import Card
 from al_engine.structures.frames import Frame
-from models.inference.chunked import evaluate_chunked, largest_whole_frame
-from models.inference.committee import BoundCommittee, Committee
-from models.ms_mace import MSMACE, Prediction
+from models.inference.committee import Committee
+from models.inference.force_field import ForceField
+from models.ms_mace import MSMACE
 from models.storage.member_files import open_members
 from models.storage.weights import read_member
+
+COMMITTEE_PROPERTIES = {"force_deviation", "max_force_deviation", "energy_std", "member_energies", "member_forces"}
+"""Properties that need the whole committee."""
+STATEMENTS = {"charge", "unpaired_electrons"}
+"""Keys of `atoms.info` by which a user states the charge and spin of a structure."""
 
 
 class CommitteeCalculator(Calculator):
@@ -22,7 +27,7 @@ class CommitteeCalculator(Calculator):
 
     Frames may have any size: large frames are evaluated in bounded memory (`models.inference.chunked`).
 
-    In addition to ASE's own properties, `results` holds
+    In addition to ASE's own properties, `results` holds, if the whole committee was evaluated,
 
     - `force_deviation`, kind `norm`, in eV/Å, shape (N,), and `max_force_deviation`, its maximum over the atoms;
     - `energy_std`, the population standard deviation of the energy over the members, in eV;
@@ -43,10 +48,28 @@ class CommitteeCalculator(Calculator):
         "member_forces",
     ]
 
-    def __init__(self, committee: Committee, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        committee: Committee,
+        *,
+        members: Sequence[int] | None = None,
+        stride: int = 1,
+        card: Card | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A calculator; `members`, `stride` and `card` are those of `models.inference.force_field.ForceField`."""
         super().__init__(**kwargs)
-        self.committee = committee
-        self._bound: tuple[Frame, BoundCommittee] | None = None  # the committee, bound to the elements of a frame
+        self.force_field = ForceField(committee, members=members, stride=stride, card=card)
+
+    @property
+    def committee(self) -> Committee:
+        """The committee."""
+        return self.force_field.committee
+
+    @property
+    def card(self) -> Card | None:
+        """What the campaign says of the committee: method, systems, temperatures, verdict; None if it is not known."""
+        return self.force_field.card
 
     def calculate(
         self,
@@ -60,38 +83,23 @@ class CommitteeCalculator(Calculator):
             InputError: If the structure has an element that the members do not know.
         """
         super().calculate(atoms, properties, system_changes)
-        frame = Frame.from_atoms(self.atoms)
-        predictions = self._predictions(frame)
-        energies = np.array([float(p.energies) for p in predictions])  # (M,)
-        forces = np.stack([p.forces.cpu().numpy() for p in predictions])  # (M, N, 3)
-        deviation = force_deviation(forces).norm  # (N,)
-        self.results = {
-            "energy": float(energies.mean()),
-            "free_energy": float(energies.mean()),
-            "forces": forces.mean(0),
-            "force_deviation": deviation,
-            "max_force_deviation": float(deviation.max()),
-            "energy_std": float(energies.std()),
-            "member_energies": energies,
-            "member_forces": forces,
-        }
-        if frame.pbc.all():
-            stress = np.mean([p.stresses[0].cpu().numpy() for p in predictions], axis=0)
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
-
-    def _predictions(self, frame: Frame) -> list[Prediction]:
-        """Predictions of every member, domain by domain if the frame is too large for memory."""
-        if len(frame) > largest_whole_frame(self.committee.device):
-            return [evaluate_chunked(model, frame) for model in self.committee.models]
-        # ASE's list of changes would not do: after a calculation that failed it is empty
-        if self._bound is None or not _differ_by_positions_alone(self._bound[0], frame):
-            self._bound = frame, self.committee.bind([frame])
-        return self._bound[1].predictions(torch.tensor(frame.positions, device=self.committee.device))
-
-
-def _differ_by_positions_alone(first: Frame, second: Frame) -> bool:
-    """Whether two frames have the same elements in the same order, the same cell and the same periodicity."""
-    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("numbers", "cell", "pbc"))
+        found = self.force_field.evaluate(
+            Frame.from_atoms(self.atoms),
+            whole=not COMMITTEE_PROPERTIES.isdisjoint(properties or []),
+            stated=not STATEMENTS.isdisjoint(self.atoms.info),
+        )
+        self.results = {"energy": found.energy, "free_energy": found.energy, "forces": found.forces}
+        if found.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
+        deviation = found.deviation
+        if deviation is not None and found.member_energies is not None:
+            self.results |= {
+                "force_deviation": deviation,
+                "max_force_deviation": float(deviation.max()),
+                "energy_std": float(found.member_energies.std()),
+                "member_energies": found.member_energies,
+                "member_forces": found.member_forces,
+            }
 
 
 def load_models(path: Path, *, iteration: int | None, device: torch.device) -> list[MSMACE]:

@@ -133,8 +133,15 @@ class BoundCommittee:
 
     def predictions(self, positions: Tensor) -> list[Prediction]:
         """Energies, forces and stresses of every member at positions (T, 3) in Å."""
+        return [self.prediction(member, positions) for member in range(len(self.models))]
+
+    def prediction(self, member: int, positions: Tensor) -> Prediction:
+        """Energies, forces and stresses of a member at positions (T, 3) in Å."""
         graph = self.graph(positions)
-        return [model.predict(graph, positions) for model in self.models]
+        if not self.atoms.pbc.all(1).any():  # no frame has a stress
+            energies, forces = self._evaluate(member, graph, positions)
+            return Prediction(energies, forces, energies.new_full((len(energies), 3, 3), torch.nan))
+        return self.models[member].predict(graph, positions)
 
 
 class _ReplayedForces:

@@ -1,0 +1,136 @@
+"""Labels of structures from elsewhere by the method of a campaign."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from al_engine.campaign import names
+from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.part_reader import PartReader
+from al_engine.campaign.system import StoredSystem
+from al_engine.config import CampaignConfig
+from al_engine.errors import InputError
+from al_engine.structures.frames import Frame, LabelledFrame
+from al_engine.structures.sanity import screen_frame
+from al_engine.units import MEV_PER_EV
+from flows.stages.levels import level_to_go_on_with
+from labelers.backends.registry import level_of_theory
+from labelers.pool.pool import LabelPool
+from models.inference.calculator import load_models
+from models.inference.committee import Committee
+from samplers.initial.user_data import write_hdf5_data
+from samplers.reading.structure_files import FileStructure, read_structures
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """What came of structures that were labelled.
+
+    Attributes:
+        labelled: Number of labels.
+        failures: Why structures were not labelled, by their numbers in the file, from 0.
+        errors_mev_per_ang: Force error of the newest committee on the worst atom of each labelled structure, meV/Å;
+            empty without a committee.
+    """
+
+    labelled: int
+    failures: Mapping[int, str]
+    errors_mev_per_ang: tuple[float, ...]
+
+
+def harvest(directory: Path, frames: Path, output: Path) -> Harvest:
+    """Label all structures of a file with the method of a campaign, and write the labels with their level of theory.
+
+    Charge and spin are those that the file states, or those of the campaign's system of the same atoms.
+
+    Args:
+        directory: The campaign directory.
+        frames: The file, in a format that ASE reads.
+        output: File for the labels, HDF5.
+
+    Raises:
+        InputError: If the file cannot be read, the output exists, the charge of a structure is unknown, no structure
+            can be labelled, or this machine would label at another level of theory than the campaign.
+        ResumableError: If the file cannot be written.
+    """
+    ledger = Ledger.open(directory)
+    config = ledger.config
+    if output.exists():
+        raise InputError(f"{output}: exists already; give another file with --output")
+    known = _known_systems(ledger.reader(), config)
+    structures = [_with_electrons(each, known) for each in read_structures(frames)]
+    periodic = any(frame.is_periodic for frame in structures)
+    level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=config.labels_boxes))
+    failures: dict[int, str] = {}
+    for number, frame in enumerate(structures):
+        reason = screen_frame(
+            frame,
+            min_distance_ang=config.selection.min_distance_ang,
+            min_contact_factor=config.selection.min_contact_factor,
+            gfn2=config.labels.backend != "ase",
+        )
+        if reason is not None:
+            failures[number] = reason
+    fit = [number for number in range(len(structures)) if number not in failures]
+    labels: list[LabelledFrame] = []
+    with LabelPool(config.labels, periodic=periodic) as pool:
+        outcomes = pool.label([structures[number] for number in fit], time_limit_s=config.labels.time_limit_s)
+    for number, outcome in zip(fit, outcomes, strict=True):
+        if outcome.labelled is None:
+            failures[number] = outcome.message or outcome.reason.value
+        else:
+            labels.append(outcome.labelled)
+    if not labels:
+        listed = "; ".join(f"frame {number}: {reason}" for number, reason in sorted(failures.items())[:3])
+        raise InputError(f"{frames}: no structure can be labelled ({listed})")
+    write_hdf5_data(output, labels, level.to_dict())
+    return Harvest(len(labels), dict(sorted(failures.items())), _errors(directory, labels))
+
+
+def _errors(directory: Path, labels: list[LabelledFrame]) -> tuple[float, ...]:
+    """Force error of the newest committee on the worst atom of each labelled structure, meV/Å."""
+    try:
+        committee = Committee(load_models(directory, iteration=None, device=torch.device("cpu")))
+        _, forces = committee.predict([item.frame for item in labels])
+    except InputError:  # no committee yet, or an element that it does not know
+        return ()
+    differences = [members.mean(0) - item.forces for members, item in zip(forces, labels, strict=True)]
+    return tuple(MEV_PER_EV * float(np.linalg.norm(each, axis=1).max()) for each in differences)
+
+
+def _known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:
+    """The systems of the campaign, and the clusters that are labelled."""
+    found = []
+    for name in names.all_initial_frames(config):
+        if name in parts.names:
+            with parts.open(name) as root:
+                stored = StoredSystem.read(root)
+            found += [stored.frame, *([] if stored.cluster is None else [stored.cluster])]
+    return found
+
+
+def _with_electrons(structure: FileStructure, known: list[Frame]) -> Frame:
+    """The structure with the charge and spin that its file states, or those of the system of the same atoms.
+
+    Raises:
+        InputError: If neither is known, and not all systems are neutral and without unpaired electrons.
+    """
+    stated, frame = structure.stated, structure.frame
+    atoms = np.sort(frame.numbers)
+    same = [system for system in known if np.array_equal(np.sort(system.numbers), atoms)]
+    electrons = {(system.charge, system.unpaired_electrons) for system in same or known} or {(0, 0)}
+    needs = stated.charge is None or stated.unpaired_electrons is None
+    if needs and not (len(electrons) == 1 and (same or electrons == {(0, 0)})):
+        raise InputError(
+            f"{structure.where}: does not state its charge and spin, and no system of the campaign has the same atoms; "
+            "write `charge` and `unpaired_electrons` into the file"
+        )
+    charge, unpaired = next(iter(electrons))
+    return replace(
+        frame,
+        charge=charge if stated.charge is None else stated.charge,
+        unpaired_electrons=unpaired if stated.unpaired_electrons is None else stated.unpaired_electrons,
+    )

@@ -1,0 +1,1 @@
+"""The force field in other simulation programs: LAMMPS, i-PI, OpenMM, TorchSim."""
