@@ -5,9 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ase.data import chemical_symbols
-from ase.formula import Formula
-
 from al_engine.campaign import names
 from al_engine.campaign.labels import stored_level
 from al_engine.campaign.ledger import Ledger
@@ -155,6 +152,9 @@ def _systems(ledger: Ledger) -> list[CardSystem]:
 
 
 def _system(name: str, frame: Frame) -> CardSystem:
+    from ase.data import chemical_symbols
+    from ase.formula import Formula
+
     return CardSystem(
         name=name,
         formula=Formula.from_list([chemical_symbols[number] for number in frame.numbers]).format("hill"),

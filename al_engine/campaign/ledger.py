@@ -18,7 +18,7 @@ from typing import Any
 
 from al_engine.campaign import names
 from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index, write_index
-from al_engine.campaign.part import PARTS, Part, link_of
+from al_engine.campaign.part import PARTS, Part, iteration_of, link_of
 from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.config.reader import load_config, refuse_changes, validate_config
@@ -87,7 +87,7 @@ class Ledger:
         """
         launched = self.launched_config()
         if launched is not None:
-            refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE))
+            refuse_changes(launched, self.config, source=str(self.directory / CONFIG_FILE), directory=self.directory)
 
     def _leftovers(self) -> list[Path]:
         """Files that a kill may leave: unfinished temporary files, and progress files of stages that have a part."""
@@ -155,11 +155,16 @@ class Ledger:
         if not path.exists():
             return None
         part = self._load(path, verify=True)
-        if part.key != key:
+        if part.key != key and not self._is_inherited(name):
             raise LedgerError(
                 f"{path}: was made from inputs that have changed since; move it away and resume to compute it again"
             )
         return part
+
+    def _is_inherited(self, name: str) -> bool:
+        """Whether a part was made in the campaign that this one was forked from, where its inputs were other data."""
+        inherited, iteration = self.config.inherited_iterations, iteration_of(name)
+        return inherited is not None and (iteration is None or iteration < inherited)
 
     @staticmethod
     def key(name: str, *, inputs: Mapping[str, Any], parents: Sequence[Part]) -> str:
@@ -242,7 +247,8 @@ class Ledger:
         Args:
             before: Only iterations before this one; None: all.
         """
-        return [record for record in self.history()[:before] if record.iteration >= self.config.inherited_iterations]
+        first = self.config.inherited_iterations or 0
+        return [record for record in self.history()[:before] if record.iteration >= first]
 
     def audit(self, iteration: int) -> AuditResult | None:
         """The result of the audit of an iteration's committee; None if there is none."""

@@ -236,8 +236,8 @@ def calibration_warnings(calibration: Calibration, *, lower_mev_per_ang: float) 
     if calibration.suggested_lower is not None and calibration.lower_means is not None:
         warnings.append(
             f"a deviation of {lower_mev_per_ang:g} meV/Å meant a true error of {calibration.lower_means} meV/Å on the "
-            f"worst atom; for a true error of {lower_mev_per_ang:g}, set selection.lower_mev_per_ang of a new campaign "
-            f"to about {calibration.suggested_lower:g}, and change the upper end by the same factor"
+            f"worst atom; for a true error of {lower_mev_per_ang:g}, set selection.lower_mev_per_ang to about "
+            f"{calibration.suggested_lower:g} in a fork (`al-engine fork`), and change the upper end by the same factor"
         )
     test = calibration.test
     rank_correlation = None if test is None or test.frames < LEAST_RANKED else test.rank_correlation

@@ -95,8 +95,8 @@ class CommitteeHealth:
         if (self.error_over_spread or 0.0) > COLLAPSED:
             found.append(
                 f"the committee has collapsed: on the test set its error is {self.error_over_spread:.3g} times the "
-                "spread of its members, so that the deviation understates the error; in a new campaign, train the "
-                "members from scratch or for more updates, or use lower thresholds"
+                "spread of its members, so that the deviation understates the error; in a fork (`al-engine "
+                "fork`), train the members from scratch or for more updates, or use lower thresholds"
             )
         if self.rogue is not None:
             found.append(self._rogue_warning(self.rogue))

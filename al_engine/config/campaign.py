@@ -52,12 +52,11 @@ class CampaignConfig(Section):
         description="Name of the campaign; in the UI its runs have this tag."
     )
     seed: Seed = Field(0, description="Seed of all random numbers.")
-    inherited_iterations: int = Field(
-        0,
+    inherited_iterations: int | None = Field(
+        None,
         ge=0,
-        description="Number of iterations that another campaign made, from which `al-engine fork` made this one. Their "
-        "labels are in the data set, and the verdict does not judge them. Written by `al-engine fork`; not to be "
-        "changed.",
+        description="For a campaign that `al-engine fork` made: number of iterations that it shares with the campaign "
+        "it was made from. Their labels are in the data set, and the verdict does not judge them. Not to be changed.",
     )
     system: SystemConfig | None = Field(
         None, description="The system that the force field is trained for. Give exactly one of `system` and `systems`."

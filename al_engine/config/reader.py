@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from al_engine.config import MUTABLE, CampaignConfig, is_mutable
 from al_engine.config.base import Section
-from al_engine.errors import InputError
+from al_engine.errors import InputError, typed
 
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -202,8 +203,14 @@ def differences(old: CampaignConfig, new: CampaignConfig) -> dict[str, tuple[Any
     }
 
 
-def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str) -> None:
+def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str, directory: Path) -> None:
     """Refuse a config that differs from that of a begun campaign in a value that may not change.
+
+    Args:
+        old: The config that the campaign began with.
+        new: The present config.
+        source: Name of the present config in messages.
+        directory: The campaign directory.
 
     Raises:
         InputError: If a value outside `MUTABLE` has changed; the message names each such key with both values.
@@ -214,5 +221,25 @@ def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str) -> 
             f"{source}: `{key}` was {_shown(a)} when the campaign began, now {_shown(b)}"
             for key, (a, b) in changed.items()
         ]
-        fix = "put the old values back, or start a new campaign in another directory"
-        raise InputError("\n".join(lines) + f"\n{fix} (only {_listed(MUTABLE)} may change)")
+        raise InputError(
+            "\n".join(lines) + f"\nput the old values back, or {how_to_have(changed, directory)} "
+            f"(only {_listed(MUTABLE)} may change)"
+        )
+
+
+def how_to_have(changed: Mapping[str, tuple[Any, Any]], directory: Path) -> str:
+    """Advice to a user who wants other values in a campaign that has begun: a fork, or a new campaign.
+
+    Args:
+        changed: The keys that may not change, each with its old and new value.
+        directory: The campaign directory.
+    """
+    if any(key.startswith("labels.") for key in changed):  # labels of two levels of theory are never mixed
+        return "start a new campaign in another directory"
+    values = [yaml.safe_dump(value, default_flow_style=True, width=10_000) for _, value in changed.values()]
+    texts = [text.removesuffix("\n").removesuffix("\n...") for text in values]
+    settings = [shlex.quote(f"{key}={text}") for key, text in zip(changed, texts, strict=True)]
+    return (
+        "make a campaign with the new values that shares the labels: "
+        f"`al-engine fork {typed(directory)} NEW --set {' --set '.join(settings)}`"
+    )

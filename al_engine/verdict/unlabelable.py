@@ -21,20 +21,21 @@ _KNOWN = Fate.DUPLICATE.name.lower()
 _CAUSES = {
     "fragmented": (
         "the system dissociates at {kelvins}, with bonds longer than {config.max_bond_factor:g} times their "
-        "equilibrium length (selection.max_bond_factor); in a new campaign, lower the temperatures or raise this option"
+        "equilibrium length (selection.max_bond_factor); in a fork (`al-engine fork`), lower the temperatures or raise "
+        "this option"
     ),
     "too_close": (
         "atoms collide at {kelvins}, closer than {config.min_distance_ang:g} Å or {config.min_contact_factor:g} times "
-        "the sum of their covalent radii (selection.min_distance_ang, min_contact_factor); in a new campaign, lower "
-        "the temperatures, set model.zbl or lower these options"
+        "the sum of their covalent radii (selection.min_distance_ang, min_contact_factor); in a fork "
+        "(`al-engine fork`), lower the temperatures, set model.zbl or lower these options"
     ),
     "refused": (
         "the labeler takes no such frames at {kelvins}, because of their elements, charge, extent or cell; in a new "
         "campaign, another system or labels.backend may help"
     ),
     "duplicate": (
-        "at {kelvins} the committee disagrees on frames of the data set, of the test set or chosen before; in a new "
-        "campaign, more training or more initial frames may help"
+        "at {kelvins} the committee disagrees on frames of the data set, of the test set or chosen before; in a fork "
+        "(`al-engine fork`), more training or more initial frames may help"
     ),
 }
 

@@ -194,7 +194,7 @@ def _unstable(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict |
     )
 
 
-_REMEDY = "in a new campaign, more initial frames, lower temperatures or more training may help"
+_REMEDY = "in a fork (`al-engine fork`), more initial frames, lower temperatures or more training may help"
 
 
 def _most_lost(record: IterationRecord) -> TemperatureRecord:

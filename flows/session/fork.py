@@ -75,8 +75,9 @@ def fork(directory: Path, target: Path, *, at: int | None = None, settings: Sequ
         raise InputError(f"{directory}: has no labelled initial set yet; `al-engine run` makes it")
     if target.exists():
         raise InputError(f"{target}: exists already; give another directory")
-    config = _with_settings(ledger.config, settings, name=name_from(target.name))
-    changed = {key: pair for key, pair in differences(ledger.config, config).items() if key != "name"}
+    begun = ledger.launched_config() or ledger.config  # not the config file, which may have been edited since
+    config = _with_settings(begun, settings, name=name_from(target.name))
+    changed = {key: pair for key, pair in differences(begun, config).items() if key != "name"}
     _refuse_other_level(changed, directory, target)
     if any(_is_one_of(key, OF_THE_PAST) for key in changed):
         return _with_labels_as_data(ledger, config, target, at=at, changed=changed)
@@ -126,7 +127,7 @@ def _with_labels_as_data(
             training = config.training.model_dump(mode="json")
             update["training"] = {**training, "start": str(ledger.directory.resolve())}
         changed_config = validate_config(
-            {**config.model_dump(mode="json"), **update, "inherited_iterations": 0}, source="fork"
+            {**config.model_dump(mode="json"), **update, "inherited_iterations": None}, source="fork"
         )
         new_campaign(changed_config, source=ledger.directory.resolve(), directory=target)
     return Fork(target, iterations=0, linked=0, labels=len(labelled), changed=changed)

@@ -76,7 +76,7 @@ def prepare(target: Path, directory: Path | None = None, *, progress: Progress =
         if existing.has_begun():
             config = load_config(target, begun=existing.config)
             current = with_automatic_choices(with_inputs_inside(config), begun=existing.config)
-            refuse_changes(existing.config, current, source=str(target))
+            refuse_changes(existing.config, current, source=str(target), directory=directory)
             refuse_other_inputs(config, source=target.parent, directory=directory)
             return Prepared(Ledger(directory, current))
     checked = preflight(config, base_dir=target.parent, progress=progress)

@@ -34,7 +34,7 @@ def due_audits(ledger: Ledger, iterations: int) -> list[int]:
     """
     due = [
         iteration
-        for iteration in range(ledger.config.inherited_iterations, iterations)
+        for iteration in range(ledger.config.inherited_iterations or 0, iterations)
         if _is_interrupted(ledger, iteration)
     ]
     last, history = iterations - 1, ledger.own_history(before=iterations)

@@ -148,8 +148,8 @@ class Trainer:
         if not math.isfinite(errors.loss) or errors.force_mae > DIVERGED * self.network.constants.scale:
             raise DivergedError(
                 f"training diverged: force error {errors.force_mae:.3g} eV/Å after {optimizer.updates} updates at a "
-                f"learning rate of {optimizer.peak:.3g}; check the labels for outliers, or start a new campaign with a "
-                "lower training.learning_rate"
+                f"learning rate of {optimizer.peak:.3g}; check the labels for outliers, or go on in a fork with a "
+                "lower rate: `al-engine fork DIR NEW --set training.learning_rate=RATE`"
             )
         if errors.loss < self.best_loss:
             self.best_loss, self.stale, self.best = errors.loss, 0, optimizer.average.clone()

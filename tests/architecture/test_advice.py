@@ -11,7 +11,7 @@ from al_engine.config.reader import key_paths
 
 ROOT = Path(__file__).parents[2]
 ADVICE = re.compile(r"\b(?:raise|lower|set|change|increase|reduce) ((?:[a-z_0-9]+\.)+[a-z_0-9]+)")
-ELSEWHERE = ("new campaign", "start over", "another directory", "--dir NEW")
+ELSEWHERE = ("al-engine fork", "new campaign", "start over", "another directory", "--dir NEW")
 BEFORE_THE_FIRST_PART = (
     "flows/session/initial_source.py",
     "flows/session/preflight.py",

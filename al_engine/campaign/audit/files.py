@@ -15,7 +15,7 @@ from al_engine.campaign.campaign_file import CAMPAIGN_FILE, open_index
 from al_engine.campaign.ledger import CONFIG_FILE, Ledger, config_of
 from al_engine.campaign.part import DATASET_STAGES, PART_NAME, PARTS, Part, link_of
 from al_engine.config import is_mutable
-from al_engine.config.reader import differences
+from al_engine.config.reader import differences, how_to_have
 from al_engine.errors import AlEngineError, LedgerError
 from al_engine.files.hdf5 import UNREADABLE, hdf5_for_reading
 from al_engine.protocols import Progress, silent
@@ -176,7 +176,7 @@ def _config_findings(directory: Path) -> Iterator[Finding]:
             stage,
             Problem.CHANGED,
             f"{key} is {new}, but the campaign began with {old}",
-            "put the old value back, or start a new campaign with the new value",
+            f"put the old value back, or {how_to_have({key: (old, new)}, directory)}",
         )
 
 

@@ -44,8 +44,8 @@ def lammps(
     The script has the line `fix ff all external pf/callback 1 1` after the lines that make the atoms. From that line on
     `f_ff[1]` is the largest force deviation, `f_ff[2]` its mean, and `d_force_deviation` that of each atom.
     """
-    from al_engine import load_committee
     from al_engine.errors import typed
+    from models import load_committee
     from models.clients.lammps import run_script
 
     driving = None if members is None else _numbers(members)

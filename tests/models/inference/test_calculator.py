@@ -185,7 +185,7 @@ def test_large_frames_are_evaluated_in_domains_with_the_same_result(campaign, ra
     monkeypatch.setattr("models.inference.chunked.WHOLE_ATOMS_CPU", 29)
     atoms.calc = load_committee(campaign, device="cpu")
     atoms.get_potential_energy()
-    assert atoms.calc._bound is None  # nothing was evaluated as a whole
+    assert atoms.calc.force_field._bound is None  # nothing was evaluated as a whole
     assert atoms.calc.results.keys() == expected.keys()
     for name, value in atoms.calc.results.items():
         assert np.allclose(value, expected[name], rtol=1e-10, atol=1e-10), name

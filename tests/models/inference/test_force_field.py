@@ -1,0 +1,91 @@
+"""A force field says where it is not to be trusted, and uses few threads for small structures."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from al_engine.campaign.card import Card, CardSystem
+from al_engine.errors import InputError
+from models.inference.calculator import CommitteeCalculator
+from models.inference.committee import BoundCommittee, Committee
+from models.inference.force_field import SINGLE_THREAD_ATOMS, ForceField, ForceFieldWarning
+
+CARD = Card(
+    campaign="tiny",
+    method="GFN2-xTB (tblite 0.8.0)",
+    systems=(CardSystem("", "CH4O", 6, 0, 0, periodic=False),),
+    temperatures_kelvin=(300.0, 900.0),
+    iterations=2,
+    n_labels=40,
+    verdict="converged",
+    evidence="0 of 60 frames",
+    test_force_mae_mev_per_ang=12.3,
+    audit="",
+    trusted_mev_per_ang=1e-6,
+)
+
+
+@pytest.fixture
+def committee(tiny_model, tiny_config):
+    return Committee([tiny_model(tiny_config(), seed=seed) for seed in range(3)])
+
+
+def test_it_warns_once_of_a_deviation_and_once_of_a_charge(committee, random_cluster):
+    atoms = random_cluster(6).to_atoms()
+    atoms.info["charge"] = 1
+    atoms.calc = CommitteeCalculator(committee, card=CARD)
+    with pytest.warns(ForceFieldWarning) as caught:
+        atoms.get_forces()
+    messages = sorted(str(each.message) for each in caught)
+    assert len(messages) == 2
+    assert messages[0].startswith("the members disagree by")
+    assert "charge +1" in messages[1]
+    assert "CH4O" in messages[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        atoms.positions += 0.01
+        atoms.get_forces()
+
+
+def test_it_is_silent_where_it_is_trusted_or_nothing_is_known(committee, random_cluster):
+    neutral = random_cluster(6).to_atoms()
+    del neutral.info["charge"], neutral.info["unpaired_electrons"]  # as in most of a user's structures
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for card in (None, replace(CARD, trusted_mev_per_ang=1e9, systems=(replace(CARD.systems[0], charge=1),))):
+            neutral.calc = CommitteeCalculator(committee, card=card)
+            neutral.get_forces()
+
+
+def test_small_structures_use_a_single_thread_and_leave_the_setting(committee, random_cluster, monkeypatch):
+    seen, predict, threads = [], BoundCommittee.prediction, torch.get_num_threads()
+    monkeypatch.setattr(
+        BoundCommittee, "prediction", lambda *args: seen.append(torch.get_num_threads()) or predict(*args)
+    )
+    force_field = ForceField(committee)
+    torch.set_num_threads(2)
+    try:
+        for n_atoms, expected in ((6, 1), (SINGLE_THREAD_ATOMS, 2)):
+            seen.clear()
+            force_field.evaluate(random_cluster(n_atoms, side=30.0))
+            assert set(seen) == {expected}
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("options", [{"members": []}, {"members": [3]}, {"stride": 0}])
+def test_members_that_do_not_exist_are_refused(committee, options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        ForceField(committee, **options)
+
+
+def test_the_card_in_words():
+    text = CARD.text()
+    for part in ("tiny", "40 labels", "GFN2-xTB (tblite 0.8.0)", "CH4O", "300, 900 K", "converged", "12.3 meV/Å"):
+        assert part in text
+    assert "none" in replace(CARD, verdict=None).text()
+    ion = CardSystem("salt", "C6H11N2", 19, 1, 2, periodic=True)
+    assert str(ion) == "salt: C6H11N2, charge +1, 2 unpaired electrons, periodic"
