@@ -10,12 +10,16 @@ from flows.cli.options import AsJson, Directory, answer
 
 
 class ExportFormat(StrEnum):
-    """Formats of `export`: of labelled frames, and of the force field (`metatomic`)."""
+    """Formats of `export`: of labelled frames, and of the force field (`metatomic`, `mace`)."""
 
     EXTXYZ = "extxyz"
     ASE_DB = "ase-db"
     NPZ = "npz"
     METATOMIC = "metatomic"
+    MACE = "mace"
+
+
+MODELS = (ExportFormat.METATOMIC, ExportFormat.MACE)
 
 
 def export(
@@ -25,7 +29,8 @@ def export(
         typer.Option(
             "--to",
             help="`extxyz`, `ase-db`, `npz`: the labelled frames. `metatomic`: the committee in one file (.pt) for "
-            "i-PI, TorchSim, ASE and LAMMPS with metatomic, which loads without al-engine.",
+            "i-PI, TorchSim, ASE and LAMMPS with metatomic, which loads without al-engine. `mace`: the weights of "
+            "`kind: mace` for models/interop/import_mace.py, which makes models in the environment of mace-torch.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", help="File to write.")],
@@ -35,10 +40,11 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the labelled frames, or the force field, to a file for other programs."""
-    if to is ExportFormat.METATOMIC:
-        from flows.evaluation.export_model import export_metatomic
+    if to in MODELS:
+        from flows.evaluation.export_model import export_mace, export_metatomic
 
-        count = export_metatomic(directory, output, iteration=iteration)
+        write = export_metatomic if to is ExportFormat.METATOMIC else export_mace
+        count = write(directory, output, iteration=iteration)
         what = f"{count} members"
     else:
         from al_engine.campaign.export import export_labels
@@ -47,7 +53,7 @@ def export(
             raise typer.BadParameter("chooses a committee, but frames are exported", param_hint="--iteration")
         count = export_labels(directory, output, file_format=to.value)
         what = f"{count} frames"
-    counted = {"members" if to is ExportFormat.METATOMIC else "frames": count}
+    counted = {"members" if to in MODELS else "frames": count}
     answer(
         {"output": str(output), "format": to.value, **counted},
         f"wrote {what} to {output}",
