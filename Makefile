@@ -74,11 +74,11 @@ benchmark: install  ## Time models against mace-torch and NequIP, write benchmar
 	@$(BIN)/python benchmarks/peers.py --torch-index $(TORCH_INDEX)
 	$(call measure,forces training members committee)
 	@$(BIN)/python benchmarks/forces.py --profile
-	@$(BIN)/python benchmarks/tables.py
+	@$(BIN)/python benchmarks/result_tables.py
 
 benchmark-long: install  ## After `make benchmark`: MD beside ASE, time and memory against atoms and steps (half an hour)
 	$(call measure,md scaling memory)
-	@$(BIN)/python benchmarks/tables.py
+	@$(BIN)/python benchmarks/result_tables.py
 
 benchmark-iteration: install  ## Time the stages of one iteration on C12F27N, three molecules; prints a table
 	@$(BIN)/python benchmarks/iteration.py

@@ -15,9 +15,9 @@ from al_engine.config.presets import PRESETS
 from command import Bench, note, parser, run, structure_file
 from contestants.structures import Structure
 from lineup import ours
+from result_tables import batch_split_table
 from samplers.dynamics.batches import CPU_ATOMS
 from systems import C12F27N, ETHANOL, NC3F9, small_cluster
-from tables import batch_split_table
 
 COPIES = {
     "cluster_9": (4, 16, 32, 64, 128, 256),

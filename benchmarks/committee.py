@@ -12,8 +12,8 @@ from al_engine.config import SamplingConfig
 from command import Bench, note, parser, run, structure_file
 from harness import ratio
 from lineup import ours
+from result_tables import committee_table
 from systems import benchmark_structures
-from tables import committee_table
 
 MEMBERS = 4
 SYSTEM = "cluster_120"

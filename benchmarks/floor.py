@@ -32,8 +32,8 @@ from models.layers.message import PathMessage
 from models.layers.product import ProductBasis
 from models.ms_mace import MSMACE, ModelConstants
 from models.native.product import terms_and_coefficients
+from result_tables import number, table
 from systems import benchmark_structures
-from tables import number, table
 
 BY_WEIGHTS, BY_POSITIONS = 2, 3
 """How often a product is computed in both passes: with weights, and between two factors that depend on positions."""

@@ -19,8 +19,8 @@ from command import RESULTS, Bench, note, parser, run, structure_file
 from floor import floor_of
 from harness import Entry, Timing, Worker, WorkerError, peak_memory, ratio
 from lineup import PEER_CUTOFFS_ANG, gated, mace, nequip, ours, single_scale
+from result_tables import forces_table
 from systems import benchmark_structures
-from tables import forces_table
 
 SYSTEMS = ("cluster_120", "bulk_520")
 MAIN = ("graph", "kernels", "plain")

@@ -40,10 +40,10 @@ from models.training.training import train_member
 from molecules import SYSTEMS
 from pages import origin, page, publish, spread
 from pages import parser as page_parser
+from result_tables import table
 from samplers.building.system import build_system
 from samplers.initial.initial import InitialFrames, initial_frames
 from samplers.initial.reference_geometry import relaxed_system
-from tables import table
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "numpy", "tblite", "openmm", "rdkit")

@@ -24,8 +24,8 @@ from lineup import read_model
 from models.graph.domains import DomainDecomposition
 from models.inference.chunked import LARGEST_DOMAIN, DomainPlan, evaluate_chunked, plan_domains
 from models.ms_mace import MSMACE
+from result_tables import table
 from systems import benchmark_structures
-from tables import table
 
 PAGE = HERE.parent / "docs" / "large-systems.md"
 SIZES = (500_000, 1_000_000)

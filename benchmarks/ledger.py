@@ -35,7 +35,7 @@ from al_engine.selection.fates import Fate, count
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from machine import circumstances, versions
-from tables import ledger_table
+from result_tables import ledger_table
 
 ATOMS, SAMPLED, LABELS, ITERATIONS = 120, 1_000_000, 100_000, 20
 SHARES = (0.01, 0.1, 1.0)

@@ -26,8 +26,8 @@ from command import Bench, note, parser, run, structure_file
 from contestants.structures import Structure
 from harness import Entry, Spread, Timing, Worker, ratio
 from lineup import PEER_CUTOFFS_ANG, mace, ours, single_scale
+from result_tables import md_table
 from systems import ETHANOL, NC3F9, benchmark_structures, small_cluster
-from tables import md_table
 
 MEMBERS = 4
 REPLICAS: Mapping[str, int] = {"cluster_120": 2, "cluster_26": 8, "ethanol_9": 8}

@@ -16,8 +16,8 @@ from command import Bench, note, parser, run, structure_file
 from contestants.structures import Structure
 from harness import ratio
 from lineup import ours
+from result_tables import members_table
 from systems import benchmark_structures, small_cluster
-from tables import members_table
 
 MEMBERS = 4
 TASKS = {"one": "training", "each": "training_each", "together": "training_together"}

@@ -19,8 +19,8 @@ from command import Bench, note, parser, run, structure_file
 from harness import Entry, Worker
 from lineup import ours
 from md import FORCE_EV_PER_ANG
+from result_tables import memory_table
 from systems import NC3F9, small_cluster
-from tables import memory_table
 
 MODEL = {
     "kind": "mace",

@@ -30,7 +30,7 @@ from jobs import log
 from machine import circumstances, versions
 from pages import origin, page, publish
 from pages import parser as page_parser
-from tables import table
+from result_tables import table
 
 HERE = Path(__file__).resolve().parent
 NAME = "molecules"

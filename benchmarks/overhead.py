@@ -39,7 +39,7 @@ from labelers.pool.cache import LabelCache
 from labelers.pool.journal import LabelJournal
 from labelers.pool.pool import LabelPool
 from machine import circumstances, versions
-from tables import overhead_table
+from result_tables import overhead_table
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ethanol.yaml"
 QUICK: Mapping[str, Any] = {

@@ -12,8 +12,8 @@ from typing import Any
 from command import Bench, note, parser, run, structure_file
 from harness import Entry, Worker, WorkerError, peak_memory, take_turns
 from lineup import PEER_CUTOFFS_ANG, mace, ours
+from result_tables import scaling_table
 from systems import benchmark_structures
-from tables import scaling_table
 
 BOX = 520
 COPIES = (1, 2, 4, 8, 16)

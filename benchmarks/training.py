@@ -11,8 +11,8 @@ from typing import Any
 from command import Bench, note, parser, run, structure_file
 from harness import WorkerError, peak_memory, ratio
 from lineup import PEER_CUTOFFS_ANG, gated, mace, nequip, ours, single_scale
+from result_tables import training_table
 from systems import TRAINING_CLUSTERS, benchmark_structures
-from tables import training_table
 
 NAMES = [f"train_{k}" for k in range(TRAINING_CLUSTERS)]
 MODES = ("kernels", "plain")

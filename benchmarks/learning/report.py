@@ -7,7 +7,7 @@ import numpy as np
 
 from learning.strategies import MEANING
 from pages import origin, page, spread
-from tables import table
+from result_tables import table
 
 INTRODUCTION = (
     "Is active selection of labels worth its cost? {molecules}, a single molecule each: a fixed pool of {pool} frames "

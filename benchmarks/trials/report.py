@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pages import origin, page, spread
-from tables import table
+from result_tables import table
 from trials.variants import BASE, DRIVER, SECTIONS, STRETCHING, WARM
 
 Run = Mapping[str, Any]

@@ -76,7 +76,7 @@ def run_script(
             a command.
     """
     before, fix, after = _divided(script)
-    engine = _lammps(arguments)
+    engine = start_lammps(arguments)
     try:
         engine.commands_string(before)
         client = LammpsForceField(
@@ -268,7 +268,7 @@ def _numbers_of_types(engine: Any, elements: Sequence[str]) -> Any:
     return np.array([0, *numbers])
 
 
-def _lammps(arguments: Sequence[str]) -> Any:
+def start_lammps(arguments: Sequence[str]) -> Any:
     """A running LAMMPS.
 
     Raises:

@@ -7,7 +7,7 @@ import pytest
 from harness import Entry, Timing
 from md import rows, steps_of
 from memory import kib_per_frame
-from tables import md_table, memory_table
+from result_tables import md_table, memory_table
 
 OURS = Entry("ours", "ours", Path("python"), {"steps": 40, "replicas": 2, "temperatures_kelvin": [300.0, 900.0]})
 STRIDE = Entry("mace_r5_stride", "mace", Path("python"), {"stride": 20})

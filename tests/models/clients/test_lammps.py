@@ -44,7 +44,7 @@ def head(folder, atoms, *, style="metal"):
 
 @pytest.mark.parametrize("style", ["metal", "real"])
 def test_energy_forces_pressure_and_deviation_are_those_of_ase(tmp_path, atoms, calculator, style):
-    engine = lammps._lammps(QUIET)
+    engine = lammps.start_lammps(QUIET)
     engine.commands_string(head(tmp_path, atoms, style=style))
     client = lammps.LammpsForceField(engine, "ff", calculator.force_field, elements=ELEMENTS)
     engine.commands_string(

@@ -1,6 +1,6 @@
 """Markdown tables of results; updates the tables of benchmarks/README.md from the files in benchmarks/results.
 
-    python benchmarks/tables.py
+    python benchmarks/result_tables.py
 
 Every figure on the page comes from a result file. Each table is between the comments `<!-- NAME -->`, the name of its
 file, and `<!-- end -->`.

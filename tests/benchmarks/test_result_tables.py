@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tables import HERE, filled, number, table
+from result_tables import HERE, filled, number, table
 
 SCALING = {
     "scaling": {
