@@ -35,6 +35,10 @@ WORTH_PROVING = 0.25
 """Highest acceptance, as a share of `stop.acceptance`, for which the number of frames needed is computed; for a higher
 acceptance, the number for this acceptance is used. Near the limit, more training costs less than the MD that would
 prove the acceptance to be below the limit."""
+LARGEST_GROWTH = 4.0
+"""Largest length of the MD at a state point, as a multiple of its length in the iteration before. An acceptance that
+was below the limit by chance shows in an iteration of four times the length as well, whose labels make the next
+committee better. An iteration with all the evidence may take half an hour to show it."""
 LEAST_GROWTH = 1.0
 """Smallest number of decorrelated frames to add, as a share of the gathered decorrelated frames, as long as the
 gathered frames do not prove an acceptance below the limit."""
@@ -129,7 +133,8 @@ def sampling_plan(
     iteration exploded, the number of steps is `sampling.steps`, and the MD does not go on.
 
     Evidence: Once the acceptance is below the limit, the trajectories at each state point are lengthened by what it
-    needs (`_evidence_steps`). The number of steps does not depend on the candidates that the iteration itself finds,
+    needs (`_evidence_steps`), but to no more than `LARGEST_GROWTH` times the length of the iteration before, unless a
+    single iteration is judged. The number of steps does not depend on the candidates that the iteration itself finds,
     because that would bias the acceptance. If a single iteration is judged, it has to be long before its acceptance is
     known; so it is lengthened once the acceptance is below `NEAR_CONVERGENCE` times the limit. A share of the
     trajectories of a lengthened iteration starts afresh (`stop.fresh_share`), so that the evidence does not come from
@@ -167,10 +172,16 @@ def sampling_plan(
     here = next((t for t in gathered_in if t.point == point), None)
     if here is None or not here.decorrelated:
         return searching
-    return SamplingPlan(
-        steps=_evidence_steps(here, sampling, stop, below=len(below) if last_is_judged else 0),
-        fresh=math.ceil(stop.fresh_share * sampling.replicas),
-    )
+    steps = _evidence_steps(here, sampling, stop, below=len(below) if last_is_judged else 0)
+    if not judged_alone:
+        steps = min(steps, _longest_now(last, sampling, point))
+    return SamplingPlan(steps, fresh=math.ceil(stop.fresh_share * sampling.replicas))
+
+
+def _longest_now(last: IterationRecord, sampling: SamplingConfig, point: StatePoint) -> int:
+    """`LARGEST_GROWTH` times the MD steps of each replica at a state point in the last iteration."""
+    strides = max((t.counts.sampled / sampling.replicas for t in last.temperatures if t.point == point), default=0.0)
+    return max(math.ceil(LARGEST_GROWTH * strides) * sampling.stride_steps, sampling.steps)
 
 
 def _evidence_steps(gathered: TemperatureRecord, sampling: SamplingConfig, stop: StopConfig, *, below: int) -> int:

@@ -4,6 +4,7 @@ import pytest
 
 from al_engine.config import SamplingConfig, SelectionConfig, StatePoint, StopConfig
 from al_engine.statistics import frames_needed
+from al_engine.verdict import sampling_plan as plans
 from al_engine.verdict.evidence import judged_together, look_confidence, missing_evidence, proven_above
 from al_engine.verdict.records import pooled
 from al_engine.verdict.sampling_plan import (
@@ -39,6 +40,12 @@ def planned(history, stop=STOP, kelvin=300.0, search=None):
     """The plan of the next iteration as if no trajectory went on."""
     judged = pooled(judged_together(history, stop, coming=1)) if history else ()
     return sampling_plan(history, judged, SAMPLING, stop, StatePoint("", kelvin), points=POINTS, search=search)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """All evidence that is needed is gathered in the next iteration."""
+    monkeypatch.setattr(plans, "LARGEST_GROWTH", 1e9)
 
 
 def steps_after(history, stop=STOP):
@@ -87,11 +94,13 @@ def test_the_next_iteration_completes_the_evidence(rate, candidates, make_record
     assert missing([first, second], STOP) == []
 
 
+@pytest.mark.usefixtures("at_once")
 def test_what_is_gathered_already_is_not_sampled_again(make_record):
     few, many = (make_record(0, decorrelated=n, steps=600) for n in (300.0, 700.0))
     assert 300.0 / 600 * steps_after([few]) > 700.0 / 600 * steps_after([many])
 
 
+@pytest.mark.usefixtures("at_once")
 def test_three_iterations_share_the_work(make_record):
     history = [make_record(0, decorrelated=400.0, steps=600)]
     two = steps_after(history, rules(iterations=2))
@@ -99,11 +108,26 @@ def test_three_iterations_share_the_work(make_record):
     assert 600 < three == pytest.approx(two / 2, abs=20)
 
 
+@pytest.mark.usefixtures("at_once")
 def test_sampling_never_grows_beyond_its_limit_nor_shrinks(make_record):
     assert steps_after([make_record(decorrelated=1.0, steps=600)]) == STOP.max_extension * 600
     again = [make_record(i, decorrelated=5.0, steps=STOP.max_extension * 600) for i in range(5)]
     assert steps_after(again) == STOP.max_extension * 600
     assert steps_after([make_record(decorrelated=1e6, steps=600)]) == 600
+
+
+def test_an_iteration_is_at_most_four_times_as_long_as_the_last(make_record):
+    """Evidence grows step by step: an acceptance that was below the limit by chance is found before the long MD."""
+    lengths, history = [], []
+    for iteration in range(5):
+        strides = (lengths[-1] if lengths else SAMPLING.steps) // SAMPLING.stride_steps
+        frames = strides * SAMPLING.replicas
+        history.append(make_record(iteration, counts=((frames, 0, 0),), decorrelated=frames / 100))
+        lengths.append(steps_after(history))
+    assert lengths[:3] == [4 * 600, 16 * 600, 64 * 600]
+    assert max(lengths) <= STOP.max_extension * 600
+    stopped_early = make_record(counts=((16, 0, 0),), decorrelated=1.0)
+    assert steps_after([stopped_early]) == SAMPLING.steps  # never shorter than an ordinary iteration
 
 
 def test_exploding_md_is_not_sampled_longer(make_record):

@@ -16,6 +16,7 @@ from al_engine.selection.window import Window
 from al_engine.structures.bonds import Bonds
 from al_engine.structures.frames import Frame
 from al_engine.structures.molecules import MoleculeTable
+from al_engine.verdict import sampling_plan
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.cli.init import init_campaign
@@ -60,7 +61,8 @@ def ledger(tmp_path):
     return ledger
 
 
-def test_a_sampled_temperature_keeps_its_plan_when_the_stop_rules_change(ledger):
+def test_a_sampled_temperature_keeps_its_plan_when_the_stop_rules_change(ledger, monkeypatch):
+    monkeypatch.setattr(sampling_plan, "LARGEST_GROWTH", 1e9)  # the records of this test are of few frames
     cold, hot = ledger.config.state_points[0], ledger.config.state_points[-1]
     planned = planned_sampling(ledger, 1)[hot]
     assert planned.steps > ledger.config.sampling.steps
