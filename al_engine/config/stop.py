@@ -63,7 +63,8 @@ class StopConfig(Section):
         64,
         description=(
             "Once the acceptance is below the limit, trajectories are lengthened at the temperatures that need more "
-            "frames as evidence: at most to this multiple of sampling.steps."
+            "frames as evidence: at most to this multiple of sampling.steps, and to four times the length of the "
+            "iteration before."
         ),
     )
     max_rejected_share: Fraction = Field(
