@@ -92,12 +92,12 @@ def _with_parts(
         raise InputError(
             "`model` cannot change where weights are shared, because training goes on from them; fork with --at 0"
         )
-    own_data = any(_is_one_of(key, ("data",)) for key in changed)
+    other_data = any(_is_one_of(key, ("data",)) for key in changed)
     shared = [
         name
         for name in ledger.reader().names
         if (iteration := iteration_of(name)) is None or iteration < at
-        if not (own_data and (name == names.INITIAL_DATASET or names.label_group(name).startswith("data")))
+        if not (other_data and _depends_on_data(name))
     ]
     config = config.model_copy(update={"inherited_iterations": at})
     with made_or_nothing(target):
@@ -173,6 +173,12 @@ def _refuse_other_level(changed: Mapping[str, tuple[Any, Any]], directory: Path,
             f"campaign that trains on labels of its own: al-engine run CONFIG --dir {typed(target)}, with "
             f"`training.start: {directory}` if the committee is to be the start"
         )
+
+
+def _depends_on_data(name: str) -> bool:
+    """Whether a part holds the user's own frames or their labels, or the data set that they join."""
+    labels = f"{names.label_group(names.DATA)}-labels-"
+    return name in (names.DATA, names.INITIAL_DATASET) or name.startswith(labels)
 
 
 def _is_one_of(key: str, options: Sequence[str]) -> bool:

@@ -95,6 +95,12 @@ def test_a_fork_of_a_finished_campaign_learns_from_frames_of_a_simulation(parent
     positions = {item.frame.positions.tobytes() for item in campaign.ledger.dataset()}
     assert {label.frame.positions.tobytes() for label in labels} <= positions
     assert {item.frame.positions.tobytes() for item in Ledger.open(parent).dataset()} <= positions
+    # a fork of the fork, with other data: the old data are not taken for the new
+    harvest(parent, tmp_path / "stopped.xyz", tmp_path / "again.h5")
+    fork(tmp_path / "learns", tmp_path / "other", at=1, settings=[f"data=[{{file: {tmp_path / 'again.h5'}}}]"])
+    shared = set(Ledger.open(tmp_path / "other").reader().names)
+    assert not {name for name in shared if name.startswith("initial-data")}
+    assert names.initial_frames("") in shared
 
 
 def test_other_temperatures_share_the_labels_as_data(parent, tmp_path):
