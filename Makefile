@@ -38,7 +38,7 @@ test: install  ## Run the whole test suite, on two cores (five processes: some t
 	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 clients: install  ## Run the force field longer in LAMMPS, OpenMM and i-PI: MD, path integrals, metadynamics (minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/models/clients/long_runs.py
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --timeout 1800 tests/models/clients/long_runs.py
 
 faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (half an hour)
 	@$(BIN)/python tests/faults/many_kills.py --blows 200

@@ -64,8 +64,13 @@ class Replay:
             self._trace(tensors)
         if self._script is None or [tensor.shape for tensor in tensors] != self._shapes:
             return self._function(*tensors)
-        with torch.no_grad():  # derivatives are operators of the graph
-            results = self._script(*(tensor.detach() for tensor in tensors), *self._constants)
+        try:
+            with torch.no_grad():  # derivatives are operators of the graph
+                results = self._script(*(tensor.detach() for tensor in tensors), *self._constants)
+        except RuntimeError as error:
+            if KeyboardInterrupt.__name__ in str(error):  # TorchScript turns what an operator raises into this
+                raise KeyboardInterrupt from error
+            raise
         if self._compared < COMPARED:
             self._compared += 1
             expected = self._function(*tensors)

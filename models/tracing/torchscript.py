@@ -79,7 +79,7 @@ class Source:
         unpacked = [f"{name} = {place}" for name, place in zip(names, places, strict=True)]
         arguments = ", ".join(["self", *(f"{group}: List[Tensor]" for group in counts)])
         with _without_advice():
-            module = torch.jit.ScriptModule()
+            module = type("Traced", (torch.jit.ScriptModule,), {})()  # each graph needs a class of its own
             module.define(_definition("forward", arguments, [*unpacked, *self.lines], self.n_results))
         return module
 

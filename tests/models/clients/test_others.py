@@ -146,13 +146,15 @@ def test_torchsim_has_the_same_numbers_in_a_batch(atoms, calculator, committee_f
 
 
 @pytest.fixture(scope="module")
-def metatomic_file(committee_file, tmp_path_factory):
-    """The committee as a metatomic file."""
+def metatomic_file(committee_file, tmp_path_factory, tiny_model, tiny_config):
+    """The committee as a metatomic file, the second that this process writes."""
     pytest.importorskip("metatomic.torch")
     from models.inference.calculator import load_models
     from models.interop.metatomic_file import write_metatomic
 
     path = tmp_path_factory.mktemp("metatomic") / "committee.pt"
+    other = tiny_model(tiny_config("mace", layers=1, correlation=1))
+    write_metatomic(path.with_name("other.pt"), [other], name="other", description="", references={})
     models = load_models(committee_file, iteration=None, device=torch.device("cpu"))
     write_metatomic(path, models, name="tiny", description="untrained", references={"model": ["none"]})
     return path

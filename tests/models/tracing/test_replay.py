@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.inference.committee import EVALUATIONS_BEFORE_REPLAY, REPLAY_PAYS_AFTER, Committee
+from models.native.kernel import Kernel
 from models.tracing.bundles import layout_of, tensors_of, with_tensors
 from models.tracing.replay import COMPARED, Replay
 
@@ -123,3 +124,18 @@ def test_a_replayed_committee_gives_the_same_forces(kind, tiny_model, tiny_confi
         assert torch.equal(found, expected)
     assert bound.replaying(1)
     assert not bound.replaying(0)
+
+
+def test_an_interrupt_within_an_operator_is_an_interrupt(tiny_model, tiny_config, random_cluster, monkeypatch):
+    bound = Committee([tiny_model(tiny_config("mace"))], evaluations=REPLAY_PAYS_AFTER).bind([random_cluster(6)])
+    positions = torch.from_numpy(random_cluster(6).positions.copy())
+    for _ in range(EVALUATIONS_BEFORE_REPLAY + COMPARED + 1):
+        bound.energy_and_forces(positions, 0)
+    assert bound.replaying(0)
+
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Kernel, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bound.energy_and_forces(positions, 0)
