@@ -236,9 +236,11 @@ def how_to_have(changed: Mapping[str, tuple[Any, Any]], directory: Path) -> str:
     """
     if any(key.startswith("labels.") for key in changed):  # labels of two levels of theory are never mixed
         return "start a new campaign in another directory"
-    values = [yaml.safe_dump(value, default_flow_style=True, width=10_000) for _, value in changed.values()]
-    texts = [text.removesuffix("\n").removesuffix("\n...") for text in values]
-    settings = [shlex.quote(f"{key}={text}") for key, text in zip(changed, texts, strict=True)]
+    settings = []
+    for key, (_, value) in changed.items():
+        if not any(key.startswith(f"{section}.") for section in changed):  # of a section that has changed as a whole
+            text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+            settings.append(shlex.quote(f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}"))
     return (
         "make a campaign with the new values that shares the labels: "
         f"`al-engine fork {typed(directory)} NEW --set {' --set '.join(settings)}`"

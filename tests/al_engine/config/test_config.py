@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from al_engine.config import MUTABLE, CampaignConfig, DataConfig, NamedSystemCon
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import (
     differences,
+    how_to_have,
     key_paths,
     load_config,
     parse_config,
@@ -29,7 +31,7 @@ LONG = "{cutoff_ang: 9.0, channels: 4, l_max: 1, radial_mlp: []}"
 
 def refusal(text: str) -> str:
     with pytest.raises(InputError) as caught:
-        parse_config(text, source="campaign.yaml")
+        parse_config(text, source="campaign.yaml", directory=Path("runs/mine"))
     assert caught.value.exit_status == ExitStatus.BAD_INPUT
     return str(caught.value)
 
@@ -381,7 +383,7 @@ def test_the_json_of_a_model_is_what_keys_of_earlier_campaigns_hash():
 def test_changed_keys_are_named_with_both_values(make_config):
     new = make_config(seed=3, sampling={"temperatures_kelvin": [300.0]}, model={"kind": "mace", "long": None})
     with pytest.raises(InputError) as caught:
-        refuse_changes(make_config(), new, source="campaign.yaml")
+        refuse_changes(make_config(), new, source="campaign.yaml", directory=Path("runs/mine"))
     message = str(caught.value)
     assert "campaign.yaml: `seed` was 0 when the campaign began, now 3" in message
     assert (
@@ -392,10 +394,16 @@ def test_changed_keys_are_named_with_both_values(make_config):
     assert all(free in message.splitlines()[-1] for free in MUTABLE)
 
 
+def test_the_advice_to_fork_has_the_new_values():
+    changed = {"model.kind": ("ms-mace", "mace"), "model.long": ("", None), "model.long.l_max": (1, None)}
+    advice = how_to_have(changed, Path("my run"))
+    assert advice.endswith("`al-engine fork 'my run' NEW --set model.kind=mace --set model.long=null`")
+
+
 def test_stop_and_execution_may_change(make_config):
     new = make_config(stop={"max_iterations": 99, "acceptance": 0.01}, execution={"workers": 7})
     assert set(differences(make_config(), new)) == {"stop.max_iterations", "stop.acceptance", "execution.workers"}
-    refuse_changes(make_config(), new, source="campaign.yaml")
+    refuse_changes(make_config(), new, source="campaign.yaml", directory=Path("runs/mine"))
 
 
 LEAVES = [key for key in KEYS if not any(k.startswith(f"{key}.") for k in KEYS)]
@@ -408,10 +416,10 @@ def test_a_change_to_any_one_key_is_seen(key, make_config):
     new = _with_value(old, key.split("."), "changed")
     assert set(differences(old, new)) == {key}
     if is_mutable(key):
-        refuse_changes(old, new, source="x")
+        refuse_changes(old, new, source="x", directory=Path("runs/mine"))
     else:
         with pytest.raises(InputError, match=rf"^x: `{key}` was .* now 'changed'\n"):
-            refuse_changes(old, new, source="x")
+            refuse_changes(old, new, source="x", directory=Path("runs/mine"))
 
 
 def test_equal_configs_have_no_differences(make_config):
