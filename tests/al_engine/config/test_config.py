@@ -31,7 +31,7 @@ LONG = "{cutoff_ang: 9.0, channels: 4, l_max: 1, radial_mlp: []}"
 
 def refusal(text: str) -> str:
     with pytest.raises(InputError) as caught:
-        parse_config(text, source="campaign.yaml", directory=Path("runs/mine"))
+        parse_config(text, source="campaign.yaml")
     assert caught.value.exit_status == ExitStatus.BAD_INPUT
     return str(caught.value)
 
