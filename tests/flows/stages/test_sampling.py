@@ -314,13 +314,13 @@ class _BoundFailing:
 @pytest.mark.parametrize("refill", [False, True])
 def test_a_stopped_replica_changes_no_bit_of_the_others_with_a_real_model(*, refill):
     """Kernels and neighbour lists that are rebuilt on the way: a place left empty, or filled from another replica."""
-    rng, sites = np.random.default_rng(0), 1.5 * np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3)
-    numbers = np.resize([6, 8, 6, 7], 26)
+    n_atoms, rng = ALL_PAIRS_ATOMS + 2, np.random.default_rng(0)
+    sites = 1.5 * np.stack(np.meshgrid(*[np.arange(4)] * 3), axis=-1).reshape(-1, 3)[:n_atoms]
+    numbers = np.resize([6, 8, 6, 7], n_atoms)
     starts = [
-        Frame(numbers=numbers, positions=sites[:26] + rng.uniform(-0.1, 0.1, (26, 3)), charge=int(place == 1))
+        Frame(numbers=numbers, positions=sites + rng.uniform(-0.1, 0.1, (n_atoms, 3)), charge=int(place == 1))
         for place in range(3)
     ]
-    assert len(starts[0]) > ALL_PAIRS_ATOMS
     config = ModelConfig(
         kind="ms-mace",
         short=PathConfig(cutoff_ang=3.0, channels=4, l_max=1, radial_mlp=[]),

@@ -10,7 +10,7 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 from models.graph.domains import DomainDecomposition
 from models.graph.graph import AtomBatch, neighbour_graph
-from models.inference.committee import Committee
+from models.inference.committee import ALL_PAIRS_ATOMS, Committee
 
 
 def periodic_frame(random_cluster, n_atoms=8):
@@ -43,7 +43,7 @@ def test_wider_lists_change_nothing(model, graph_of, random_cluster):
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_skin_list_follows_moving_atoms(model, evaluate, random_cluster, periodic):
-    frame = periodic_frame(random_cluster) if periodic else random_cluster(20, side=9.0)
+    frame = periodic_frame(random_cluster) if periodic else random_cluster(ALL_PAIRS_ATOMS + 4, side=10.0)
     bound = Committee([model], skin_ang=1.0).bind([frame])
     rng = np.random.default_rng(0)
     positions = frame.positions.copy()
