@@ -81,7 +81,7 @@ def _last_frames(
     """Last frame of the last trajectory in each replica slot, if the slot can go on from it.
 
     A slot cannot go on if its last trajectory was stopped, or if any of its trajectories was saturated, that is, ended
-    after many candidates in a row.
+    after many candidates in a row, or if there was no such slot, as before a fork with more replicas.
 
     Args:
         parts: Reader of the sample part.
@@ -98,7 +98,9 @@ def _last_frames(
     last = {int(slot): index for index, slot in enumerate(slots)}
     # The replacement of a saturated trajectory began far from the candidates; going on, it would sample few of them.
     saturated = set(slots[reasons == SATURATED].tolist())
-    goes_on = np.array([reasons[last[slot]] == COMPLETED and slot not in saturated for slot in range(len(instead))])
+    goes_on = np.array(
+        [slot in last and reasons[last[slot]] == COMPLETED and slot not in saturated for slot in range(len(instead))]
+    )
     frames = [final[last[slot]] if goes_on[slot] else new for slot, new in enumerate(instead)]
     return frames, goes_on
 

@@ -48,9 +48,10 @@ def go_on(directory, iteration):
 
 def test_a_fork_shares_parts_and_goes_on_with_another_window(parent, tmp_path):
     before = {path: path.read_bytes() for path in parent.rglob("*") if path.is_file()}
-    made = fork(parent, tmp_path / "wide", at=1, settings=["selection.upper_mev_per_ang=400", "training.updates=40"])
+    settings = ["selection.upper_mev_per_ang=400", "training.updates=40", "sampling.replicas=5"]
+    made = fork(parent, tmp_path / "wide", at=1, settings=settings)
     assert made.iterations == 1
-    assert set(made.changed) == {"selection.upper_mev_per_ang", "training.updates"}
+    assert set(made.changed) == {setting.partition("=")[0] for setting in settings}
     old, new = Ledger.open(parent), Ledger.open(tmp_path / "wide")
     shared = set(new.reader().names)
     assert shared == {name for name in old.reader().names if not name.startswith("iter001")}
