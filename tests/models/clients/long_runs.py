@@ -98,10 +98,10 @@ def test_metadynamics_with_colvars_in_lammps(ethanol, tmp_path):
     """A bias on the torsion of the hydroxyl group: hills are deposited, and the torsion moves."""
     path, atoms = ethanol
     colvars = tmp_path / "in.colvars"
-    numbers = " ".join(f"group{k + 1} {{ atomNumbers {atom + 1} }}" for k, atom in enumerate(TORSION))
+    groups = "\n".join(f"  group{k} {{\n   atomNumbers {atom + 1}\n  }}" for k, atom in enumerate(TORSION, start=1))
     colvars.write_text(
-        f"colvarsTrajFrequency 20\ncolvar {{ name torsion\n dihedral {{ {numbers} }} }}\n"
-        "metadynamics { colvars torsion\n hillWeight 0.02\n newHillFrequency 20\n hillWidth 10\n }\n"
+        f"colvarsTrajFrequency 20\ncolvar {{\n name torsion\n dihedral {{\n{groups}\n }}\n}}\n"
+        "metadynamics {\n colvars torsion\n hillWeight 0.02\n newHillFrequency 20\n hillWidth 10\n}\n"
     )
     script = tmp_path / "in.md"
     bias = (
