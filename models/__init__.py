@@ -49,8 +49,10 @@ def load_committee(
     from models.inference.calculator import CommitteeCalculator, load_models
     from models.inference.committee import REPLAY_PAYS_AFTER, Committee
     from models.inference.devices import resolve_device
+    from models.inference.force_field import ForceField
 
     torch_device = resolve_device(device)
     models = load_models(Path(path), iteration=iteration, device=torch_device)
     committee = Committee(models, device=torch_device, acceleration=acceleration, evaluations=REPLAY_PAYS_AFTER)
-    return CommitteeCalculator(committee, members=members, stride=stride, card=card_beside(Path(path)))
+    card = card_beside(Path(path))
+    return CommitteeCalculator(ForceField(committee, members=members, stride=stride, card=card))

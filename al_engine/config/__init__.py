@@ -5,7 +5,7 @@ commented YAML, `reader` reads and validates it, `presets` contains starting poi
 """
 
 from al_engine.config.base import Section
-from al_engine.config.campaign import MUTABLE, CampaignConfig, OneSystemConfig, is_mutable, name_from
+from al_engine.config.campaign import MUTABLE, CampaignConfig, OneSystemConfig, is_mutable, is_within, name_from
 from al_engine.config.data import DataConfig, EnergyUnit, ForcesUnit
 from al_engine.config.execution import Acceleration, ExecutionConfig
 from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
@@ -58,5 +58,6 @@ __all__ = [
     "TrainingConfig",
     "hotter_half",
     "is_mutable",
+    "is_within",
     "name_from",
 ]

@@ -4,7 +4,7 @@ import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -266,4 +266,9 @@ MUTABLE = (
 
 def is_mutable(key: str) -> bool:
     """Whether the value at a dotted key may change in a campaign that has begun."""
-    return any(key == free or key.startswith(f"{free}.") for free in MUTABLE)
+    return is_within(key, MUTABLE)
+
+
+def is_within(key: str, options: Sequence[str]) -> bool:
+    """Whether a dotted key is one of some options, or an option inside one of these sections."""
+    return any(key == option or key.startswith(f"{option}.") for option in options)

@@ -28,7 +28,9 @@ class ExecutionConfig(Section):
             "How models are evaluated. `off`: plain PyTorch. `kernels`: C++ kernels for the CPU, compiled within "
             "seconds at their first use (needs g++ or clang++; without a compiler, a warning is printed and plain "
             "PyTorch is used). `graph`: with the kernels, and with energies and forces compiled as a whole by "
-            "PyTorch, which takes a minute. `auto`: `kernels` on a CPU; on a GPU, `graph` where a run is long enough."
+            "PyTorch, which takes a minute. `auto`: on a CPU `kernels`, and the MD of small clusters is traced and "
+            "replayed; on a GPU `graph`, where a run is long enough. With kernels, the updates of a training are "
+            "traced and replayed too."
         ),
     )
     lock: Literal["auto", "file", "none"] = Field(

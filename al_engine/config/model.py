@@ -233,7 +233,7 @@ class TrainingConfig(Section):
         description=(
             "Energy of an isolated atom of each element (E0). `fitted`: by least squares to the labels; for frames of "
             "one composition only the sum is known. `isolated_atoms`: the campaign's method labels a neutral atom of "
-            "each element in its ground state. Atomization energies are then those of the method."
+            "each element in its ground state, and the model reproduces these energies."
         ),
     )
     gradient_clip: PositiveFloat = Field(

@@ -12,7 +12,7 @@ from al_engine.campaign import names
 from al_engine.campaign.labels import stored_level
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part import iteration_of
-from al_engine.config import CampaignConfig, is_mutable, name_from
+from al_engine.config import CampaignConfig, is_mutable, is_within, name_from
 from al_engine.config.reader import differences, parse_value, validate_config
 from al_engine.errors import InputError, typed
 from al_engine.files.atomic import disk_error
@@ -62,8 +62,8 @@ def fork(directory: Path, target: Path, *, at: int | None = None, settings: Sequ
         settings: Changed options, `key=value` with a dotted key and a value in YAML.
 
     Raises:
-        InputError: If the campaign has no labels or not so many iterations, the target exists, or an option is wrong or
-            cannot change.
+        InputError: If the campaign has no labelled initial set or fewer than `at` finished iterations, if the target
+            exists, or if an option is wrong or cannot change.
         ResumableError: If the disk is full.
     """
     ledger = Ledger.open(directory)
@@ -79,7 +79,7 @@ def fork(directory: Path, target: Path, *, at: int | None = None, settings: Sequ
     config = _with_settings(begun, settings, name=name_from(target.name))
     changed = {key: pair for key, pair in differences(begun, config).items() if key != "name"}
     _refuse_other_level(changed, directory, target)
-    if any(_is_one_of(key, OF_THE_PAST) for key in changed):
+    if any(is_within(key, OF_THE_PAST) for key in changed):
         return _with_labels_as_data(ledger, config, target, at=at, changed=changed)
     return _with_parts(ledger, config, target, at=at, changed=changed)
 
@@ -88,11 +88,11 @@ def _with_parts(
     ledger: Ledger, config: CampaignConfig, target: Path, *, at: int, changed: Mapping[str, tuple[Any, Any]]
 ) -> Fork:
     """A fork that shares the parts of the initial set and of the first iterations."""
-    if at and any(_is_one_of(key, OF_THE_MODEL) for key in changed):
+    if at and any(is_within(key, OF_THE_MODEL) for key in changed):
         raise InputError(
             "`model` cannot change where weights are shared, because training goes on from them; fork with --at 0"
         )
-    other_data = any(_is_one_of(key, ("data",)) for key in changed)
+    other_data = any(is_within(key, ("data",)) for key in changed)
     shared = [
         name
         for name in ledger.reader().names
@@ -122,7 +122,7 @@ def _with_labels_as_data(
         file = Path(folder) / LABELS_FILE.format(name=ledger.config.name.replace(" ", "-"))
         write_hdf5_data(file, labelled, level or {})
         update: dict[str, Any] = {"data": [*config.model_dump(mode="json")["data"], {"file": str(file)}]}
-        same_model = not any(_is_one_of(key, OF_THE_MODEL) for key in changed)
+        same_model = not any(is_within(key, OF_THE_MODEL) for key in changed)
         if at and same_model and config.training.start == ledger.config.training.start:
             training = config.training.model_dump(mode="json")
             update["training"] = {**training, "start": str(ledger.directory.resolve())}
@@ -169,9 +169,9 @@ def _refuse_other_level(changed: Mapping[str, tuple[Any, Any]], directory: Path,
     other = [key for key in changed if key.startswith("labels.") and not is_mutable(key)]
     if other:
         raise InputError(
-            f"`{other[0]}` is part of the level of theory, and labels of two levels are never mixed; start a new "
-            f"campaign that trains on labels of its own: al-engine run CONFIG --dir {typed(target)}, with "
-            f"`training.start: {directory}` if the committee is to be the start"
+            f"`{other[0]}` is part of the level of theory, and labels of two levels are never mixed. Start a new "
+            f"campaign: `al-engine run CONFIG --dir {typed(target)}`. With `training.start: {directory}` in its "
+            "config, its training starts from this committee"
         )
 
 
@@ -179,10 +179,6 @@ def _depends_on_data(name: str) -> bool:
     """Whether a part holds the user's own frames or their labels, or the data set that they join."""
     labels = f"{names.label_group(names.DATA)}-labels-"
     return name in (names.DATA, names.INITIAL_DATASET) or name.startswith(labels)
-
-
-def _is_one_of(key: str, options: Sequence[str]) -> bool:
-    return any(key == option or key.startswith(f"{option}.") for option in options)
 
 
 def _link(part: Path, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Labels of structures from elsewhere by the method of a campaign."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +9,17 @@ import torch
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from al_engine.campaign.part_reader import PartReader
-from al_engine.campaign.system import StoredSystem
-from al_engine.config import CampaignConfig
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.sanity import screen_frame
 from al_engine.units import MEV_PER_EV
+from flows.stages.importing import known_systems
 from flows.stages.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
 from models.inference.calculator import load_models
 from models.inference.committee import Committee
-from samplers.initial.user_data import write_hdf5_data
+from samplers.initial.user_data import with_electrons, write_hdf5_data
 from samplers.reading.structure_files import FileStructure, read_structures
 
 
@@ -44,7 +42,7 @@ class Harvest:
 def harvest(directory: Path, frames: Path, output: Path) -> Harvest:
     """Label all structures of a file with the method of a campaign, and write the labels with their level of theory.
 
-    Charge and spin are those that the file states, or those of the campaign's system of the same atoms.
+    A charge or spin that the file does not state is taken from the system of the campaign that has the same atoms.
 
     Args:
         directory: The campaign directory.
@@ -52,15 +50,19 @@ def harvest(directory: Path, frames: Path, output: Path) -> Harvest:
         output: File for the labels, HDF5.
 
     Raises:
-        InputError: If the file cannot be read, the output exists, the charge of a structure is unknown, no structure
-            can be labelled, or this machine would label at another level of theory than the campaign.
+        InputError: If the campaign has no initial set, the file cannot be read, the output exists, the charge of a
+            structure is unknown, no structure can be labelled, or this machine would label at another level of theory
+            than the campaign.
         ResumableError: If the file cannot be written.
     """
     ledger = Ledger.open(directory)
     config = ledger.config
     if output.exists():
         raise InputError(f"{output}: exists already; give another file with --output")
-    known = _known_systems(ledger.reader(), config)
+    parts = ledger.reader()
+    if names.INITIAL_DATASET not in parts.names:
+        raise InputError(f"{directory}: has no labelled initial set yet; `al-engine run` makes it")
+    known = known_systems(parts, config)
     structures = [_with_electrons(each, known) for each in read_structures(frames)]
     periodic = any(frame.is_periodic for frame in structures)
     level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=config.labels_boxes))
@@ -101,36 +103,18 @@ def _errors(directory: Path, labels: list[LabelledFrame]) -> tuple[float, ...]:
     return tuple(MEV_PER_EV * float(np.linalg.norm(each, axis=1).max()) for each in differences)
 
 
-def _known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:
-    """The systems of the campaign, and the clusters that are labelled."""
-    found = []
-    for name in names.all_initial_frames(config):
-        if name in parts.names:
-            with parts.open(name) as root:
-                stored = StoredSystem.read(root)
-            found += [stored.frame, *([] if stored.cluster is None else [stored.cluster])]
-    return found
-
-
 def _with_electrons(structure: FileStructure, known: list[Frame]) -> Frame:
-    """The structure with the charge and spin that its file states, or those of the system of the same atoms.
+    """The structure with charge and spin as its file states them, else as the system of the same atoms has them.
 
     Raises:
-        InputError: If neither is known, and not all systems are neutral and without unpaired electrons.
+        InputError: If neither is known, and some system has a charge or unpaired electrons.
     """
-    stated, frame = structure.stated, structure.frame
-    atoms = np.sort(frame.numbers)
-    same = [system for system in known if np.array_equal(np.sort(system.numbers), atoms)]
-    electrons = {(system.charge, system.unpaired_electrons) for system in same or known} or {(0, 0)}
-    needs = stated.charge is None or stated.unpaired_electrons is None
-    if needs and not (len(electrons) == 1 and (same or electrons == {(0, 0)})):
+    stated, atoms = structure.stated, np.sort(structure.frame.numbers)
+    unstated = stated.charge is None or stated.unpaired_electrons is None
+    unknown = not any(np.array_equal(np.sort(system.numbers), atoms) for system in known)
+    if unstated and unknown and any(system.charge or system.unpaired_electrons for system in known):
         raise InputError(
             f"{structure.where}: does not state its charge and spin, and no system of the campaign has the same atoms; "
             "write `charge` and `unpaired_electrons` into the file"
         )
-    charge, unpaired = next(iter(electrons))
-    return replace(
-        frame,
-        charge=charge if stated.charge is None else stated.charge,
-        unpaired_electrons=unpaired if stated.unpaired_electrons is None else stated.unpaired_electrons,
-    )
+    return with_electrons(structure.frame, stated, known)

@@ -49,7 +49,7 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
 
     config = work.config
     known = _initial_frames(work.parts, config)
-    systems = _known_systems(work.parts, config)
+    systems = known_systems(work.parts, config)
     sources = [("the campaign", frame) for frame in [*systems, *known]]
     kept: list[LabelledFrame] = []
     unlabelled: list[Frame] = []
@@ -102,7 +102,7 @@ def _initial_frames(parts: PartReader, config: CampaignConfig) -> list[Frame]:
     return frames
 
 
-def _known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:
+def known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:
     """The systems of the campaign, and the clusters that are labelled."""
     frames = []
     for name in names.all_initial_frames(config):

@@ -1,7 +1,6 @@
 """The force field in TorchSim: many systems in a batch, with the committee's force deviation.
 
-model = CommitteeModel("runs/ethanol")
-torch_sim.integrate(system=atoms, model=model, integrator=torch_sim.Integrator.nvt_langevin, ...)
+`CommitteeModel("runs/ethanol")` is a model for `torch_sim.integrate` and `torch_sim.optimize`.
 """
 
 from pathlib import Path

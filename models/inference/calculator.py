@@ -1,6 +1,5 @@
 """A committee as an ASE calculator."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,18 +47,9 @@ class CommitteeCalculator(Calculator):
         "member_forces",
     ]
 
-    def __init__(
-        self,
-        committee: Committee,
-        *,
-        members: Sequence[int] | None = None,
-        stride: int = 1,
-        card: Card | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """A calculator; `members`, `stride` and `card` are those of `models.inference.force_field.ForceField`."""
+    def __init__(self, force_field: ForceField, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.force_field = ForceField(committee, members=members, stride=stride, card=card)
+        self.force_field = force_field
 
     @property
     def committee(self) -> Committee:

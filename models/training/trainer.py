@@ -11,6 +11,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from al_engine.config import TrainingConfig
 from al_engine.errors import InputError
 from al_engine.structures.frames import IntArray
+from models.layers.operators import is_plain
 from models.ms_mace import MSMACE
 from models.storage.weights import TrainingHistory
 from models.tracing.bundles import layout_of, tensors_of, with_tensors
@@ -57,7 +58,8 @@ class Trainer:
 
     def __init__(self, network: MSMACE, config: TrainingConfig, *, peak: float, updates: int) -> None:
         self.network, self.config = network, config
-        self.replays = network.device.type == "cpu"  # on a GPU sums have no fixed order
+        # plain torch is what the user asked for; on a GPU sums have no fixed order
+        self._may_replay = network.device.type == "cpu" and not is_plain(network)
         self.parameters = list(network.parameters())
         weights = parameters_to_vector(self.parameters)
         self.optimizer: FlatOptimizer = (
@@ -125,7 +127,7 @@ class Trainer:
 
     def _replay(self, batch: TrainingBatch) -> Replay | None:
         """The replay of `_loss_and_gradient` for batches like this one; None if there is none, or it does not pay."""
-        if not self.replays or self.optimizer.total < REPLAY_PAYS_AFTER:
+        if not self._may_replay or self.optimizer.total < REPLAY_PAYS_AFTER:
             return None
         layout = layout_of(batch)
         if layout not in self._replays and len(self._replays) < MOST_LAYOUTS:

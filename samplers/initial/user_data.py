@@ -17,6 +17,7 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import MEV_PER_EV
 from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
 from samplers.reading.labelled_files import FileLabel, frame_weights, read_labelled_file
+from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import read_structures
 
 HDF5_ENDINGS = (".h5", ".hdf5")
@@ -87,7 +88,8 @@ def user_data(
             "mixed: set `labels: relabel` for this file, or the campaign's `labels` to the same method"
         )
     labels = [
-        replace(label, frame=_with_electrons(label, systems), weight=item.weight * label.weight) for label in labels
+        replace(label, frame=with_electrons(label.frame, label.stated, systems), weight=item.weight * label.weight)
+        for label in labels
     ]
     faults = faults_of(
         labels,
@@ -275,16 +277,16 @@ def _structures(path: Path, item: DataConfig, elements: Mapping[str, str] | None
     ]
 
 
-def _with_electrons(label: FileLabel, systems: Sequence[Frame]) -> Frame:
-    """The frame with the charge and spin of the system of the same atoms, where the file does not state them."""
-    frame, atoms = label.frame, np.sort(label.frame.numbers)
+def with_electrons(frame: Frame, stated: Stated, systems: Sequence[Frame]) -> Frame:
+    """The frame with the charge and spin of the system of the same atoms, where its file does not state them."""
+    atoms = np.sort(frame.numbers)
     for system in systems:
         if np.array_equal(atoms, np.sort(system.numbers)):
             return replace(
                 frame,
-                charge=system.charge if label.stated.charge is None else frame.charge,
+                charge=system.charge if stated.charge is None else frame.charge,
                 unpaired_electrons=(
-                    system.unpaired_electrons if label.stated.unpaired_electrons is None else frame.unpaired_electrons
+                    system.unpaired_electrons if stated.unpaired_electrons is None else frame.unpaired_electrons
                 ),
             )
     return frame

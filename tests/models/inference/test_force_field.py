@@ -35,7 +35,7 @@ def committee(tiny_model, tiny_config):
 def test_it_warns_once_of_a_deviation_and_once_of_a_charge(committee, random_cluster):
     atoms = random_cluster(6).to_atoms()
     atoms.info["charge"] = 1
-    atoms.calc = CommitteeCalculator(committee, card=CARD)
+    atoms.calc = CommitteeCalculator(ForceField(committee, card=CARD))
     with pytest.warns(ForceFieldWarning) as caught:
         atoms.get_forces()
     messages = sorted(str(each.message) for each in caught)
@@ -55,7 +55,7 @@ def test_it_is_silent_where_it_is_trusted_or_nothing_is_known(committee, random_
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for card in (None, replace(CARD, trusted_mev_per_ang=1e9, systems=(replace(CARD.systems[0], charge=1),))):
-            neutral.calc = CommitteeCalculator(committee, card=card)
+            neutral.calc = CommitteeCalculator(ForceField(committee, card=card))
             neutral.get_forces()
 
 
