@@ -106,7 +106,8 @@ def test_a_worker_that_fails_says_why(entry, structures):
 def test_peak_memory_is_what_the_task_took(mebibytes):
     session = _Session(Allocating(), {}, CPU)
     session.prepare(str(mebibytes), [])
-    assert session.memory(2)["peak_mib"] == pytest.approx(mebibytes, rel=0.1)
+    # the process's resident memory is what is read: a few MiB of other libraries' come and go beside the task's
+    assert session.memory(2)["peak_mib"] == pytest.approx(mebibytes, abs=8)
 
 
 def test_operations_are_those_of_the_matrix_product():
