@@ -68,8 +68,12 @@ fix ff all external pf/callback 1 1
 fix_modify ff energy yes virial yes
 timestep 0.0005
 thermo 100
-log {folder / "log"}
 """
+
+
+def lammps_arguments(folder):
+    """Where LAMMPS writes its log: without it, `log.lammps` in the present folder."""
+    return ("-screen", "none", "-log", str(folder / "log"))
 
 
 def thermo(folder, columns):
@@ -85,7 +89,7 @@ def test_ten_picoseconds_in_lammps_conserve_energy(ethanol, tmp_path):
     md = "fix nve all nve\nvelocity all create 300 1 dist gaussian loop all\n"
     script.write_text(lammps_head(tmp_path, atoms) + md + "thermo_style custom step pe etotal f_ff[1]\nrun 20000\n")
     force_field = load_committee(path, members=[0], stride=100).force_field
-    found = run_script(force_field, script, elements=["H", "C", "O"], arguments=("-screen", "none"))
+    found = run_script(force_field, script, elements=["H", "C", "O"], arguments=lammps_arguments(tmp_path))
     assert found.evaluations == 201
     rows = thermo(tmp_path, 4)
     assert len(rows) == 201
@@ -109,7 +113,7 @@ def test_metadynamics_with_colvars_in_lammps(ethanol, tmp_path):
         f"fix bias all colvars {colvars} output {tmp_path / 'out'}\n"
     )
     script.write_text(lammps_head(tmp_path, atoms) + bias + "thermo_style custom step pe f_bias f_ff[1]\nrun 4000\n")
-    run_script(load_committee(path).force_field, script, elements=["H", "C", "O"], arguments=("-screen", "none"))
+    run_script(load_committee(path).force_field, script, elements=["H", "C", "O"], arguments=lammps_arguments(tmp_path))
     bias_energy = thermo(tmp_path, 4)[:, 2]
     assert bias_energy[0] == 0
     assert bias_energy.max() > 0.05
