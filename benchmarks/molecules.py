@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import ExitStatus
 from al_engine.files.atomic import write_file
@@ -67,10 +69,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def run(name: str, folder: Path, engine: Path) -> None:
+def run(folder: Path, engine: Path, *init: str, change: Mapping[str, int] | None = None) -> None:
     """Run or resume a campaign to its verdict, and add the time to its clock.
 
-    The measured engine itself writes the config by `al-engine init --preset quick`, so that its own preset is measured.
+    Without a config, the measured engine itself writes one by `al-engine init --preset quick`, so that its own preset
+    is measured.
+
+    Args:
+        folder: Folder of the campaign directory and its clock.
+        engine: Checkout of the engine.
+        init: Options of `al-engine init`.
+        change: Options of `stop` that differ from those of the preset.
 
     Raises:
         SystemExit: If the campaign is interrupted. Any other end without a verdict is a result too.
@@ -79,15 +88,19 @@ def run(name: str, folder: Path, engine: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     status = 0
-    if not (directory / "campaign.yaml").exists():
-        system = [f"--{key.replace('_', '-')}={value}" for key, value in SYSTEMS[name].items()]
-        status = _al_engine(folder, engine, "init", str(directory), "--preset=quick", *system)
+    config = directory / "campaign.yaml"
+    if not config.exists():
+        status = _al_engine(folder, engine, "init", str(directory), "--preset=quick", *init)
+    if status == 0 and change:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        values["stop"].update(change)
+        write_file(config, yaml.safe_dump(values, sort_keys=False).encode())
     if status == 0:
         status = _al_engine(folder, engine, "run", str(directory))
     before = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0
     write_file(clock, json.dumps({"seconds": before + time.monotonic() - begun, "status": status}).encode())
     if status == ExitStatus.INTERRUPTED:
-        raise SystemExit(f"{name}: interrupted; the same command resumes the campaign")
+        raise SystemExit(f"{folder}: interrupted; the same command resumes the campaign")
 
 
 def _al_engine(folder: Path, engine: Path, *arguments: str) -> int:
@@ -194,7 +207,8 @@ def main() -> None:
         own = folder / "-".join(name.split())
         if not options.report and not (own / RESULT).exists():
             log(f"{name}: begins")
-            run(name, own, options.engine)
+            system = [f"--{key.replace('_', '-')}={value}" for key, value in SYSTEMS[name].items()]
+            run(own, options.engine, *system)
             write_file(own / RESULT, json.dumps(result_of(own)).encode())
         if (own / RESULT).exists():
             version = result["versions"].setdefault(options.label, {"systems": {}})
