@@ -142,9 +142,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
     rows, again = [], []
     for name, found in result["campaigns"].items():
         for number, (system, each) in enumerate(found.get("systems", {"": {}}).items()):
-            whole = (
-                ["", "", ""] if number else [found["verdict"], f"{found['minutes']:.0f}", str(found.get("labels", ""))]
-            )
+            campaign = [found["verdict"], f"{found['minutes']:.0f}", str(found.get("labels", ""))]
             rows.append(
                 [
                     f"{name}: {system}" if system else name,
