@@ -58,7 +58,7 @@ def _section(key: str, model: type[BaseModel], info: FieldInfo, *, default: Any)
     yield _table(f"{key}.", model, plain, default=default)
     for name, field in inner.items():
         below = _default(field) if default is None else getattr(default, name)
-        below = None if isinstance(below, list) else below  # a list of sections is empty by default
+        below = None if isinstance(below, list | dict) else below  # a list or mapping of sections is empty by default
         section = _section_type(field)
         if section is not None:
             yield from _section(f"{key}.{name}", section, field, default=below)

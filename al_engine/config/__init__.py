@@ -7,7 +7,7 @@ commented YAML, `reader` reads and validates it, `presets` contains starting poi
 from al_engine.config.base import Section
 from al_engine.config.campaign import MUTABLE, CampaignConfig, OneSystemConfig, is_mutable, is_within, name_from
 from al_engine.config.data import DataConfig, EnergyUnit, ForcesUnit
-from al_engine.config.execution import Acceleration, ExecutionConfig
+from al_engine.config.execution import Acceleration, ClusterConfig, ExecutionConfig, Resources, StageKind
 from al_engine.config.labels import CellCheckConfig, ForceCheckConfig, LabelBackend, LabelsConfig
 from al_engine.config.model import (
     GATED_KINDS,
@@ -32,6 +32,7 @@ __all__ = [
     "AdaptiveConfig",
     "CampaignConfig",
     "CellCheckConfig",
+    "ClusterConfig",
     "DataConfig",
     "Dtype",
     "EnergyUnit",
@@ -47,10 +48,12 @@ __all__ = [
     "NamedSystemConfig",
     "OneSystemConfig",
     "PathConfig",
+    "Resources",
     "SamplingConfig",
     "Section",
     "SelectionConfig",
     "SpeciesConfig",
+    "StageKind",
     "StatePoint",
     "StopConfig",
     "StretchConfig",

@@ -1,6 +1,6 @@
 """Writing a config: YAML with the description of every field as a comment above the field.
 
-The sections of a list are written with all their options too, without comments.
+The sections of a list are written with all their options too, without comments; those of a mapping in one line.
 """
 
 import textwrap
@@ -42,6 +42,11 @@ def _lines(section: BaseModel, indent: int) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    """A value in one line of YAML."""
+    """A value in one line of YAML; of the sections of a mapping, the options that are set."""
+    if isinstance(value, dict):
+        value = {
+            key: item.model_dump(exclude_none=True) if isinstance(item, BaseModel) else item
+            for key, item in value.items()
+        }
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -19,7 +19,7 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import FS_PER_PS
 from al_engine.verdict.sampling_plan import Search, steps_to_prove
 from flows.compute.devices import choose_device, worker_counts
-from flows.compute.local import ComputePool
+from flows.compute.worker_pool import ComputePool
 from flows.pages.display import duration_text
 from flows.session.preflight import CheckedSystem, Preflight
 from flows.stages import training

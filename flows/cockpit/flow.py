@@ -124,7 +124,7 @@ class CampaignRun:
         """Make and label the initial set and the test set."""
         del campaign  # used in the name of the run
         with self._untagged(), self._watched_run():
-            self._run(initial_steps(self._ledger, self._session.level))
+            self._run(initial_steps(self._ledger, self._session.level, concurrency=self._session.executor.concurrency))
 
     def _iteration(self, campaign: str, iteration: int) -> None:
         """One iteration: train, sample, select, label, score, append."""
@@ -133,7 +133,7 @@ class CampaignRun:
             self._ledger,
             session.level,
             iteration,
-            device=session.device,
+            concurrency=session.executor.concurrency,
             elapsed_s=lambda: time.perf_counter() - start,
         )
         with self._untagged(), self._watched_run():
@@ -144,7 +144,8 @@ class CampaignRun:
     def _audit(self, campaign: str, iteration: int) -> None:
         """The audit of an iteration's committee: draw accurate frames, label them, compare."""
         with self._untagged(), self._watched_run():
-            self._run(audit_steps(self._ledger, self._session.level, iteration))
+            concurrency = self._session.executor.concurrency
+            self._run(audit_steps(self._ledger, self._session.level, iteration, concurrency=concurrency))
             with interrupts_wait():
                 publish_page(self._ledger, iteration, campaign=campaign)
 

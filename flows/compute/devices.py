@@ -1,5 +1,7 @@
 """The device and the number of workers of a campaign."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from al_engine.config import CampaignConfig
@@ -29,11 +31,25 @@ def choose_device(config: CampaignConfig) -> str:
     return "cpu"
 
 
+def visible_gpus(environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; empty without a GPU.
+
+    Args:
+        environment: Environment variables.
+        devices: Folder of the device files; tests use another folder than `/dev`.
+    """
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+    numbers = sorted(int(path.name.removeprefix("nvidia")) for path in devices.glob("nvidia[0-9]*"))
+    return [str(number) for number in numbers] or (["0"] if (devices / "dxg").exists() else [])
+
+
 def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
     """Number of worker processes that train and sample, and number of worker processes that label.
 
-    Both are `execution.workers`, if it is set. Otherwise there is a worker for each usable core; on a GPU, a single
-    worker trains and samples.
+    Both are `execution.workers`, if it is set. Otherwise there is a worker for each usable core; on GPUs, a worker for
+    each GPU trains and samples.
 
     Args:
         config: The campaign's config.
@@ -41,4 +57,5 @@ def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:
     """
     cores = usable_cores()
     wanted = config.execution.workers
-    return wanted or (1 if device == "cuda" else cores), wanted or cores
+    gpus = len(visible_gpus()[: config.execution.gpus])
+    return wanted or (max(1, gpus) if device == "cuda" else cores), wanted or cores

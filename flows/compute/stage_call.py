@@ -21,13 +21,21 @@ import h5py
 from al_engine.campaign.ledger import Ledger, config_of, indexed_config
 from al_engine.campaign.part import PARTS, Part
 from al_engine.campaign.part_reader import PartReader
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, StageKind
 from al_engine.files.part_file import MADE_BY, SUMMARY, write_part
 from al_engine.protocols import Progress, silent
 from labelers.pool.pool import LabelPool
 
 Needs = Literal["compute", "labels", "nothing"]
 """Resources of a job: `compute`, a core or GPU of its own; `labels`, the workers that label; `nothing`, any thread."""
+
+KINDS: Mapping[str, StageKind] = {
+    "flows.stages.initial": "initial",
+    "flows.stages.training": "train",
+    "flows.stages.sampling": "sample",
+    "flows.stages.labelling": "label",
+}
+"""Kind of the stages in a module; all others are `other`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,11 @@ class StageCall:
     arguments: Mapping[str, Any]
     needs: Needs
 
+    @property
+    def kind(self) -> StageKind:
+        """The kind of the stage, for which `execution.stages` sets resources."""
+        return KINDS.get(self.job.partition(":")[0], "other")
+
     def to_dict(self) -> dict[str, Any]:
         """The call as JSON-able values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
@@ -127,12 +140,30 @@ LabelPools = Callable[[], AbstractContextManager[LabelPool]]
 """Opens a pool of workers that label, for a `with` block."""
 
 
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How the work of a step is divided into calls, as an executor can run them side by side.
+
+    Attributes:
+        trainings: Number of calls among which the members of the committee are shared out, because a GPU trains several
+            members at once; None: each member has a call of its own.
+        labels: Number of chunks of labels at a time.
+    """
+
+    trainings: int | None = None
+    labels: int = 1
+
+
 class Executor(Protocol):
     """Runs stage calls."""
 
     @property
     def workers(self) -> int:
         """Number of calls that run at the same time."""
+
+    @property
+    def concurrency(self) -> Concurrency:
+        """How the work of a step is divided into calls."""
 
     def run(self, call: StageCall, progress: Progress) -> None:
         """Run a call and wait for it; may be called from several threads.
@@ -269,6 +300,7 @@ class InlineExecutor:
     """
 
     workers = 1
+    concurrency = Concurrency()
 
     def __init__(self, directory: Path, *, label_pool: LabelPools, device: str = "cpu", label_workers: int = 1) -> None:
         self._directory, self._device = directory, device

@@ -1,4 +1,4 @@
-"""The program of a computing worker: `python -m flows.compute.worker SOCKET PARENT`, started by `flows.compute.local`.
+"""The program of a computing worker: `python -m flows.compute.worker SOCKET PARENT`, started by a `ComputePool`.
 
 A worker runs one job after another until the pool closes the socket. A job is a function, given by name as
 `package.module:function`, that takes JSON-able keyword arguments and a `progress`, and returns a JSON-able value.

@@ -20,7 +20,7 @@ from al_engine.seeds import derived_rng, derived_seed
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 from al_engine.units import FS_PER_PS, MEV_PER_EV
 from flows.compute.devices import worker_counts
-from flows.compute.local import ComputePool
+from flows.compute.worker_pool import ComputePool
 from flows.evaluation import plots
 from flows.evaluation.subject import Subject
 from flows.pages.display import Display

@@ -13,8 +13,7 @@ from al_engine.config.reader import load_config, refuse_changes
 from al_engine.errors import InputError
 from al_engine.files.lock import campaign_lock
 from al_engine.protocols import Progress, silent
-from flows.compute.devices import choose_device, worker_counts
-from flows.compute.local import ComputePool, LocalExecutor
+from flows.compute.executors import opened_executor
 from flows.pages.display import Display
 from flows.session.interrupts import Interrupts
 from flows.session.new_campaign import new_campaign, refuse_other_inputs
@@ -24,7 +23,6 @@ from flows.session.session import Session
 from flows.stages.labelling import label_cache
 from flows.stages.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
-from labelers.pool.pool import LabelPool
 
 RUNS = Path("runs")
 """Folder of the campaign directories that are made from config files."""
@@ -123,28 +121,11 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
         if prepared.checked is not None:
             with label_cache(ledger.directory, config, level) as cache:
                 cache.keep(prepared.checked.labels)
-        device = choose_device(config)
-        compute_workers, label_workers = worker_counts(config, device)
         with (
-            ComputePool(compute_workers) as compute,
-            LabelPool(config.labels, workers=label_workers, periodic=periodic) as label_pool,
+            opened_executor(ledger.directory, config) as executor,
             Interrupts() as interrupts,
         ):
-            executor = LocalExecutor(
-                ledger.directory,
-                device=device,
-                compute=compute,
-                label_pool=label_pool,
-                label_workers=label_workers,
-            )
-            yield Session(
-                ledger=ledger,
-                level=level,
-                device=device,
-                executor=executor,
-                display=display,
-                interrupts=interrupts,
-            )
+            yield Session(ledger=ledger, level=level, executor=executor, display=display, interrupts=interrupts)
 
 
 def _check(prepared: Prepared, display: Display) -> None:

@@ -16,7 +16,6 @@ class Session:
     Attributes:
         ledger: Ledger of the campaign directory.
         level: The level of theory of the labels.
-        device: `cpu` or `cuda`.
         executor: Runs stage calls.
         display: Shows the stages on the terminal.
         interrupts: Remembers Ctrl-C and SIGTERM.
@@ -24,7 +23,6 @@ class Session:
 
     ledger: Ledger
     level: LevelOfTheory
-    device: str
     executor: Executor
     display: Display
     interrupts: Interrupts

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from al_engine.campaign import names
 from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import Ledger
-from flows.compute.stage_call import Stage
+from flows.compute.stage_call import Concurrency, Stage
 from flows.stages import (
     appending,
     assembling,
@@ -22,6 +22,11 @@ from flows.stages import (
 )
 from flows.stages.planned_sampling import planned_sampling
 
+ONE_BY_ONE = Concurrency()
+"""A call for each member; chunks of labels one after another."""
+ROUNDS = 8
+"""Chunks in a step for each chunk that is labelled at the same time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -36,7 +41,7 @@ class Step:
     calls: dict[str, list[Stage]]
 
 
-def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
+def initial_steps(ledger: Ledger, level: LevelOfTheory, *, concurrency: Concurrency = ONE_BY_ONE) -> Iterator[Step]:
     """The steps of the initial set; each is planned when the steps before are finished."""
     systems = ledger.config.by_system
     titles = {system: f"build and anneal{f' {system}' if system else ''}" for system in systems}
@@ -48,7 +53,7 @@ def initial_steps(ledger: Ledger, level: LevelOfTheory) -> Iterator[Step]:
     if ledger.config.data:
         yield Step("read", {"read data": [importing.plan(ledger, level)]})
     for source in names.initial_sources(ledger.config):
-        yield from _label(ledger, level, source)
+        yield from _label(ledger, level, source, concurrency)
     yield Step("assemble", {"assemble data set": [assembling.plan(ledger, level)]})
 
 
@@ -57,7 +62,7 @@ def iteration_steps(
     level: LevelOfTheory,
     iteration: int,
     *,
-    device: str = "cpu",
+    concurrency: Concurrency = ONE_BY_ONE,
     elapsed_s: Callable[[], float] = lambda: 0.0,
 ) -> Iterator[Step]:
     """The steps of an iteration; each is planned when the steps before are finished.
@@ -66,7 +71,7 @@ def iteration_steps(
         ledger: The campaign.
         level: The level of theory of its labels.
         iteration: The iteration.
-        device: `cpu` or `cuda`; decides which members are trained in one call.
+        concurrency: How many calls of a kind run side by side.
         elapsed_s: Gives the wall-clock time since the iteration was started or resumed, s; stored for information.
     """
     config = ledger.config
@@ -74,7 +79,7 @@ def iteration_steps(
         "train",
         {
             training.title(group): [training.plan(ledger, iteration, member) for member in group]
-            for group in training.groups(config, device)
+            for group in training.groups(config, concurrency.trainings)
         },
     )
     plans = planned_sampling(ledger, iteration)
@@ -88,20 +93,31 @@ def iteration_steps(
         },
     )
     yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})
-    yield from _label(ledger, level, names.selection(iteration))
+    yield from _label(ledger, level, names.selection(iteration), concurrency)
     yield Step("score", {"score committee": [scoring.plan(ledger, iteration)]})
     yield Step("append", {"append labels": [appending.plan(ledger, iteration, seconds=round(elapsed_s(), 1))]})
 
 
-def audit_steps(ledger: Ledger, level: LevelOfTheory, iteration: int) -> Iterator[Step]:
+def audit_steps(
+    ledger: Ledger, level: LevelOfTheory, iteration: int, *, concurrency: Concurrency = ONE_BY_ONE
+) -> Iterator[Step]:
     """The steps of the audit of a finished iteration; each is planned when the steps before are finished."""
     yield Step("draw", {"draw accurate frames": [drawing.plan(ledger, iteration)]})
-    yield from _label(ledger, level, names.audit(iteration))
+    yield from _label(ledger, level, names.audit(iteration), concurrency)
     yield Step("audit", {"audit committee": [auditing.plan(ledger, iteration)]})
 
 
-def _label(ledger: Ledger, level: LevelOfTheory, source: str) -> Iterator[Step]:
-    """One step per chunk: the pool of workers labels the chunks one after another."""
+def _label(ledger: Ledger, level: LevelOfTheory, source: str, concurrency: Concurrency) -> Iterator[Step]:
+    """The chunks of a part: one after another where a chunk takes all workers, otherwise many of them in a step."""
     system = f"{names.system_of_initial(source)} " if names.system_of_initial(source) else ""
-    for first, last in labelling.chunks(ledger.reader(), ledger.config, source):
-        yield Step("label", {f"label {system}{first}-{last}": [labelling.plan(ledger, level, source, first, last)]})
+    chunks = labelling.chunks(ledger.reader(), ledger.config, source)
+    # a step is finished before the next one begins: with several rounds in it, workers seldom wait for its last chunk
+    size = 1 if concurrency.labels == 1 else ROUNDS * concurrency.labels
+    for start in range(0, len(chunks), size):
+        yield Step(
+            "label",
+            {
+                f"label {system}{first}-{last}": [labelling.plan(ledger, level, source, first, last)]
+                for first, last in chunks[start : start + size]
+            },
+        )

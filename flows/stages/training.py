@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from models.storage.weights import TrainedMember
 
 
-def groups(config: CampaignConfig, device: str) -> list[list[int]]:
-    """Members that one call trains: on a GPU all of them, side by side; on a CPU each member alone."""
-    members = list(range(config.training.members))
-    return [members] if device == "cuda" else [[member] for member in members]
+def groups(config: CampaignConfig, calls: int | None) -> list[list[int]]:
+    """The members that each call trains.
+
+    Args:
+        config: The campaign's config.
+        calls: Number of calls among which the members are shared out; None: each member has a call of its own.
+    """
+    members = config.training.members
+    calls = members if calls is None else min(calls, members)
+    return [list(range(members * k // calls, members * (k + 1) // calls)) for k in range(calls)]
 
 
 def title(members: list[int]) -> str:

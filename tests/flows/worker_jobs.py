@@ -58,3 +58,10 @@ def faulty_job(*, progress):
     """Raise an error that is a bug."""
     del progress
     raise ZeroDivisionError("a bug of the job")
+
+
+def device_job(*, progress, seconds):
+    """Say which GPU this worker sees."""
+    progress(0, 1)
+    time.sleep(seconds)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

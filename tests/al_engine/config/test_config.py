@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from al_engine.config import MUTABLE, CampaignConfig, DataConfig, NamedSystemConfig, Section, SpeciesConfig, is_mutable
+from al_engine.config.execution import StageResources
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import (
     differences,
@@ -23,8 +24,9 @@ from al_engine.config.reader import (
 from al_engine.config.writer import WIDTH, config_text
 from al_engine.errors import ExitStatus, InputError
 
-KEYS = [key for key in key_paths(CampaignConfig) if not key.startswith(("system.species.", "systems.", "data."))]
-"""The options of a config whose lists of sections are empty."""
+EMPTY = ("system.species.", "systems.", "data.", "execution.stages.")
+KEYS = [key for key in key_paths(CampaignConfig) if not key.startswith(EMPTY)]
+"""The options of a config whose lists and mappings of sections are empty."""
 BASE = "name: a\nsystem: {smiles: C}\n"
 LONG = "{cutoff_ang: 9.0, channels: 4, l_max: 1, radial_mlp: []}"
 
@@ -65,7 +67,12 @@ def test_commented_text_carries_every_key_and_description(make_config):
     text = config_text(make_config("standard"))
     assert set(_keys(yaml.safe_load(text))) == set(KEYS)
     comments = " ".join(line.strip().removeprefix("# ") for line in text.splitlines() if line.strip().startswith("#"))
-    for section in sections() - {SpeciesConfig, NamedSystemConfig, DataConfig}:  # in lists, which are empty
+    for section in sections() - {
+        SpeciesConfig,
+        NamedSystemConfig,
+        DataConfig,
+        StageResources,
+    }:  # of which there is none
         for name, info in section.model_fields.items():
             assert " ".join(info.description.split()) in comments, (section, name)
     assert all(len(line) <= WIDTH for line in text.splitlines())

@@ -63,8 +63,10 @@ def content(stages, member):
 
 def test_one_worker_per_member_on_a_cpu_and_one_for_all_on_a_gpu(tmp_path):
     config = campaign(tmp_path).config
-    assert training.groups(config, "cpu") == [[0], [1], [2]]
-    assert training.groups(config, "cuda") == [[0, 1, 2]]
+    assert training.groups(config, None) == [[0], [1], [2]]
+    assert training.groups(config, 1) == [[0, 1, 2]]
+    assert training.groups(config, 2) == [[0], [1, 2]]
+    assert training.groups(config, 8) == [[0], [1], [2]]
 
 
 def train(stages, *members, **options):

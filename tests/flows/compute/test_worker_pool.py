@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from worker_jobs import chatty_job, diverging_job, fatal_job, faulty_job, noisy_job, quiet_job, slow_job
+from worker_jobs import chatty_job, device_job, diverging_job, fatal_job, faulty_job, noisy_job, quiet_job, slow_job
 
 from al_engine.errors import InputError, ResumableError
-from flows.compute.local import ComputePool
+from al_engine.protocols import silent
+from flows.compute.worker_pool import ComputePool, request_of
 
 
 def test_notes_come_from_progress_and_from_the_log():
@@ -112,7 +114,7 @@ def test_ctrl_c_does_not_reach_a_worker_that_is_starting():
     program = (
         "import os, signal, threading\n"
         "from worker_jobs import slow_job\n"
-        "from flows.compute.local import ComputePool\n"
+        "from flows.compute.worker_pool import ComputePool\n"
         "signal.signal(signal.SIGINT, lambda *_: None)\n"
         "with ComputePool(1) as pool:\n"
         "    for k in range(20):\n"
@@ -132,3 +134,31 @@ def test_ctrl_c_does_not_reach_a_worker_that_is_starting():
     )
     assert answer.returncode == 0, answer.stderr
     assert "KeyboardInterrupt" not in answer.stderr
+
+
+def test_every_worker_has_a_gpu_of_its_own_and_a_lost_one_is_lent_again(tmp_path):
+    with ComputePool(3, gpus=("4", "5", "GPU-6")) as pool, ThreadPoolExecutor(3) as threads:
+
+        def devices():
+            return sorted(threads.map(lambda _: pool.run(device_job, seconds=1.0), range(3)))
+
+        assert devices() == ["4", "5", "GPU-6"]
+        pool.run(fatal_job, folder=str(tmp_path), deaths=1)
+        assert devices() == ["4", "5", "GPU-6"]
+
+
+def test_without_gpus_workers_see_what_this_process_sees(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with ComputePool(1) as pool:
+        assert pool.run(device_job, seconds=0.0) == "7"
+
+
+def test_a_job_ends_at_its_time_limit_or_when_nobody_waits_for_it():
+    with ComputePool(1) as pool:
+        start = time.monotonic()
+        request = request_of(slow_job, {"seconds": 60.0})
+        assert pool.answer(request, silent, time_limit_s=0.5) is None
+        assert pool.answer(request, silent, cancelled=lambda: time.monotonic() > start + 2.0) is None
+        assert pool.answer(request_of(chatty_job, {}), silent, time_limit_s=0.5) is None
+        assert time.monotonic() - start < 10.0
+        assert pool.run(slow_job, seconds=0.0) > 0

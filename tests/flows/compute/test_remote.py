@@ -1,0 +1,142 @@
+"""Dask and Ray: jobs go to other processes and come back as plain data; a campaign has the digest of a local run."""
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from worker_jobs import diverging_job, fatal_job, faulty_job, noisy_job, slow_job
+
+from al_engine.campaign.ledger import Ledger
+from al_engine.config import ExecutionConfig
+from al_engine.config.reader import parse_config
+from al_engine.errors import InputError
+from flows.compute.executors import opened_executor
+from flows.compute.remote import TIME_IS_OVER
+from flows.compute.stage_call import run_stages
+from flows.compute.worker_pool import request_of, result_of
+from flows.session.preflight import preflight
+from flows.stages.order import initial_steps, iteration_steps
+from labelers.backends.registry import level_of_theory
+
+SMALL = """
+name: small
+seed: 5
+system: {smiles: O}
+initial: {frames: 9, test_frames: 3, duration_ps: 0.1}
+labels: {chunk_frames: 4}
+model:
+  kind: mace
+  short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
+training: {members: 2, updates: 10}
+sampling:
+  {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5, cost_share: 0,
+   stop_deviation_mev_per_ang: 1.0e+9}
+selection: {lower_mev_per_ang: 1.0e-9, upper_mev_per_ang: 1.0e+9, max_labels: 3}
+stop: {max_iterations: 1}
+"""
+
+
+@contextmanager
+def cluster_of(executor, folder):
+    """A cluster of two workers of this machine."""
+    execution = ExecutionConfig(executor=executor, stages={"all": {"at_once": 2}})
+    if executor == "dask":
+        pytest.importorskip("distributed")
+        from flows.compute.dask_cluster import dask_cluster
+
+        with dask_cluster(execution, folder) as cluster:
+            yield cluster, execution.resources("train")
+    else:
+        pytest.importorskip("ray")
+        from flows.compute.ray_cluster import ray_cluster
+
+        with ray_cluster(execution) as cluster:
+            yield cluster, execution.resources("train")
+
+
+@pytest.mark.parametrize("executor", ["dask", "ray"])
+def test_jobs_come_back_whatever_happens_to_them(executor, tmp_path):
+    with cluster_of(executor, tmp_path) as (cluster, resources):
+
+        def run(job, progress=lambda *_: None, limit=None, **arguments):
+            wanted = replace(resources, time_limit_s=limit)
+            return cluster.answer(request_of(job, arguments), "job", wanted, progress)
+
+        assert result_of(run(noisy_job, name="done")) == ["done", 0.1, None, float("inf")]
+        seen = []
+        first = result_of(run(slow_job, lambda *place: seen.append(place), seconds=1.0))
+        with pytest.raises(InputError, match="learning_rate"):
+            result_of(run(diverging_job))
+        with pytest.raises(RuntimeError, match="a bug of the job"):
+            result_of(run(faulty_job))
+        assert run(fatal_job, folder=str(tmp_path), deaths=1) is None  # its process died; the executor tries again
+        assert result_of(run(fatal_job, folder=str(tmp_path), deaths=1)) != first
+        assert run(slow_job, limit=1.0, seconds=60.0) == {TIME_IS_OVER: 1.0}
+        assert seen == ([(1, 2, "")] if executor == "dask" else [])
+        begun = time.monotonic()
+        threading.Timer(1.0, cluster.stop).start()
+        assert run(slow_job, seconds=60.0) is None
+        assert time.monotonic() - begun < 10.0
+    assert not children_of(os.getpid(), "flows.compute.worker")
+
+
+def children_of(pid, name):
+    """Processes below a process whose command line contains a name; waits up to 10 s for their end."""
+    for _ in range(100):
+        below = {pid}
+        found = []
+        for stat in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda path: int(path.parent.name)):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                command = (stat.parent / "cmdline").read_text()
+            except OSError:
+                continue
+            if parent in below:
+                below.add(int(stat.parent.name))
+                found += [stat.parent.name] if name in command else []
+        if not found:
+            return []
+        time.sleep(0.1)
+    return found
+
+
+def campaign_digest(directory, execution):
+    """The digest of a campaign of one iteration on an executor."""
+    config = parse_config(SMALL + f"execution: {execution}\n", source="test")
+    ledger = Ledger(directory, preflight(config, base_dir=directory).config)
+    ledger.begin()
+    ledger.write_config()
+    level = level_of_theory(ledger.config.labels)
+    with opened_executor(directory, ledger.config) as executor:
+        concurrency = executor.concurrency
+        for steps in (
+            initial_steps(ledger, level, concurrency=concurrency),
+            iteration_steps(ledger, level, 0, concurrency=concurrency),
+        ):
+            for step in steps:
+                threads = [
+                    threading.Thread(target=run_stages, args=(ledger, executor, stages))
+                    for stages in step.calls.values()
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+    return ledger.dataset_digest(), {part.name: part.content_hash for part in ledger.parts()}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """Digest and content hashes of the campaign on the local executor."""
+    return campaign_digest(tmp_path_factory.mktemp("local") / "campaign", "{workers: 1, device: cpu}")
+
+
+@pytest.mark.parametrize("executor", ["dask", "ray"])
+def test_a_campaign_on_a_cluster_has_the_digest_of_a_local_run(executor, local, tmp_path):
+    pytest.importorskip({"dask": "distributed"}.get(executor, executor))
+    execution = f"{{executor: {executor}, stages: {{all: {{at_once: 2}}}}, device: cpu}}"
+    assert campaign_digest(tmp_path / "campaign", execution) == local
