@@ -13,6 +13,7 @@ from al_engine.files.atomic import BROKEN, DISK_FULL, REFUSED
 from flows.cli.options import say_error
 from flows.cli.verbs.check import check
 from flows.cli.verbs.data import data
+from flows.cli.verbs.deploy import deploy
 from flows.cli.verbs.evaluate import evaluate
 from flows.cli.verbs.export import export
 from flows.cli.verbs.fork import fork
@@ -20,6 +21,7 @@ from flows.cli.verbs.harvest import harvest
 from flows.cli.verbs.init import init
 from flows.cli.verbs.lammps import lammps
 from flows.cli.verbs.run import resume, run
+from flows.cli.verbs.run_many import run_many
 from flows.cli.verbs.status import status
 from flows.cli.verbs.ui import ui
 from flows.cli.verbs.verify import verify
@@ -35,7 +37,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for _command in (init, check, run, resume, status, evaluate, verify, fork, export, lammps, harvest, ui):
+for _command in (
+    init,
+    check,
+    run,
+    resume,
+    status,
+    evaluate,
+    verify,
+    fork,
+    export,
+    lammps,
+    harvest,
+    run_many,
+    deploy,
+    ui,
+):
     app.command()(_command)
 app.add_typer(data, name="data")
 

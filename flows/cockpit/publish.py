@@ -41,7 +41,7 @@ def publish_iteration(ledger: Ledger, iteration: int, *, campaign: str) -> None:
     publish_page(ledger, iteration, campaign=campaign)
     emit_event(
         "al-engine.iteration.completed",
-        resource={"prefect.resource.id": f"al-engine.campaign.{_slug(campaign)}"},
+        resource={"prefect.resource.id": f"al-engine.campaign.{slug(campaign)}"},
         payload={key: value for key, value in ledger.history()[iteration].summary().items() if value is not None},
     )
 
@@ -58,10 +58,10 @@ def publish_page(ledger: Ledger, iteration: int, *, campaign: str) -> None:
 
 def _key(campaign: str, iteration: int) -> str:
     """Key of the artifact of an iteration."""
-    return f"{_slug(campaign)}-iteration-{iteration}"
+    return f"{slug(campaign)}-iteration-{iteration}"
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """A name as an artifact key, for which Prefect allows lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "".join(map(in_ascii, name)).lower()).strip("-")
 

@@ -1,0 +1,103 @@
+"""A campaign as a deployment of Prefect: its runs are started, paused and cancelled on Prefect's pages."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
+
+from al_engine.campaign.ledger import Ledger
+from al_engine.errors import InputError, typed
+from flows.cockpit.flow import deployed_flow
+
+IN_CONTAINERS = ("docker", "kubernetes")
+"""Types of work pools whose runs are containers, which need an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A campaign that Prefect can run.
+
+    Attributes:
+        name: Name of the deployment, as `prefect deployment run` takes it.
+        pool: Name of its work pool.
+        made_pool: Whether the work pool was made just now.
+    """
+
+    name: str
+    pool: str
+    made_pool: bool
+
+
+def deploy(directory: Path, *, pool: str, kind: str, image: str | None = None) -> Deployed:
+    """Register a campaign as a deployment; a work pool that does not exist is made.
+
+    Two runs of a campaign never overlap: the deployment has a concurrency limit of one, and a run locks the directory.
+
+    Args:
+        directory: The campaign directory. Workers of the pool, and containers, must see it at the same path.
+        pool: Name of the work pool.
+        kind: Type of the work pool: `process`, `docker`, `kubernetes` or `slurm`.
+        image: Image of the containers.
+
+    Raises:
+        InputError: If the directory holds no campaign, the pool exists with another type, or an image is missing or
+            cannot be used.
+    """
+    ledger, path = Ledger.open(directory), str(directory.resolve())
+    if (kind in IN_CONTAINERS) != (image is not None):
+        needs = "needs --image" if image is None else "runs no containers; leave out --image"
+        raise InputError(f"--type {kind}: {needs}")
+    with get_client(sync_client=True) as client:
+        made = _ensure_pool(client, pool, kind)
+    name = ledger.config.name
+    deployment = deployed_flow.to_deployment(
+        name=name,
+        parameters={"campaign": name, "directory": path},
+        work_pool_name=pool,
+        job_variables=_variables(kind, path, image),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        concurrency_limit=1,
+        tags=[f"campaign:{name}"],
+        description=f"The campaign in {path}. A run goes on from what is finished, until the verdict.",
+    )
+    cast("RunnerDeployment", deployment).apply()  # Prefect's types also allow for a coroutine
+    return Deployed(f"{deployed_flow.name}/{name}", pool, made_pool=made)
+
+
+def _ensure_pool(client: SyncPrefectClient, pool: str, kind: str) -> bool:
+    """Make a work pool unless it exists; returns whether it was made."""
+    try:
+        found = client.read_work_pool(pool)
+    except ObjectNotFound:
+        template = run_coro_as_sync(get_default_base_job_template_for_infrastructure_type(kind))
+        if template is None:
+            raise InputError(
+                f"--type {kind}: Prefect knows no such work pool; install prefect-{kind} here and for the worker"
+            ) from None
+        client.create_work_pool(WorkPoolCreate(name=pool, type=kind, base_job_template=template))
+        return True
+    if found.type != kind:
+        raise InputError(f"--pool {pool}: exists with the type {found.type}; give --type {found.type} or another name")
+    return False
+
+
+def _variables(kind: str, path: str, image: str | None) -> dict[str, Any]:
+    """What the jobs of a campaign need beside the template of the work pool."""
+    if kind == "docker":
+        return {"image": image, "volumes": [f"{path}:{path}"], "auto_remove": True}
+    return {"image": image} if kind == "kubernetes" else {}
+
+
+def next_steps(deployed: Deployed, kind: str) -> list[str]:
+    """The commands that start a worker and a run."""
+    return [
+        f"where the campaign is to run: `prefect worker start --pool {typed(Path(deployed.pool))} --type {kind}`",
+        f"a run: `prefect deployment run '{deployed.name}'`, or Quick run on Prefect's page of deployments",
+    ]
