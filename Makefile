@@ -10,7 +10,7 @@ ROUNDS ?= 3
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test clients faults fuzz audit lint types format benchmark benchmark-long benchmark-iteration docs clean
+.PHONY: help install demo test clients cluster-test faults fuzz audit lint types format benchmark benchmark-long benchmark-iteration docs clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: install  ## Run the whole test suite, on two cores (five processes: some t
 
 clients: install  ## Run the force field longer in LAMMPS, OpenMM and i-PI: MD, path integrals, metadynamics (minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --timeout 1800 tests/models/clients/long_runs.py
+
+cluster-test: install  ## Run campaigns on a real Slurm on this machine (root, Debian's slurm-wlm and munge; minutes)
+	@$(BIN)/pytest tests/cluster/slurm_runs.py
 
 faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (half an hour)
 	@$(BIN)/python tests/faults/many_kills.py --blows 200
