@@ -119,6 +119,6 @@ def _output(command, environment):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
 
 
-def jobs(environment):
-    """Ids of the running jobs."""
-    return _output(["squeue", "-h", "-t", "R", "-o", "%A"], environment).split()
+def jobs(environment, queue=None):
+    """Ids of the running jobs, of all queues or of one."""
+    return _output(["squeue", "-h", "-t", "R", "-o", "%A", *(["-p", queue] if queue else [])], environment).split()

@@ -1,0 +1,87 @@
+"""A campaign as a deployment of Prefect: a worker runs it to its verdict."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+@pytest.fixture
+def campaign(finished, tmp_path):
+    """A copy of a finished campaign that has another iteration to go, and its command line."""
+    command_line, directory, _ = finished
+    copy = shutil.copytree(directory, tmp_path / "campaign")
+    return command_line, copy
+
+
+def prefect(environment, *arguments, limit_s=120):
+    return subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
+
+
+def test_a_worker_runs_a_deployed_campaign(campaign, prefect_server):
+    command_line, directory = campaign
+    answer = command_line("deploy", directory, "--pool", "tests", "--json")
+    assert answer.returncode == 0, answer.stderr
+    deployed = json.loads(answer.stdout)
+    assert (deployed["pool"], deployed["made_pool"]) == ("tests", True)
+    again = json.loads(command_line("deploy", directory, "--pool", "tests", "--json").stdout)
+    assert again["made_pool"] is False
+    run = prefect(prefect_server, "deployment", "run", deployed["name"])
+    assert run.returncode == 0, run.stderr
+    with subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "tests", "--type", "process", "--run-once"],
+        env=prefect_server,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        worker.wait(180)
+    deadline = time.monotonic() + 60
+    while (state := state_of(prefect_server)) not in ("COMPLETED", "FAILED", "CRASHED"):
+        assert time.monotonic() < deadline, state
+        time.sleep(1)
+    assert state == "COMPLETED"
+
+
+def state_of(environment):
+    """State of the newest run of a deployment."""
+    program = (
+        "from prefect.client.orchestration import get_client\n"
+        "from prefect.client.schemas.sorting import FlowRunSort\n"
+        "with get_client(sync_client=True) as client:\n"
+        "    runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=20)\n"
+        "print(next(run.state_type.value for run in runs if run.deployment_id is not None))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--type", "docker"], "needs --image"),
+        (["--image", "al-engine"], "runs no containers"),
+    ],
+)
+def test_contradicting_options_are_refused(campaign, options, message):
+    command_line, directory = campaign
+    answer = command_line("deploy", directory, *options)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+
+
+def test_a_pool_of_another_type_is_refused(campaign, prefect_server):
+    command_line, directory = campaign
+    assert prefect(prefect_server, "work-pool", "create", "contained", "--type", "docker").returncode == 0
+    answer = command_line("deploy", directory, "--pool", "contained")
+    assert answer.returncode == 2
+    assert "exists with the type docker" in answer.stderr
