@@ -93,6 +93,11 @@ class SamplingConfig(Section):
     )
     wall_ev_per_ang2: PositiveFloat = Field(0.5, description="Force constant of the wall.")
 
+    @property
+    def trajectory_frames(self) -> int:
+        """Sampled frames of a trajectory of `steps`."""
+        return self.steps // self.stride_steps
+
     @model_validator(mode="after")
     def _at_least_one_frame(self) -> Self:
         if self.stride_steps > self.steps:

@@ -71,8 +71,12 @@ class StopConfig(Section):
         0.005, description="Condition: the share of rejected frames is at most this at every temperature."
     )
     max_stopped_share: Fraction = Field(
-        0.0,
-        description="Condition: the share of trajectories stopped early is at most this at every temperature.",
+        0.001,
+        description=(
+            "Condition: the share of trajectories stopped early is at most this at every temperature. A trajectory "
+            "counts as often as it is longer than sampling.steps; so with the default, a stopped one is accepted only "
+            "where the length of a thousand trajectories was sampled."
+        ),
     )
     audit_labels: Annotated[int, Field(ge=0, le=10_000)] = Field(
         60,

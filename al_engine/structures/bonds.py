@@ -8,6 +8,9 @@ import numpy as np
 from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.structures.periodic import image_shifts, nearest_image
 
+BONDED = 1.3
+"""Distance in units of the equilibrium length of a bond up to which two atoms count as bonded."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bonds:
@@ -25,6 +28,30 @@ class Bonds:
     def at(cls, frame: Frame, pairs: IntArray) -> "Bonds":
         """The bonds of these atom pairs, shape (n_bonds, 2), with the lengths that they have in a frame."""
         return cls(pairs=pairs, lengths=bond_lengths(frame.positions, pairs))
+
+    def are_exchanged_in(self, frame: Frame) -> bool:
+        """Whether every atom of a frame has bonds to the same elements as here, although some are to other atoms.
+
+        That is so after acids have exchanged their protons. Atoms count as bonded up to `BONDED` times the longest
+        equilibrium length of a bond between their elements.
+
+        Args:
+            frame: A frame of the same atoms.
+        """
+        elements, kind = np.unique(frame.numbers, return_inverse=True)
+        longest = np.zeros((len(elements), len(elements)))
+        a, b = kind[self.pairs.reshape(-1, 2)].T
+        np.maximum.at(longest, (a, b), self.lengths)
+        np.maximum.at(longest, (b, a), self.lengths)
+        i, j = np.triu_indices(len(frame), k=1)
+        distance = np.linalg.norm(nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc), axis=1)
+        bonded = np.stack([i, j], axis=1)[distance < BONDED * longest[kind[i], kind[j]]]
+        return _partners(frame.numbers, bonded) == _partners(frame.numbers, self.pairs)
+
+
+def _partners(numbers: IntArray, pairs: IntArray) -> list[list[int]]:
+    """The elements to which each atom is bonded, in ascending order."""
+    return [sorted(int(numbers[other]) for other in others) for others in BondGraph(len(numbers), pairs).neighbours]
 
 
 def bond_lengths(positions: FloatArray, pairs: IntArray) -> FloatArray:

@@ -100,6 +100,8 @@ def missing_evidence(
     temperatures: Sequence[TemperatureRecord],
     stop: StopConfig,
     selection: SelectionConfig,
+    *,
+    trajectory_frames: int | None = None,
 ) -> list[str]:
     """List what keeps a campaign from counting as converged.
 
@@ -109,6 +111,8 @@ def missing_evidence(
         stop: The rules.
         selection: Settings of the selection. Their lower end is the target of an adaptive window; their checks decide
             which candidates can be labelled.
+        trajectory_frames: Sampled frames of a trajectory of `sampling.steps`, by which longer trajectories are counted
+            (`_stopped_too_often`); None: every trajectory counts once.
 
     Returns:
         One phrase with its numbers for each missing piece of evidence; empty if the campaign has converged.
@@ -135,7 +139,7 @@ def missing_evidence(
         *too_few,
         *unproven,
         *([unlabelable] if unlabelable else []),
-        *_untrusted(pooled(judged[-stop.iterations :]), judged[-1], stop),
+        *_untrusted(pooled(judged[-stop.iterations :]), judged[-1], stop, trajectory_frames),
         *_window_above_target(judged, selection.lower_mev_per_ang),
     ]
     return missing or _unaudited(judged[-1], stop)
@@ -164,7 +168,9 @@ def _unproven(t: TemperatureRecord, stop: StopConfig) -> str:
     )
 
 
-def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord, stop: StopConfig) -> list[str]:
+def _untrusted(
+    temperatures: Sequence[TemperatureRecord], last: IterationRecord, stop: StopConfig, trajectory_frames: int | None
+) -> list[str]:
     """Reasons not to trust the MD or the committee, one phrase each.
 
     Args:
@@ -172,6 +178,7 @@ def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord,
             their frames may be rejected, or too many of their trajectories stopped or saturated.
         last: The newest iteration. Its committee may have collapsed.
         stop: The rules.
+        trajectory_frames: As in `missing_evidence`.
     """
     rejected = [
         f"{t.counts.rejected_share:.2%} of the frames rejected at {t.point}"
@@ -181,7 +188,7 @@ def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord,
     stopped = [
         f"{t.stopped} of {t.replicas} trajectories stopped at {t.point}"
         for t in temperatures
-        if t.stopped_share > stop.max_stopped_share
+        if _stopped_too_often(t, stop, trajectory_frames)
     ]
     saturated = [
         f"{t.saturated} of {t.replicas} trajectories ended at {t.point} after many candidates in a row"
@@ -195,6 +202,16 @@ def _untrusted(temperatures: Sequence[TemperatureRecord], last: IterationRecord,
         *saturated,
         *(["a collapsed committee, whose agreement proves nothing"] if collapsed else []),
     ]
+
+
+def _stopped_too_often(t: TemperatureRecord, stop: StopConfig, trajectory_frames: int | None) -> bool:
+    """Whether more trajectories were stopped at a state point than `stop.max_stopped_share` allows.
+
+    A trajectory counts as often as it is longer than `sampling.steps`. Otherwise the condition would be the harder to
+    meet the longer the MD is that the engine itself asks for as evidence.
+    """
+    lengths = 0.0 if trajectory_frames is None else t.counts.sampled / trajectory_frames
+    return t.stopped > stop.max_stopped_share * max(t.replicas, lengths)
 
 
 def _window_above_target(judged: Sequence[IterationRecord], lower_mev_per_ang: float) -> list[str]:

@@ -54,6 +54,7 @@ def judge(
     selection: SelectionConfig,
     max_failed_share: float,
     temperatures: Sequence[TemperatureRecord] | None = None,
+    trajectory_frames: int | None = None,
 ) -> Verdict | None:
     """The verdict after the iterations so far; None if the campaign goes on.
 
@@ -64,6 +65,7 @@ def judge(
         temperatures: The iterations of `judged_together` with their trajectories joined, one record per temperature;
             None: counted as if no trajectory went on in the next iteration.
         max_failed_share: Share of failed labels in one iteration above which the campaign stops as `failed`.
+        trajectory_frames: Sampled frames of a trajectory of `sampling.steps` (`missing_evidence`).
     """
     if not history:
         return None
@@ -72,7 +74,7 @@ def judge(
         return failed
     judged = judged_together(history, stop)
     temperatures = pooled(judged) if temperatures is None else temperatures
-    missing = missing_evidence(history, temperatures, stop, selection)
+    missing = missing_evidence(history, temperatures, stop, selection, trajectory_frames=trajectory_frames)
     if not missing:
         return Verdict(VerdictKind.CONVERGED, _proof(judged, temperatures, stop))
     unstable = _unstable(history, stop)
@@ -95,6 +97,7 @@ def awaits_audit(
     selection: SelectionConfig,
     max_failed_share: float,
     temperatures: Sequence[TemperatureRecord] | None = None,
+    trajectory_frames: int | None = None,
 ) -> bool:
     """Whether nothing but an audit of the last iteration is missing for `converged`; arguments as in `judge`."""
     if not (history and stop.audit_labels and history[-1].audit is None):
@@ -105,6 +108,7 @@ def awaits_audit(
         selection=selection,
         max_failed_share=max_failed_share,
         temperatures=temperatures,
+        trajectory_frames=trajectory_frames,
     )
     return verdict is not None and verdict.kind is VerdictKind.CONVERGED
 

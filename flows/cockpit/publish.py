@@ -82,7 +82,13 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
             t.point: read_scored(root["test"], kind, point=t.point) + read_scored(root["new"], kind, point=t.point)
             for t in record.temperatures
         }
-    missing = missing_evidence(history, evidence_of(ledger, history), config.stop, config.selection)
+    missing = missing_evidence(
+        history,
+        evidence_of(ledger, history),
+        config.stop,
+        config.selection,
+        trajectory_frames=config.sampling.trajectory_frames,
+    )
     agreements = [("test set", agreement(scored["test"])), ("new labels", agreement(scored["new"]))]
     agreements += [(f"both, {point}", agreement(frames)) for point, frames in scored_at.items()]
     lines = [

@@ -61,6 +61,7 @@ def _evidence(ledger: Ledger, history: Sequence[IterationRecord]) -> dict[str, A
         "temperatures": evidence_of(ledger, history),
         "max_failed_share": ledger.config.labels.max_failed_share,
         "selection": ledger.config.selection,
+        "trajectory_frames": ledger.config.sampling.trajectory_frames,
     }
 
 

@@ -97,3 +97,44 @@ def test_steps_add_up_along_bonds(drawn, seed):
     owner = fragment_of_atom(n_atoms, pairs)
     first = np.unique(owner, return_index=True)[1]
     np.testing.assert_array_equal(sums, values - values[first[owner]])
+
+
+# -- exchanged partners -------------------------------------------------------------------------------------------
+
+
+def two_waters(distance, *, exchanged):
+    """Two waters; with two protons exchanged, each proton is as far from its oxygen as the molecules are apart."""
+    positions = np.concatenate([WATER, WATER + np.array([0.0, 0.0, distance])])
+    if exchanged:
+        positions[[1, 4]] = positions[[4, 1]]
+    return Frame(numbers=[8, 1, 1, 8, 1, 1], positions=positions)
+
+
+PAIR = Bonds.at(two_waters(3.0, exchanged=False), np.array([[0, 1], [0, 2], [3, 4], [3, 5]]))
+
+
+def test_exchanged_protons_are_no_broken_bonds():
+    for distance in (3.0, 8.0):
+        assert PAIR.are_exchanged_in(two_waters(distance, exchanged=True))
+        assert PAIR.are_exchanged_in(two_waters(distance, exchanged=False))
+
+
+def test_a_partner_may_be_a_periodic_image():
+    boxed = two_waters(3.0, exchanged=True)
+    positions = boxed.positions.copy()
+    positions[4] += [12.0, 0.0, 0.0]
+    frame = Frame(numbers=boxed.numbers, positions=positions, cell=12.0 * np.eye(3), pbc=[True] * 3)
+    assert PAIR.are_exchanged_in(frame)
+
+
+def test_an_atom_without_a_partner_is_not_exchanged():
+    lost = two_waters(8.0, exchanged=False).positions.copy()
+    lost[1] += [4.0, 0.0, 0.0]
+    assert not PAIR.are_exchanged_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=lost))
+
+
+def test_a_proton_that_went_over_alone_is_not_exchanged():
+    """Hydronium and hydroxide are other molecules."""
+    moved = two_waters(8.0, exchanged=False).positions.copy()
+    moved[1] = moved[3] + [-0.24, -0.93, 0.0]
+    assert not PAIR.are_exchanged_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=moved))

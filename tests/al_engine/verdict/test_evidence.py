@@ -82,6 +82,21 @@ def test_stopped_trajectories_may_be_allowed(make_record):
     assert missing(history, rules(max_stopped_share=0.01)) == []
 
 
+def test_a_long_trajectory_counts_as_often_as_it_is_long(make_record):
+    """One of 16 trajectories is stopped; together they are 16 or 1,600 times as long as `sampling.steps`."""
+    history = [make_record(0, counts=((80_000, 0, 0),)), make_record(1, counts=((80_000, 0, 0),), stopped=1)]
+
+    def missing_with(frames):
+        return missing_evidence(
+            history, pooled(judged_together(history, STOP)), STOP, SELECTION, trajectory_frames=frames
+        )
+
+    (too_often,) = missing_with(10_000)
+    assert "1 of 16 trajectories stopped" in too_often
+    assert missing_with(100) == []
+    assert missing_with(None) == [too_often]
+
+
 @pytest.mark.parametrize(
     ("counts", "stopped", "exploding"),
     [
