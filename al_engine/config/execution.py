@@ -195,6 +195,12 @@ class ExecutionConfig(Section):
                 "`cluster.scheduler` starts batch jobs for `executor: dask` only; for Ray, start a cluster within a "
                 "batch job and give its address as `cluster.address`"
             )
+        starts_workers = self.cluster.address is None and self.cluster.scheduler == "local"
+        if self.executor == "dask" and starts_workers and any(stage.gpus for stage in self.stages.values()):
+            raise ValueError(
+                "workers that Dask starts on this machine would all see its first GPU: use `executor: local`, which "
+                "shares the GPUs out, or start workers yourself and give `cluster.address`"
+            )
         return self
 
     def resources(self, kind: StageKind) -> Resources:

@@ -6,6 +6,8 @@ runs any code that it is sent.
 """
 
 import logging
+import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -219,7 +221,7 @@ def batch_options(cluster: ClusterConfig, resources: Resources, folder: Path) ->
         "job_script_prologue": [
             *cluster.prologue,
             *(f"export {name}={value}" for name, value in SINGLE_THREADED.items()),
-            f"export PYTHONPATH={':'.join(path for path in sys.path if path)}",
+            f"export PYTHONPATH={shlex.quote(os.pathsep.join(path for path in sys.path if path))}",
         ],
         "worker_extra_args": ["--resources", "GPU=1"] if resources.gpus else [],
         "log_directory": str(folder),

@@ -1,11 +1,12 @@
 """The executor that a config asks for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, ExecutionConfig
 from al_engine.errors import InputError
 from flows.compute.devices import choose_device, visible_gpus, worker_counts
 from flows.compute.local import LocalExecutor
@@ -14,6 +15,12 @@ from flows.compute.stage_call import Executor
 from flows.compute.worker_pool import ComputePool
 from labelers.pool.pool import LabelPool
 
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "local": (),
+    "dask": ("distributed", "dask_jobqueue", "cryptography"),
+    "ray": ("ray",),
+}
+"""Packages that an executor needs, by its name."""
 DASK_FOLDER = ".dask"
 """Folder of a campaign directory with the credentials and logs of batch jobs."""
 
@@ -49,17 +56,26 @@ def opened_executor(directory: Path, config: CampaignConfig) -> Iterator[Executo
         yield RemoteExecutor(directory, execution=execution, cluster=cluster, label_pool=label_pool)
 
 
+def refuse_missing_packages(execution: ExecutionConfig) -> None:
+    """Refuse an executor whose packages, which are extras, are not installed.
+
+    Raises:
+        InputError: The message names the extra.
+    """
+    name = execution.executor
+    missing = [package for package in PACKAGES[name] if find_spec(package) is None]
+    if missing:
+        raise InputError(
+            f"`execution.executor: {name}` needs the package {missing[0]}: pip install 'al-engine[{name}]'"
+        )
+
+
 @contextmanager
 def _opened_cluster(directory: Path, config: CampaignConfig) -> Iterator[Cluster]:
     """The cluster of `execution`; its package is imported only here, because it is an extra."""
     execution = config.execution
-    try:
-        module = import_module(f"flows.compute.{execution.executor}_cluster")
-    except ImportError as error:
-        name = execution.executor
-        raise InputError(
-            f"`execution.executor: {name}` needs the package {error.name}: pip install 'al-engine[{name}]'"
-        ) from None
+    refuse_missing_packages(execution)
+    module = import_module(f"flows.compute.{execution.executor}_cluster")
     if execution.executor == "dask":
         with module.dask_cluster(execution, directory.resolve() / DASK_FOLDER) as cluster:
             yield cluster

@@ -70,6 +70,7 @@ def test_other_batch_systems(scheduler, lines, tmp_path):
     ("text", "message"),
     [
         ("{executor: ray, cluster: {scheduler: slurm}}", "for `executor: dask` only"),
+        ("{executor: dask, stages: {train: {gpus: 1}}}", "use `executor: local`"),
         ("{stages: {training: {gpus: 1}}}", "execution.stages"),
         ("{stages: {train: {memory: 8}}}", "memory"),
         ("{stages: {train: {memory: '8 GiB'}}}", "memory"),

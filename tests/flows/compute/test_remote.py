@@ -14,6 +14,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.config import ExecutionConfig
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
+from flows.compute import executors
 from flows.compute.executors import opened_executor
 from flows.compute.remote import TIME_IS_OVER
 from flows.compute.stage_call import run_stages
@@ -140,3 +141,10 @@ def test_a_campaign_on_a_cluster_has_the_digest_of_a_local_run(executor, local, 
     pytest.importorskip({"dask": "distributed"}.get(executor, executor))
     execution = f"{{executor: {executor}, stages: {{all: {{at_once: 2}}}}, device: cpu}}"
     assert campaign_digest(tmp_path / "campaign", execution) == local
+
+
+def test_an_executor_without_its_package_is_refused(monkeypatch):
+    monkeypatch.setattr(executors, "find_spec", lambda name: None if name == "ray" else object())
+    executors.refuse_missing_packages(ExecutionConfig(executor="dask"))
+    with pytest.raises(InputError, match=r"needs the package ray: pip install 'al-engine\[ray\]'"):
+        executors.refuse_missing_packages(ExecutionConfig(executor="ray"))
