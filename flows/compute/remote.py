@@ -7,9 +7,9 @@ written by the job itself, to a file system that all machines share.
 A job may run twice, because its machine was taken for lost, or was lost after the part was written. This does no harm:
 a part is written whole under the key of its inputs, and the ledger takes the part that has the name and the key.
 
-Prefect's own task runners for Dask and Ray are not used: with them every machine needs Prefect's API, a task that always
-kills its worker ends as pending, and a running task can be neither cancelled nor limited in time. Prefect's tasks run in
-threads of the conducting process, and wait here.
+Prefect's own task runners for Dask and Ray are not used: with them every machine needs Prefect's API, a task that
+always kills its worker ends as pending, and a running task can be neither cancelled nor limited in time. Prefect's
+tasks run in threads of the conducting process, and wait here.
 """
 
 import threading
