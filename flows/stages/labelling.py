@@ -15,6 +15,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.files.frames_hdf5 import read_frames, write_labelled
+from al_engine.files.lock import has_record_locks
 from al_engine.protocols import Progress
 from al_engine.structures.frames import Frame
 from flows.compute.stage_call import Stage, Work, summarise
@@ -203,7 +204,13 @@ def _passes(outcome: LabelOutcome, config: CampaignConfig) -> bool:
 
 
 def label_cache(directory: Path, config: CampaignConfig, level: LevelOfTheory) -> LabelCache:
-    """The cache of labels beside the parts: the campaign's own file, or a file that several campaigns share."""
+    """The cache of labels beside the parts: the campaign's own file, or a file that several campaigns share.
+
+    On a cluster several jobs label at a time. Where they could damage the campaign's own file, because its file system
+    has no locks, each job has a cache in memory; labels of lost jobs are then kept by the journals of the chunks alone.
+    """
     shared = config.execution.label_cache
-    path = directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    path: Path | None = directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
+    if shared is None and config.execution.executor != "local" and not has_record_locks(directory):
+        path = None
     return LabelCache(path, level, shared=shared is not None, stress=config.labels.stress)

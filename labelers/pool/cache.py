@@ -39,7 +39,7 @@ class LabelCache:
     Threads and processes may share the file.
 
     Args:
-        path: The file; created if it does not exist.
+        path: The file; created if it does not exist. None: a cache in memory, which ends with the object.
         level: Level of theory of the labels to find and keep.
         shared: Whether other processes may use the file too; its file system must then support record locks.
         stress: Whether labels of periodic frames have stresses; they are kept apart from labels without.
@@ -49,18 +49,11 @@ class LabelCache:
         ResumableError: If the file can't be read or written.
     """
 
-    def __init__(self, path: Path, level: LevelOfTheory, *, shared: bool = True, stress: bool = False) -> None:
+    def __init__(self, path: Path | None, level: LevelOfTheory, *, shared: bool = True, stress: bool = False) -> None:
         self.path = path
         self._level, self._stress = f"{CODE_VERSION}:{level.fingerprint()}", stress
         self._turn = threading.Lock()
-        locks = has_record_locks(path.parent)
-        if shared and not locks:
-            raise InputError(
-                f"{path}: its file system has no locks, which a label cache that campaigns share needs; set "
-                "`execution.label_cache` to a file on another file system, or to null"
-            )
-        # not `nolock=1`: with that, SQLite still asks for a lock before it takes back what a killed process left undone
-        address = path.absolute().as_uri() + ("" if locks else "?vfs=unix-none")
+        address = "file::memory:" if path is None else _address(path, shared=shared)
         try:
             self._database = sqlite3.connect(address, uri=True, timeout=PATIENCE_S, check_same_thread=False)
             self._database.execute(TABLE)
@@ -140,6 +133,19 @@ class LabelCache:
             f"{self.path}: is not a label cache, or is damaged ({error}); if it is a cache, delete it: it holds only "
             "copies of labels; otherwise set `execution.label_cache` to another file"
         )
+
+
+def _address(path: Path, *, shared: bool) -> str:
+    """The address at which SQLite opens a file; without locks where its file system has none."""
+    if has_record_locks(path.parent):
+        return path.absolute().as_uri()
+    if shared:
+        raise InputError(
+            f"{path}: its file system has no locks, which a label cache that campaigns share needs; set "
+            "`execution.label_cache` to a file on another file system, or to null"
+        )
+    # not `nolock=1`: with that, SQLite still asks for a lock before it takes back what a killed process left undone
+    return path.absolute().as_uri() + "?vfs=unix-none"
 
 
 def _bytes(label: LabelledFrame) -> bytes:

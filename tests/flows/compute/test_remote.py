@@ -20,6 +20,7 @@ from flows.compute.remote import TIME_IS_OVER
 from flows.compute.stage_call import run_stages
 from flows.compute.worker_pool import request_of, result_of
 from flows.session.preflight import preflight
+from flows.stages.labelling import label_cache
 from flows.stages.order import initial_steps, iteration_steps
 from labelers.backends.registry import level_of_theory
 
@@ -148,3 +149,14 @@ def test_an_executor_without_its_package_is_refused(monkeypatch):
     executors.refuse_missing_packages(ExecutionConfig(executor="dask"))
     with pytest.raises(InputError, match=r"needs the package ray: pip install 'al-engine\[ray\]'"):
         executors.refuse_missing_packages(ExecutionConfig(executor="ray"))
+
+
+@pytest.mark.parametrize(
+    ("executor", "locks", "file"), [("local", False, True), ("dask", True, True), ("dask", False, False)]
+)
+def test_jobs_of_a_cluster_share_a_label_cache_only_where_there_are_locks(executor, locks, file, tmp_path, monkeypatch):
+    for module in ("flows.stages.labelling", "labelers.pool.cache"):
+        monkeypatch.setattr(f"{module}.has_record_locks", lambda _: locks)
+    config = parse_config(SMALL + f"execution: {{executor: {executor}}}\n", source="test")
+    with label_cache(tmp_path, config, level_of_theory(config.labels)):
+        assert (tmp_path / "labels.sqlite").exists() == file

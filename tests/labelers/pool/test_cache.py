@@ -106,6 +106,16 @@ def test_a_file_system_without_locks_can_hold_only_a_campaigns_own_cache(name, t
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_cache_in_memory_ends_with_its_object(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with LabelCache(None, LEVEL) as cache:
+            assert cache.find([frame()]) == {}
+            cache.keep([outcome(frame())])
+            assert list(cache.find([frame()])) == [0]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failing_disk_is_named_in_the_systems_words(tmp_path):
     with LabelCache(tmp_path / "labels.sqlite", LEVEL) as cache:
         error = sqlite3.OperationalError("disk I/O error")
