@@ -35,7 +35,7 @@ class Deployed:
     made_pool: bool
 
 
-def deploy(directory: Path, *, pool: str, kind: str, image: str | None = None) -> Deployed:
+def deploy(directory: Path, *, pool: str, kind: str, image: str | None = None, claim: str | None = None) -> Deployed:
     """Register a campaign as a deployment; a work pool that does not exist is made.
 
     Two runs of a campaign never overlap: the deployment has a concurrency limit of one, and a run locks the directory.
@@ -45,14 +45,18 @@ def deploy(directory: Path, *, pool: str, kind: str, image: str | None = None) -
         pool: Name of the work pool.
         kind: Type of the work pool: `process`, `docker`, `kubernetes` or `slurm`.
         image: Image of the containers.
+        claim: For Kubernetes: the volume claim that has the campaign directory. It is mounted at the folder above it.
 
     Raises:
-        InputError: If the directory holds no campaign, the pool exists with another type, or an image is missing or
-            cannot be used.
+        InputError: If the directory holds no campaign, the pool exists with another type, or an image or a claim is
+            missing or cannot be used.
     """
     ledger, path = Ledger.open(directory), str(directory.resolve())
     if (kind in IN_CONTAINERS) != (image is not None):
         needs = "needs --image" if image is None else "runs no containers; leave out --image"
+        raise InputError(f"--type {kind}: {needs}")
+    if (kind == "kubernetes") != (claim is not None):
+        needs = "needs --claim" if claim is None else "has no volume claims; leave out --claim"
         raise InputError(f"--type {kind}: {needs}")
     with get_client(sync_client=True) as client:
         made = _ensure_pool(client, pool, kind)
@@ -61,7 +65,7 @@ def deploy(directory: Path, *, pool: str, kind: str, image: str | None = None) -
         name=name,
         parameters={"campaign": name, "directory": path},
         work_pool_name=pool,
-        job_variables=_variables(kind, path, image),
+        job_variables=_variables(kind, Path(path), image, claim),
         entrypoint_type=EntrypointType.MODULE_PATH,
         concurrency_limit=1,
         tags=[f"campaign:{name}"],
@@ -81,6 +85,8 @@ def _ensure_pool(client: SyncPrefectClient, pool: str, kind: str) -> bool:
             raise InputError(
                 f"--type {kind}: Prefect knows no such work pool; install prefect-{kind} here and for the worker"
             ) from None
+        if kind == "kubernetes":
+            _mount_claim(template)
         client.create_work_pool(WorkPoolCreate(name=pool, type=kind, base_job_template=template))
         return True
     if found.type != kind:
@@ -88,11 +94,21 @@ def _ensure_pool(client: SyncPrefectClient, pool: str, kind: str) -> bool:
     return False
 
 
-def _variables(kind: str, path: str, image: str | None) -> dict[str, Any]:
+def _mount_claim(template: dict[str, Any]) -> None:
+    """Add a volume claim to Prefect's template for jobs of Kubernetes, whose containers see no files otherwise."""
+    variables = template["variables"]["properties"]
+    variables["runs_claim"] = {"title": "Volume claim", "type": "string", "description": "Claim with the campaigns."}
+    variables["runs_path"] = {"title": "Mount path", "type": "string", "description": "Where the claim is mounted."}
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "runs", "persistentVolumeClaim": {"claimName": "{{ runs_claim }}"}}]
+    pod["containers"][0]["volumeMounts"] = [{"name": "runs", "mountPath": "{{ runs_path }}"}]
+
+
+def _variables(kind: str, path: Path, image: str | None, claim: str | None) -> dict[str, Any]:
     """What the jobs of a campaign need beside the template of the work pool."""
     if kind == "docker":
         return {"image": image, "volumes": [f"{path}:{path}"], "auto_remove": True}
-    return {"image": image} if kind == "kubernetes" else {}
+    return {"image": image, "runs_claim": claim, "runs_path": str(path.parent)} if kind == "kubernetes" else {}
 
 
 def next_steps(deployed: Deployed, kind: str) -> list[str]:

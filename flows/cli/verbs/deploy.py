@@ -19,6 +19,13 @@ def deploy(
     image: Annotated[
         str | None, typer.Option("--image", help="Image for `docker` and `kubernetes`, such as al-engine:latest.")
     ] = None,
+    claim: Annotated[
+        str | None,
+        typer.Option(
+            "--claim",
+            help="For `kubernetes`: volume claim with the campaign directory, mounted at the folder above it.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a campaign as a Prefect deployment, which is started, paused and cancelled on Prefect's pages."""
@@ -32,7 +39,7 @@ def deploy(
     from flows.cockpit.deploy import deploy as register
     from flows.cockpit.deploy import next_steps
 
-    deployed = register(directory, pool=pool, kind=kind, image=image)
+    deployed = register(directory, pool=pool, kind=kind, image=image, claim=claim)
     made = "made" if deployed.made_pool else "found"
     lines = [
         f"deployed as {deployed.name}, on {server.ui_url}/deployments; work pool {deployed.pool} {made}",

@@ -69,6 +69,8 @@ def state_of(environment):
     ("options", "message"),
     [
         (["--type", "docker"], "needs --image"),
+        (["--type", "kubernetes", "--image", "al-engine"], "needs --claim"),
+        (["--claim", "runs"], "has no volume claims"),
         (["--image", "al-engine"], "runs no containers"),
     ],
 )
@@ -77,6 +79,22 @@ def test_contradicting_options_are_refused(campaign, options, message):
     answer = command_line("deploy", directory, *options)
     assert answer.returncode == 2
     assert message in answer.stderr
+
+
+def test_jobs_of_kubernetes_see_the_campaign(campaign, prefect_server):
+    command_line, directory = campaign
+    options = ["--pool", "cluster", "--type", "kubernetes", "--image", "al-engine", "--claim", "shared"]
+    answer = command_line("deploy", directory, *options)
+    assert answer.returncode == 0, answer.stderr
+    shown = json.loads(prefect(prefect_server, "work-pool", "inspect", "cluster", "--output", "json").stdout)
+    pod = shown["base_job_template"]["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "{{ runs_claim }}"
+    assert pod["containers"][0]["volumeMounts"] == [{"name": "runs", "mountPath": "{{ runs_path }}"}]
+    name = "active-learning campaign/tiny"
+    deployed = json.loads(prefect(prefect_server, "deployment", "inspect", name, "--output", "json").stdout)
+    assert deployed["job_variables"] == {
+        "image": "al-engine", "runs_claim": "shared", "runs_path": str(directory.parent),
+    }  # fmt: skip
 
 
 def test_a_pool_of_another_type_is_refused(campaign, prefect_server):
