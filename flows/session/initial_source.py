@@ -7,8 +7,15 @@ from al_engine.protocols import Reference
 from samplers.building.clusters import electrons_by_fragment
 from samplers.building.system import System, unpaired_of, unpaired_of_copy
 from samplers.classical.classical import force_field_of, minimised_positions
-from samplers.initial.reference_geometry import covalent_kinds, geometry_disagreement, keeps_bonds
+from samplers.initial.reference_geometry import Outcome, covalent_kinds, geometry_disagreement, relaxation_outcome
 from samplers.initial.reference_plan import single_points
+
+REARRANGES = (
+    "GFN2-xTB moves an atom of the molecule to another place when it relaxes the molecule, as the proton of a "
+    "zwitterion in vacuum; so the initial frames come from MD by GFN2-xTB itself, and the force field learns what the "
+    "molecule becomes"
+)
+"""Remark on a molecule that the reference method rearranges."""
 
 
 def with_initial_source(
@@ -35,8 +42,10 @@ def with_initial_source(
         return config, []
     reason = _against_classical(system, config, reference)
     if not reason:  # classical MD is possible
-        by_reference = source == "auto" and _reference_is_better(config, system, reference)
-        return _with_source(config, "reference" if by_reference else "anneal"), []
+        outcome = _outcome_if_affordable(config, system, reference) if source == "auto" else None
+        rearranged = outcome is Outcome.REARRANGED
+        by_reference = rearranged or (outcome is Outcome.KEPT and _is_of_several_molecules(system))
+        return _with_source(config, "reference" if by_reference else "anneal"), [REARRANGES] if rearranged else []
     if source == "anneal":
         raise InputError(
             f"initial.source: anneal: {reason}; set initial.source to reference (MD by the reference method itself), "
@@ -53,17 +62,22 @@ def with_initial_source(
     return _with_source(config, "reference"), [note]
 
 
-def _reference_is_better(config: OneSystemConfig, system: System, reference: Reference) -> bool:
-    """Whether MD by GFN2-xTB is preferred for the initial frames, although a classical force field could make them.
+def _outcome_if_affordable(config: OneSystemConfig, system: System, reference: Reference) -> Outcome | None:
+    """What becomes of the molecule when GFN2-xTB relaxes it; None if MD by GFN2-xTB cannot make the initial frames.
 
-    Its frames are better for clusters of several molecules (benchmarks/initial-sets.md). MD of more than
-    `REFERENCE_ATOMS` atoms would take too long. Molecules that lose a bond when GFN2-xTB relaxes them, such as
-    zwitterions in vacuum, would react during this MD.
+    This MD is preferred for clusters of several molecules, although a classical force field could make the frames too:
+    its frames are better (benchmarks/initial-sets.md). It is needed for molecules that rearrange, such as zwitterions
+    in vacuum: a classical force field keeps their bonds, and the committee's MD would leave its frames at once. A
+    molecule that falls apart would give frames of its fragments. MD of more than `REFERENCE_ATOMS` atoms would take too
+    long.
     """
-    several_molecules = int(system.molecules.fragment_of_atom.max()) > 0
     simulated_as_labelled = config.selection.cut_molecules is None and not config.initial.box_molecules
     cheap = config.labels.backend != "ase" and not system.frame.is_periodic and len(system.frame) <= REFERENCE_ATOMS
-    return several_molecules and simulated_as_labelled and cheap and keeps_bonds(system, reference)
+    return relaxation_outcome(system, reference) if simulated_as_labelled and cheap else None
+
+
+def _is_of_several_molecules(system: System) -> bool:
+    return int(system.molecules.fragment_of_atom.max()) > 0
 
 
 def _has_ions(system: System) -> bool:

@@ -8,6 +8,7 @@ comparison takes 10 to 100 single-point calculations and finds the fault before 
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.protocols import Reference
-from al_engine.structures.bonds import BondGraph
+from al_engine.structures.bonds import BondGraph, fragment_of_atom
 from al_engine.structures.frames import FloatArray, Frame, IntArray
+from samplers.building.bonds_by_distance import bonds_from_radii
 from samplers.building.mixtures import mixture
 from samplers.building.molecules import Molecule, shortened
 from samplers.building.system import System, packed_system, unpaired_of, unpaired_of_copy
@@ -228,14 +230,29 @@ def _intact(molecule: Molecule, positions: FloatArray) -> bool:
     return bool((after < _BROKEN_FACTOR * before).all())
 
 
-def keeps_bonds(system: System, reference: Reference) -> bool:
-    """Whether a copy of the system's molecule keeps all its bonds when the reference method relaxes it.
+class Outcome(StrEnum):
+    """What becomes of a molecule when the reference method relaxes it."""
 
-    A zwitterion does not, because a proton moves in vacuum. False if the reference method fails on the molecule.
-    """
+    KEPT = "kept"
+    """It keeps all its bonds."""
+    REARRANGED = "rearranged"
+    """An atom has moved to another place, and the molecule holds together: the proton of a zwitterion in vacuum."""
+    APART = "apart"
+    """It falls apart, or the reference method fails on it."""
+
+
+def relaxation_outcome(system: System, reference: Reference) -> Outcome:
+    """What becomes of a copy of the system's molecule when the reference method relaxes it."""
     molecule = system.molecule
     found = relaxed(_frame(molecule, unpaired_of_copy(system)), molecule.bonds, reference)
-    return found is not None and _intact(molecule, found.frame.positions)
+    if found is None:
+        return Outcome.APART
+    if _intact(molecule, found.frame.positions):
+        return Outcome.KEPT
+    frame = found.frame
+    bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
+    before, after = (int(fragment_of_atom(len(frame), each).max()) for each in (molecule.bonds, bonds))
+    return Outcome.REARRANGED if after <= before else Outcome.APART
 
 
 def _lengths(positions: FloatArray, bonds: IntArray) -> FloatArray:

@@ -25,11 +25,19 @@ def chosen(folder, system, **sections):
         ({"smiles": "O", "molecules": 2}, "reference"),
         ({"smiles": "O", "molecules": WATERS}, "reference"),
         ({"smiles": "O", "molecules": WATERS + 1}, "anneal"),
-        ({"smiles": "[NH3+]CC(=O)[O-]", "molecules": 2}, "anneal"),  # a proton moves in vacuum
+        ({"smiles": "NCC(=O)O"}, "anneal"),
+        ({"smiles": "[NH3+]CC(=O)[O-]"}, "reference"),  # a proton moves in vacuum
+        ({"smiles": "[NH3+]CC(=O)[O-]", "molecules": 2}, "reference"),
     ],
 )
-def test_small_clusters_of_several_molecules_begin_with_the_reference_method(system, source, tmp_path):
+def test_clusters_and_molecules_that_rearrange_begin_with_the_reference_method(system, source, tmp_path):
     assert chosen(tmp_path, system, labels={"backend": "tblite"}) == source
+
+
+def test_a_molecule_that_rearranges_is_named(tmp_path):
+    system = {"smiles": "[NH3+]CC(=O)[O-]"}
+    config = validate_config(merged(PRESETS["quick"], {"name": "case", "system": system}), source="case")
+    assert any("moves an atom of the molecule" in note for note in preflight(config, base_dir=tmp_path).notes)
 
 
 def test_a_file_of_two_molecules_is_a_cluster_too(tmp_path):
