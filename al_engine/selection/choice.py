@@ -15,7 +15,7 @@ from al_engine.selection.diversity import farthest_points, standardised
 from al_engine.selection.fates import Fate, FateArray, open_candidates
 from al_engine.selection.thinning import thinned
 from al_engine.statistics import statistical_inefficiency
-from al_engine.structures.bonds import Bonds, longest_bonds
+from al_engine.structures.bonds import Bonds, is_fragmented
 from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.structures.sanity import screen_contacts, screen_system
 
@@ -48,7 +48,7 @@ def gate_fates(frames: Sequence[Frame], bonds: Sequence[Bonds], config: Selectio
     """
     fates = np.full(len(frames), Fate.OVER_CAP, dtype=np.int8)
     for index, (frame, own) in enumerate(zip(frames, bonds, strict=True)):
-        if longest_bonds([frame], own)[0] > config.max_bond_factor:
+        if is_fragmented(frame, own, config.max_bond_factor):
             fates[index] = Fate.FRAGMENTED
         if screen_system(frame, gfn2=gfn2):
             fates[index] = Fate.REFUSED

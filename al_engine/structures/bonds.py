@@ -9,7 +9,7 @@ from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.structures.periodic import image_shifts, nearest_image
 
 BONDED = 1.3
-"""Distance in units of the equilibrium length of a bond up to which two atoms count as bonded."""
+"""Distance in units of the sum of the covalent radii up to which two atoms count as bonded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,29 +29,28 @@ class Bonds:
         """The bonds of these atom pairs, shape (n_bonds, 2), with the lengths that they have in a frame."""
         return cls(pairs=pairs, lengths=bond_lengths(frame.positions, pairs))
 
-    def are_exchanged_in(self, frame: Frame) -> bool:
-        """Whether every atom of a frame has bonds to the same elements as here, although some are to other atoms.
+    def same_molecules_in(self, frame: Frame) -> bool:
+        """Whether a frame consists of molecules of the same formulas as here, although bonds may lead to other atoms.
 
-        That is so after acids have exchanged their protons. Atoms count as bonded up to `BONDED` times the longest
-        equilibrium length of a bond between their elements.
+        That is so after acids have exchanged their protons, and after the proton of a zwitterion has moved. Atoms count
+        as bonded up to `BONDED` times the sum of their covalent radii (Cordero et al., Dalton Trans. 2832 (2008)).
 
         Args:
             frame: A frame of the same atoms.
         """
-        elements, kind = np.unique(frame.numbers, return_inverse=True)
-        longest = np.zeros((len(elements), len(elements)))
-        a, b = kind[self.pairs.reshape(-1, 2)].T
-        np.maximum.at(longest, (a, b), self.lengths)
-        np.maximum.at(longest, (b, a), self.lengths)
+        from ase.data import covalent_radii
+
+        reach = BONDED * covalent_radii[frame.numbers]
         i, j = np.triu_indices(len(frame), k=1)
-        distance = np.linalg.norm(nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc), axis=1)
-        bonded = np.stack([i, j], axis=1)[distance < BONDED * longest[kind[i], kind[j]]]
-        return _partners(frame.numbers, bonded) == _partners(frame.numbers, self.pairs)
+        vectors = nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
+        near = np.linalg.norm(vectors, axis=1) < reach[i] + reach[j]
+        return _formulas(frame.numbers, np.stack([i, j], axis=1)[near]) == _formulas(frame.numbers, self.pairs)
 
 
-def _partners(numbers: IntArray, pairs: IntArray) -> list[list[int]]:
-    """The elements to which each atom is bonded, in ascending order."""
-    return [sorted(int(numbers[other]) for other in others) for others in BondGraph(len(numbers), pairs).neighbours]
+def _formulas(numbers: IntArray, pairs: IntArray) -> list[list[int]]:
+    """The atomic numbers of each bonded fragment, in ascending order."""
+    owner = fragment_of_atom(len(numbers), pairs)
+    return sorted(np.sort(numbers[owner == fragment]).tolist() for fragment in range(owner.max(initial=-1) + 1))
 
 
 def bond_lengths(positions: FloatArray, pairs: IntArray) -> FloatArray:
@@ -185,6 +184,28 @@ def made_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: Bo
     steps = image_shifts(positions[graph.pairs[:, 1]] - positions[graph.pairs[:, 0]], cell, pbc)
     whole: FloatArray = positions + graph.summed_steps(steps) @ cell
     return whole
+
+
+def is_fragmented(frame: Frame, bonds: Bonds, max_factor: float) -> bool:
+    """Whether a bond of a frame is longer than a factor times its equilibrium length.
+
+    Bonds do not count that are broken because their atoms have moved to other places in molecules of the same formulas
+    (`Bonds.same_molecules_in`).
+
+    Args:
+        frame: The frame.
+        bonds: The bonds; in periodic frames a bond leads to the nearest image.
+        max_factor: The factor.
+    """
+    from ase.data import covalent_radii
+
+    stretches = _stretches(frame, bonds)
+    long = stretches > max_factor
+    if not long.any():
+        return False
+    reach = BONDED * covalent_radii[frame.numbers[bonds.pairs[long]]].sum(axis=1)
+    still_bonded = stretches[long] * bonds.lengths[long] < reach
+    return bool(still_bonded.any()) or not bonds.same_molecules_in(frame)
 
 
 def longest_bonds(frames: Sequence[Frame], bonds: Bonds) -> FloatArray:

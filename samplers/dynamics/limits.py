@@ -36,7 +36,7 @@ class StopReason(StrEnum):
     TOO_CLOSE = "too_close"
     """Two atoms closer than 0.3 Å."""
     BOND_BROKEN = "bond_broken"
-    """A bond 5 Å longer than at equilibrium, unless its atoms have found other partners of the same elements."""
+    """A bond 5 Å longer than at equilibrium, unless the atoms form molecules of the same formulas as at the start."""
     ESCAPED = "escaped"
     """An atom far outside the wall, or outside the cluster's initial extent where there is no wall."""
     TOO_HOT = "too_hot"
@@ -161,7 +161,7 @@ class Limits:
         if self.bonds is not None and len(self.bonds.pairs):
             stretch = bond_lengths(frame.positions, self.bonds.pairs) - self.bonds.lengths
             # the proton of an acid that now belongs to another molecule is far from its old partner, and well bonded
-            if stretch.max() > LONGEST_STRETCH_ANG and not self.bonds.are_exchanged_in(frame):
+            if stretch.max() > LONGEST_STRETCH_ANG and not self.bonds.same_molecules_in(frame):
                 return StopReason.BOND_BROKEN
         if self.extent_ang < np.inf and extent(frame) > self.extent_ang:
             return StopReason.ESCAPED

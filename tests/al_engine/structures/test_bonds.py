@@ -4,10 +4,11 @@ import itertools
 
 import networkx as nx
 import numpy as np
+from ase.build import molecule
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_engine.structures.bonds import BondGraph, Bonds, fragment_of_atom, longest_bonds, made_whole
+from al_engine.structures.bonds import BondGraph, Bonds, fragment_of_atom, is_fragmented, longest_bonds, made_whole
 from al_engine.structures.frames import Frame
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
@@ -113,28 +114,47 @@ def two_waters(distance, *, exchanged):
 PAIR = Bonds.at(two_waters(3.0, exchanged=False), np.array([[0, 1], [0, 2], [3, 4], [3, 5]]))
 
 
-def test_exchanged_protons_are_no_broken_bonds():
+def test_exchanged_protons_leave_the_molecules_the_same():
     for distance in (3.0, 8.0):
-        assert PAIR.are_exchanged_in(two_waters(distance, exchanged=True))
-        assert PAIR.are_exchanged_in(two_waters(distance, exchanged=False))
+        assert PAIR.same_molecules_in(two_waters(distance, exchanged=True))
+        assert PAIR.same_molecules_in(two_waters(distance, exchanged=False))
 
 
-def test_a_partner_may_be_a_periodic_image():
+def test_a_neighbour_may_be_a_periodic_image():
     boxed = two_waters(3.0, exchanged=True)
     positions = boxed.positions.copy()
     positions[4] += [12.0, 0.0, 0.0]
     frame = Frame(numbers=boxed.numbers, positions=positions, cell=12.0 * np.eye(3), pbc=[True] * 3)
-    assert PAIR.are_exchanged_in(frame)
+    assert PAIR.same_molecules_in(frame)
 
 
-def test_an_atom_without_a_partner_is_not_exchanged():
+def formic_acid(*, tautomer):
+    """Formic acid of ASE's G2 set; with `tautomer`, the bonds are those of a proton on the other oxygen."""
+    atoms = molecule("HCOOH")  # O, C, O, H, H: the first H is bonded to the first O
+    pairs = np.array([(1, 0), (1, 2), (1, 4), (2 if tautomer else 0, 3)])
+    return Frame(numbers=atoms.numbers, positions=atoms.positions), Bonds(pairs=pairs, lengths=np.ones(4))
+
+
+def test_a_proton_that_has_moved_within_its_molecule_is_no_fragment():
+    frame, bonds = formic_acid(tautomer=True)
+    assert longest_bonds([frame], bonds)[0] > 1.6
+    assert bonds.same_molecules_in(frame)
+    assert not is_fragmented(frame, bonds, 1.6)
+
+
+def test_a_bond_that_is_too_long_and_no_other_is_fragmented():
+    frame, bonds = formic_acid(tautomer=False)
+    assert not is_fragmented(frame, bonds, 1.6)
+    assert is_fragmented(frame, bonds, 1.2)  # C=O is longer than that, and bonded
+
+
+def test_an_atom_that_was_lost_is_a_fragment():
     lost = two_waters(8.0, exchanged=False).positions.copy()
     lost[1] += [4.0, 0.0, 0.0]
-    assert not PAIR.are_exchanged_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=lost))
+    assert not PAIR.same_molecules_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=lost))
 
 
-def test_a_proton_that_went_over_alone_is_not_exchanged():
-    """Hydronium and hydroxide are other molecules."""
+def test_hydronium_and_hydroxide_are_other_molecules():
     moved = two_waters(8.0, exchanged=False).positions.copy()
     moved[1] = moved[3] + [-0.24, -0.93, 0.0]
-    assert not PAIR.are_exchanged_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=moved))
+    assert not PAIR.same_molecules_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=moved))
