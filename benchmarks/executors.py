@@ -42,7 +42,7 @@ EMPTY_JOBS = 20
 CONFIG = """
 name: executors
 system: {smiles: 'FC(F)(F)N(C(F)(F)F)C(F)(F)F', molecules: 2}
-initial: {source: mmff94, frames: FRAMES, test_frames: 8, duration_ps: 2.0}
+initial: {source: anneal, frames: FRAMES, test_frames: 8, duration_ps: 2.0}
 labels: {backend: tblite, chunk_frames: 60, force_check: {frames: 0}}
 """
 

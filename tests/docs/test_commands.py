@@ -16,9 +16,9 @@ OPTIONS = {
     name: {o for each in (command, *GROUPS.get(name, {}).values()) for p in each.params for o in p.opts} | {"--help"}
     for name, command in COMMANDS.items()
 }
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 CALL = re.compile(r"(?<![-/\w])al-engine +([a-z].*)")
-MAKE = re.compile(r"^make((?: +[a-z]+(?![\w=]))+)")
+MAKE = re.compile(r"^make((?: +[a-z-]+(?![\w=-]))+)")
 
 
 def calls(line):

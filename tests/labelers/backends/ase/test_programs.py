@@ -237,8 +237,8 @@ def test_ase_s_configuration_file_names_it(record, tmp_path, monkeypatch):
             r"'vasp' does not know its program .* labels.ase_parameters.command: /path/to/program",
         ),
         (
-            LabelsConfig(backend="ase", ase_calculator="vasp", ase_parameters={"command": "srun vasp_std"}),
-            "'srun', is not installed",
+            LabelsConfig(backend="ase", ase_calculator="vasp", ase_parameters={"command": "mpirun-of-nobody vasp_std"}),
+            "'mpirun-of-nobody', is not installed",
         ),
         (LabelsConfig(backend="ase", ase_calculator="psi4"), "needs a package that is not installed"),
         (LabelsConfig(backend="ase", ase_calculator="turbomole"), "current folder"),
