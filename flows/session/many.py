@@ -198,4 +198,6 @@ class Runs:
                 if self._stopped.wait(POLL_S):
                     process.send_signal(signal.SIGINT)
                     process.wait()
-        return process.returncode
+        ended = process.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED)
+        # a process that was interrupted while it started has another status
+        return ExitStatus.INTERRUPTED if self._stopped.is_set() and not ended else process.returncode
