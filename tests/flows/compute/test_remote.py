@@ -60,6 +60,7 @@ def cluster_of(executor, folder):
             yield cluster, execution.resources("train")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("executor", ["dask", "ray"])
 def test_jobs_come_back_whatever_happens_to_them(executor, tmp_path):
     with cluster_of(executor, tmp_path) as (cluster, resources):
@@ -137,6 +138,7 @@ def local(tmp_path_factory):
     return campaign_digest(tmp_path_factory.mktemp("local") / "campaign", "{workers: 1, device: cpu}")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("executor", ["dask", "ray"])
 def test_a_campaign_on_a_cluster_has_the_digest_of_a_local_run(executor, local, tmp_path):
     pytest.importorskip({"dask": "distributed"}.get(executor, executor))
