@@ -117,7 +117,7 @@ def _atoms(frame: Frame) -> Atoms:
 
 
 def figures(name: str, folder: Path) -> dict[str, Any]:
-    """The figures of a campaign that has ended: those of `molecules.py`, of each system, of the recomputed labels."""
+    """The figures of a campaign that has ended, of each of its systems, and of the labels that are computed again."""
     found = result_of(folder)
     if "stage_seconds" not in found:
         return found

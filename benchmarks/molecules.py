@@ -79,7 +79,7 @@ def run(folder: Path, engine: Path, *init: str, change: Mapping[str, int] | None
         folder: Folder of the campaign directory and its clock.
         engine: Checkout of the engine.
         init: Options of `al-engine init`.
-        change: Options of `stop` that differ from those of the preset.
+        change: New values of options in the section `stop`.
 
     Raises:
         SystemExit: If the campaign is interrupted. Any other end without a verdict is a result too.

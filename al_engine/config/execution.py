@@ -204,7 +204,10 @@ class ExecutionConfig(Section):
         return self
 
     def resources(self, kind: StageKind) -> Resources:
-        """The resources of the jobs of a stage: its own, then those of `all`, then the defaults."""
+        """The resources of the jobs of a stage.
+
+        An option that the stage does not set has the value of `all`; one that `all` does not set either, its default.
+        """
         given = [self.stages[name] for name in (kind, "all") if name in self.stages]
 
         def first(name: str, default: Any) -> Any:

@@ -1,6 +1,7 @@
 """Writing a config: YAML with the description of every field as a comment above the field.
 
-The sections of a list are written with all their options too, without comments; those of a mapping in one line.
+The sections of a list are written with all their options, without comments. The sections of a mapping are written in
+one line, with the options that are set.
 """
 
 import textwrap

@@ -160,7 +160,6 @@ class DaskCluster:
                     protocol="tls://",
                     host="127.0.0.1",
                     dashboard_address=None,
-                    resources={"GPU": 1} if resources.gpus else None,
                     memory_limit=None,
                     silence_logs=logging.CRITICAL,  # a worker that is lost is said by us
                 )

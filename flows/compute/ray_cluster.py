@@ -50,7 +50,8 @@ class RayCluster:
                 **own,
             )
         except (ConnectionError, RaySystemError, RuntimeError, ValueError) as error:
-            raise InputError(f"execution.cluster.address: no Ray cluster answers at {self._address}: {error}") from None
+            where = f"answers at {self._address} (execution.cluster.address)" if self._address else "can be started"
+            raise InputError(f"no Ray cluster {where}: {error}") from None
 
     def slots(self, resources: Resources) -> int:
         """Number of jobs with such resources that the cluster can run at the same time, as it is now."""

@@ -74,24 +74,21 @@ class RemoteExecutor:
         self._resources: dict[StageKind, Resources] = {
             kind: execution.resources(kind) for kind in ("initial", "train", "sample", "label", "other")
         }
-        self._limits = {kind: threading.Semaphore(self._slots(kind)) for kind in self._resources}
+        self._slots = {kind: own.at_once or cluster.slots(own) for kind, own in self._resources.items()}
+        self._limits = {kind: threading.Semaphore(slots) for kind, slots in self._slots.items()}
         self._here = InlineExecutor(directory, label_pool=lambda: nullcontext(label_pool))
 
     @property
     def workers(self) -> int:
         """Number of calls that run at the same time."""
-        return max(self._slots(kind) for kind in self._resources)
+        return max(self._slots.values())
 
     @property
     def concurrency(self) -> Concurrency:
         """Each GPU trains a share of the members at once; chunks of labels are computed side by side."""
         return Concurrency(
-            trainings=self._slots("train") if self._resources["train"].gpus else None, labels=self._slots("label")
+            trainings=self._slots["train"] if self._resources["train"].gpus else None, labels=self._slots["label"]
         )
-
-    def _slots(self, kind: StageKind) -> int:
-        resources = self._resources[kind]
-        return resources.at_once or self._cluster.slots(resources)
 
     def run(self, call: StageCall, progress: Progress) -> None:
         """Run a call and wait for it; may be called from several threads.
@@ -123,9 +120,8 @@ class RemoteExecutor:
                     return
                 lost = "was lost" if answer is None else f"took longer than its limit of {resources.time_limit_s:g} s"
         raise ResumableError(
-            f"the job of {call.outputs[0].name} {lost}, in {resources.retries + 1} attempts (options "
-            f"`execution.stages.{kind}`: `time_limit_s`, `memory`, `retries`). Nothing finished is lost: "
-            "`al-engine resume` goes on"
+            f"the job of {call.outputs[0].name} {lost}, in the last attempt too (options `execution.stages.{kind}`: "
+            "`time_limit_s`, `memory`, `retries`). Nothing finished is lost: `al-engine resume` goes on"
         )
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from al_engine.protocols import Progress, silent
 
 POLL_S = 0.5
 """Time between two looks at the limit of a job and at its cancellation, s."""
+WORKER_DIED = "a worker process died (killed, or out of memory). Nothing finished is lost: `al-engine resume` goes on"
 
 
 class ComputePool:
@@ -146,9 +147,6 @@ class ComputePool:
         if gpu is not None:
             self._gpu_of[worker] = gpu
         return worker
-
-
-WORKER_DIED = "a worker process died (killed, or out of memory). Nothing finished is lost: `al-engine resume` goes on"
 
 
 def _message(worker: ChildProcess, deadline: float | None, cancelled: Callable[[], bool]) -> Message | None:

@@ -54,8 +54,8 @@ def run_many(
         found = results()
         write_file(folder / "results.md", (many_table(found) + "\n").encode())
         publish_table(folder, found)
-        newest = outcome(campaign, status)
-        say_error(f"{len(ended)} of {len(directories)} ended: {campaign.name}: {newest['verdict']}")
+        verdict = found[directories.index(campaign)]["verdict"]
+        say_error(f"{len(ended)} of {len(directories)} ended: {campaign.name}: {verdict}")
 
     say_error(f"{len(directories)} campaigns in {folder}, {at_once} at a time; Prefect: {server.ui_url}")
     try:

@@ -71,13 +71,13 @@ def test_jobs_come_back_whatever_happens_to_them(executor, tmp_path):
 
         assert result_of(run(noisy_job, name="done")) == ["done", 0.1, None, float("inf")]
         seen = []
-        first = result_of(run(slow_job, lambda *place: seen.append(place), seconds=1.0))
+        result_of(run(slow_job, lambda *place: seen.append(place), seconds=1.0))
         with pytest.raises(InputError, match="learning_rate"):
             result_of(run(diverging_job))
         with pytest.raises(RuntimeError, match="a bug of the job"):
             result_of(run(faulty_job))
         assert run(fatal_job, folder=str(tmp_path), deaths=1) is None  # its process died; the executor tries again
-        assert result_of(run(fatal_job, folder=str(tmp_path), deaths=1)) != first
+        assert result_of(run(fatal_job, folder=str(tmp_path), deaths=1)) > 0
         assert run(slow_job, limit=1.0, seconds=60.0) == {TIME_IS_OVER: 1.0}
         assert seen == ([(1, 2, "")] if executor == "dask" else [])
         begun = time.monotonic()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import time
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ import yaml
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError
 from flows.pages.many import many_table
-from flows.session.many import Runs, make_campaigns, outcome, read_table
+from flows.session.many import LOG, Runs, make_campaigns, outcome, read_table
 
 TABLE = """name,smiles,count,charge,unpaired_electrons
 water,O,2,,
@@ -111,7 +112,21 @@ def test_an_interruption_stops_all_and_each_can_be_resumed(many, prefect_server,
         config["training"]["updates"] = 60
         (many / name / "campaign.yaml").write_text(yaml.safe_dump(config))
     runs = Runs(2)
-    threading.Timer(8.0, runs.stop).start()
+
+    def stop_when_both_train():
+        logs = [many / name / LOG for name in ("first", "second")]
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not all(
+            log.exists() and "iteration 2" in log.read_text() for log in logs
+        ):
+            time.sleep(0.1)
+        runs.stop()
+
+    watch = threading.Thread(target=stop_when_both_train)
+    watch.start()
     ended = runs.run([many / "first", many / "second", many / "done"], lambda *_: None)
+    watch.join()
     assert [ended[many / name] for name in ("first", "second", "done")] == [4, 4, 4]
-    assert outcome(many / "first", 4)["iterations"] >= 2
+    for name in ("first", "second"):
+        assert "nothing finished is lost" in (many / name / LOG).read_text()
+    assert not (many / "done" / LOG).exists()  # it had not begun
