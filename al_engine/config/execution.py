@@ -159,6 +159,14 @@ class ExecutionConfig(Section):
     cluster: ClusterConfig = Field(
         default_factory=ClusterConfig, description="The cluster of Dask or Ray that takes the jobs."
     )
+    overlap: bool = Field(
+        default=False,
+        description=(
+            "Label candidates of temperatures that are sampled while other temperatures are still sampled, as long as "
+            "they are fewer than `selection.max_labels`. Worth it if labels take long, and cores would be idle during "
+            "the MD."
+        ),
+    )
     acceleration: Acceleration = Field(
         "auto",
         description=(

@@ -4,7 +4,7 @@ A task only runs its stage call. The parts on disk are the only cache, so Prefec
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import Logger, LoggerAdapter
 from pathlib import Path
@@ -16,7 +16,7 @@ from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TagsContext
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -58,8 +58,9 @@ class CampaignRun:
 
     def run_to_verdict(self) -> Verdict:
         """Run the campaign from its first unfinished iteration; returns why it stopped."""
-        # As many tasks at a time as workers: a task that waits for a worker should not be shown as running.
-        workers = self._session.executor.workers
+        # As many tasks at a time as workers: a task that waits for a worker should not be shown as running. One more
+        # labels ahead, with the workers that label.
+        workers = self._session.executor.workers + int(self._ledger.config.execution.overlap)
         runner = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=workers))
         iterate = flow(
             name="iteration",
@@ -178,15 +179,37 @@ class CampaignRun:
                 calls = {} if step is None else self._planned(step)
             if step is None:
                 return
-            running = {
-                title: self._task(title).submit(str(self._ledger.directory), call.to_dict())
-                for title, call in calls.items()
-            }
+            running = {title: self._submitted(title, call) for title, call in calls.items()}
+            if step.ahead is not None:
+                self._work_ahead(step, running)
             wait(list(running.values()))
             with interrupts_wait():  # also the calls that were completed beside a failed one
                 finish(self._ledger, [calls[title] for title, future in running.items() if future.state.is_completed()])
             for future in running.values():
                 future.result()
+
+    def _work_ahead(self, step: Step, running: Mapping[str, PrefectFuture[None]]) -> None:
+        """While calls of a step run, run what needs the parts of its finished calls only; returns when all have ended.
+
+        What fails here is tried again when its own step comes.
+        """
+        titles = {future: title for title, future in running.items()}
+        finished = set(step.calls) - set(running)
+        ahead: PrefectFuture[None] | None = None
+        for future in as_completed(list(titles)):
+            if ahead is not None:
+                ahead.wait()
+            future.wait()  # otherwise its state is asked of the server, which learns of it later
+            if not future.state.is_completed():
+                return
+            finished.add(titles[future])
+            with interrupts_wait():
+                call = None if len(finished) == len(step.calls) or step.ahead is None else step.ahead(finished)
+            ahead = None if call is None else self._submitted(call.title, call)
+
+    def _submitted(self, title: str, call: StageCall) -> PrefectFuture[None]:
+        """The future of a task that executes a call."""
+        return self._task(title).submit(str(self._ledger.directory), call.to_dict())
 
     def _planned(self, step: Step) -> dict[str, StageCall]:
         """The calls of a step that are to be executed, by title; finished stages are named on the terminal."""
@@ -210,8 +233,9 @@ class CampaignRun:
             with self._session.display.step(title) as show:
                 self._session.executor.run(planned, _logged(show, logger))
             summaries = [Part.load(self._ledger.part_path(output.name)).summary for output in planned.outputs]
-            logger.info("; ".join(summaries))
-            self._say_done(title, summaries)
+            if summaries:
+                logger.info("; ".join(summaries))
+                self._say_done(title, summaries)
 
         return run
 

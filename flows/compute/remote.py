@@ -114,13 +114,13 @@ class RemoteExecutor:
         with self._limits[kind]:
             lost = ""
             for _ in range(resources.retries + 1):
-                answer = self._cluster.answer(request, call.outputs[0].name, resources, progress)
+                answer = self._cluster.answer(request, call.title, resources, progress)
                 if answer is not None and TIME_IS_OVER not in answer:
                     result_of(answer)
                     return
                 lost = "was lost" if answer is None else f"took longer than its limit of {resources.time_limit_s:g} s"
         raise ResumableError(
-            f"the job of {call.outputs[0].name} {lost}, in the last attempt too (options `execution.stages.{kind}`: "
+            f"the job of {call.title} {lost}, in the last attempt too (options `execution.stages.{kind}`: "
             "`time_limit_s`, `memory`, `retries`). Nothing finished is lost: `al-engine resume` goes on"
         )
 

@@ -34,6 +34,7 @@ KINDS: Mapping[str, StageKind] = {
     "flows.stages.training": "train",
     "flows.stages.sampling": "sample",
     "flows.stages.labelling": "label",
+    "flows.stages.labelling_ahead": "label",
 }
 """Kind of the stages in a module; all others are `other`."""
 
@@ -79,7 +80,8 @@ class StageCall:
     """A stage that is to be computed, as plain data.
 
     Attributes:
-        outputs: The parts that the job writes: one, or one for each member that is trained in the same call.
+        outputs: The parts that the job writes: one; one for each member that is trained in the same call; or none, if
+            the job only fills the cache of labels.
         job: The function, as `package.module:function`.
         readable: Names of the parts that the job may read.
         arguments: JSON-able arguments of the job.
@@ -96,6 +98,11 @@ class StageCall:
     def kind(self) -> StageKind:
         """The kind of the stage, for which `execution.stages` sets resources."""
         return KINDS.get(self.job.partition(":")[0], "other")
+
+    @property
+    def title(self) -> str:
+        """What the job makes, for messages and for the pages of a cluster."""
+        return self.outputs[0].name if self.outputs else self.job.rpartition(":")[2].replace("_", " ")
 
     def to_dict(self) -> dict[str, Any]:
         """The call as JSON-able values."""

@@ -65,7 +65,7 @@ def draw(work: Work, *, iteration: int, frames: int, iterations: list[int]) -> N
     pools = accurate_frames(parts, config, iterations)
     numbers = drawn([len(pool) for pool in pools], frames, derived_rng(config.seed, "audit", iteration))
     chosen = [pool.at(own) for pool, own in zip(pools, numbers, strict=True)]
-    cuttings = point_cuttings(parts, config)
+    cuttings = point_cuttings(parts, config, config.state_points)
     structures: list[LabelStructure] = []
     interior: list[BoolArray] = []
     stored: dict[str, list[np.ndarray]] = {name: [] for name in STORED}

@@ -204,13 +204,20 @@ def _passes(outcome: LabelOutcome, config: CampaignConfig) -> bool:
 
 
 def label_cache(directory: Path, config: CampaignConfig, level: LevelOfTheory) -> LabelCache:
-    """The cache of labels beside the parts: the campaign's own file, or a file that several campaigns share.
+    """The cache of labels beside the parts: the campaign's own file, or a file that several campaigns share."""
+    shared = config.execution.label_cache is not None
+    return LabelCache(cache_path(directory, config), level, shared=shared, stress=config.labels.stress)
+
+
+def cache_path(directory: Path, config: CampaignConfig) -> Path | None:
+    """The file of the cache of labels; None: each job has a cache in memory.
 
     On a cluster several jobs label at a time. Where they could damage the campaign's own file, because its file system
-    has no locks, each job has a cache in memory; labels of lost jobs are then kept by the journals of the chunks alone.
+    has no locks, labels of lost jobs are kept by the journals of the chunks alone.
     """
     shared = config.execution.label_cache
-    path: Path | None = directory / LABEL_CACHE if shared is None else Path(shared).expanduser()
-    if shared is None and config.execution.executor != "local" and not has_record_locks(directory):
-        path = None
-    return LabelCache(path, level, shared=shared is not None, stress=config.labels.stress)
+    if shared is not None:
+        return Path(shared).expanduser()
+    if config.execution.executor != "local" and not has_record_locks(directory):
+        return None
+    return directory / LABEL_CACHE

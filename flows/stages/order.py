@@ -1,12 +1,12 @@
 """The order of the stages: of the initial set, of an iteration, and of an audit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from al_engine.campaign import names
 from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import Ledger
-from flows.compute.stage_call import Concurrency, Stage
+from flows.compute.stage_call import Concurrency, Stage, StageCall
 from flows.stages import (
     appending,
     assembling,
@@ -15,6 +15,7 @@ from flows.stages import (
     importing,
     initial,
     labelling,
+    labelling_ahead,
     sampling,
     scoring,
     selecting,
@@ -35,10 +36,13 @@ class Step:
     Attributes:
         kind: The kind of work, in one word.
         calls: The stages of each call, by the title of the call.
+        ahead: Plans a call that can run while calls of the step are still running, because it needs the parts of
+            finished calls only; takes the titles of the finished calls. None: there is no such call.
     """
 
     kind: str
     calls: dict[str, list[Stage]]
+    ahead: Callable[[Container[str]], StageCall | None] | None = None
 
 
 def initial_steps(ledger: Ledger, level: LevelOfTheory, *, concurrency: Concurrency = ONE_BY_ONE) -> Iterator[Step]:
@@ -85,12 +89,16 @@ def iteration_steps(
     plans = planned_sampling(ledger, iteration)
     # The longest MD begins first: otherwise a worker would still run it while the others wait.
     longest_first = sorted(enumerate(plans), key=lambda item: -plans[item[1]].longest)
+    titles = {index: f"sample {point}" for index, point in longest_first}
+
+    def label_ahead(finished: Container[str]) -> StageCall | None:
+        sampled = sorted(index for index, title in titles.items() if title in finished)
+        return labelling_ahead.plan(ledger, level, iteration, sampled)
+
     yield Step(
         "sample",
-        {
-            f"sample {point}": [sampling.plan(ledger, iteration, index, list(plans.values()))]
-            for index, point in longest_first
-        },
+        {title: [sampling.plan(ledger, iteration, index, list(plans.values()))] for index, title in titles.items()},
+        ahead=label_ahead if config.execution.overlap else None,
     )
     yield Step("select", {"select frames": [selecting.plan(ledger, iteration)]})
     yield from _label(ledger, level, names.selection(iteration), concurrency)

@@ -12,7 +12,7 @@ from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import SampledFrames, read_sampled
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, StatePoint
 from al_engine.selection.choice import (
     Describe,
     gate_fates,
@@ -49,6 +49,35 @@ from flows.stages.training import load_committee
 
 if TYPE_CHECKING:
     from models.ms_mace import MSMACE
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The S sampled frames of some state points, and which of them can be labelled.
+
+    Attributes:
+        sampled: The sampled frames.
+        points: The state points, one for each sample part.
+        fates: Fate of each frame; that of a frame that can be labelled is still open, shape (S,).
+        structures: The structure to label for each candidate, by index of the frame.
+        cuttings: How the frames of each state point become these structures.
+        worth: How far each frame lies beyond the lower end of the window, shape (S,).
+        window: The window that was applied.
+        separation_strides: Smallest distance in time between kept candidates, in strides, for each sample part.
+    """
+
+    sampled: SampledFrames
+    points: tuple[StatePoint, ...]
+    fates: FateArray
+    structures: dict[int, LabelStructure]
+    cuttings: list[Cutting]
+    worth: FloatArray
+    window: Window
+    separation_strides: tuple[int, ...]
+
+    def still_open(self) -> list[Frame]:
+        """The structures of the frames that can be labelled, in the order of the frames."""
+        return [self.structures[index].frame for index in open_candidates(self.fates).tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,40 +178,11 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
         describe: Computes the model's descriptors; called only if there are more candidates than allowed labels.
     """
     selection = config.selection
-    sampled = read_sampled(parts, names.samples(iteration, config.state_points))
-    deviation = sampled.columns[f"deviation_{selection.deviation}"]
-    net_force = sampled.columns["net_force_deviation"]
-    window = window_of(selection, recent_deviations(parts, config, iteration))
-    fates = window_fates(deviation, net_force, sound=sampled.columns["sound"], window=window)
-    cuttings = point_cuttings(parts, config)
-    structures = structures_to_label(sampled, fates, cuttings, window=window, config=config, iteration=iteration)
-
-    systems = [point.system for point in config.state_points]
-
-    def cutting_of(index: int) -> Cutting:
-        return cuttings[sampled.source[index, 0]]
-
-    def still_open() -> list[Frame]:
-        return [structures[index].frame for index in open_candidates(fates).tolist()]
-
-    gfn2 = config.labels.backend != "ase"
-    bonds = [cutting_of(index).bonds_of(structures[index]) for index in open_candidates(fates).tolist()]
-    fates[open_candidates(fates)] = gate_fates(still_open(), bonds, selection, gfn2=gfn2)
-    refuse(fates, duplicates(still_open(), known_frames(parts, config, iteration)), Fate.DUPLICATE)
-    worth = window.excess(deviation, net_force)
-    separations = separation_strides(deviation, sampled.trajectories(), selection)
-    available = open_candidates(fates)
-    kept = kept_in_time(
-        sampled.source[available, 0],
-        sampled.columns["replica"][available],
-        sampled.columns["step"][available],
-        worth[available],
-        [strides * config.sampling.stride_steps for strides in separations],
-    )
-    refuse(fates, ~kept, Fate.CORRELATED)
+    found = find_candidates(parts, config, iteration, config.state_points)
+    sampled, fates, structures = found.sampled, found.fates, found.structures
     order = label_order(
         open_candidates(fates),
-        worth,
+        found.worth,
         structures,
         lambda: [item.frame for item in parts.dataset(before=iteration)],
         selection,
@@ -191,7 +191,8 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
         iteration=iteration,
     )
     if config.systems:
-        order = shared_among(order, np.array(systems)[sampled.source[order, 0]], selection.max_labels)
+        systems = np.array([point.system for point in found.points])
+        order = shared_among(order, systems[sampled.source[order, 0]], selection.max_labels)
     rank = np.full(len(fates), -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     chosen = choose(fates, order, selection.max_labels)
@@ -202,10 +203,53 @@ def select_frames(parts: PartReader, config: CampaignConfig, iteration: int, *, 
         chosen=chosen,
         labelled_as=labelled_as,
         interior=[
-            cutting_of(index).interior(frame, structure, cutoff_ang=config.model.short.cutoff_ang)
+            found.cuttings[sampled.source[index, 0]].interior(
+                frame, structure, cutoff_ang=config.model.short.cutoff_ang
+            )
             for index, frame, structure in zip(chosen.tolist(), sampled.frames(chosen), labelled_as, strict=True)
         ],
         rank=rank,
-        window=window,
-        separation_strides=separations,
+        window=found.window,
+        separation_strides=found.separation_strides,
     )
+
+
+def find_candidates(
+    parts: PartReader, config: CampaignConfig, iteration: int, points: Sequence[StatePoint]
+) -> Candidates:
+    """Find the sampled frames that can be labelled.
+
+    Args:
+        parts: The sample parts of the state points, and the parts of earlier iterations.
+        config: The campaign's config.
+        iteration: The iteration.
+        points: The state points.
+    """
+    selection = config.selection
+    sampled = read_sampled(parts, names.samples(iteration, points))
+    deviation = sampled.columns[f"deviation_{selection.deviation}"]
+    net_force = sampled.columns["net_force_deviation"]
+    window = window_of(selection, recent_deviations(parts, config, iteration))
+    fates = window_fates(deviation, net_force, sound=sampled.columns["sound"], window=window)
+    cuttings = point_cuttings(parts, config, points)
+    structures = structures_to_label(sampled, fates, cuttings, window=window, config=config, iteration=iteration)
+    worth = window.excess(deviation, net_force)
+    separations = separation_strides(deviation, sampled.trajectories(), selection)
+    found = Candidates(sampled, tuple(points), fates, structures, cuttings, worth, window, separations)
+    bonds = [
+        cuttings[sampled.source[index, 0]].bonds_of(structures[index]) for index in open_candidates(fates).tolist()
+    ]
+    fates[open_candidates(fates)] = gate_fates(
+        found.still_open(), bonds, selection, gfn2=config.labels.backend != "ase"
+    )
+    refuse(fates, duplicates(found.still_open(), known_frames(parts, config, iteration)), Fate.DUPLICATE)
+    available = open_candidates(fates)
+    kept = kept_in_time(
+        sampled.source[available, 0],
+        sampled.columns["replica"][available],
+        sampled.columns["step"][available],
+        worth[available],
+        [strides * config.sampling.stride_steps for strides in separations],
+    )
+    refuse(fates, ~kept, Fate.CORRELATED)
+    return found

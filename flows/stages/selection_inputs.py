@@ -9,7 +9,7 @@ from al_engine.campaign import names
 from al_engine.campaign.part_reader import PartReader
 from al_engine.campaign.samples import SampledFrames
 from al_engine.campaign.system import StoredSystem
-from al_engine.config import CampaignConfig, SelectionConfig
+from al_engine.config import CampaignConfig, SelectionConfig, StatePoint
 from al_engine.files.frames_hdf5 import read_frames, write_frames
 from al_engine.selection.cutting import Cutting, LabelStructure
 from al_engine.selection.fates import FateArray, open_candidates
@@ -17,7 +17,7 @@ from al_engine.selection.window import Window
 from al_engine.structures.frames import BoolArray, FloatArray, Frame
 
 
-def point_cuttings(parts: PartReader, config: CampaignConfig) -> list[Cutting]:
+def point_cuttings(parts: PartReader, config: CampaignConfig, points: Sequence[StatePoint]) -> list[Cutting]:
     """How the frames of each state point become the structures that are labelled."""
     cuttings = {}
     for name, own in config.by_system.items():
@@ -31,7 +31,7 @@ def point_cuttings(parts: PartReader, config: CampaignConfig) -> list[Cutting]:
             electrons=system.electrons,
             seed=own.seed,
         )
-    return [cuttings[point.system] for point in config.state_points]
+    return [cuttings[point.system] for point in points]
 
 
 def structures_to_label(

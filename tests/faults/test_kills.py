@@ -20,7 +20,7 @@ def test_a_campaign_struck_again_and_again_ends_as_one_left_alone(prefect_server
     command_line = CommandLine(prefect_server, tmp_path)
     rng, ways, struck = random.Random(SEED), itertools.cycle(WAYS), []
     for number in range(3):  # a campaign may end before it has met enough of its points
-        trial = Trial(command_line, command_line.directory / f"struck{number}")
+        trial = Trial(command_line, command_line.directory / f"struck{number}", overlap=True)
         points = rng.sample(alone.points, POINTS - len(struck))
         struck += strike_all(trial, points, ways, rng)
         assert compare(trial, alone) == []

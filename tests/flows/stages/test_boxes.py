@@ -165,7 +165,7 @@ def test_fates_are_those_of_the_boxes(ledger):
 
 def test_centres_drawn_by_lot_differ_from_the_worst(ledger):
     frames = of_part(ledger, names.sample(0, 300.0), "frames")
-    cutting = point_cuttings(ledger.reader(), ledger.config)[0]
+    cutting = point_cuttings(ledger.reader(), ledger.config, ledger.config.state_points)[0]
     by_lot = Cutting(bonds=cutting.bonds, cut=cutting.cut, centre="random", seed=1)
     common = {
         "iteration": 0,
