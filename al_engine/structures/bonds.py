@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
+from al_engine.structures.neighbours import pairs_within
 from al_engine.structures.periodic import image_shifts, nearest_image
 
+HYDROGEN = 1
 BONDED = 1.3
 """Distance in units of the sum of the covalent radii up to which two atoms count as bonded."""
 
@@ -26,25 +28,86 @@ class Bonds:
 
     @classmethod
     def at(cls, frame: Frame, pairs: IntArray) -> "Bonds":
-        """The bonds of these atom pairs, shape (n_bonds, 2), with the lengths that they have in a frame."""
-        return cls(pairs=pairs, lengths=bond_lengths(frame.positions, pairs))
+        """The bonds of these atom pairs, shape (n_bonds, 2), with the lengths that they have in a frame.
 
-    def same_molecules_in(self, frame: Frame) -> bool:
-        """Whether a frame consists of molecules of the same formulas as here, although bonds may lead to other atoms.
+        In a periodic frame, a bond leads to the nearest image.
+        """
+        i, j = pairs.reshape(-1, 2).T
+        vectors = nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
+        return cls(pairs=pairs, lengths=np.linalg.norm(vectors, axis=1))
 
-        That is so after acids have exchanged their protons, and after the proton of a zwitterion has moved. Atoms count
-        as bonded up to `BONDED` times the sum of their covalent radii (Cordero et al., Dalton Trans. 2832 (2008)).
+    def shifts_in(self, frame: Frame) -> IntArray:
+        """Lattice shifts of the bonds' vectors in a frame whose bonds are short, shape (n_bonds, 3).
+
+        They are 0 but for bonds across a cell boundary. They stay the same in a trajectory from that frame, in which no
+        atom is put back into the cell (`lengths_in`).
+        """
+        i, j = self.pairs.reshape(-1, 2).T
+        return image_shifts(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
+
+    def lengths_in(self, frame: Frame, shifts: IntArray) -> FloatArray:
+        """Lengths of the bonds in a frame of a trajectory, Å, shape (n_bonds,), however long they have become.
+
+        Args:
+            frame: The frame.
+            shifts: Lattice shifts of the bonds in the first frame of the trajectory (`shifts_in`).
+        """
+        i, j = self.pairs.reshape(-1, 2).T
+        lengths: FloatArray = np.linalg.norm(frame.positions[i] - frame.positions[j] + shifts @ frame.cell, axis=1)
+        return lengths
+
+    def have_broken(self, frame: Frame, long: BoolArray) -> bool:
+        """Whether bonds that are too long have broken.
+
+        A hydrogen atom may have moved to another place in a molecule of the same formula: acids exchange their protons,
+        the proton of a zwitterion moves. Then no bond has broken.
+
+        Args:
+            frame: The frame.
+            long: Which bonds are too long, shape (n_bonds,).
+        """
+        with_hydrogen = (frame.numbers[self.pairs] == HYDROGEN).any(axis=1)
+        if not long.any():
+            return False
+        return bool((long & ~with_hydrogen).any()) or not self._same_molecules_in(frame, with_hydrogen)
+
+    def _same_molecules_in(self, frame: Frame, with_hydrogen: BoolArray) -> bool:
+        """Whether the hydrogen atoms of a frame form molecules of the same formulas as here, wherever each of them is.
+
+        A hydrogen atom belongs to the nearest atom, if they are at most `BONDED` times the sum of their covalent radii
+        apart (Cordero et al., Dalton Trans. 2832 (2008)). All other bonds are taken as they are here.
 
         Args:
             frame: A frame of the same atoms.
+            with_hydrogen: Which bonds have a hydrogen atom, shape (n_bonds,).
         """
         from ase.data import covalent_radii
 
-        reach = BONDED * covalent_radii[frame.numbers]
-        i, j = np.triu_indices(len(frame), k=1)
-        vectors = nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
-        near = np.linalg.norm(vectors, axis=1) < reach[i] + reach[j]
-        return _formulas(frame.numbers, np.stack([i, j], axis=1)[near]) == _formulas(frame.numbers, self.pairs)
+        numbers = frame.numbers
+        radii = covalent_radii[numbers]
+        first, second, distances = pairs_within(frame, BONDED * float(covalent_radii[HYDROGEN] + radii.max()))
+        near = (distances < BONDED * (radii[first] + radii[second])) & (first != second)
+        other = self.pairs[~with_hydrogen]
+        before = _of_hydrogens(numbers, self.pairs[with_hydrogen], self.lengths[with_hydrogen])
+        after = _of_hydrogens(numbers, np.stack([first, second], axis=1)[near], distances[near])
+        return _formulas(numbers, np.concatenate([other, before])) == _formulas(numbers, np.concatenate([other, after]))
+
+
+def _of_hydrogens(numbers: IntArray, pairs: IntArray, distances: FloatArray) -> IntArray:
+    """The pairs that lead from a hydrogen atom to the nearest atom, one for each such atom that has one, shape (n, 2).
+
+    Args:
+        numbers: Atomic numbers, shape (N,).
+        pairs: Pairs of bonded atoms, shape (P, 2).
+        distances: Their distances in Å, shape (P,).
+    """
+    both, distances = np.concatenate([pairs, pairs[:, ::-1]]), np.tile(distances, 2)
+    of_hydrogen = numbers[both[:, 0]] == HYDROGEN
+    both, distances = both[of_hydrogen], distances[of_hydrogen]
+    order = np.lexsort((both[:, 1], distances, both[:, 0]))
+    _, nearest = np.unique(both[order, 0], return_index=True)
+    found: IntArray = both[order[nearest]]
+    return found
 
 
 def _formulas(numbers: IntArray, pairs: IntArray) -> list[list[int]]:
@@ -189,8 +252,8 @@ def made_whole(positions: FloatArray, bonds: IntArray, cell: FloatArray, pbc: Bo
 def is_fragmented(frame: Frame, bonds: Bonds, max_factor: float) -> bool:
     """Whether a bond of a frame is longer than a factor times its equilibrium length.
 
-    Bonds do not count that are broken because their atoms have moved to other places in molecules of the same formulas
-    (`Bonds.same_molecules_in`).
+    Bonds of hydrogen atoms do not count if these atoms have moved to other places in molecules of the same formulas
+    (`Bonds.have_broken`).
 
     Args:
         frame: The frame.
@@ -205,7 +268,7 @@ def is_fragmented(frame: Frame, bonds: Bonds, max_factor: float) -> bool:
         return False
     reach = BONDED * covalent_radii[frame.numbers[bonds.pairs[long]]].sum(axis=1)
     still_bonded = stretches[long] * bonds.lengths[long] < reach
-    return bool(still_bonded.any()) or not bonds.same_molecules_in(frame)
+    return bool(still_bonded.any()) or bonds.have_broken(frame, long)
 
 
 def longest_bonds(frames: Sequence[Frame], bonds: Bonds) -> FloatArray:

@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from al_engine.structures.bonds import Bonds, bond_lengths
-from al_engine.structures.frames import Frame
+from al_engine.structures.bonds import Bonds
+from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.neighbours import closest_distance
 from al_engine.units import BOLTZMANN_EV_PER_KELVIN
 from samplers.dynamics.walls import SphericalWall, extent
@@ -36,7 +36,7 @@ class StopReason(StrEnum):
     TOO_CLOSE = "too_close"
     """Two atoms closer than 0.3 Å."""
     BOND_BROKEN = "bond_broken"
-    """A bond 5 Å longer than at equilibrium, unless the atoms form molecules of the same formulas as at the start."""
+    """A bond 5 Å longer than at equilibrium, unless hydrogen atoms have changed places (`Bonds.have_broken`)."""
     ESCAPED = "escaped"
     """An atom far outside the wall, or outside the cluster's initial extent where there is no wall."""
     TOO_HOT = "too_hot"
@@ -96,6 +96,7 @@ class Limits:
         energy_jump: Largest change of the potential energy from a sampled frame to the next, eV.
         extent_ang: Largest distance of an atom from the centre of mass, Å; infinite for periodic frames.
         bonds: Bonds that must not break, or None.
+        shifts: Lattice shifts of these bonds at the start of the trajectory (`Bonds.shifts_in`), shape (n_bonds, 3).
     """
 
     deviation: float
@@ -103,6 +104,7 @@ class Limits:
     energy_jump: float
     extent_ang: float
     bonds: Bonds | None
+    shifts: IntArray | None
 
     @classmethod
     def of_trajectory(
@@ -131,6 +133,7 @@ class Limits:
             energy_jump=largest_energy_jump(target_kelvin, degrees_of_freedom),
             extent_ang=np.inf if start.is_periodic else radius + ESCAPE_MARGIN_ANG,
             bonds=bonds,
+            shifts=None if bonds is None else bonds.shifts_in(start),
         )
 
     def broken_by(
@@ -158,10 +161,9 @@ class Limits:
         """The first limit of the geometry that a frame breaks, or None."""
         if closest_distance(frame.positions, frame.cell, frame.pbc) < CLOSEST_ATOMS_ANG:
             return StopReason.TOO_CLOSE
-        if self.bonds is not None and len(self.bonds.pairs):
-            stretch = bond_lengths(frame.positions, self.bonds.pairs) - self.bonds.lengths
-            # the proton of an acid that now belongs to another molecule is far from its old partner, and well bonded
-            if stretch.max() > LONGEST_STRETCH_ANG and not self.bonds.same_molecules_in(frame):
+        if self.bonds is not None and self.shifts is not None:
+            stretch = self.bonds.lengths_in(frame, self.shifts) - self.bonds.lengths
+            if self.bonds.have_broken(frame, stretch > LONGEST_STRETCH_ANG):
                 return StopReason.BOND_BROKEN
         if self.extent_ang < np.inf and extent(frame) > self.extent_ang:
             return StopReason.ESCAPED

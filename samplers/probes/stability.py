@@ -1,7 +1,8 @@
 """Stability test: long trajectories at a fixed temperature show whether, and when, a model's molecules come apart.
 
 The test is that of arXiv:2312.09490: Langevin dynamics at 800 K, in which a model has collapsed when any bond is more
-than 5 Å from its equilibrium length.
+than 5 Å from its equilibrium length. A hydrogen atom that has become part of another molecule of the same formula does
+not count.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from al_engine.protocols import Committee, Progress, silent
-from al_engine.structures.bonds import Bonds, bond_lengths
+from al_engine.structures.bonds import Bonds
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
@@ -61,23 +62,25 @@ class _Observations:
     Args:
         bonds: The bonds whose lengths are observed, with their equilibrium lengths; None: no bonds.
         n_strides: Number of strides S.
-        n_replicas: Number of trajectories B.
+        starts: Starting structures of the B trajectories.
         stride_steps: Steps of a stride.
 
     Attributes:
         stretch, kelvin, deviation: As `stretch_ang`, `kinetic_kelvin` and `deviation` of `StabilityRun`.
     """
 
-    def __init__(self, bonds: Bonds | None, n_strides: int, n_replicas: int, stride_steps: int) -> None:
+    def __init__(self, bonds: Bonds | None, n_strides: int, starts: Sequence[Frame], stride_steps: int) -> None:
         self._bonds = Bonds(np.empty((0, 2), dtype=np.int64), np.empty(0)) if bonds is None else bonds
+        self._shifts = [self._bonds.shifts_in(start) for start in starts]
         self._stride_steps = stride_steps
-        self.stretch, self.kelvin, self.deviation = (np.full((n_strides, n_replicas), np.nan) for _ in range(3))
+        self.stretch, self.kelvin, self.deviation = (np.full((n_strides, len(starts)), np.nan) for _ in range(3))
 
     def __call__(self, rows: Rows) -> None:
         columns = rows.arrays()
         for k, frame in enumerate(rows.frames):
             stride_and_replica = int(columns["step"][k]) // self._stride_steps - 1, int(columns["replica"][k])
-            differences = np.abs(bond_lengths(frame.positions, self._bonds.pairs) - self._bonds.lengths)
+            lengths = self._bonds.lengths_in(frame, self._shifts[stride_and_replica[1]])
+            differences = np.abs(lengths - self._bonds.lengths)
             self.stretch[stride_and_replica] = differences.max(initial=0.0)
             self.kelvin[stride_and_replica] = columns["kinetic_kelvin"][k]
             self.deviation[stride_and_replica] = columns["deviation_norm"][k]
@@ -112,7 +115,7 @@ def run_stability(
     """
     integration = conditions.integration
     n_strides = integration.steps // integration.stride_steps
-    observations = _Observations(surroundings.bonds, n_strides, len(frames), integration.stride_steps)
+    observations = _Observations(surroundings.bonds, n_strides, frames, integration.stride_steps)
     ends = run_langevin(
         committee,
         frames,

@@ -1,10 +1,13 @@
 """Frames that have come apart: bonds by their stretch, across boundaries too."""
 
 import itertools
+import tracemalloc
 
 import networkx as nx
 import numpy as np
-from ase.build import molecule
+import pytest
+from ase.build import bulk, molecule
+from ase.neighborlist import neighbor_list
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,10 +117,19 @@ def two_waters(distance, *, exchanged):
 PAIR = Bonds.at(two_waters(3.0, exchanged=False), np.array([[0, 1], [0, 2], [3, 4], [3, 5]]))
 
 
-def test_exchanged_protons_leave_the_molecules_the_same():
+def broken(bonds, frame):
+    """Whether bonds longer than twice their length have broken."""
+    return bonds.have_broken(frame, longest_of(bonds, frame) > 2.0)
+
+
+def longest_of(bonds, frame):
+    return bonds.lengths_in(frame, bonds.shifts_in(frame)) / bonds.lengths
+
+
+def test_exchanged_protons_break_no_bond():
     for distance in (3.0, 8.0):
-        assert PAIR.same_molecules_in(two_waters(distance, exchanged=True))
-        assert PAIR.same_molecules_in(two_waters(distance, exchanged=False))
+        assert not broken(PAIR, two_waters(distance, exchanged=True))
+        assert not broken(PAIR, two_waters(distance, exchanged=False))
 
 
 def test_a_neighbour_may_be_a_periodic_image():
@@ -125,7 +137,7 @@ def test_a_neighbour_may_be_a_periodic_image():
     positions = boxed.positions.copy()
     positions[4] += [12.0, 0.0, 0.0]
     frame = Frame(numbers=boxed.numbers, positions=positions, cell=12.0 * np.eye(3), pbc=[True] * 3)
-    assert PAIR.same_molecules_in(frame)
+    assert not PAIR.have_broken(frame, np.array([True, False, False, False]))
 
 
 def formic_acid(*, tautomer):
@@ -138,7 +150,6 @@ def formic_acid(*, tautomer):
 def test_a_proton_that_has_moved_within_its_molecule_is_no_fragment():
     frame, bonds = formic_acid(tautomer=True)
     assert longest_bonds([frame], bonds)[0] > 1.6
-    assert bonds.same_molecules_in(frame)
     assert not is_fragmented(frame, bonds, 1.6)
 
 
@@ -151,10 +162,76 @@ def test_a_bond_that_is_too_long_and_no_other_is_fragmented():
 def test_an_atom_that_was_lost_is_a_fragment():
     lost = two_waters(8.0, exchanged=False).positions.copy()
     lost[1] += [4.0, 0.0, 0.0]
-    assert not PAIR.same_molecules_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=lost))
+    assert broken(PAIR, Frame(numbers=[8, 1, 1, 8, 1, 1], positions=lost))
 
 
 def test_hydronium_and_hydroxide_are_other_molecules():
     moved = two_waters(8.0, exchanged=False).positions.copy()
     moved[1] = moved[3] + [-0.24, -0.93, 0.0]
-    assert not PAIR.same_molecules_in(Frame(numbers=[8, 1, 1, 8, 1, 1], positions=moved))
+    assert broken(PAIR, Frame(numbers=[8, 1, 1, 8, 1, 1], positions=moved))
+
+
+def test_an_excess_proton_may_be_anywhere_between_its_waters():
+    """It has left its first water long ago; of the two it is between now, it belongs to the nearer one."""
+    along_z = np.array([0.0, 0.0, 1.0])
+    start = np.concatenate([WATER, WATER + 6.0 * along_z, WATER + 8.4 * along_z, [[0.0, -0.96, 0.0]]])
+    numbers = [8, 1, 1] * 3 + [1]
+    pairs = np.array([[0, 1], [0, 2], [0, 9], [3, 4], [3, 5], [6, 7], [6, 8]])
+    bonds = Bonds.at(Frame(numbers=numbers, positions=start), pairs)
+    for along in (1.0, 1.13, 1.2, 1.27, 1.4):
+        moved = start.copy()
+        moved[9] = start[3] + [0.0, 0.0, along]
+        assert not broken(bonds, Frame(numbers=numbers, positions=moved))
+    between = start.copy()
+    between[9] = start[3] + [0.0, 3.0, 0.0]
+    assert broken(bonds, Frame(numbers=numbers, positions=between))
+
+
+@pytest.mark.parametrize("name", ["C6H6", "cyclobutane"])
+def test_a_ring_that_has_opened_is_broken_although_it_is_one_piece(name):
+    atoms = molecule(name)
+    first, second = neighbor_list("ij", atoms, {("C", "C"): 1.7, ("C", "H"): 1.2})
+    pairs = np.stack([first, second], axis=1)[first < second]
+    bonds = Bonds.at(Frame.from_atoms(atoms), pairs)
+    assert not is_fragmented(Frame.from_atoms(atoms), bonds, 1.6)
+    ring = pairs[(atoms.numbers[pairs] == 6).all(axis=1)][0]
+    towards = atoms.positions[ring[1]] - atoms.positions[ring[0]]
+    own = [ring[1], *second[(first == ring[1]) & (atoms.numbers[second] == 1)]]
+    atoms.positions[own] += 1.2 * towards
+    assert fragment_of_atom(len(atoms), pairs).max() == 0
+    assert is_fragmented(Frame.from_atoms(atoms), bonds, 1.6)
+
+
+def test_a_sodium_ion_beside_water_hinders_no_exchange():
+    exchanged = two_waters(3.0, exchanged=True)
+    numbers = np.append(exchanged.numbers, 11)
+    with_ion = Frame(numbers=numbers, positions=np.vstack([exchanged.positions, [-1.4, -1.8, 0.0]]), charge=1)
+    assert not broken(PAIR, with_ion)
+
+
+def test_bonds_across_the_boundary_of_a_crystal_have_the_length_of_all_others():
+    silicon = bulk("Si", cubic=True)
+    first, second = neighbor_list("ij", silicon, 2.5)
+    pairs = np.unique(np.stack([first, second], axis=1)[first < second], axis=0)
+    frame = Frame.from_atoms(silicon)
+    bonds = Bonds.at(frame, pairs)
+    np.testing.assert_allclose(bonds.lengths, 5.43 * np.sqrt(3) / 4)
+    np.testing.assert_allclose(bonds.lengths_in(frame, bonds.shifts_in(frame)), bonds.lengths)
+    apart = silicon.positions.copy()
+    apart[pairs[0, 1]] += 30.0 * (apart[pairs[0, 1]] - apart[pairs[0, 0]])
+    lengths = bonds.lengths_in(frame.with_positions(apart), bonds.shifts_in(frame))
+    assert lengths[0] > 60.0  # an atom that has flown through its own image is not near again
+
+
+def test_a_large_box_is_looked_through_in_linear_memory(rng):
+    count = 3000
+    side = 31.0
+    oxygens = rng.uniform(0, side, (count, 3))
+    positions = (oxygens[:, None] + WATER).reshape(-1, 3)
+    pairs = (3 * np.arange(count)[:, None, None] + np.array([[0, 1], [0, 2]])).reshape(-1, 2)
+    frame = Frame(numbers=[8, 1, 1] * count, positions=positions, cell=side * np.eye(3), pbc=[True] * 3)
+    bonds = Bonds.at(frame, pairs)
+    tracemalloc.start()
+    bonds.have_broken(frame, np.arange(len(pairs)) == 0)
+    assert tracemalloc.get_traced_memory()[1] < 300e6  # all pairs would take 2 GB
+    tracemalloc.stop()
