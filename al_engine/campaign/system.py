@@ -11,6 +11,9 @@ from al_engine.structures.clusters import MoleculeElectrons
 from al_engine.structures.frames import Frame
 from al_engine.structures.molecules import MoleculeTable
 
+STATES = ("has_ions", "has_open_shells")
+"""Attributes of the group `system`."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredSystem:
@@ -22,6 +25,8 @@ class StoredSystem:
         molecules: The copy and the bonded fragment that each atom belongs to.
         cluster: A cluster as it is cut from boxes for labels; None if frames are labelled whole.
         electrons: Charge and spin of each bonded fragment of a mixture from which clusters are cut, otherwise None.
+        has_ions: Whether a molecule is charged.
+        has_open_shells: Whether a molecule has unpaired electrons.
     """
 
     frame: Frame
@@ -29,6 +34,8 @@ class StoredSystem:
     molecules: MoleculeTable
     cluster: Frame | None = None
     electrons: MoleculeElectrons | None = None
+    has_ions: bool = False
+    has_open_shells: bool = False
 
     def write(self, root: h5py.Group) -> None:
         """Write the system into an empty part."""
@@ -38,6 +45,9 @@ class StoredSystem:
         root["bonds"] = self.bonds.pairs
         root["bond_lengths"] = self.bonds.lengths
         root["molecule_of_atom"] = self.molecules.copy_of_atom
+        for name in STATES:  # earlier parts have none
+            if getattr(self, name):
+                root["system"].attrs[name] = True
         if self.electrons is not None:
             group = root.create_group("fragments")
             group["charge"] = self.electrons.charge
@@ -51,15 +61,18 @@ class StoredSystem:
         Raises:
             LedgerError: If a data set is missing or damaged.
         """
+        frame = read_frames(root["system"])[0]
         bonds = Bonds(pairs=root["bonds"][()], lengths=root["bond_lengths"][()])
         electrons = None
         if "fragments" in root:
             charge, unpaired = (root[f"fragments/{name}"][()] for name in ("charge", "unpaired_electrons"))
             electrons = MoleculeElectrons(charge, unpaired, int(root["fragments"].attrs["largest_charge"]))
         return cls(
-            frame=read_frames(root["system"])[0],
+            frame=frame,
             bonds=bonds,
             molecules=MoleculeTable.of(root["molecule_of_atom"][()], bonds.pairs),
             cluster=read_frames(root["cluster"])[0] if "cluster" in root else None,
             electrons=electrons,
+            has_ions=bool(root["system"].attrs.get("has_ions", frame.charge)),
+            has_open_shells=bool(root["system"].attrs.get("has_open_shells", frame.unpaired_electrons)),
         )

@@ -188,7 +188,7 @@ def _untrusted(
     stopped = [
         f"{t.stopped} of {t.replicas} trajectories stopped at {t.point}"
         for t in temperatures
-        if _stopped_too_often(t, stop, trajectory_frames)
+        if t.stopped_share(trajectory_frames) > stop.max_stopped_share
     ]
     saturated = [
         f"{t.saturated} of {t.replicas} trajectories ended at {t.point} after many candidates in a row"
@@ -204,16 +204,6 @@ def _untrusted(
     ]
 
 
-def _stopped_too_often(t: TemperatureRecord, stop: StopConfig, trajectory_frames: int | None) -> bool:
-    """Whether more trajectories were stopped at a state point than `stop.max_stopped_share` allows.
-
-    A trajectory counts as often as it is longer than `sampling.steps`. Otherwise the condition would be the harder to
-    meet the longer the MD is that the engine itself asks for as evidence.
-    """
-    lengths = 0.0 if trajectory_frames is None else t.counts.sampled / trajectory_frames
-    return t.stopped > stop.max_stopped_share * max(t.replicas, lengths)
-
-
 def _window_above_target(judged: Sequence[IterationRecord], lower_mev_per_ang: float) -> list[str]:
     """A phrase for an adaptive window whose lower end is above the target in a judged iteration; empty if none is.
 
@@ -225,11 +215,16 @@ def _window_above_target(judged: Sequence[IterationRecord], lower_mev_per_ang: f
     return [f"the lower end of the window is {highest:.0f} meV/Å, above the target of {lower_mev_per_ang:g} meV/Å"]
 
 
-def is_exploding(record: TemperatureRecord, stop: StopConfig) -> bool:
+def is_exploding(record: TemperatureRecord, stop: StopConfig, trajectory_frames: int | None = None) -> bool:
     """Whether trajectories at a state point leave the trusted region, or jump over the window instead of crossing it.
 
     That is so if most of the MD is lost (`UNSTABLE_SHARE`). It is also so if more frames are lost than are candidates,
     and more than `stop.max_rejected_share` allows to be rejected.
+
+    Args:
+        record: Counts at the state point.
+        stop: The rules.
+        trajectory_frames: As in `missing_evidence`.
     """
     allowed = stop.max_rejected_share * record.counts.sampled
-    return record.lost_share > UNSTABLE_SHARE or record.lost > max(record.counts.candidate, allowed)
+    return record.lost_share(trajectory_frames) > UNSTABLE_SHARE or record.lost > max(record.counts.candidate, allowed)

@@ -53,10 +53,17 @@ class TemperatureRecord:
         """The state point."""
         return StatePoint(self.system, self.temperature_kelvin)
 
-    @property
-    def stopped_share(self) -> float:
-        """Share of trajectories that were stopped before their end."""
-        return self.stopped / self.replicas if self.replicas else 0.0
+    def stopped_share(self, trajectory_frames: int | None = None) -> float:
+        """Share of trajectories that were stopped before their end.
+
+        A trajectory counts as often as it is longer than `sampling.steps`. Otherwise the share would be the higher the
+        longer the MD is that the engine itself asks for as evidence.
+
+        Args:
+            trajectory_frames: Sampled frames of a trajectory of `sampling.steps`; None: every trajectory counts once.
+        """
+        lengths = 0.0 if trajectory_frames is None else self.counts.sampled / trajectory_frames
+        return self.stopped / max(self.replicas, lengths) if self.replicas else 0.0
 
     @property
     def lost(self) -> int:
@@ -66,10 +73,13 @@ class TemperatureRecord:
         """
         return max(self.counts.rejected, self.stopped)
 
-    @property
-    def lost_share(self) -> float:
-        """Share of the MD that is not trusted: of frames rejected or of trajectories stopped, whichever is larger."""
-        return max(self.counts.rejected_share, self.stopped_share)
+    def lost_share(self, trajectory_frames: int | None = None) -> float:
+        """Share of the MD that is not trusted: of frames rejected or of trajectories stopped, whichever is larger.
+
+        Args:
+            trajectory_frames: As in `stopped_share`.
+        """
+        return max(self.counts.rejected_share, self.stopped_share(trajectory_frames))
 
     def bounds(self, confidence: float) -> tuple[float, float]:
         """One-sided lower and upper bound on the acceptance."""

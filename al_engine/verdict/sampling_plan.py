@@ -155,7 +155,7 @@ def sampling_plan(
         hotter = hotter_half(points)
         return shortest if search is None or point not in hotter else search.plan(sampling, len(hotter))
     last, judged_alone = history[-1], stop.iterations == 1
-    if any(is_exploding(t, stop) for t in last.temperatures):
+    if any(is_exploding(t, stop, sampling.trajectory_frames) for t in last.temperatures):
         return shortest
     below = [] if last.failed_audit else _last_below(after_failed_audits(history), stop)
     # The judged iterations may include an iteration that can't be evidence; its frames must not count as gathered.

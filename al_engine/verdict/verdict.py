@@ -77,17 +77,17 @@ def judge(
     missing = missing_evidence(history, temperatures, stop, selection, trajectory_frames=trajectory_frames)
     if not missing:
         return Verdict(VerdictKind.CONVERGED, _proof(judged, temperatures, stop))
-    unstable = _unstable(history, stop)
+    unstable = _unstable(history, stop, trajectory_frames)
     if unstable is not None:
         return unstable
     ended = (
         _budget(history, stop, selection)
-        or _stalled(history, stop, selection)
+        or _stalled(history, stop, selection, trajectory_frames)
         or _max_iterations(history, stop, missing)
     )
     if ended is None:
         return None
-    return _exploded(history[-1], stop, ended) or ended
+    return _exploded(history[-1], stop, ended, trajectory_frames) or ended
 
 
 def awaits_audit(
@@ -183,31 +183,32 @@ def _iterations(records: Sequence[IterationRecord]) -> str:
     return f"iteration {last}" if first == last else f"iterations {first} to {last}"
 
 
-def _unstable(history: Sequence[IterationRecord], stop: StopConfig) -> Verdict | None:
+def _unstable(history: Sequence[IterationRecord], stop: StopConfig, trajectory_frames: int | None) -> Verdict | None:
     """`unstable` if most of the MD at some temperature was lost in each recent iteration, without recovery."""
     recent = history[-stop.unstable_iterations :]
-    broken = all(_most_lost(r).lost_share > UNSTABLE_SHARE for r in recent)
+    broken = all(_most_lost(r, trajectory_frames).lost_share(trajectory_frames) > UNSTABLE_SHARE for r in recent)
     if len(recent) < stop.unstable_iterations or not broken:
         return None
-    if len(recent) > 1 and _lost_share(recent[-1]) <= HEALING * _lost_share(recent[0]):
+    first, last = _lost_share(recent[0], trajectory_frames), _lost_share(recent[-1], trajectory_frames)
+    if len(recent) > 1 and last <= HEALING * first:
         return None
     return Verdict(
         VerdictKind.UNSTABLE,
         f"in each of the last {len(recent)} iterations most of the MD at some temperature was rejected or stopped, "
-        f"without improvement; {_loss(_most_lost(recent[-1]))} in the last iteration; {_REMEDY}",
+        f"without improvement; {_loss(_most_lost(recent[-1], trajectory_frames))} in the last iteration; {_REMEDY}",
     )
 
 
 _REMEDY = "in a fork (`al-engine fork`), more initial frames, lower temperatures or more training may help"
 
 
-def _most_lost(record: IterationRecord) -> TemperatureRecord:
-    return max(record.temperatures, key=lambda t: t.lost_share)
+def _most_lost(record: IterationRecord, trajectory_frames: int | None) -> TemperatureRecord:
+    return max(record.temperatures, key=lambda t: t.lost_share(trajectory_frames))
 
 
-def _lost_share(record: IterationRecord) -> float:
+def _lost_share(record: IterationRecord, trajectory_frames: int | None) -> float:
     """Mean lost share over the temperatures; it also falls when the MD recovers at some temperatures only."""
-    return sum(t.lost_share for t in record.temperatures) / len(record.temperatures)
+    return sum(t.lost_share(trajectory_frames) for t in record.temperatures) / len(record.temperatures)
 
 
 def _loss(t: TemperatureRecord) -> str:
@@ -217,12 +218,14 @@ def _loss(t: TemperatureRecord) -> str:
     )
 
 
-def _exploded(record: IterationRecord, stop: StopConfig, ended: Verdict) -> Verdict | None:
+def _exploded(
+    record: IterationRecord, stop: StopConfig, ended: Verdict, trajectory_frames: int | None
+) -> Verdict | None:
     """`unstable` in place of another verdict if the MD exploded in the last iteration."""
-    exploding = [t for t in record.temperatures if is_exploding(t, stop)]
+    exploding = [t for t in record.temperatures if is_exploding(t, stop, trajectory_frames)]
     if not exploding:
         return None
-    worst = max(exploding, key=lambda t: t.lost_share)
+    worst = max(exploding, key=lambda t: t.lost_share(trajectory_frames))
     return Verdict(
         VerdictKind.UNSTABLE,
         f"the MD explodes: {_loss(worst)} in iteration {record.iteration}, and {worst.counts.candidate} frames were "
@@ -252,7 +255,9 @@ def _audit_labels(record: IterationRecord) -> int:
     return 0 if record.audit is None else record.audit.overall.labelled + record.audit.label_failures
 
 
-def _stalled(history: Sequence[IterationRecord], stop: StopConfig, selection: SelectionConfig) -> Verdict | None:
+def _stalled(
+    history: Sequence[IterationRecord], stop: StopConfig, selection: SelectionConfig, trajectory_frames: int | None
+) -> Verdict | None:
     """`stalled` if recent iterations brought no new label, or no progress.
 
     Progress is a smaller share of frames that are not accurate, or a smaller lower end of the window. The acceptance
@@ -262,7 +267,7 @@ def _stalled(history: Sequence[IterationRecord], stop: StopConfig, selection: Se
     if not before:
         return None
     # A low acceptance without enough evidence is not a stall: the trajectories are lengthened until there is enough.
-    sound = [r for r in recent if _most_lost(r).lost_share <= UNSTABLE_SHARE]
+    sound = [r for r in recent if _most_lost(r, trajectory_frames).lost_share(trajectory_frames) <= UNSTABLE_SHARE]
     if any(r.counts.acceptance < stop.acceptance for r in sound):
         return None
     unlabelable = _without_label(recent, selection)

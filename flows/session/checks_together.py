@@ -11,9 +11,11 @@ from al_engine.config import CampaignConfig, LabelsConfig
 from al_engine.errors import InputError
 from al_engine.protocols import Progress
 from al_engine.structures.frames import Frame
+from al_engine.structures.periodic import cell_heights
 from labelers.checks.cell_check import changes_when_doubled, too_small
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
+from samplers.building.system import System
 from samplers.initial.user_data import compared, user_data
 from samplers.reading.charge_spin import refuse_mixed_electrons
 
@@ -37,7 +39,7 @@ class CheckedData:
 
 def checked_data(
     config: CampaignConfig,
-    systems: Sequence[Frame],
+    systems: Sequence[System],
     labelled: Sequence[Frame],
     *,
     level: LevelOfTheory,
@@ -73,10 +75,12 @@ def checked_data(
             path = base_dir / item.file
             found = user_data(
                 item,
-                [*systems, *labelled],
+                [*(system.frame for system in systems), *labelled],
                 base_dir=base_dir,
                 level=level.to_dict(),
                 max_force_ev_per_ang=config.labels.max_force_ev_per_ang,
+                has_ions=any(system.has_ions for system in systems),
+                has_open_shells=any(system.has_open_shells for system in systems),
                 elements=config.file_elements,
             )
             notes += found.notes
@@ -85,7 +89,7 @@ def checked_data(
             frames += [(str(path), frame) for frame in own]
             boxes = [frame for frame in own if frame.is_periodic]
             if boxes and level.backend != "ase":
-                smallest = min(boxes, key=lambda frame: abs(float(np.linalg.det(frame.cell))))
+                smallest = min(boxes, key=lambda frame: float(cell_heights(frame.cell, frame.pbc).min()))
                 refuse_small_cell(smallest, config.labels, reference)
             if found.labelled and item.checked_frames:
                 differs = compared(found.labelled, item.checked_frames, reference)

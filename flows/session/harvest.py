@@ -9,11 +9,12 @@ import torch
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
+from al_engine.campaign.system import StoredSystem
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.sanity import screen_frame
 from al_engine.units import MEV_PER_EV
-from flows.stages.importing import known_systems
+from flows.stages.importing import known_systems, stored_systems
 from flows.stages.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
@@ -62,8 +63,8 @@ def harvest(directory: Path, frames: Path, output: Path) -> Harvest:
     parts = ledger.reader()
     if names.INITIAL_DATASET not in parts.names:
         raise InputError(f"{directory}: has no labelled initial set yet; `al-engine run` makes it")
-    known = known_systems(parts, config)
-    structures = [_with_electrons(each, known) for each in read_structures(frames)]
+    systems = stored_systems(parts, config)
+    structures = [_with_electrons(each, systems) for each in read_structures(frames)]
     periodic = any(frame.is_periodic for frame in structures)
     level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=config.labels_boxes))
     failures: dict[int, str] = {}
@@ -103,16 +104,17 @@ def _errors(directory: Path, labels: list[LabelledFrame]) -> tuple[float, ...]:
     return tuple(MEV_PER_EV * float(np.linalg.norm(each, axis=1).max()) for each in differences)
 
 
-def _with_electrons(structure: FileStructure, known: list[Frame]) -> Frame:
+def _with_electrons(structure: FileStructure, systems: list[StoredSystem]) -> Frame:
     """The structure with charge and spin as its file states them, else as the system of the same atoms has them.
 
     Raises:
-        InputError: If neither is known, and some system has a charge or unpaired electrons.
+        InputError: If neither is known, and a molecule of a system has a charge or unpaired electrons.
     """
+    known = known_systems(systems)
     stated, atoms = structure.stated, np.sort(structure.frame.numbers)
     unstated = stated.charge is None or stated.unpaired_electrons is None
     unknown = not any(np.array_equal(np.sort(system.numbers), atoms) for system in known)
-    if unstated and unknown and any(system.charge or system.unpaired_electrons for system in known):
+    if unstated and unknown and any(system.has_ions or system.has_open_shells for system in systems):
         raise InputError(
             f"{structure.where}: does not state its charge and spin, and no system of the campaign has the same atoms; "
             "write `charge` and `unpaired_electrons` into the file"

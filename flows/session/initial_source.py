@@ -4,8 +4,7 @@ from al_engine.config import OneSystemConfig
 from al_engine.config.system import REFERENCE_ATOMS
 from al_engine.errors import InputError
 from al_engine.protocols import Reference
-from samplers.building.clusters import electrons_by_fragment
-from samplers.building.system import System, unpaired_of, unpaired_of_copy
+from samplers.building.system import System, electrons_by_fragment, unpaired_of, unpaired_of_copy
 from samplers.classical.classical import force_field_of, minimised_positions
 from samplers.initial.reference_geometry import Outcome, covalent_kinds, geometry_disagreement, relaxation_outcome
 from samplers.initial.reference_plan import single_points
@@ -82,7 +81,7 @@ def _is_of_several_molecules(system: System) -> bool:
 
 def _has_ions(system: System) -> bool:
     """Whether the system consists of several molecules, some of which have a charge."""
-    charges = [charge for charge, _ in electrons_by_fragment(system.molecule)]
+    charges = [charge for charge, _ in electrons_by_fragment(system.molecule) or ()]
     return any(charges) and len(charges) * system.n_molecules > 1
 
 

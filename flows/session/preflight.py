@@ -129,7 +129,7 @@ def preflight(
     for name, own in config.by_system.items():
         with _naming(name):
             checked.append(_checked(own, systems[name], level=level, base_dir=base_dir, cache=cache, progress=progress))
-    simulated, labelled = [each.system.frame for each in checked], [each.labelled.frame for each in checked]
+    simulated, labelled = [each.system for each in checked], [each.labelled.frame for each in checked]
     data = checked_data(config, simulated, labelled, level=level, base_dir=base_dir, cache=cache, progress=progress)
     _check_start(config, elements | data.elements, base_dir=base_dir)  # again, with the elements of the user's frames
     atoms: tuple[LabelOutcome, ...] = ()

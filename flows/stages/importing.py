@@ -1,5 +1,6 @@
 """Stage `initial-data-frames`: the user's own labelled frames, and the structures that the campaign labels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
 
     config = work.config
     known = _initial_frames(work.parts, config)
-    systems = known_systems(work.parts, config)
+    stored = stored_systems(work.parts, config)
+    systems = known_systems(stored)
     sources = [("the campaign", frame) for frame in [*systems, *known]]
     kept: list[LabelledFrame] = []
     unlabelled: list[Frame] = []
@@ -63,6 +65,8 @@ def read(work: Work, *, level: dict[str, Any]) -> None:
             base_dir=work.directory,
             level=level,
             max_force_ev_per_ang=config.labels.max_force_ev_per_ang,
+            has_ions=any(system.has_ions for system in stored),
+            has_open_shells=any(system.has_open_shells for system in stored),
             elements=config.file_elements,
         )
         left_out += map(str, data.faults)
@@ -102,11 +106,15 @@ def _initial_frames(parts: PartReader, config: CampaignConfig) -> list[Frame]:
     return frames
 
 
-def known_systems(parts: PartReader, config: CampaignConfig) -> list[Frame]:
-    """The systems of the campaign, and the clusters that are labelled."""
-    frames = []
+def stored_systems(parts: PartReader, config: CampaignConfig) -> list[StoredSystem]:
+    """The systems of the campaign."""
+    systems = []
     for name in names.all_initial_frames(config):
         with parts.open(name) as root:
-            stored = StoredSystem.read(root)
-        frames += [stored.frame, *([] if stored.cluster is None else [stored.cluster])]
-    return frames
+            systems.append(StoredSystem.read(root))
+    return systems
+
+
+def known_systems(systems: Sequence[StoredSystem]) -> list[Frame]:
+    """The structures of systems, and the clusters that are labelled for them."""
+    return [frame for system in systems for frame in (system.frame, system.cluster) if frame is not None]

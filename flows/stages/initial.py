@@ -102,6 +102,8 @@ def build(work: Work, *, name: str) -> None:
         system.molecules,
         cluster=None if cluster is None else cluster.frame,
         electrons=None if cluster is None or cluster.cut is None else cluster.cut.electrons,
+        has_ions=system.has_ions,
+        has_open_shells=system.has_open_shells,
     )
     refuse_mixed_charges([stored.cluster or stored.frame, *initial.train, *initial.test], config.labels)
     with work.write() as root:

@@ -3,12 +3,11 @@
 import numpy as np
 
 from al_engine.errors import InputError
-from al_engine.structures.bonds import Bonds, fragment_of_atom
+from al_engine.structures.bonds import Bonds
 from al_engine.structures.clusters import ClusterCut, MoleculeElectrons, nearest_molecules
 from al_engine.structures.frames import IntArray
 from al_engine.structures.molecules import MoleculeTable
-from samplers.building.molecules import Molecule, radicals_of
-from samplers.building.system import System, unpaired_of
+from samplers.building.system import System, electrons_by_fragment
 
 
 def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectrons | None:
@@ -24,7 +23,13 @@ def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectr
     molecule = system.molecule
     if not system.several_fragments:
         return None
-    found = system.n_molecules * electrons_by_fragment(molecule)
+    of_copy = electrons_by_fragment(molecule)
+    if of_copy is None:
+        raise InputError(
+            f"selection.cut_molecules: no bond orders fit {molecule.source}, so the charges of its molecules are not "
+            "known"
+        )
+    found = system.n_molecules * of_copy
     charges, unpaired = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
     for what, total, wanted in (
         ("charge", charges.sum(), system.frame.charge),
@@ -70,26 +75,6 @@ def _refuse_redox_pairs(system: System, charges: IntArray, unpaired: IntArray) -
                 f"electrons, and with {electrons[0]:+d} and {electrons[1]}. Clusters of the same atoms would differ in "
                 "charge or spin, which the models do not see; label the whole box, or remove one of the two"
             )
-
-
-def electrons_by_fragment(molecule: Molecule) -> list[tuple[int, int]]:
-    """Charge and unpaired electrons of each bonded fragment, in order of the fragments' first atoms.
-
-    Raises:
-        InputError: If the bond orders are unknown.
-    """
-    from rdkit import Chem
-
-    if molecule.components:
-        return [pair for part, count in molecule.components for pair in count * electrons_by_fragment(part)]
-    if not fragment_of_atom(len(molecule), molecule.bonds).max():
-        return [(molecule.charge, unpaired_of(molecule))]
-    if molecule.rdkit is None:
-        raise InputError(
-            f"selection.cut_molecules: no bond orders fit {molecule.source}, so the charges of its molecules are not "
-            "known"
-        )
-    return [(Chem.GetFormalCharge(part), radicals_of(part)) for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)]
 
 
 def cluster_of(system: System, count: int, *, largest_charge: int = 0) -> System:

@@ -14,7 +14,7 @@ from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
 from samplers.building.mixtures import built_from_smiles, mixture
-from samplers.building.molecules import Molecule, molecule_from_file
+from samplers.building.molecules import Molecule, molecule_from_file, radicals_of
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
 from samplers.reading.charge_spin import resolve_charge_and_spin
 
@@ -65,6 +65,17 @@ class System:
             density_g_per_cm3=density_g_per_cm3,
             cut=cut,
         )
+
+    @property
+    def has_ions(self) -> bool:
+        """Whether a molecule of the system is charged, as far as bond orders tell."""
+        return bool(self.frame.charge) or any(charge for charge, _ in electrons_by_fragment(self.molecule) or ())
+
+    @property
+    def has_open_shells(self) -> bool:
+        """Whether a molecule of the system has unpaired electrons, as far as bond orders tell."""
+        unpaired = any(spin for _, spin in electrons_by_fragment(self.molecule) or ())
+        return bool(self.frame.unpaired_electrons) or unpaired
 
     @property
     def several_fragments(self) -> bool:
@@ -224,10 +235,10 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
     pack_seed = derived_seed(seed, "packing")
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
     if molecule.pbc.any() and not (config.shape == "box" and count == 1):
-        # It leaves its cell, which may have wrapped a molecule of several fragments.
+        # It leaves its cell, which may have wrapped a molecule of several fragments, and has no images from now on.
         fragments = fragment_of_atom(len(molecule), molecule.bonds)
         placed = gathered(molecule.positions, fragments, molecule.cell, molecule.pbc)
-        molecule = replace(molecule, positions=placed)
+        molecule = replace(molecule, positions=placed, cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool))
     if config.shape != "box":
         positions = pack_cluster(molecule, count, seed=pack_seed)
     elif molecule.pbc.all() and count == 1:
@@ -295,6 +306,29 @@ def unpaired_of(molecule: Molecule) -> int:
     unpaired = molecule.radical_electrons if stated is None else stated
     electrons = int(molecule.numbers.sum()) - molecule.charge
     return unpaired if (electrons - unpaired) % 2 == 0 else electrons % 2
+
+
+def electrons_by_fragment(molecule: Molecule) -> list[tuple[int, int]] | None:
+    """Charge and unpaired electrons of each bonded fragment, in order of the fragments' first atoms.
+
+    Returns:
+        None if the bond orders of several fragments are unknown.
+    """
+    from rdkit import Chem
+
+    if molecule.components:
+        found: list[tuple[int, int]] = []
+        for part, count in molecule.components:
+            own = electrons_by_fragment(part)
+            if own is None:
+                return None
+            found += count * own
+        return found
+    if not fragment_of_atom(len(molecule), molecule.bonds).max():
+        return [(molecule.charge, unpaired_of(molecule))]
+    if molecule.rdkit is None:
+        return None
+    return [(Chem.GetFormalCharge(part), radicals_of(part)) for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)]
 
 
 def repacked(system: System, *, seed: int) -> System:

@@ -105,23 +105,12 @@ def _refuse_unstated_electrons(stated: Stated, systems: Sequence[System], where:
     Raises:
         InputError: If the systems have ions or unpaired electrons, and the frame does not state its charge or spin.
     """
-    cut = systems[-1].cut
-    electrons = None if cut is None else cut.electrons
-    components = [part for system in systems for part, _ in system.molecule.components]
-    charges = [*(system.frame.charge for system in systems), *(part.charge for part in components)]
-    spins = [
-        *(system.frame.unpaired_electrons for system in systems),
-        *(part.unpaired_electrons or part.radical_electrons for part in components),
-    ]
-    if electrons is not None:
-        charges += electrons.charge.tolist()
-        spins += electrons.unpaired_electrons.tolist()
-    if stated.charge is None and any(charges):
+    if stated.charge is None and any(system.has_ions for system in systems):
         raise InputError(
             f"{where} has other atoms than the system, which has ions, and states no charge; write the charge into the "
             "frame's info"
         )
-    if stated.unpaired_electrons is None and any(spins):
+    if stated.unpaired_electrons is None and any(system.has_open_shells for system in systems):
         raise InputError(
             f"{where} has other atoms than the system, which has unpaired electrons, and does not state its own; write "
             "unpaired_electrons into the frame's info"

@@ -58,6 +58,8 @@ def user_data(
     base_dir: Path,
     level: Mapping[str, Any],
     max_force_ev_per_ang: float,
+    has_ions: bool,
+    has_open_shells: bool,
     elements: Mapping[str, str] | None = None,
 ) -> UserData:
     """Read the frames of a file, and leave out those with faults or refuse them.
@@ -70,6 +72,8 @@ def user_data(
         base_dir: Folder that relative paths start from.
         level: Level of theory of the campaign's labels.
         max_force_ev_per_ang: A force component above this is a fault.
+        has_ions: Whether a molecule of the systems is charged.
+        has_open_shells: Whether a molecule of the systems has unpaired electrons.
         elements: Elements by the file's names or types of atoms.
 
     Raises:
@@ -98,7 +102,8 @@ def user_data(
         outliers=not item.keep_outliers,
         atoms=False,
     )
-    faults = sorted([*faults, *_unstated(labels, systems, faults)], key=lambda fault: fault.frame)
+    unstated = _unstated(labels, systems, faults, has_ions=has_ions, has_open_shells=has_open_shells)
+    faults = sorted([*faults, *unstated], key=lambda fault: fault.frame)
     serious = [fault for fault in faults if not fault.drops]
     if serious and not item.leave_out_faults:
         raise InputError(
@@ -133,7 +138,14 @@ def user_data(
     )
 
 
-def _unstated(labels: Sequence[FileLabel], systems: Sequence[Frame], faults: Sequence[Fault]) -> list[Fault]:
+def _unstated(
+    labels: Sequence[FileLabel],
+    systems: Sequence[Frame],
+    faults: Sequence[Fault],
+    *,
+    has_ions: bool,
+    has_open_shells: bool,
+) -> list[Fault]:
     """Frames of other atoms than the systems' that do not state their charge or spin, if a system has ions or radicals.
 
     Their number of electrons is often even, so that they could be labelled in a wrong state.
@@ -142,17 +154,20 @@ def _unstated(labels: Sequence[FileLabel], systems: Sequence[Frame], faults: Seq
         labels: The frames.
         systems: As in `user_data`.
         faults: The faults that are known; these frames are not named again.
+        has_ions: As in `user_data`.
+        has_open_shells: As in `user_data`.
     """
     known, faulty = {np.sort(system.numbers).tobytes() for system in systems}, {fault.frame for fault in faults}
-    charged = any(system.charge for system in systems)
-    open_shells = any(system.unpaired_electrons for system in systems)
     found = []
     for index, label in enumerate(labels):
         if index in faulty or np.sort(label.frame.numbers).tobytes() in known:
             continue
         for missing, what in (
-            (charged and label.stated.charge is None, "ions, and states no charge"),
-            (open_shells and label.stated.unpaired_electrons is None, "unpaired electrons, and does not state its own"),
+            (has_ions and label.stated.charge is None, "ions, and states no charge"),
+            (
+                has_open_shells and label.stated.unpaired_electrons is None,
+                "unpaired electrons, and does not state its own",
+            ),
         ):
             if missing:
                 found.append(

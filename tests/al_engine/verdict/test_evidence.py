@@ -112,6 +112,14 @@ def test_explosion_is_more_lost_than_in_the_window(counts, stopped, exploding, m
     assert is_exploding(record, STOP) == exploding
 
 
+def test_few_stops_in_long_evidence_are_no_explosion(make_record):
+    """Ten of 16 trajectories were stopped once, in MD of 512 times `sampling.steps`: 2 % of it."""
+    record = make_record(counts=((51_200, 0, 0),), stopped=10).temperatures[0]
+    assert not is_exploding(record, STOP, 100)
+    assert is_exploding(record, STOP, 51_200)
+    assert is_exploding(make_record(counts=((0, 0, 0),), stopped=8).temperatures[0], STOP, 100)
+
+
 def test_all_low_iterations_in_a_row_are_judged_together(make_record):
     """Evidence that is gathered slowly is not thrown away; an iteration above the limit begins a new count."""
     busy = make_record(0, counts=((900, 100, 0),))

@@ -115,7 +115,7 @@ def test_iterations_taken_together(make_record):
     assert cold.counts == Counts(sampled=200, accurate=190, candidate=8, rejected=2)
     assert hot.counts == Counts(sampled=200, accurate=160, candidate=30, rejected=10)
     assert (cold.decorrelated, hot.decorrelated) == (pytest.approx(40.0), pytest.approx(40.0))
-    assert (cold.replicas, cold.stopped, cold.stopped_share) == (16, 1, 1 / 16)
+    assert (cold.replicas, cold.stopped, cold.stopped_share()) == (16, 1, 1 / 16)
 
 
 def _stratum(sampled, candidates, inefficiency):
