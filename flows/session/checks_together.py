@@ -10,10 +10,12 @@ from al_engine.campaign.labels import LabelOutcome, LevelOfTheory
 from al_engine.config import CampaignConfig, LabelsConfig
 from al_engine.errors import InputError
 from al_engine.protocols import Progress
-from al_engine.structures.frames import Frame
+from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.periodic import cell_heights
+from al_engine.units import GPA_PER_EV_PER_ANG3
 from labelers.checks.cell_check import changes_when_doubled, too_small
 from labelers.checks.reference import ReferenceMethod
+from labelers.checks.stress_check import is_wrong, stress_disagreement
 from labelers.pool.cache import LabelCache
 from samplers.building.system import System
 from samplers.initial.user_data import compared, user_data
@@ -93,12 +95,32 @@ def checked_data(
                 refuse_small_cell(smallest, config.labels, reference)
             if found.labelled and item.checked_frames:
                 differs = compared(found.labelled, item.checked_frames, reference)
+                if not differs and config.training.stress_weight:
+                    differs = _wrong_stress(found.labelled, reference)
                 if differs:
                     raise InputError(f"{path}: {differs}")
         labels = tuple(reference.made)
     refuse_mixed_electrons(frames, config.labels)
     numbers = frozenset(int(z) for _, frame in frames for z in np.unique(frame.numbers))
     return CheckedData(tuple(notes), labels, numbers, to_label)
+
+
+def _wrong_stress(labelled: Sequence[LabelledFrame], reference: ReferenceMethod) -> str:
+    """How the stress of the first kept label that has one differs from the campaign's method; empty if it agrees."""
+
+    def energies(frames: Sequence[Frame]) -> list[float | None]:
+        return [None if label is None else label[0] for label in reference(frames)]
+
+    item = next((each for each in labelled if each.stress is not None), None)
+    found = None if item is None else stress_disagreement(item, energies)
+    if found is None or not is_wrong(*found):
+        return ""
+    stated, right = (GPA_PER_EV_PER_ANG3 * value for value in (found[0], sum(found)))
+    return (
+        f"its stress is not the derivative of the campaign's energies: {stated:.4g} GPa along a strain, and "
+        f"{right:.4g} GPa by the energies; convert it to ASE's convention (eV/Å³, positive under tension), or "
+        "remove it, or set training.stress_weight: 0"
+    )
 
 
 def refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceMethod) -> None:

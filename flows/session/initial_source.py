@@ -15,6 +15,15 @@ REARRANGES = (
     "molecule becomes"
 )
 """Remark on a molecule that the reference method rearranges."""
+REARRANGES_OUT_OF_REACH = (
+    "GFN2-xTB moves an atom of the molecule to another place when it relaxes the molecule, as the proton of a "
+    "zwitterion in vacuum. The classical force field of the initial frames keeps it in its place, so that the first "
+    "iterations may end many trajectories and find many candidates. Start from the molecule that it becomes, or set "
+    "initial.source to reference"
+)
+"""Remark on such a molecule if MD by GFN2-xTB would take long."""
+RELAXED_ATOMS = 100
+"""Largest molecule that is relaxed by GFN2-xTB to see whether it is rearranged: about a hundred single points."""
 
 
 def with_initial_source(
@@ -41,10 +50,11 @@ def with_initial_source(
         return config, []
     reason = _against_classical(system, config, reference)
     if not reason:  # classical MD is possible
-        outcome = _outcome_if_affordable(config, system, reference) if source == "auto" else None
-        rearranged = outcome is Outcome.REARRANGED
+        outcome = _outcome(config, system, reference) if source == "auto" else None
+        rearranged, affordable = outcome is Outcome.REARRANGED, len(system.frame) <= REFERENCE_ATOMS
+        notes = [REARRANGES if affordable else REARRANGES_OUT_OF_REACH] if rearranged else []
         by_reference = rearranged or (outcome is Outcome.KEPT and _is_of_several_molecules(system))
-        return _with_source(config, "reference" if by_reference else "anneal"), [REARRANGES] if rearranged else []
+        return _with_source(config, "reference" if by_reference and affordable else "anneal"), notes
     if source == "anneal":
         raise InputError(
             f"initial.source: anneal: {reason}; set initial.source to reference (MD by the reference method itself), "
@@ -61,18 +71,30 @@ def with_initial_source(
     return _with_source(config, "reference"), [note]
 
 
-def _outcome_if_affordable(config: OneSystemConfig, system: System, reference: Reference) -> Outcome | None:
-    """What becomes of the molecule when GFN2-xTB relaxes it; None if MD by GFN2-xTB cannot make the initial frames.
+def _outcome(config: OneSystemConfig, system: System, reference: Reference) -> Outcome | None:
+    """What becomes of the molecule when GFN2-xTB relaxes it; None if nothing depends on it.
 
     This MD is preferred for clusters of several molecules, although a classical force field could make the frames too:
     its frames are better (benchmarks/initial-sets.md). It is needed for molecules that rearrange, such as zwitterions
     in vacuum: a classical force field keeps their bonds, and the committee's MD would leave its frames at once. A
     molecule that falls apart would give frames of its fragments. MD of more than `REFERENCE_ATOMS` atoms would take too
-    long.
+    long; then only molecules with opposite charges are relaxed, and the user is told of what becomes of them.
     """
     simulated_as_labelled = config.selection.cut_molecules is None and not config.initial.box_molecules
-    cheap = config.labels.backend != "ase" and not system.frame.is_periodic and len(system.frame) <= REFERENCE_ATOMS
-    return relaxation_outcome(system, reference) if simulated_as_labelled and cheap else None
+    cluster_by_gfn2 = config.labels.backend != "ase" and not system.frame.is_periodic
+    if not (simulated_as_labelled and cluster_by_gfn2):
+        return None
+    small = len(system.frame) <= REFERENCE_ATOMS
+    suspect = len(system.molecule) <= RELAXED_ATOMS and _is_zwitterion(system)
+    return relaxation_outcome(system, reference) if small or suspect else None
+
+
+def _is_zwitterion(system: System) -> bool:
+    """Whether the system's molecule is a single one with positive and negative formal charges."""
+    if system.several_fragments or system.molecule.rdkit is None:
+        return False
+    charges = [atom.GetFormalCharge() for atom in system.molecule.rdkit.GetAtoms()]
+    return min(charges) < 0 < max(charges)
 
 
 def _is_of_several_molecules(system: System) -> bool:

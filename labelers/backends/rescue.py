@@ -4,6 +4,11 @@ Every rung ends in a calculation with the campaign's settings. Rungs differ only
 stronger damping, or a start from the orbitals of a calculation at a higher electronic temperature. None of these
 changes the converged solution, so a label from any rung has the campaign's level of theory. The rung's name is recorded
 with the label.
+
+A frame whose SCF does not converge soon is started from calculations at higher temperatures first, each of which takes
+as long as a label or two. For 36 small salts in vacuum, one of the four temperatures always converged, in 0.05 s.
+Hundreds of cycles at the campaign's temperature took 10 to 100 times as long and converged for two thirds, to the same
+energies.
 """
 
 from collections.abc import Sequence
@@ -21,26 +26,34 @@ class Rung:
 
     Attributes:
         name: The name recorded with the label.
-        cycles: Largest number of SCF cycles, in units of `labels.max_scf_iterations`.
+        cycles: Largest number of SCF cycles, in units of `labels.max_scf_iterations` (`largest_cycles`).
         damping: Fraction of the new density mixed into the old one; None: the backend's default.
         start_kelvin: Electronic temperature, K, of a preceding calculation that gives the starting orbitals; None: no
             preceding calculation.
     """
 
     name: str
-    cycles: int = 1
+    cycles: float = 1.0
     damping: float | None = None
     start_kelvin: float | None = None
+
+    def largest_cycles(self, max_scf_iterations: int) -> int:
+        """Largest number of SCF cycles."""
+        return max(1, round(self.cycles * max_scf_iterations))
 
 
 PLAIN = Rung("")
 """The configured settings."""
+SHORT = Rung("", cycles=0.2)
+"""The configured settings with few cycles: within them, most frames converge."""
 # More than twice the cycles would take too long: the mixer keeps all previous cycles, and 1000 cycles take a hundred
 # times as long as 250.
-MORE_CYCLES = Rung("more cycles", cycles=2)
-DAMPED = Rung("damped", cycles=2, damping=0.1)
-WARM = Rung("started at 3000 K", start_kelvin=3000.0)
-HOT = Rung("started at 10000 K", start_kelvin=10_000.0)
+MORE_CYCLES = Rung("more cycles", cycles=2.0)
+DAMPED = Rung("damped", cycles=2.0, damping=0.1)
+WARM = tuple(
+    Rung(f"started at {kelvin} K", cycles=0.4, start_kelvin=float(kelvin)) for kelvin in (3000, 1500, 6000, 10_000)
+)
+"""Starts from other temperatures: where one does not converge, another does."""
 
 
 @runtime_checkable
@@ -59,7 +72,7 @@ class Rescuer(Protocol):
 
 
 def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[Label, str]:
-    """Label a frame with the configured settings; if the SCF does not converge, on the first rung that converges.
+    """Label a frame with the configured settings; if the SCF does not converge soon, on the first rung that converges.
 
     Args:
         labeler: The labeler; a labeler that is not a `Rescuer` has no ladder.
@@ -71,17 +84,16 @@ def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[Label, str]:
     Raises:
         LabelError: If the frame can't be labelled, or the SCF converges neither at first nor on any rung.
     """
-    try:
+    if not isinstance(labeler, Rescuer):
         return Label(*labeler.label(frame)), PLAIN.name
-    except LabelError as error:
-        if error.reason is not LabelReason.NOT_CONVERGED or not isinstance(labeler, Rescuer):
-            raise
-        first = error
-    for rung in labeler.rungs:
+    first: LabelError | None = None
+    for rung in (SHORT, *labeler.rungs):
         try:
             return Label(*labeler.label_on(rung, frame)), rung.name
         except LabelError as error:
             if error.reason is not LabelReason.NOT_CONVERGED:
                 raise
+            first = first or error
     tried = ", ".join(rung.name for rung in labeler.rungs)
-    raise LabelError(LabelReason.NOT_CONVERGED, f"{first.message}; nor by rescue ({tried})") from first
+    message = "" if first is None else first.message
+    raise LabelError(LabelReason.NOT_CONVERGED, f"{message}; nor by rescue ({tried})") from first

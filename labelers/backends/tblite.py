@@ -10,7 +10,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 from labelers.backends.protocol import Label, LabelError
-from labelers.backends.rescue import DAMPED, HOT, MORE_CYCLES, PLAIN, WARM, Rung
+from labelers.backends.rescue import DAMPED, MORE_CYCLES, PLAIN, WARM, Rung
 
 
 class Gfn2TbliteLabeler:
@@ -25,7 +25,7 @@ class Gfn2TbliteLabeler:
         InputError: If tblite can't be imported.
     """
 
-    rungs = (MORE_CYCLES, DAMPED, WARM, HOT)
+    rungs = (*WARM, MORE_CYCLES, DAMPED)
 
     def __init__(self, config: LabelsConfig) -> None:
         try:
@@ -73,7 +73,7 @@ class Gfn2TbliteLabeler:
             )
             calculator.set("verbosity", 0)
             calculator.set("accuracy", self._config.accuracy)
-            calculator.set("max-iter", rung.cycles * self._config.max_scf_iterations)
+            calculator.set("max-iter", rung.largest_cycles(self._config.max_scf_iterations))
             if rung.damping is not None:
                 calculator.set("mixer-damping", rung.damping)
             before = None

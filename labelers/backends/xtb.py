@@ -16,7 +16,7 @@ from al_engine.config import LabelsConfig
 from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame
 from labelers.backends.protocol import Label, LabelError
-from labelers.backends.rescue import HOT, MORE_CYCLES, PLAIN, WARM, Rung
+from labelers.backends.rescue import MORE_CYCLES, PLAIN, WARM, Rung
 
 _ROTATION_VECTORS = ((0.831, 1.577, 2.213), (-1.291, 0.487, 0.913), (0.379, -2.203, 1.117), (1.733, 0.611, -0.829))
 """Rotation vectors (axis times angle in rad) of the orientations, in the order in which they are tried.
@@ -45,7 +45,7 @@ class Gfn2XtbLabeler:
         rungs: The rungs of the rescue ladder.
     """
 
-    rungs = (MORE_CYCLES, WARM, HOT)  # no DAMPED: xtb-python can't set the damping
+    rungs = (*WARM, MORE_CYCLES)  # no DAMPED: xtb-python can't set the damping
 
     def __init__(self, config: LabelsConfig) -> None:
         try:
@@ -111,7 +111,7 @@ class Gfn2XtbLabeler:
             )
             calculator.set_verbosity(self._muted)
             calculator.set_accuracy(self._config.accuracy)
-            calculator.set_max_iterations(rung.cycles * self._config.max_scf_iterations)
+            calculator.set_max_iterations(rung.largest_cycles(self._config.max_scf_iterations))
             start = None
             if rung.start_kelvin is not None:
                 calculator.set_electronic_temperature(rung.start_kelvin)

@@ -30,6 +30,9 @@ _RELAX_ITERATIONS = 5000
 """Largest number of iterations of a minimisation."""
 _LONGEST_NAME = 60
 """Largest number of characters of a SMILES string in a message."""
+_D_BLOCK = ((18, range(21, 31)), (36, range(39, 49)), (68, range(72, 81)))
+"""Electrons below the d and s shell of the d-block elements, and their atomic numbers."""
+_D_SHELL = 10
 _BOHR_ANG = 0.529177
 """1 bohr in Å."""
 
@@ -229,6 +232,28 @@ def _radicals_of_atom(atom: Any) -> int:
     return int(atom.GetNumRadicalElectrons())
 
 
+def open_d_shell(molecule: Molecule) -> str:
+    """A bare ion of the molecule whose d shell is partly filled, such as Fe(2+); empty if none is known.
+
+    Its number of unpaired electrons depends on its surroundings: 4 in water, and 0 among strong ligands.
+    """
+    if molecule.components:
+        return next(filter(None, (open_d_shell(part) for part, _ in molecule.components)), "")
+    if len(molecule) == 1:
+        return _open_d_shell(int(molecule.numbers[0]), molecule.charge)
+    atoms = [] if molecule.rdkit is None else molecule.rdkit.GetAtoms()
+    bare = (atom for atom in atoms if not atom.GetTotalDegree())
+    return next(filter(None, (_open_d_shell(atom.GetAtomicNum(), atom.GetFormalCharge()) for atom in bare)), "")
+
+
+def _open_d_shell(number: int, charge: int) -> str:
+    from ase.data import chemical_symbols
+
+    core = next((core for core, row in _D_BLOCK if number in row), None)
+    partly_filled = core is not None and charge > 0 and 0 < number - core - charge < _D_SHELL
+    return f"{chemical_symbols[number]}({charge}+)" if partly_filled else ""
+
+
 def _bonds_of(mol: Any) -> IntArray:
     pairs = sorted(tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds())
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
@@ -268,7 +293,10 @@ def molecule_from_file(
     structure = _chosen(structures, index, path, section)
     frame, where = structure.frame, structure.where
     check_elements(frame.numbers, where)
-    charge = _agreed(charge, structure.stated.charge, where, f"{section}.charge")
+    in_file = structure.stated.charge
+    if structure.rdkit is not None and not in_file:  # no formal charges: the user may still ionise the molecule
+        in_file = None
+    charge = _agreed(charge, in_file, where, f"{section}.charge")
     unpaired_electrons = _agreed(
         unpaired_electrons, structure.stated.unpaired_electrons, where, f"{section}.unpaired_electrons"
     )
@@ -383,11 +411,12 @@ def _perceive(
 ) -> Perceived:
     """Perceive the bond orders of a structure at its charge.
 
-    A charge that is not stated is taken as 0. If the bonds then do not fit, but fit another charge, that charge is
-    suggested to the user and not assumed.
+    A charge that is not stated is taken as 0 if the bonds fit it. If they fit another charge, that charge is suggested
+    to the user and not assumed.
 
     Raises:
-        InputError: If the charges of the ions have a sum that is not stated, or valences are not satisfied.
+        InputError: If the charges of the ions have a sum that is not stated, valences are not satisfied, or a charge is
+            neither stated nor known from the bonds.
     """
     numbers, where = structure.frame.numbers, structure.where
     radicals_allowed = radicals_allowed and spin_stated
@@ -410,4 +439,9 @@ def _perceive(
         )
     if suggestion:
         raise InputError(f"{where} states no charge, and {suggestion}; set {section}.charge: 0 if it has no charge")
+    if charge is None:  # a metal complex, for example
+        raise InputError(
+            f"{where} states no charge, and no bond orders fit by which a charge of 0 could be checked; set "
+            f"{section}.charge, to 0 if it has no charge{' (--charge 0)' if section == 'system' else ''}"
+        )
     return lewis

@@ -14,7 +14,7 @@ from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
 from samplers.building.mixtures import built_from_smiles, mixture
-from samplers.building.molecules import Molecule, molecule_from_file, radicals_of
+from samplers.building.molecules import Molecule, molecule_from_file, open_d_shell, radicals_of
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
 from samplers.reading.charge_spin import resolve_charge_and_spin
 
@@ -176,6 +176,7 @@ def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> 
         molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,
         molecule_unpaired_electrons=molecule.unpaired_electrons,
+        molecule_open_d_shell=open_d_shell(molecule),
         source=molecule.source,
         section=section,
     )
@@ -227,6 +228,7 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,
         molecule_unpaired_electrons=molecule.unpaired_electrons,
+        molecule_open_d_shell=open_d_shell(molecule),
         source=molecule.source,
     )
     if charge % count == 0:

@@ -19,6 +19,7 @@ def resolve_charge_and_spin(
     molecule_formal_charge: int | None = None,
     molecule_radical_electrons: int = 0,
     molecule_unpaired_electrons: int | None = None,
+    molecule_open_d_shell: str = "",
     source: str = "the system",
     section: str = "system",
 ) -> tuple[int, int]:
@@ -26,7 +27,7 @@ def resolve_charge_and_spin(
 
     If the user does not state the number of unpaired electrons, it is the sum of those that the molecules' file states,
     as if all spins were parallel. If the file does not state it either, it is 0. This is refused for an odd number of
-    electrons and for radicals, whose spin has to be stated.
+    electrons, for radicals and for ions with a partly filled d shell, whose spin has to be stated.
 
     Args:
         numbers: Atomic numbers of the whole system, shape (N,).
@@ -37,6 +38,7 @@ def resolve_charge_and_spin(
         molecule_formal_charge: Sum of the formal charges of a copy in its SMILES or bond orders, e; None if unknown.
         molecule_radical_electrons: Number of radical electrons of a copy in its SMILES or bond orders.
         molecule_unpaired_electrons: Number of unpaired electrons of a copy that the molecule's file states, or None.
+        molecule_open_d_shell: Name of an ion with a partly filled d shell in the molecule; empty if there is none.
         source: Name of the molecule in messages.
         section: Section of the config whose options the messages name.
 
@@ -64,20 +66,14 @@ def resolve_charge_and_spin(
     if unpaired_electrons is None and molecule_unpaired_electrons is not None:
         unpaired_electrons = molecules * molecule_unpaired_electrons
     if unpaired_electrons is None:
-        radicals = molecules * molecule_radical_electrons
-        if section == "system":
-            spin = "system.unpaired_electrons (--unpaired-electrons)"
-        else:
-            spin = f"{section}.unpaired_electrons (or --unpaired-electrons, of the whole system)"
-        if odd:
-            raise InputError(
-                f"{named} at charge {total_charge:+d} has {electrons} electrons, an odd number; set {section}.charge "
-                f"if it is an ion, or {spin} if it is a radical, e.g. to {radicals if radicals % 2 else 1}"
-            )
-        if radicals:
-            raise InputError(
-                f"{named} has {radicals} radical electrons; set {spin} to {radicals} (high spin) or 0 (all paired)"
-            )
+        _refuse_unstated_spin(
+            named,
+            electrons,
+            charge=total_charge,
+            radicals=molecules * molecule_radical_electrons,
+            open_d_shell=molecule_open_d_shell,
+            section=section,
+        )
         return total_charge, 0
     if unpaired_electrons > electrons:
         raise InputError(
@@ -89,6 +85,41 @@ def resolve_charge_and_spin(
             f"has {electrons} electrons, so the number must be {'odd' if odd else 'even'}"
         )
     return total_charge, unpaired_electrons
+
+
+def _refuse_unstated_spin(
+    named: str, electrons: int, *, charge: int, radicals: int, open_d_shell: str, section: str
+) -> None:
+    """Refuse a system whose number of unpaired electrons is not stated, if it is not 0 for certain.
+
+    Args:
+        named: Name of the system in messages.
+        electrons: Number of electrons.
+        charge: Total charge, e.
+        radicals: Number of radical electrons.
+        open_d_shell: As in `resolve_charge_and_spin`.
+        section: As in `resolve_charge_and_spin`.
+
+    Raises:
+        InputError: If the number is odd, or there are radicals or an ion with a partly filled d shell.
+    """
+    spin = "system.unpaired_electrons (--unpaired-electrons)"
+    if section != "system":
+        spin = f"{section}.unpaired_electrons (or --unpaired-electrons, of the whole system)"
+    if open_d_shell:
+        raise InputError(
+            f"{named} has an ion with a partly filled d shell, {open_d_shell}, whose number of unpaired electrons "
+            f"depends on its surroundings; set {spin}"
+        )
+    if electrons % 2:
+        raise InputError(
+            f"{named} at charge {charge:+d} has {electrons} electrons, an odd number; set {section}.charge if it is an "
+            f"ion, or {spin} if it is a radical, e.g. to {radicals if radicals % 2 else 1}"
+        )
+    if radicals:
+        raise InputError(
+            f"{named} has {radicals} radical electrons; set {spin} to {radicals} (high spin) or 0 (all paired)"
+        )
 
 
 def refuse_mixed_electrons(frames: Iterable[tuple[str, Frame]], labels: LabelsConfig) -> None:

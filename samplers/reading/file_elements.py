@@ -18,6 +18,8 @@ ISOTOPES = ("D", "T")
 """Labels of isotopes of hydrogen."""
 GHOSTS = ("BQ", "GH", "GHOST", "XX", "X")
 """Labels of ghost and dummy atoms."""
+ATOM_NAMES = ("CA", "CD", "CE", "HE", "HG", "ND", "NE", "SG")
+"""Names of atoms of biomolecules that are also symbols in capitals: CA is an alpha carbon or calcium."""
 _COORDINATES = 3
 """Number of coordinates in a line of a .gro file."""
 
@@ -143,7 +145,7 @@ def _xyz_symbol(label: str, elements: Mapping[str, str], where: str) -> str | No
     """
     from ase.data import chemical_symbols
 
-    number = element_of(label, elements)
+    number = None if label in ATOM_NAMES and label not in elements else element_of(label, elements)
     if number is not None:
         return chemical_symbols[number] if label in elements else label
     if label.upper() in ISOTOPES:

@@ -5,6 +5,7 @@ Missing data are not guessed.
 """
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -103,10 +104,7 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
         records = read_sdf(_text(path), source=str(path))
         if not records:
             raise InputError(f"{path} holds no structure")
-        return [
-            _checked(FileStructure(frame, Stated(frame.charge or None), where, rdkit=mol))
-            for frame, mol, where in records
-        ]
+        return [_checked(FileStructure(frame, Stated(frame.charge), where, rdkit=mol)) for frame, mol, where in records]
     images = _images(path, kind, elements or {})
     if not images:
         raise InputError(f"{path} holds no structure")
@@ -151,10 +149,18 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a text file, unpacked if its name ends in `.gz`, `.bz2` or `.xz`; bytes that are not UTF-8 are replaced."""
+    """Open a text file, unpacked if its name ends in `.gz`, `.bz2` or `.xz`.
+
+    Bytes that are not UTF-8 are replaced; a byte order mark, which some editors write, is left out.
+    """
     opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, open)
-    handle: IO[str] = opener(path, "rt", encoding="utf-8", errors="replace")
+    handle: IO[str] = opener(path, "rt", encoding="utf-8-sig", errors="replace")
     return handle
+
+
+def _has_byte_order_mark(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
 
 def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
@@ -169,6 +175,8 @@ def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
         if kind in ("xyz", "extxyz"):
             with open_text(path) as lines:
                 text = xyz_with_elements(lines, elements, source=str(path), size=_unpacked_size(path))
+            if text is None and _has_byte_order_mark(path):
+                text = _text(path)
             return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind))
         if kind == "gromacs":
             with open_text(path) as lines:

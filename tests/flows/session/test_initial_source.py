@@ -28,16 +28,19 @@ def chosen(folder, system, **sections):
         ({"smiles": "NCC(=O)O"}, "anneal"),
         ({"smiles": "[NH3+]CC(=O)[O-]"}, "reference"),  # a proton moves in vacuum
         ({"smiles": "[NH3+]CC(=O)[O-]", "molecules": 2}, "reference"),
+        ({"smiles": "[NH3+]CC(=O)[O-]", "molecules": 4}, "anneal"),  # too large for MD by GFN2-xTB
     ],
 )
 def test_clusters_and_molecules_that_rearrange_begin_with_the_reference_method(system, source, tmp_path):
     assert chosen(tmp_path, system, labels={"backend": "tblite"}) == source
 
 
-def test_a_molecule_that_rearranges_is_named(tmp_path):
-    system = {"smiles": "[NH3+]CC(=O)[O-]"}
+@pytest.mark.parametrize(("molecules", "says"), [(1, "come from MD by GFN2-xTB"), (4, "many candidates")])
+def test_a_molecule_that_rearranges_is_named(molecules, says, tmp_path):
+    system = {"smiles": "[NH3+]CC(=O)[O-]", "molecules": molecules}
     config = validate_config(merged(PRESETS["quick"], {"name": "case", "system": system}), source="case")
-    assert any("moves an atom of the molecule" in note for note in preflight(config, base_dir=tmp_path).notes)
+    (note,) = [text for text in preflight(config, base_dir=tmp_path).notes if "moves an atom of the molecule" in text]
+    assert says in note
 
 
 def test_a_file_of_two_molecules_is_a_cluster_too(tmp_path):

@@ -1,21 +1,25 @@
 """Stresses of whole boxes: labelled, compared with finite differences, stored, trained on and reported."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import ase.io
 import h5py
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from stage_runs import begun
 from tblite.ase import TBLite
 
 from al_engine.campaign import names
 from al_engine.campaign.export import export_labels
-from al_engine.config.reader import validate_config
+from al_engine.config.reader import parse_config, validate_config
+from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_labelled, write_labelled
 from al_engine.files.part_file import open_part
 from al_engine.structures.frames import dataset_digest
 from flows.cockpit.publish import iteration_markdown
+from flows.session.preflight import preflight
 from flows.stages.labelling import label_cache
 from models import load_committee
 
@@ -110,3 +114,17 @@ def test_older_files_have_no_stress(tmp_path, campaign):
         first, second = read_labelled(root["mixed"])
     assert np.array_equal(first.stress, data[0].stress)
     assert second.stress is None
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(1.0, False), (-1.0, True), (160.21766, True)])
+def test_a_users_stress_is_compared_with_the_campaigns_energies(factor, refused, campaign, tmp_path):
+    images = []
+    for item in campaign.ledger.dataset()[:3]:
+        atoms = item.frame.to_atoms()
+        results = {"energy": item.energy, "forces": item.forces, "stress": factor * item.stress}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        images.append(atoms)
+    ase.io.write(tmp_path / "mine.xyz", images)
+    config = parse_config(TEXT + "data: [{file: mine.xyz}]\n", source="test")
+    with pytest.raises(InputError, match=r"not the derivative .* GPa") if refused else nullcontext():
+        preflight(config, base_dir=tmp_path)

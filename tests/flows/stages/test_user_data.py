@@ -19,8 +19,10 @@ from al_engine.files.part_file import open_part
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.identity import duplicates
 from flows.cli.data import LabelNames, faults_in, merge, read_source, summary
+from flows.session import checks_together
 from flows.session.new_campaign import new_campaign
 from flows.session.preflight import preflight
+from labelers.checks.reference import ReferenceMethod
 from samplers.initial.user_data import compared
 
 TEXT = """
@@ -257,3 +259,40 @@ def test_outliers_can_be_kept(tmp_path):
     item = f"{{file: far.xyz, keep_outliers: true, {HARTREE}}}"
     notes = preflight(parse_config(f"{TEXT}- {item}\n", source="test"), base_dir=tmp_path).notes
     assert any(f"{FRAMES + 1} labelled frames join" in note for note in notes)
+
+
+def solvated_magnesium():
+    """Mg(H2O)2, an ion of charge 2."""
+    turned = WATER.copy()
+    turned.rotate(180, "z")
+    beside = np.array([2.1, 0.0, 0.0])
+    waters = [WATER.positions - beside, turned.positions + beside]
+    return Atoms("Mg" + 2 * "OHH", [[0.0, 0.0, 0.0], *waters[0], *waters[1]])
+
+
+def test_ions_of_a_neutral_solution_state_their_charge(tmp_path):
+    """The total charge of the system is 0, and so it says nothing of clusters of it."""
+    text = TEXT.replace("{smiles: CO}", "{smiles: '[Mg+2].[Cl-].[Cl-].O'}")
+    text = text.replace("{frames: 20, test_frames: 8", "{source: anneal, frames: 4, test_frames: 2")
+    stated, unstated = solvated_magnesium(), solvated_magnesium()[:4]
+    stated.info["charge"] = 2
+    ase.io.write(tmp_path / "mine.xyz", [stated, unstated])
+    item = "{file: mine.xyz, labels: relabel, leave_out_faults: LEFT}\n"
+    with pytest.raises(InputError, match=r"frame 1.* which have ions, and states no charge"):
+        preflight(parse_config(f"{text}- {item.replace('LEFT', 'false')}", source="test"), base_dir=tmp_path)
+    with begun(tmp_path, f"{text}- {item.replace('LEFT', 'true')}") as campaign:
+        brought = [each.frame for each in campaign.ledger.dataset() if len(each) == len(stated)]
+    assert [frame.charge for frame in brought] == [2]
+
+
+def test_of_several_boxes_the_flattest_is_checked(tmp_path):
+    """The cube has the smaller volume; in the flat cell, molecules touch their own images."""
+    boxes = [
+        Atoms("HF", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.92]], cell=cell, pbc=True)
+        for cell in ([12.0, 12.0, 12.0], [3.0, 3.0, 200.0])
+    ]
+    config = parse_config(TEXT.replace("data:\n", ""), source="test")
+    with ReferenceMethod(config.labels, periodic=True, workers=1) as reference:
+        checks_together.refuse_small_cell(Frame.from_atoms(boxes[0]), config.labels, reference)
+    ase.io.write(tmp_path / "mine.xyz", boxes)
+    assert "cell" in refusal(tmp_path, "{file: mine.xyz, labels: relabel}")

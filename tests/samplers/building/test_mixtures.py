@@ -255,6 +255,39 @@ def test_bare_ions_of_the_main_groups_are_closed_shells(ion):
     assert electrons_by_fragment(system.molecule)[0] == (charge, 0)
 
 
+@pytest.mark.parametrize("ion", ["[Fe+2]", "[Ni+2]", "[Mn+2]", "[Fe+3]", "[Cu+2]", "[V+3]"])
+def test_the_spin_of_ions_with_an_open_d_shell_is_never_guessed(ion):
+    charge = int(ion[-2])
+    chlorides = {"smiles": "[Cl-]", "count": charge}
+    with pytest.raises(InputError, match=r"partly filled d shell, \w+\(\d\+\), .*unpaired_electrons"):
+        built(species=[{"smiles": ion}, chlorides, {"smiles": "O", "count": 6}])
+    with pytest.raises(InputError, match="partly filled d shell"):
+        built(smiles=f"{ion}{charge * '.[Cl-]'}")
+    spin = 5 if ion in ("[Mn+2]", "[Fe+3]") else 1 if ion == "[Cu+2]" else 2
+    system = built(species=[{"smiles": ion, "unpaired_electrons": spin}, chlorides])
+    assert (system.frame.charge, system.frame.unpaired_electrons) == (0, spin)
+
+
+@pytest.mark.parametrize("ion", ["[Zn+2]", "[Ag+]", "[Cu+]", "[Sc+3]", "[Ti+4]", "[Hg+2]"])
+def test_ions_with_an_empty_or_full_d_shell_are_closed_shells(ion):
+    charge = int(ion[-2]) if ion[-2].isdecimal() else 1
+    system = built(species=[{"smiles": ion}, {"smiles": "[Cl-]", "count": charge}])
+    assert (system.frame.charge, system.frame.unpaired_electrons) == (0, 0)
+
+
+def test_a_neutral_system_may_have_ions_and_a_closed_shell_radicals(tmp_path):
+    assert built(smiles="[Mg+2].[Cl-].[Cl-].O").has_ions
+    assert not built(smiles="O", molecules=3).has_ions
+    assert not built(smiles="[NH3+]CC(=O)[O-]").has_ions  # a zwitterion is neutral
+    assert built(
+        species=[{"smiles": "[CH3]", "unpaired_electrons": 1}, {"smiles": "[CH3]", "unpaired_electrons": 1}],
+        unpaired_electrons=0,
+    ).has_open_shells
+    salt = Atoms("NaClOH2", [[0, 0, 0], [2.4, 0, 0], [0, 0, 4], [0.96, 0, 4], [-0.24, 0.93, 4]])
+    write(tmp_path / "salt.xyz", salt)
+    assert built(tmp_path, structure="salt.xyz", charge=0).has_ions
+
+
 def test_a_redox_pair_cannot_be_cut():
     """Hydroxide and the hydroxyl radical: clusters of the same atoms would have different charges."""
     species = [

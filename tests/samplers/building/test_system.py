@@ -161,7 +161,9 @@ def test_the_configs_charge_decides_the_bond_orders_of_a_file(tmp_path):
 def test_a_structure_without_bond_orders_has_no_force_field(tmp_path):
     complex_ = Atoms("PtCl2N2H6", [[0, 0, 0], [2.3, 0, 0], [0, 2.3, 0], [-2.05, 0, 0], [0, -2.05, 0], *_hydrogens()])
     write(tmp_path / "cisplatin.xyz", complex_)
-    system = build(tmp_path, structure="cisplatin.xyz")
+    with pytest.raises(InputError, match=r"states no charge, and no bond orders fit .* set system\.charge"):
+        build(tmp_path, structure="cisplatin.xyz")
+    system = build(tmp_path, structure="cisplatin.xyz", charge=0)
     assert len(system.bonds.pairs) == 10
     with pytest.raises(InputError, match=r"no bond orders fit .*cisplatin"):
         force_field_of(system)

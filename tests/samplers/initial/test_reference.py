@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write
 
 from al_engine.config import InitialConfig, LabelsConfig, SystemConfig
 from al_engine.errors import InputError
@@ -15,8 +17,10 @@ from samplers.classical.anneal_checkpoint import AnnealCheckpoint
 from samplers.classical.classical import force_field_of, minimised_positions
 from samplers.initial.initial import initial_frames
 from samplers.initial.reference_geometry import (
+    Outcome,
     covalent_kinds,
     geometry_disagreement,
+    relaxation_outcome,
     relaxed,
     relaxed_system,
     spread_out,
@@ -279,3 +283,20 @@ def test_carbon_dioxide_gets_the_bonds_of_the_reference_method():
     lengths = [np.linalg.norm(f.positions[i] - f.positions[j]) for f in found.train for i, j in system.bonds.pairs]
     assert np.mean(lengths) == pytest.approx(1.15, abs=0.02)
     assert np.max(lengths) < 1.35
+
+
+def test_a_molecule_that_leaves_its_crystal_is_relaxed_without_images(tmp_path):
+    water = Atoms("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[5.0, 5.0, 5.0], pbc=True)
+    write(tmp_path / "crystal.xyz", water)
+    config = SystemConfig(structure="crystal.xyz", molecules=2, shape="cluster")
+    system = build_system(config, base_dir=tmp_path, seed=1)
+    asked = []
+
+    def watched(frames):
+        asked.extend(frames)
+        return gfn2(frames)
+
+    assert relaxation_outcome(system, watched) is Outcome.KEPT
+    relaxed_system(watched, system, config, seed=1)
+    assert asked
+    assert not any(frame.is_periodic for frame in asked)

@@ -22,6 +22,7 @@ from samplers.reading.structure_files import read_structures
         (["O 0 0 0", "H 0.96 0 0", "Bq -0.24 0.93 0"], r"line 5: 'Bq' is a ghost"),
         (["O 0 0 0", "H 0.96 0 0", "Xx -0.24 0.93 0"], r"line 5: 'Xx' is a ghost"),
         (["OW 0 0 0", "HW 0.96 0 0"], r"atoms named OW"),
+        (["CA 0 0 0", "HG 1.1 0 0"], r"atoms named CA, HG; .* system\.elements: \{CA: \?, HG: \?\}"),
     ],
 )
 def test_labels_that_are_no_elements_are_refused_by_line(tmp_path, rows, says):

@@ -212,3 +212,20 @@ def test_the_projects_own_export_is_a_structure(tmp_path):
     ase.io.write(tmp_path / "in.extxyz", atoms)
     found = molecule_from_file(tmp_path / "in.extxyz")
     assert (found.charge, found.unpaired_electrons) == (1, 1)
+
+
+# -- encodings ----------------------------------------------------------------------------------------------------
+
+
+def test_a_byte_order_mark_is_no_part_of_an_xyz_file(tmp_path):
+    text = "3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
+    (tmp_path / "marked.xyz").write_text(text, encoding="utf-8-sig")
+    (structure,) = read_structures(tmp_path / "marked.xyz")
+    assert structure.frame.numbers.tolist() == [8, 1, 1]
+
+
+def test_an_sdf_without_formal_charges_states_that_it_is_neutral(tmp_path):
+    water = Chem.AddHs(Chem.MolFromSmiles("O"))
+    AllChem.EmbedMolecule(water, randomSeed=1)
+    (structure,) = read_structures(written(tmp_path, Chem.MolToMolBlock(water) + "$$$$\n", "w.sdf"))
+    assert structure.stated.charge == 0
