@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def _json(value: Any) -> bytes:
 
 
 @contextmanager
-def write_part(path: Path, *, kind: str, key: str, streamed: bool = False) -> Iterator[h5py.File]:
+def write_part(path: Path, *, kind: str, key: str, streamed: bool = False, once: bool = False) -> Iterator[h5py.File]:
     """Write a part atomically; the part is on disk when the `with` block ends.
 
     Args:
@@ -115,14 +115,35 @@ def write_part(path: Path, *, kind: str, key: str, streamed: bool = False) -> It
         kind: Kind of the part, as in `part_key`.
         key: The key, from `part_key`.
         streamed: Whether the file grows on disk while it is written, instead of in memory.
+        once: Whether a sound part with the same key stays, and the new file is discarded. The same job may run twice,
+            on processors whose results differ in the last bits, and others may have read the part that was first.
 
     Raises:
         ResumableError: If the disk is full or can't be written to.
     """
-    with (streamed_hdf5 if streamed else in_memory_hdf5)(path) as root:
+    # The error ends the inner block before the file gets its name.
+    with suppress(_StandsAlreadyError), (streamed_hdf5 if streamed else in_memory_hdf5)(path) as root:
         root.attrs.update(schema_version=SCHEMA_VERSION, kind=kind, key=key)
         yield root
         root.attrs["content_hash"] = content_hash(root)
+        if once and _stands(path, key):
+            raise _StandsAlreadyError
+
+
+class _StandsAlreadyError(Exception):
+    """The part that is being written was finished by another process."""
+
+
+def _stands(path: Path, key: str) -> bool:
+    """Whether a sound part with this key exists at a path."""
+    # A network file system may remember that a file did not exist; opening its folder makes it ask again.
+    if path not in path.parent.iterdir():
+        return False
+    try:
+        with open_part(path, verify=True) as root:
+            return bool(root.attrs["key"] == key)
+    except LedgerError:  # a damaged part is replaced
+        return False
 
 
 @contextmanager

@@ -6,11 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from al_engine.campaign.ledger import Ledger
 from al_engine.config import LabelsConfig
 from al_engine.protocols import Progress
 from flows.compute.devices import choose_device
-from flows.compute.stage_call import InlineExecutor, StageCall
+from flows.compute.stage_call import InlineExecutor, StageCall, config_of_run
 from labelers.pool.pool import LabelPool
 
 
@@ -29,7 +28,7 @@ def run_call(
     Raises:
         AlEngineError: As the job raises.
     """
-    config, planned = Ledger.open(Path(directory)).config, StageCall.from_dict(call)
+    config, planned = config_of_run(Path(directory)), StageCall.from_dict(call)
 
     @contextmanager
     def label_pool() -> Iterator[LabelPool]:

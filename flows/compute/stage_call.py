@@ -233,8 +233,7 @@ class Work:
         self.label_pool = label_pool
         self.progress = progress
         self.parts = PartReader(directory, call.readable)
-        # campaign.yaml may have been edited since the run began, and the call's key is that of the config of the run
-        self.config: CampaignConfig = indexed_config(directory) or config_of(directory)
+        self.config: CampaignConfig = config_of_run(directory)
         self._parts_directory = directory / PARTS
         self._start = time.perf_counter()
 
@@ -260,7 +259,8 @@ class Work:
     def write(self, output: Output | None = None, *, streamed: bool = False) -> Iterator[h5py.File]:
         """Write a part, whole or not at all; the device, host, versions and time of the job are added.
 
-        The job stores a summary of one line in the file (`summarise`).
+        The job stores a summary of one line in the file (`summarise`). If another process has written the part
+        meanwhile, because this job was taken for lost, the part stays as it is.
 
         Args:
             output: The part; None: the first output.
@@ -273,10 +273,22 @@ class Work:
             ResumableError: If the disk is full or cannot be written to.
         """
         output = output or self.outputs[0]
-        with write_part(self.path(output), kind=output.name, key=output.key, streamed=streamed) as root:
+        with write_part(self.path(output), kind=output.name, key=output.key, streamed=streamed, once=True) as root:
             yield root
             root.attrs.setdefault("seconds", self.seconds)
             root.attrs[MADE_BY] = json.dumps(made_by(self.device), sort_keys=True)
+
+
+def config_of_run(directory: Path) -> CampaignConfig:
+    """The config that the run of a campaign began with.
+
+    The user may edit `campaign.yaml` while the campaign runs, but the keys of the calls are of the config of the run.
+
+    Raises:
+        LedgerError: If `campaign.h5` is damaged.
+        InputError: If the run has no `campaign.h5` yet, and `campaign.yaml` is missing or wrong.
+    """
+    return indexed_config(directory) or config_of(directory)
 
 
 def summarise(root: h5py.File, text: str) -> None:

@@ -54,6 +54,33 @@ def test_a_part_reads_back_and_verifies(part):
         assert root["group/names"].asstr()[()].tolist() == ["a first name", "a second, longer name"]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_job_that_ran_twice_leaves_the_part_that_was_first(streamed, tmp_path):
+    """A job was taken for lost and run again on another processor; others have read the first part."""
+    path = tmp_path / "a.h5"
+
+    def write(value, key="same", *, once=True):
+        with write_part(path, kind="k", key=key, streamed=streamed, once=once) as root:
+            root["value"] = value
+
+    def value():
+        with open_part(path, verify=True) as root:
+            return float(root["value"][()])
+
+    write(1.0)
+    first = path.read_bytes()
+    write(1.0 + 1e-15)
+    assert path.read_bytes() == first
+    write(2.0, once=False)  # such as a repair
+    assert value() == 2.0
+    write(3.0, key="other")
+    assert value() == 3.0
+    path.write_bytes(path.read_bytes()[:-100])  # a damaged part is replaced
+    write(4.0, key="other")
+    assert value() == 4.0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.h5"]
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), OSError("a broken pipe")])
 def test_an_error_in_the_block_leaves_no_file_and_stays_itself(error, tmp_path):
     def write():

@@ -11,6 +11,7 @@ from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import UndeclaredPartError
 from al_engine.protocols import silent
+from flows.compute import job
 from flows.compute.stage_call import InlineExecutor, Output, StageCall, Work
 from flows.session.resume import first_unfinished
 from flows.stages.order import initial_steps, iteration_steps
@@ -63,6 +64,29 @@ def test_a_job_has_the_config_of_the_run_whatever_the_file_says_now(ledger, tmp_
     call = StageCall((Output("iter000-selection", "a"),), "x:y", (), {}, "nothing")
     work = Work(copy, call, device="cpu", label_pool=nullcontext, label_workers=1, progress=silent)
     assert work.config == ledger.config
+
+
+def test_a_job_labels_with_the_settings_of_the_run_whatever_the_file_says_now(ledger, monkeypatch):
+    """Also the pool of workers that label, which is opened outside of the job."""
+    path = ledger.directory / "campaign.yaml"
+    path.write_text(path.read_text().replace("chunk_frames: 20", "chunk_frames: 7", 1))
+    assert Ledger.open(ledger.directory).config.labels.chunk_frames == 7
+    pools = []
+
+    def pool(labels, **_):
+        pools.append(labels)
+        return nullcontext()
+
+    monkeypatch.setattr(job, "LabelPool", pool)
+    call = StageCall((Output("a", "a"),), f"{__name__}:open_pool", (), {}, "compute")
+    job.run_call(call=call.to_dict(), directory=str(ledger.directory), device="cpu", label_workers=1, progress=silent)
+    assert pools == [ledger.config.labels]
+
+
+def open_pool(work):
+    """A job that labels nothing."""
+    with work.label_pool():
+        pass
 
 
 def test_a_call_is_json(ledger):
