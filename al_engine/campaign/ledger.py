@@ -74,7 +74,7 @@ class Ledger:
         try:
             self.parts_directory.mkdir(parents=True, exist_ok=True)
             for leftover in self._leftovers():
-                leftover.unlink()
+                leftover.unlink(missing_ok=True)  # a job that outlived its run may remove its own files
         except OSError as error:
             raise disk_error(self.parts_directory, error) from error
         self.write_index(verdict=None)

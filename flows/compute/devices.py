@@ -41,8 +41,9 @@ def visible_gpus(environment: Mapping[str, str] = os.environ, devices: Path = Pa
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
-    numbers = sorted(int(path.name.removeprefix("nvidia")) for path in devices.glob("nvidia[0-9]*"))
-    return [str(number) for number in numbers] or (["0"] if (devices / "dxg").exists() else [])
+    # CUDA counts the GPUs that it finds, from 0: a container that has only /dev/nvidia2 has the GPU 0.
+    count = sum(1 for _ in devices.glob("nvidia[0-9]*")) or int((devices / "dxg").exists())
+    return [str(number) for number in range(count)]
 
 
 def worker_counts(config: CampaignConfig, device: str) -> tuple[int, int]:

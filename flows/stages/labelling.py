@@ -108,7 +108,7 @@ def label(work: Work, *, source: str, first: int, last: int, level: dict[str, An
     with work.write() as root:
         done.write(root)
         summarise(root, done.summary(work.seconds))
-    work.helper(".journal").unlink()
+    work.helper(".journal").unlink(missing_ok=True)  # another attempt of a job taken for lost may be first
 
 
 @dataclass(frozen=True, slots=True)
