@@ -1,7 +1,7 @@
 """Config section `execution`: where stages are computed, and with what."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -50,6 +50,13 @@ class StageResources(Section):
     queue: str | None = Field(
         None, min_length=1, description="Queue or partition of the batch system. null for `all`: `cluster.queue`."
     )
+    directives: list[str] | None = Field(
+        None,
+        description=(
+            "Further options of the batch jobs of this stage, such as `--gres=gpu:a100:1`; they are added to "
+            "`cluster.directives`. null for `all`: none."
+        ),
+    )
 
 
 class ClusterConfig(Section):
@@ -76,7 +83,13 @@ class ClusterConfig(Section):
     account: str | None = Field(
         None, min_length=1, description="Account or project that the batch jobs are charged to."
     )
-    walltime: Walltime = Field("24:00:00", description="Time limit of a batch job, which may run many jobs of stages.")
+    walltime: Walltime = Field(
+        "24:00:00",
+        description=(
+            "Time limit of a batch job, which may run many jobs of stages: `hours:minutes:seconds` or "
+            "`days-hours:minutes:seconds`."
+        ),
+    )
     interface: str | None = Field(
         None,
         min_length=1,
@@ -85,8 +98,10 @@ class ClusterConfig(Section):
     directives: list[str] = Field(
         default_factory=list,
         description=(
-            "Further options of a batch job, such as `--gres=gpu:a100:1`. With `gpus`, `--gpus=N` is added for Slurm "
-            "if no directive names GPUs."
+            "Further options of the batch jobs of all stages, such as `--exclusive`. Options that ask for GPUs belong "
+            "to the stages that use them: `stages.train.directives`. With `gpus`, Slurm is asked by `--gpus=N` and PBS "
+            "by `ngpus=N` if no directive names GPUs; LSF and SGE need a directive. SGE needs one that names a "
+            "parallel environment, such as `-pe smp 4`, for jobs of several cores."
         ),
     )
     prologue: list[str] = Field(
@@ -107,6 +122,7 @@ class Resources:
         time_limit_s: Time limit of a job, s; None: none.
         retries: Further attempts after a loss.
         queue: Queue of the batch system; None: its default.
+        directives: Further options of a batch job.
     """
 
     at_once: int | None
@@ -116,6 +132,7 @@ class Resources:
     time_limit_s: float | None
     retries: int
     queue: str | None
+    directives: tuple[str, ...] = ()
 
 
 class ExecutionConfig(Section):
@@ -144,7 +161,8 @@ class ExecutionConfig(Section):
         None,
         le=64,
         description=(
-            "Number of GPUs of this machine that are used. null: all that are visible (`CUDA_VISIBLE_DEVICES`). "
+            "Number of GPUs of this machine that are used; 0: the CPU is used. null: all that are visible "
+            "(`CUDA_VISIBLE_DEVICES`). "
             "Members and temperatures are shared out among them."
         ),
     )
@@ -230,4 +248,9 @@ class ExecutionConfig(Section):
             time_limit_s=first("time_limit_s", None),
             retries=first("retries", 1),
             queue=first("queue", self.cluster.queue),
+            directives=(*self.cluster.directives, *first("directives", ())),
         )
+
+    def resources_of_stages(self) -> dict[StageKind, Resources]:
+        """The resources of the jobs of each stage."""
+        return {kind: self.resources(kind) for kind in get_args(StageKind)}

@@ -1,1 +1,1 @@
-"""Where stages are computed: the device, the number of workers, and the worker processes of this machine."""
+"""Where stages are computed: the device, the worker processes of this machine, and clusters of Dask and Ray."""

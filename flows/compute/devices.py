@@ -16,9 +16,13 @@ def choose_device(config: CampaignConfig) -> str:
     """`cuda` if `execution.device` is `cuda`, or is `auto` and a GPU is found; otherwise `cpu`.
 
     Raises:
-        InputError: If `execution.device` is `cuda` and torch finds no GPU.
+        InputError: If `execution.device` is `cuda`, and torch finds no GPU or `execution.gpus` is 0.
     """
     wanted = config.execution.device
+    if config.execution.gpus == 0:
+        if wanted == "cuda":
+            raise InputError("execution.device is cuda, but execution.gpus is 0; leave one of them out")
+        return "cpu"
     # Without such a file there is no GPU. The files are asked first, because torch is slow to import.
     if wanted == "cpu" or (wanted == "auto" and not any(driver.exists() for driver in DRIVERS)):
         return "cpu"

@@ -34,9 +34,11 @@ def opened_executor(directory: Path, config: CampaignConfig) -> Iterator[Executo
         config: The campaign's config.
 
     Raises:
-        InputError: If the device, the cluster, or a package that it needs does not exist.
+        InputError: If the device, the cluster, or a package that it needs does not exist, or options contradict each
+            other.
     """
     execution = config.execution
+    refuse_contradictions(execution)
     if execution.executor == "local":
         device = choose_device(config)
         compute_workers, label_workers = worker_counts(config, device)
@@ -49,11 +51,8 @@ def opened_executor(directory: Path, config: CampaignConfig) -> Iterator[Executo
                 directory, device=device, compute=compute, label_pool=label_pool, label_workers=label_workers
             )
         return
-    with (
-        _opened_cluster(directory, config) as cluster,
-        LabelPool(config.labels, workers=1, periodic=config.labels_boxes) as label_pool,
-    ):
-        yield RemoteExecutor(directory, execution=execution, cluster=cluster, label_pool=label_pool)
+    with _opened_cluster(directory, config) as cluster:
+        yield RemoteExecutor(directory, execution=execution, cluster=cluster)
 
 
 def refuse_missing_packages(execution: ExecutionConfig) -> None:
@@ -67,6 +66,35 @@ def refuse_missing_packages(execution: ExecutionConfig) -> None:
     if missing:
         raise InputError(
             f"`execution.executor: {name}` needs the package {missing[0]}: pip install 'al-engine[{name}]'"
+        )
+
+
+def refuse_contradictions(execution: ExecutionConfig) -> None:
+    """Refuse options of which one would be ignored in silence.
+
+    It is asked when a campaign is run: the config of an earlier run, which may have them, can still be read.
+
+    Raises:
+        InputError: The message names the options.
+    """
+    cluster, name = execution.cluster, execution.executor
+    if name == "local":
+        if cluster.address is not None or cluster.scheduler != "local":
+            given = "scheduler" if cluster.address is None else "address"
+            raise InputError(
+                f"`execution.cluster.{given}` needs `execution.executor: dask` or `ray`; it is `local`, which computes "
+                "with processes of this machine"
+            )
+        return
+    uses_gpus = any(own.gpus for own in execution.resources_of_stages().values())
+    if execution.device == "cuda" and not uses_gpus:
+        raise InputError(
+            f"`execution.device: cuda` with `executor: {name}`: a job has a GPU only if its stage asks for one; set "
+            "`gpus`, such as `execution.stages: {train: {gpus: 1}, sample: {gpus: 1}}`"
+        )
+    if execution.gpus == 0 and uses_gpus:
+        raise InputError(
+            "`execution.gpus: 0` means the CPU, but `execution.stages` asks for GPUs; leave one of them out"
         )
 
 

@@ -5,7 +5,7 @@ that a crash, a time limit or a cancellation ends this process alone. The answer
 written by the job itself, to a file system that all machines share.
 
 A job may run twice, because its machine was taken for lost, or was lost after the part was written. This does no harm:
-a part is written whole under the key of its inputs, and the ledger takes the part that has the name and the key.
+a part is written whole under the key of its inputs, and the part that is first stays.
 
 Prefect's own task runners for Dask and Ray are not used: with them every machine needs Prefect's API, a task that
 always kills its worker ends as pending, and a running task can be neither cancelled nor limited in time. Prefect's
@@ -14,13 +14,14 @@ tasks run in threads of the conducting process, and wait here.
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
+from al_engine.campaign.part import PARTS
 from al_engine.child_process import Message
 from al_engine.config import ExecutionConfig, Resources, StageKind
 from al_engine.errors import ResumableError
@@ -28,22 +29,42 @@ from al_engine.protocols import Progress
 from flows.compute.job import run_call
 from flows.compute.stage_call import Concurrency, InlineExecutor, StageCall
 from flows.compute.worker_pool import ComputePool, request_of, result_of
-from labelers.pool.pool import LabelPool
 
 REPORT_S = 1.0
 """Least time between two reports of progress that travel, s."""
 TIME_IS_OVER = "time limit"
 """Key of the answer for a job that was killed at its time limit."""
+LOST = "lost"
+"""Key of the answer for a job whose process was lost, with the reason."""
+APPEAR_S, LOOK_S = 90.0, 0.5
+"""Longest time until a part that was written on another machine must be seen here, and time between two looks, s. A
+client of NFS may take a minute to notice a new file."""
+RECOUNT_S = 5.0
+"""Time between two looks at how many workers a cluster has, s."""
+MOST_CALLS = 64
+"""Calls at a time that a cluster may take whose workers come and go, if the config does not say."""
 
 
 class Cluster(Protocol):
     """Runs requests somewhere: a cluster of Dask or Ray."""
 
+    @property
+    def logs(self) -> str:
+        """Where the output of the jobs is; empty if only the makers of the cluster know."""
+
+    @property
+    def grows(self) -> bool:
+        """Whether workers may come and go."""
+
     def slots(self, resources: Resources) -> int:
-        """Number of jobs with such resources that may run at the same time."""
+        """Number of jobs with such resources that may run at the same time, as the cluster is now.
+
+        Raises:
+            InputError: If the cluster can never run such a job.
+        """
 
     def answer(self, request: Message, title: str, resources: Resources, progress: Progress) -> Message | None:
-        """The answer to a request (`answer_here`), from another process; None if that process was lost, or stopped.
+        """The answer to a request (`answer_here`), from another process.
 
         Args:
             request: The request.
@@ -51,8 +72,12 @@ class Cluster(Protocol):
             resources: Resources of the job.
             progress: Receives the progress of the job.
 
+        Returns:
+            The answer; None, or a message with `LOST`, if that process was lost; None if the cluster was stopped.
+
         Raises:
             InputError: If the cluster cannot run the job at all.
+            ResumableError: If the cluster can run no jobs any more.
         """
 
     def stop(self) -> None:
@@ -66,28 +91,36 @@ class RemoteExecutor:
         directory: The campaign directory, at the same path on all machines.
         execution: Config section with the resources of the stages.
         cluster: The cluster.
-        label_pool: Workers of this machine, for calls that are run here.
+
+    Raises:
+        InputError: If the cluster cannot run the jobs of a stage.
     """
 
-    def __init__(self, directory: Path, *, execution: ExecutionConfig, cluster: Cluster, label_pool: LabelPool) -> None:
+    def __init__(self, directory: Path, *, execution: ExecutionConfig, cluster: Cluster) -> None:
         self._directory, self._cluster = directory.resolve(), cluster
-        self._resources: dict[StageKind, Resources] = {
-            kind: execution.resources(kind) for kind in ("initial", "train", "sample", "label", "other")
-        }
-        self._slots = {kind: own.at_once or cluster.slots(own) for kind, own in self._resources.items()}
-        self._limits = {kind: threading.Semaphore(slots) for kind, slots in self._slots.items()}
-        self._here = InlineExecutor(directory, label_pool=lambda: nullcontext(label_pool))
+        self._stopped = threading.Event()
+        self._resources = execution.resources_of_stages()
+        # A cluster that can never run a job is refused now, also if `at_once` says how many run.
+        self._counted = {kind: cluster.slots(own) for kind, own in self._resources.items()}
+        self._places = {kind: _Places(partial(self._slots, kind)) for kind in self._resources}
+        self._here = InlineExecutor(directory, label_pool=_no_labels)
+
+    def _slots(self, kind: StageKind) -> int:
+        """Number of jobs of a stage at a time: as the config says, or as the cluster is now."""
+        own = self._resources[kind]
+        return own.at_once or (self._cluster.slots(own) if self._cluster.grows else self._counted[kind])
 
     @property
     def workers(self) -> int:
         """Number of calls that run at the same time."""
-        return max(self._slots.values())
+        open_ended = self._cluster.grows and any(own.at_once is None for own in self._resources.values())
+        return max(MOST_CALLS if open_ended else 1, *(self._slots(kind) for kind in self._resources))
 
     @property
     def concurrency(self) -> Concurrency:
         """Each GPU trains a share of the members at once; chunks of labels are computed side by side."""
         return Concurrency(
-            trainings=self._slots["train"] if self._resources["train"].gpus else None, labels=self._slots["label"]
+            trainings=self._slots("train") if self._resources["train"].gpus else None, labels=self._slots("label")
         )
 
     def run(self, call: StageCall, progress: Progress) -> None:
@@ -111,22 +144,76 @@ class RemoteExecutor:
                 "label_workers": resources.cores,
             },
         )
-        with self._limits[kind]:
+        with self._places[kind].taken():
             lost = ""
             for _ in range(resources.retries + 1):
                 answer = self._cluster.answer(request, call.title, resources, progress)
-                if answer is not None and TIME_IS_OVER not in answer:
+                if answer is None:
+                    lost = "was lost: its process was killed, or the memory did not suffice"
+                elif LOST in answer:
+                    lost = f"was lost: {answer[LOST]}"
+                elif TIME_IS_OVER in answer:
+                    lost = f"took longer than its limit of {resources.time_limit_s:g} s"
+                else:
                     result_of(answer)
+                    self._wait_for_parts(call)
                     return
-                lost = "was lost" if answer is None else f"took longer than its limit of {resources.time_limit_s:g} s"
+        logs = f" The output of the jobs is in {self._cluster.logs}." if self._cluster.logs else ""
         raise ResumableError(
-            f"the job of {call.title} {lost}, in the last attempt too (options `execution.stages.{kind}`: "
-            "`time_limit_s`, `memory`, `retries`). Nothing finished is lost: `al-engine resume` goes on"
+            f"the job of {call.title} {lost}; in the last attempt too (options `execution.stages.{kind}`: "
+            f"`time_limit_s`, `memory`, `retries`).{logs} Nothing finished is lost: `al-engine resume` goes on"
         )
+
+    def _wait_for_parts(self, call: StageCall) -> None:
+        """Wait until the parts that a job wrote on another machine are seen on this one.
+
+        Raises:
+            ResumableError: If they do not appear.
+        """
+        folder = self._directory / PARTS
+        outputs = {folder / f"{output.name}.h5" for output in call.outputs}
+        deadline = time.monotonic() + APPEAR_S
+        # A network file system may remember that a file did not exist; listing the folder makes it ask again.
+        while missing := outputs.difference(folder.iterdir()):
+            if time.monotonic() > deadline or self._stopped.wait(LOOK_S):
+                raise ResumableError(
+                    f"{min(missing)}: was written on another machine, but is not seen here: the campaign directory "
+                    "must be the same on all machines. Nothing finished is lost: `al-engine resume` goes on"
+                )
 
     def stop(self) -> None:
         """End all jobs at once: running calls are lost, finished parts are on disk."""
+        self._stopped.set()
         self._cluster.stop()
+
+
+class _Places:
+    """A limited number of places, which may change while some are taken.
+
+    Args:
+        count: Gives the number of places.
+    """
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count, self._taken, self._changed = count, 0, threading.Condition()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take a place for as long as the block runs; waits for a free one."""
+        with self._changed:
+            while self._taken >= self._count():
+                self._changed.wait(RECOUNT_S)
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= 1
+                self._changed.notify()
+
+
+def _no_labels() -> NoReturn:
+    raise RuntimeError("a call that needs nothing has no workers that label")
 
 
 def answer_here(
