@@ -225,11 +225,13 @@ def check_text(checked: Preflight, cost: Cost) -> str:
         f"{duration_text(cost.evidence_s)}, if no frame is a candidate; candidates and slow processes need more"
         + (f"; audit labels {duration_text(cost.audit_s)}" if cost.audit_s else "")
     )
+    executor = checked.config.execution.executor
     lines = [
         *(f"note: {note}" for note in checked.notes),
         *(_system_text(system) for system in checked.systems),
         f"labels: {level.method} by {level.backend} {level.backend_version}, {cost.label_s:.3g} s each",
-        f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}",
+        f"machine: {cost.device}, {cost.workers} worker process{'es' if cost.workers > 1 else ''}"
+        + ("" if executor == "local" else f"; the times are for this machine, not for `executor: {executor}`"),
         f"{initial}; {iteration}",
         evidence,
     ]

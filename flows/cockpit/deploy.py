@@ -1,5 +1,6 @@
 """A campaign as a deployment of Prefect: its runs are started, paused and cancelled on Prefect's pages."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from prefect.workers.utilities import get_default_base_job_template_for_infrastr
 from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError, typed
 from flows.cockpit.flow import deployed_flow
+from flows.cockpit.loopback import without_password
 
 IN_CONTAINERS = ("docker", "kubernetes")
 """Types of work pools whose runs are containers, which need an image."""
@@ -107,13 +109,26 @@ def _mount_claim(template: dict[str, Any]) -> None:
 def _variables(kind: str, path: Path, image: str | None, claim: str | None) -> dict[str, Any]:
     """What the jobs of a campaign need beside the template of the work pool."""
     if kind == "docker":
-        return {"image": image, "volumes": [f"{path}:{path}"], "auto_remove": True}
+        return {
+            "image": image,
+            "image_pull_policy": "IfNotPresent",  # an image that was built here is in no registry
+            "volumes": [f"{path}:{path}"],
+            "auto_remove": True,
+        }
     return {"image": image, "runs_claim": claim, "runs_path": str(path.parent)} if kind == "kubernetes" else {}
 
 
-def next_steps(deployed: Deployed, kind: str) -> list[str]:
-    """The commands that start a worker and a run."""
+def next_steps(deployed: Deployed, kind: str, api_url: str) -> list[str]:
+    """The commands that start a worker and a run, which must name the server: its port need not be Prefect's default.
+
+    Args:
+        deployed: The deployment.
+        kind: Type of the work pool.
+        api_url: Address of the server's API.
+    """
+    server = f"PREFECT_API_URL={shlex.quote(without_password(api_url))}"
+    worker = f"prefect worker start --pool {typed(Path(deployed.pool))} --type {kind}"
     return [
-        f"where the campaign is to run: `prefect worker start --pool {typed(Path(deployed.pool))} --type {kind}`",
-        f"a run: `prefect deployment run '{deployed.name}'`, or Quick run on Prefect's page of deployments",
+        f"where the campaign is to run: `{server} {worker}`",
+        f"a run: `{server} prefect deployment run '{deployed.name}'`, or Quick run on Prefect's page of deployments",
     ]

@@ -43,6 +43,6 @@ def deploy(
     made = "made" if deployed.made_pool else "found"
     lines = [
         f"deployed as {deployed.name}, on {server.ui_url}/deployments; work pool {deployed.pool} {made}",
-        *next_steps(deployed, kind),
+        *next_steps(deployed, kind, server.api_url),
     ]
     answer({**asdict(deployed), "ui": server.ui_url}, "\n".join(lines), as_json=as_json)

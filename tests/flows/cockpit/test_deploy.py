@@ -98,6 +98,22 @@ def test_jobs_of_kubernetes_see_the_campaign(campaign, prefect_server):
     }  # fmt: skip
 
 
+def test_containers_use_an_image_of_this_machine_and_the_worker_is_told_its_server(campaign, prefect_server):
+    command_line, directory = campaign
+    answer = command_line("deploy", directory, "--pool", "containers", "--type", "docker", "--image", "al-engine")
+    assert answer.returncode == 0, answer.stderr
+    server = f"PREFECT_API_URL={prefect_server['PREFECT_API_URL']}"
+    assert f"`{server} prefect worker start --pool containers --type docker`" in answer.stdout
+    name = "active-learning campaign/tiny"
+    deployed = json.loads(prefect(prefect_server, "deployment", "inspect", name, "--output", "json").stdout)
+    assert deployed["job_variables"] == {
+        "image": "al-engine",
+        "image_pull_policy": "IfNotPresent",
+        "volumes": [f"{directory}:{directory}"],
+        "auto_remove": True,
+    }
+
+
 def test_a_pool_of_another_type_is_refused(campaign, prefect_server):
     command_line, directory = campaign
     assert prefect(prefect_server, "work-pool", "create", "contained", "--type", "docker").returncode == 0
