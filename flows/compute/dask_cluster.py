@@ -37,6 +37,8 @@ WAIT_S = 10.0
 """Time after which a job that has not begun says what it waits for, s."""
 LOST_BEFORE = 20
 """Number of times that a job may be lost with a worker on which it had not begun, as it waits behind another job."""
+LOGGER = logging.getLogger("distributed.al_engine")
+"""Dask's workers write what loggers below `distributed` say."""
 PROGRESS = "al-engine-progress"
 """Topic of the progress of jobs."""
 CONFIG = {
@@ -316,6 +318,7 @@ def _on_worker(request: Message, time_limit_s: float | None) -> Message | None:
     key = worker.get_current_task()
 
     worker.log_event(PROGRESS, (key,))
+    LOGGER.info("runs %s", key)  # into the output of the batch job
 
     def report(done: int, total: int, note: str = "") -> None:
         worker.log_event(PROGRESS, (key, done, total, note))

@@ -30,6 +30,15 @@ ENVIRONMENT = {
 }
 """A host that is cut off is given up within seconds, not minutes."""
 PORT = 8786
+MOST_BEGUN = """
+import sys
+from collections import Counter
+from distributed import Client
+with Client(sys.argv[1]) as client:
+    events = [event for _, event in client.get_events("al-engine-progress")]
+print(max(Counter(event[0] for event in events if len(event) == 1).values()))
+"""
+"""Prints how often the job was begun that was begun most often: its first event has nothing but its key."""
 EXECUTION = """
 execution:
   executor: dask
@@ -73,7 +82,14 @@ def test_hosts_that_are_cut_off_and_clocks_that_differ_change_nothing(undisturbe
         wait_for_part(campaign_folder, "iter000-append.h5", campaign)
         two.connect()
         ended(campaign, campaign_folder)
+        assert most_begun(main, scheduler) > 1, "no job was lost and run again"
         assert digest(campaign_folder, ENVIRONMENT) == undisturbed
+
+
+def most_begun(host, scheduler):
+    """How often the job was begun that was begun most often."""
+    command = host.command(sys.executable, "-c", MOST_BEGUN, scheduler)
+    return int(subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout)
 
 
 def kill_prefect_server(host):

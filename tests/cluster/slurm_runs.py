@@ -4,9 +4,11 @@ Slurm runs on this machine alone, with two GPUs that do not exist: jobs ask for 
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
+from collections import Counter
 
 import pytest
 from one_node_slurm import is_possible, jobs, slurm
@@ -28,6 +30,13 @@ execution:
 """
 
 
+def begun_again(folder):
+    """Titles of the jobs that were begun more than once, by the output of the batch jobs."""
+    text = "\n".join(path.read_text() for path in (folder / ".dask").glob("*.err"))
+    begun = Counter(re.findall(r"runs (\S+)-[0-9a-f]{8}\b", text))
+    return {title for title, times in begun.items() if times > 1}
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with slurm(tmp_path_factory.mktemp("slurm") / "one") as environment:
@@ -37,13 +46,18 @@ def cluster(tmp_path_factory):
 def test_cancelled_jobs_and_a_killed_coordinator_change_nothing(cluster, undisturbed, tmp_path):
     campaign = start(tmp_path, EXECUTION, cluster)
     wait_for_part(tmp_path, "initial-labels-*.journal", campaign)
-    for job in jobs(cluster, "cpu"):
+    labelling = jobs(cluster, "cpu")
+    assert labelling
+    for job in labelling:
         subprocess.run(["scancel", job], env=cluster, check=True)
     wait_for_part(tmp_path, "iter000-member*.checkpoint", campaign)
     training = jobs(cluster, "gpu")
     assert training
-    subprocess.run(["scancel", training[0]], env=cluster, check=True)
+    for job in training:
+        subprocess.run(["scancel", job], env=cluster, check=True)
     wait_for_part(tmp_path, "iter001-member*.checkpoint", campaign)
+    for stage in ("initial-labels", "iter000-member"):
+        assert any(title.startswith(stage) for title in begun_again(tmp_path)), f"no job of {stage} was lost"
     os.killpg(campaign.pid, signal.SIGKILL)
     campaign.wait()
     deadline = time.monotonic() + 120

@@ -170,6 +170,7 @@ def test_a_job_that_ended_before_its_worker_was_there_is_submitted_again(batch_s
     )
     assert result_of(answer(tmp_path, seconds=0.0)) > 0
     assert len((made / "tried").read_text().splitlines()) == 3
+    assert "runs job-" in (made / "job.out").read_text()  # the output says which jobs a worker has run
 
 
 @pytest.mark.timeout(120)
