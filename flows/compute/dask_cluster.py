@@ -135,9 +135,10 @@ class DaskCluster:
     def _attempt(self, request: Message, title: str, resources: Resources, waiting: _Waiting) -> Message | None:
         own = self._connection(resources)
         if own.client.status in {"closing", "closed"}:
+            where = self._cluster.address or "127.0.0.1"
             raise ResumableError(
-                f"the connection to the Dask scheduler at {self._cluster.address or 'this machine'} was lost. Nothing "
-                "finished is lost: `al-engine resume` goes on"
+                f"the connection to the Dask scheduler at {where} was lost. Nothing finished is lost: `al-engine "
+                "resume` goes on"
             )
         key = f"{title}-{uuid4().hex[:8]}"
         self._waiting[key] = waiting

@@ -97,6 +97,36 @@ def test_a_scheduler_that_goes_away_ends_the_campaign_resumable(running_dask, tm
             list(attempts)
 
 
+def test_stages_share_workers_only_if_all_that_decides_about_workers_is_the_same():
+    dask_cluster = pytest.importorskip("flows.compute.dask_cluster")
+    stages = {
+        "all": {"memory": "1GB"},
+        "train": {"at_once": 2},
+        "sample": {"directives": ["--gres=gpu:1"]},
+        "label": {"retries": 7, "time_limit_s": 60.0},
+    }
+    kinds = {
+        name: dask_cluster._kind(own)
+        for name, own in ExecutionConfig(executor="dask", stages=stages).resources_of_stages().items()
+    }
+    assert len(set(kinds.values())) == 3
+    assert kinds["label"] == kinds["initial"] == kinds["other"]  # the executor counts the retries of a job
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (ModuleNotFoundError("No module named 'al_engine'"), InputError, "needs the same packages as this one"),
+        (RuntimeError("Error during deserialization of the task graph"), InputError, "needs the same packages"),
+        (OSError(12, "Cannot allocate memory"), ResumableError, r"OSError: .*Cannot allocate memory\. Nothing"),
+    ],
+)
+def test_a_worker_that_cannot_run_a_job_is_blamed_for_what_it_said(error, raised, message):
+    dask_cluster = pytest.importorskip("flows.compute.dask_cluster")
+    with pytest.raises(raised, match=message):
+        dask_cluster._lost(error)
+
+
 def test_a_cluster_that_does_not_close_keeps_no_other_open(tmp_path):
     """Nor does its error replace the verdict of the campaign."""
     pytest.importorskip("distributed")
