@@ -300,7 +300,9 @@ def _lost(exception: BaseException) -> Message:
         raise InputError(
             f"a Dask worker cannot run jobs of al-engine: {said}; its Python needs the same packages as this one"
         )
-    raise ResumableError(f"a Dask worker could not run a job: {said}. Nothing finished is lost: resume")
+    raise ResumableError(
+        f"a Dask worker could not run a job: {said}. Nothing finished is lost: `al-engine resume` goes on"
+    )
 
 
 @contextmanager
