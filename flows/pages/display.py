@@ -113,10 +113,13 @@ class Display:
             self._bars.update(bar, completed=done, total=total or None, note=note)
             now = time.monotonic()
             with self._lock:
-                due = not self.console.is_terminal and now - last_line > LINE_INTERVAL_S and 0 < done < total
+                waits = done == total == 0 and bool(note)  # such as for a machine of a cluster
+                due = not self.console.is_terminal and now - last_line > LINE_INTERVAL_S and (waits or 0 < done < total)
                 if due:
                     last_line = now
-            if due:
+            if due and waits:
+                self.say(f"  {name}: {note}")
+            elif due:
                 rate = done / (now - start)
                 left = duration_text((total - done) / rate)
                 self.say(f"  {name}: {done}/{total}, {rate_text(rate)}, {left} left {note}".rstrip())

@@ -23,7 +23,7 @@ from al_engine.protocols import Progress, silent
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
 from al_engine.structures.sanity import screen_frame
-from flows.compute.executors import refuse_missing_packages
+from flows.compute.executors import refuse_contradictions, refuse_missing_packages
 from flows.session.checks_together import CheckedData, checked_data, refuse_small_cell
 from flows.session.initial_source import with_initial_source
 from labelers.backends.registry import level_of_theory, resolve_backend
@@ -116,6 +116,7 @@ def preflight(
     Raises:
         InputError: If a check fails; the message names the setting or file, and what to change.
     """
+    refuse_contradictions(config.execution)
     refuse_missing_packages(config.execution)
     systems = {}
     for name, own in config.by_system.items():

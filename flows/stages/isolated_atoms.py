@@ -36,7 +36,7 @@ def label_isolated_atoms(work: Work, elements: Collection[int], level: LevelOfTh
             progress=work.progress,
             cache=cache,
         )
-    journal.unlink()
+    journal.unlink(missing_ok=True)
     remedy = f"once the cause is gone, `al-engine resume {typed(work.directory)}` computes the label again"
     return energies_of(done.outcomes, atoms, remedy=remedy)
 
