@@ -18,6 +18,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError, ResumableError
 from flows.pages.many import many_table
 from flows.session.many import LOG, Runs, make_campaigns, outcome, read_table, shares, verdict_status
+from samplers.building.system import build_system
 
 TABLE = """name,smiles,count,charge,unpaired_electrons
 water,O,2,,
@@ -30,6 +31,15 @@ def table(folder, text):
     path = folder / "molecules.csv"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def test_the_table_of_the_examples_has_twenty_molecules_that_can_be_built(tmp_path):
+    rows = read_table(Path(__file__).parents[3] / "examples" / "molecules.csv")
+    assert len(rows) == 20
+    for directory in make_campaigns(rows, tmp_path / "many", preset="quick", workers=1):
+        config = Ledger.open(directory).config
+        system = build_system(config.system, base_dir=directory, seed=config.seed)
+        assert system.frame.n_electrons % 2 == system.frame.unpaired_electrons
 
 
 def test_a_campaign_for_each_row(tmp_path):
