@@ -1,14 +1,16 @@
-"""Train variants of the model alike on GFN2-xTB data of C12F27N and tabulate their errors.
+"""Train variants of the model alike on GFN2-xTB data of a liquid and tabulate their errors.
 
-Makes the data, finds a learning rate, trains every variant for the same CPU time, writes `results/accuracy.json` and
-`accuracy.md`. Finished data, models and errors are kept in the folder `--data`: the same command continues an
-interrupted benchmark, and `--report` makes the tables from the finished runs.
+Makes the data, finds a learning rate, trains every variant for the same CPU time, writes `results/accuracy-NAME.json`,
+and `accuracy.md` from all such files. Finished data, models and errors are kept in the folder `--data`: the same
+command continues an interrupted benchmark, and `--report` makes the tables from the finished runs.
 
-    python benchmarks/accuracy.py --jobs 2
-    python benchmarks/accuracy.py --quick
+    python benchmarks/accuracy.py --system dmso --jobs 2
+    python benchmarks/accuracy.py --system water --jobs 2 --budget 900 --only ms-mace 'mace, 4.5 Å (long path off)'
+    python benchmarks/accuracy.py --system water --quick
 """
 
 import argparse
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,9 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablation.data import DESCRIPTION, QUICK, TEST_KELVIN, LabelledSet, Sizes, load_data, periodic_shift
+from ablation.data import DESCRIPTION, MIXED, TEST_KELVIN, LabelledSet, load_data, periodic_shift
+from ablation.liquids import LIQUIDS, Liquid
 from ablation.metrics import curve_magnitudes, set_magnitudes, summary
-from ablation.report import markdown
+from ablation.report import USUAL_BUDGET_S, markdown, result_name, results_in
 from ablation.runs import (
     FIRST_TIMED,
     LAST_TIMED,
@@ -33,9 +36,10 @@ from ablation.runs import (
 )
 from ablation.variants import RATES, SCANNED, variants
 from al_engine.errors import AlEngineError, InputError
+from al_engine.files.atomic import write_file
 from jobs import log, workers
 from machine import circumstances, versions
-from pages import publish
+from pages import reading_of
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("al-engine", "torch", "e3nn", "numpy", "openmm", "rdkit", "tblite")
@@ -51,9 +55,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    parser.add_argument("--system", choices=list(LIQUIDS), default="c12f27n", help="the liquid")
     parser.add_argument("--data", type=Path, default=HERE / ".cache", help="folder of data and trained models")
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.md and results/accuracy.json")
-    parser.add_argument("--budget", type=float, default=180.0, metavar="S", help="CPU seconds of training per run")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of accuracy.md and of the results")
+    parser.add_argument(
+        "--budget", type=float, default=USUAL_BUDGET_S, metavar="S", help="CPU seconds of training per run"
+    )
     parser.add_argument("--updates", type=int, default=0, help="updates of each run; 0: as many as --budget allows")
     parser.add_argument(
         "--device", default="cpu", help="device of training; a GPU needs --updates, because --budget is CPU time"
@@ -148,7 +155,7 @@ def train_missing(options: argparse.Namespace, data: Mapping[str, LabelledSet], 
 
 
 def tabulated(
-    options: argparse.Namespace, data: Mapping[str, LabelledSet], sizes: Sizes, folder: Path
+    options: argparse.Namespace, data: Mapping[str, LabelledSet], liquid: Liquid, folder: Path
 ) -> dict[str, Any]:
     """The content of the result file, from the finished runs in the folder."""
     losses = scanned_losses(options, data["train"], folder)
@@ -174,7 +181,10 @@ def tabulated(
                 "errors": {kind: summary([found.errors[kind] for _, found in own]) for kind in sets},
             }
         )
+    sizes = asdict(liquid.sizes)
+    mixed = MIXED.format(**sizes) if liquid.sizes.small or liquid.sizes.pairs else ""
     return {
+        "system": {"name": options.system, "title": liquid.title, "polarity": liquid.polarity},
         "budget_s": None if options.updates else options.budget,
         "updates": options.updates or None,
         "device": options.device,
@@ -190,9 +200,9 @@ def tabulated(
         "timed_updates": LAST_TIMED - FIRST_TIMED,
         "data": {
             "seed": options.data_seed,
-            "sizes": asdict(sizes),
+            "sizes": sizes,
             "test_kelvin": TEST_KELVIN,
-            "description": DESCRIPTION.format(**asdict(sizes)),
+            "description": DESCRIPTION.format(**sizes, density=liquid.density_g_per_cm3, mixed=mixed),
         },
         "magnitudes": {
             name: curve_magnitudes(item) if name == "curves" else set_magnitudes(item)
@@ -208,25 +218,29 @@ def main() -> None:
     """Make the data, train the variants, write the tables."""
     options = parse_arguments()
     about = {**circumstances(), "versions": versions(PACKAGES)}
-    folder, sizes = options.data, Sizes()
+    folder, liquid = options.data / options.system, LIQUIDS[options.system]
     if options.quick:
-        folder, sizes, options.budget = folder / "quick", QUICK, QUICK_BUDGET_S
+        folder, liquid, options.budget = folder / "quick", liquid.quick(), QUICK_BUDGET_S
         options.output = folder
     runs = folder / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     (options.output / "results").mkdir(parents=True, exist_ok=True)
     try:
-        data = load_data(folder, sizes=sizes, seed=options.data_seed, workers=options.jobs, progress=Lines())
+        data = load_data(folder, liquid, seed=options.data_seed, workers=options.jobs, progress=Lines())
         if options.stop_after == "data":
             return
         if not options.report:
             train_missing(options, data, runs)
         if options.stop_after == "scan":
             return
-        result = {"about": about, **tabulated(options, data, sizes, runs)}
+        result = {"about": about, **tabulated(options, data, liquid, runs)}
     except AlEngineError as error:
         raise SystemExit(f"error: {error}") from None
-    log(f"written: {publish(result, markdown, output=options.output, name='accuracy')}")
+    written = options.output / "results" / f"{result_name(result)}.json"
+    write_file(written, (json.dumps(result, indent=1) + "\n").encode())
+    page = options.output / "accuracy.md"
+    write_file(page, markdown(results_in(options.output / "results"), reading=reading_of(page)).encode())
+    log(f"written: {written}, {page}")
 
 
 if __name__ == "__main__":

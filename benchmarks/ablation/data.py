@@ -1,10 +1,10 @@
-"""GFN2-xTB data of C12F27N (perfluorotributylamine): clusters, larger clusters, periodic boxes, pairs of molecules.
+"""GFN2-xTB data of a liquid: clusters, larger clusters, periodic boxes, pairs of molecules.
 
 Geometries come from the engine's own samplers: MMFF94 Langevin MD of periodic boxes at the liquid's density. Training
 clusters are cut from a box while it cools from 900 to 280 K. Test frames come from other boxes, packed with other seeds
 and held at 300, 500, 700 and 900 K. A cluster consists of the molecules nearest a random point of the box, so a
-molecule may be inside a cluster and at the surface of another. Labels are computed by tblite, periodic for periodic
-frames.
+molecule may be inside a cluster and at the surface of another; clusters of ions are completed to be neutral. Labels are
+computed by tblite, periodic for periodic frames.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,73 +14,41 @@ from typing import Any
 
 import numpy as np
 
-from ablation.pairs import pair_curves
+from ablation.liquids import Liquid, Sizes
+from ablation.pairs import Conformers, pair_curves
 from al_engine.config import LabelsConfig, SystemConfig
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_labelled, write_labelled
 from al_engine.files.part_file import open_part, part_key, write_part
 from al_engine.protocols import Progress
 from al_engine.seeds import derived_rng, derived_seed
+from al_engine.structures.bonds import BONDED, fragment_of_atom, made_whole
 from al_engine.structures.clusters import nearest_molecules
 from al_engine.structures.frames import FloatArray, Frame, IntArray, LabelledFrame
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
+from samplers.building.bonds_by_distance import bonds_from_radii
+from samplers.building.clusters import fragment_electrons
 from samplers.building.system import System, boxed, build_system
 from samplers.classical.anneal import ClassicalFrames, anneal, constant_temperature_frames
 
-C12F27N = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)N(C(F)(F)C(F)(F)C(F)(F)C(F)(F)F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
-DENSITY_G_PER_CM3 = 1.88
 HOT_KELVIN, COLD_KELVIN = 900.0, 280.0
 TEST_KELVIN = (300.0, 500.0, 700.0, 900.0)
 TIMESTEP_FS = 1.0
 PERIODIC_SIDES_ANG = (25.0, 35.0, 50.0)
 LABELS = LabelsConfig(backend="tblite")
 DESCRIPTION = (
-    "Geometries: MMFF94 Langevin MD (the engine's `samplers`) at 1.88 g/cm³. Training clusters: the {molecules} "
+    "Geometries: MMFF94 Langevin MD (the engine's `samplers`) at {density:g} g/cm³. Training clusters: the {molecules} "
     "molecules nearest a random point of a periodic box of {box_molecules}, {cuts} from each frame of an anneal from "
-    "900 to 280 K in {anneal_ps:g} ps. Test sets: other boxes, {test_ps:g} ps at each temperature. Curves: rigid "
-    "conformers from a box at 300 K. Labels: GFN2-xTB by tblite (`labelers`)."
+    "900 to 280 K in {anneal_ps:g} ps{mixed}. Test sets: other boxes, {test_ps:g} ps at each temperature. Curves: "
+    "rigid conformers from a box at 300 K. Labels: GFN2-xTB by tblite (`labelers`)."
 )
-"""Description of the data for the report; the names in braces are those of `Sizes`."""
-RECIPE = 1
+"""Description of the data for the report; most names in braces are those of `Sizes`."""
+MIXED = "; {small} of the clusters have {small_molecules} molecules, and {pairs} pairs have random separations"
+PAIR_SHIFTS_ANG = (-0.8, 9.0)
+"""Smallest and largest separation of training pairs beyond contact, Å."""
+RECIPE = 2
 """Version of this module's data; raise it whenever the module makes other data from the same sizes and seed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Sizes of the sets.
-
-    Attributes:
-        train: Number of training clusters.
-        test: Number of test clusters, a multiple of the number of temperatures.
-        large: Number of larger clusters, for the test of transfer to other sizes; a multiple as well.
-        bulk: Number of periodic boxes for the same test; a multiple as well.
-        curves: Number of binding curves of two molecules.
-        molecules: Molecules of a training or test cluster.
-        large_molecules: Molecules of a larger cluster, and of a periodic box of the test.
-        box_molecules: Molecules of the box that clusters are cut from.
-        anneal_ps: Length of the training anneal.
-        test_ps: Length of a run at a test temperature; a quarter of it is equilibration.
-        cuts: Number of clusters cut from a frame of a box.
-    """
-
-    train: int = 240
-    test: int = 60
-    large: int = 12
-    bulk: int = 8
-    curves: int = 12
-    molecules: int = 3
-    large_molecules: int = 8
-    box_molecules: int = 16
-    anneal_ps: float = 30.0
-    test_ps: float = 4.0
-    cuts: int = 4
-
-
-QUICK = Sizes(
-    train=16, test=4, large=4, bulk=0, curves=1, molecules=1, large_molecules=2, box_molecules=4, anneal_ps=1, test_ps=1
-)
-"""Sizes with which the whole pipeline runs in a few minutes; the results have no meaning."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +58,8 @@ class LabelledSet:
     Attributes:
         frames: The F frames.
         columns: Values of each frame by name, shape (F,): `temperature_kelvin`; for curves `curve` and `shift_ang`.
-        molecule_atoms: Atoms of a molecule; atoms are in order of the molecules.
+        molecule_atoms: Atoms of a molecule; atoms are in order of the molecules. 0: molecules differ, and are found by
+            their bonds.
     """
 
     frames: tuple[LabelledFrame, ...]
@@ -99,8 +68,11 @@ class LabelledSet:
 
     def molecule_of_atom(self, index: int) -> IntArray:
         """The molecule of each atom of a frame, shape (N,)."""
-        molecules: IntArray = np.arange(len(self.frames[index])) // self.molecule_atoms
-        return molecules
+        frame = self.frames[index].frame
+        if self.molecule_atoms:
+            return np.arange(len(frame)) // self.molecule_atoms
+        bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=BONDED)
+        return fragment_of_atom(len(frame), bonds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,12 +81,12 @@ class _Unlabelled:
     columns: Mapping[str, FloatArray]
 
 
-def load_data(folder: Path, *, sizes: Sizes, seed: int, workers: int, progress: Progress) -> dict[str, LabelledSet]:
+def load_data(folder: Path, liquid: Liquid, *, seed: int, workers: int, progress: Progress) -> dict[str, LabelledSet]:
     """The sets `train`, `test`, `large`, `bulk` and `curves`; a set that is not in the folder is made and stored there.
 
     Args:
         folder: Folder of the sets, with an HDF5 file for each.
-        sizes: Sizes of the sets.
+        liquid: The liquid.
         seed: Seed of conformers, packings, velocities, cuts and orientations.
         workers: Number of labelling processes.
         progress: Called with the progress of each set.
@@ -123,9 +95,9 @@ def load_data(folder: Path, *, sizes: Sizes, seed: int, workers: int, progress: 
         InputError: If a label fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    molecule = build_system(
-        SystemConfig(smiles=C12F27N, molecules=1, density_g_per_cm3=DENSITY_G_PER_CM3), base_dir=folder, seed=seed
-    )
+    sizes = liquid.sizes
+    config = SystemConfig(smiles=liquid.smiles, molecules=1, density_g_per_cm3=liquid.density_g_per_cm3)
+    molecule = build_system(config, base_dir=folder, seed=seed)
     makers: dict[str, Callable[[Progress], _Unlabelled]] = {
         "train": lambda tell: _training_clusters(molecule, sizes, seed=seed, progress=tell),
         "test": lambda tell: _test_clusters(
@@ -141,8 +113,8 @@ def load_data(folder: Path, *, sizes: Sizes, seed: int, workers: int, progress: 
         name: _load_or_make(
             folder / f"{name}.h5",
             make,
-            inputs={"recipe": RECIPE, "sizes": asdict(sizes), "seed": seed},
-            molecule_atoms=len(molecule.frame),
+            inputs={"recipe": RECIPE, "liquid": asdict(liquid), "seed": seed},
+            molecule_atoms=len(molecule.frame) if liquid.ions == 1 else 0,
             workers=workers,
             progress=progress,
         )
@@ -161,8 +133,10 @@ def periodic_shift(test: LabelledSet, bulk: LabelledSet) -> dict[str, Any]:
 
     Returns:
         `shift_ev`: the difference by the side of the cell in Å. `extrapolated_mev_per_atom`: the difference in the
-        smallest cell, extrapolated as 1 / volume to the volume per molecule in the boxes.
+        smallest cell, extrapolated as 1 / volume to the volume per molecule in the boxes. Empty for ionic liquids.
     """
+    if not test.molecule_atoms:
+        return {}
     frame, atoms = test.frames[0].frame, test.molecule_atoms
     isolated = Frame(numbers=frame.numbers[:atoms], positions=frame.positions[:atoms])
     cells = [replace(isolated, cell=side * np.eye(3), pbc=np.ones(3, dtype=bool)) for side in PERIODIC_SIDES_ANG]
@@ -222,7 +196,7 @@ def _load_or_make(
 
 
 def _training_clusters(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _Unlabelled:
-    box = boxed(molecule, sizes.box_molecules, seed=derived_seed(seed, "training box"))
+    box = _boxed(molecule, sizes.box_molecules, seed=derived_seed(seed, "training box"))
     run = anneal(
         box,
         hot_kelvin=HOT_KELVIN,
@@ -233,7 +207,20 @@ def _training_clusters(molecule: System, sizes: Sizes, *, seed: int, progress: P
         seed=derived_seed(seed, "training anneal"),
         progress=progress,
     )
-    return _cut(box, run, count=sizes.train, size=sizes.molecules, rng=derived_rng(seed, "training cuts"))
+    size_of = np.full(sizes.train, sizes.molecules)
+    size_of[derived_rng(seed, "small clusters").permutation(sizes.train)[: sizes.small]] = sizes.small_molecules
+    clusters = _cut(box, run, sizes=size_of.tolist(), rng=derived_rng(seed, "training cuts"))
+    if not sizes.pairs:
+        return clusters
+    first, second = _conformers(
+        molecule, sizes.pairs, sizes, seed=derived_seed(seed, "training pairs"), progress=progress
+    )
+    rng = derived_rng(seed, "training separations")
+    pairs = [
+        pair_curves(_of(first, k), _of(second, k), rng=rng, shifts=[float(rng.uniform(*PAIR_SHIFTS_ANG))])[0][0]
+        for k in range(sizes.pairs)
+    ]
+    return _joined([clusters, _Unlabelled(pairs, {"temperature_kelvin": np.full(sizes.pairs, TEST_KELVIN[0])})])
 
 
 def _test_clusters(
@@ -243,7 +230,7 @@ def _test_clusters(
     per_temperature = _share(count)
     parts = []
     for index, kelvin in enumerate(TEST_KELVIN if count else ()):
-        box = boxed(molecule, sizes.box_molecules, seed=derived_seed(seed, "test box", size, index))
+        box = _boxed(molecule, sizes.box_molecules, seed=derived_seed(seed, "test box", size, index))
         run = constant_temperature_frames(
             box,
             kelvin=kelvin,
@@ -254,7 +241,8 @@ def _test_clusters(
             seed=derived_seed(seed, "test run", size, index),
             progress=progress,
         )
-        parts.append(_cut(box, run, count=per_temperature, size=size, rng=derived_rng(seed, "test cuts", size, index)))
+        rng = derived_rng(seed, "test cuts", size, index)
+        parts.append(_cut(box, run, sizes=[size] * per_temperature, rng=rng))
     return _joined(parts)
 
 
@@ -264,7 +252,7 @@ def _bulk(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _
     parts = []
     for index, kelvin in enumerate(TEST_KELVIN if sizes.bulk else ()):
         run = constant_temperature_frames(
-            boxed(molecule, sizes.large_molecules, seed=derived_seed(seed, "bulk box", index)),
+            _boxed(molecule, sizes.large_molecules, seed=derived_seed(seed, "bulk box", index)),
             kelvin=kelvin,
             hot_kelvin=HOT_KELVIN,
             duration_ps=sizes.test_ps,
@@ -279,7 +267,16 @@ def _bulk(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _
 
 def _curves(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) -> _Unlabelled:
     """Pairs of molecules along their separation; the conformers are from a box at 300 K."""
-    box = boxed(molecule, 2 * sizes.curves, seed=derived_seed(seed, "conformer box"))
+    first, second = _conformers(molecule, sizes.curves, sizes, seed=seed, progress=progress)
+    frames, curve, shift = pair_curves(first, second, rng=derived_rng(seed, "pair orientations"))
+    return _Unlabelled(frames, {"curve": curve, "shift_ang": shift})
+
+
+def _conformers(
+    molecule: System, count: int, sizes: Sizes, *, seed: int, progress: Progress
+) -> tuple[Conformers, Conformers]:
+    """`count` conformers of a molecule, and as many of another, from a box at 300 K; of a salt, cations and anions."""
+    box = boxed(molecule, 2 * count, seed=derived_seed(seed, "conformer box"))
     run = constant_temperature_frames(
         box,
         kelvin=TEST_KELVIN[0],
@@ -290,23 +287,37 @@ def _curves(molecule: System, sizes: Sizes, *, seed: int, progress: Progress) ->
         seed=derived_seed(seed, "conformer run"),
         progress=progress,
     )
-    conformers = run.frames[0].positions.reshape(2 * sizes.curves, -1, 3)
-    frames, curve, shift = pair_curves(molecule.frame.numbers, conformers, rng=derived_rng(seed, "pair orientations"))
-    return _Unlabelled(frames, {"curve": curve, "shift_ang": shift})
+    frame = run.frames[0]
+    copies = made_whole(frame.positions, box.bonds.pairs, frame.cell, frame.pbc).reshape(2 * count, -1, 3)
+    fragment = fragment_of_atom(len(molecule.molecule), molecule.molecule.bonds)
+    own, other = fragment == 0, fragment == fragment.max()
+    numbers = molecule.frame.numbers
+    return Conformers(numbers[own], copies[::2, own]), Conformers(numbers[other], copies[1::2, other])
 
 
-def _cut(box: System, run: ClassicalFrames, *, count: int, size: int, rng: np.random.Generator) -> _Unlabelled:
-    """`count` clusters of `size` molecules around random points, the same number from every frame of a run."""
-    sources = np.arange(count) * len(run.frames) // count
+def _of(conformers: Conformers, index: int) -> Conformers:
+    return Conformers(conformers.numbers, conformers.positions[index : index + 1])
+
+
+def _boxed(molecule: System, molecules: int, *, seed: int) -> System:
+    """A periodic box with a number of molecules; a pair of ions is two of them."""
+    return boxed(molecule, molecules // (int(molecule.molecules.fragment_of_atom.max()) + 1), seed=seed)
+
+
+def _cut(box: System, run: ClassicalFrames, *, sizes: Sequence[int], rng: np.random.Generator) -> _Unlabelled:
+    """Clusters of these numbers of molecules around random points, the same number from every frame of a run."""
+    sources = np.arange(len(sizes)) * len(run.frames) // len(sizes)
+    electrons = fragment_electrons(box, largest_charge=0)
     clusters = [
         nearest_molecules(
             run.frames[source],
-            box.molecules.copy_of_atom,
+            box.molecules.fragment_of_atom,
             box.bonds.pairs,
             size,
+            electrons=electrons,
             centre=rng.uniform(size=3) @ run.frames[source].cell,
         )[0]
-        for source in sources
+        for source, size in zip(sources, sizes, strict=True)
     ]
     return _Unlabelled(clusters, {"temperature_kelvin": run.temperature_kelvin[sources]})
 

@@ -1,6 +1,7 @@
 """Frames of pairs of rigid molecules along their separation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,14 +14,27 @@ SHIFTS_ANG = (-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 5.
 """Separations beyond contact; the energies of a curve are relative to the last."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Conformers:
+    """Rigid conformers of a molecule.
+
+    Attributes:
+        numbers: Atomic numbers, shape (n,).
+        positions: Positions of C conformers in Å, shape (C, n, 3).
+    """
+
+    numbers: IntArray
+    positions: FloatArray
+
+
 def pair_curves(
-    numbers: IntArray, conformers: FloatArray, *, rng: np.random.Generator, shifts: Sequence[float] = SHIFTS_ANG
+    first: Conformers, second: Conformers, *, rng: np.random.Generator, shifts: Sequence[float] = SHIFTS_ANG
 ) -> tuple[list[Frame], FloatArray, FloatArray]:
-    """Curves of pairs of conformers, which are rotated at random and moved apart along x.
+    """Curves of C pairs of conformers, which are rotated at random and moved apart along x.
 
     Args:
-        numbers: Atomic numbers of a molecule, shape (n,).
-        conformers: Positions of 2 C molecules in Å, shape (2 C, n, 3).
+        first: The conformers that stay.
+        second: The conformers that move.
         rng: Draws the orientations.
         shifts: Separations beyond contact in Å.
 
@@ -29,12 +43,12 @@ def pair_curves(
         shape (F,).
     """
     frames, curve, shift = [], [], []
-    for k in range(len(conformers) // 2):
-        first, second = (turned(x - x.mean(0), rng) for x in conformers[2 * k : 2 * k + 2])
-        second[:, 0] += contact_separation(first, second)
+    numbers = np.concatenate([first.numbers, second.numbers])
+    for k in range(len(first.positions)):
+        still, moved = (turned(x - x.mean(0), rng) for x in (first.positions[k], second.positions[k]))
+        moved[:, 0] += contact_separation(still, moved)
         for s in shifts:
-            positions = np.concatenate([first, second + s * _ALONG])
-            frames.append(Frame(numbers=np.tile(numbers, 2), positions=positions))
+            frames.append(Frame(numbers=numbers, positions=np.concatenate([still, moved + s * _ALONG])))
             curve.append(float(k))
             shift.append(s)
     return frames, np.array(curve), np.array(shift)

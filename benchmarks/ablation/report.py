@@ -1,24 +1,49 @@
-"""The accuracy tables in Markdown, from the result file."""
+"""The accuracy tables in Markdown, from the result files."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ablation.liquids import LIQUIDS
 from ablation.metrics import TAIL_ANG
 from ablation.pairs import CONTACT_ANG
+from ablation.variants import MIDDLE_ANG, SHORT_ANG
 from pages import origin, page
 
+USUAL_BUDGET_S = 180.0
 Column = tuple[str, str, str, int]
 """A column of a table: heading, set, error, digits after the decimal point."""
 INTRODUCTION = (
-    "C12F27N, GFN2-xTB: {train} training clusters of {molecules} molecules; each variant is trained for {budget} "
-    "(seeds {seeds}; learning rate {learning_rate:g}). Mean over seeds ± half their range; a value without ± is"
-    " of a single seed. Errors are mean absolute errors, for vectors over components. The first row of the tables of "
-    "errors is that of a model that predicts the mean energy and no forces."
+    "Models are trained on clusters cut from a liquid, and tested on other clusters, larger ones, periodic boxes and "
+    "pairs of molecules. Labels: GFN2-xTB. Mean over seeds ± half their range; a value without ± is of a single seed. "
+    "Errors are mean absolute errors, for vectors over components. The first row of the tables of errors is that of a "
+    "model that predicts the mean energy and no forces."
+)
+SUMMARY = (
+    "Errors of `ms-mace` in units of those of `mace` at the short cut-off, after the same training: below 1, two "
+    "scales pay. In brackets the same for `mace` at 6 Å."
+)
+OURS, SHORT, MIDDLE = "ms-mace", f"mace, {SHORT_ANG:g} Å (long path off)", f"mace, {MIDDLE_ANG:g} Å"
+COMPARED: Sequence[tuple[str, str, str]] = (
+    ("F", "test", "force_mev_per_ang"),
+    ("E", "test", "energy_mev_per_atom"),
+    ("net F", "test", "net_force_mev_per_ang"),
+    ("torque", "test", "torque_mev"),
+    ("F, larger clusters", "large", "force_mev_per_ang"),
+    ("pairs from contact on", "curves", "binding_mev"),
+)
+TRAINED = (
+    "{train} training clusters of {molecules} molecules{mixed}; each variant is trained for {budget} (seeds {seeds}; "
+    "learning rate {learning_rate:g})."
 )
 LARGER = (
-    "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules}. Training frames "
-    "all hold {molecules} molecules, so their mean binding energy cannot be separated from the energy of the "
-    "molecules; *centred* is the energy error after subtraction of its mean over the set. {periodic}"
+    "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules}.{same_size} "
+    "*centred* is the energy error after subtraction of its mean over the set. {periodic}"
+)
+SAME_SIZE = (
+    " Training frames all hold {molecules} molecules, so their mean binding energy cannot be separated from the energy "
+    "of the molecules."
 )
 PERIODIC = (
     "Labels of boxes are tblite's periodic GFN2-xTB, which does not continue that of open clusters: the energy of a "
@@ -78,44 +103,80 @@ TABLES: Sequence[tuple[str, str, Sequence[Column]]] = (
 )
 
 
-def markdown(result: Mapping[str, Any], *, reading: str) -> str:
+def result_name(result: Mapping[str, Any]) -> str:
+    """Name of the file of a result: of its liquid, and of its training if that is not the usual one."""
+    name = f"accuracy-{result['system']['name']}"
+    if result["updates"]:
+        return f"{name}-{result['updates']}u"
+    return name if result["budget_s"] == USUAL_BUDGET_S else f"{name}-{result['budget_s']:g}s"
+
+
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    """The results in a folder: liquid by liquid, the usual training first."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("accuracy-*.json"))]
+    order = list(LIQUIDS)
+    return sorted(found, key=lambda result: (order.index(result["system"]["name"]), result_name(result)))
+
+
+def markdown(results: Sequence[Mapping[str, Any]], *, reading: str) -> str:
     """The page.
 
     Args:
-        result: The content of the result file.
+        results: The contents of the result files.
         reading: Text written by hand, below the tables.
     """
-    about, sizes = result["about"], result["data"]["sizes"]
+    lines = ["# Accuracy", "", INTRODUCTION, "", SUMMARY, "", *_summary(results)]
+    for result in results:
+        lines += ["", *_section(result)]
+    return page(lines, reading=reading)
+
+
+def _summary(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row for each result: errors of `ms-mace` relative to those of `mace`."""
+    lines = [
+        "| liquid | training | " + " | ".join(title for title, *_ in COMPARED) + " |",
+        "| --- | --- |" + " ---: |" * len(COMPARED),
+    ]
+    for result in results:
+        errors = {row["variant"]: row["errors"] for row in _trained(result)}
+        cells = []
+        for _, name, error in COMPARED:
+            values = [errors.get(variant, {}).get(name, {}).get(error, [None])[0] for variant in (OURS, SHORT, MIDDLE)]
+            ratios = [None if None in (values[0], other) else values[0] / other for other in values[1:]]
+            cells.append(f"{_number(ratios[0], 2)} ({_number(ratios[1], 2)})" if any(ratios) else "")
+        system = result["system"]
+        lines.append(f"| {system['title']} ({system['polarity']}) | {_training(result)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _training(result: Mapping[str, Any]) -> str:
+    if result["updates"]:
+        return f"{result['updates']} updates on {result['device']}"
+    return f"about {result['budget_s']:g} CPU seconds on one core"
+
+
+def _section(result: Mapping[str, Any]) -> list[str]:
+    """The tables of a result."""
+    sizes = result["data"]["sizes"]
+    same_size = not (sizes.get("small") or sizes.get("pairs"))
     words = {
         **sizes,
         "temperatures": ", ".join(f"{kelvin:g}" for kelvin in result["data"]["test_kelvin"]) + " K",
         "seeds": ", ".join(str(seed) for seed in result["seeds"]),
-        "budget": f"{result['updates']} updates on {result['device']}"
-        if result["updates"]
-        else f"about {result['budget_s']:g} CPU seconds on one core",
+        "budget": _training(result),
         "learning_rate": result["learning_rate"],
+        "mixed": "" if same_size else f", {sizes['small']} of them smaller, and {sizes['pairs']} pairs",
+        "same_size": SAME_SIZE.format(**sizes) if same_size else "",
         "contact": CONTACT_ANG,
         "tail": TAIL_ANG,
         "periodic": _periodic(result["periodic"]),
     }
-    lines = [
-        "# Accuracy",
-        "",
-        INTRODUCTION.format(**words),
-        "",
-        *_costs(result),
-    ]
+    lines = [f"## {result['system']['title']}, {_training(result)}", "", TRAINED.format(**words), "", *_costs(result)]
     for title, text, columns in TABLES:
         present = [column for column in columns if column[1] in result["magnitudes"]]
         if present:
-            lines += [f"## {title}", "", text.format(**words), "", *_table(result, present), ""]
-    lines += [
-        "## How",
-        "",
-        *(f"- {line}" for line in _method(result)),
-        *origin(about),
-    ]
-    return page(lines, reading=reading)
+            lines += [f"### {title}", "", text.format(**words), "", *_table(result, present), ""]
+    return [*lines, "### How", "", *(f"- {line}" for line in _method(result)), *origin(result["about"])]
 
 
 def _periodic(measured: Mapping[str, Any]) -> str:
@@ -184,7 +245,7 @@ def _method(result: Mapping[str, Any]) -> list[str]:
         SCAN.format(share=rates["share"], losses=losses),
         *([] if result["updates"] else [UPDATES.format(timed_updates=result["timed_updates"])]),
         *_missing(result),
-        "Every variant's config, every seed's errors: `results/accuracy.json`.",
+        f"Every variant's config, every seed's errors: `results/{result_name(result)}.json`.",
     ]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist, pdist
 
-from ablation.pairs import CONTACT_ANG, SHIFTS_ANG, contact_separation, pair_curves, turned
+from ablation.pairs import CONTACT_ANG, SHIFTS_ANG, Conformers, contact_separation, pair_curves, turned
 
 
 def test_two_atoms_touch_at_the_contact_distance():
@@ -22,7 +22,8 @@ def test_bodies_that_pass_each_other_never_touch():
 
 def test_molecules_of_a_curve_are_rigid_touch_at_zero_and_part_along_x(rng):
     numbers, conformers = np.array([9] * 7), 3.0 * rng.normal(size=(4, 7, 3))
-    frames, curve, shift = pair_curves(numbers, conformers, rng=rng)
+    first, second = Conformers(numbers, conformers[::2]), Conformers(numbers, conformers[1::2])
+    frames, curve, shift = pair_curves(first, second, rng=rng)
     assert len(frames) == 2 * len(SHIFTS_ANG)
     assert curve.tolist() == sorted(curve.tolist())
     for frame, k, s in zip(frames, curve.astype(int), shift, strict=True):

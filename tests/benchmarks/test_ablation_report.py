@@ -1,7 +1,7 @@
 """The accuracy page: it has the numbers of the result file and keeps text written by hand."""
 
 from ablation.metrics import summary
-from ablation.report import markdown
+from ablation.report import SHORT, markdown, result_name
 from pages import READING, reading_of
 
 ERRORS = {"energy_mev_per_atom": 0.4, "force_mev_per_ang": 25.0, "net_force_mev_per_ang": 30.0, "torque_mev": 80.0}
@@ -21,6 +21,7 @@ def result(**changes):
     }
     return {
         "about": {"command": "python x.py", "date": "2026-01-01", "machine": "a CPU", "versions": {"torch": "2.0"}},
+        "system": {"name": "dmso", "title": "DMSO", "polarity": "polar"},
         "budget_s": 180.0,
         "updates": None,
         "device": "cpu",
@@ -41,17 +42,17 @@ def result(**changes):
 
 
 def test_a_row_has_mean_and_half_the_range_over_seeds():
-    assert "| ms-mace | 0.40 ± 0.00 | 26.0 ± 1.0 | 30.0 ± 0.0 | 80 ± 0 |" in markdown(result(), reading="")
+    assert "| ms-mace | 0.40 ± 0.00 | 26.0 ± 1.0 | 30.0 ± 0.0 | 80 ± 0 |" in markdown([result()], reading="")
 
 
 def test_sets_without_errors_have_no_table():
-    page = markdown(result(), reading="")
-    assert "## Test clusters" in page
-    assert "## Two molecules" not in page
+    page = markdown([result()], reading="")
+    assert "### Test clusters" in page
+    assert "### Two molecules" not in page
 
 
 def test_what_was_not_trained_or_diverged_is_said_not_tabulated():
-    page = markdown(result(), reading="")
+    page = markdown([result()], reading="")
     assert "| untrained |" not in page
     assert "Not trained yet: `untrained`." in page
     assert "`mace, 10 Å` diverged" in page
@@ -59,7 +60,22 @@ def test_what_was_not_trained_or_diverged_is_said_not_tabulated():
 
 def test_what_is_written_by_hand_survives_a_new_table(tmp_path):
     first = tmp_path / "accuracy.md"
-    first.write_text(markdown(result(), reading="## Reading\n\nThe long path pays.\n"))
-    second = markdown(result(learning_rate=0.005), reading=reading_of(first))
+    first.write_text(markdown([result()], reading="## Reading\n\nThe long path pays.\n"))
+    second = markdown([result(learning_rate=0.005)], reading=reading_of(first))
     assert second.endswith(f"{READING}\n## Reading\n\nThe long path pays.\n")
     assert "learning rate 0.005" in second
+
+
+def test_the_summary_compares_two_scales_with_one_at_equal_training():
+    both = result()
+    row = both["variants"][0]
+    half = {name: (2 * mean, spread) for name, (mean, spread) in row["errors"]["test"].items()}
+    both["variants"].append({**row, "variant": SHORT, "errors": {"test": half}})
+    page = markdown([both], reading="")
+    assert "| DMSO (polar) | about 180 CPU seconds on one core | 0.50 () | 0.50 () | 0.50 () | 0.50 () |  |  |" in page
+
+
+def test_results_have_names_by_liquid_and_training():
+    assert result_name(result()) == "accuracy-dmso"
+    assert result_name(result(budget_s=900.0)) == "accuracy-dmso-900s"
+    assert result_name(result(budget_s=None, updates=3000)) == "accuracy-dmso-3000u"
