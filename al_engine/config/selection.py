@@ -94,7 +94,7 @@ class SelectionConfig(Section):
         le=100.0,
         description=(
             "A sampled frame with a bond longer than this times its equilibrium length is not labelled: the molecule "
-            "has come apart."
+            "has come apart. Hydrogen atoms may change places between molecules of the same formulas."
         ),
     )
     cut_molecules: PositiveInt | None = Field(
