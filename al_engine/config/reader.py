@@ -52,6 +52,9 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
+OF_FILES = ("file", "structure", "structures", "start")
+"""Names of options whose values are paths."""
+
 
 def load_config(path: Path, *, begun: CampaignConfig | bool = False) -> CampaignConfig:
     """Read and validate a config file.
@@ -227,6 +230,27 @@ def refuse_changes(old: CampaignConfig, new: CampaignConfig, *, source: str, dir
         )
 
 
+def setting_text(key: str, value: Any) -> str:
+    """A setting `KEY=VALUE` of `al-engine fork --set`, quoted for a shell."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    return shlex.quote(f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}")
+
+
+def with_whole_paths(value: Any, key: str, *, folder: Path) -> Any:
+    """A value of an option with whole paths of the files that it names.
+
+    Args:
+        value: The value, in which sections are dictionaries.
+        key: Name of the option, without its sections.
+        folder: Folder that relative paths start from.
+    """
+    if isinstance(value, dict):
+        return {name: with_whole_paths(each, name, folder=folder) for name, each in value.items()}
+    if isinstance(value, list):
+        return [with_whole_paths(each, key, folder=folder) for each in value]
+    return str((folder / value).resolve()) if key in OF_FILES and isinstance(value, str) else value
+
+
 def how_to_have(changed: Mapping[str, tuple[Any, Any]], directory: Path) -> str:
     """Advice to a user who wants other values in a campaign that has begun: a fork, or a new campaign.
 
@@ -236,11 +260,11 @@ def how_to_have(changed: Mapping[str, tuple[Any, Any]], directory: Path) -> str:
     """
     if any(key.startswith("labels.") for key in changed):  # labels of two levels of theory are never mixed
         return "start a new campaign in another directory"
-    settings = []
-    for key, (_, value) in changed.items():
-        if not any(key.startswith(f"{section}.") for section in changed):  # of a section that has changed as a whole
-            text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
-            settings.append(shlex.quote(f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}"))
+    settings = [
+        setting_text(key, with_whole_paths(value, key.rpartition(".")[2], folder=directory))
+        for key, (_, value) in changed.items()
+        if not any(key.startswith(f"{section}.") for section in changed)  # of a section that has changed as a whole
+    ]
     return (
         "make a campaign with the new values that shares the labels: "
         f"`al-engine fork {typed(directory)} NEW --set {' --set '.join(settings)}`"

@@ -129,6 +129,12 @@ class SelectionConfig(Section):
                 f"lower_mev_per_ang ({self.lower_mev_per_ang:g}) must be below upper_mev_per_ang "
                 f"({self.upper_mev_per_ang:g}); the reference work uses 100 and 300"
             )
+        if self.adaptive.enabled and self.adaptive.floor_mev_per_ang > self.lower_mev_per_ang:
+            raise ValueError(
+                f"adaptive.floor_mev_per_ang ({self.adaptive.floor_mev_per_ang:g}) is above lower_mev_per_ang "
+                f"({self.lower_mev_per_ang:g}), the accuracy that the campaign is to reach, so that it could never "
+                "converge; lower the floor"
+            )
         lower, upper = self.net_force_lower_mev_per_ang, self.net_force_upper_mev_per_ang
         if (lower is None) != (upper is None):
             raise ValueError("give both `net_force_lower_mev_per_ang` and `net_force_upper_mev_per_ang`, or neither")

@@ -218,7 +218,7 @@ class InitialConfig(Section):
             "`system.molecules` nearest the centre of the box are cut out."
         ),
     )
-    frames: PositiveInt = Field(100, description="Number of frames of the initial set.")
+    frames: PositiveInt = Field(100, ge=2, description="Number of frames of the initial set.")
     test_frames: PositiveInt = Field(
         40,
         description=(

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +36,8 @@ def parse_duration(text: str) -> float:
 class TimeLimit:
     """A context manager that sends this process SIGTERM at the limit, unless its block has ended before.
 
+    The time counts from the construction of the object on; several blocks may follow one another.
+
     Args:
         seconds: The limit, s; None: no limit.
 
@@ -45,10 +48,13 @@ class TimeLimit:
     def __init__(self, seconds: float | None) -> None:
         self.reached = False
         self._ended, self._ending = False, threading.Lock()
-        self._timer = None if seconds is None else threading.Timer(seconds, self._end)
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
-        if self._timer is not None:
+        self._ended = False
+        if self._deadline is not None:
+            self._timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), self._end)
             self._timer.daemon = True
             self._timer.start()
         return self

@@ -82,9 +82,10 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
             t.point: read_scored(root["test"], kind, point=t.point) + read_scored(root["new"], kind, point=t.point)
             for t in record.temperatures
         }
+    judged = ledger.own_history(before=iteration + 1)
     missing = missing_evidence(
-        history,
-        evidence_of(ledger, history),
+        judged,
+        evidence_of(ledger, judged),
         config.stop,
         config.selection,
         trajectory_frames=config.sampling.trajectory_frames,

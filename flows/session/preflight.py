@@ -142,15 +142,18 @@ def preflight(
 
 
 def _check_start(config: CampaignConfig, elements: set[int], *, base_dir: Path) -> None:
-    """Check that the models of `training.start`, if it is set, know all elements.
+    """Check that the models that training starts from, if it does, know all elements.
 
     Raises:
         InputError: If the models do not know an element, or have another architecture than `model`.
     """
-    if config.training.start is not None:
+    start = config.training.start
+    if config.inherited_iterations and config.training.warm_start:
+        start = "."  # training goes on from the committee of the shared iterations
+    if start is not None:
         from models.training.start import check_start
 
-        check_start(base_dir / config.training.start, config.model, elements=sorted(elements))
+        check_start(base_dir / start, config.model, elements=sorted(elements))
 
 
 @contextmanager

@@ -77,6 +77,8 @@ def prepare(target: Path, directory: Path | None = None, *, progress: Progress =
             refuse_changes(existing.config, current, source=str(target), directory=directory)
             refuse_other_inputs(config, source=target.parent, directory=directory)
             return Prepared(Ledger(directory, current))
+    # the config file may be that of a fork, whose past the new campaign does not have
+    config = config.model_copy(update={"inherited_iterations": None})
     checked = preflight(config, base_dir=target.parent, progress=progress)
     # another process may have begun to run the campaign, although it has no part yet
     with campaign_lock(directory, config.execution.lock) if directory.is_dir() else nullcontext():
@@ -110,6 +112,8 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
     ledger = prepared.ledger
     with campaign_lock(ledger.directory, ledger.config.execution.lock, say=display.say):
         _check(prepared, display)
+        if not ledger.has_begun():  # files that the user has named since `init` are copied
+            ledger.config = new_campaign(ledger.config, source=ledger.directory, directory=ledger.directory).config
         config = ledger.config
         periodic = config.labels_boxes
         ledger.refuse_changed_config()  # before parts are set aside to be made again
@@ -129,9 +133,13 @@ def opened(prepared: Prepared, display: Display, *, retry: bool = False) -> Iter
 
 
 def _check(prepared: Prepared, display: Display) -> None:
-    """Run the preflight of a campaign without initial frames, unless `prepare` has run it, and show its notes."""
+    """Run the preflight, unless `prepare` has run it, and show its notes.
+
+    Campaigns whose initial frames and own frames (`data`) exist were checked before they were made. A fork may have the
+    initial frames of another campaign, and frames of its own that nobody has checked.
+    """
     ledger, checked = prepared.ledger, prepared.checked
-    if all(ledger.part_path(name).exists() for name in names.all_initial_frames(ledger.config)):
+    if all(ledger.part_path(name).exists() for name in names.initial_sources(ledger.config)):
         return
     if checked is None:
         level = level_of_theory(ledger.config.labels, periodic=ledger.config.labels_boxes)

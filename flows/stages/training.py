@@ -1,5 +1,6 @@
 """Stage `iterNNN-memberM`: train one member of the committee on all frames labelled before the iteration."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from al_engine.campaign import names
@@ -57,7 +58,11 @@ def updates(training: TrainingConfig, iteration: int, last: IterationRecord | No
 def planned_updates(ledger: Ledger, iteration: int) -> int:
     """Gradient updates per member in an iteration of a campaign."""
     history = ledger.history()[:iteration]
-    return updates(ledger.config.training, iteration, history[-1] if history else None)
+    last = history[-1] if history else None
+    if last is not None and iteration == ledger.config.inherited_iterations:
+        new = ledger.reader().dataset_size(before=iteration) - last.dataset_size  # frames that a fork brings
+        last = replace(last, labelled=last.labelled + new, dataset_size=last.dataset_size + new)
+    return updates(ledger.config.training, iteration, last)
 
 
 def plan(ledger: Ledger, iteration: int, member: int) -> Stage:

@@ -56,14 +56,19 @@ def members_hash(path: Path) -> str:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def copy_members(source: Path, target: Path) -> None:
+def copy_members(source: Path, target: Path, *, iteration: int | None = None) -> None:
     """Write a file of the members that `open_members` finds, with the same `members_hash`.
+
+    Args:
+        source: As `path` of `open_members`.
+        target: The file.
+        iteration: As in `open_members`.
 
     Raises:
         InputError: If there are no members.
         ResumableError: If the target cannot be written.
     """
-    with open_members(source) as groups, in_memory_hdf5(target) as file:
+    with open_members(source, iteration=iteration) as groups, in_memory_hdf5(target) as file:
         for k, group in enumerate(groups):
             file.copy(group, file, f"member{k}")
 

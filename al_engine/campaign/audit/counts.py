@@ -48,11 +48,12 @@ def gap_findings(parts: Mapping[str, Part], config: CampaignConfig) -> Iterator[
         )
 
 
-def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:
+def count_findings(parts: Mapping[str, Part], *, inherited: int = 0) -> Iterator[Finding]:
     """Compare the counts of every finished iteration with the parts that were counted.
 
     Args:
         parts: The sound parts by name. Counts that need another part are not checked.
+        inherited: Number of iterations that were forked from another campaign, whose data set may have been another.
     """
     if names.INITIAL_DATASET not in parts:
         return
@@ -61,11 +62,13 @@ def count_findings(parts: Mapping[str, Part]) -> Iterator[Finding]:
     for iteration in sorted({part.iteration for part in parts.values() if part.iteration is not None}):
         if names.append(iteration) not in parts:
             return  # unfinished or lost: later sizes can't be checked
-        size = yield from _iteration_findings(iteration, parts, size)
+        size = yield from _iteration_findings(iteration, parts, size, inherited=iteration < inherited)
         size = yield from _audit_findings(iteration, parts, size)
 
 
-def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: int) -> Generator[Finding, None, int]:
+def _iteration_findings(
+    iteration: int, parts: Mapping[str, Part], size_before: int, *, inherited: bool
+) -> Generator[Finding, None, int]:
     """Find counts that disagree in an iteration; returns the size of the data set after the iteration."""
     append = parts[names.append(iteration)]
     with open_part(append.path) as root:
@@ -86,8 +89,9 @@ def _iteration_findings(iteration: int, parts: Mapping[str, Part], size_before: 
             int(np.sum(fates == Fate.LABEL_FAILED)),
             record.label_failures,
         ),
-        "recorded size of the data set": (record.dataset_size, size),
     }
+    if not inherited:
+        compared["recorded size of the data set"] = (record.dataset_size, size)
     samples = [part for name, part in parts.items() if name.startswith(f"iter{iteration:03d}-sample-")]
     if len(samples) == len(record.temperatures):
         compared["number of fates"] = (len(fates), sum(map(_sampled, samples)))

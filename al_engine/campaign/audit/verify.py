@@ -59,11 +59,13 @@ def verify(directory: Path, *, repaired: bool, progress: Progress = silent) -> t
 
 def _all_findings(directory: Path, found: Verification) -> list[Finding]:
     """All problems, the most urgent first: of files, of counts, and parts that are missing between other parts."""
-    findings = [*found.findings, *count_findings(found.parts)]
-    if not any(finding.file == CONFIG_FILE for finding in findings):
+    if any(finding.file == CONFIG_FILE for finding in found.findings):
+        findings = [*found.findings, *count_findings(found.parts)]
+    else:
+        config = Ledger.open(directory).config
+        findings = [*found.findings, *count_findings(found.parts, inherited=config.inherited_iterations or 0)]
         known = {finding.file for finding in findings}
-        gaps = gap_findings(found.parts, Ledger.open(directory).config)
-        findings += [finding for finding in gaps if finding.file not in known]
+        findings += [finding for finding in gap_findings(found.parts, config) if finding.file not in known]
     if is_locked(directory):  # the campaign is running: a new part exists for a moment before campaign.h5 links it
         findings = [finding for finding in findings if finding.problem is not Problem.OUTDATED]
     return worst_first(findings)

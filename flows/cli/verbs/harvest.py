@@ -20,6 +20,8 @@ def harvest(
 
     The file of labels is `data` for a fork: `al-engine fork DIR NEW --set 'data=[{file: FRAMES.labels.h5}]'`.
     """
+    from al_engine.campaign.ledger import Ledger
+    from al_engine.config.reader import setting_text, with_whole_paths
     from al_engine.errors import typed
     from flows.session.harvest import harvest as harvested
 
@@ -32,8 +34,11 @@ def harvest(
             f"force error of the newest committee on the worst atom: {min(result.errors_mev_per_ang):.0f}-"
             f"{max(result.errors_mev_per_ang):.0f} meV/Å"
         )
-    setting = f"data=[{{file: {target}}}]"
-    lines.append(f"next: `al-engine fork {typed(directory)} NEW --set '{setting}'`")
+    given = [item.model_dump(mode="json", exclude_defaults=True) for item in Ledger.open(directory).config.data]
+    # the new value of the option takes the place of the old one; structures at which a simulation stopped are outliers
+    added = {"file": str(target.resolve()), "keep_outliers": True}
+    setting = setting_text("data", [*with_whole_paths(given, "data", folder=directory), added])
+    lines.append(f"next: `al-engine fork {typed(directory)} NEW --set {setting}`")
     answer(
         {
             "output": str(target),

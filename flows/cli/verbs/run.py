@@ -22,8 +22,14 @@ def run(
 
     limit = TimeLimit(None if time_limit is None else parse_duration(time_limit))
     display = Display(quiet=as_json)
-    with display, display.step("checking") as progress:
-        prepared = prepare(target, directory, progress=progress)
+    try:
+        with limit, display, display.step("checking") as progress:
+            prepared = prepare(target, directory, progress=progress)
+    except KeyboardInterrupt:
+        if not limit.reached:
+            raise
+        say_error("the time limit is reached during the checks; nothing is lost. Run the command again")
+        raise typer.Exit(ExitStatus.INTERRUPTED) from None
     _run(prepared, display, limit, retry=retry_failed_labels, as_json=as_json)
 
 

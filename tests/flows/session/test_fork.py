@@ -4,26 +4,41 @@ import json
 import re
 import shlex
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import read, write
 from stage_runs import StageRuns
+from tblite.ase import TBLite
+from typer.testing import CliRunner
 
 from al_engine import Campaign
 from al_engine.campaign import names
+from al_engine.campaign.audit.counts import count_findings
 from al_engine.campaign.card import card_of
 from al_engine.campaign.ledger import Ledger
-from al_engine.config import CampaignConfig, is_mutable
+from al_engine.config import CampaignConfig, is_mutable, is_within
 from al_engine.config.reader import how_to_have, key_paths
 from al_engine.errors import InputError
-from flows.session.fork import fork
+from flows.cli.app import app
+from flows.compute.stage_call import InlineExecutor, run_stages
+from flows.pages.display import Display
+from flows.session.fork import OF_THE_PAST, fork
 from flows.session.harvest import harvest
+from flows.session.prepare import Prepared, opened, prepare
 from flows.session.resume import first_unfinished
+from flows.stages import drawing, initial
+from flows.stages.training import planned_updates
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
 from models import load_committee
+from models.storage.member_files import copy_members, members_hash
 from samplers.initial.user_data import read_hdf5_data
 
 
@@ -102,6 +117,14 @@ def test_a_fork_of_a_finished_campaign_learns_from_frames_of_a_simulation(parent
     shared = set(Ledger.open(tmp_path / "other").reader().names)
     assert not {name for name in shared if name.startswith("initial-data")}
     assert names.initial_frames("") in shared
+    # the command that harvest prints keeps the data that the campaign has
+    command = ["harvest", tmp_path / "learns", tmp_path / "stopped.xyz", "--output", tmp_path / "more, again.h5"]
+    printed = CliRunner().invoke(app, [str(word) for word in command])
+    *_, setting = shlex.split(re.search(r"`al-engine (fork .*)`", printed.output)[1])
+    fork(tmp_path / "learns", tmp_path / "third", settings=[setting])
+    data = Ledger.open(tmp_path / "third").config.data
+    assert [Path(item.file).name for item in data] == ["labels.h5", "more, again.h5"]
+    assert data[1].keep_outliers
 
 
 def test_other_temperatures_share_the_labels_as_data(parent, tmp_path):
@@ -120,6 +143,7 @@ def test_other_temperatures_share_the_labels_as_data(parent, tmp_path):
     ("settings", "options", "message"),
     [
         (["labels.accuracy=0.1"], {}, "part of the level of theory"),
+        (["labels.chunk_frames=7"], {}, "shared labels were made with the old value"),
         (["model.layers=3"], {}, "fork with --at 0"),
         (["selection.max_label=1"], {}, "did you mean `selection.max_labels`"),
         (["selection.max_labels"], {}, "KEY=VALUE"),
@@ -235,3 +259,80 @@ def test_a_force_field_in_a_metatomic_file_carries_its_card(finished, tmp_path):
     assert card_of(directory).text().splitlines()[0] in metadata.description
     assert command_line("export", directory, "--to", "metatomic", "--output", output).returncode == 2
     assert command_line("export", directory, "--to", "metatomic", "--output", tmp_path / "tiny.bin").returncode == 2
+
+
+def foreign(parent, path, *, factor):
+    """Frames of a campaign with its labels, whose forces are multiplied as if another method had made them."""
+    images = []
+    for atoms in Campaign(parent).dataset()[:6]:
+        other = Atoms(atoms.numbers, atoms.positions + 0.01)
+        other.calc = TBLite(method="GFN2-xTB", verbosity=0)
+        results = {"energy": other.get_potential_energy(), "forces": factor * other.get_forces()}
+        other.calc = SinglePointCalculator(other, **results)
+        images.append(other)
+    write(path, images)
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(1.0, False), (1.3, True)])
+def test_the_data_of_a_fork_are_compared_with_its_method_before_they_are_used(factor, refused, parent, tmp_path):
+    foreign(parent, tmp_path / "mine.xyz", factor=factor)
+    fork(parent, tmp_path / "new", settings=[f"data=[{{file: {tmp_path / 'mine.xyz'}, keep_outliers: true}}]"])
+    prepared = Prepared(Ledger.open(tmp_path / "new"))
+    with (
+        pytest.raises(InputError, match="not of the campaign's method") if refused else nullcontext(),
+        opened(prepared, Display(quiet=True)),
+    ):
+        pass
+    assert names.DATA not in Ledger.open(tmp_path / "new").reader().names
+
+
+def test_the_config_of_a_fork_begins_a_campaign_without_a_past(parent, tmp_path):
+    fork(parent, tmp_path / "new")
+    assert Ledger.open(tmp_path / "new").config.inherited_iterations == 2
+    begun = prepare(tmp_path / "new" / "campaign.yaml", tmp_path / "again")
+    assert begun.ledger.config.inherited_iterations is None
+
+
+def test_training_goes_on_from_the_committee_of_the_last_shared_iteration(parent, tmp_path):
+    fork(parent, tmp_path / "hot", at=1, settings=["sampling.temperatures_kelvin=[300, 1200]"])
+    copy_members(parent, tmp_path / "first.h5", iteration=0)
+    copy_members(parent, tmp_path / "last.h5", iteration=1)
+    start = members_hash(tmp_path / "hot" / "inputs" / "start.h5")
+    assert start == members_hash(tmp_path / "first.h5") != members_hash(tmp_path / "last.h5")
+
+
+def test_options_of_the_initial_frames_are_options_of_the_past(parent):
+    """Parts of the past are shared under their old keys: an option of such a key must not change in silence."""
+    ledger = Ledger.open(parent)
+    level = level_of_theory(ledger.config.labels)
+    before = initial.plan(ledger, level, "").inputs
+    changes = {"cut_molecules": 3, "cut_charge": 2, "max_labels": 7, "lower_mev_per_ang": 90.0, "max_bond_factor": 2.0}
+    for option, value in changes.items():
+        selection = ledger.config.selection.model_copy(update={option: value})
+        changed = Ledger(parent, ledger.config.model_copy(update={"selection": selection}))
+        depends = initial.plan(changed, level, "").inputs != before
+        assert depends == is_within(f"selection.{option}", OF_THE_PAST), option
+
+
+def test_an_audit_that_is_not_finished_is_not_shared(parent, tmp_path):
+    shutil.copytree(parent, tmp_path / "drawn")
+    ledger = Ledger.open(tmp_path / "drawn")
+    executor = InlineExecutor(ledger.directory, label_pool=nullcontext)
+    if names.audited(1) not in ledger.reader().names:
+        run_stages(ledger, executor, [drawing.plan(ledger, 1)])
+    else:
+        ledger.part_path(names.audited(1)).unlink()
+    assert names.audit(1) in ledger.reader().names
+    fork(tmp_path / "drawn", tmp_path / "new")
+    assert not [name for name in Ledger.open(tmp_path / "new").reader().names if "audit" in name]
+
+
+def test_a_fork_with_other_data_is_sound_and_trains_on_them(parent, tmp_path, monkeypatch):
+    foreign(parent, tmp_path / "mine.xyz", factor=1.0)
+    fork(parent, tmp_path / "new", settings=[f"data=[{{file: {tmp_path / 'mine.xyz'}, keep_outliers: true}}]"])
+    campaign, _ = go_on(tmp_path / "new", 2)
+    parts = {part.name: part for part in campaign.ledger.parts()}
+    assert list(count_findings(parts, inherited=2)) == []
+    few = [replace(record, labelled=1) for record in Ledger.open(parent).history()]
+    monkeypatch.setattr(Ledger, "history", lambda _: few)
+    assert planned_updates(campaign.ledger, 2) > planned_updates(Ledger.open(parent), 2)  # six new frames
