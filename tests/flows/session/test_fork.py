@@ -263,9 +263,9 @@ def test_a_force_field_in_a_metatomic_file_carries_its_card(finished, tmp_path):
 
 def foreign(parent, path, *, factor):
     """Frames of a campaign with its labels, whose forces are multiplied as if another method had made them."""
-    images = []
+    images, rng = [], np.random.default_rng(1)
     for atoms in Campaign(parent).dataset()[:6]:
-        other = Atoms(atoms.numbers, atoms.positions + 0.01)
+        other = Atoms(atoms.numbers, atoms.positions + rng.normal(scale=0.02, size=(len(atoms), 3)))
         other.calc = TBLite(method="GFN2-xTB", verbosity=0)
         results = {"energy": other.get_potential_energy(), "forces": factor * other.get_forces()}
         other.calc = SinglePointCalculator(other, **results)
