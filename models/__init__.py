@@ -54,5 +54,5 @@ def load_committee(
     torch_device = resolve_device(device)
     models = load_models(Path(path), iteration=iteration, device=torch_device)
     committee = Committee(models, device=torch_device, acceleration=acceleration, evaluations=REPLAY_PAYS_AFTER)
-    card = card_beside(Path(path))
+    card = card_beside(Path(path), iteration=iteration)
     return CommitteeCalculator(ForceField(committee, members=members, stride=stride, card=card))

@@ -64,14 +64,15 @@ class ModelConstants:
 
 
 class Prediction(NamedTuple):
-    """Energies (B,) in eV, forces on atoms (T, 3) in eV/Å, stresses (B, 3, 3) in eV/Å³.
+    """Energies (B,) in eV, forces on atoms (T, 3) in eV/Å, stresses (B, 3, 3) in eV/Å³, virials (B, 3, 3) in eV.
 
-    A stress is NaN where not all three axes are periodic.
+    A stress is NaN where not all three axes are periodic. A virial is dE/d(strain), symmetric; for a slab too.
     """
 
     energies: Tensor
     forces: Tensor
     stresses: Tensor
+    virials: Tensor
 
 
 class MSMACE(nn.Module):
@@ -298,6 +299,7 @@ class MSMACE(nn.Module):
         vectors = graph.vectors(graph.to_nodes(positions))
         energies, gradients = self.energy_gradients(graph, vectors)
         virials = graph.virials(vectors, gradients)
+        virials = 0.5 * (virials + virials.mT)
         volumes = virials.new_full((graph.n_frames,), torch.nan) if graph.volumes is None else graph.volumes
-        stresses = 0.5 * (virials + virials.mT) / volumes[:, None, None]
-        return Prediction(energies, graph.to_atoms(graph.forces(gradients)), stresses)
+        forces = graph.to_atoms(graph.forces(gradients))
+        return Prediction(energies, forces, virials / volumes[:, None, None], virials)

@@ -65,6 +65,7 @@ class Card:
         test_force_mae_mev_per_ang: Mean absolute error of force components on the test set; None before it was scored.
         audit: The statement of the newest audit; empty without an audit.
         trusted_mev_per_ang: Force deviation up to which the campaign counts a frame as accurate, meV/Å.
+        superseded: Whether the campaign has a newer committee, so that its verdict is not of this one.
     """
 
     campaign: str
@@ -78,6 +79,7 @@ class Card:
     test_force_mae_mev_per_ang: float | None
     audit: str
     trusted_mev_per_ang: float
+    superseded: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON-able values."""
@@ -92,7 +94,8 @@ class Card:
         """The card in words, a line for each subject."""
         kelvins = ", ".join(f"{kelvin:g}" for kelvin in self.temperatures_kelvin)
         method = self.method or "an unknown method"
-        verdict = self.verdict or "none, the campaign has not stopped"
+        none = "none, the campaign has a newer committee" if self.superseded else "none, the campaign has not stopped"
+        verdict = self.verdict or none
         lines = [
             f"Force field of the campaign {self.campaign}, trained on {self.n_labels} labels by {method}.",
             f"Systems: {'; '.join(map(str, self.systems))}. Temperatures: {kelvins} K.",
@@ -106,14 +109,22 @@ class Card:
         return "\n".join(lines)
 
 
-def card_of(directory: Path) -> Card:
-    """The card of a campaign.
+def card_of(directory: Path, *, iteration: int | None = None) -> Card:
+    """The card of a committee of a campaign.
+
+    Args:
+        directory: The campaign directory.
+        iteration: Iteration of the committee; None: the newest.
 
     Raises:
         InputError: If the directory is not a campaign directory, or a file in it is damaged.
     """
     ledger = Ledger.open(directory)
     config, history, verdict, level = ledger.config, ledger.history(), ledger.verdict(), stored_level(ledger)
+    size = ledger.dataset_size()
+    superseded = iteration is not None and iteration < len(history) - 1
+    if iteration is not None and superseded:
+        history, verdict, size = history[: iteration + 1], None, ledger.reader().dataset_size(before=iteration)
     last = history[-1] if history else None
     audits = [record.audit for record in history if record.audit is not None]
     window = None if last is None else last.window
@@ -123,19 +134,25 @@ def card_of(directory: Path) -> Card:
         systems=tuple(_systems(ledger)),
         temperatures_kelvin=tuple(sorted({point.temperature_kelvin for point in config.state_points})),
         iterations=len(history),
-        n_labels=ledger.dataset_size(),
+        n_labels=size,
         verdict=None if verdict is None else verdict.kind.value,
         evidence="" if verdict is None else verdict.evidence,
         test_force_mae_mev_per_ang=None if last is None else last.test_force_mae_mev_per_ang,
         audit=audits[-1].summary()["statement"] if audits else "",
         trusted_mev_per_ang=config.selection.lower_mev_per_ang if window is None else window.lower_mev_per_ang,
+        superseded=superseded,
     )
 
 
-def card_beside(path: Path) -> Card | None:
-    """The card of the campaign that a directory or a `campaign.h5` belongs to; None if there is none to be read."""
+def card_beside(path: Path, *, iteration: int | None = None) -> Card | None:
+    """The card of the campaign that a directory or a `campaign.h5` belongs to; None if there is none to be read.
+
+    Args:
+        path: The directory or the file.
+        iteration: As in `card_of`.
+    """
     try:
-        return card_of(path if path.is_dir() else path.parent)
+        return card_of(path if path.is_dir() else path.parent, iteration=iteration)
     except (InputError, LedgerError):  # such as a file of members alone
         return None
 

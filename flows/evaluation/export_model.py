@@ -31,7 +31,7 @@ def export_metatomic(directory: Path, output: Path, *, iteration: int | None = N
     if output.suffix != ".pt":
         raise InputError(f"{output}: the name of a metatomic file ends with .pt; give another name")
     refuse_existing(output)
-    card = card_of(directory)
+    card = card_of(directory, iteration=iteration)
     models = load_models(directory, iteration=iteration, device=torch.device("cpu"))
     write_metatomic(
         output,

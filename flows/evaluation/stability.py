@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from samplers.probes.stability import StabilityRun
 
 WHAT = "stability"
+RULES = 2
+"""Version of the rules by which a trajectory ends; raise it whenever they change."""
 STRIDE_STEPS = 50
 """MD steps between two inspections of the replicas."""
 COLLAPSED, COMPLETED = "bond_broken", "completed"
@@ -207,6 +209,7 @@ def _groups(subject: Subject, options: StabilityOptions) -> list[_Group]:
     """
     ledger, members = subject.ledger, subject.ledger.config.training.members
     inputs = {
+        "rules": RULES,
         "options": asdict(options),
         "sampling": ledger.config.sampling.model_dump(mode="json", include={"timestep_fs", "friction_per_ps"}),
         "stride_steps": STRIDE_STEPS,

@@ -91,8 +91,7 @@ def checked_data(
             frames += [(str(path), frame) for frame in own]
             boxes = [frame for frame in own if frame.is_periodic]
             if boxes and level.backend != "ase":
-                smallest = min(boxes, key=lambda frame: float(cell_heights(frame.cell, frame.pbc).min()))
-                refuse_small_cell(smallest, config.labels, reference)
+                refuse_small_cell(flattest(boxes), config.labels, reference)
             if found.labelled and item.checked_frames:
                 differs = compared(found.labelled, item.checked_frames, reference)
                 if not differs and config.training.stress_weight:
@@ -121,6 +120,11 @@ def _wrong_stress(labelled: Sequence[LabelledFrame], reference: ReferenceMethod)
         f"{right:.4g} GPa by the energies; convert it to ASE's convention (eV/Å³, positive under tension), or "
         "remove it, or set training.stress_weight: 0"
     )
+
+
+def flattest(boxes: Sequence[Frame]) -> Frame:
+    """The periodic frame whose cell has the smallest height."""
+    return min(boxes, key=lambda frame: float(cell_heights(frame.cell, frame.pbc).min()))
 
 
 def refuse_small_cell(frame: Frame, config: LabelsConfig, reference: ReferenceMethod) -> None:

@@ -14,9 +14,11 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.sanity import screen_frame
 from al_engine.units import MEV_PER_EV
+from flows.session.checks_together import flattest, refuse_small_cell
 from flows.stages.importing import known_systems, stored_systems
 from flows.stages.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
+from labelers.checks.reference import ReferenceMethod
 from labelers.pool.pool import LabelPool
 from models.inference.calculator import load_models
 from models.inference.committee import Committee
@@ -67,6 +69,10 @@ def harvest(directory: Path, frames: Path, output: Path) -> Harvest:
     structures = [_with_electrons(each, systems) for each in read_structures(frames)]
     periodic = any(frame.is_periodic for frame in structures)
     level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=config.labels_boxes))
+    boxes = [frame for frame in structures if frame.is_periodic]
+    if boxes and level.backend != "ase":
+        with ReferenceMethod(config.labels, periodic=True, workers=1) as reference:
+            refuse_small_cell(flattest(boxes), config.labels, reference)
     failures: dict[int, str] = {}
     for number, frame in enumerate(structures):
         reason = screen_frame(

@@ -66,9 +66,7 @@ class CommitteeDriver(Dummy_driver):
             pbc=self.pbc,
         )
         found = self.force_field.evaluate(frame)
-        virial = np.zeros((3, 3))
-        if found.stress is not None:
-            virial = -found.stress * abs(np.linalg.det(frame.cell)) / units.Hartree
+        virial = np.zeros((3, 3)) if found.virial is None else found.virial / units.Hartree
         extras: dict[str, Any] = {}
         if found.member_energies is not None and found.member_forces is not None and found.deviation is not None:
             n_members = len(found.member_energies)

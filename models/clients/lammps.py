@@ -40,7 +40,7 @@ class RunSummary:
     """What a script has done.
 
     Attributes:
-        evaluations: Number of evaluations of forces.
+        evaluations: Number of evaluations of the whole committee, which give the deviation.
         largest_mev_per_ang: Largest force deviation of all steps at which the whole committee was evaluated, meV/Å.
         largest_at: MD step of the largest deviation.
         stopped_at: MD step at which the run was stopped for its deviation; None if it was not.
@@ -187,12 +187,7 @@ class LammpsForceField:
         """Give LAMMPS the energy and the virial Σ r · f."""
         engine, fix = self._engine, self._fix
         engine.fix_external_set_energy_global(fix, found.energy * self._per_ev)
-        if found.stress is not None:
-            virial = -found.stress * abs(np.linalg.det(frame.cell))
-        elif frame.pbc.any():
-            return  # the energy of a slab is not a function of a volume
-        else:
-            virial = frame.positions.T @ found.forces
+        virial = found.virial if found.virial is not None else frame.positions.T @ found.forces
         engine.fix_external_set_virial_global(fix, [float(virial[k]) * self._per_ev for k in VOIGT])
 
     def _watch(self, deviation: FloatArray, frame: Frame, step: int, order: Any) -> None:
@@ -228,13 +223,15 @@ def _divided(script: Path) -> tuple[str, str, str]:
         lines = script.read_text(encoding="utf-8").splitlines(keepends=True)
     except OSError as error:
         raise InputError(f"{script}: cannot be read: {error.strerror}") from None
-    pattern = re.compile(r"\s*fix\s+(\S+)\s+(\S+)\s+external\s+pf/callback\b")
+    pattern = re.compile(r"\s*fix\s+(\S+)\s+(\S+)\s+external\s+pf/callback\b\s*([^#\n]*)")
     for number, line in enumerate(lines):
         match = pattern.match(line)
         if match is None:
             continue
         if match[2] != "all":
             raise InputError(f"{script}, line {number + 1}: the force field needs the group `all`, not `{match[2]}`")
+        if match[3].split() != ["1", "1"]:
+            raise InputError(f"{script}, line {number + 1}: the force field acts at every step: write `{FIX_LINE}`")
         return "".join(lines[: number + 1]), match[1], "".join(lines[number + 1 :])
     raise InputError(
         f"{script}: no line stands for the force field; add `{FIX_LINE}` after the lines that make the atoms"

@@ -86,7 +86,8 @@ def evaluate_chunked(
     run = _Evaluation(model, domains, progress=progress)
     energy = run.network() + run.fixed_terms() + model.reference_energies.index_select(0, run.species).sum()
     volume = abs(np.linalg.det(frame.cell)) if frame.pbc.all() else np.nan
-    return Prediction(energy[None], run.forces, 0.5 * (run.virial + run.virial.T)[None] / volume)
+    virial = 0.5 * (run.virial + run.virial.T)[None]
+    return Prediction(energy[None], run.forces, virial / volume, virial)
 
 
 def largest_whole_frame(device: torch.device) -> int:

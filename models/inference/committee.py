@@ -13,6 +13,8 @@ from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame
 from models.graph.graph import AtomBatch, Graph, neighbour_graph
 from models.inference.acceleration import accelerate
+from models.inference.batches import batches
+from models.inference.chunked import evaluate_chunked, largest_whole_frame
 from models.inference.compiled import CompiledForces
 from models.ms_mace import MSMACE, Prediction
 from models.tracing.replay import Replay
@@ -63,9 +65,9 @@ class BoundCommittee:
         self._evaluators: list[Evaluate] = [evaluate] * len(models)
         self._device, self._replays = device, replays
         self.atoms = AtomBatch.of(frames, models[0].constants.elements, device=device)
-        small = max(self.atoms.sizes) <= ALL_PAIRS_ATOMS and not self.atoms.pbc.any()
-        self.skin = UNBOUNDED_SKIN if small else skin
-        self.all_pairs = small
+        self._small = max(self.atoms.sizes) <= ALL_PAIRS_ATOMS and not self.atoms.pbc.any()
+        self.skin = UNBOUNDED_SKIN if self._small else skin
+        self.all_pairs = False  # whether the lists have all pairs, so that they are never built again
         self._sizes = torch.tensor(self.atoms.sizes, device=device)
         self._graph: Graph | None = None
         self._built_at: Tensor | None = None
@@ -84,7 +86,7 @@ class BoundCommittee:
         elif self.all_pairs:
             return self._graph
         else:
-            moved = (positions - built_at).square().sum(1) > (0.5 * self.skin) ** 2
+            moved = ~((positions - built_at).square().sum(1) <= (0.5 * self.skin) ** 2)  # also from where it was NaN
             if not bool(moved.any()):
                 return self._graph
             if self._device.type == "cpu":
@@ -94,6 +96,7 @@ class BoundCommittee:
                 built_at = positions.clone()
         self._graph = neighbour_graph(self.atoms, built_at, cutoffs=self.models[0].cutoffs, skin=self.skin)
         self._built_at = built_at
+        self.all_pairs = self._small and float(built_at.max() - built_at.min()) < 0.5 * self.skin  # False for NaN
         if self._replays and self.all_pairs:
             self._evaluators = [_ReplayedForces(model, self._graph) for model in self.models]
         return self._graph
@@ -138,9 +141,10 @@ class BoundCommittee:
     def prediction(self, member: int, positions: Tensor) -> Prediction:
         """Energies, forces and stresses of a member at positions (T, 3) in Å."""
         graph = self.graph(positions)
-        if not self.atoms.pbc.all(1).any():  # no frame has a stress
+        if not self.atoms.pbc.any():  # no frame has a stress
             energies, forces = self._evaluate(member, graph, positions)
-            return Prediction(energies, forces, energies.new_full((len(energies), 3, 3), torch.nan))
+            none = energies.new_full((len(energies), 3, 3), torch.nan)
+            return Prediction(energies, forces, none, none)
         return self.models[member].predict(graph, positions)
 
 
@@ -230,10 +234,8 @@ class Committee:
             InputError: If a frame has an element that the members do not know.
         """
         found = [np.empty((0, 3, 3))]
-        for first in range(0, len(frames), batch_size):
-            batch = frames[first : first + batch_size]
-            positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(self.device)
-            members = [prediction.stresses for prediction in self.bind(batch).predictions(positions)]
+        for batch in batches(frames, most_frames=batch_size):
+            members = [prediction.stresses for prediction in self._predictions(batch)]
             found.append(torch.stack(members).mean(0).detach().cpu().numpy())
         return np.concatenate(found)
 
@@ -244,18 +246,39 @@ class Committee:
         batch_size: int = 32,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[FloatArray, list[FloatArray]]:
-        """All members' energies in eV, shape (M, F), and forces in eV/Å, one array (M, N, 3) per frame."""
-        energies = np.zeros((self.n_members, len(frames)))
+        """All members' energies in eV, shape (M, F), and forces in eV/Å, one array (M, N, 3) per frame.
+
+        Args:
+            frames: The F frames, of any size.
+            batch_size: Largest number of frames that are evaluated at once.
+            progress: Called with the number of finished frames and the total number.
+        """
+        energies: list[FloatArray] = [np.empty((self.n_members, 0))]
         forces: list[FloatArray] = []
-        for first in range(0, len(frames), batch_size):
-            batch = frames[first : first + batch_size]
-            atoms = AtomBatch.of(batch, self.elements, device=self.device)
-            positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(self.device)
-            graph = neighbour_graph(atoms, positions, cutoffs=self.models[0].cutoffs)
-            results = [model.energy_and_forces(graph, positions) for model in self.models]
-            energies[:, first : first + len(batch)] = torch.stack([e for e, _ in results]).cpu().numpy()
+        for batch in batches(frames, most_frames=batch_size):
+            results = self._energies_and_forces(batch)
+            energies.append(torch.stack([e for e, _ in results]).cpu().numpy())
             stacked = torch.stack([f for _, f in results]).cpu().numpy()  # (M, T, 3)
-            forces.extend(np.split(stacked, np.cumsum(atoms.sizes)[:-1], axis=1))
+            forces.extend(np.split(stacked, np.cumsum([len(frame) for frame in batch])[:-1], axis=1))
             if progress is not None:
-                progress(first + len(batch), len(frames))
-        return energies, forces
+                progress(len(forces), len(frames))
+        return np.concatenate(energies, axis=1), forces
+
+    def _energies_and_forces(self, batch: Sequence[Frame]) -> list[tuple[Tensor, Tensor]]:
+        """Energies (B,) and forces (T, 3) of each member; of a frame that is too large for memory, domain by domain."""
+        if self._is_too_large(batch):
+            return [(found.energies, found.forces) for found in self._predictions(batch)]
+        atoms = AtomBatch.of(batch, self.elements, device=self.device)
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(self.device)
+        graph = neighbour_graph(atoms, positions, cutoffs=self.models[0].cutoffs)
+        return [model.energy_and_forces(graph, positions) for model in self.models]
+
+    def _predictions(self, batch: Sequence[Frame]) -> list[Prediction]:
+        """Predictions of each member; of a frame that is too large for memory, domain by domain."""
+        if self._is_too_large(batch):
+            return [evaluate_chunked(model, batch[0]) for model in self.models]
+        positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(self.device)
+        return self.bind(batch).predictions(positions)
+
+    def _is_too_large(self, batch: Sequence[Frame]) -> bool:
+        return len(batch) == 1 and len(batch[0]) > largest_whole_frame(self.device)

@@ -8,9 +8,9 @@ import torch
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import FloatArray, Frame
 from models.graph.graph import AtomBatch, neighbour_graph
+from models.inference.batches import batches
 from models.ms_mace import MSMACE
 
-BATCH_ATOMS = 2000
 """Largest number of atoms in a batch, to bound memory; a larger frame is evaluated as a batch by itself."""
 
 
@@ -34,7 +34,7 @@ def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progre
         InputError: If a frame has an element that the model does not know.
     """
     done = 0
-    for batch in _batches(frames):
+    for batch in batches(frames):
         atoms = AtomBatch.of(batch, model.constants.elements, device=model.device)
         positions = torch.from_numpy(np.concatenate([frame.positions for frame in batch])).to(model.device)
         with torch.no_grad():
@@ -45,15 +45,3 @@ def atom_descriptors(model: MSMACE, frames: Sequence[Frame], *, progress: Progre
         yield from np.split(by_atom, np.cumsum(atoms.sizes)[:-1])
         done += len(batch)
         progress(done, len(frames))
-
-
-def _batches(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
-    """Consecutive frames in batches of at most `BATCH_ATOMS` atoms and at least one frame."""
-    batch: list[Frame] = []
-    for frame in frames:
-        if batch and sum(map(len, batch)) + len(frame) > BATCH_ATOMS:
-            yield batch
-            batch = []
-        batch.append(frame)
-    if batch:
-        yield batch

@@ -38,6 +38,7 @@ class Evaluation:
         energy: Mean energy of the driving members, eV.
         forces: Their mean forces, eV/Å, shape (N, 3).
         stress: Their mean stress, eV/Å³, ASE's sign, shape (3, 3); None unless all axes are periodic.
+        virial: Their mean virial, -dE/d(strain), eV, shape (3, 3); None unless an axis is periodic.
         member_energies: Energies of all M members, eV, shape (M,); None if only the driving members were evaluated.
         member_forces: Forces of all members, eV/Å, shape (M, N, 3); None likewise.
     """
@@ -45,6 +46,7 @@ class Evaluation:
     energy: float
     forces: FloatArray
     stress: FloatArray | None
+    virial: FloatArray | None = None
     member_energies: FloatArray | None = None
     member_forces: FloatArray | None = None
 
@@ -98,8 +100,11 @@ class ForceField:
                 and are not compared with those of the training set.
 
         Raises:
-            InputError: If the structure has an element that the members do not know.
+            InputError: If the structure has an element that the members do not know, or a position is not finite.
         """
+        finite = np.isfinite(frame.positions).all(axis=1)
+        if not finite.all():
+            raise InputError(f"atom {int(np.argmin(finite))} has a position that is not finite; check what set it")
         everyone = range(self.committee.n_members)
         whole = whole or self._calls % self.stride == 0 or len(self.members) == len(everyone)
         self._calls += 1
@@ -109,7 +114,8 @@ class ForceField:
         result = Evaluation(
             energy=float(np.mean([float(each.energies) for each in drivers])),
             forces=np.mean([each.forces.cpu().numpy() for each in drivers], axis=0),
-            stress=np.mean([each.stresses[0].cpu().numpy() for each in drivers], axis=0) if frame.pbc.all() else None,
+            stress=_mean([each.stresses[0] for each in drivers]) if frame.pbc.all() else None,
+            virial=-_mean([each.virials[0] for each in drivers]) if frame.pbc.any() else None,
             member_energies=np.array([float(found[k].energies) for k in everyone]) if whole else None,
             member_forces=np.stack([found[k].forces.cpu().numpy() for k in everyone]) if whole else None,
         )
@@ -147,6 +153,10 @@ class ForceField:
         if subject not in self._warned:
             self._warned.add(subject)
             warnings.warn(message, ForceFieldWarning, stacklevel=5)
+
+
+def _mean(tensors: Sequence[torch.Tensor]) -> FloatArray:
+    return np.mean([each.cpu().numpy() for each in tensors], axis=0)
 
 
 def _differ_by_positions_alone(first: Frame, second: Frame) -> bool:

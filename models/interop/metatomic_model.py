@@ -75,6 +75,8 @@ class CommitteeModel(torch.nn.Module):
         system_of_atom, atom_in_system, species, centres, others, vectors = self.collect(systems)
         chosen = torch.ones(species.shape[0], dtype=torch.float64, device=device)
         if selected_atoms is not None:
+            if "al-engine::force_deviation" in outputs:
+                raise RuntimeError("the force deviation needs the energies of all atoms: leave out selected_atoms")
             chosen = self.chosen_atoms(selected_atoms, system_of_atom, atom_in_system)
         order = torch.sort(species, stable=True, dim=0)[1]
         node = torch.argsort(order)  # of each atom

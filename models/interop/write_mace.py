@@ -156,6 +156,10 @@ def _refuse_other(model: MSMACE) -> None:
         raise InputError(
             f"`model.kind: {model.config.kind}` has no equal in mace-torch, only `mace` has; export with --to metatomic"
         )
+    if model.config.layers == 1:
+        raise InputError(
+            "`model.layers: 1` has no equal in mace-torch, whose readout would be linear; export with --to metatomic"
+        )
     if model.cohesion is not None:
         raise InputError(
             "`training.reference_energies: isolated_atoms` adds a term that mace-torch does not have; export with "

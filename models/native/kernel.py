@@ -44,6 +44,10 @@ class Kernel(ABC):
         kernel: Self = _from_key(cls, key)
         return kernel
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the key: a loaded library cannot be pickled, and is loaded again where the copy is used."""
+        return _from_key, (type(self), self.key)
+
     @cached_property
     def library(self) -> ctypes.CDLL:
         """The compiled functions.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from al_engine.protocols import Committee, Progress, silent
-from al_engine.structures.bonds import Bonds
+from al_engine.structures.bonds import Bonds, made_whole
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.limits import StopReason
@@ -114,6 +114,9 @@ def run_stability(
         InputError: As `run_langevin`.
     """
     integration = conditions.integration
+    if surroundings.bonds is not None:  # as the MD makes them whole
+        pairs = surroundings.bonds.pairs
+        frames = [frame.with_positions(made_whole(frame.positions, pairs, frame.cell, frame.pbc)) for frame in frames]
     n_strides = integration.steps // integration.stride_steps
     observations = _Observations(surroundings.bonds, n_strides, frames, integration.stride_steps)
     ends = run_langevin(

@@ -336,3 +336,12 @@ def test_a_fork_with_other_data_is_sound_and_trains_on_them(parent, tmp_path, mo
     few = [replace(record, labelled=1) for record in Ledger.open(parent).history()]
     monkeypatch.setattr(Ledger, "history", lambda _: few)
     assert planned_updates(campaign.ledger, 2) > planned_updates(Ledger.open(parent), 2)  # six new frames
+
+
+def test_an_earlier_committee_has_a_card_of_its_own(parent):
+    newest, first = card_of(parent), card_of(parent, iteration=0)
+    assert first.n_labels == 24 < newest.n_labels
+    assert (first.iterations, first.verdict, first.superseded) == (1, None, True)
+    assert "has a newer committee" in first.text()
+    assert card_of(parent, iteration=1) == newest
+    assert load_committee(parent, iteration=0, device="cpu").card == first

@@ -66,6 +66,24 @@ def test_energy_forces_pressure_and_deviation_are_those_of_ase(tmp_path, atoms, 
     engine.close()
 
 
+@pytest.mark.parametrize("atoms", ["box"], indirect=True)
+def test_the_pressure_of_a_slab_is_that_of_a_box_with_vacuum(tmp_path, atoms, calculator):
+    slab = atoms.copy()
+    slab.cell[2] = [0.0, 0.0, 60.0]
+    slab.center(axis=2)
+    found = {}
+    for boundary in ("p p p", "p p f"):
+        engine = lammps.start_lammps(QUIET)
+        engine.commands_string(head(tmp_path, slab).replace("boundary p p p", f"boundary {boundary}"))
+        client = lammps.LammpsForceField(engine, "ff", calculator.force_field, elements=ELEMENTS)
+        engine.commands_string("fix_modify ff energy yes virial yes\nthermo_style custom step pe pxx pyy pxy\nrun 0")
+        client.raise_problem()
+        found[boundary] = [engine.get_thermo(name) for name in ("pxx", "pyy", "pxy")]
+        engine.close()
+    assert abs(found["p p p"][0]) > 1.0
+    assert found["p p f"] == pytest.approx(found["p p p"], rel=1e-6)
+
+
 @pytest.mark.parametrize("atoms", ["molecule"], indirect=True)
 def test_a_loop_runs_and_stops_at_a_deviation_with_the_frame_kept(tmp_path, atoms, calculator):
     loop = "variable k loop 3\nlabel again\nrun 20\nnext k\njump SELF again\n"
@@ -116,6 +134,9 @@ def test_what_cannot_run_is_said(tmp_path, atoms, calculator):
         run(calculator.force_field, script, elements=ELEMENTS)
     script.write_text("fix ff some external pf/callback 1 1\n")
     with pytest.raises(InputError, match="line 1: the force field needs the group `all`"):
+        run(calculator.force_field, script, elements=ELEMENTS)
+    script.write_text("fix ff all external pf/callback 10 1\n")
+    with pytest.raises(InputError, match="line 1: the force field acts at every step"):
         run(calculator.force_field, script, elements=ELEMENTS)
     text = head(tmp_path, atoms) + MD.format(kelvin=300, timestep=0.0001)
     script.write_text(text + "run 5\n")

@@ -220,6 +220,9 @@ def test_a_metatomic_file_has_the_committee_and_chosen_atoms(atoms, calculator, 
     ]
     np.testing.assert_allclose(halves[0] + halves[1], values["energy_ensemble"], atol=1e-9)
     assert not np.allclose(halves[0], halves[1])
+    chosen = Labels(["system", "atom"], torch.tensor([[0, k] for k in range(5)]))
+    with pytest.raises(torch.jit.Error, match="leave out selected_atoms"):
+        client.run_model([atoms], {deviation: metatomic.ModelOutput(sample_kind="atom")}, selected_atoms=chosen)
 
 
 @pytest.mark.parametrize("atoms", ["molecule"], indirect=True)

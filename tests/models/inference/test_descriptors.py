@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from al_engine.structures.frames import Frame
-from models.inference import descriptors
+from models.inference import batches
 from models.inference.descriptors import atom_descriptors
 
 
@@ -61,7 +61,7 @@ def test_periodic_frames_may_be_wrapped(model):
 def test_batches_do_not_show(model, random_cluster, monkeypatch):
     frames = [random_cluster(n_atoms, seed=n_atoms) for n_atoms in (3, 9, 5, 1)]
     together, told = list(atom_descriptors(model, frames)), []
-    monkeypatch.setattr(descriptors, "BATCH_ATOMS", 8)
+    monkeypatch.setattr(batches, "BATCH_ATOMS", 8)
     apart = list(atom_descriptors(model, frames, progress=lambda done, total, _note="": told.append((done, total))))
     assert [len(rows) for rows in apart] == [3, 9, 5, 1]
     for here, there in zip(together, apart, strict=True):

@@ -73,11 +73,16 @@ def test_hyper_parameters_are_those_that_were_read():
 
 
 def test_a_file_has_each_member(tmp_path):
-    model = convert_mace(exported("one_layer")).model
+    model = convert_mace(exported("default")).model
     write_mace(tmp_path / "two.h5", [model, model])
     with h5py.File(tmp_path / "two.h5") as file:
         assert list(file) == ["member0", "member1"]
-        assert json.loads(file["member1"].attrs["hyper_parameters"])["num_interactions"] == 1
+        assert json.loads(file["member1"].attrs["hyper_parameters"])["num_interactions"] == 2
+
+
+def test_a_model_of_one_layer_is_refused(tmp_path):
+    with pytest.raises(InputError, match="layers: 1"):
+        write_mace(tmp_path / "one.h5", [convert_mace(exported("one_layer")).model])
 
 
 @pytest.mark.parametrize("kind", ["message", "nequip", "zbl"])
