@@ -118,7 +118,7 @@ def _wrong_stress(labelled: Sequence[LabelledFrame], reference: ReferenceMethod)
     return (
         f"its stress is not the derivative of the campaign's energies: {stated:.4g} GPa along a strain, and "
         f"{right:.4g} GPa by the energies; convert it to ASE's convention (eV/Å³, positive under tension), or "
-        "remove it, or set training.stress_weight: 0"
+        "remove it from the file"
     )
 
 

@@ -4,7 +4,8 @@ from al_engine.config import OneSystemConfig
 from al_engine.config.system import REFERENCE_ATOMS
 from al_engine.errors import InputError
 from al_engine.protocols import Reference
-from samplers.building.system import System, electrons_by_fragment, unpaired_of, unpaired_of_copy
+from samplers.building.electrons import electrons_by_fragment, unpaired_of
+from samplers.building.system import System, unpaired_of_copy
 from samplers.classical.classical import force_field_of, minimised_positions
 from samplers.initial.reference_geometry import Outcome, covalent_kinds, geometry_disagreement, relaxation_outcome
 from samplers.initial.reference_plan import single_points

@@ -7,7 +7,8 @@ from al_engine.structures.bonds import Bonds
 from al_engine.structures.clusters import ClusterCut, MoleculeElectrons, nearest_molecules
 from al_engine.structures.frames import IntArray
 from al_engine.structures.molecules import MoleculeTable
-from samplers.building.system import System, electrons_by_fragment
+from samplers.building.electrons import electrons_by_fragment
+from samplers.building.system import System
 
 
 def fragment_electrons(system: System, *, largest_charge: int) -> MoleculeElectrons | None:

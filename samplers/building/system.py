@@ -13,8 +13,10 @@ from al_engine.structures.clusters import ClusterCut, gathered
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
+from samplers.building.electrons import electrons_by_fragment, open_d_shell, unpaired_of
+from samplers.building.file_molecules import molecule_from_file
 from samplers.building.mixtures import built_from_smiles, mixture
-from samplers.building.molecules import Molecule, molecule_from_file, open_d_shell, radicals_of
+from samplers.building.molecules import Molecule
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
 from samplers.reading.charge_spin import resolve_charge_and_spin
 
@@ -296,41 +298,6 @@ def unpaired_of_copy(system: System) -> int:
     if system.n_molecules == 1:
         return system.frame.unpaired_electrons
     return unpaired_of(system.molecule)
-
-
-def unpaired_of(molecule: Molecule) -> int:
-    """Unpaired electrons of an isolated molecule.
-
-    The number is that stated in its file, else its number of radical electrons. If that number does not fit the number
-    of electrons, it is 0 or 1.
-    """
-    stated = molecule.unpaired_electrons
-    unpaired = molecule.radical_electrons if stated is None else stated
-    electrons = int(molecule.numbers.sum()) - molecule.charge
-    return unpaired if (electrons - unpaired) % 2 == 0 else electrons % 2
-
-
-def electrons_by_fragment(molecule: Molecule) -> list[tuple[int, int]] | None:
-    """Charge and unpaired electrons of each bonded fragment, in order of the fragments' first atoms.
-
-    Returns:
-        None if the bond orders of several fragments are unknown.
-    """
-    from rdkit import Chem
-
-    if molecule.components:
-        found: list[tuple[int, int]] = []
-        for part, count in molecule.components:
-            own = electrons_by_fragment(part)
-            if own is None:
-                return None
-            found += count * own
-        return found
-    if not fragment_of_atom(len(molecule), molecule.bonds).max():
-        return [(molecule.charge, unpaired_of(molecule))]
-    if molecule.rdkit is None:
-        return None
-    return [(Chem.GetFormalCharge(part), radicals_of(part)) for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)]
 
 
 def repacked(system: System, *, seed: int) -> System:

@@ -19,9 +19,10 @@ from al_engine.protocols import Reference
 from al_engine.structures.bonds import BondGraph, fragment_of_atom
 from al_engine.structures.frames import FloatArray, Frame, IntArray
 from samplers.building.bonds_by_distance import bonds_from_radii
+from samplers.building.electrons import unpaired_of
 from samplers.building.mixtures import mixture
 from samplers.building.molecules import Molecule, shortened
-from samplers.building.system import System, packed_system, unpaired_of, unpaired_of_copy
+from samplers.building.system import System, packed_system, unpaired_of_copy
 
 CALM_EV_PER_ANG = 2.0
 """Largest force at the classical minimum at which the methods count as agreeing; ordinary organic molecules have 0.1 to

@@ -49,3 +49,16 @@ def test_a_campaign_stops_at_its_limit_and_can_be_resumed(prefect_server, tmp_pa
         "interrupted",
         "new",
     )  # a busy machine finishes nothing by then
+
+
+def test_the_limit_counts_from_the_start_and_holds_for_several_blocks(monkeypatch):
+    sent = []
+    monkeypatch.setattr("flows.cli.time_limit.os.kill", lambda *_: sent.append(time.monotonic()))
+    limit = TimeLimit(0.3)
+    begun = time.monotonic()
+    with limit:
+        pass
+    with limit:
+        time.sleep(0.6)
+    assert limit.reached
+    assert [0.3 <= at - begun < 0.6 for at in sent] == [True]

@@ -17,7 +17,8 @@ from al_engine.config.writer import config_text
 from al_engine.errors import InputError
 from al_engine.structures.bonds import bond_lengths
 from labelers.checks.reference import ReferenceMethod
-from samplers.building.clusters import cluster_of, electrons_by_fragment
+from samplers.building.clusters import cluster_of
+from samplers.building.electrons import electrons_by_fragment
 from samplers.building.molecules import molecule_from_smiles
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, contact_radii
 from samplers.building.system import build_system, repacked

@@ -7,7 +7,8 @@ from ase.build import molecule as ase_molecule
 from ase.io import write
 
 from al_engine.errors import InputError
-from samplers.building.molecules import molecule_from_file, molecule_from_smiles
+from samplers.building.file_molecules import molecule_from_file
+from samplers.building.molecules import molecule_from_smiles
 from samplers.reading.structure_files import read_structures
 
 

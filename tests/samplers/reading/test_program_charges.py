@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.db import connect
 
 from al_engine.errors import InputError
-from samplers.building.molecules import molecule_from_file
+from samplers.building.file_molecules import molecule_from_file
 from samplers.reading.program_charges import charge_in_text
 from samplers.reading.structure_files import read_structures
 

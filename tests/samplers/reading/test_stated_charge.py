@@ -10,7 +10,7 @@ from rdkit import Chem
 from written_files import AMMONIUM, METHYL, OXYGEN, WATER, stated, written, xyz
 
 from al_engine.errors import InputError
-from samplers.building.molecules import molecule_from_file
+from samplers.building.file_molecules import molecule_from_file
 from samplers.reading.structure_files import read_structures
 
 # -- charge and spin --------------------------------------------------------------------------------------------

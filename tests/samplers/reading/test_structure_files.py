@@ -12,7 +12,7 @@ from rdkit.Chem import AllChem
 from written_files import written
 
 from al_engine.errors import InputError
-from samplers.building.molecules import molecule_from_file
+from samplers.building.file_molecules import molecule_from_file
 from samplers.reading.structure_files import read_structures
 
 # -- PDB --------------------------------------------------------------------------------------------------------
