@@ -82,7 +82,7 @@ def iteration_markdown(ledger: Ledger, iteration: int) -> str:
             t.point: read_scored(root["test"], kind, point=t.point) + read_scored(root["new"], kind, point=t.point)
             for t in record.temperatures
         }
-    judged = ledger.own_history(before=iteration + 1)
+    judged = ledger.own_history(before=iteration + 1) or history  # an iteration of the campaign that was forked
     missing = missing_evidence(
         judged,
         evidence_of(ledger, judged),

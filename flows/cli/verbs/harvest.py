@@ -18,7 +18,7 @@ def harvest(
 ) -> None:
     """Label structures with the method of a campaign, such as those at which a simulation stopped.
 
-    The file of labels is `data` for a fork: `al-engine fork DIR NEW --set 'data=[{file: FRAMES.labels.h5}]'`.
+    The file of labels is `data` for a fork; the command to type is printed.
     """
     from al_engine.campaign.ledger import Ledger
     from al_engine.config.reader import setting_text, with_whole_paths
