@@ -8,6 +8,7 @@ import numpy as np
 from al_engine.errors import InputError
 from al_engine.structures.bonds import made_whole
 from al_engine.structures.frames import FloatArray, IntArray
+from al_engine.structures.neighbours import closest_distance
 from samplers.building.bonds_by_distance import bonds_from_radii, is_endless
 from samplers.building.molecules import Molecule, bonds_of, check_elements, radicals_of
 from samplers.building.perception import Perceived, perceived
@@ -16,6 +17,8 @@ from samplers.reading.structure_files import FileStructure, read_structures
 
 _LONGEST_BOND_FACTOR = 1.5
 """Largest length of a bond in units of the sum of its atoms' covalent radii; ionic crystals reach 1.3."""
+_SHORTEST_BOND_ANG = 0.4
+"""A distance that no two atoms have, Å: half of the bond of H2."""
 _BOHR_ANG = 0.529177
 """1 bohr in Å."""
 
@@ -77,7 +80,7 @@ def molecule_from_file(
             notes=tuple(notes),
         )
     bonds = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc)
-    _refuse_bohr(structure)
+    _refuse_other_units(structure)
     positions = made_whole(frame.positions, bonds, frame.cell, frame.pbc)
     lewis: Perceived | None = None
     endless = is_endless(frame.numbers, frame.positions, frame.cell, frame.pbc)
@@ -142,9 +145,20 @@ def _agreed(user: int | None, stated: int | None, where: str, name: str) -> int 
     return stated if user is None else user
 
 
-def _refuse_bohr(structure: FileStructure) -> None:
-    """Refuse a structure that has no bonds with positions in Å, but has bonds with positions in bohr."""
+def _refuse_other_units(structure: FileStructure) -> None:
+    """Refuse a structure whose positions are in nm or bohr, by the distances of its atoms.
+
+    Raises:
+        InputError: If atoms are impossibly close; or if there are no bonds with positions in Å, but with positions in
+            bohr.
+    """
     frame = structure.frame
+    closest = closest_distance(frame.positions, frame.cell, frame.pbc)
+    if closest < _SHORTEST_BOND_ANG:
+        raise InputError(
+            f"{structure.where}: two atoms are {closest:.3g} Å apart, as if positions were in nm; convert positions "
+            "and cell to Å, or remove one of the atoms"
+        )
     bonding = ~np.isin(frame.numbers, list(NOBLE_GASES))
     near = bonds_from_radii(frame.numbers, frame.positions, frame.cell, frame.pbc, factor=_LONGEST_BOND_FACTOR)
     if len(near) or bonding.sum() < 2:  # noqa: PLR2004 -- a bond

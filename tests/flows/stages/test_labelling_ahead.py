@@ -83,7 +83,7 @@ def test_nothing_is_labelled_ahead_if_there_are_more_candidates_than_labels(samp
     labelling_ahead.label_ahead(work, **call.arguments)
 
 
-@pytest.mark.parametrize("change", [{"cut_centre": "random"}, {"adaptive": {"enabled": True}}])
+@pytest.mark.parametrize("change", [{"cut_centre": "random"}, {"adaptive": {"enabled": True, "floor_mev_per_ang": 10}}])
 def test_nothing_is_labelled_ahead_if_candidates_depend_on_all_samples(sampled, tmp_path, change):
     text = TEXT.replace("MAX", "5").replace(
         "selection: {", f"selection: {{{str(change)[1:-1]}, ".replace("True", "true")
