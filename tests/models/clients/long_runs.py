@@ -206,7 +206,8 @@ def test_lammps_with_two_processes_is_refused(ethanol, tmp_path):
     script.write_text(lammps_head(tmp_path, atoms) + "run 0\n")
     code = (
         "from pathlib import Path\nfrom models import load_committee\nfrom models.clients.lammps import run_script\n"
-        f"run_script(load_committee({str(path)!r}).force_field, Path({str(script)!r}), elements=['H', 'C', 'O'])\n"
+        f"run_script(load_committee({str(path)!r}).force_field, Path({str(script)!r}), elements=['H', 'C', 'O'], "
+        "arguments=('-log', 'none'))\n"
     )
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists():

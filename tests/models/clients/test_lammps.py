@@ -114,7 +114,7 @@ def test_energy_is_conserved_and_members_drive_on_a_stride(tmp_path, atoms, comm
     log = f"log {tmp_path / 'log'}\n"
     script.write_text(head(tmp_path, atoms) + MD.format(kelvin=50, timestep=0.00005) + log + "thermo 10\nrun 100\n")
     driven = load_committee(committee_file, device="cpu", members=[1], stride=10)
-    found = lammps.run_script(driven.force_field, script, elements=ELEMENTS, arguments=("-screen", "none"))
+    found = lammps.run_script(driven.force_field, script, elements=ELEMENTS, arguments=QUIET)
     assert found.evaluations == 11
     rows = [
         line.split()
