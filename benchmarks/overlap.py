@@ -2,9 +2,9 @@
 
     python benchmarks/overlap.py runs/ethanol runs/thiophene
 
-A simulation: durations of trainings and MD, and the labels of each temperature, are those of finished campaigns; the
-time of a label is varied, from that of GFN2-xTB to that of a method that takes minutes. Every GPU takes one training or
-one temperature at a time, every core one label.
+This is a simulation. Finished campaigns give the durations of trainings and MD, and the number of labels at each
+temperature. The time of a label is varied, from that of GFN2-xTB to half a minute. A GPU runs one training or one
+temperature at a time, and a core one label.
 """
 
 import heapq

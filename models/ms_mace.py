@@ -66,7 +66,8 @@ class ModelConstants:
 class Prediction(NamedTuple):
     """Energies (B,) in eV, forces on atoms (T, 3) in eV/Å, stresses (B, 3, 3) in eV/Å³, virials (B, 3, 3) in eV.
 
-    A stress is NaN where not all three axes are periodic. A virial is dE/d(strain), symmetric; for a slab too.
+    A stress is NaN where not all three axes are periodic. A virial is dE/d(strain), symmetric, also of a
+    slab; where no axis is periodic it may be NaN.
     """
 
     energies: Tensor

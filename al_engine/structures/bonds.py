@@ -291,7 +291,5 @@ def shortest_bonds(frames: Sequence[Frame], bonds: Bonds) -> FloatArray:
 
 def _stretches(frame: Frame, bonds: Bonds) -> FloatArray:
     """Lengths of a frame's bonds in units of their equilibrium lengths, shape (n_bonds,)."""
-    i, j = bonds.pairs.reshape(-1, 2).T
-    vectors = nearest_image(frame.positions[i] - frame.positions[j], frame.cell, frame.pbc)
-    stretches: FloatArray = np.linalg.norm(vectors, axis=1) / bonds.lengths
+    stretches: FloatArray = bonds.lengths_in(frame, bonds.shifts_in(frame)) / bonds.lengths
     return stretches

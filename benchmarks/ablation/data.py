@@ -43,7 +43,7 @@ DESCRIPTION = (
     "900 to 280 K in {anneal_ps:g} ps{mixed}. Test sets: other boxes, {test_ps:g} ps at each temperature. Curves: "
     "rigid conformers from a box at 300 K. Labels: GFN2-xTB by tblite (`labelers`)."
 )
-"""Description of the data for the report; most names in braces are those of `Sizes`."""
+"""Description of the data for the report, with attributes of `Sizes`, `density` and `mixed` in braces."""
 MIXED = "; {small} of the clusters have {small_molecules} molecules, and {pairs} pairs have random separations"
 PAIR_SHIFTS_ANG = (-0.8, 9.0)
 """Smallest and largest separation of training pairs beyond contact, Å."""

@@ -21,8 +21,8 @@ INTRODUCTION = (
     "model that predicts the mean energy and no forces."
 )
 SUMMARY = (
-    "Errors of `ms-mace` in units of those of `mace` at the short cut-off, after the same training: below 1, two "
-    "scales pay. In brackets the same for `mace` at 6 Å."
+    "The table gives the error of `ms-mace` divided by the error of `mace` with the short cut-off, after the same "
+    "training. A value below 1 says that two scales pay. In brackets: divided by the error of `mace` with 6 Å."
 )
 OURS, SHORT, MIDDLE = "ms-mace", f"mace, {SHORT_ANG:g} Å (long path off)", f"mace, {MIDDLE_ANG:g} Å"
 COMPARED: Sequence[tuple[str, str, str]] = (
@@ -132,7 +132,7 @@ def markdown(results: Sequence[Mapping[str, Any]], *, reading: str) -> str:
 
 
 def _summary(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A row for each result: errors of `ms-mace` relative to those of `mace`."""
+    """A table with a row for each result: the error of `ms-mace` divided by the error of `mace`."""
     lines = [
         "| liquid | training | " + " | ".join(title for title, *_ in COMPARED) + " |",
         "| --- | --- |" + " ---: |" * len(COMPARED),

@@ -1,7 +1,7 @@
-"""Time of an ASE calculator's calls, in a process of its own: `python calculator.py COMMITTEE STRUCTURE CALLS`.
+"""Times the calls of the ASE calculator: `python calculator.py COMMITTEE STRUCTURE CALLS`.
 
-Runs with the engine on PYTHONPATH, of whatever version; so it uses nothing but `load_committee`. Prints the median time
-of a call in ms. The atoms move a little between two calls, as in molecular dynamics.
+The engine on PYTHONPATH may be of any version, so this program uses only its function `load_committee`. It prints the
+median time of a call in ms. The atoms move a little between two calls, as in molecular dynamics.
 """
 
 import statistics

@@ -6,9 +6,9 @@ changes the converged solution, so a label from any rung has the campaign's leve
 with the label.
 
 A frame whose SCF does not converge soon is started from calculations at higher temperatures first, each of which takes
-as long as a label or two. For 36 small salts in vacuum, one of the four temperatures always converged, in 0.05 s.
-Hundreds of cycles at the campaign's temperature took 10 to 100 times as long and converged for two thirds, to the same
-energies.
+as long as a label or two. Of 36 geometries of small salts in vacuum, 12 converged soon, and 24 from one of the four
+temperatures, all within 0.12 s. With 250 cycles at the campaign's temperature 24 converged, to the same energies; 500
+cycles took 4 to 8 s.
 """
 
 from collections.abc import Sequence
@@ -86,14 +86,13 @@ def label_or_rescue(labeler: Labeler, frame: Frame) -> tuple[Label, str]:
     """
     if not isinstance(labeler, Rescuer):
         return Label(*labeler.label(frame)), PLAIN.name
-    first: LabelError | None = None
+    failures: list[LabelError] = []
     for rung in (SHORT, *labeler.rungs):
         try:
             return Label(*labeler.label_on(rung, frame)), rung.name
         except LabelError as error:
             if error.reason is not LabelReason.NOT_CONVERGED:
                 raise
-            first = first or error
-    tried = ", ".join(rung.name for rung in labeler.rungs)
-    message = "" if first is None else first.message
-    raise LabelError(LabelReason.NOT_CONVERGED, f"{message}; nor by rescue ({tried})") from first
+            failures.append(error)
+    first, tried = failures[0], ", ".join(rung.name for rung in labeler.rungs)
+    raise LabelError(LabelReason.NOT_CONVERGED, f"{first.message}; nor by rescue ({tried})") from first

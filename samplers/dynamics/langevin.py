@@ -78,7 +78,7 @@ def run_langevin(
     around.refuse_unfit(frames)
     trajectories = [
         Trajectory.begin(
-            _whole(frame, around.bonds),
+            whole(frame, around.bonds),
             index=slot,
             slot=slot,
             attempt=0,
@@ -126,7 +126,7 @@ def run_langevin(
     return Sampled.of(kept, Ends.of(trajectories))
 
 
-def _whole(frame: Frame, bonds: Bonds | None) -> Frame:
+def whole(frame: Frame, bonds: Bonds | None) -> Frame:
     """The frame with its molecules in one piece, as bond lengths and moves of whole molecules need it."""
     if bonds is None or not frame.is_periodic:
         return frame

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from al_engine.protocols import Committee, Progress, silent
-from al_engine.structures.bonds import Bonds, made_whole
+from al_engine.structures.bonds import Bonds
 from al_engine.structures.frames import FloatArray, Frame, IntArray
-from samplers.dynamics.langevin import run_langevin
+from samplers.dynamics.langevin import run_langevin, whole
 from samplers.dynamics.limits import StopReason
 from samplers.dynamics.rows import Rows
 from samplers.dynamics.settings import Integration, StopRules, Surroundings
@@ -114,9 +114,7 @@ def run_stability(
         InputError: As `run_langevin`.
     """
     integration = conditions.integration
-    if surroundings.bonds is not None:  # as the MD makes them whole
-        pairs = surroundings.bonds.pairs
-        frames = [frame.with_positions(made_whole(frame.positions, pairs, frame.cell, frame.pbc)) for frame in frames]
+    frames = [whole(frame, surroundings.bonds) for frame in frames]  # as the MD starts from them
     n_strides = integration.steps // integration.stride_steps
     observations = _Observations(surroundings.bonds, n_strides, frames, integration.stride_steps)
     ends = run_langevin(

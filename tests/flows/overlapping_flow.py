@@ -7,30 +7,14 @@ import sys
 import threading
 from pathlib import Path
 
-from stage_runs import begun
+from stage_runs import SMALL, begun
 
 from flows.cockpit.flow import campaign_flow
 from flows.pages.display import Display
 from flows.session.interrupts import Interrupts
 from flows.session.session import Session
 
-TEXT = """
-name: overlap
-seed: 5
-system: {smiles: O}
-initial: {frames: 9, test_frames: 3, duration_ps: 0.1}
-labels: {chunk_frames: 4}
-model:
-  kind: mace
-  short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
-training: {members: 2, updates: 10}
-sampling:
-  {temperatures_kelvin: [300, 900], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5, cost_share: 0,
-   stop_deviation_mev_per_ang: 1.0e+9}
-selection: {lower_mev_per_ang: 1.0e-9, upper_mev_per_ang: 1.0e+9, max_labels: 50}
-stop: {max_iterations: 1}
-execution: {overlap: true}
-"""
+TEXT = SMALL.replace("[300]", "[300, 900]").replace("max_labels: 3", "max_labels: 50") + "execution: {overlap: true}\n"
 
 
 class OneSampleWaits:

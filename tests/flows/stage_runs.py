@@ -11,6 +11,24 @@ from flows.stages.order import audit_steps, initial_steps, iteration_steps
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
 
+SMALL = """
+name: small
+seed: 5
+system: {smiles: O}
+initial: {frames: 9, test_frames: 3, duration_ps: 0.1}
+labels: {chunk_frames: 4}
+model:
+  kind: mace
+  short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
+training: {members: 2, updates: 10}
+sampling:
+  {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5, cost_share: 0,
+   stop_deviation_mev_per_ang: 1.0e+9}
+selection: {lower_mev_per_ang: 1.0e-9, upper_mev_per_ang: 1.0e+9, max_labels: 3}
+stop: {max_iterations: 1}
+"""
+"""One iteration of seconds: two members that are hardly trained, and MD in which every frame is a candidate."""
+
 
 class StageRuns:
     """A campaign whose stages are run in this process."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stage_runs import SMALL
 from worker_jobs import diverging_job, fatal_job, faulty_job, noisy_job, slow_job
 
 from al_engine.campaign.ledger import Ledger
@@ -25,23 +26,6 @@ from flows.session.preflight import preflight
 from flows.stages.labelling import label_cache
 from flows.stages.order import initial_steps, iteration_steps
 from labelers.backends.registry import level_of_theory
-
-SMALL = """
-name: small
-seed: 5
-system: {smiles: O}
-initial: {frames: 9, test_frames: 3, duration_ps: 0.1}
-labels: {chunk_frames: 4}
-model:
-  kind: mace
-  short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
-training: {members: 2, updates: 10}
-sampling:
-  {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5, cost_share: 0,
-   stop_deviation_mev_per_ang: 1.0e+9}
-selection: {lower_mev_per_ang: 1.0e-9, upper_mev_per_ang: 1.0e+9, max_labels: 3}
-stop: {max_iterations: 1}
-"""
 
 
 @contextmanager
