@@ -25,7 +25,8 @@ from al_engine.structures.frames import Frame
 from flows.compute.executors import opened_executor
 from flows.compute.stage_call import Executor, Output, StageCall, plan
 from flows.session.preflight import preflight
-from flows.stages import initial, labelling
+from flows.stages.initial_set import initial
+from flows.stages.labels import labelling
 from jobs import log, workers
 from labelers import create_labeler
 from labelers.backends.openblas import preload_openblas

@@ -23,7 +23,7 @@ from flows.compute.worker_pool import ComputePool
 from flows.pages.display import duration_text
 from flows.session.preflight import CheckedSystem, Preflight
 from flows.stages import training
-from flows.stages.planned_sampling import longest_search
+from flows.stages.search.planned_sampling import longest_search
 from labelers.pool.chunk import label_chunk
 from labelers.pool.pool import LabelPool
 from samplers.initial.reference_plan import single_points

@@ -32,9 +32,9 @@ from flows.session.interrupts import interrupts_wait
 from flows.session.prepare import Prepared, opened
 from flows.session.resume import first_unfinished
 from flows.session.session import Session
-from flows.stages import judging
+from flows.stages.audits import judging
 from flows.stages.order import Step, audit_steps, initial_steps, iteration_steps
-from flows.stages.planned_sampling import plan_text
+from flows.stages.search.planned_sampling import plan_text
 
 LOG_INTERVAL_S = 10.0
 """Least time between two log lines of a task in the UI, s."""

@@ -21,7 +21,7 @@ from al_engine.verdict.records import IterationRecord
 from al_engine.verdict.unlabelable import without_label_by_fate
 from flows.pages.display import duration_text, number_text
 from flows.pages.terminal import in_ascii
-from flows.stages.judging import evidence_of
+from flows.stages.audits.judging import evidence_of
 
 _CLUSTERS = (
     "For clusters cut from boxes, the deviation, the error and the force MAE on new labels cover only the atoms that "

@@ -30,11 +30,11 @@ Needs = Literal["compute", "labels", "nothing"]
 """Resources of a job: `compute`, a core or GPU of its own; `labels`, the workers that label; `nothing`, any thread."""
 
 KINDS: Mapping[str, StageKind] = {
-    "flows.stages.initial": "initial",
+    "flows.stages.initial_set.initial": "initial",
     "flows.stages.training": "train",
-    "flows.stages.sampling": "sample",
-    "flows.stages.labelling": "label",
-    "flows.stages.labelling_ahead": "label",
+    "flows.stages.search.sampling": "sample",
+    "flows.stages.labels.labelling": "label",
+    "flows.stages.labels.labelling_ahead": "label",
 }
 """Kind of the stages in a module; all others are `other`."""
 

@@ -17,9 +17,9 @@ from flows.evaluation import plots
 from flows.evaluation.scan_frames import Of, ScanSubject, scan_subject
 from flows.evaluation.subject import Subject
 from flows.pages.display import Display
-from flows.stages.labelling import label_frames
-from flows.stages.levels import level_to_go_on_with
-from flows.stages.scoring import EVALUATION_BATCH
+from flows.stages.labels.labelling import label_frames
+from flows.stages.labels.levels import level_to_go_on_with
+from flows.stages.search.scoring import EVALUATION_BATCH
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool
 from samplers.probes.bond_kinds import BondKind, bond_kinds

@@ -89,7 +89,7 @@ def stability_job(
     progress: Progress,
 ) -> None:
     """Run some replicas in a worker, and write their trajectories' observables; all arguments are JSON-able."""
-    from flows.stages.sampling import surroundings_of
+    from flows.stages.search.sampling import surroundings_of
     from samplers.dynamics.settings import Integration, Surroundings
     from samplers.probes.stability import StabilityConditions, run_stability
 

@@ -14,7 +14,7 @@ from al_engine.protocols import Progress
 from al_engine.structures.frames import IntArray
 from flows.evaluation import plots
 from flows.evaluation.subject import Subject
-from flows.stages.scoring import EVALUATION_BATCH
+from flows.stages.search.scoring import EVALUATION_BATCH
 
 WHAT = "errors"
 

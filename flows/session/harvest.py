@@ -15,8 +15,8 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.sanity import screen_frame
 from al_engine.units import MEV_PER_EV
 from flows.session.checks_together import flattest, refuse_small_cell
-from flows.stages.importing import known_systems, stored_systems
-from flows.stages.levels import level_to_go_on_with
+from flows.stages.initial_set.importing import known_systems, stored_systems
+from flows.stages.labels.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.pool import LabelPool

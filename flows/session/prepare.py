@@ -20,8 +20,8 @@ from flows.session.new_campaign import new_campaign, refuse_other_inputs
 from flows.session.preflight import Preflight, preflight, with_automatic_choices
 from flows.session.retry_labels import retry_failed_labels
 from flows.session.session import Session
-from flows.stages.labelling import label_cache
-from flows.stages.levels import level_to_go_on_with
+from flows.stages.labels.labelling import label_cache
+from flows.stages.labels.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
 
 RUNS = Path("runs")

@@ -2,7 +2,7 @@
 
 from al_engine.campaign import names
 from al_engine.campaign.ledger import Ledger
-from flows.stages import labelling
+from flows.stages.labels import labelling
 
 
 def first_unfinished(ledger: Ledger) -> int | None:

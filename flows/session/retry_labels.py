@@ -14,7 +14,7 @@ from al_engine.campaign.part import iteration_of
 from al_engine.errors import InputError
 from al_engine.files.frames_hdf5 import read_labelled
 from al_engine.files.part_file import open_part
-from flows.stages.labelling import frames_to_label
+from flows.stages.labels.labelling import frames_to_label
 from labelers.pool.journal import LabelJournal
 
 

@@ -7,21 +7,12 @@ from al_engine.campaign import names
 from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import Ledger
 from flows.compute.stage_call import Concurrency, Stage, StageCall
-from flows.stages import (
-    appending,
-    assembling,
-    auditing,
-    drawing,
-    importing,
-    initial,
-    labelling,
-    labelling_ahead,
-    sampling,
-    scoring,
-    selecting,
-    training,
-)
-from flows.stages.planned_sampling import planned_sampling
+from flows.stages import appending, training
+from flows.stages.audits import auditing, drawing
+from flows.stages.initial_set import assembling, importing, initial
+from flows.stages.labels import labelling, labelling_ahead
+from flows.stages.search import sampling, scoring, selecting
+from flows.stages.search.planned_sampling import planned_sampling
 
 ONE_BY_ONE = Concurrency()
 """A call for each member; chunks of labels one after another."""

@@ -11,7 +11,7 @@ from al_engine.seeds import derived_seed
 from al_engine.units import MEV_PER_EV
 from al_engine.verdict.records import IterationRecord
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.isolated_atoms import read_isolated_atoms
+from flows.stages.initial_set.isolated_atoms import read_isolated_atoms
 from models.storage.member_files import members_hash
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from flows.cli.app import app
 from flows.compute.stage_call import run_stages
 from flows.pages.display import Display
 from flows.session.prepare import Prepared, opened
-from flows.stages.judging import verdict_after
+from flows.stages.audits.judging import verdict_after
 from flows.stages.order import audit_steps, initial_steps, iteration_steps
 
 SMALLEST = """

@@ -6,7 +6,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import parse_config
 from flows.compute.stage_call import InlineExecutor, run_stages
 from flows.session.preflight import preflight
-from flows.stages.judging import due_audits, verdict_after
+from flows.stages.audits.judging import due_audits, verdict_after
 from flows.stages.order import audit_steps, initial_steps, iteration_steps
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool

@@ -11,7 +11,7 @@ from flow_runs import SMALLER
 
 from al_engine.campaign import names
 from al_engine.errors import InputError
-from flows.stages.labelling import frames_to_label
+from flows.stages.labels.labelling import frames_to_label
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "labelers"))  # worker processes import a calculator of its tests
 CONFIG = SMALLER.replace(

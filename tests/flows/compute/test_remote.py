@@ -23,7 +23,7 @@ from flows.compute.remote import LOST, TIME_IS_OVER, RemoteExecutor
 from flows.compute.stage_call import Output, StageCall, run_stages
 from flows.compute.worker_pool import request_of, result_of
 from flows.session.preflight import preflight
-from flows.stages.labelling import label_cache
+from flows.stages.labels.labelling import label_cache
 from flows.stages.order import initial_steps, iteration_steps
 from labelers.backends.registry import level_of_theory
 
@@ -254,7 +254,7 @@ def test_no_gpus_means_the_cpu(monkeypatch, tmp_path):
     ("executor", "locks", "file"), [("local", False, True), ("dask", True, True), ("dask", False, False)]
 )
 def test_jobs_of_a_cluster_share_a_label_cache_only_where_there_are_locks(executor, locks, file, tmp_path, monkeypatch):
-    for module in ("flows.stages.labelling", "labelers.pool.cache"):
+    for module in ("flows.stages.labels.labelling", "labelers.pool.cache"):
         monkeypatch.setattr(f"{module}.has_record_locks", lambda _: locks)
     config = parse_config(SMALL + f"execution: {{executor: {executor}}}\n", source="test")
     with label_cache(tmp_path, config, level_of_theory(config.labels)):

@@ -33,7 +33,8 @@ from flows.session.fork import OF_THE_PAST, fork
 from flows.session.harvest import harvest
 from flows.session.prepare import Prepared, opened, prepare
 from flows.session.resume import first_unfinished
-from flows.stages import drawing, initial
+from flows.stages.audits import drawing
+from flows.stages.initial_set import initial
 from flows.stages.training import planned_updates
 from labelers.backends.registry import level_of_theory
 from labelers.pool.pool import LabelPool

@@ -29,8 +29,8 @@ from flows.cockpit.publish import iteration_markdown
 from flows.pages.status import campaign_status, remarks
 from flows.session.resume import first_unfinished
 from flows.session.retry_labels import retry_failed_labels
-from flows.stages import auditing
-from flows.stages.judging import due_audits
+from flows.stages.audits import auditing
+from flows.stages.audits.judging import due_audits
 from flows.stages.order import audit_steps
 
 KELVINS = (300.0, 900.0)

@@ -21,7 +21,7 @@ from al_engine.selection.fates import Fate
 from al_engine.structures.periodic import shortest_image
 from flows.cockpit.publish import iteration_markdown
 from flows.session.preflight import preflight
-from flows.stages.selection_inputs import point_cuttings
+from flows.stages.search.selection_inputs import point_cuttings
 from models import load_committee
 from samplers.dynamics.barostat import volume
 

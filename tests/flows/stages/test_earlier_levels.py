@@ -13,7 +13,7 @@ from flow_runs import SMALLER
 from al_engine.campaign import names
 from al_engine.errors import InputError
 from al_engine.files.part_file import open_part
-from flows.stages.levels import level_to_go_on_with
+from flows.stages.labels.levels import level_to_go_on_with
 from labelers import LevelOfTheory
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "labelers"))  # worker processes import a calculator of its tests

@@ -10,7 +10,7 @@ from al_engine.campaign.labels import LabelOutcome, LabelReason
 from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from flows.session.preflight import preflight
-from flows.stages.labelling import label_cache
+from flows.stages.labels.labelling import label_cache
 from labelers.checks.isolated_atoms import energies_of, isolated_atoms
 from models import load_committee
 from models.storage.weights import read_member

@@ -12,7 +12,7 @@ from al_engine.campaign import names
 from al_engine.config.reader import load_config
 from al_engine.errors import InputError
 from al_engine.files.part_file import open_part
-from flows.stages import labelling
+from flows.stages.labels import labelling
 
 LABELS = "labels: {backend: tblite, chunk_frames: 20}\n"
 FAULTY = SMALLER.replace(

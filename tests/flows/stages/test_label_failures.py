@@ -14,8 +14,9 @@ from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, LabelledFrame
 from flows.pages.status import campaign_status, remarks
-from flows.stages import labelling, training
-from flows.stages.assembling import refuse_failed_initial_set
+from flows.stages import training
+from flows.stages.initial_set.assembling import refuse_failed_initial_set
+from flows.stages.labels import labelling
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # worker processes import failing_calculator by name
 WORDS = (

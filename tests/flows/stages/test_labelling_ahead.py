@@ -9,7 +9,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.config.reader import parse_config
 from al_engine.files.frames_hdf5 import read_frames
 from flows.compute.stage_call import StageCall
-from flows.stages import labelling, labelling_ahead
+from flows.stages.labels import labelling, labelling_ahead
 from flows.stages.order import iteration_steps
 from tests.flows.stage_runs import begun
 

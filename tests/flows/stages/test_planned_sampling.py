@@ -20,7 +20,7 @@ from al_engine.verdict import sampling_plan
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.cli.init import init_campaign
-from flows.stages.planned_sampling import plan_text, planned_sampling
+from flows.stages.search.planned_sampling import plan_text, planned_sampling
 
 FRAMES = 100
 WATER = Frame(numbers=[8, 1, 1], positions=np.eye(3))

@@ -20,9 +20,9 @@ from al_engine.selection.window import Window
 from al_engine.structures.frames import Frame
 from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.compute.stage_call import InlineExecutor, Output, StageCall
-from flows.stages import sampling
-from flows.stages.sample_writer import CHUNK_FRAMES, SampleWriter
-from flows.stages.sampling import WRITTEN
+from flows.stages.search import sampling
+from flows.stages.search.sample_writer import CHUNK_FRAMES, SampleWriter
+from flows.stages.search.sampling import WRITTEN
 from models.inference.committee import ALL_PAIRS_ATOMS, Committee
 from models.ms_mace import MSMACE, ModelConstants
 from samplers.dynamics.langevin import run_langevin
@@ -101,7 +101,7 @@ def sample(monkeypatch):
             "window": window,
         }
         readable = (names.INITIAL_FRAMES,)
-        call = StageCall((Output(name, key=""),), "flows.stages.sampling:sample", readable, arguments, "compute")
+        call = StageCall((Output(name, key=""),), "flows.stages.search.sampling:sample", readable, arguments, "compute")
         InlineExecutor(ledger.directory, label_pool=nullcontext).run(call)
         with open_part(ledger.part_path(name)) as root:
             return ledger.part_path(name), dict(root.attrs)

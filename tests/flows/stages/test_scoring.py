@@ -19,7 +19,7 @@ from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from flows.pages import plots
 from flows.pages.status import remarks, status_table
-from flows.stages.scoring import write_scores
+from flows.stages.search.scoring import write_scores
 
 WINDOW = Window(100.0, 300.0)
 ELEMENTS = [6, 8, 1, 1, 1, 1]

@@ -14,7 +14,7 @@ from al_engine.selection.fates import Fate, count
 from al_engine.selection.window import Window
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.identity import duplicates, same_structure
-from flows.stages.selecting import select_frames
+from flows.stages.search.selecting import select_frames
 
 METHANOL = np.array(
     [[-0.36, -0.01, 0.02], [0.90, 0.06, -0.11], [-0.60, 0.92, 0.50], [-0.61, -0.91, 0.62], [-0.78, -0.01, -0.98],

@@ -18,7 +18,7 @@ from al_engine.files.frames_hdf5 import read_frames
 from al_engine.files.part_file import open_part
 from flows.session.new_campaign import new_campaign
 from flows.session.preflight import preflight
-from flows.stages import initial
+from flows.stages.initial_set import initial
 from labelers.backends.registry import level_of_theory
 
 TEXT = """

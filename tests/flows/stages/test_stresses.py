@@ -20,7 +20,7 @@ from al_engine.files.part_file import open_part
 from al_engine.structures.frames import dataset_digest
 from flows.cockpit.publish import iteration_markdown
 from flows.session.preflight import preflight
-from flows.stages.labelling import label_cache
+from flows.stages.labels.labelling import label_cache
 from models import load_committee
 
 TEXT = """

@@ -37,7 +37,7 @@ from al_engine.selection.window import Window, window_of
 from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
 from al_engine.structures.identity import duplicates
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.selection_inputs import (
+from flows.stages.search.selection_inputs import (
     known_frames,
     looked_at,
     point_cuttings,

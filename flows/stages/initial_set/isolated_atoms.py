@@ -11,7 +11,7 @@ from al_engine.campaign.part_reader import PartReader
 from al_engine.config import CampaignConfig
 from al_engine.errors import typed
 from flows.compute.stage_call import Work
-from flows.stages.labelling import label_cache, label_frames
+from flows.stages.labels.labelling import label_cache, label_frames
 from labelers.checks.isolated_atoms import energies_of, isolated_atoms
 
 GROUP = "isolated_atoms"

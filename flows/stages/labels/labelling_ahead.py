@@ -11,8 +11,8 @@ from al_engine.campaign import names
 from al_engine.campaign.labels import LevelOfTheory
 from al_engine.campaign.ledger import Ledger
 from flows.compute.stage_call import StageCall, Work
-from flows.stages.labelling import cache_path, label_cache
-from flows.stages.selecting import find_candidates
+from flows.stages.labels.labelling import cache_path, label_cache
+from flows.stages.search.selecting import find_candidates
 from labelers.pool.chunk import label_chunk
 
 

@@ -14,7 +14,7 @@ from al_engine.verdict.sampling_plan import (
     affordable_steps,
     sampling_plan,
 )
-from flows.stages.judging import evidence_of
+from flows.stages.audits.judging import evidence_of
 from flows.stages.training import planned_updates
 
 

@@ -17,7 +17,7 @@ from al_engine.structures.frames import FloatArray, IntArray
 from al_engine.units import MEV_PER_EV
 from al_engine.verdict.audit_labels import AuditedFrames, AuditResult, audited_frames
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.scoring import write_scores
+from flows.stages.search.scoring import write_scores
 from flows.stages.training import load_committee
 
 

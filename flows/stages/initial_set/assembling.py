@@ -14,7 +14,7 @@ from al_engine.errors import InputError, typed
 from al_engine.files.frames_hdf5 import has_dataset, read_labelled, write_labelled
 from al_engine.structures.frames import BoolArray, FloatArray, LabelledFrame
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.isolated_atoms import label_isolated_atoms, write_isolated_atoms
+from flows.stages.initial_set.isolated_atoms import label_isolated_atoms, write_isolated_atoms
 
 
 def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:

@@ -29,7 +29,7 @@ from al_engine.structures.frames import Frame
 from al_engine.units import MEV_PER_EV
 from al_engine.verdict.sampling_plan import SamplingPlan
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.sample_writer import SampleWriter
+from flows.stages.search.sample_writer import SampleWriter
 from flows.stages.training import load_committee
 from samplers.dynamics.barostat import Barostat, volume
 from samplers.dynamics.settings import Integration, StopRules, Surroundings

@@ -19,7 +19,7 @@ from al_engine.files.lock import has_record_locks
 from al_engine.protocols import Progress
 from al_engine.structures.frames import Frame
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.label_checks import checked_forces, force_check_text
+from flows.stages.labels.label_checks import checked_forces, force_check_text
 from labelers.pool.cache import LabelCache
 from labelers.pool.chunk import label_chunk
 from labelers.pool.journal import LabelJournal

@@ -10,7 +10,7 @@ from al_engine.campaign.part import iteration_of
 from al_engine.verdict.evidence import judged_together
 from al_engine.verdict.records import IterationRecord, TemperatureRecord
 from al_engine.verdict.verdict import Verdict, awaits_audit, judge
-from flows.stages import labelling
+from flows.stages.labels import labelling
 
 
 def verdict_after(ledger: Ledger, iterations: int) -> Verdict | None:

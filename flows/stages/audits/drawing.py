@@ -17,7 +17,7 @@ from al_engine.structures.frames import BoolArray, IntArray
 from al_engine.verdict.audit_labels import drawn
 from al_engine.verdict.evidence import judged_together
 from flows.compute.stage_call import Stage, Work, summarise
-from flows.stages.selection_inputs import point_cuttings, write_structures
+from flows.stages.search.selection_inputs import point_cuttings, write_structures
 
 STORED = ("deviation_norm", "deviation_component")
 """Columns of the sample parts that are stored with the drawn frames."""

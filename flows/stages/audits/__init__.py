@@ -1,0 +1,1 @@
+"""The verdict, and the audits that test what it claims."""

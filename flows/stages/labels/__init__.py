@@ -1,0 +1,1 @@
+"""Labels: their chunks, ahead of the selection too, their checks and their level of theory."""

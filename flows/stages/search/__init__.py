@@ -1,0 +1,1 @@
+"""The search for candidates: planned MD, scores of the committee, and the selection of frames to label."""
