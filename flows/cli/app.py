@@ -16,6 +16,7 @@ from flows.cli.verbs.data import data
 from flows.cli.verbs.deploy import deploy
 from flows.cli.verbs.evaluate import evaluate
 from flows.cli.verbs.export import export
+from flows.cli.verbs.extend import extend
 from flows.cli.verbs.fork import fork
 from flows.cli.verbs.harvest import harvest
 from flows.cli.verbs.init import init
@@ -46,6 +47,7 @@ for _command in (
     evaluate,
     verify,
     fork,
+    extend,
     export,
     lammps,
     harvest,

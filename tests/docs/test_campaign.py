@@ -105,7 +105,7 @@ def test_the_commands_for_simulation_programs_can_be_typed(folder, tmp_path, mon
     atoms.center(vacuum=6.0)
     atoms.write("ethanol.data", format="lammps-data", specorder=["H", "C", "O"], masses=True)
     lines = [line for line in PAGES["docs/clients.md"].shell_lines if line.startswith("al-engine ")]
-    assert {line.split()[1] for line in lines} == {"lammps", "export", "harvest", "fork", "run"}
+    assert {line.split()[1] for line in lines} == {"lammps", "export", "harvest", "fork", "extend", "run"}
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
     for line in lines:
         arguments = shlex.split(line)[1:]
@@ -122,7 +122,8 @@ def test_the_commands_for_simulation_programs_can_be_typed(folder, tmp_path, mon
     learnt = [item.frame.positions for item in Ledger.open(Path("runs/more")).dataset()]
     assert any(np.allclose(positions - positions[0], stopped.positions - stopped.positions[0]) for positions in learnt)
     assert Ledger.open(Path("runs/wide")).config.selection.upper_mev_per_ang == 400
-    assert [point.temperature_kelvin for point in Ledger.open(Path("runs/hot")).config.state_points] == [300, 1200]
+    assert [point.temperature_kelvin for point in Ledger.open(Path("runs/hot")).config.state_points][-1] == 1200
+    assert [system.name for system in Ledger.open(Path("runs/pair")).config.systems] == ["H2O", "pair"]
     torch.jit.load("mine.pt")
     with h5py.File("mine.mace.h5") as file:
         assert file

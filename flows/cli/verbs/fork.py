@@ -22,8 +22,8 @@ def fork(
 ) -> None:
     """Make a new campaign that goes on from this one with other options; this one stays as it is.
 
-    Labels are shared, not computed again. To extend a finished campaign, change temperatures, systems or the window, or
-    add `data`; more iterations alone need no fork: raise `stop.max_iterations` in its campaign.yaml, and resume.
+    Labels are shared, not computed again. Change the window or other options, or add `data`. For more iterations,
+    temperatures or systems, `al-engine extend` is shorter.
     """
     from al_engine.errors import typed
     from flows.session.fork import fork as made
