@@ -246,7 +246,11 @@ class TrainingConfig(Section):
         0.1,
         gt=0.0,
         lt=0.9,
-        description="Share of the training set that each member holds out for validation and early stopping.",
+        description=(
+            "Share of the training set that each member holds out for validation and early stopping. It is drawn anew in "
+            "every iteration, so that no label is lost to a member; after a warm start, the member has seen most of these "
+            "frames before. The errors on the test set are independent."
+        ),
     )
     validation_interval: PositiveInt = Field(
         200, description="Number of updates between two validations. A checkpoint is written at each validation."
