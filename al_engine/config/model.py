@@ -247,9 +247,9 @@ class TrainingConfig(Section):
         gt=0.0,
         lt=0.9,
         description=(
-            "Share of the training set that each member holds out for validation and early stopping. It is drawn anew in "
-            "every iteration, so that no label is lost to a member; after a warm start, the member has seen most of these "
-            "frames before. The errors on the test set are independent."
+            "Share of the training set that each member holds out for validation and early stopping. It is drawn anew "
+            "in every iteration, so that no label is lost to a member; after a warm start, the member has seen most of "
+            "these frames before. The errors on the test set are independent."
         ),
     )
     validation_interval: PositiveInt = Field(
