@@ -10,11 +10,18 @@ from al_engine.config.base import Section
 EnergyUnit = Literal["eV", "hartree", "rydberg", "kcal/mol", "kJ/mol"]
 ForcesUnit = Literal["eV/ang", "hartree/bohr", "hartree/ang", "rydberg/bohr", "kcal/mol/ang", "kJ/mol/ang"]
 
+StressUnit = Literal["eV/ang3", "GPa", "kbar", "hartree/bohr3", "eV"]
+
 
 class DataConfig(Section):
     """A file of labelled frames that join the data set before iteration 0."""
 
-    added_fields: ClassVar[Mapping[str, object]] = {"weight_key": None, "weight": 1.0}
+    added_fields: ClassVar[Mapping[str, object]] = {
+        "weight_key": None,
+        "weight": 1.0,
+        "stress_key": None,
+        "stress_unit": "eV/ang3",
+    }
 
     file: str = Field(
         min_length=1,
@@ -41,6 +48,15 @@ class DataConfig(Section):
         min_length=1,
         description="Name of the forces in the file, such as `REF_forces`. null: the usual names are tried.",
     )
+    stress_key: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Name of the stresses or virials of periodic frames in the file, such as `REF_stress`: nine components, or "
+            "six in the order xx, yy, zz, yz, xz, xy. null: the stress that ASE reads beside its own energy; other "
+            "stresses are not used."
+        ),
+    )
     weight_key: str | None = Field(
         None,
         min_length=1,
@@ -54,6 +70,13 @@ class DataConfig(Section):
     )
     energy_unit: EnergyUnit = Field("eV", description="Unit of the energies in the file.")
     forces_unit: ForcesUnit = Field("eV/ang", description="Unit of the forces in the file.")
+    stress_unit: StressUnit = Field(
+        "eV/ang3",
+        description=(
+            "Unit of the stresses under `stress_key`, which have ASE's sign: positive under tension. "
+            "`eV`: virials, which are minus the stress times the volume, as in files of GAP and MACE."
+        ),
+    )
     checked_frames: int = Field(
         4,
         ge=0,

@@ -12,28 +12,16 @@ import numpy as np
 from al_engine.campaign.export import labelled_atoms
 from al_engine.campaign.labels import stored_level
 from al_engine.campaign.ledger import Ledger
-from al_engine.config import EnergyUnit, ForcesUnit
 from al_engine.errors import InputError
 from al_engine.files.atomic import write_file
 from al_engine.structures.frames import LabelledFrame
 from al_engine.units import MEV_PER_EV
 from samplers.initial.user_data import HDF5_ENDINGS, listed, read_hdf5_data, write_hdf5_data
 from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
-from samplers.reading.labelled_files import FileLabel, read_labelled_file
+from samplers.reading.labelled_files import FileLabel, LabelNames, read_labelled_file
 
 MOST_COMPOSITIONS = 12
 """Largest number of compositions that are listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelNames:
-    """Names and units of the labels and weights in files of other programs; a name that is None is recognised."""
-
-    energy_key: str | None = None
-    forces_key: str | None = None
-    weight_key: str | None = None
-    energy_unit: EnergyUnit = "eV"
-    forces_unit: ForcesUnit = "eV/ang"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,14 +56,7 @@ def read_source(path: Path, names: LabelNames) -> Source:
     if path.suffix in HDF5_ENDINGS:
         frames, level = read_hdf5_data(path)
         return Source(path, _as_read(path, frames), level)
-    found = read_labelled_file(
-        path,
-        energy_key=names.energy_key,
-        forces_key=names.forces_key,
-        weight_key=names.weight_key,
-        energy_unit=names.energy_unit,
-        forces_unit=names.forces_unit,
-    )
+    found = read_labelled_file(path, names)
     return Source(path, list(found.frames), None, (found.energy_key, found.forces_key))
 
 

@@ -117,8 +117,8 @@ def _wrong_stress(labelled: Sequence[LabelledFrame], reference: ReferenceMethod)
     stated, right = (GPA_PER_EV_PER_ANG3 * value for value in (found[0], sum(found)))
     return (
         f"its stress is not the derivative of the campaign's energies: {stated:.4g} GPa along a strain, and "
-        f"{right:.4g} GPa by the energies; convert it to ASE's convention (eV/Å³, positive under tension), or "
-        "remove it from the file"
+        f"{right:.4g} GPa by the energies; it has to be positive under tension; name it and its unit with "
+        "stress_key and stress_unit, or remove it from the file"
     )
 
 

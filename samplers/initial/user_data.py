@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from al_engine.protocols import Reference
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import MEV_PER_EV
 from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
-from samplers.reading.labelled_files import FileLabel, frame_weights, read_labelled_file
+from samplers.reading.labelled_files import FileLabel, LabelledFile, LabelNames, frame_weights, read_labelled_file
 from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import read_structures
 
@@ -81,7 +81,7 @@ def user_data(
             fault and is not to be left out.
     """
     path = base_dir / item.file
-    source: tuple[str, str] | dict[str, Any] = ("", "")
+    source: LabelledFile | dict[str, Any] | None = None
     if item.labels == "relabel":
         labels = _structures(path, item, elements)
     else:
@@ -121,8 +121,7 @@ def user_data(
         if wrong_unit:
             raise InputError(f"{path}: {wrong_unit}")
         kept = tuple(accepted(labels, faults))
-        names = "" if isinstance(source, dict) else f" (energies `{source[0]}`, forces `{source[1]}`)"
-        notes = [f"{path}: {len(kept)} labelled frames join the data set{names}"]
+        notes = [f"{path}: {len(kept)} labelled frames join the data set{_names_in(source, item)}"]
     if faults:
         notes.append(f"{path}: {len(faults)} frames are left out: {'; '.join(map(str, faults[:MOST_NAMED]))}")
     used = [label.weight for label in sound]
@@ -243,8 +242,8 @@ def compared(labelled: Sequence[LabelledFrame], count: int, reference: Reference
 
 def _labels(
     path: Path, item: DataConfig, elements: Mapping[str, str] | None
-) -> tuple[list[FileLabel], tuple[str, str] | dict[str, Any]]:
-    """The frames of a file with their labels, and the names of the labels or their level of theory.
+) -> tuple[list[FileLabel], LabelledFile | dict[str, Any]]:
+    """The frames of a file with their labels; and the file with the names of the labels, or their level of theory.
 
     Raises:
         InputError: If the file can't be read, or is an HDF5 file and an option names its labels or their units.
@@ -253,24 +252,25 @@ def _labels(
         _refuse_names(path, item)
         frames, level = read_hdf5_data(path)
         return [FileLabel.of(each, f"{path}, frame {index}") for index, each in enumerate(frames)], level
-    found = read_labelled_file(
-        path,
-        energy_key=item.energy_key,
-        forces_key=item.forces_key,
-        weight_key=item.weight_key,
-        energy_unit=item.energy_unit,
-        forces_unit=item.forces_unit,
-        elements=elements,
+    names = LabelNames(**{field.name: getattr(item, field.name) for field in fields(LabelNames)})
+    found = read_labelled_file(path, names, elements=elements)
+    return list(found.frames), found
+
+
+def _names_in(source: LabelledFile | dict[str, Any] | None, item: DataConfig) -> str:
+    """The names under which the labels of a file were found, and those of stresses that are not used, for a note."""
+    if not isinstance(source, LabelledFile):
+        return ""
+    stress = f", stresses `{item.stress_key}`" if item.stress_key else ""
+    unused = ", ".join(f"`{name}`" for name in source.unused)
+    return f" (energies `{source.energy_key}`, forces `{source.forces_key}`{stress})" + (
+        f"; {unused} not used: stresses and virials are used if stress_key names them" if unused else ""
     )
-    return list(found.frames), (found.energy_key, found.forces_key)
 
 
 def _refuse_names(path: Path, item: DataConfig) -> None:
     """Refuse options that have no effect on an HDF5 file, whose names and units are fixed."""
-    options = {
-        name: getattr(item, name) for name in ("energy_key", "forces_key", "weight_key", "energy_unit", "forces_unit")
-    }
-    used = [name for name, value in options.items() if value != DataConfig.model_fields[name].default]
+    used = [each.name for each in fields(LabelNames) if getattr(item, each.name) != each.default]
     if used:
         raise InputError(
             f"{path}: options without effect on an HDF5 file, whose names and units (eV, eV/Å) are fixed: "

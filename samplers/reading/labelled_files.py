@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from al_engine.config.data import EnergyUnit, ForcesUnit
+from al_engine.config.data import EnergyUnit, ForcesUnit, StressUnit
 from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame, LabelledFrame
 from samplers.reading.stated_charge import Stated
@@ -21,6 +21,9 @@ from samplers.reading.structure_files import METHOD_NAMES, WEIGHT_NAMES, FileStr
 
 ASES_ENERGIES = ("energy", "free_energy")
 """Names under which ASE reads energies itself; the stress beside them is in eV/Å³."""
+ASES_STRESS = "stress"
+"""Name under which ASE reads stresses itself, with the order xx, yy, zz, yz, xz, xy if it has six components."""
+_STRESS = re.compile(r"stress|virial", re.IGNORECASE)
 WEIGHT = "config_weight"
 """Name under which mace-torch reads the weight of a frame in the loss."""
 WEIGHTS_OF_LABELS = ("config_energy_weight", "config_forces_weight", "config_stress_weight", "config_virials_weight")
@@ -69,13 +72,47 @@ class FileLabel:
         return cls(item.frame, where, item.energy, item.forces, stress=item.stress, stated=stated, weight=item.weight)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelNames:
+    """Names and units of the labels and weights in a file.
+
+    Attributes:
+        energy_key: Name of the energies; None: recognised.
+        forces_key: Name of the forces; None: recognised.
+        stress_key: Name of the stresses or virials; None: the stress that ASE reads beside its own energy.
+        weight_key: Name of the weights; None: `WEIGHT`.
+        energy_unit: Unit of the energies.
+        forces_unit: Unit of the forces.
+        stress_unit: Unit of the stresses under `stress_key`; `eV`: virials.
+    """
+
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+    weight_key: str | None = None
+    energy_unit: EnergyUnit = "eV"
+    forces_unit: ForcesUnit = "eV/ang"
+    stress_unit: StressUnit = "eV/ang3"
+
+
+DEFAULT_NAMES = LabelNames()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFile:
-    """The frames of a file with their labels, and the names under which the labels were found."""
+    """The frames of a file with their labels, and the names under which the labels were found.
+
+    Attributes:
+        frames: The frames.
+        energy_key: Name of the energies.
+        forces_key: Name of the forces.
+        unused: Names of stresses and virials that are not used.
+    """
 
     frames: tuple[FileLabel, ...]
     energy_key: str
     forces_key: str
+    unused: tuple[str, ...] = ()
 
 
 def energy_in_ev(unit: EnergyUnit) -> float:
@@ -103,35 +140,49 @@ def _energies_in_ev() -> dict[str, float]:
     }
 
 
+def stress_in_ev_per_ang3(unit: StressUnit, volume_ang3: float) -> float:
+    """A unit of stresses in eV/Å³. A virial is minus the stress times the volume, as in GAP's and MACE's files.
+
+    Args:
+        unit: The unit.
+        volume_ang3: Volume of the cell in Å³, by which virials are divided.
+    """
+    from ase import units
+
+    factors = {
+        "eV/ang3": 1.0,
+        "GPa": float(units.GPa),
+        "kbar": 0.1 * float(units.GPa),
+        "hartree/bohr3": float(units.Hartree / units.Bohr**3),
+        "eV": -1.0 / volume_ang3,
+    }
+    return factors[unit]
+
+
 def read_labelled_file(
-    path: Path,
-    *,
-    energy_key: str | None = None,
-    forces_key: str | None = None,
-    weight_key: str | None = None,
-    energy_unit: EnergyUnit = "eV",
-    forces_unit: ForcesUnit = "eV/ang",
-    elements: Mapping[str, str] | None = None,
+    path: Path, names: LabelNames = DEFAULT_NAMES, *, elements: Mapping[str, str] | None = None
 ) -> LabelledFile:
     """Read all frames of a file with their energies and forces.
 
     Args:
         path: A file in any format that ASE reads; ASE databases too.
-        energy_key: Name of the energies; None: recognised.
-        forces_key: Name of the forces; None: recognised.
-        weight_key: Name of the weights; None: `WEIGHT`.
-        energy_unit: Unit of the energies in the file.
-        forces_unit: Unit of the forces in the file.
+        names: Names and units of the labels.
         elements: Elements by the file's names or types of atoms.
 
     Raises:
-        InputError: If the file cannot be read, no energies and forces are found, or those of several methods are.
+        InputError: If the file cannot be read, a given name does not occur, no energies and forces are found, or those
+            of several methods are.
     """
     structures = read_structures(path, elements=elements)
-    energy_key, forces_key = _keys(structures, str(path), energy_key, forces_key)
-    weights = frame_weights(structures, str(path), weight_key)
-    has_ases_units = energy_key in ASES_ENERGIES and energy_unit == "eV"
-    energy_factor, forces_factor = energy_in_ev(energy_unit), forces_in_ev_per_ang(forces_unit)
+    energy_key, forces_key = _keys(structures, str(path), names.energy_key, names.forces_key)
+    weights = frame_weights(structures, str(path), names.weight_key)
+    stresses = sorted({name for each in structures for name in each.labels if _STRESS.search(name)})
+    stress_key = names.stress_key
+    if stress_key is not None and stress_key not in stresses:
+        raise InputError(f"{path}: stress_key: no frame has `{stress_key}`; the file has {_listed(stresses)}")
+    if stress_key is None and energy_key in ASES_ENERGIES and names.energy_unit == "eV":
+        stress_key = ASES_STRESS
+    energy_factor, forces_factor = energy_in_ev(names.energy_unit), forces_in_ev_per_ang(names.forces_unit)
     frames = tuple(
         FileLabel(
             frame=structure.frame,
@@ -139,13 +190,13 @@ def read_labelled_file(
             energy=_number(structure.labels.get(energy_key), energy_factor),
             forces=_vectors(structure.labels.get(forces_key), len(structure.frame), forces_factor),
             method=_method(structure.labels),
-            stress=_stress(structure.labels) if has_ases_units and structure.frame.pbc.all() else None,
+            stress=_stress(structure, stress_key, names.stress_unit),
             stated=structure.stated,
             weight=weight,
         )
         for structure, weight in zip(structures, weights, strict=True)
     )
-    return LabelledFile(frames, energy_key, forces_key)
+    return LabelledFile(frames, energy_key, forces_key, unused=tuple(name for name in stresses if name != stress_key))
 
 
 def frame_weights(structures: Sequence[FileStructure], source: str, weight_key: str | None = None) -> list[float]:
@@ -260,15 +311,19 @@ def _vectors(value: Any, n_atoms: int, factor: float) -> FloatArray | None:
     return factor * array if array.shape == (n_atoms, 3) else None
 
 
-def _stress(labels: Mapping[str, Any]) -> FloatArray | None:
-    """The stress that ASE has read with its own energy, shape (3, 3); None if there is none."""
+def _stress(structure: FileStructure, key: str | None, unit: StressUnit) -> FloatArray | None:
+    """The stress of a structure that is periodic in all directions, eV/Å³, shape (3, 3); None if there is none."""
     from ase.stress import voigt_6_to_full_3x3_stress
 
-    found = labels.get("stress")
-    values = np.empty(0) if found is None else np.asarray(found, dtype=np.float64).ravel()
+    found = None if key is None or not structure.frame.pbc.all() else structure.labels.get(key)
+    try:
+        values = np.empty(0) if found is None else np.asarray(found, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        return None
     if values.size not in (6, 9) or not np.isfinite(values).all():
         return None
-    return values.reshape(3, 3) if values.size == 9 else np.array(voigt_6_to_full_3x3_stress(values))  # noqa: PLR2004
+    tensor = values.reshape(3, 3) if values.size == 9 else np.array(voigt_6_to_full_3x3_stress(values))  # noqa: PLR2004
+    return tensor * stress_in_ev_per_ang3(unit, abs(float(np.linalg.det(structure.frame.cell))))
 
 
 def _method(labels: Mapping[str, Any]) -> str:

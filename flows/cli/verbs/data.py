@@ -2,15 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from al_engine.errors import ExitStatus
 from flows.cli.options import AsJson, answer
-
-if TYPE_CHECKING:
-    from flows.cli.data import LabelNames
 
 data = typer.Typer(
     help="Labelled frames in files and campaigns: summarise, check, merge.",
@@ -41,6 +38,16 @@ class ForcesUnits(StrEnum):
     KJ_MOL_ANG = "kJ/mol/ang"
 
 
+class StressUnits(StrEnum):
+    """Units of stresses in files; `eV` is that of virials."""
+
+    EV_ANG3 = "eV/ang3"
+    GPA = "GPa"
+    KBAR = "kbar"
+    HARTREE_BOHR3 = "hartree/bohr3"
+    EV = "eV"
+
+
 Sources = Annotated[
     list[Path], typer.Argument(metavar="SOURCE...", help="Files of labelled frames, or campaign directories.")
 ]
@@ -50,11 +57,18 @@ EnergyKey = Annotated[
 ForcesKey = Annotated[
     str | None, typer.Option("--forces-key", help="Name of the forces, such as REF_forces; default: detected.")
 ]
+StressKey = Annotated[
+    str | None,
+    typer.Option("--stress-key", help="Name of the stresses or virials; default: the stress that ASE reads itself."),
+]
 WeightKey = Annotated[
     str | None, typer.Option("--weight-key", help="Name of the weights in the loss; default: config_weight.")
 ]
 EnergyUnitOption = Annotated[EnergyUnits, typer.Option("--energy-unit", help="Unit of the energies in files.")]
 ForcesUnitOption = Annotated[ForcesUnits, typer.Option("--forces-unit", help="Unit of the forces in files.")]
+StressUnitOption = Annotated[
+    StressUnits, typer.Option("--stress-unit", help="Unit of the stresses under --stress-key; eV: virials.")
+]
 
 
 @data.command()
@@ -62,15 +76,20 @@ def summarise(
     sources: Sources,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
     weight_key: WeightKey = None,
     energy_unit: EnergyUnitOption = EnergyUnits.EV,
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
+    stress_unit: StressUnitOption = StressUnits.EV_ANG3,
     as_json: AsJson = False,
 ) -> None:
     """Summarise each source: compositions, charges, ranges of energies and forces, level of theory."""
     from flows.cli.data import read_source, summary, summary_text
+    from samplers.reading.labelled_files import LabelNames
 
-    names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
+    names = LabelNames(
+        energy_key, forces_key, stress_key, weight_key, energy_unit.value, forces_unit.value, stress_unit.value
+    )
     found = [summary(read_source(path, names)) for path in sources]
     answer({"sources": found}, "\n".join(map(summary_text, found)), as_json=as_json)
 
@@ -80,9 +99,11 @@ def check(
     sources: Sources,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
     weight_key: WeightKey = None,
     energy_unit: EnergyUnitOption = EnergyUnits.EV,
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
+    stress_unit: StressUnitOption = StressUnits.EV_ANG3,
     as_json: AsJson = False,
 ) -> None:
     """List the frames with faults, which cannot be trained on, and the copies. Exit status 2 if there are faults.
@@ -90,8 +111,11 @@ def check(
     Several sources are judged together: copies and contradictions are found across them.
     """
     from flows.cli.data import faults_in, read_source, summary, summary_text
+    from samplers.reading.labelled_files import LabelNames
 
-    names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
+    names = LabelNames(
+        energy_key, forces_key, stress_key, weight_key, energy_unit.value, forces_unit.value, stress_unit.value
+    )
     read = [read_source(path, names) for path in sources]
     found, lines, sound = [], [], True
     for source, (faults, unit_fault) in zip(read, faults_in(read), strict=True):
@@ -129,28 +153,20 @@ def merge(
     ] = False,
     energy_key: EnergyKey = None,
     forces_key: ForcesKey = None,
+    stress_key: StressKey = None,
     weight_key: WeightKey = None,
     energy_unit: EnergyUnitOption = EnergyUnits.EV,
     forces_unit: ForcesUnitOption = ForcesUnits.EV_ANG,
+    stress_unit: StressUnitOption = StressUnits.EV_ANG3,
     as_json: AsJson = False,
 ) -> None:
     """Write the labelled frames of all sources into one file. Copies of a frame are left out and listed."""
     from flows.cli.data import merge as merged
+    from samplers.reading.labelled_files import LabelNames
 
-    names = _names(energy_key, forces_key, weight_key, energy_unit, forces_unit)
+    names = LabelNames(
+        energy_key, forces_key, stress_key, weight_key, energy_unit.value, forces_unit.value, stress_unit.value
+    )
     result = merged(sources, output, names, leave_out_faults=leave_out_faults)
     lines = [f"left out: {fault}" for fault in result["left_out"]]
     answer(result, "\n".join([*lines, f"wrote {result['frames']} frames to {output}"]), as_json=as_json)
-
-
-def _names(
-    energy_key: str | None,
-    forces_key: str | None,
-    weight_key: str | None,
-    energy_unit: EnergyUnits,
-    forces_unit: ForcesUnits,
-) -> "LabelNames":
-    """The options of all commands on names and units of labels."""
-    from flows.cli.data import LabelNames
-
-    return LabelNames(energy_key, forces_key, weight_key, energy_unit.value, forces_unit.value)

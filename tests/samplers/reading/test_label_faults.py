@@ -16,7 +16,7 @@ from tblite.ase import TBLite
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
 from samplers.reading.label_faults import accepted, faults_of, unit_fault
-from samplers.reading.labelled_files import FileLabel, forces_in_ev_per_ang, read_labelled_file
+from samplers.reading.labelled_files import FileLabel, LabelNames, forces_in_ev_per_ang, read_labelled_file
 
 FRAMES = 40
 
@@ -109,9 +109,9 @@ def test_labels_of_two_methods_are_chosen_by_the_user(trajectory, tmp_path):
     ase.io.write(tmp_path / "both.xyz", both)
     with pytest.raises(InputError, match=r"several methods .*REF_energy and REF_forces.*choose with energy_key"):
         read_labelled_file(tmp_path / "both.xyz")
-    assert read_labelled_file(tmp_path / "both.xyz", energy_key="REF_energy").forces_key == "REF_forces"
+    assert read_labelled_file(tmp_path / "both.xyz", LabelNames(energy_key="REF_energy")).forces_key == "REF_forces"
     with pytest.raises(InputError, match="no frame has `PBE_energy`"):
-        read_labelled_file(tmp_path / "both.xyz", energy_key="PBE_energy")
+        read_labelled_file(tmp_path / "both.xyz", LabelNames(energy_key="PBE_energy"))
 
 
 def test_weights_are_those_of_mace_or_of_the_name_that_the_user_gives(trajectory, tmp_path):
@@ -122,10 +122,10 @@ def test_weights_are_those_of_mace_or_of_the_name_that_the_user_gives(trajectory
     weights = [label.weight for label in read_labelled_file(tmp_path / "weighted.xyz").frames]
     assert (weights[:2], weights[3]) == ([1.0, 2.5], 1.0)
     assert np.isnan(weights[2])
-    own = read_labelled_file(tmp_path / "weighted.xyz", weight_key="my_weight")
+    own = read_labelled_file(tmp_path / "weighted.xyz", LabelNames(weight_key="my_weight"))
     assert [label.weight for label in own.frames] == [1.0, 1.0, 1.0, 7.0]
     with pytest.raises(InputError, match=r"no frame has `a_weight`.*`config_weight`, `my_weight`"):
-        read_labelled_file(tmp_path / "weighted.xyz", weight_key="a_weight")
+        read_labelled_file(tmp_path / "weighted.xyz", LabelNames(weight_key="a_weight"))
 
 
 def test_weights_of_single_labels_are_refused(trajectory, tmp_path):
@@ -150,6 +150,31 @@ def test_a_stress_is_that_of_a_box(trajectory, tmp_path):
     alone, periodic = read_labelled_file(tmp_path / "stress.xyz").frames
     assert alone.stress is None
     assert periodic.stress.tolist() == np.zeros((3, 3)).tolist()
+
+
+@pytest.mark.parametrize("unit", ["eV/ang3", "GPa", "kbar", "hartree/bohr3", "eV"])
+def test_stresses_under_other_names_and_in_other_units(unit, tmp_path):
+    stress = np.array([[1.0, 0.2, 0.0], [0.2, -2.0, 0.1], [0.0, 0.1, 0.5]]) * 1e-2
+    atoms = molecule("H2O", cell=[5, 6, 7], pbc=True)
+    atoms.arrays["REF_forces"] = np.array([[0, 0.1, -0.2], [0, 0.1, 0.1], [0, -0.2, 0.1]])
+    atoms.info["REF_energy"] = -1.0
+    factor = {
+        "eV/ang3": 1,
+        "GPa": 1 / units.GPa,
+        "kbar": 10 / units.GPa,
+        "hartree/bohr3": units.Bohr**3 / units.Hartree,
+        "eV": -210,
+    }
+    atoms.info["REF_stress"] = stress * factor[unit]
+    ase.io.write(tmp_path / "box.xyz", atoms)
+    names = LabelNames(stress_key="REF_stress", stress_unit=unit)
+    (label,) = read_labelled_file(tmp_path / "box.xyz", names).frames
+    np.testing.assert_allclose(label.stress, stress, rtol=1e-7)
+    unnamed = read_labelled_file(tmp_path / "box.xyz")
+    assert unnamed.unused == ("REF_stress",)
+    assert unnamed.frames[0].stress is None
+    with pytest.raises(InputError, match="the file has `REF_stress`"):
+        read_labelled_file(tmp_path / "box.xyz", LabelNames(stress_key="REF_virial"))
 
 
 def test_no_labels_are_said_to_be_none(trajectory, tmp_path):
