@@ -174,7 +174,12 @@ def merge(paths: Sequence[Path], output: Path, names: LabelNames, *, leave_out_f
             )
         write_hdf5_data(output, kept, level)
     else:
-        _write_xyz(output, kept, level)
+        methods = [
+            _method(source, label)
+            for source, (own, _) in zip(sources, found, strict=True)
+            for label in without_faults(source.labels, own)
+        ]
+        _write_xyz(output, kept, methods)
     return {
         "output": str(output),
         "frames": len(kept),
@@ -200,12 +205,20 @@ def _common_level(sources: Sequence[Source]) -> dict[str, Any] | None:
     return stated[0].level if stated and len(stated) == len(sources) else None
 
 
-def _write_xyz(output: Path, labelled: Sequence[LabelledFrame], level: Mapping[str, Any] | None) -> None:
+def _method(source: Source, label: FileLabel) -> str:
+    """The method that a source or one of its frames states; empty if it states none."""
+    level = source.level
+    return label.method if level is None else f"{level['method']} by {level['backend']} {level['backend_version']}"
+
+
+def _write_xyz(output: Path, labelled: Sequence[LabelledFrame], methods: Sequence[str]) -> None:
+    """Write labelled frames, each with the method of its label if it is stated."""
     from ase.io import write
 
     images = [labelled_atoms(item) for item in labelled]
-    for atoms in images if level is not None else ():
-        atoms.info["method"] = f"{level['method']} by {level['backend']} {level['backend_version']}" if level else ""
+    for atoms, method in zip(images, methods, strict=True):
+        if method:
+            atoms.info["method"] = method
     text = StringIO()
     write(text, images, format="extxyz")
     write_file(output, text.getvalue().encode())

@@ -192,6 +192,9 @@ def test_sources_are_summarised_and_merged(campaign, tmp_path):
     assert all(fault.drops for fault in of_copy)
     again = read_source(tmp_path / "b.xyz", LabelNames())
     assert len(again.labels) == result["frames"]
+    methods = [label.method for label in again.labels]
+    assert methods.count("") == FRAMES
+    assert {method.partition(" by ")[0] for method in methods} == {"", "GFN2-xTB"}  # the campaign states its own
     assert again.labels[0].energy == pytest.approx(read_source(path, names_of_file).labels[0].energy, abs=1e-6)
 
 
