@@ -3,7 +3,8 @@
 Runs a campaign for each by `al-engine run`, one after another, to its verdict or to a limit of iterations, and writes
 `results/mixtures.json` and `mixtures.md`. Afterwards labels of every campaign are computed again by tblite, with the
 charge that the composition of the frame demands. Every campaign is a directory under `--data`: the same command resumes
-an interrupted benchmark, and `--report` makes the page from the campaigns as they are.
+an interrupted benchmark, one with more `--iterations` goes on with campaigns that ended at fewer, and `--report` makes
+the page from the campaigns as they are.
 
     python benchmarks/mixtures.py
     python benchmarks/mixtures.py --only 'NaCl in 15 water' --iterations 4
@@ -193,7 +194,7 @@ def main() -> None:
     limit = {"max_iterations": options.iterations}
     for name in options.only or CAMPAIGNS:
         own, origin_of = options.data / _folder_name(name), CAMPAIGNS[name]
-        if not options.report and not (own / RESULT).exists():
+        if not options.report and not _is_run(own, options.iterations):
             log(f"{name}: begins")
             init: Sequence[str] = ()
             if isinstance(origin_of, Path):
@@ -202,13 +203,21 @@ def main() -> None:
             else:
                 init = origin_of
             run(own, HERE.parent, *init, change=limit)
-            write_file(own / RESULT, json.dumps(figures(name, own)).encode())
+            write_file(own / RESULT, json.dumps({**figures(name, own), "limit": options.iterations}).encode())
         if (own / RESULT).exists():
             result["campaigns"][name] = json.loads((own / RESULT).read_text())
             written = publish(result, markdown, output=options.output, name=NAME)
             log(f"{name}: {result['campaigns'][name]['verdict']}; written: {written}")
     if options.json:
         print(json.dumps(result, indent=1))
+
+
+def _is_run(folder: Path, limit: int) -> bool:
+    """Whether a campaign has a verdict other than a smaller limit of iterations."""
+    if not (folder / RESULT).exists():
+        return False
+    found = json.loads((folder / RESULT).read_text())
+    return bool(found["verdict"] != "max_iterations" or found["limit"] >= limit)
 
 
 def _folder_name(name: str) -> str:
