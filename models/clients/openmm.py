@@ -3,16 +3,20 @@
     system.addForce(committee_force(load_committee("runs/ethanol"), numbers))
 
 OpenMM's integrators, barostats, metadynamics and path-integral MD work with it. With `particles` it acts on a part of
-the system, beside a classical force field for the rest.
+the system, beside a classical force field for the rest; `models.clients.openmm_ml` is the same for OpenMM-ML.
 """
 
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from ase import units
 
+from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame, IntArray
+from models.graph.graph import AtomBatch
 from models.inference.calculator import CommitteeCalculator
 from models.inference.force_field import Evaluation
 
@@ -20,6 +24,8 @@ ANG_PER_NM = 10.0
 KJ_PER_MOL_PER_EV = units.mol / units.kJ
 Watch = Callable[[Evaluation], None]
 """A function that is called with every evaluation, such as one that notes the force deviation."""
+Reload = Callable[[], CommitteeCalculator]
+"""A function that loads a committee again, and that can be pickled."""
 
 
 def committee_force(
@@ -29,8 +35,11 @@ def committee_force(
     periodic: bool = False,
     particles: Sequence[int] = (),
     watch: Watch | None = None,
+    reload: Reload | None = None,
 ) -> Any:
     """An `openmm.PythonForce` of a committee.
+
+    A copy of the force, within this process, shares the committee and `watch`.
 
     Args:
         calculator: The committee, from `load_committee`; its `members` drive the simulation.
@@ -38,10 +47,18 @@ def committee_force(
         periodic: Whether all axes of the system are periodic.
         particles: Particles that the force acts on, `numbers` being theirs; empty: all.
         watch: Called with every evaluation.
+        reload: Loads the committee where the system is read from XML by another process, such as
+            `functools.partial(load_committee, "/data/runs/ethanol")`; `watch` is not called there. None: such XML
+            cannot be read.
+
+    Raises:
+        InputError: If the members do not know an element.
     """
     import openmm
 
-    force = openmm.PythonForce(_Computation(calculator, np.asarray(numbers), watch, periodic=periodic))
+    numbers = np.asarray(numbers)
+    AtomBatch.of([Frame(numbers, np.zeros((len(numbers), 3)))], calculator.committee.elements)  # checks the elements
+    force = openmm.PythonForce(_Computation(calculator, numbers, watch, reload, periodic=periodic))
     force.setUsesPeriodicBoundaryConditions(periodic)
     if len(particles):
         force.setParticles(particles)
@@ -49,17 +66,27 @@ def committee_force(
 
 
 class _Computation:
-    """Energy in kJ/mol and forces in kJ/mol/nm of a state, as OpenMM asks for them."""
+    """Energy in kJ/mol and forces in kJ/mol/nm of a state, as OpenMM asks for them.
+
+    OpenMM copies a force by pickling its function. What is pickled is a name, by which this process finds the function.
+    """
 
     def __init__(
-        self, calculator: CommitteeCalculator, numbers: IntArray, watch: Watch | None, *, periodic: bool
+        self,
+        calculator: CommitteeCalculator,
+        numbers: IntArray,
+        watch: Watch | None,
+        reload: Reload | None,
+        *,
+        periodic: bool,
     ) -> None:
-        self._force_field, self._numbers, self._watch, self._periodic = (
-            calculator.force_field,
-            numbers,
-            watch,
-            periodic,
-        )
+        self._force_field, self._numbers, self._watch = calculator.force_field, numbers, watch
+        self._reload, self._periodic = reload, periodic
+        self._name = uuid.uuid4().hex
+        _COMPUTATIONS[self._name] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _computation, (self._name, self._reload, self._numbers, self._periodic)
 
     def __call__(self, state: Any) -> tuple[float, FloatArray]:
         nanometres = state.getPositions(asNumpy=True)._value  # noqa: SLF001  # without units, which are slow
@@ -74,3 +101,21 @@ class _Computation:
         if self._watch is not None:
             self._watch(found)
         return KJ_PER_MOL_PER_EV * found.energy, KJ_PER_MOL_PER_EV * ANG_PER_NM * found.forces
+
+
+_COMPUTATIONS: WeakValueDictionary[str, _Computation] = WeakValueDictionary()
+"""The functions of all forces of this process, by name."""
+
+
+def _computation(name: str, reload: Reload | None, numbers: IntArray, periodic: bool) -> _Computation:  # noqa: FBT001
+    """The function of this process with a name, or one with the committee loaded again.
+
+    Raises:
+        InputError: If another process made the function, and did not say how to load the committee.
+    """
+    found = _COMPUTATIONS.get(name)
+    if found is not None:
+        return found
+    if reload is None:
+        raise InputError("another process made this force, without `reload`; add it here by `committee_force`")
+    return _Computation(reload(), numbers, None, reload, periodic=periodic)

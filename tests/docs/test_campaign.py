@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from docs_pages import PAGES
+from openmm import app as openmm_app
+from openmm import unit
 from typer.testing import CliRunner
 
 from al_engine.campaign.ledger import Ledger
@@ -48,7 +50,7 @@ execution: {workers: 1, device: cpu}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with `runs/mine`, one iteration old, and a `structure.xyz`."""
+    """A folder with `runs/mine`, one iteration old, a `structure.xyz`, and the same molecule twice as `waters.pdb`."""
     folder = tmp_path_factory.mktemp("pages")
     ledger = Ledger(folder / "runs" / "mine", parse_config(SMALLEST, source="test"))
     ledger.write_config()
@@ -62,8 +64,22 @@ def folder(tmp_path_factory):
             for stages in step.calls.values():
                 run_stages(ledger, session.executor, stages)
         assert verdict_after(ledger, 1) is not None
-    ase.io.write(folder / "structure.xyz", ledger.dataset()[0].frame.to_atoms())
+    molecule = ledger.dataset()[0].frame.to_atoms()
+    ase.io.write(folder / "structure.xyz", molecule)
+    write_waters(folder / "waters.pdb", molecule.positions + np.array([[[0.0, 0.0, 0.0]], [[0.0, 0.0, 4.0]]]))
     return folder
+
+
+def write_waters(path, positions):
+    """A PDB file of waters; positions in Å, shape (waters, 3, 3), oxygen first."""
+    topology = openmm_app.Topology()
+    chain = topology.addChain()
+    for _ in positions:
+        residue = topology.addResidue("HOH", chain)
+        for name in ("O", "H1", "H2"):
+            topology.addAtom(name, openmm_app.Element.getBySymbol(name[0]), residue)
+    with path.open("w") as file:
+        openmm_app.PDBFile.writeFile(topology, np.concatenate(positions) * unit.angstrom, file)
 
 
 def run(page, folder, monkeypatch):
@@ -86,8 +102,9 @@ def test_the_readmes_python_runs(folder, monkeypatch):
 
 def test_the_pages_python_for_simulation_programs_runs(folder, monkeypatch):
     pytest.importorskip("torch_sim")
+    pytest.importorskip("openmmml")
     values = run("docs/clients.md", folder, monkeypatch)
-    assert len(values["deviations"]) >= 5
+    assert len(values["deviations"]) >= 10
     assert values["final"].n_systems == 2
     assert "H2O" in values["atoms"].calc.card.text()
 
