@@ -38,12 +38,13 @@ def load_committee(
         iteration: Number of the iteration; None for the latest iteration whose training is complete.
         members: Members whose mean gives energies and forces, such as `[0]` for MD that costs a quarter; None: all.
         stride: Number of calculations from one evaluation of the whole committee, which gives the force deviation, to
-            the next. ASE can ask for the deviation at any time.
+            the next, if some of the members drive. ASE can ask for the deviation at any time.
         acceleration: As `execution.acceleration` of a config; `auto`: C++ kernels, and small molecules are traced after
             a hundred calculations and replayed.
 
     Raises:
-        InputError: If the file, the iteration or a member does not exist, or a weight is damaged.
+        InputError: If the file, the iteration or a member does not exist, a weight is damaged, or there is a stride and
+            all members drive.
     """
     from al_engine.campaign.card import card_beside
     from models.inference.calculator import CommitteeCalculator, load_models

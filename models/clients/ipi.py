@@ -13,7 +13,8 @@ In the input of i-PI:
     i-pi-driver-py -m custom -P PATH -o template=start.xyz,model=runs/ethanol -u -a ADDRESS
 
 The extras are JSON: `max_force_deviation` (eV/Å), and `committee_pot`, `committee_force` and `committee_virial` as
-`ffcommittee` reads them (atomic units).
+`ffcommittee` reads them (atomic units). With a stride the extras are `max_force_deviation` alone, NaN between the
+evaluations of the whole committee: i-PI wants the same extras of every structure.
 """
 
 import json
@@ -37,8 +38,7 @@ class CommitteeDriver(Dummy_driver):
     Args:
         template: File with the structure, in a format that ASE reads: elements, order of atoms, periodicity.
         model: Campaign directory.
-        stride: Structures from one evaluation of the whole committee to the next; above 1 member 0 drives. The extras
-            of the structures between lack the committee.
+        stride: Structures from one evaluation of the whole committee to the next; above 1 member 0 drives.
     """
 
     def __init__(self, template: str, model: str, stride: str = "1", *args: Any, **kwargs: Any) -> None:
@@ -67,11 +67,11 @@ class CommitteeDriver(Dummy_driver):
         )
         found = self.force_field.evaluate(frame)
         virial = np.zeros((3, 3)) if found.virial is None else found.virial / units.Hartree
-        extras: dict[str, Any] = {}
-        if found.member_energies is not None and found.member_forces is not None and found.deviation is not None:
+        deviation = found.deviation
+        extras: dict[str, Any] = {"max_force_deviation": np.nan if deviation is None else float(deviation.max())}
+        if self.stride == 1 and found.member_energies is not None and found.member_forces is not None:
             n_members = len(found.member_energies)
-            extras = {
-                "max_force_deviation": float(found.deviation.max()),
+            extras |= {
                 "committee_pot": (found.member_energies / units.Hartree).tolist(),
                 "committee_force": (found.member_forces.reshape(n_members, -1) * units.Bohr / units.Hartree).tolist(),
                 # i-PI wants one virial for each member; the members' own are not evaluated

@@ -1,8 +1,8 @@
 """The force field in LAMMPS, through `fix external`: every thermostat, barostat, wall and bias of LAMMPS works with it.
 
 LAMMPS runs in this process and calls back for the forces of each step. The committee's force deviation is in the run at
-every step: `f_ID[1]` is the largest of all atoms, the atom property `d_force_deviation` is that of each atom. A run can
-stop at a deviation, and keeps the frame.
+every step: `f_ID[1]` is the largest of all atoms, the atom property `d_force_deviation` is that of each atom, in the
+script's unit of force. A run can stop at a deviation, and keeps the frame.
 """
 
 import ctypes
@@ -139,6 +139,7 @@ class LammpsForceField:
         self._evaluations, self._largest, self._largest_at = 0, 0.0, 0
         self._stopped_at: int | None = None
         self.problem: BaseException | None = None
+        engine.command(f"fix_modify {fix} energy yes virial yes")  # LAMMPS' default leaves out the energy
         engine.command(f"fix al_engine_deviation all property/atom d_{PROPERTY}")
         engine.fix_external_set_vector_length(fix, 2)
         engine.set_fix_external_callback(fix, self._call, None)
@@ -217,12 +218,14 @@ def _divided(script: Path) -> tuple[str, str, str]:
     """The script up to the line of the force field, the ID of that fix, and the rest.
 
     Raises:
-        InputError: If the file is missing, or has no such line, or the line is for some of the atoms.
+        InputError: If the file is missing or not UTF-8, or has no such line, or the line is for some of the atoms.
     """
     try:
         lines = script.read_text(encoding="utf-8").splitlines(keepends=True)
     except OSError as error:
         raise InputError(f"{script}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{script}: byte {error.start} is not UTF-8; save the script as UTF-8") from None
     pattern = re.compile(r"\s*fix\s+(\S+)\s+(\S+)\s+external\s+pf/callback\b\s*([^#\n]*)")
     for number, line in enumerate(lines):
         match = pattern.match(line)

@@ -52,11 +52,13 @@ def committee_force(
             cannot be read.
 
     Raises:
-        InputError: If the members do not know an element.
+        InputError: If the members do not know an element, or `particles` and `numbers` differ in length.
     """
     import openmm
 
     numbers = np.asarray(numbers)
+    if len(particles) not in {0, len(numbers)}:
+        raise InputError(f"{len(particles)} particles with {len(numbers)} atomic numbers; give one for each")
     AtomBatch.of([Frame(numbers, np.zeros((len(numbers), 3)))], calculator.committee.elements)  # checks the elements
     force = openmm.PythonForce(_Computation(calculator, numbers, watch, reload, periodic=periodic))
     force.setUsesPeriodicBoundaryConditions(periodic)

@@ -76,7 +76,8 @@ class ForceField:
             card: What the campaign says of the committee; warnings come from it. None: no warnings.
 
         Raises:
-            InputError: If a member does not exist, or the stride is not positive.
+            InputError: If a member does not exist, the stride is not positive, or there is a stride and all members
+                drive: then the whole committee is evaluated anyway.
         """
         everyone = list(range(committee.n_members))
         self.committee, self.card = committee, card
@@ -86,6 +87,8 @@ class ForceField:
             raise InputError(f"members: {list(members or [])} of a committee with the members {everyone}")
         if stride < 1:
             raise InputError(f"stride: {stride} is not positive")
+        if stride > 1 and len(self.members) == len(everyone) > 1:
+            raise InputError(f"stride: {stride}, but all members drive; give those that shall, such as members 0")
         self._calls = 0
         self._bound: tuple[Frame, BoundCommittee] | None = None  # the committee, bound to the elements of a frame
         self._warned: set[str] = set()

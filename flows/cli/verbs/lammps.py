@@ -29,7 +29,10 @@ def lammps(
         str | None, typer.Option("--members", help="Members that drive the MD, such as '0'; default: the mean of all.")
     ] = None,
     stride: Annotated[
-        int, typer.Option("--stride", help="Steps from one evaluation of the whole committee to the next.", min=1)
+        int,
+        typer.Option(
+            "--stride", help="With --members: steps from one evaluation of the whole committee to the next.", min=1
+        ),
     ] = 1,
     variables: Annotated[
         list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A variable of the script.")
@@ -42,7 +45,8 @@ def lammps(
     """Run a LAMMPS script with the force field, and the committee's force deviation at every step.
 
     The script has the line `fix ff all external pf/callback 1 1` after the lines that make the atoms. From that line on
-    `f_ff[1]` is the largest force deviation, `f_ff[2]` its mean, and `d_force_deviation` that of each atom.
+    `f_ff[1]` is the largest force deviation, `f_ff[2]` its mean, and `d_force_deviation` that of each atom, in the
+    script's unit of force.
     """
     from al_engine.errors import typed
     from models import load_committee
@@ -65,12 +69,13 @@ def lammps(
     lines = [
         f"largest force deviation: {result.largest_mev_per_ang:.0f} meV/Å at step {result.largest_at} ({evaluations})"
     ]
-    if result.stopped_at is not None:
+    stopped = result.stopped_at is not None
+    if stopped:
         lines += [
             f"stopped at step {result.stopped_at}: the frame is in {kept}",
             f"next: `al-engine harvest {typed(directory)} {typed(kept)}` labels it",
         ]
-    answer({**asdict(result), "frames": str(kept)}, "\n".join(lines), as_json=as_json)
+    answer({**asdict(result), "frames": str(kept) if stopped else None}, "\n".join(lines), as_json=as_json)
 
 
 def _numbers(text: str) -> list[int]:

@@ -23,7 +23,6 @@ pair_coeff * *
 fix ff all external pf/callback 1 1
 """
 MD = """
-fix_modify ff energy yes virial yes
 fix nve all nve
 velocity all create {kelvin} 4711 dist gaussian loop all
 timestep {timestep}
@@ -47,9 +46,7 @@ def test_energy_forces_pressure_and_deviation_are_those_of_ase(tmp_path, atoms, 
     engine = lammps.start_lammps(QUIET)
     engine.commands_string(head(tmp_path, atoms, style=style))
     client = lammps.LammpsForceField(engine, "ff", calculator.force_field, elements=ELEMENTS)
-    engine.commands_string(
-        "fix_modify ff energy yes virial yes\nthermo_style custom step pe press pxx pyz f_ff[1]\nrun 0"
-    )
+    engine.commands_string("thermo_style custom step pe press pxx pyz f_ff[1]\nrun 0")
     client.raise_problem()
     order = np.argsort(engine.numpy.extract_atom("id")[: len(atoms)])
     unit = 1.0 if style == "metal" else units.mol / units.kcal
@@ -76,7 +73,7 @@ def test_the_pressure_of_a_slab_is_that_of_a_box_with_vacuum(tmp_path, atoms, ca
         engine = lammps.start_lammps(QUIET)
         engine.commands_string(head(tmp_path, slab).replace("boundary p p p", f"boundary {boundary}"))
         client = lammps.LammpsForceField(engine, "ff", calculator.force_field, elements=ELEMENTS)
-        engine.commands_string("fix_modify ff energy yes virial yes\nthermo_style custom step pe pxx pyy pxy\nrun 0")
+        engine.commands_string("thermo_style custom step pe pxx pyy pxy\nrun 0")
         client.raise_problem()
         found[boundary] = [engine.get_thermo(name) for name in ("pxx", "pyy", "pxy")]
         engine.close()
@@ -129,6 +126,9 @@ def test_energy_is_conserved_and_members_drive_on_a_stride(tmp_path, atoms, comm
 @pytest.mark.parametrize("atoms", ["molecule"], indirect=True)
 def test_what_cannot_run_is_said(tmp_path, atoms, calculator):
     script, run = tmp_path / "in.md", lammps.run_script
+    script.write_bytes(b"# 5 \xc5\n")
+    with pytest.raises(InputError, match="byte 4 is not UTF-8"):
+        run(calculator.force_field, script, elements=ELEMENTS)
     script.write_text("units metal\n")
     with pytest.raises(InputError, match="no line stands for the force field"):
         run(calculator.force_field, script, elements=ELEMENTS)

@@ -12,6 +12,7 @@ import torch
 from ase import units
 from ase.io import write
 
+from al_engine.errors import InputError
 from models import load_committee
 from models.clients import openmm as openmm_client
 
@@ -84,6 +85,10 @@ def test_openmm_can_move_a_part_of_the_particles_by_the_committee(atoms, calcula
     forces = forces.value_in_unit(openmm.unit.kilojoule_per_mole / openmm.unit.angstrom) * units.kJ / units.mol
     np.testing.assert_allclose(forces[1:], atoms.get_forces(), atol=1e-8)
     assert not forces[0].any()
+    with pytest.raises(InputError, match="2 particles with 12 atomic numbers"):
+        openmm_client.committee_force(calculator, atoms.numbers, particles=[0, 1])
+    with pytest.raises(InputError, match="atom 0 has atomic number 18"):
+        openmm_client.committee_force(calculator, [18])
 
 
 def test_the_driver_of_ipi_gives_energy_forces_virial_and_the_committee(atoms, committee_file, tmp_path):
@@ -108,22 +113,26 @@ def test_the_driver_of_ipi_gives_energy_forces_virial_and_the_committee(atoms, c
 
 
 @pytest.mark.parametrize("atoms", ["molecule"], indirect=True)
-def test_ipi_runs_path_integrals(atoms, committee_file, tmp_path):
+@pytest.mark.parametrize("stride", [1, 3])
+def test_ipi_runs_path_integrals(atoms, committee_file, tmp_path, stride):
     pytest.importorskip("ipi")
     atoms.center(vacuum=8.0)
     write(tmp_path / "start.xyz", atoms, format="extxyz")
     driver = subprocess.run([sys.executable, "-m", "models.clients.ipi"], check=True, capture_output=True, text=True)
-    text = IPI_INPUT.replace("DRIVER", driver.stdout.strip()).replace("MODEL", str(committee_file))
+    text = IPI_INPUT.replace("DRIVER", driver.stdout.strip()).replace("MODEL", f"{committee_file}, stride: {stride}")
     (tmp_path / "input.xml").write_text(text)
     program = Path(sys.executable).with_name("i-pi")
     run = subprocess.run([program, "input.xml"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     rows = np.loadtxt(tmp_path / "out.md")
     assert rows.shape == (5, 3)
-    assert rows[0, 2] == pytest.approx(atoms.get_potential_energy(), rel=1e-6)  # i-PI has its own Hartree
+    energy = atoms.get_potential_energy() if stride == 1 else atoms.calc.get_property("member_energies", atoms)[0]
+    assert rows[0, 2] == pytest.approx(energy, rel=1e-6)  # i-PI has its own Hartree
     assert np.ptp(rows[:, 1]) < 0.05 * np.ptp(rows[:, 2])
-    deviation = float(next(tmp_path.glob("out.deviation*")).read_text().splitlines()[1])
-    assert deviation == pytest.approx(atoms.calc.results["max_force_deviation"], rel=1e-6)
+    lines = next(tmp_path.glob("out.deviation*")).read_text().splitlines()
+    deviations = [float(line) for line in lines if "#" not in line]
+    assert deviations[0] == pytest.approx(atoms.calc.results["max_force_deviation"], rel=1e-6)
+    assert np.isnan(deviations).any() == (stride > 1)
 
 
 def test_torchsim_has_the_same_numbers_in_a_batch(atoms, calculator, committee_file):

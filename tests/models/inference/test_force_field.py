@@ -79,7 +79,7 @@ def test_small_structures_use_a_single_thread_and_leave_the_setting(committee, r
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("options", [{"members": []}, {"members": [3]}, {"stride": 0}])
+@pytest.mark.parametrize("options", [{"members": []}, {"members": [3]}, {"stride": 0}, {"stride": 2}])
 def test_members_that_do_not_exist_are_refused(committee, options):
     with pytest.raises(InputError, match=next(iter(options))):
         ForceField(committee, **options)
