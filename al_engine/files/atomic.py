@@ -4,6 +4,7 @@ import errno
 import os
 import platform
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,6 +58,35 @@ def publish(temporary: Path, path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def create(source: Path, path: Path) -> bool:
+    """Create a file with the content of another; it appears as a whole, and an existing file is left as it is.
+
+    Args:
+        source: The file that is copied.
+        path: The new file; if its folder is missing, but the folder above exists, the folder is made.
+
+    Returns:
+        Whether the file was created; False if it existed.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    if path.exists():
+        return False
+    path.parent.mkdir(exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.link(temporary, path)  # unlike a rename, a link replaces nothing
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def read_error(path: Path, error: OSError) -> ResumableError:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from al_engine.errors import LedgerError
+from al_engine.files.atomic import disk_error, publish
 from al_engine.files.hdf5 import (
     UNREADABLE,
     check_self_contained,
@@ -126,7 +127,7 @@ def write_part(path: Path, *, kind: str, key: str, streamed: bool = False, once:
         root.attrs.update(schema_version=SCHEMA_VERSION, kind=kind, key=key)
         yield root
         root.attrs["content_hash"] = content_hash(root)
-        if once and _stands(path, key):
+        if once and stands(path, key):
             raise _StandsAlreadyError
 
 
@@ -134,8 +135,12 @@ class _StandsAlreadyError(Exception):
     """The part that is being written was finished by another process."""
 
 
-def _stands(path: Path, key: str) -> bool:
-    """Whether a sound part with this key exists at a path."""
+def stands(path: Path, key: str) -> bool:
+    """Whether a sound part with this key exists at a path.
+
+    Raises:
+        OSError: If the folder of the path does not exist.
+    """
     # A network file system may remember that a file did not exist; opening its folder makes it ask again.
     if path not in path.parent.iterdir():
         return False
@@ -144,6 +149,29 @@ def _stands(path: Path, key: str) -> bool:
             return bool(root.attrs["key"] == key)
     except LedgerError:  # a damaged part is replaced
         return False
+
+
+def adopt_part(fetched: Path, path: Path, *, kind: str, key: str) -> None:
+    """Publish a part that another machine has made; a sound part with the same key stays, and the new one is left.
+
+    Args:
+        fetched: The part, in the folder of `path` under a temporary name; its content is on disk.
+        path: File of the part.
+        kind: Kind that the part must have.
+        key: Key that the part must have.
+
+    Raises:
+        LedgerError: If the bytes do not match the seal, or kind or key are others.
+        ResumableError: If the disk fails.
+    """
+    with open_part(fetched, verify=True) as root:
+        if (root.attrs.get("kind"), root.attrs.get("key")) != (kind, key):
+            raise LedgerError(f"{fetched}: is not the part {kind} with the key {key}")
+    if not stands(path, key):
+        try:
+            publish(fetched, path)
+        except OSError as error:
+            raise disk_error(path, error) from error
 
 
 @contextmanager

@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from al_engine.errors import ExitStatus, ResumableError
 from al_engine.files import atomic
-from al_engine.files.atomic import write_file
+from al_engine.files.atomic import create, write_file
 from al_engine.files.part_file import open_part, write_part
 
 # Leaves with the error's exit status, as every command does; HDF5 must not crash on the way out.
@@ -135,3 +137,23 @@ def _wait_for(condition) -> None:
     deadline = time.monotonic() + 60.0
     while not condition():
         assert time.monotonic() < deadline
+
+
+def test_a_file_is_created_once_and_as_a_whole(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "folder" / "target"
+    source.write_text("first")
+    assert create(source, target)
+    source.write_text("second")
+    assert not create(source, target)
+    assert target.read_text() == "first"
+    assert list(target.parent.iterdir()) == [target]
+    with pytest.raises(FileNotFoundError):  # a file system that is not mounted is not written to
+        create(source, tmp_path / "missing" / "folder" / "target")
+
+
+def test_of_writers_at_the_same_time_one_creates_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    (tmp_path / "source").write_text("x")
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: create(tmp_path / "source", tmp_path / "target"), range(8)))
+    assert sum(made) == 1

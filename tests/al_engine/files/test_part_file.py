@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from al_engine.errors import LedgerError
-from al_engine.files.part_file import content_hash, open_part, part_key, write_part
+from al_engine.files.part_file import adopt_part, content_hash, open_part, part_key, write_part
 
 HOLD_OPEN = """
 import sys, h5py
@@ -52,6 +52,39 @@ def test_a_part_reads_back_and_verifies(part):
         assert root.attrs["content_hash"] == content_hash(root)
     with h5py.File(part) as root:  # a plain HDF5 file to everybody else
         assert root["group/names"].asstr()[()].tolist() == ["a first name", "a second, longer name"]
+
+
+def fetched_part(folder, *, value, key="key"):
+    path = folder / "fetched.tmp"
+    with write_part(path, kind="a", key=key) as root:
+        root["value"] = value
+    return path
+
+
+def test_a_part_of_another_machine_is_published_once(tmp_path):
+    path = tmp_path / "a.h5"
+    for value in (1, 2):
+        adopt_part(fetched_part(tmp_path, value=value), path, kind="a", key="key")
+        with open_part(path, verify=True) as root:
+            assert root["value"][()] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "byte", "message"),
+    [
+        ("b", "key", 0, "is not the part b with the key key"),
+        ("a", "another", 0, "is not the part a"),
+        ("a", "key", 1, "not those"),
+    ],
+)
+def test_a_part_of_another_machine_that_is_another_or_damaged_is_not_published(kind, key, byte, message, tmp_path):
+    path = fetched_part(tmp_path, value=1)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= byte
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match=message):
+        adopt_part(path, tmp_path / "a.h5", kind=kind, key=key)
+    assert not (tmp_path / "a.h5").exists()
 
 
 @pytest.mark.parametrize("streamed", [False, True])
