@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a minute or two)"
 	@# torch alone first: from the CPU index where it answers, and without what only GPUs need
 	@$(PIP) --no-deps --retries 0 --timeout 20 --extra-index-url $(TORCH_INDEX) torch
-	@$(PIP) --editable '.[dev,clients,dask,ray]'
+	@$(PIP) --editable '.[dev,clients,dask,ray,s3]'
 	@touch $@
 
 demo: install  ## Run examples/ethanol.yaml to a verdict in runs/ethanol
