@@ -11,6 +11,8 @@ Acceleration: TypeAlias = Literal["auto", "kernels", "graph", "off"]
 StageKind: TypeAlias = Literal["initial", "train", "sample", "label", "other"]
 """Stages that may have resources of their own. `other`: stages that compute for seconds, such as the selection."""
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB)$")]
+StoreURL = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.+$")]
+AbsoluteFolder = Annotated[str, Field(pattern=r"^[/~]")]
 Walltime = Annotated[str, Field(pattern=r"^([0-9]+-)?[0-9]{1,3}:[0-5][0-9]:[0-5][0-9]$")]
 
 
@@ -214,12 +216,34 @@ class ExecutionConfig(Section):
         ),
     )
 
+    store: StoreURL | None = Field(
+        None,
+        description=(
+            "Object store through which parts travel to machines that do not see the campaign directory, such as "
+            "`s3://bucket/prefix` (extra `al-engine[s3]`) or `file:///folder`. The machines find their credentials as "
+            "for other programs (`AWS_ACCESS_KEY_ID`, ...). For `dask` and `ray`. null: all machines see the campaign "
+            "directory at the same path."
+        ),
+    )
+    scratch: AbsoluteFolder | None = Field(
+        None,
+        description=(
+            "Folder of the machines of a cluster for copies of what they fetch from `store`. null: the folder of "
+            "temporary files (`TMPDIR`)."
+        ),
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.executor == "ray" and self.cluster.scheduler != "local":
             raise ValueError(
                 "`cluster.scheduler` starts batch jobs for `executor: dask` only; for Ray, start a cluster within a "
                 "batch job and give its address as `cluster.address`"
+            )
+        kind, _, place = (self.store or "").partition("://")
+        if kind == "memory" or (kind in {"file", "local"} and not place.startswith("/")):
+            raise ValueError(
+                f"`store: {self.store}` is nothing that other machines read; a folder is given as `file:///folder`"
             )
         starts_workers = self.cluster.address is None and self.cluster.scheduler == "local"
         if self.executor == "dask" and starts_workers and any(stage.gpus for stage in self.stages.values()):

@@ -12,6 +12,7 @@ from flows.compute.devices import choose_device, visible_gpus, worker_counts
 from flows.compute.local import LocalExecutor
 from flows.compute.remote import Cluster, RemoteExecutor
 from flows.compute.stage_call import Executor
+from flows.compute.store import Store
 from flows.compute.worker_pool import ComputePool
 from labelers.pool.pool import LabelPool
 
@@ -34,8 +35,9 @@ def opened_executor(directory: Path, config: CampaignConfig) -> Iterator[Executo
         config: The campaign's config.
 
     Raises:
-        InputError: If the device, the cluster, or a package that it needs does not exist, or options contradict each
-            other.
+        InputError: If the device, the cluster, the store, or a package that it needs does not exist, or options
+            contradict each other.
+        ResumableError: If the store does not answer.
     """
     execution = config.execution
     refuse_contradictions(execution)
@@ -51,12 +53,15 @@ def opened_executor(directory: Path, config: CampaignConfig) -> Iterator[Executo
                 directory, device=device, compute=compute, label_pool=label_pool, label_workers=label_workers
             )
         return
+    store = None if execution.store is None else Store(execution.store)
+    if store is not None:
+        store.check()
     with _opened_cluster(directory, config) as cluster:
-        yield RemoteExecutor(directory, execution=execution, cluster=cluster)
+        yield RemoteExecutor(directory, execution=execution, cluster=cluster, store=store)
 
 
 def refuse_missing_packages(execution: ExecutionConfig) -> None:
-    """Refuse an executor whose packages, which are extras, are not installed.
+    """Refuse an executor or a store whose packages, which are extras, are not installed.
 
     Raises:
         InputError: The message names the extra.
@@ -67,6 +72,8 @@ def refuse_missing_packages(execution: ExecutionConfig) -> None:
         raise InputError(
             f"`execution.executor: {name}` needs the package {missing[0]}: pip install 'al-engine[{name}]'"
         )
+    if execution.store is not None:
+        Store(execution.store)
 
 
 def refuse_contradictions(execution: ExecutionConfig) -> None:
@@ -85,7 +92,21 @@ def refuse_contradictions(execution: ExecutionConfig) -> None:
                 f"`execution.cluster.{given}` needs `execution.executor: dask` or `ray`; it is `local`, which computes "
                 "with processes of this machine"
             )
+        if execution.store is not None:
+            raise InputError(
+                "`execution.store` is for machines that do not see the campaign directory: it needs "
+                "`execution.executor: dask` or `ray`; it is `local`"
+            )
         return
+    if execution.store is None and execution.scratch is not None:
+        raise InputError(
+            "`execution.scratch` is where machines copy the campaign from `execution.store`, which is null"
+        )
+    if execution.store is not None and execution.overlap:
+        raise InputError(
+            "`execution.overlap` hands labels over in the campaign directory, which machines with `execution.store` do "
+            "not see; set `overlap: false`"
+        )
     uses_gpus = any(own.gpus for own in execution.resources_of_stages().values())
     if execution.device == "cuda" and not uses_gpus:
         raise InputError(

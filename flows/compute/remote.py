@@ -2,7 +2,8 @@
 
 A call travels as plain data. On the machine that gets it, a worker process like those of the local executor runs it, so
 that a crash, a time limit or a cancellation ends this process alone. The answer comes back as plain data too. Parts are
-written by the job itself, to a file system that all machines share.
+written by the job itself, to a file system that all machines share; or they travel through an object store
+(`flows.compute.store`).
 
 A job may run twice, because its machine was taken for lost, or was lost after the part was written. This does no harm:
 a part is written whole under the key of its inputs, and the part that is first stays.
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from al_engine.campaign.part import PARTS
 from al_engine.child_process import Message
@@ -28,6 +29,7 @@ from al_engine.errors import ResumableError
 from al_engine.protocols import Progress
 from flows.compute.job import run_call
 from flows.compute.stage_call import Concurrency, InlineExecutor, StageCall
+from flows.compute.store import Store, StoredCampaign, StoreError, run_stored_call
 from flows.compute.worker_pool import ComputePool, request_of, result_of
 
 REPORT_S = 1.0
@@ -88,16 +90,20 @@ class RemoteExecutor:
     """Runs stage calls on a cluster, and calls that need nothing here.
 
     Args:
-        directory: The campaign directory, at the same path on all machines.
+        directory: The campaign directory, at the same path on all machines if there is no store.
         execution: Config section with the resources of the stages.
         cluster: The cluster.
+        store: The store through which parts travel, if the machines do not see the campaign directory.
 
     Raises:
         InputError: If the cluster cannot run the jobs of a stage.
     """
 
-    def __init__(self, directory: Path, *, execution: ExecutionConfig, cluster: Cluster) -> None:
+    def __init__(
+        self, directory: Path, *, execution: ExecutionConfig, cluster: Cluster, store: Store | None = None
+    ) -> None:
         self._directory, self._cluster = directory.resolve(), cluster
+        self._stored = None if store is None else StoredCampaign(directory, store, scratch=execution.scratch)
         self._stopped = threading.Event()
         self._resources = execution.resources_of_stages()
         # A cluster that can never run a job is refused now, also if `at_once` says how many run.
@@ -127,7 +133,8 @@ class RemoteExecutor:
         """Run a call and wait for it; may be called from several threads.
 
         Raises:
-            ResumableError: If its process was lost or over its time limit, in the last attempt too.
+            ResumableError: If its process was lost or over its time limit, or the store failed, in the last attempt
+                too.
             AlEngineError: As the job raises.
         """
         if call.needs == "nothing":
@@ -135,34 +142,56 @@ class RemoteExecutor:
             return
         kind = call.kind
         resources = self._resources[kind]
-        request = request_of(
-            run_call,
-            {
-                "call": call.to_dict(),
-                "directory": str(self._directory),
-                "device": None if resources.gpus else "cpu",
-                "label_workers": resources.cores,
-            },
-        )
         with self._places[kind].taken():
             lost = ""
             for _ in range(resources.retries + 1):
-                answer = self._cluster.answer(request, call.title, resources, progress)
-                if answer is None:
-                    lost = "was lost: its process was killed, or the memory did not suffice"
-                elif LOST in answer:
-                    lost = f"was lost: {answer[LOST]}"
-                elif TIME_IS_OVER in answer:
-                    lost = f"took longer than its limit of {resources.time_limit_s:g} s"
-                else:
-                    result_of(answer)
-                    self._wait_for_parts(call)
-                    return
+                try:
+                    answer = self._cluster.answer(self._request(call, resources), call.title, resources, progress)
+                    if answer is None:
+                        lost = "was lost: its process was killed, or the memory did not suffice"
+                    elif LOST in answer:
+                        lost = f"was lost: {answer[LOST]}"
+                    elif TIME_IS_OVER in answer:
+                        lost = f"took longer than its limit of {resources.time_limit_s:g} s"
+                    else:
+                        self._take_parts(call, result_of(answer))
+                        return
+                except StoreError as error:
+                    lost = f"failed at the store: {error}"
+                if self._stopped.is_set():
+                    break
         logs = f" The output of the jobs is in {self._cluster.logs}." if self._cluster.logs else ""
         raise ResumableError(
             f"the job of {call.title} {lost}; in the last attempt too (options `execution.stages.{kind}`: "
             f"`time_limit_s`, `memory`, `retries`).{logs} Nothing finished is lost: `al-engine resume` goes on"
         )
+
+    def _request(self, call: StageCall, resources: Resources) -> Message:
+        """The request for a call; with a store, what the job reads is in the store then.
+
+        Raises:
+            StoreError: If the store cannot be used.
+        """
+        arguments = {
+            "call": call.to_dict(),
+            "device": None if resources.gpus else "cpu",
+            "label_workers": resources.cores,
+        }
+        if self._stored is not None:
+            return request_of(run_stored_call, arguments | self._stored.arguments(call))
+        return request_of(run_call, arguments | {"directory": str(self._directory)})
+
+    def _take_parts(self, call: StageCall, result: Any) -> None:
+        """See to it that the parts of a finished job are in the campaign directory.
+
+        Raises:
+            StoreError: If the store cannot be used.
+            ResumableError: If they do not appear, or the disk is full.
+        """
+        if self._stored is not None:
+            self._stored.publish(call, result)
+        else:
+            self._wait_for_parts(call)
 
     def _wait_for_parts(self, call: StageCall) -> None:
         """Wait until the parts that a job wrote on another machine are seen on this one.
@@ -178,7 +207,8 @@ class RemoteExecutor:
             if time.monotonic() > deadline or self._stopped.wait(LOOK_S):
                 raise ResumableError(
                     f"{min(missing)}: was written on another machine, but is not seen here: the campaign directory "
-                    "must be the same on all machines. Nothing finished is lost: `al-engine resume` goes on"
+                    "must be the same on all machines, or set `execution.store`. Nothing finished is lost: `al-engine "
+                    "resume` goes on"
                 )
 
     def stop(self) -> None:

@@ -6,6 +6,9 @@ import signal
 import time
 from pathlib import Path
 
+from al_engine.errors import InputError
+from al_engine.files.part_file import write_part
+
 
 def fatal_job(*, progress, folder, deaths):
     """Kill this worker as often as told, then return its process id."""
@@ -65,3 +68,44 @@ def device_job(*, progress, seconds):
     progress(0, 1)
     time.sleep(seconds)
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def part_job(work, *, value):
+    """Write a number into the part, as the machine has its inputs."""
+    assert [path.name for path in (work.directory / "inputs").iterdir()] == ["water.xyz"]
+    (work.directory / "runs").open("a").write("x")
+    with work.write() as root:
+        root["value"] = value
+        for name in work.parts.names:
+            with work.parts.open(name) as parent:
+                root[name] = parent["value"][()]
+
+
+def faulty_part_job(work, *, kind):
+    """Write what is not the part of the call."""
+    if kind == "rubbish":
+        work.path().write_bytes(b"rubbish")
+        return
+    if kind == "words":
+        raise InputError(f"{work.directory}/inputs: are no good")
+    with write_part(work.path(), kind=work.outputs[0].name, key="another"):
+        pass
+
+
+def store_losing_job(work, *, store):
+    """Make the store unreachable, then write the part."""
+    Path(store).rename(f"{store}-gone")
+    with work.write() as root:
+        root["value"] = 1
+
+
+def worker_killing_job(work, *, folder):
+    """Kill the worker of Dask in the middle of the job, once; the next attempt finds the progress of the first."""
+    journal = work.helper(".journal")
+    if not journal.exists():
+        journal.write_text("half")
+        (Path(folder) / "killed").touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60.0)
+    with work.write() as root:
+        root["value"] = journal.read_text()
