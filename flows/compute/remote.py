@@ -3,7 +3,7 @@
 A call travels as plain data. On the machine that gets it, a worker process like those of the local executor runs it, so
 that a crash, a time limit or a cancellation ends this process alone. The answer comes back as plain data too. Parts are
 written by the job itself, to a file system that all machines share; or they travel through an object store
-(`flows.compute.store`).
+(`flows.compute.stored_call`).
 
 A job may run twice, because its machine was taken for lost, or was lost after the part was written. This does no harm:
 a part is written whole under the key of its inputs, and the part that is first stays.
@@ -29,7 +29,8 @@ from al_engine.errors import ResumableError
 from al_engine.protocols import Progress
 from flows.compute.job import run_call
 from flows.compute.stage_call import Concurrency, InlineExecutor, StageCall
-from flows.compute.store import Store, StoredCampaign, StoreError, run_stored_call
+from flows.compute.store import Store, StoreError
+from flows.compute.stored_call import StoredCampaign, run_stored_call
 from flows.compute.worker_pool import ComputePool, request_of, result_of
 
 REPORT_S = 1.0
