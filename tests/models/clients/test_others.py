@@ -199,6 +199,28 @@ def test_a_metatomic_file_gives_the_same_numbers_without_this_package(atoms, met
 
 
 @pytest.mark.parametrize("atoms", ["box"], indirect=True)
+def test_a_metatomic_file_runs_by_the_driver_of_ipi(atoms, metatomic_file, tmp_path):
+    """i-PI's own driver for metatomic models, with the ensemble's energies, forces and virials."""
+    pytest.importorskip("vesin.metatomic")
+    from ipi.pes.metatomic import MetatomicDriver
+
+    write(tmp_path / "start.xyz", atoms, format="extxyz")
+    driver = MetatomicDriver(
+        str(tmp_path / "start.xyz"), str(metatomic_file), energy_ensemble=True, force_virial_ensemble=True
+    )
+    cell = (atoms.cell.array if atoms.pbc.any() else 20.0 * np.eye(3)).T / units.Bohr
+    energy, forces, virial, extras = driver(cell, atoms.positions / units.Bohr)
+    assert energy * units.Hartree == pytest.approx(atoms.get_potential_energy(), rel=2e-7)  # i-PI's own constants
+    np.testing.assert_allclose(forces * units.Hartree / units.Bohr, atoms.get_forces(), atol=1e-5)
+    if atoms.pbc.any():
+        stress = -virial * units.Hartree / atoms.get_volume()
+        np.testing.assert_allclose(stress, atoms.get_stress(voigt=False), atol=1e-7)
+    atoms.calc.get_property("max_force_deviation", atoms)
+    expected = atoms.calc.results["member_forces"]
+    members = np.reshape(json.loads(extras)["committee_force"], expected.shape) * units.Hartree / units.Bohr
+    np.testing.assert_allclose(members, expected, atol=1e-5)
+
+
 def test_a_metatomic_file_has_the_committee_and_chosen_atoms(atoms, calculator, metatomic_file):
     """Energies of halves of the atoms add up: programs divide a system among processes in this way."""
     import metatomic.torch as metatomic
