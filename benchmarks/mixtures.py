@@ -181,7 +181,8 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
             (
                 "A campaign from one command each on two cores, with the preset `quick` (acetamide: "
                 f"`examples/amide.yaml`), to its verdict or to the limit of iterations ({result['iterations']}). "
-                "Acceptance: over all temperatures, iteration by iteration. Test errors: of the newest committee's mean."
+                "Acceptance: over all temperatures, iteration by iteration. Test errors: of the newest committee's "
+                "mean."
             ),
             "",
             table(head, rows),
