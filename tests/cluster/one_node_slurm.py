@@ -14,6 +14,9 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 START_LIMIT_S = 60
+CPUS = 4
+"""CPUs that Slurm hands out, also if the machine has fewer: idle jobs of one queue keep theirs for five minutes, and
+those of the other must not wait for them."""
 SLURM_CONF = """\
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)
@@ -40,6 +43,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
+SlurmdParameters=config_overrides
 MinJobAge=300
 KillWait=5
 GresTypes=gpu
@@ -80,7 +84,7 @@ def slurm(folder):
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
-    values = {"folder": folder, "host": socket.gethostname().split(".")[0], "cpus": os.cpu_count()}
+    values = {"folder": folder, "host": socket.gethostname().split(".")[0], "cpus": CPUS}
     values |= {"controller": _free_port(), "daemon": _free_port()}
     for name, text in (("slurm.conf", SLURM_CONF), ("gres.conf", GRES_CONF), ("cgroup.conf", CGROUP_CONF)):
         (folder / name).write_text(text.format(**values))
