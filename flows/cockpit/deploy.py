@@ -17,6 +17,7 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.errors import InputError, typed
 from flows.cockpit.flow import deployed_flow
 from flows.cockpit.loopback import without_password
+from flows.cockpit.server import HEARTBEAT, QUIET_SETTINGS
 
 IN_CONTAINERS = ("docker", "kubernetes")
 """Types of work pools whose runs are containers, which need an image."""
@@ -108,14 +109,18 @@ def _mount_claim(template: dict[str, Any]) -> None:
 
 def _variables(kind: str, path: Path, image: str | None, claim: str | None) -> dict[str, Any]:
     """What the jobs of a campaign need beside the template of the work pool."""
+    # A worker's own settings decide about the rest. Its runs must send heartbeats as often as the watchdog expects.
+    environment = {"env": {HEARTBEAT: QUIET_SETTINGS[HEARTBEAT]}}
     if kind == "docker":
-        return {
+        return environment | {
             "image": image,
             "image_pull_policy": "IfNotPresent",  # an image that was built here is in no registry
             "volumes": [f"{path}:{path}"],
             "auto_remove": True,
         }
-    return {"image": image, "runs_claim": claim, "runs_path": str(path.parent)} if kind == "kubernetes" else {}
+    if kind == "kubernetes":
+        return environment | {"image": image, "runs_claim": claim, "runs_path": str(path.parent)}
+    return environment
 
 
 def next_steps(deployed: Deployed, kind: str, api_url: str) -> list[str]:

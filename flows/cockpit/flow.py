@@ -5,7 +5,7 @@ A task only runs its stage call. The parts on disk are the only cache, so Prefec
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +22,11 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part import Part
+from al_engine.errors import CampaignLockedError
 from al_engine.protocols import Progress
 from al_engine.verdict.verdict import Verdict
 from flows.cockpit.publish import publish_if_missing, publish_iteration, publish_page
-from flows.cockpit.run_watch import RunWatch, watched
+from flows.cockpit.run_watch import ASK_S, RunWatch, watched
 from flows.compute.stage_call import StageCall, finish, plan
 from flows.pages.display import Display, duration_text, number_text
 from flows.session.interrupts import interrupts_wait
@@ -298,16 +299,39 @@ def campaign_flow(session: Session, directory: str) -> State[str]:
 
 
 @flow(name="active-learning campaign", flow_run_name="{campaign}", validate_parameters=False)
-def deployed_flow(campaign: str, directory: str) -> State[str]:
+def deployed_flow(campaign: str = "", directory: str = "") -> State[str]:
     """Run the campaign in a directory, for deployments: the flow opens the campaign itself, without the command line.
+
+    A deployment always gives both arguments. They have defaults because Prefect's pages ask for those that have none
+    at every Quick run.
 
     Args:
         campaign: Name of the campaign, for the name of the run.
         directory: The campaign directory.
     """
     del campaign
-    with opened(Prepared(Ledger.open(Path(directory))), Display(quiet=True)) as session:
+    with _opened_in_turn(Path(directory)) as session:
         return _run_to_end(session)
+
+
+@contextmanager
+def _opened_in_turn(directory: Path) -> Iterator[Session]:
+    """Open a campaign as soon as no other process runs it.
+
+    After Suspend and Resume the process that was suspended may still be in the middle of a stage.
+    """
+    said = False
+    with ExitStack() as opening:
+        while True:
+            try:
+                session = opening.enter_context(opened(Prepared(Ledger.open(directory)), Display(quiet=True)))
+                break
+            except CampaignLockedError as error:
+                if not said:
+                    get_run_logger().info("waits until the other process has ended: %s", error)
+                    said = True
+                time.sleep(ASK_S)
+        yield session
 
 
 def _run_to_end(session: Session) -> State[str]:

@@ -39,6 +39,7 @@ CHECK_S = 5.0
 HEALTH_LIMIT_S, DATABASE_LIMIT_S = 5.0, 30.0
 """Time limits of a health check, and of a query that needs the server's database, s."""
 
+HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 QUIET_SETTINGS: Mapping[str, str] = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -47,7 +48,7 @@ QUIET_SETTINGS: Mapping[str, str] = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # al-engine itself shows progress and errors
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # Prefect retries by itself
     "PREFECT_CLI_PROMPT": "false",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # s, Prefect's minimum; see flows.cockpit.watchdog
+    HEARTBEAT: "30",  # s, Prefect's minimum; see flows.cockpit.watchdog
 }
 """Settings of the server and of the client; the user's own settings win."""
 TEXT_SETTINGS: Mapping[str, str] = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}

@@ -1,7 +1,8 @@
 """An automation of the Prefect server that marks a run as Crashed when the heartbeats of the run stop.
 
 A killed process cannot report its end, so its run would show as Running for ever. Every run sends a heartbeat each
-`PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (`flows.cockpit.server`), and the server watches for it.
+`PREFECT_FLOWS_HEARTBEAT_FREQUENCY` seconds (`flows.cockpit.server`; deployments say so to
+their workers), and the server watches for it.
 """
 
 from datetime import timedelta

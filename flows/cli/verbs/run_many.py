@@ -46,7 +46,7 @@ def run_many(
     server = ensure_server()  # once for all campaigns, and before Prefect is imported
     for remark in server.remarks:
         say_error(f"warning: {remark}")
-    from flows.cockpit.publish_many import publish_table
+    from flows.cockpit.publish_many import publish_table, table_key
 
     def results() -> list[dict[str, Any]]:
         return [outcome(each, ended.get(each)) for each in directories]
@@ -67,10 +67,12 @@ def run_many(
 
     done = f" ({len(ended)} have their verdict)" if ended else ""
     say_error(f"{len(directories)} campaigns in {folder}{done}, {at_once} at a time; Prefect: {server.ui_url}")
+    say_error(f"their table: {folder / 'results.md'}, and {server.ui_url}/artifacts/key/{table_key(folder)}")
     show(results())
     try:
         Runs(at_once, gpus=visible_gpus()).run([each for each in directories if each not in ended], say)
     except KeyboardInterrupt:
+        show(results())
         say_error("interrupted; nothing finished is lost. The same command continues the campaigns")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     found = results()

@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+HEARTBEATS = {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
+"""Without it a run sends one in three minutes, and after 90 s the server would take it for crashed."""
+
 
 @pytest.fixture
 def campaign(finished, tmp_path):
@@ -37,6 +40,9 @@ def test_a_worker_runs_a_deployed_campaign(campaign, prefect_server):
     assert (deployed["pool"], deployed["made_pool"]) == ("tests", True)
     again = json.loads(command_line("deploy", directory, "--pool", "tests", "--json").stdout)
     assert again["made_pool"] is False
+    shown = json.loads(prefect(prefect_server, "deployment", "inspect", deployed["name"], "--output", "json").stdout)
+    assert shown["job_variables"] == HEARTBEATS
+    assert not shown["parameter_openapi_schema"].get("required")  # Quick run would ask for these
     run = prefect(prefect_server, "deployment", "run", deployed["name"])
     assert run.returncode == 0, run.stderr
     with subprocess.Popen(
@@ -94,7 +100,7 @@ def test_jobs_of_kubernetes_see_the_campaign(campaign, prefect_server):
     name = "active-learning campaign/tiny"
     deployed = json.loads(prefect(prefect_server, "deployment", "inspect", name, "--output", "json").stdout)
     assert deployed["job_variables"] == {
-        "image": "al-engine", "runs_claim": "shared", "runs_path": str(directory.parent),
+        **HEARTBEATS, "image": "al-engine", "runs_claim": "shared", "runs_path": str(directory.parent),
     }  # fmt: skip
 
 
@@ -107,6 +113,7 @@ def test_containers_use_an_image_of_this_machine_and_the_worker_is_told_its_serv
     name = "active-learning campaign/tiny"
     deployed = json.loads(prefect(prefect_server, "deployment", "inspect", name, "--output", "json").stdout)
     assert deployed["job_variables"] == {
+        **HEARTBEATS,
         "image": "al-engine",
         "image_pull_policy": "IfNotPresent",
         "volumes": [f"{directory}:{directory}"],

@@ -133,6 +133,18 @@ def test_a_damaged_campaign_has_a_line_of_its_own(many):
     assert "| done | " in many_table([row])
 
 
+def test_the_table_is_to_be_read():
+    row = {"name": "a", "verdict": "max_iterations", "iterations": 2, "frames": 9, "minutes": 3.2433333333333}
+    row |= {"acceptance": 0.0123, "test_force_mae_mev_per_ang": 1.8355028}
+    assert many_table([row]).endswith("| a | max iterations | 2 | 9 | 1.23 | 1.8 | 3.2 |")
+    wrong = row | {"name": "b", "verdict": "exit 2: a long | error"}
+    assert many_table([row, wrong]).splitlines()[-3:] == [
+        "| b | exit 2 | 2 | 9 | 1.23 | 1.8 | 3.2 |",
+        "",
+        "- b: exit 2: a long | error",
+    ]
+
+
 def test_a_campaign_with_its_verdict_is_finished_until_its_options_change(many):
     assert verdict_status(many / "done") == 3
     assert verdict_status(many / "wrong") is None
@@ -167,7 +179,7 @@ def test_a_failed_publication_is_an_error_that_the_user_sees(monkeypatch):
     def refuse(*_, **__):
         raise httpx.ConnectError("connection refused")
 
-    monkeypatch.setattr(publish_many, "create_table_artifact", refuse)
+    monkeypatch.setattr(publish_many, "create_markdown_artifact", refuse)
     with pytest.raises(ResumableError, match="the table of campaigns is not on Prefect's pages: connection refused"):
         publish_many.publish_table(Path("folder"), [])
 
@@ -253,4 +265,4 @@ def test_the_command_skips_what_is_finished_and_goes_on_past_a_damaged_campaign(
     assert "2 campaigns in" in answer.stderr
     assert "(1 have their verdict)" in answer.stderr
     assert not (many / "done" / LOG).exists()  # it was not run again
-    assert (many / "results.md").read_text().count("\n") == 4
+    assert (many / "results.md").read_text().count("\n") == 6  # a table of four, and what is broken
