@@ -201,10 +201,11 @@ class RemoteExecutor:
             ResumableError: If they do not appear.
         """
         folder = self._directory / PARTS
-        outputs = {folder / f"{output.name}.h5" for output in call.outputs}
+        outputs = [folder / f"{output.name}.h5" for output in call.outputs]
+        missing = {path for path in outputs if not path.exists()}
         deadline = time.monotonic() + APPEAR_S
         # A network file system may remember that a file did not exist; listing the folder makes it ask again.
-        while missing := outputs.difference(folder.iterdir()):
+        while missing := missing.difference(folder.iterdir() if missing else ()):
             if time.monotonic() > deadline or self._stopped.wait(LOOK_S):
                 raise ResumableError(
                     f"{min(missing)}: was written on another machine, but is not seen here: the campaign directory "
