@@ -40,8 +40,8 @@ test: install  ## Run the whole test suite, on two cores (five processes: some t
 clients: install  ## Run the force field longer in LAMMPS, OpenMM and i-PI: MD, path integrals, metadynamics (minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --timeout 1800 tests/models/clients/long_runs.py
 
-cluster-test: install  ## Run campaigns on a real Slurm, and over several hosts (root; slurm-wlm, munge, faketime; minutes)
-	@$(BIN)/pytest tests/cluster/slurm_runs.py tests/cluster/hosts_runs.py
+cluster-test: install  ## Run campaigns on a real Slurm, over several hosts, and with 8 workers (root; slurm-wlm, munge, faketime; minutes)
+	@$(BIN)/pytest tests/cluster/slurm_runs.py tests/cluster/hosts_runs.py tests/cluster/worker_runs.py
 
 faults: install  ## Kill campaigns 200 times at every commit point and inside every stage, resume, compare (half an hour)
 	@$(BIN)/python tests/faults/many_kills.py --blows 200
