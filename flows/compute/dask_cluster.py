@@ -33,6 +33,9 @@ INTERVAL_S, IDLE_INTERVALS = 10.0, 30
 """Seconds between two looks at how many batch jobs are needed, and number of looks after which an idle one is ended."""
 START_S = 60.0
 """Time to wait for an answer of a scheduler, s."""
+LOOKS_PER_S, LONGEST_LOOK_S = 50.0, 5.0
+"""Looks per second, over all jobs that run, at whether the campaign was stopped meanwhile: a look takes a millisecond
+of the conducting process. Longest time between two looks of a job, s; the shortest is a second."""
 WAIT_S = 10.0
 """Time after which a job that has not begun says what it waits for, s."""
 LOST_BEFORE = 20
@@ -159,7 +162,8 @@ class DaskCluster:
     def _result(self, future: Future, own: _Connection, waiting: _Waiting, resources: Resources) -> Message | None:
         while not self._stopped.is_set():
             with suppress(TimeoutError):
-                exception = future.exception(timeout=1.0)
+                look_s = min(LONGEST_LOOK_S, max(1.0, len(self._waiting) / LOOKS_PER_S))
+                exception = future.exception(timeout=look_s)
                 if future.cancelled():
                     return {LOST: "the connection to the Dask scheduler was interrupted"}
                 if exception is None:
