@@ -29,7 +29,7 @@ from flows.pages.display import Display
 
 JOB_S = 0.02
 """Duration of a job for each of the jobs that run at a time, s, so that they do run at a time."""
-STILL_S, LONGEST_S = 8.0, 180.0
+STILL_S, LONGEST_S = 60.0, 600.0
 """The server has recorded what it will when the number of task runs has not changed for so long, s; longest wait, s."""
 START_S = 120.0
 """Longest time that a server may take to start, s."""
