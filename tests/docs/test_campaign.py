@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import os
 import re
 import shlex
 import shutil
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from docs_pages import PAGES
+from flow_runs import prefect_server_at
 from openmm import app as openmm_app
 from openmm import unit
 from typer.testing import CliRunner
@@ -123,16 +123,9 @@ def test_the_commands_for_simulation_programs_can_be_typed(folder, tmp_path, mon
     atoms.write("ethanol.data", format="lammps-data", specorder=["H", "C", "O"], masses=True)
     lines = [line for line in PAGES["docs/clients.md"].shell_lines if line.startswith("al-engine ")]
     assert {line.split()[1] for line in lines} == {"lammps", "export", "harvest", "fork", "extend", "run"}
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
-    for line in lines:
-        arguments = shlex.split(line)[1:]
-        if arguments[0] == "run":  # sets up signals and a server
-            command = [sys.executable, "-m", "flows.cli.app", *arguments]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED), f"{done.stdout}{done.stderr}"
-        else:
-            result = CliRunner().invoke(app, arguments)
-            assert result.exit_code == ExitStatus.DONE, f"{line}: {result.output}"
+    with prefect_server_at(tmp_path / "prefect") as environment:
+        for line in lines:
+            _type(line, {**environment, "OMP_NUM_THREADS": "1"})
     assert "d_force_deviation" in Path("ethanol.dump").read_text()
     (stopped,) = ase.io.read("ethanol.in.stopped.xyz", ":")
     assert len(stopped) == 3
@@ -144,6 +137,18 @@ def test_the_commands_for_simulation_programs_can_be_typed(folder, tmp_path, mon
     torch.jit.load("mine.pt")
     with h5py.File("mine.mace.h5") as file:
         assert file
+
+
+def _type(line, environment):
+    """A command of a page, which has to succeed."""
+    arguments = shlex.split(line)[1:]
+    if arguments[0] == "run":  # sets up signals
+        command = [sys.executable, "-m", "flows.cli.app", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode in (ExitStatus.DONE, ExitStatus.NOT_CONVERGED), f"{done.stdout}{done.stderr}"
+    else:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == ExitStatus.DONE, f"{line}: {result.output}"
 
 
 def test_the_layout_pages_python_counts_the_fates(folder, monkeypatch, capsys):
