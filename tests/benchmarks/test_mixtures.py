@@ -65,7 +65,7 @@ def test_the_page_has_a_row_for_each_system():
         "liquid": {"acceptance": [0.2, 0.03], "force": None, "energy": None},
     }
     labels = {
-        "labels": 40, "charges": {"-1": 3, "0": 37}, "other_charge": 0,
+        "labels": 40, "charges": {"-1": 3, "0": 37}, "other_charge": 0, "not_converged": 2,
         "energy_mev_per_atom": 1e-4, "force_mev_per_ang": 0.02,
     }  # fmt: skip
     done = {"verdict": "converged", "minutes": 12.0, "labels": 300, "systems": systems, "recomputed": labels}
@@ -76,5 +76,5 @@ def test_the_page_has_a_row_for_each_system():
     assert "| amide: monomer | converged | 12 | 300 | 10.00, 0.40 | 12.3 | 0.5 |" in lines
     assert "| amide: liquid |  |  |  | 20.00, 3.00 |  |  |" in lines
     assert "| salt | exit 2 | 1 |  |  |  |  |" in lines
-    assert "| amide | 3 of -1, 37 of +0 | 0 | 0.0001 | 0.02 |" in lines
+    assert "| amide | 3 of -1, 37 of +0 | 0 | 2 | 0.0001 | 0.02 |" in lines
     assert set(SPECIES) == set(CAMPAIGNS)
