@@ -33,15 +33,22 @@ def extend(
     More iterations are added to the campaign itself. With more temperatures or systems, a campaign in the directory NEW
     goes on with all labels, and its training starts from the newest committee.
     """
+    from al_engine.campaign.ledger import Ledger
     from al_engine.errors import typed
     from flows.session.extend import extend as extended
 
     made = extended(directory, new, iterations=iterations, temperatures=temperatures or [], systems=systems or [])
     shown = typed(made.directory)
-    lines = [f"{made.directory}: up to {made.max_iterations} iterations of its own"]
+    lines = [f"{made.directory}: stops after at most {made.max_iterations} iterations"]
     if made.fork is not None:
-        lines = [f"wrote {made.directory}: it shares {made.fork.labels} labels as `data`"]
-        lines += [f"  {key}: {old!r} -> {value!r}" for key, (old, value) in made.fork.changed.items()]
+        config = Ledger.open(made.directory).config
+        kelvins = sorted({point.temperature_kelvin for point in config.state_points})
+        lines = [
+            f"wrote {made.directory}: it shares {made.fork.labels} labels as `data`",
+            f"  temperatures: {', '.join(f'{kelvin:g}' for kelvin in kelvins)} K",
+            *([f"  systems: {', '.join(config.by_system)}"] if config.systems else []),
+            f"  stops after at most {made.max_iterations} iterations",
+        ]
     if made.verdict is not None:
         lines.append(f"the verdict is still `{made.verdict.kind}`: {made.verdict.evidence}")
         lines.append(f"to go on, make the rules in the section `stop` of {made.directory}/campaign.yaml stricter")
