@@ -47,7 +47,7 @@ QUIET = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.worker.http.routes": [],
 }
-"""What each worker does beside its jobs, for which a process of its own would be needed."""
+"""Settings that switch off what a worker does beside its jobs: all simulated workers share one process."""
 CONNECT_S = 900.0
 """Longest time in which all workers must have connected, s."""
 

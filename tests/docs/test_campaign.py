@@ -18,6 +18,7 @@ from docs_pages import PAGES
 from flow_runs import prefect_server_at
 from openmm import app as openmm_app
 from openmm import unit
+from stage_runs import SMALL
 from typer.testing import CliRunner
 
 from al_engine.campaign.ledger import Ledger
@@ -31,21 +32,11 @@ from flows.session.prepare import Prepared, opened
 from flows.stages.audits.judging import verdict_after
 from flows.stages.order import audit_steps, initial_steps, iteration_steps
 
-SMALLEST = """
-name: mine
-system: {smiles: O}
-initial: {frames: 12, test_frames: 4, duration_ps: 0.2}
-model:
-  kind: mace
-  short: {cutoff_ang: 3.0, channels: 4, l_max: 1, radial_mlp: []}
-training: {members: 2, updates: 10}
-sampling:
-  {temperatures_kelvin: [300], replicas: 2, steps: 20, timestep_fs: 0.05, stride_steps: 5, cost_share: 0,
-   stop_deviation_mev_per_ang: 1.0e+9}
-selection: {lower_mev_per_ang: 1.0e-9, upper_mev_per_ang: 1.0e+9, max_labels: 3}
-stop: {max_iterations: 1}
-execution: {workers: 1, device: cpu}
-"""
+SMALLEST = (
+    SMALL.replace("name: small", "name: mine")
+    .replace("{frames: 9, test_frames: 3, duration_ps: 0.1}", "{frames: 12, test_frames: 4, duration_ps: 0.2}")
+    .replace("labels: {chunk_frames: 4}", "execution: {workers: 1, device: cpu}")
+)
 
 
 @pytest.fixture(scope="module")
