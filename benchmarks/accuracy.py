@@ -34,7 +34,7 @@ from ablation.runs import (
     trained,
     with_updates,
 )
-from ablation.variants import RATES, SCANNED, variants
+from ablation.variants import RATES, SCANNED, training, variants
 from al_engine.errors import AlEngineError, InputError
 from al_engine.files.atomic import write_file
 from jobs import log, workers
@@ -95,11 +95,13 @@ class Lines:
 
 
 def scan_runs(options: argparse.Namespace) -> list[Run]:
-    """Short runs of some variants at every learning rate."""
+    """Short runs of some variants at every learning rate; none if the rate is given."""
+    if options.rate:
+        return []
     share = {"budget_s": SCAN_SHARE * options.budget, "updates": round(SCAN_SHARE * options.updates)}
     return [
         Run(name, variants()[name], SCAN_SEED, rate, device=options.device, **share)
-        for rate in ([options.rate] if options.rate else RATES)
+        for rate in RATES
         for name in SCANNED
     ]
 
@@ -145,7 +147,7 @@ def train_missing(options: argparse.Namespace, data: Mapping[str, LabelledSet], 
         scan = scan_runs(options)
         measure_paces(pool, scan, data["train"], folder)
         train_all(pool, with_updates(scan, folder), train, folder)
-        rate = best_rate(scanned_losses(options, data["train"], folder))
+        rate = options.rate or best_rate(scanned_losses(options, data["train"], folder))
         log(f"learning rate {rate:g}")
         if options.stop_after == "scan":
             return
@@ -159,7 +161,7 @@ def tabulated(
 ) -> dict[str, Any]:
     """The content of the result file, from the finished runs in the folder."""
     losses = scanned_losses(options, data["train"], folder)
-    rate = best_rate(losses)
+    rate = options.rate or best_rate(losses)
     runs = with_updates(table_runs(options, rate), folder)
     done = [(run, found) for run in runs if (found := outcome(run, data, folder)) is not None]
     good = [(run, found) for run, found in done if "failed" not in found.facts]
@@ -189,6 +191,7 @@ def tabulated(
         "updates": options.updates or None,
         "device": options.device,
         "seeds": options.seeds,
+        "optimizer": training(updates=1, learning_rate=rate).optimizer,
         "learning_rate": rate,
         "rates": {
             "share": SCAN_SHARE,

@@ -35,7 +35,7 @@ COMPARED: Sequence[tuple[str, str, str]] = (
 )
 TRAINED = (
     "{train} training clusters of {molecules} molecules{mixed}; each variant is trained for {budget} (seeds {seeds}; "
-    "learning rate {learning_rate:g})."
+    "`optimizer: {optimizer}`, learning rate {learning_rate:g})."
 )
 LARGER = (
     "{large} clusters of {large_molecules} molecules and {bulk} periodic boxes of {large_molecules}.{same_size} "
@@ -60,6 +60,7 @@ SCAN = (
     "The learning rate is the same for all variants. Of the rates tried with {share:.0%} of the budget and another "
     "seed, it has the lowest geometric mean of the validation losses (eV²): {losses}."
 )
+GIVEN_RATE = "The learning rate is the same for all variants, and was given without a scan."
 UPDATES = (
     "The number of updates is fixed before training, as the cosine schedule needs it: the budget divided by the time "
     "of an update, measured over {timed_updates} updates."
@@ -168,6 +169,7 @@ def _section(result: Mapping[str, Any]) -> list[str]:
         "mixed": "" if same_size else f", {sizes['small']} of them smaller, and {sizes['pairs']} pairs",
         "same_size": SAME_SIZE.format(**sizes) if same_size else "",
         "contact": CONTACT_ANG,
+        "optimizer": result["optimizer"],
         "tail": TAIL_ANG,
         "periodic": _periodic(result["periodic"]),
     }
@@ -234,15 +236,15 @@ def _missing(result: Mapping[str, Any]) -> list[str]:
 
 
 def _method(result: Mapping[str, Any]) -> list[str]:
-    rates = result["rates"]
+    tried = result["rates"]["validation_loss"]
     losses = "; ".join(
         f"{entry['rate']:g}: "
         + ", ".join(f"`{name}` {_number(loss, 3) or 'diverged'}" for name, loss in entry.items() if name != "rate")
-        for entry in rates["validation_loss"]
+        for entry in tried
     )
     return [
         result["data"]["description"],
-        SCAN.format(share=rates["share"], losses=losses),
+        SCAN.format(share=result["rates"]["share"], losses=losses) if tried else GIVEN_RATE,
         *([] if result["updates"] else [UPDATES.format(timed_updates=result["timed_updates"])]),
         *_missing(result),
         f"Every variant's config, every seed's errors: `results/{result_name(result)}.json`.",

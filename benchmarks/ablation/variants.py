@@ -48,7 +48,6 @@ def variants() -> dict[str, ModelConfig]:
 def training(*, updates: int, learning_rate: float) -> TrainingConfig:
     """The training of every variant: the engine's loss, optimizer and schedule, without early stop."""
     return TrainingConfig(
-        optimizer="adam",  # with which the published tables were made
         batch_size=5,
         learning_rate=learning_rate,
         validation_interval=max(1, updates // _VALIDATIONS),

@@ -27,6 +27,7 @@ def result(**changes):
         "device": "cpu",
         "seeds": [0, 1],
         "learning_rate": 0.01,
+        "optimizer": "muon",
         "rates": {"share": 1 / 3, "validation_loss": [{"rate": 0.01, "ms-mace": 0.25, "mace, 10 Å": None}]},
         "timed_updates": 40,
         "data": {
@@ -79,3 +80,9 @@ def test_results_have_names_by_liquid_and_training():
     assert result_name(result()) == "accuracy-dmso"
     assert result_name(result(budget_s=900.0)) == "accuracy-dmso-900s"
     assert result_name(result(budget_s=None, updates=3000)) == "accuracy-dmso-3000u"
+
+
+def test_a_learning_rate_that_was_given_is_said_to_be():
+    page = markdown([result(rates={"share": 1 / 3, "validation_loss": []})], reading="")
+    assert "was given without a scan" in page
+    assert "diverged" not in page
