@@ -106,6 +106,7 @@ class TrainingSet:
         weights: Weight of each frame in the loss, shape (M F,), float64; None if all are 1.
         position_of_node: Node of a batch that stands for node n of model m, at index n + N m; valid for the nodes of
             the batch that is being assembled. Shape (M N,).
+        neighbour_counts: Number of neighbours of each node within the cut-off of each path, shape (N, paths).
         cache: Edge features and Jacobians of every path, or None if they are computed batch by batch.
     """
 
@@ -119,6 +120,10 @@ class TrainingSet:
         self._positions = positions.index_select(0, atoms.order)
         vectors = self.graph.vectors(self._positions)
         self.vectors = vectors.to(model.dtype)
+        lengths = torch.linalg.vector_norm(vectors, dim=-1)
+        self.neighbour_counts = (
+            torch.stack([(lengths < cutoff).sum(1) for cutoff in model.cutoffs], dim=1).cpu().numpy()
+        )
 
         energies = torch.tensor([item.energy for item in frames], dtype=torch.float64, device=device)
         forces = torch.from_numpy(np.concatenate([item.forces for item in frames])).to(device)
@@ -211,7 +216,8 @@ class TrainingSet:
         """Assemble a batch of frames.
 
         The nodes of the batch are sorted by model, then by species. With several models, each model must have the same
-        number of nodes of each species.
+        number of nodes of each species. Neighbour lists are as wide as the batch needs: where clusters and boxes are
+        mixed, clusters have fewer neighbours than the set's widest lists.
 
         Args:
             frames: Indices f + F m of the frames, shape (B,).
@@ -223,6 +229,8 @@ class TrainingSet:
         unsorted = np.concatenate([self.nodes_of_frame[k] + m * n_nodes for m, k in zip(members, which, strict=True)])
         order = np.argsort(unsorted, kind="stable")  # the nodes of the set are sorted by species
         frame_index = np.repeat(np.arange(len(frames)), self.sizes[which])[order]
+        most = self.neighbour_counts[unsorted % n_nodes].max(0)
+        columns = tuple(max(1, int(n)) for n in most)  # at least 1, so that no shape is empty
         model_nodes = torch.from_numpy(unsorted[order]).to(device)
         nodes = model_nodes % n_nodes
         self.position_of_node[model_nodes] = torch.arange(len(model_nodes), device=device)
@@ -234,25 +242,31 @@ class TrainingSet:
             frame_index=torch.from_numpy(frame_index).to(device),
             n_frames=len(frames),
             neighbours=self.position_of_node[
-                self.graph.neighbours.index_select(0, nodes) + (model_nodes - nodes)[:, None]
+                self.graph.neighbours[:, : columns[-1]].index_select(0, nodes) + (model_nodes - nodes)[:, None]
             ],
             offsets=None,  # the vectors are stored
-            columns=self.graph.columns,
+            columns=columns,
         )
-        vectors = self.vectors.index_select(0, nodes)
+        vectors = self.vectors[:, : columns[-1]].index_select(0, nodes)
         jacobians: Sequence[Tensor | None] = [None] * len(first.geometries)
         if self.cache is None:
-            edges = first.edge_features(vectors, self.graph.columns)
+            edges = first.edge_features(vectors, columns)
         else:
-            edges = [EdgeFeatures(*(part.index_select(0, nodes) for part in features)) for features in self.cache[0]]
-            jacobians = [jacobian.index_select(0, nodes) for jacobian in self.cache[1]]
+            edges = [
+                EdgeFeatures(*(part[:, :width].index_select(0, nodes) for part in features))
+                for features, width in zip(self.cache[0], columns, strict=True)
+            ]
+            jacobians = [
+                jacobian[:, :width].index_select(0, nodes)
+                for jacobian, width in zip(self.cache[1], columns, strict=True)
+            ]
         chosen = torch.from_numpy(np.asarray(frames)).to(device)
         return TrainingBatch(
             graph=graph,
             geometry=ConstantGeometry(
                 edges=[EdgeFeatures(*(part.detach().requires_grad_() for part in features)) for features in edges],
                 paths=list(first.geometries),
-                vectors=leading_columns(vectors, self.graph.columns),
+                vectors=leading_columns(vectors, columns),
                 jacobians=jacobians,
             ),
             energies=self.energies.index_select(0, chosen),

@@ -190,6 +190,20 @@ def test_batches_reproduce_the_model(model, random_cluster):
     assert np.allclose(force_residuals, expected, atol=1e-10)
 
 
+def test_neighbour_lists_of_a_batch_are_as_wide_as_its_frames_need(model, random_cluster):
+    """A dense box in the set does not widen the batches of clusters."""
+    clusters = [random_cluster(n, seed=n) for n in (5, 9)]
+    box = Frame(numbers=clusters[0].numbers, positions=clusters[0].positions, cell=4.0 * np.eye(3), pbc=[True] * 3)
+    labelled = [LabelledFrame(f, 0.0, np.zeros((len(f), 3))) for f in [*clusters, box]]
+    mixed, alone = (TrainingSet(part, model, device=torch.device("cpu")) for part in (labelled, labelled[:2]))
+    batch = mixed.batch(np.array([0, 1]))
+    assert batch.graph.columns == alone.graph.columns < mixed.graph.columns
+    energies, forces = batch.predict(model, differentiable=False)
+    expected_energies, expected_forces = alone.batch(np.array([0, 1])).predict(model, differentiable=False)
+    torch.testing.assert_close(energies, expected_energies)
+    torch.testing.assert_close(forces, expected_forces)
+
+
 def test_virials_of_a_batch_are_the_stresses_of_the_model(model, random_cluster):
     """With and without a stress, in cells of any shape; labels equal to the model leave no error."""
     rng = np.random.default_rng(0)
