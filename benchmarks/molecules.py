@@ -5,7 +5,7 @@ Runs a campaign with the preset `quick` for each system by `al-engine run`, one 
 interrupted benchmark, and `--report` makes the table from the campaigns as they are.
 
     python benchmarks/molecules.py
-    python benchmarks/molecules.py --only 'acetone x 2' --engine ../older --label before
+    python benchmarks/molecules.py --only 'acetone x 2' --engine ../older --label before --minutes 60
 
 Results are kept by label, so that the table shows versions of the engine side by side.
 """
@@ -55,7 +55,8 @@ SYSTEMS: Mapping[str, Mapping[str, str | int]] = {
 STAGES = {"initial-frames": "initial", "labels": "label", "member": "train", "sample": "sample"}
 """Stage in the table, by a word of the part's name; all others are `other`."""
 CLOCK, MESSAGES, RESULT = "clock.json", "messages.log", "result.json"
-ENDED = (ExitStatus.DONE, ExitStatus.NOT_CONVERGED)
+ENDED = (ExitStatus.DONE, ExitStatus.NOT_CONVERGED, ExitStatus.INTERRUPTED)
+"""Exit statuses of a campaign whose figures can be tabulated."""
 SECONDS_PER_MINUTE = 60.0
 PERCENT = 100.0
 
@@ -66,11 +67,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", choices=list(SYSTEMS), help="run only these systems")
     parser.add_argument("--engine", type=Path, default=HERE.parent, help="checkout of the engine that is measured")
     parser.add_argument("--label", default="now", help="name of this version of the engine in the table")
+    parser.add_argument("--minutes", type=float, help="end a campaign without a verdict after this time")
     return parser.parse_args(arguments)
 
 
-def run(folder: Path, engine: Path, *init: str, change: Mapping[str, int] | None = None) -> None:
-    """Run or resume a campaign to its verdict, and add the time to its clock.
+def run(
+    folder: Path,
+    engine: Path,
+    *init: str,
+    change: Mapping[str, int] | None = None,
+    minutes: float | None = None,
+) -> None:
+    """Run or resume a campaign to its verdict or to a limit of time, and add the time to its clock.
 
     Without a config, the measured engine itself writes one by `al-engine init --preset quick`, so that its own preset
     is measured.
@@ -80,13 +88,16 @@ def run(folder: Path, engine: Path, *init: str, change: Mapping[str, int] | None
         engine: Checkout of the engine.
         init: Options of `al-engine init`.
         change: New values of options in the section `stop`.
+        minutes: Limit of the time on the clock, after which the campaign is interrupted.
 
     Raises:
-        SystemExit: If the campaign is interrupted. Any other end without a verdict is a result too.
+        SystemExit: If the campaign is interrupted before its limit. Any other end without a verdict is a result too.
     """
     directory, clock = folder / "campaign", folder / CLOCK
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
+    before = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0
+    limit = None if minutes is None else SECONDS_PER_MINUTE * minutes
     status = 0
     config = directory / "campaign.yaml"
     if not config.exists():
@@ -96,27 +107,35 @@ def run(folder: Path, engine: Path, *init: str, change: Mapping[str, int] | None
         values["stop"].update(change)
         write_file(config, yaml.safe_dump(values, sort_keys=False).encode())
     if status == 0:
-        status = _al_engine(folder, engine, "run", str(directory))
-    before = json.loads(clock.read_text())["seconds"] if clock.exists() else 0.0
-    write_file(clock, json.dumps({"seconds": before + time.monotonic() - begun, "status": status}).encode())
-    if status == ExitStatus.INTERRUPTED:
+        left = None if limit is None else max(0.0, limit - before)
+        status = _al_engine(folder, engine, "run", str(directory), seconds=left)
+    seconds = before + time.monotonic() - begun
+    write_file(clock, json.dumps({"seconds": seconds, "status": status}).encode())
+    if status == ExitStatus.INTERRUPTED and (limit is None or seconds < limit):
         raise SystemExit(f"{folder}: interrupted; the same command resumes the campaign")
 
 
-def _al_engine(folder: Path, engine: Path, *arguments: str) -> int:
-    """Run a command of the measured engine; its messages are added to a file; returns the exit status."""
+def _al_engine(folder: Path, engine: Path, *arguments: str, seconds: float | None = None) -> int:
+    """Run a command of the measured engine; its messages are added to a file; returns the exit status.
+
+    After `seconds` the command is interrupted, as by a user.
+    """
     with (folder / MESSAGES).open("ab") as messages:
-        return subprocess.run(  # noqa: S603 (our own interpreter)
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter)
             [sys.executable, "-P", "-m", "flows.cli.app", *arguments],
             env={**os.environ, "PYTHONPATH": str(engine.resolve())},
             stdout=messages,
             stderr=messages,
-            check=False,
-        ).returncode
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            return process.wait()
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    """The figures of a campaign that `run` has run to its end.
+    """The figures of a campaign that `run` has run to its end or to the limit of time.
 
     Minutes include the start of the processes; processor seconds are sums over the workers, which have a thread each.
     """
@@ -136,7 +155,7 @@ def result_of(folder: Path) -> dict[str, Any]:
         seconds[next((stage for word, stage in STAGES.items() if word in part.name), "other")] += part.seconds
     audit = status["audit"]
     return {
-        "verdict": status["verdict"],
+        "verdict": status["verdict"] or "none yet",
         "evidence": status["evidence"],
         "minutes": clock["seconds"] / SECONDS_PER_MINUTE,
         "stage_seconds": dict(seconds),
@@ -208,7 +227,7 @@ def main() -> None:
         if not options.report and not (own / RESULT).exists():
             log(f"{name}: begins")
             system = [f"--{key.replace('_', '-')}={value}" for key, value in SYSTEMS[name].items()]
-            run(own, options.engine, *system)
+            run(own, options.engine, *system, minutes=options.minutes)
             write_file(own / RESULT, json.dumps(result_of(own)).encode())
         if (own / RESULT).exists():
             version = result["versions"].setdefault(options.label, {"systems": {}})

@@ -6,8 +6,9 @@ import pytest
 
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import validate_config
+from al_engine.errors import ExitStatus
 from flows.session.preflight import preflight
-from molecules import CLOCK, MESSAGES, SYSTEMS, markdown, result_of
+from molecules import CLOCK, MESSAGES, SYSTEMS, markdown, result_of, run
 
 ABOUT = {"command": "python benchmarks/molecules.py", "date": "2026-11-30", "machine": "one", "versions": {}}
 
@@ -28,6 +29,26 @@ def ended(folder, *, status, messages=""):
 def test_a_campaign_without_a_verdict_gives_its_last_error(tmp_path):
     found = result_of(ended(tmp_path / "case", status=2, messages="error: first\nthen\nerror: last\n"))
     assert found == {"verdict": "exit 2", "minutes": 1.5, "error": ["error: last"]}
+
+
+SLOW_ENGINE = f"""
+import signal, sys, time
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({int(ExitStatus.INTERRUPTED)}))
+time.sleep(60)
+"""
+
+
+def test_a_campaign_that_reaches_the_limit_of_time_is_interrupted(tmp_path):
+    engine, folder = tmp_path / "engine", tmp_path / "case"
+    (engine / "flows" / "cli").mkdir(parents=True)
+    (engine / "flows" / "cli" / "app.py").write_text(SLOW_ENGINE)
+    (folder / "campaign").mkdir(parents=True)
+    (folder / "campaign" / "campaign.yaml").touch()
+    run(folder, engine, minutes=0.02)
+    clock = json.loads((folder / CLOCK).read_text())
+    assert clock["status"] == ExitStatus.INTERRUPTED
+    assert 1.2 <= clock["seconds"] < 30
 
 
 def test_the_table_counts_what_converged(tmp_path):
