@@ -106,8 +106,10 @@ def run(
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
         values["stop"].update(change)
         write_file(config, yaml.safe_dump(values, sort_keys=False).encode())
-    if status == 0:
-        left = None if limit is None else max(0.0, limit - before)
+    if status == 0 and limit is not None and before >= limit:
+        status = ExitStatus.INTERRUPTED
+    elif status == 0:
+        left = None if limit is None else limit - before
         status = _al_engine(folder, engine, "run", str(directory), seconds=left)
     seconds = before + time.monotonic() - begun
     write_file(clock, json.dumps({"seconds": seconds, "status": status}).encode())

@@ -49,6 +49,8 @@ def test_a_campaign_that_reaches_the_limit_of_time_is_interrupted(tmp_path):
     clock = json.loads((folder / CLOCK).read_text())
     assert clock["status"] == ExitStatus.INTERRUPTED
     assert 1.2 <= clock["seconds"] < 30
+    run(folder, tmp_path / "none", minutes=0.02)
+    assert json.loads((folder / CLOCK).read_text())["status"] == ExitStatus.INTERRUPTED
 
 
 def test_the_table_counts_what_converged(tmp_path):
