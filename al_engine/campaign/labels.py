@@ -93,6 +93,11 @@ class LabelOutcome:
         """Whether the frame has a label."""
         return self.reason is LabelReason.OK
 
+    @property
+    def failure(self) -> str:
+        """Reason code and cause of a failure, for messages; empty if the frame has a label."""
+        return "" if self.ok else f"{self.reason.value}: {self.message}"
+
 
 LONGEST_WORDS = 300
 """Largest number of characters of a failed label's message that are shown."""

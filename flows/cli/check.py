@@ -148,7 +148,7 @@ def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost
     progress(1, 2, "label")
     outcome = outcomes[-1]  # the time of the first label includes the loading of the method
     if outcome.labelled is None:
-        raise InputError(f"the starting structure cannot be labelled: {outcome.reason.value}: {outcome.message}")
+        raise InputError(f"the starting structure cannot be labelled: {outcome.failure}")
     with ComputePool(1) as compute, tempfile.TemporaryDirectory() as scratch:
         with h5py.File(Path(scratch) / TRIAL_FRAMES, "w") as root:
             write_labelled(root.create_group("labelled"), [outcome.labelled])

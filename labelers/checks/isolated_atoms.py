@@ -59,9 +59,7 @@ def labelled_on_trial(atoms: Sequence[Frame], reference: ReferenceMethod) -> Non
     """
     for atom in atoms:
         if reference([atom])[0] is None:
-            raise InputError(
-                f"{_OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({reference.failure}); write `fitted`"
-            )
+            raise _unlabelled(atom, reference.failure, remedy="write `fitted`")
 
 
 def energies_of(outcomes: Iterable[LabelOutcome], atoms: Iterable[Frame], *, remedy: str) -> dict[int, float]:
@@ -78,12 +76,14 @@ def energies_of(outcomes: Iterable[LabelOutcome], atoms: Iterable[Frame], *, rem
     energies = {}
     for outcome, atom in zip(outcomes, atoms, strict=True):
         if outcome.labelled is None:
-            raise InputError(
-                f"{_OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({outcome.reason.value}: "
-                f"{outcome.message}); {remedy}"
-            )
+            raise _unlabelled(atom, outcome.failure, remedy=remedy)
         energies[int(atom.numbers[0])] = float(outcome.labelled.energy)
     return energies
+
+
+def _unlabelled(atom: Frame, failure: str, *, remedy: str) -> InputError:
+    """The error for an atom without a label: the reason code and the message of its failure, and what to do."""
+    return InputError(f"{_OPTION}: the isolated atom {_symbol(atom)} can't be labelled ({failure}); {remedy}")
 
 
 def _symbol(atom: Frame) -> str:

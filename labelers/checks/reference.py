@@ -89,6 +89,6 @@ class ReferenceMethod:
         found |= dict(zip(missing, new, strict=True))
         failed = [outcome for outcome in found.values() if outcome.labelled is None]
         if failed:
-            self.failure = f"{failed[-1].reason.value}: {failed[-1].message}"
+            self.failure = failed[-1].failure
         labels = [found[index].labelled for index in range(len(frames))]
         return [None if label is None else (label.energy, label.forces) for label in labels]

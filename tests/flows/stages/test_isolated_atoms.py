@@ -11,7 +11,7 @@ from al_engine.config.reader import parse_config
 from al_engine.errors import InputError
 from flows.session.preflight import preflight
 from flows.stages.labels.labelling import label_cache
-from labelers.checks.isolated_atoms import energies_of, isolated_atoms
+from labelers.checks.isolated_atoms import energies_of, isolated_atoms, labelled_on_trial
 from models import load_committee
 from models.storage.weights import read_member
 
@@ -72,6 +72,24 @@ def test_a_failure_in_the_campaign_says_how_to_go_on():
     failed = LabelOutcome(LabelReason.TIME_LIMIT, "no label after 300 s", None, 300.0)
     with pytest.raises(InputError, match=r"atom C can't be labelled \(time_limit: no label after 300 s\); resume it"):
         energies_of([failed], isolated_atoms([6], gfn2=True), remedy="resume it")
+
+
+def test_a_failure_on_trial_has_the_words_of_a_failure_in_the_campaign():
+    failed = LabelOutcome(LabelReason.TIME_LIMIT, "no label after 300 s", None, 300.0)
+    atoms, messages = isolated_atoms([6], gfn2=True), []
+
+    def reference(frames):
+        return [None] * len(frames)
+
+    reference.failure = failed.failure
+    for labelling in (
+        lambda: labelled_on_trial(atoms, reference),
+        lambda: energies_of([failed], atoms, remedy="write `fitted`"),
+    ):
+        with pytest.raises(InputError) as caught:
+            labelling()
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 def test_atoms_are_labelled_once(campaign):
