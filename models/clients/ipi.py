@@ -12,6 +12,8 @@ In the input of i-PI:
 
     i-pi-driver-py -m custom -P PATH -o template=start.xyz,model=runs/ethanol -u -a ADDRESS
 
+Further parameters are `stride`, `device` and `iteration` (`CommitteeDriver`).
+
 The extras are JSON: `max_force_deviation` (eV/Å), and `committee_pot`, `committee_force` and `committee_virial` as
 `ffcommittee` reads them (atomic units). With a stride the extras are `max_force_deviation` alone, NaN between the
 evaluations of the whole committee: i-PI wants the same extras of every structure.
@@ -39,10 +41,25 @@ class CommitteeDriver(Dummy_driver):
         template: File with the structure, in a format that ASE reads: elements, order of atoms, periodicity.
         model: Campaign directory.
         stride: Structures from one evaluation of the whole committee to the next; above 1 member 0 drives.
+        device: `cpu`, `cuda`, or `auto`: the GPU if torch finds a GPU, otherwise the CPU.
+        iteration: Number of the iteration; None: the latest iteration whose training is complete.
+
+    Raises:
+        InputError: If the committee or the GPU does not exist, or a weight is damaged.
     """
 
-    def __init__(self, template: str, model: str, stride: str = "1", *args: Any, **kwargs: Any) -> None:
-        self.template, self.model, self.stride = template, model, int(stride)
+    def __init__(
+        self,
+        template: str,
+        model: str,
+        stride: str | int = "1",
+        *args: Any,
+        device: str = "auto",
+        iteration: str | int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.template, self.model, self.stride, self.device = template, model, int(stride), device
+        self.iteration = None if iteration is None else int(iteration)
         super().__init__(*args, **kwargs)
 
     def check_parameters(self) -> None:
@@ -50,7 +67,10 @@ class CommitteeDriver(Dummy_driver):
         atoms = read(self.template)
         self.numbers, self.pbc = atoms.numbers, atoms.pbc
         members = [0] if self.stride > 1 else None
-        self.force_field = load_committee(self.model, members=members, stride=self.stride).force_field
+        calculator = load_committee(
+            self.model, device=self.device, iteration=self.iteration, members=members, stride=self.stride
+        )
+        self.force_field = calculator.force_field
 
     def compute_structure(self, cell: FloatArray, pos: FloatArray) -> tuple[float, FloatArray, FloatArray, str]:
         """Energy (Hartree), forces (Hartree/Bohr), virial (Hartree) and extras.

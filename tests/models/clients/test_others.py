@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import openmm
 import pytest
@@ -110,6 +111,32 @@ def test_the_driver_of_ipi_gives_energy_forces_virial_and_the_committee(atoms, c
     members = np.reshape(found["committee_force"], expected["member_forces"].shape) * units.Hartree / units.Bohr
     np.testing.assert_allclose(members, expected["member_forces"], atol=1e-7)
     np.testing.assert_allclose(np.array(found["committee_pot"]) * units.Hartree, expected["member_energies"], atol=1e-6)
+
+
+@pytest.mark.parametrize("atoms", ["molecule"], indirect=True)
+def test_the_driver_of_ipi_takes_an_iteration_and_a_device(atoms, committee_file, tmp_path):
+    pytest.importorskip("ipi")
+    from models.clients.ipi import CommitteeDriver
+
+    write(tmp_path / "start.xyz", atoms, format="extxyz")
+    campaign = tmp_path / "campaign.h5"
+    with h5py.File(committee_file) as source, h5py.File(campaign, "w") as file:
+        for iteration, members in enumerate([("member0", "member1"), ("member1", "member2")]):
+            for k, member in enumerate(members):
+                source.copy(member, file.require_group(f"iterations/{iteration:03d}"), f"member{k}")
+    found = []
+    for iteration in ("0", 1, None):
+        driver = CommitteeDriver(
+            template=str(tmp_path / "start.xyz"), model=str(campaign), iteration=iteration, device="cpu"
+        )
+        found.append(driver(20.0 * np.eye(3) / units.Bohr, atoms.positions / units.Bohr)[0] * units.Hartree)
+        atoms.calc = load_committee(campaign, iteration=driver.iteration, device="cpu")
+        assert found[-1] == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
+    assert found[0] != pytest.approx(found[1], abs=1e-3)
+    assert found[2] == found[1]
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="torch finds no GPU"):
+            CommitteeDriver(template=str(tmp_path / "start.xyz"), model=str(campaign), device="cuda")
 
 
 @pytest.mark.parametrize("atoms", ["molecule"], indirect=True)
