@@ -95,7 +95,7 @@ def frames_of(config: OneSystemConfig, *, seed: int) -> InitialFrames:
     kelvins = config.sampling.temperatures_kelvin
     if config.initial.source == "anneal":
         return initial_frames(system, config.initial, kelvins, base_dir=Path(), seed=seed)
-    with ReferenceMethod(config.labels, periodic=False, workers=1) as reference:
+    with ReferenceMethod(config.labels, config.selection, periodic=False, workers=1) as reference:
         relaxed = relaxed_system(reference, system, config.system, seed=seed)
         return initial_frames(relaxed, config.initial, kelvins, base_dir=Path(), seed=seed, reference=reference)
 

@@ -143,8 +143,7 @@ def _cost_of(checked: CheckedSystem, *, points: int, progress: Progress) -> Cost
     parameters = {key: value for key, value in config.labels.ase_parameters.items() if key != "directory"}
     labels_config = config.labels.model_copy(update={"ase_parameters": parameters})
     with LabelPool(labels_config, workers=1, periodic=frame.is_periodic) as pool:
-        min_distance_ang = config.selection.min_distance_ang
-        outcomes = label_chunk(pool, [frame, frame], config.labels, min_distance_ang=min_distance_ang)
+        outcomes = label_chunk(pool, [frame, frame], config.labels, config.selection)
     progress(1, 2, "label")
     outcome = outcomes[-1]  # the time of the first label includes the loading of the method
     if outcome.labelled is None:

@@ -71,7 +71,12 @@ def checked_data(
         refuse_mixed_electrons(frames, config.labels)
         return CheckedData()
     with ReferenceMethod(
-        config.labels, periodic=config.labels_boxes, cache=cache, remember=True, progress=progress
+        config.labels,
+        config.selection,
+        periodic=config.labels_boxes,
+        cache=cache,
+        remember=True,
+        progress=progress,
     ) as reference:
         for item in config.data:
             path = base_dir / item.file

@@ -12,13 +12,13 @@ from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.system import StoredSystem
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame, LabelledFrame
-from al_engine.structures.sanity import screen_frame
 from al_engine.units import MEV_PER_EV
 from flows.session.checks_together import flattest, refuse_small_cell
 from flows.stages.initial_set.importing import known_systems, stored_systems
 from flows.stages.labels.levels import level_to_go_on_with
 from labelers.backends.registry import level_of_theory
 from labelers.checks.reference import ReferenceMethod
+from labelers.pool.chunk import label_chunk
 from labelers.pool.pool import LabelPool
 from models.inference.calculator import load_models
 from models.inference.committee import Committee
@@ -71,32 +71,22 @@ def harvest(directory: Path, frames: Path, output: Path) -> Harvest:
     level = level_to_go_on_with(ledger, level_of_theory(config.labels, periodic=config.labels_boxes))
     boxes = [frame for frame in structures if frame.is_periodic]
     if boxes and level.backend != "ase":
-        with ReferenceMethod(config.labels, periodic=True, workers=1) as reference:
+        with ReferenceMethod(config.labels, config.selection, periodic=True, workers=1) as reference:
             refuse_small_cell(flattest(boxes), config.labels, reference)
     failures: dict[int, str] = {}
-    for number, frame in enumerate(structures):
-        reason = screen_frame(
-            frame,
-            min_distance_ang=config.selection.min_distance_ang,
-            min_contact_factor=config.selection.min_contact_factor,
-            gfn2=config.labels.backend != "ase",
-        )
-        if reason is not None:
-            failures[number] = reason
-    fit = [number for number in range(len(structures)) if number not in failures]
     labels: list[LabelledFrame] = []
     with LabelPool(config.labels, periodic=periodic) as pool:
-        outcomes = pool.label([structures[number] for number in fit], time_limit_s=config.labels.time_limit_s)
-    for number, outcome in zip(fit, outcomes, strict=True):
+        outcomes = label_chunk(pool, structures, config.labels, config.selection)
+    for number, outcome in enumerate(outcomes):
         if outcome.labelled is None:
             failures[number] = outcome.message or outcome.reason.value
         else:
             labels.append(outcome.labelled)
     if not labels:
-        listed = "; ".join(f"frame {number}: {reason}" for number, reason in sorted(failures.items())[:3])
+        listed = "; ".join(f"frame {number}: {reason}" for number, reason in list(failures.items())[:3])
         raise InputError(f"{frames}: no structure can be labelled ({listed})")
     write_hdf5_data(output, labels, level.to_dict())
-    return Harvest(len(labels), dict(sorted(failures.items())), _errors(directory, labels))
+    return Harvest(len(labels), failures, _errors(directory, labels))
 
 
 def _errors(directory: Path, labels: list[LabelledFrame]) -> tuple[float, ...]:

@@ -15,14 +15,13 @@ from al_engine.config import (
     CampaignConfig,
     NamedSystemConfig,
     OneSystemConfig,
-    SelectionConfig,
     SystemConfig,
 )
 from al_engine.errors import InputError
 from al_engine.protocols import Progress, silent
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
-from al_engine.structures.sanity import screen_frame
+from al_engine.structures.sanity import screen_system
 from flows.compute.executors import refuse_contradictions, refuse_missing_packages
 from flows.session.checks_together import CheckedData, checked_data, refuse_small_cell
 from flows.session.initial_source import with_initial_source
@@ -30,6 +29,7 @@ from labelers.backends.registry import level_of_theory, resolve_backend
 from labelers.checks.isolated_atoms import isolated_atoms, labelled_on_trial
 from labelers.checks.reference import ReferenceMethod
 from labelers.pool.cache import LabelCache
+from labelers.pool.chunk import refusal
 from samplers.building.clusters import cluster_of
 from samplers.building.system import System, build_system
 from samplers.initial.initial import checked_file_frames, starting_structures
@@ -135,7 +135,9 @@ def preflight(
     _check_start(config, elements | data.elements, base_dir=base_dir)  # again, with the elements of the user's frames
     atoms: tuple[LabelOutcome, ...] = ()
     if config.training.reference_energies == "isolated_atoms":
-        with ReferenceMethod(config.labels, periodic=False, workers=1, cache=cache, remember=True) as reference:
+        with ReferenceMethod(
+            config.labels, config.selection, periodic=False, workers=1, cache=cache, remember=True
+        ) as reference:
             labelled_on_trial(isolated_atoms(elements | data.elements, gfn2=level.backend != "ase"), reference)
             atoms = tuple(reference.made)
     return Preflight(_with_sources(config, [each.config for each in checked]), tuple(checked), level, data, atoms)
@@ -213,7 +215,7 @@ def _checked(
     _refuse_stretched_mixture(labelled, config)
     _refuse_unequal_clusters(labelled, config)
     built, gfn2 = config.system.built, level.backend != "ase"
-    _refuse_unfit(labelled, config.selection, gfn2=gfn2, distances=not built)
+    _refuse_unfit(labelled, config, distances=not built)
     if len(system.frame) == 1:
         raise InputError(
             f"{system.molecule.source} is a single atom, which has no forces to learn; simulate two atoms or more"
@@ -227,9 +229,16 @@ def _checked(
     if config.initial.source == "file":
         from_file = checked_file_frames(system, labelled, config.initial, base_dir=base_dir, elements=elements)
         notes += from_file.notes
-        typical = next((frame for frame in from_file.frames if frame.is_periodic == typical.is_periodic), typical)
+        alike = [frame for frame in from_file.frames if frame.is_periodic == typical.is_periodic]
+        fit = (frame for frame in alike if refusal(frame, config.labels, config.selection) is None)
+        typical = next(fit, next(iter(alike), typical))
     with ReferenceMethod(
-        config.labels, periodic=typical.is_periodic, cache=cache, remember=True, progress=progress
+        config.labels,
+        config.selection,
+        periodic=typical.is_periodic,
+        cache=cache,
+        remember=True,
+        progress=progress,
     ) as reference:
         if not gfn2:  # a label of another method may take long
             reference.check(labelled.frame)
@@ -244,7 +253,7 @@ def _checked(
             labelled = system  # with this source, no clusters are cut
         if gfn2 and built:
             typical = typical if config.initial.source == "file" else labelled.frame
-            _refuse_unfit(labelled, config.selection, gfn2=True)
+            _refuse_unfit(labelled, config)
             _refuse_unlabelled(typical, reference)
             refuse_small_cell(typical, config.labels, reference)
         labels = tuple(reference.made)
@@ -295,14 +304,13 @@ def _with_choices(system: _System, begun: SystemConfig | None) -> _System:
 # -- reasons to refuse a campaign -------------------------------------------------------------------------------
 
 
-def _refuse_unfit(labelled: System, selection: SelectionConfig, *, gfn2: bool, distances: bool = True) -> None:
-    """Refuse a structure that cannot be labelled (`screen_frame`); without `distances`, atoms may be close."""
-    reason = screen_frame(
-        labelled.frame,
-        min_distance_ang=selection.min_distance_ang if distances else 0.0,
-        min_contact_factor=selection.min_contact_factor if distances else 0.0,
-        gfn2=gfn2,
-    )
+def _refuse_unfit(labelled: System, config: OneSystemConfig, *, distances: bool = True) -> None:
+    """Refuse a structure that cannot be labelled (`refusal`); without `distances`, atoms may be close."""
+    frame = labelled.frame
+    if distances:
+        reason = refusal(frame, config.labels, config.selection)
+    else:
+        reason = screen_system(frame, gfn2=config.labels.backend != "ase")
     if reason is not None:
         raise InputError(f"the system ({labelled.molecule.source}) cannot be labelled: {reason}")
 

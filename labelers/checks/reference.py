@@ -6,18 +6,22 @@ from typing import Self
 import numpy as np
 
 from al_engine.campaign.labels import LabelOutcome
-from al_engine.config import LabelsConfig
+from al_engine.config import LabelsConfig, SelectionConfig
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import Frame
 from labelers.pool.cache import LabelCache
+from labelers.pool.chunk import label_chunk
 from labelers.pool.pool import LabelPool
 
 
 class ReferenceMethod:
     """The reference method as a callable (`al_engine.protocols.Reference`); a context manager.
 
+    Frames that a campaign would not label, such as frames with atoms too close to each other, get no label here either.
+
     Args:
         config: Settings of the labels.
+        selection: Settings of the selection, which name the smallest allowed distances of two atoms.
         periodic: Whether the frames are periodic.
         workers: Number of worker processes; None: a worker per usable core.
         cache: Cache in which labels are looked up and new labels are stored, or None.
@@ -35,6 +39,7 @@ class ReferenceMethod:
     def __init__(
         self,
         config: LabelsConfig,
+        selection: SelectionConfig,
         *,
         periodic: bool,
         workers: int | None = None,
@@ -43,7 +48,7 @@ class ReferenceMethod:
         progress: Progress = silent,
     ) -> None:
         self._pool = LabelPool(config, periodic=periodic, workers=workers)
-        self._limit_s, self._cache, self._progress = config.time_limit_s, cache, progress
+        self._config, self._selection, self._cache, self._progress = config, selection, cache, progress
         self._remember, self._count = remember, 0
         self.made: list[LabelOutcome] = []
         self.failure = ""
@@ -78,17 +83,16 @@ class ReferenceMethod:
                 the cache can't be read or written.
         """
         found = {} if self._cache is None else self._cache.find(frames)
-        missing = [index for index in range(len(frames)) if index not in found]
-        new = self._pool.label([frames[index] for index in missing], time_limit_s=self._limit_s)
+        outcomes = label_chunk(self._pool, frames, self._config, self._selection, done=found)
+        new = [outcome for index, outcome in enumerate(outcomes) if index not in found]
         if self._cache is not None:
             self._cache.keep(new)
         if self._remember:
             self.made += new
         self._count += len(new)
         self._progress(self._count, 0, "labels")
-        found |= dict(zip(missing, new, strict=True))
-        failed = [outcome for outcome in found.values() if outcome.labelled is None]
+        failed = [outcome for outcome in outcomes if outcome.labelled is None]
         if failed:
             self.failure = failed[-1].failure
-        labels = [found[index].labelled for index in range(len(frames))]
+        labels = [outcome.labelled for outcome in outcomes]
         return [None if label is None else (label.energy, label.forces) for label in labels]

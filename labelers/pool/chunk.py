@@ -1,12 +1,13 @@
-"""Labelling of a chunk: a group of frames whose labels a campaign publishes together.
+"""Labelling of a chunk: frames that are labelled together, after they have been screened.
 
-A published chunk is never labelled again.
+All frames of a campaign that are labelled come here: chunks of labels that are published together and never labelled
+again, frames of MD and relaxations by the reference method, and frames of simulations.
 """
 
 from collections.abc import Mapping, Sequence
 
 from al_engine.campaign.labels import LabelOutcome, LabelReason
-from al_engine.config import LabelsConfig
+from al_engine.config import LabelsConfig, SelectionConfig
 from al_engine.protocols import Progress, silent
 from al_engine.structures.frames import Frame
 from al_engine.structures.sanity import screen_frame
@@ -17,23 +18,21 @@ def label_chunk(
     pool: LabelPool,
     frames: Sequence[Frame],
     config: LabelsConfig,
+    selection: SelectionConfig,
     *,
-    min_distance_ang: float,
-    min_contact_factor: float = 0.0,
     done: Mapping[int, LabelOutcome] | None = None,
     record: Record = forget,
     progress: Progress = silent,
 ) -> list[LabelOutcome]:
-    """Label the frames of a chunk. Frames that fail `screen_frame` reach no worker and get the reason `bad_input`.
+    """Label the frames of a chunk. Frames with a `refusal` reach no worker and get the reason `bad_input`.
 
     Args:
         pool: The pool, made with the same `config`.
         frames: Frames to label.
         config: Settings of the labels.
-        min_distance_ang: Smallest allowed distance of two atoms, periodic images included, Å.
-        min_contact_factor: Smallest allowed distance of two atoms, in units of the sum of their covalent radii.
-        done: Known outcomes by index of the frame; these frames are not labelled again. A frame that fails
-            `screen_frame` is refused all the same.
+        selection: Settings of the selection, which name the smallest allowed distances of two atoms.
+        done: Known outcomes by index of the frame; these frames are not labelled again. A frame with a
+            `refusal` is refused all the same.
         record: Called with the index and the outcome of a frame as soon as a worker has finished it, in any order.
         progress: Called for every finished frame.
 
@@ -44,15 +43,7 @@ def label_chunk(
         InputError: If the workers can't build the labeler.
         ResumableError: If workers repeatedly die before they are ready.
     """
-    refusals = [
-        screen_frame(
-            frame,
-            min_distance_ang=min_distance_ang,
-            min_contact_factor=min_contact_factor,
-            gfn2=config.backend != "ase",
-        )
-        for frame in frames
-    ]
+    refusals = [refusal(frame, config, selection) for frame in frames]
     outcomes = dict(done or {})
     outcomes.update(
         (index, LabelOutcome(LabelReason.BAD_INPUT, refusal, None, 0.0))
@@ -71,3 +62,22 @@ def label_chunk(
     )
     outcomes |= dict(zip(todo, new, strict=True))
     return [outcomes[index] for index in range(len(frames))]
+
+
+def refusal(frame: Frame, config: LabelsConfig, selection: SelectionConfig) -> str | None:
+    """Find the reason why a campaign does not label a frame: it fails `screen_frame` with the limits of the campaign.
+
+    Args:
+        frame: The frame.
+        config: Settings of the labels.
+        selection: Settings of the selection, which name the smallest allowed distances of two atoms.
+
+    Returns:
+        The reason in words, or None if the frame is fit to be labelled.
+    """
+    return screen_frame(
+        frame,
+        min_distance_ang=selection.min_distance_ang,
+        min_contact_factor=selection.min_contact_factor,
+        gfn2=config.backend != "ase",
+    )

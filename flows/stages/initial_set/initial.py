@@ -76,7 +76,9 @@ def build(work: Work, *, name: str) -> None:
         reference = None  # only MD by the reference method needs it
         if config.initial.source == "reference":
             periodic, workers = system.frame.is_periodic, work.label_workers
-            reference = stack.enter_context(ReferenceMethod(config.labels, periodic=periodic, workers=workers))
+            reference = stack.enter_context(
+                ReferenceMethod(config.labels, config.selection, periodic=periodic, workers=workers)
+            )
             system = relaxed_system(reference, system, config.system, seed=seed)
         elements, base = config.system.elements, work.directory
         structures = starting_structures(system, config.system.structures, base_dir=base, elements=elements).frames

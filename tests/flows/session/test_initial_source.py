@@ -7,6 +7,7 @@ from ase.io import write
 from al_engine.config.presets import PRESETS, merged
 from al_engine.config.reader import validate_config
 from al_engine.config.system import REFERENCE_ATOMS
+from al_engine.errors import InputError
 from flows.session.preflight import preflight
 
 WATERS = REFERENCE_ATOMS // 3
@@ -66,3 +67,16 @@ def test_other_reference_methods_are_not_chosen_for_their_speed(tmp_path):
     parameters = {"method": "GFN2-xTB", "verbosity": 0}
     labels = {"backend": "ase", "ase_calculator": "tblite.ase:TBLite", "ase_parameters": parameters}
     assert chosen(tmp_path, {"smiles": "O", "molecules": 2}, labels=labels) == "anneal"
+
+
+def test_a_crushed_frame_does_not_stop_a_campaign_whose_other_frames_are_sound(tmp_path):
+    """It becomes a failed label; a file that has only such frames is refused."""
+    sound, crushed = molecule("H2O"), molecule("H2O")
+    crushed.positions[2] = crushed.positions[1] + [0.0, 0.0, 0.3]
+    crushed.positions[0] += [0.0, 0.0, 0.1]
+    options = {"source": "file", "file": "frames.xyz", "frames": 3, "test_frames": 1}
+    write(tmp_path / "frames.xyz", [crushed, sound, sound, sound])
+    assert chosen(tmp_path, {"smiles": "O"}, initial=options, labels={"backend": "tblite"}) == "file"
+    write(tmp_path / "frames.xyz", [crushed] * 4)
+    with pytest.raises(InputError, match=r"cannot be labelled: bad_input: atoms 1 and 2 are 0\.300 Å apart"):
+        chosen(tmp_path, {"smiles": "O"}, initial=options, labels={"backend": "tblite"})

@@ -295,7 +295,7 @@ def test_of_several_boxes_the_flattest_is_checked(tmp_path):
         for cell in ([12.0, 12.0, 12.0], [3.0, 3.0, 200.0])
     ]
     config = parse_config(TEXT.replace("data:\n", ""), source="test")
-    with ReferenceMethod(config.labels, periodic=True, workers=1) as reference:
+    with ReferenceMethod(config.labels, config.selection, periodic=True, workers=1) as reference:
         checks_together.refuse_small_cell(Frame.from_atoms(boxes[0]), config.labels, reference)
     ase.io.write(tmp_path / "mine.xyz", boxes)
     assert "cell" in refusal(tmp_path, "{file: mine.xyz, labels: relabel}")

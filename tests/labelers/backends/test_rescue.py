@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from al_engine.config import LabelsConfig, SystemConfig
+from al_engine.config import LabelsConfig, SelectionConfig, SystemConfig
 from al_engine.structures.frames import Frame
 from labelers import LabelError, LabelReason, create_labeler
 from labelers.backends.rescue import PLAIN, WARM, Rescuer, label_or_rescue
@@ -61,7 +61,7 @@ def test_a_frame_that_needs_rescue_in_one_program_gets_the_label_of_the_other():
     for backend in BACKENDS:
         config = LabelsConfig(backend=backend)
         with LabelPool(config, workers=1) as pool:
-            (outcomes[backend],) = label_chunk(pool, [SALT], config, min_distance_ang=0.5)
+            (outcomes[backend],) = label_chunk(pool, [SALT], config, SelectionConfig())
     assert outcomes["xtb"].rescue.startswith("started at")
     assert outcomes["tblite"].rescue == ""
     rescued, expected = outcomes["xtb"].labelled, outcomes["tblite"].labelled
@@ -99,7 +99,7 @@ def test_only_unconverged_frames_are_tried_again(molecules):
 def test_the_rung_comes_back_from_the_workers(molecules):
     config = LabelsConfig(backend="tblite", max_scf_iterations=8)
     with LabelPool(config, workers=1) as pool:
-        (outcome,) = label_chunk(pool, [molecules["ethanol"]], config, min_distance_ang=0.5)
+        (outcome,) = label_chunk(pool, [molecules["ethanol"]], config, SelectionConfig())
     assert outcome.ok
     assert outcome.rescue in {rung.name for rung in create_labeler(config).rungs}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from al_engine.config import LabelsConfig
+from al_engine.config import LabelsConfig, SelectionConfig
 from al_engine.structures.frames import Frame
 from labelers import LabelPool, label_chunk
 from labelers.pool.journal import LabelJournal
@@ -21,7 +21,7 @@ def frames():
 def outcomes(frames):
     config = LabelsConfig(backend="tblite")
     with LabelPool(config, workers=1) as pool:
-        return label_chunk(pool, frames, config, min_distance_ang=0.5)
+        return label_chunk(pool, frames, config, SelectionConfig())
 
 
 def write(path, outcomes, frames, key="k"):
@@ -55,7 +55,7 @@ def test_a_known_label_of_a_frame_that_is_refused_is_not_taken(frames, outcomes)
     """A cache may be shared with a campaign that allows atoms to be closer."""
     config = LabelsConfig(backend="tblite")
     with LabelPool(config, workers=1) as pool:
-        found = label_chunk(pool, frames[:1], config, min_distance_ang=2.0, done={0: outcomes[0]})
+        found = label_chunk(pool, frames[:1], config, SelectionConfig(min_distance_ang=2.0), done={0: outcomes[0]})
     assert found[0].labelled is None
     assert "2" in found[0].message
 
@@ -88,7 +88,7 @@ def test_finished_labels_are_not_computed_again(frames, outcomes):
     with LabelPool(config, workers=2) as pool:
         done = {0: outcomes[0], 5: outcomes[5]}
         again = label_chunk(
-            pool, frames, config, min_distance_ang=0.5, done=done, record=lambda index, _: computed.append(index)
+            pool, frames, config, SelectionConfig(), done=done, record=lambda index, _: computed.append(index)
         )
     assert sorted(computed) == [1, 2, 3, 4]
     assert [o.labelled.content_hash() for o in again] == [o.labelled.content_hash() for o in outcomes]

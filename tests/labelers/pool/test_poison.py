@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from al_engine.config import LabelsConfig
+from al_engine.config import LabelsConfig, SelectionConfig
 from al_engine.structures.frames import Frame
 from labelers import LabelReason, create_labeler
 from labelers.pool.chunk import label_chunk
 from labelers.pool.pool import LabelPool
 
 BACKENDS = ["xtb", "tblite"]
-MIN_DISTANCE_ANG = 0.5
+LIMITS = SelectionConfig(min_distance_ang=0.5, min_contact_factor=1e-3)
 CUBE = np.eye(3)
 WATER = Frame.from_atoms(molecule("H2O"))
 METHYL = Frame.from_atoms(molecule("CH3"), unpaired_electrons=1)
@@ -96,8 +96,8 @@ def outcomes(request):
     labeler = create_labeler(config)
     frames = [frame for index, (bad, _) in enumerate(POISON.values()) for frame in (bad, SOUND[index % len(SOUND)])]
     with LabelPool(config, workers=2) as pool:
-        sound_only = label_chunk(pool, SOUND, config, min_distance_ang=MIN_DISTANCE_ANG)
-        found = label_chunk(pool, frames, config, min_distance_ang=MIN_DISTANCE_ANG)
+        sound_only = label_chunk(pool, SOUND, config, LIMITS)
+        found = label_chunk(pool, frames, config, LIMITS)
     return dict(zip(POISON, found[::2], strict=True)), found[1::2], sound_only, labeler
 
 

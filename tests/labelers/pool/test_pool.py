@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from faulty_labelers import Fault
 
-from al_engine.config import LabelsConfig
+from al_engine.config import LabelsConfig, SelectionConfig
 from al_engine.errors import InputError, ResumableError
 from al_engine.structures.frames import Frame, dataset_digest
 from labelers import LabelPool, LabelReason, create_labeler, label_chunk
@@ -75,7 +75,7 @@ def test_labels_are_bitwise_the_same_whichever_worker_made_them(molecules, backe
 
 def test_periodic_frames_are_labelled_by_tblite(diamond):
     with LabelPool(LabelsConfig(), periodic=True, workers=1) as pool:
-        (outcome,) = label_chunk(pool, [diamond], LabelsConfig(), min_distance_ang=0.6)
+        (outcome,) = label_chunk(pool, [diamond], LabelsConfig(), SelectionConfig())
     energy, forces, _ = create_labeler(LabelsConfig(backend="tblite")).label(diamond)
     assert outcome.labelled.energy == pytest.approx(energy, abs=1e-8)
     np.testing.assert_allclose(outcome.labelled.forces, forces, atol=1e-7)
@@ -300,12 +300,12 @@ def test_refused_frames_never_reach_a_worker(faulty, molecules):
     with LabelPool(CONFIG, workers=1, factory=faulty) as pool:
         bad = [coincident, uranium, odd, nan, dummy]
         outcomes = label_chunk(
-            pool, bad, CONFIG, min_distance_ang=0.6, progress=lambda done, total, _="": seen.append((done, total))
+            pool, bad, CONFIG, SelectionConfig(), progress=lambda done, total, _="": seen.append((done, total))
         )
         assert [outcome.reason for outcome in outcomes] == [LabelReason.BAD_INPUT] * 5
         assert all(outcome.message and outcome.labelled is None for outcome in outcomes)
         assert pool.worker_pids == []
-        mixed = label_chunk(pool, [bad[0], water, bad[1], water], CONFIG, min_distance_ang=0.6)
+        mixed = label_chunk(pool, [bad[0], water, bad[1], water], CONFIG, SelectionConfig())
         assert [outcome.ok for outcome in mixed] == [False, True, False, True]
         assert_right(mixed[1], water)
     assert seen[-1] == (5, 5)
@@ -313,7 +313,7 @@ def test_refused_frames_never_reach_a_worker(faulty, molecules):
 
 def test_the_distance_gate_is_the_callers(faulty, molecules):
     with LabelPool(CONFIG, workers=1, factory=faulty) as pool:
-        (outcome,) = label_chunk(pool, [molecules["water"]], CONFIG, min_distance_ang=1.2)
+        (outcome,) = label_chunk(pool, [molecules["water"]], CONFIG, SelectionConfig(min_distance_ang=1.2))
     assert outcome.reason is LabelReason.BAD_INPUT
     assert "1.2 Å" in outcome.message
 

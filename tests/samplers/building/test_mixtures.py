@@ -12,6 +12,7 @@ from rdkit import Chem
 
 from al_engine.config.labels import LabelsConfig
 from al_engine.config.reader import parse_config
+from al_engine.config.selection import SelectionConfig
 from al_engine.config.system import SystemConfig
 from al_engine.config.writer import config_text
 from al_engine.errors import InputError
@@ -143,7 +144,7 @@ def test_a_zwitterion_in_water_stays_one():
     """In vacuum GFN2-xTB moves its proton; the reference method relaxes each molecule alone."""
     config = SystemConfig(species=[{"smiles": "[NH3+]CC(=O)[O-]"}, {"smiles": "O", "count": 2}])
     system = build_system(config, base_dir=Path(), seed=1)
-    with ReferenceMethod(LabelsConfig(backend="tblite"), periodic=False) as reference:
+    with ReferenceMethod(LabelsConfig(backend="tblite"), SelectionConfig(), periodic=False) as reference:
         found = relaxed_system(reference, system, config, seed=1)
     assert found.bonds.lengths.max() < 1.7
     nitrogen = int(np.flatnonzero(found.frame.numbers == 7)[0])
