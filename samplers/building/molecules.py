@@ -44,6 +44,7 @@ class Molecule:
         rdkit: The RDKit molecule (hydrogens explicit, same atom order) for force-field typing; None if bond orders
             could not be determined from the coordinates.
         notes: Notes for the user on how the file was read, each a sentence.
+        embedded: Whether the conformer was embedded from a SMILES, and not read from a file.
         components: The molecules of a mixture and their numbers, in the order of the atoms; each is packed on its own.
             Empty for a molecule, and for a file of several molecules, which are packed as they lie in the file.
     """
@@ -61,6 +62,7 @@ class Molecule:
     pbc: BoolArray = field(default_factory=lambda: np.zeros(3, dtype=bool))
     endless: bool = False
     rdkit: Any = None
+    embedded: bool = False
     notes: tuple[str, ...] = ()
     components: tuple[tuple["Molecule", int], ...] = ()
 
@@ -96,7 +98,6 @@ def molecule_from_smiles(smiles: str, *, seed: int, section: str = "system") -> 
             embedding.
     """
     from rdkit import Chem, rdBase
-    from rdkit.Chem import rdDistGeom
 
     name = f"SMILES '{shortened(smiles)}'"
     with rdBase.BlockLogs():
@@ -106,16 +107,7 @@ def molecule_from_smiles(smiles: str, *, seed: int, section: str = "system") -> 
         _refuse_isotopes(mol, name)
         if len(Chem.GetMolFrags(mol)) > 1:
             raise InputError(f"{name} has several parts (separated by '.'); give the SMILES of a single molecule")
-        parameters: Any = rdDistGeom.ETKDGv3()
-        parameters.randomSeed = seed % (2**31 - 1)
-        parameters.maxIterations = _EMBED_ATTEMPTS
-        parameters.timeout = _EMBED_LIMIT_S
-        parameters.useRandomCoords = len(numbers) > _LARGE
-        embedded = rdDistGeom.EmbedMolecule(mol, parameters)
-        if embedded < 0 and not parameters.useRandomCoords:
-            parameters.useRandomCoords = True
-            embedded = rdDistGeom.EmbedMolecule(mol, parameters)
-        if embedded < 0:
+        if not _embed(mol, seed=seed):
             raise InputError(
                 f"RDKit finds no conformer of {name} ({len(numbers)} atoms); name a structure file in "
                 "system.structure instead"
@@ -131,7 +123,46 @@ def molecule_from_smiles(smiles: str, *, seed: int, section: str = "system") -> 
         radical_electrons=radicals_of(mol),
         source=name,
         rdkit=mol,
+        embedded=True,
     )
+
+
+def other_conformer(molecule: Molecule, *, seed: int) -> FloatArray | None:
+    """Positions of a conformer that is embedded anew, with the configurations of stereocentres and double bonds kept.
+
+    Args:
+        molecule: A molecule whose conformer was embedded from a SMILES.
+        seed: Seed of the conformer.
+
+    Returns:
+        Positions in Å, shape (n, 3); None if RDKit finds no conformer.
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        mol = Chem.Mol(molecule.rdkit)
+        Chem.AssignStereochemistryFrom3D(mol)  # a SMILES may leave them open
+        if not _embed(mol, seed=seed):
+            return None
+        _relax(mol)
+    positions: FloatArray = np.array(mol.GetConformer().GetPositions(), dtype=np.float64)
+    return positions
+
+
+def _embed(mol: Any, *, seed: int) -> bool:
+    """Give an RDKit molecule a conformer by ETKDG, instead of those that it has; returns whether there is one."""
+    from rdkit.Chem import rdDistGeom
+
+    parameters: Any = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = seed % (2**31 - 1)
+    parameters.maxIterations = _EMBED_ATTEMPTS
+    parameters.timeout = _EMBED_LIMIT_S
+    parameters.useRandomCoords = mol.GetNumAtoms() > _LARGE
+    found = rdDistGeom.EmbedMolecule(mol, parameters)
+    if found < 0 and not parameters.useRandomCoords:
+        parameters.useRandomCoords = True
+        found = rdDistGeom.EmbedMolecule(mol, parameters)
+    return bool(found >= 0)
 
 
 def parts_of_smiles(smiles: str, *, section: str = "system") -> list[tuple[str, int]]:

@@ -16,7 +16,7 @@ from al_engine.structures.molecules import MoleculeTable
 from samplers.building.electrons import electrons_by_fragment, open_d_shell, unpaired_of
 from samplers.building.file_molecules import molecule_from_file
 from samplers.building.mixtures import built_from_smiles, mixture
-from samplers.building.molecules import Molecule
+from samplers.building.molecules import Molecule, other_conformer
 from samplers.building.packing import AMU_PER_ANG3_IN_G_PER_CM3, pack_box, pack_cluster
 from samplers.reading.charge_spin import resolve_charge_and_spin
 
@@ -310,6 +310,25 @@ def repacked(system: System, *, seed: int) -> System:
         return system
     positions = pack_cluster(system.molecule, system.n_molecules, seed=derived_seed(seed, "packing"))
     return replace(system, frame=system.frame.with_positions(positions))
+
+
+def independent_start(system: System, *, seed: int) -> System:
+    """The system in another start structure, for a run that is independent of runs from the packed structure.
+
+    A cluster is packed again (`repacked`). A molecule on its own starts from another conformer, if its conformer was
+    embedded from a SMILES and RDKit finds another. Periodic systems and molecules from files are returned unchanged.
+
+    Raises:
+        InputError: If the cluster can't be packed.
+    """
+    molecule = system.molecule
+    if system.frame.is_periodic or system.n_molecules > 1 or not molecule.embedded:
+        return repacked(system, seed=seed)
+    positions = other_conformer(molecule, seed=derived_seed(seed, "conformer"))
+    if positions is None:
+        return system
+    centred = positions - positions.mean(axis=0)
+    return replace(system, frame=system.frame.with_positions(centred))
 
 
 def boxed(system: System, count: int, *, seed: int) -> System:

@@ -15,7 +15,7 @@ from al_engine.protocols import Progress, Reference, silent
 from al_engine.seeds import derived_rng, derived_seed
 from al_engine.structures.clusters import ClusterCut, nearest_molecules
 from al_engine.structures.frames import BoolArray, FloatArray, Frame, IntArray
-from samplers.building.system import System, boxed, repacked
+from samplers.building.system import System, boxed, independent_start
 from samplers.classical.anneal import ClassicalFrames, anneal, constant_temperature_frames
 from samplers.classical.anneal_checkpoint import AnnealCheckpoint
 from samplers.classical.classical import force_field_of
@@ -69,8 +69,9 @@ def initial_frames(
 ) -> InitialFrames:
     """Make the initial set (from an anneal, MD by the reference method, or a file) and an independent test set.
 
-    The test set of an anneal or of MD comes from separate runs at each sampling temperature, from other packings; the
-    test set of a file is spread evenly over the file. Only training frames are stretched, after they were cut.
+    The test set of an anneal or of MD comes from separate runs at each sampling temperature, from other packings; of a
+    molecule on its own, the test runs of an anneal start from other conformers. The test set of a file is spread evenly
+    over the file. Only training frames are stretched, after they were cut.
 
     Args:
         system: The packed system.
@@ -131,7 +132,7 @@ def _from_anneal(
     key: str,
     progress: Progress,
 ) -> InitialFrames:
-    """Training frames from an anneal; test frames from a run at each temperature, each from another packing."""
+    """Training frames from an anneal; test frames from a run at each temperature, each from another start structure."""
     shares = spread_evenly(config.test_frames, len(temperatures_kelvin))
     all_frames = config.frames + config.test_frames
     source = boxed(system, config.box_molecules, seed=derived_seed(seed, "box")) if config.box_molecules else system
@@ -164,7 +165,9 @@ def _from_anneal(
     for index, (kelvin, share) in enumerate(zip(temperatures_kelvin, shares, strict=True)):
         if not share:
             continue
-        start = source if config.box_molecules else repacked(source, seed=derived_seed(seed, "test packing", index))
+        start = source
+        if not config.box_molecules:
+            start = independent_start(source, seed=derived_seed(seed, "test packing", index))
         test.append(
             constant_temperature_frames(
                 start,

@@ -7,13 +7,14 @@ from ase.build import bulk
 from ase.build import molecule as ase_molecule
 from ase.geometry import get_distances
 from ase.io import write
+from rdkit import Chem
 
 from al_engine.config import SystemConfig
 from al_engine.errors import InputError
 from al_engine.structures.bonds import bond_lengths
 from samplers.building.molecules import molecule_from_smiles
 from samplers.building.packing import _overlaps_itself, contact_radii
-from samplers.building.system import boxed, build_system, repacked
+from samplers.building.system import boxed, build_system, independent_start, repacked
 from samplers.classical.classical import force_field_of
 
 PERFLUOROTRIBUTYLAMINE = "N(" + ")(".join(["C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"] * 2) + ")C(F)(F)C(F)(F)C(F)(F)C(F)(F)F"
@@ -118,6 +119,39 @@ def test_a_single_molecule_keeps_its_conformer(tmp_path):
     shift = system.frame.positions - system.molecule.positions
     np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-12)
     assert repacked(system, seed=5) is system
+
+
+def test_a_single_molecule_starts_independently_from_another_conformer(tmp_path):
+    system = build(tmp_path, smiles="OCCCO")
+    starts = [independent_start(system, seed=seed) for seed in (1, 1, 2, 3)]
+    assert starts[0].frame.content_hash() == starts[1].frame.content_hash()
+    shapes = [np.sort(get_distances(start.frame.positions)[1].ravel()) for start in (system, *starts)]
+    assert max(np.abs(shape - shapes[0]).max() for shape in shapes) > 0.3
+    for start in starts:
+        assert np.array_equal(start.frame.numbers, system.frame.numbers)
+        lengths = bond_lengths(start.frame.positions, system.bonds.pairs)
+        np.testing.assert_allclose(lengths, system.bonds.lengths, atol=0.03)
+
+
+@pytest.mark.parametrize("smiles", ["CC(Cl)C(Br)O", "CC=CC(F)Cl"])
+def test_another_conformer_is_not_another_isomer(smiles, tmp_path):
+    """The SMILES leave the stereocentres and the double bond open."""
+
+    def configurations(start):
+        mol = Chem.Mol(system.molecule.rdkit)
+        for atom, place in enumerate(start.frame.positions.tolist()):
+            mol.GetConformer().SetAtomPosition(atom, place)
+        Chem.AssignStereochemistryFrom3D(mol)
+        return Chem.MolToSmiles(mol)
+
+    system = build(tmp_path, smiles=smiles)
+    assert {configurations(independent_start(system, seed=seed)) for seed in range(6)} == {configurations(system)}
+
+
+def test_a_molecule_of_a_file_keeps_its_conformer(tmp_path):
+    write(tmp_path / "in.xyz", ase_molecule("CH3CH2OH"))
+    system = build(tmp_path, structure="in.xyz")
+    assert independent_start(system, seed=5) is system
 
 
 def test_charge_and_spin_reach_the_frame(tmp_path):

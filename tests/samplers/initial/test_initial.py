@@ -106,6 +106,19 @@ def test_the_test_set_does_not_depend_on_the_training_set():
     assert not {f.content_hash() for f in few.test} & {f.content_hash() for f in few.train}
 
 
+@pytest.mark.parametrize("molecules", [1, 2])
+def test_every_run_of_the_test_set_starts_from_a_structure_of_its_own(molecules, monkeypatch):
+    system, starts = system_of("OCCO", molecules=molecules), []
+
+    def watched(source, **options):
+        starts.append(source.frame.content_hash())
+        return constant_temperature_frames(source, **options)
+
+    monkeypatch.setattr("samplers.initial.initial.constant_temperature_frames", watched)
+    initial(system)
+    assert len({system.frame.content_hash(), *starts}) == 1 + len(TEMPERATURES)
+
+
 @pytest.mark.parametrize(
     ("smiles", "more"),
     [("[CH3]", {"unpaired_electrons": 2}), ("C1=C[NH+]=CN1", {}), ("B(F)(F)F", {})],
