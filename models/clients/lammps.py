@@ -9,6 +9,7 @@ import ctypes
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,6 +60,7 @@ def run_script(
     elements: Sequence[str],
     stop_mev_per_ang: float | None = None,
     frames: Path | None = None,
+    append: bool = False,
     arguments: Sequence[str] = (),
 ) -> RunSummary:
     """Run a LAMMPS script whose line `FIX_LINE` stands for the force field.
@@ -68,19 +70,29 @@ def run_script(
         script: The script. It makes the atoms and sets `pair_style zero` or another pair style before that line.
         elements: Chemical symbol of each atom type, in the order of the types.
         stop_mev_per_ang: Force deviation in meV/Å at which the run stops; None: it never stops for its deviation.
-        frames: File to which the frame at which a run stopped is appended (extended XYZ).
+        frames: File for the frame at which the run stops (extended XYZ). Each frame in it names its `script`, the time
+            at which its `run` began (UTC), and the MD `step`.
+        append: Whether the file may hold frames of earlier runs, to which that of this run is added.
         arguments: Arguments of LAMMPS' command line, such as `("-var", "T", "300")`.
 
     Raises:
-        InputError: If LAMMPS is not installed, the script has no such line, an element does not fit, or LAMMPS refuses
-            a command.
+        InputError: If LAMMPS is not installed, the script has no such line, an element does not fit, the file with
+            frames of earlier runs exists without `append`, or LAMMPS refuses a command.
     """
+    _refuse_other_runs(frames if stop_mev_per_ang is not None else None, append=append)
     before, fix, after = _divided(script)
     engine = start_lammps(arguments)
     try:
         engine.commands_string(before)
         client = LammpsForceField(
-            engine, fix, force_field, elements=elements, stop_mev_per_ang=stop_mev_per_ang, frames=frames
+            engine,
+            fix,
+            force_field,
+            elements=elements,
+            stop_mev_per_ang=stop_mev_per_ang,
+            frames=frames,
+            append=append,
+            name=script.name,
         )
         with TemporaryDirectory() as folder:  # read as a file, so that loops with `jump SELF` work
             rest = Path(folder) / script.name
@@ -113,6 +125,8 @@ class LammpsForceField:
         elements: Sequence[str],
         stop_mev_per_ang: float | None = None,
         frames: Path | None = None,
+        append: bool = False,
+        name: str = "",
     ) -> None:
         """Set the callback of a `fix external`.
 
@@ -123,10 +137,14 @@ class LammpsForceField:
             elements: Chemical symbol of each atom type.
             stop_mev_per_ang: As in `run_script`.
             frames: As in `run_script`.
+            append: As in `run_script`.
+            name: Name of the script, for the kept frame.
 
         Raises:
-            InputError: If units, number of processes, or elements do not fit.
+            InputError: If units, number of processes, or elements do not fit, or the file with frames of earlier runs
+                exists without `append`.
         """
+        _refuse_other_runs(frames if stop_mev_per_ang is not None else None, append=append)
         self._engine, self._fix, self._force_field = engine, fix, force_field
         style = engine.extract_global("units")
         if style not in UNIT_STYLES:
@@ -136,6 +154,9 @@ class LammpsForceField:
         self._per_ev = UNIT_STYLES[style]
         self._numbers_of_types = _numbers_of_types(engine, elements)
         self._stop, self._frames = stop_mev_per_ang, frames
+        self._origin = {"run": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        if name:
+            self._origin["script"] = name
         self._evaluations, self._largest, self._largest_at = 0, 0.0, 0
         self._stopped_at: int | None = None
         self.problem: BaseException | None = None
@@ -209,9 +230,26 @@ class LammpsForceField:
     def _keep(self, frame: Frame, deviation: FloatArray, step: int) -> None:
         atoms: Atoms = frame.to_atoms()
         del atoms.info["charge"], atoms.info["unpaired_electrons"]  # LAMMPS does not know them
-        atoms.info |= {"step": step, "max_force_deviation": float(deviation.max())}
+        atoms.info |= {**self._origin, "step": step, "max_force_deviation": float(deviation.max())}
         atoms.arrays[PROPERTY] = deviation
         write(self._frames, atoms, format="extxyz", append=True)
+
+
+def _refuse_other_runs(frames: Path | None, *, append: bool) -> None:
+    """Refuse a file for the kept frame that exists: frames of two runs may be of two committees or systems.
+
+    Args:
+        frames: The file; None: no frame is kept.
+        append: As in `run_script`.
+
+    Raises:
+        InputError: If the file exists, without `append`.
+    """
+    if frames is not None and frames.exists() and not append:
+        raise InputError(
+            f"{frames}: holds frames of an earlier run; move it away, give another file with --frames, or add the "
+            "frame of this run to it with --append"
+        )
 
 
 def _divided(script: Path) -> tuple[str, str, str]:

@@ -25,6 +25,9 @@ def lammps(
         Path | None,
         typer.Option("--frames", help="File for the kept frame; default: beside SCRIPT, SCRIPT.stopped.xyz."),
     ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add the kept frame to a file with frames of earlier runs.")
+    ] = False,
     members: Annotated[
         str | None, typer.Option("--members", help="Members that drive the MD, such as '0'; default: the mean of all.")
     ] = None,
@@ -63,6 +66,7 @@ def lammps(
         elements=elements.replace(",", " ").split(),
         stop_mev_per_ang=stop_at,
         frames=kept,
+        append=append,
         arguments=[*given, *quiet],
     )
     evaluations = f"{result.evaluations} evaluations of the committee"

@@ -101,6 +101,16 @@ def test_a_loop_runs_and_stops_at_a_deviation_with_the_frame_kept(tmp_path, atom
         whole.largest_mev_per_ang, rel=1e-4
     )
     assert frame.get_chemical_symbols() == atoms.get_chemical_symbols()
+    content = kept.read_bytes()
+    with pytest.raises(InputError, match=r"kept\.xyz: holds frames of an earlier run; .*--append"):
+        lammps.run_script(calculator.force_field, script, stop_mev_per_ang=limit, **options)
+    assert kept.read_bytes() == content
+    script.rename(tmp_path / "other.md")
+    lammps.run_script(calculator.force_field, tmp_path / "other.md", stop_mev_per_ang=limit, append=True, **options)
+    frames = read(kept, ":")
+    assert [frame.info["script"] for frame in frames] == ["in.md", "other.md"]
+    assert frames[0].info["run"] < frames[1].info["run"]
+    lammps.run_script(calculator.force_field, tmp_path / "other.md", **options)  # keeps no frames
 
 
 @pytest.mark.parametrize("atoms", ["molecule"], indirect=True)
