@@ -16,6 +16,7 @@ from al_engine.files.frames_hdf5 import read_frames, write_frames, write_labelle
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.identity import duplicates
 from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.labels.labelling import other_limits
 
 LONGEST_BYTES = 400
 """Largest number of bytes of the reason why a frame was left out."""
@@ -24,6 +25,7 @@ LONGEST_BYTES = 400
 def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
     """The stage that reads the files of `data`; the systems must be built."""
     config = ledger.config
+    max_force = other_limits(config).get("max_force_ev_per_ang")
     return Stage(
         name=names.DATA,
         job=f"{__name__}:read",
@@ -31,6 +33,9 @@ def plan(ledger: Ledger, level: LevelOfTheory) -> Stage:
             "data": [item.key_values() for item in config.data],
             "files": input_file_hashes(config, ledger.directory),
             "level": level.fingerprint(),
+            # Left out if they have their defaults, because the keys of earlier versions lack them.
+            **({} if max_force is None else {"max_force_ev_per_ang": max_force}),
+            **({"elements": config.file_elements} if config.file_elements else {}),
         },
         parents=tuple(names.all_initial_frames(config)),
         arguments={"level": level.to_dict()},

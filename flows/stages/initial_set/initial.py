@@ -17,6 +17,7 @@ from al_engine.files.frames_hdf5 import write_frames
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import Frame
 from flows.compute.stage_call import Stage, Work, summarise
+from flows.stages.labels.labelling import other_limits
 
 
 def plan(ledger: Ledger, level: LevelOfTheory, system: str = "") -> Stage:
@@ -41,6 +42,7 @@ def plan(ledger: Ledger, level: LevelOfTheory, system: str = "") -> Stage:
     }
     if config.initial.source == "reference":
         inputs["level"] = level.fingerprint()
+        inputs |= other_limits(config)  # a frame beyond the limits has no label, and ends its trajectory
     return Stage(
         name=names.initial_frames(system),
         job=f"{__name__}:build",

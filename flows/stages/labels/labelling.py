@@ -13,7 +13,7 @@ from al_engine.campaign import names
 from al_engine.campaign.labels import LabelOutcome, Labels, LevelOfTheory
 from al_engine.campaign.ledger import Ledger
 from al_engine.campaign.part_reader import PartReader
-from al_engine.config import CampaignConfig
+from al_engine.config import CampaignConfig, OneSystemConfig
 from al_engine.files.frames_hdf5 import read_frames, write_labelled
 from al_engine.files.lock import has_record_locks
 from al_engine.protocols import Progress
@@ -28,6 +28,8 @@ from labelers.pool.pool import LabelPool
 
 LABEL_CACHE = "labels.sqlite"
 """File of a campaign directory that keeps labels beside the parts."""
+UNNAMED_LIMITS = {"max_force_ev_per_ang": 100.0, "min_distance_ang": 0.6, "min_contact_factor": 0.5}
+"""Limits of frames and labels for which a key of another stage names no limit, as keys of earlier versions."""
 
 
 def chunks(parts: PartReader, config: CampaignConfig, source: str) -> list[tuple[int, int]]:
@@ -60,16 +62,14 @@ def plan(ledger: Ledger, level: LevelOfTheory, source: str, first: int, last: in
         first: Number of the first frame, counted from 1.
         last: Number of the last frame.
     """
-    settings, selection = ledger.config.labels, ledger.config.selection
+    settings = ledger.config.labels
     checked = settings.force_check.frames if first == 1 else 0
     return Stage(
         name=names.labels(source, first, last),
         job=f"{__name__}:label",
         inputs={
             "level": level.fingerprint(),
-            "max_force_ev_per_ang": settings.max_force_ev_per_ang,
-            "min_distance_ang": selection.min_distance_ang,
-            "min_contact_factor": selection.min_contact_factor,
+            **label_limits(ledger.config),
             "range": [first, last],
             **({"stress": True} if settings.stress and ledger.config.labels_boxes else {}),  # earlier keys lack it
         },
@@ -83,6 +83,20 @@ def plan(ledger: Ledger, level: LevelOfTheory, source: str, first: int, last: in
         },
         needs="labels",
     )
+
+
+def label_limits(config: CampaignConfig | OneSystemConfig) -> dict[str, float]:
+    """The limits that frames and labels have to keep, by the name of the option."""
+    return {
+        "max_force_ev_per_ang": config.labels.max_force_ev_per_ang,
+        "min_distance_ang": config.selection.min_distance_ang,
+        "min_contact_factor": config.selection.min_contact_factor,
+    }
+
+
+def other_limits(config: CampaignConfig | OneSystemConfig) -> dict[str, float]:
+    """The limits that differ from `UNNAMED_LIMITS`, for the keys of stages whose earlier keys lack them."""
+    return {name: value for name, value in label_limits(config).items() if value != UNNAMED_LIMITS[name]}
 
 
 def label(work: Work, *, source: str, first: int, last: int, level: dict[str, Any], checked_frames: int) -> None:

@@ -23,7 +23,7 @@ from al_engine.campaign.system import StoredSystem
 from al_engine.config import CampaignConfig, OneSystemConfig, StatePoint
 from al_engine.files.frames_hdf5 import read_frames
 from al_engine.seeds import derived_seed
-from al_engine.selection.search import DifferentCandidates
+from al_engine.selection.search import SEPARATION_STRIDES, DifferentCandidates
 from al_engine.selection.window import Window
 from al_engine.structures.frames import Frame
 from al_engine.units import MEV_PER_EV
@@ -83,7 +83,8 @@ def plan(ledger: Ledger, iteration: int, index: int, plans: Sequence[SamplingPla
     """
     config, planned = ledger.config, plans[index]
     point = config.state_points[index]
-    sampling = config.by_system[point.system].sampling
+    own = config.by_system[point.system]
+    separation = own.selection.min_separation_strides or 0
     trusted = trusted_mev_per_ang(ledger.reader(), config, iteration)
     window = expected_window(ledger.reader(), config, iteration) if planned.most_steps else None
     window_values = None if window is None else window.to_attributes()
@@ -94,10 +95,12 @@ def plan(ledger: Ledger, iteration: int, index: int, plans: Sequence[SamplingPla
         name=names.sample(iteration, point.temperature_kelvin, point.system),
         job=f"{__name__}:sample",
         inputs={
-            "sampling": sampling.model_dump(mode="json", exclude={"cost_share"}),  # `most_steps` follows from it
+            "sampling": own.sampling.model_dump(mode="json", exclude={"cost_share"}),  # `most_steps` follows from it
             "trusted": [config.selection.deviation, trusted],
             **{name: value for name, value in asdict(planned).items() if value},
             **({} if window_values is None else {"window": window_values}),
+            # Left out if it has no effect on the search, because the keys of earlier versions lack it.
+            **({"separation_strides": separation} if window_values and separation > SEPARATION_STRIDES else {}),
             "temperature_index": index,
             "seed": derived_seed(config.seed, "sample", iteration, index),
         },
