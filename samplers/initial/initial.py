@@ -70,8 +70,8 @@ def initial_frames(
     """Make the initial set (from an anneal, MD by the reference method, or a file) and an independent test set.
 
     The test set of an anneal or of MD comes from separate runs at each sampling temperature, from other packings; of a
-    molecule on its own, the test runs of an anneal start from other conformers. The test set of a file is spread evenly
-    over the file. Only training frames are stretched, after they were cut.
+    molecule on its own that was made from a SMILES, from other conformers. The test set of a file is spread evenly over
+    the file. Only training frames are stretched, after they were cut.
 
     Args:
         system: The packed system.

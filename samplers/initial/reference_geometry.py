@@ -198,16 +198,16 @@ def relaxed_system(reference: Reference, system: System, config: SystemConfig, *
     """
     if system.molecule.components:
         components = [
-            (_relaxed_molecule(molecule, unpaired_of(molecule), reference), count)
+            (relaxed_molecule(molecule, unpaired_of(molecule), reference), count)
             for molecule, count in system.molecule.components
         ]
         molecule = mixture(components, seed=seed)
     else:
-        molecule = _relaxed_molecule(system.molecule, unpaired_of_copy(system), reference)
+        molecule = relaxed_molecule(system.molecule, unpaired_of_copy(system), reference)
     return packed_system(molecule, config, count=system.n_molecules, seed=seed)
 
 
-def _relaxed_molecule(molecule: Molecule, unpaired_electrons: int, reference: Reference) -> Molecule:
+def relaxed_molecule(molecule: Molecule, unpaired_electrons: int, reference: Reference) -> Molecule:
     """The molecule, relaxed by the reference method; a single atom, or a molecule of which a bond breaks, is unchanged.
 
     A zwitterion is unchanged because one of its protons moves in vacuum, but not in a solution.

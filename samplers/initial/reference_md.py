@@ -1,12 +1,13 @@
 """Initial frames from MD by the reference method itself, for systems that no classical force field describes.
 
 The trajectories of the training set have temperatures from hot to cold; those of the test set have the sampling
-temperatures. All run as a single batch, each from its own packing. The sampler of the committee-driven MD integrates
+temperatures. All run as a single batch, each from its own packing. Of a molecule on its own, trajectories of the test
+set start from other conformers. The sampler of the committee-driven MD integrates
 them with the reference method as a committee of a single member.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,13 +17,14 @@ from al_engine.errors import InputError
 from al_engine.protocols import Progress, Reference, silent
 from al_engine.seeds import derived_seed
 from al_engine.structures.frames import FloatArray, Frame
-from samplers.building.system import System, repacked
+from samplers.building.system import System, independent_start, repacked, unpaired_of_copy
 from samplers.classical.anneal import RunState, Save, forget
 from samplers.classical.anneal_checkpoint import AnnealCheckpoint
 from samplers.dynamics.langevin import run_langevin
 from samplers.dynamics.rows import Rows
 from samplers.dynamics.settings import Integration, StopRules, Surroundings
 from samplers.dynamics.walls import SphericalWall, extent
+from samplers.initial.reference_geometry import relaxed_molecule
 from samplers.initial.reference_plan import SETTLING_STRIDES, Plan, plan
 
 ROUND_STRIDES = 4
@@ -60,7 +62,7 @@ def reference_frames(
         config: The `initial` section.
         temperatures_kelvin: Temperatures over which the test set is spread, K.
         reference: The reference method.
-        seed: Seed of packings, velocities and noise.
+        seed: Seed of packings, conformers, velocities and noise.
         checkpoint: Stores the state of the run, for the atoms of all replica slots together; None: no state is stored.
         progress: Called with the number of frames sampled so far and the number of all frames.
 
@@ -68,9 +70,7 @@ def reference_frames(
         InputError: If trajectories end early and leave fewer sound frames than the config asks for.
     """
     planned = plan(config, temperatures_kelvin)
-    frames = [
-        repacked(system, seed=derived_seed(seed, "reference packing", k)).frame for k in range(len(planned.kelvins))
-    ]
+    frames = _starts(system, planned, reference=reference, seed=seed, checkpoint=checkpoint)
     wall = None
     if not system.frame.is_periodic:
         wall = SphericalWall(max(extent(frame) for frame in frames) + _WALL_MARGIN_ANG)
@@ -115,6 +115,38 @@ def reference_frames(
         )
         save(state)
     return _chosen(state.kept[SETTLING_STRIDES:], planned, system.frame, config)
+
+
+def _starts(
+    system: System, planned: Plan, *, reference: Reference, seed: int, checkpoint: AnnealCheckpoint | None
+) -> list[Frame]:
+    """The frame from which each trajectory starts, from the checkpoint if it has them."""
+    stored = None if checkpoint is None else checkpoint.state("starts")
+    if stored is not None:
+        return _split(stored.positions, system.frame)
+    frames = []
+    for k in range(len(planned.kelvins)):
+        own = derived_seed(seed, "reference packing", k)
+        is_train = k < len(planned.train_kelvin)
+        frames.append(
+            repacked(system, seed=own).frame if is_train else _test_start(system, reference=reference, seed=own)
+        )
+    if checkpoint is not None:
+        checkpoint.saver("starts")(_state(0, frames, np.empty((0, len(frames) * len(system.frame), 3))))
+    return frames
+
+
+def _test_start(system: System, *, reference: Reference, seed: int) -> Frame:
+    """The frame from which a trajectory of the test set starts: a conformer is relaxed by the reference method."""
+    start = independent_start(system, seed=seed)
+    if start is system or system.n_molecules > 1 or not system.molecule.embedded:
+        return start.frame
+    conformer = replace(system.molecule, positions=start.frame.positions)
+    try:
+        positions = relaxed_molecule(conformer, unpaired_of_copy(system), reference).positions
+    except InputError:  # the method fails on this conformer
+        return system.frame
+    return system.frame.with_positions(positions - positions.mean(axis=0))
 
 
 def _counting(

@@ -10,6 +10,7 @@ from ase.io import write
 
 from al_engine.config import InitialConfig, LabelsConfig, SystemConfig
 from al_engine.errors import InputError
+from al_engine.structures.bonds import bond_lengths
 from al_engine.structures.frames import Frame
 from labelers import LabelError, create_labeler
 from samplers.building.system import build_system
@@ -25,7 +26,7 @@ from samplers.initial.reference_geometry import (
     relaxed_system,
     spread_out,
 )
-from samplers.initial.reference_md import _chosen, reference_frames
+from samplers.initial.reference_md import _chosen, _starts, reference_frames
 from samplers.initial.reference_plan import SETTLING_STRIDES, plan, single_points
 
 GFN2 = create_labeler(LabelsConfig(backend="tblite"))
@@ -237,21 +238,37 @@ def test_an_interrupted_run_gives_the_frames_of_an_uninterrupted_run(tmp_path):
         return reference_frames(WATER, few, [300.0], reference=reference, seed=3, checkpoint=checkpoint)
 
     alone = frames(springs, tmp_path / "alone.h5")
-    calls = []
+    calls, calls_resumed = [], []
 
     def dying(frames):
         calls.append(len(frames))
-        if len(calls) > 25:
+        if sum(count > 1 for count in calls) > 25:  # the others are relaxations
             raise KeyboardInterrupt
         return springs(frames)
 
     with pytest.raises(KeyboardInterrupt):
         frames(dying, tmp_path / "cut.h5")
-    calls_before = len(calls)
-    resumed = frames(lambda own: calls.append(1) or springs(own), tmp_path / "cut.h5")
-    assert len(calls) - calls_before < 31  # 6 strides of 5 steps and one for each round, but not those done before
+    resumed = frames(lambda own: calls_resumed.append(len(own)) or springs(own), tmp_path / "cut.h5")
+    assert len(calls_resumed) < 31  # 6 strides of 5 steps and one for each round, but not those done before
+    assert 1 in calls
+    assert 1 not in calls_resumed
     for ours, theirs in ((resumed.train, alone.train), (resumed.test, alone.test)):
         assert [frame.content_hash() for frame in ours] == [frame.content_hash() for frame in theirs]
+
+
+def test_trajectories_of_the_test_set_start_from_relaxed_conformers_of_their_own():
+    system = system_of("OCCO")
+    planned = plan(config(), [300.0, 900.0])
+    train = len(planned.train_kelvin)
+    starts = _starts(system, planned, reference=gfn2, seed=1, checkpoint=None)
+    hashes = [start.content_hash() for start in starts]
+    assert hashes[:train] == [system.frame.content_hash()] * train
+    assert len(planned.test_kelvin) == 2
+    assert len(set(hashes)) == 3
+    for start in starts[train:]:
+        assert np.linalg.norm(gfn2([start])[0].forces, axis=1).max() < 0.5
+        lengths = bond_lengths(start.positions, system.bonds.pairs)
+        np.testing.assert_allclose(lengths, system.bonds.lengths, atol=0.05)
 
 
 def test_rare_failures_of_the_method_cost_a_trajectory_and_constant_failures_the_set():
