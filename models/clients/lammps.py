@@ -9,7 +9,6 @@ import ctypes
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,8 +69,7 @@ def run_script(
         script: The script. It makes the atoms and sets `pair_style zero` or another pair style before that line.
         elements: Chemical symbol of each atom type, in the order of the types.
         stop_mev_per_ang: Force deviation in meV/Å at which the run stops; None: it never stops for its deviation.
-        frames: File for the frame at which the run stops (extended XYZ). Each frame in it names its `script`, the time
-            at which its `run` began (UTC), and the MD `step`.
+        frames: File for the frame at which the run stops (extended XYZ). It names its `script` and its MD `step`.
         append: Whether the file may hold frames of earlier runs, to which that of this run is added.
         arguments: Arguments of LAMMPS' command line, such as `("-var", "T", "300")`.
 
@@ -79,7 +77,6 @@ def run_script(
         InputError: If LAMMPS is not installed, the script has no such line, an element does not fit, the file with
             frames of earlier runs exists without `append`, or LAMMPS refuses a command.
     """
-    _refuse_other_runs(frames if stop_mev_per_ang is not None else None, append=append)
     before, fix, after = _divided(script)
     engine = start_lammps(arguments)
     try:
@@ -154,9 +151,7 @@ class LammpsForceField:
         self._per_ev = UNIT_STYLES[style]
         self._numbers_of_types = _numbers_of_types(engine, elements)
         self._stop, self._frames = stop_mev_per_ang, frames
-        self._origin = {"run": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        if name:
-            self._origin["script"] = name
+        self._origin = {"script": name} if name else {}
         self._evaluations, self._largest, self._largest_at = 0, 0.0, 0
         self._stopped_at: int | None = None
         self.problem: BaseException | None = None
