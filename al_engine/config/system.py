@@ -190,6 +190,9 @@ class StretchConfig(Section):
 REFERENCE_ATOMS = 30
 """Number of atoms of the largest system for which `initial.source: auto` prefers MD by GFN2-xTB to the anneal. A single
 point of 30 atoms takes 10 to 35 ms on one core."""
+REFERENCE_ATOMS_OF_IONS = 50
+"""The same number for systems with ions. MMFF94's frames of ions resemble those that the models meet less than its
+frames of neutral molecules do (benchmarks/mixtures.md)."""
 
 
 class InitialConfig(Section):
@@ -204,7 +207,8 @@ class InitialConfig(Section):
             "MMFF94, or with UFF where MMFF94 has no parameters. `reference`: MD with the forces of the reference "
             "method, for small clusters of several molecules, and where classical force fields get the geometry wrong. "
             "`file`: your own frames. `auto`: `reference` for clusters of several molecules with at most "
-            f"{REFERENCE_ATOMS} atoms in all that are labelled by GFN2-xTB; for other systems, `anneal` if the "
+            f"{REFERENCE_ATOMS} atoms in all, with ions {REFERENCE_ATOMS_OF_IONS}, that are labelled by GFN2-xTB; for "
+            "other systems, `anneal` if the "
             "reference method confirms the classical geometry, otherwise `reference` for clusters labelled by "
             "GFN2-xTB, and else an error message."
         ),

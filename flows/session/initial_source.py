@@ -1,7 +1,7 @@
 """The choice of the source of the initial frames (`initial.source: auto`): classical MD, or the reference method."""
 
 from al_engine.config import OneSystemConfig
-from al_engine.config.system import REFERENCE_ATOMS
+from al_engine.config.system import REFERENCE_ATOMS, REFERENCE_ATOMS_OF_IONS
 from al_engine.errors import InputError
 from al_engine.protocols import Reference
 from samplers.building.electrons import electrons_by_fragment, unpaired_of
@@ -52,7 +52,7 @@ def with_initial_source(
     reason = _against_classical(system, config, reference)
     if not reason:  # classical MD is possible
         outcome = _outcome(config, system, reference) if source == "auto" else None
-        rearranged, affordable = outcome is Outcome.REARRANGED, len(system.frame) <= REFERENCE_ATOMS
+        rearranged, affordable = outcome is Outcome.REARRANGED, _is_small(system)
         notes = [REARRANGES if affordable else REARRANGES_OUT_OF_REACH] if rearranged else []
         by_reference = rearranged or (outcome is Outcome.KEPT and _is_of_several_molecules(system))
         return _with_source(config, "reference" if by_reference and affordable else "anneal"), notes
@@ -78,16 +78,20 @@ def _outcome(config: OneSystemConfig, system: System, reference: Reference) -> O
     This MD is preferred for clusters of several molecules, although a classical force field could make the frames too:
     its frames are better (benchmarks/initial-sets.md). It is needed for molecules that rearrange, such as zwitterions
     in vacuum: a classical force field keeps their bonds, and the committee's MD would leave its frames at once. A
-    molecule that falls apart would give frames of its fragments. MD of more than `REFERENCE_ATOMS` atoms would take too
-    long; then only molecules with opposite charges are relaxed, and the user is told of what becomes of them.
+    molecule that falls apart would give frames of its fragments. MD of larger systems would take too long; then only
+    molecules with opposite charges are relaxed, and the user is told of what becomes of them.
     """
     simulated_as_labelled = config.selection.cut_molecules is None and not config.initial.box_molecules
     cluster_by_gfn2 = config.labels.backend != "ase" and not system.frame.is_periodic
     if not (simulated_as_labelled and cluster_by_gfn2):
         return None
-    small = len(system.frame) <= REFERENCE_ATOMS
     suspect = len(system.molecule) <= RELAXED_ATOMS and _is_zwitterion(system)
-    return relaxation_outcome(system, reference) if small or suspect else None
+    return relaxation_outcome(system, reference) if _is_small(system) or suspect else None
+
+
+def _is_small(system: System) -> bool:
+    """Whether MD by GFN2-xTB is affordable where it is not necessary."""
+    return len(system.frame) <= (REFERENCE_ATOMS_OF_IONS if _has_ions(system) else REFERENCE_ATOMS)
 
 
 def _is_zwitterion(system: System) -> bool:

@@ -26,6 +26,9 @@ def chosen(folder, system, **sections):
         ({"smiles": "O", "molecules": 2}, "reference"),
         ({"smiles": "O", "molecules": WATERS}, "reference"),
         ({"smiles": "O", "molecules": WATERS + 1}, "anneal"),
+        ({"species": [{"smiles": "O", "count": WATERS}, {"smiles": "[Na+].[Cl-]"}]}, "reference"),
+        ({"species": [{"smiles": "O", "count": WATERS}, {"smiles": "CO"}]}, "anneal"),
+        ({"smiles": "C[N+](C)(C)CCO.[Cl-]", "molecules": 3}, "anneal"),  # too large with ions too
         ({"smiles": "NCC(=O)O"}, "anneal"),
         ({"smiles": "[NH3+]CC(=O)[O-]"}, "reference"),  # a proton moves in vacuum
         ({"smiles": "[NH3+]CC(=O)[O-]", "molecules": 2}, "reference"),
