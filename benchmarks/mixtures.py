@@ -165,6 +165,7 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
             cells = (f"{labels['energy_mev_per_atom']:.1g}", f"{labels['force_mev_per_ang']:.1g}")
             counts = (str(labels[key]) for key in ("other_charge", "not_converged"))
             again.append([name, charges, *counts, *cells])
+    limits = sorted({found["limit"] for found in result["campaigns"].values()})
     head = ["", "verdict", "min", "labels", "acceptance, %", "test forces, meV/Å", "test energies, meV/atom"]
     check = [
         "",
@@ -180,9 +181,9 @@ def markdown(result: Mapping[str, Any], *, reading: str) -> str:
             "",
             (
                 "A campaign from one command each on two cores, with the preset `quick` (acetamide: "
-                f"`examples/amide.yaml`), to its verdict or to the limit of iterations ({result['iterations']}). "
-                "Acceptance: over all temperatures, iteration by iteration. Test errors: of the newest committee's "
-                "mean."
+                "`examples/amide.yaml`), to its verdict or to a limit of iterations "
+                f"({', '.join(str(limit) for limit in limits)}). Acceptance: over all temperatures, iteration by "
+                "iteration. Test errors: of the newest committee's mean."
             ),
             "",
             table(head, rows),
@@ -207,7 +208,7 @@ def main() -> None:
     (options.output / "results").mkdir(parents=True, exist_ok=True)
     stored = options.output / "results" / f"{NAME}.json"
     result: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {"campaigns": {}}
-    result |= {"about": {**circumstances(), "versions": versions(PACKAGES)}, "iterations": options.iterations}
+    result |= {"about": {**circumstances(), "versions": versions(PACKAGES)}}
     limit = {"max_iterations": options.iterations}
     for name in options.only or CAMPAIGNS:
         own, origin_of = options.data / _folder_name(name), CAMPAIGNS[name]

@@ -71,7 +71,7 @@ def test_the_page_has_a_row_for_each_system():
     done = {"verdict": "converged", "minutes": 12.0, "labels": 300, "systems": systems, "recomputed": labels}
     failed = {"verdict": "exit 2", "minutes": 1.0}
     lines = markdown(
-        {"iterations": 3, "about": ABOUT, "campaigns": {"amide": done, "salt": failed}}, reading=""
+        {"about": ABOUT, "campaigns": {"amide": {**done, "limit": 3}, "salt": {**failed, "limit": 1}}}, reading=""
     ).splitlines()
     assert "| amide: monomer | converged | 12 | 300 | 10.00, 0.40 | 12.3 | 0.5 |" in lines
     assert "| amide: liquid |  |  |  | 20.00, 3.00 |  |  |" in lines
