@@ -17,7 +17,8 @@ from al_engine.files.atomic import write_file
 from al_engine.structures.frames import LabelledFrame
 from al_engine.units import MEV_PER_EV
 from samplers.initial.user_data import HDF5_ENDINGS, listed, read_hdf5_data, write_hdf5_data
-from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
+from samplers.reading.label_faults import Fault, accepted, faults_of, without_faults
+from samplers.reading.label_units import unit_fault
 from samplers.reading.labelled_files import FileLabel, LabelNames, read_labelled_file
 
 MOST_COMPOSITIONS = 12

@@ -15,7 +15,8 @@ from al_engine.files.part_file import open_part, write_part
 from al_engine.protocols import Reference
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.units import MEV_PER_EV
-from samplers.reading.label_faults import Fault, accepted, faults_of, unit_fault, without_faults
+from samplers.reading.label_faults import Fault, accepted, faults_of, without_faults
+from samplers.reading.label_units import unit_fault
 from samplers.reading.labelled_files import FileLabel, LabelledFile, LabelNames, frame_weights, read_labelled_file
 from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import read_structures
@@ -117,7 +118,7 @@ def user_data(
     if item.labels == "relabel":
         notes = [f"{path}: {len(sound)} frames are labelled by the campaign"]
     else:
-        wrong_unit = unit_fault(sound)
+        wrong_unit = unit_fault(sound, sizes=not item.keep_outliers)
         if wrong_unit:
             raise InputError(f"{path}: {wrong_unit}")
         kept = tuple(accepted(labels, faults))

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -25,15 +24,6 @@ LEAST_NET_FORCE = 0.1
 """Least such sum, eV/Å."""
 SAME_ENERGY_EV = 1e-3
 """Largest difference of the energies of two copies of a structure, eV per atom, that counts as equal."""
-NEAR_ANG = 0.08
-"""Largest RMS displacement of two successive frames whose energies and forces are compared, Å. At a larger one, the
-work by the trapezoidal rule is off by a third for stiff bonds."""
-LEAST_PAIRS = 5
-"""Least number of such pairs."""
-LEAST_CORRELATION = 0.9
-"""Least correlation of energy differences and work of the forces for a statement on units."""
-WORK_TOLERANCE = 0.3
-"""Largest relative difference of energy differences and work of the forces that is not taken for a wrong unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,57 +98,6 @@ def accepted(labels: Sequence[FileLabel], faults: Sequence[Fault]) -> list[Label
         for label in without_faults(labels, faults)
         if label.energy is not None and label.forces is not None
     ]
-
-
-def unit_fault(labels: Sequence[FileLabel]) -> str:
-    """Why energies and forces cannot both be in eV and eV/Å; empty if nothing speaks against it.
-
-    The energy differences of successive frames that are near each other are compared with the work of the mean forces
-    along their displacement (the trapezoidal rule).
-    """
-    from ase import units
-
-    changes, works = [], []
-    for first, second in pairwise(labels):
-        pair = _near_pair(first, second)
-        if pair is not None:
-            changes.append(pair[0])
-            works.append(pair[1])
-    if len(works) < LEAST_PAIRS:
-        return ""
-    change, work = np.array(changes), np.array(works)
-    if not work.any() or np.corrcoef(change, work)[0, 1] < LEAST_CORRELATION:
-        return ""
-    ratio = float(change @ work / (work @ work))
-    if abs(ratio - 1.0) < WORK_TOLERANCE:
-        return ""
-    known = {
-        "energies in hartree, or forces in units of 27.2 eV/Å": 1 / units.Hartree,
-        "energies in hartree and forces in hartree/bohr": 1 / units.Bohr,
-        "energies in eV and forces in hartree/bohr": units.Hartree / units.Bohr,
-        "energies in kcal/mol": units.mol / units.kcal,
-        "energies in kJ/mol": units.mol / units.kJ,
-        "forces in kcal/mol/Å": units.kcal / units.mol,
-    }
-    like = [words for words, value in known.items() if abs(ratio / value - 1.0) < WORK_TOLERANCE]
-    hint = f", as with {' or '.join(like)}" if like else ""
-    return (
-        f"energies change {ratio:.3g} times as much as the forces say, along {len(works)} pairs of successive "
-        f"frames{hint}; give energy_unit and forces_unit"
-    )
-
-
-def _near_pair(first: FileLabel, second: FileLabel) -> tuple[float, float] | None:
-    """Energy difference and work of the forces, eV, from a frame to the next; None if they are not comparable."""
-    if first.energy is None or second.energy is None or first.forces is None or second.forces is None:
-        return None
-    if not np.array_equal(first.frame.numbers, second.frame.numbers) or first.frame.is_periodic:
-        return None
-    step = second.frame.positions - first.frame.positions
-    if not 0.0 < float(np.sqrt(np.mean(np.sum(step**2, axis=1)))) < NEAR_ANG:
-        return None
-    work = -0.5 * float(np.sum((first.forces + second.forces) * step))
-    return (second.energy - first.energy, work) if np.isfinite(work) else None
 
 
 def _label_faults(label: FileLabel, max_force: float) -> Iterator[tuple[str, str]]:

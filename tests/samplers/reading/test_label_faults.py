@@ -15,7 +15,8 @@ from tblite.ase import TBLite
 
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
-from samplers.reading.label_faults import accepted, faults_of, unit_fault
+from samplers.reading.label_faults import accepted, faults_of
+from samplers.reading.label_units import unit_fault
 from samplers.reading.labelled_files import FileLabel, LabelNames, forces_in_ev_per_ang, read_labelled_file
 
 FRAMES = 40
