@@ -8,6 +8,7 @@ import numpy as np
 
 from al_engine.structures.frames import FloatArray, IntArray, LabelledFrame
 from al_engine.structures.identity import originals
+from al_engine.structures.neighbours import closest_distance
 from samplers.reading.labelled_files import FileLabel
 
 OUTLIER = 15.0
@@ -24,6 +25,8 @@ LEAST_NET_FORCE = 0.1
 """Least such sum, eV/Å."""
 SAME_ENERGY_EV = 1e-3
 """Largest difference of the energies of two copies of a structure, eV per atom, that counts as equal."""
+CLOSEST_ANG = 0.4
+"""A distance that no two atoms have, Å: half of the bond of H2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,11 @@ def _label_faults(label: FileLabel, max_force: float) -> Iterator[tuple[str, str
 
 
 def _frame_faults(label: FileLabel) -> Iterator[tuple[str, str]]:
-    """A weight that is not above zero, and a number of unpaired electrons that the electrons cannot have."""
+    """Atoms on top of each other, a weight that is not above zero, and impossible numbers of unpaired electrons."""
+    frame = label.frame
+    closest = closest_distance(frame.positions, frame.cell, frame.pbc)
+    if closest < CLOSEST_ANG:
+        yield "positions", f"two of its atoms are {closest:.3g} Å apart: an atom occurs twice, or positions are in nm"
     if not 0.0 < label.weight < np.inf:
         yield "weight", f"its weight is {label.weight:g}; a frame of no weight has to be removed from the file"
     # programs write isolated atoms without their unpaired electrons

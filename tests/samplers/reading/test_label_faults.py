@@ -226,6 +226,13 @@ def shuffled(label):
     return replace(label, forces=forces)
 
 
+def on_top(label):
+    """The frame with an atom at the place of another."""
+    positions = label.frame.positions.copy()
+    positions[8] = positions[7]
+    return replace(label, frame=label.frame.with_positions(positions))
+
+
 PLANTED = {
     "no energy": (3, lambda label: without(label, energy=None), "energy", "has no energy"),
     "NaN energy": (4, lambda label: without(label, energy=float("nan")), "energy", "its energy is nan"),
@@ -238,6 +245,7 @@ PLANTED = {
     "other charge": (11, lambda label: without(label, frame=replace(label.frame, charge=2)), "electrons", "charge +2"),
     "no weight": (15, lambda label: without(label, weight=0.0), "weight", "its weight is 0"),
     "no number": (16, lambda label: without(label, weight=float("nan")), "weight", "its weight is nan"),
+    "atom twice": (17, on_top, "positions", "two of its atoms are 0 Å apart"),
     "other method": (12, lambda label: without(label, method="PBE"), "method", "'PBE'"),
     "energy in hartree": (13, lambda label: without(label, energy=label.energy / 27.2 - 500), "outlier", "eV per atom"),
     "forces in kJ/mol": (14, lambda label: without(label, forces=96.5 * label.forces), "outlier", "times as large"),
@@ -265,7 +273,7 @@ def test_all_planted_errors_are_named_at_once(labels):
         labels[index] = change(labels[index])
     labels[20], labels[21] = moved(labels[2]), without(moved(labels[1]), energy=labels[1].energy + 0.5)
     faults = faults_of(labels)
-    assert [fault.frame for fault in faults] == [*range(3, 17), 20, 21]
+    assert [fault.frame for fault in faults] == [*range(3, 18), 20, 21]
     copy, other = faults[-2:]
     assert copy.drops
     assert "is a copy of" in copy.text
