@@ -127,9 +127,9 @@ def _fault_of_sizes(labels: Sequence[FileLabel]) -> str:
     if typical <= LARGEST_FORCE_RMS:
         return ""
     return (
-        f"half of its frames have an RMS force above {typical:.3g} eV/Å; frames of MD are below {LARGEST_FORCE_RMS:g}, "
-        "and forces in kcal/mol/Å or kJ/mol/Å are above it; give energy_unit and forces_unit, or for a campaign "
-        "keep_outliers: true if the forces are right"
+        f"half of its frames have an RMS force above {typical:.3g} eV/Å; frames of MD are below "
+        f"{LARGEST_FORCE_RMS:g} eV/Å, forces in kcal/mol/Å or kJ/mol/Å above; give energy_unit and "
+        "forces_unit, or for a campaign keep_outliers: true if the forces are right"
     )
 
 

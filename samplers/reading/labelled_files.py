@@ -16,6 +16,7 @@ import numpy as np
 from al_engine.config.data import EnergyUnit, ForcesUnit, StressUnit
 from al_engine.errors import InputError
 from al_engine.structures.frames import FloatArray, Frame, LabelledFrame
+from samplers.reading.database_files import database_units
 from samplers.reading.stated_charge import Stated
 from samplers.reading.structure_files import METHOD_NAMES, WEIGHT_NAMES, FileStructure, read_structures
 
@@ -171,14 +172,15 @@ def read_labelled_file(
 
     Raises:
         InputError: If the file cannot be read, a given name does not occur, no energies and forces are found, or those
-            of several methods are.
+            of several methods are; or if the file states another unit than the given one.
     """
     structures = read_structures(path, elements=elements)
     energy_key, forces_key = _keys(structures, str(path), names.energy_key, names.forces_key)
+    _refuse_other_units(path, energy_key, forces_key, names)
     weights = frame_weights(structures, str(path), names.weight_key)
     stresses = sorted({name for each in structures for name in each.labels if _STRESS.search(name)})
     stress_key = names.stress_key
-    if stress_key is not None and stress_key not in stresses:
+    if stress_key is not None and not any(stress_key in each.labels for each in structures):
         raise InputError(f"{path}: stress_key: no frame has `{stress_key}`; the file has {_listed(stresses)}")
     if stress_key is None and energy_key in ASES_ENERGIES and names.energy_unit == "eV":
         stress_key = ASES_STRESS
@@ -197,6 +199,21 @@ def read_labelled_file(
         for structure, weight in zip(structures, weights, strict=True)
     )
     return LabelledFile(frames, energy_key, forces_key, unused=tuple(name for name in stresses if name != stress_key))
+
+
+def _refuse_other_units(path: Path, energy_key: str, forces_key: str, names: LabelNames) -> None:
+    """Refuse units that contradict those that an ASE database states in its metadata.
+
+    Raises:
+        InputError: If a unit differs.
+    """
+    stated = database_units(path)
+    for option, key, unit in (
+        ("energy_unit", energy_key, names.energy_unit),
+        ("forces_unit", forces_key, names.forces_unit),
+    ):
+        if stated.get(key, unit) != unit:
+            raise InputError(f"{path} states that its `{key}` is in {stated[key]}, not in {unit}; set {option}")
 
 
 def frame_weights(structures: Sequence[FileStructure], source: str, weight_key: str | None = None) -> list[float]:
@@ -243,32 +260,55 @@ def _keys(
     Raises:
         InputError: If a given name does not occur, or the names are missing or ambiguous.
     """
-    names = list(dict.fromkeys(name for structure in structures for name in structure.labels))
+    names = _possible_names(structures)
     for option, key in (("energy_key", energy_key), ("forces_key", forces_key)):
-        if key is not None and key not in names:
+        if key is not None and not any(key in structure.labels for structure in structures):
             raise InputError(f"{source}: {option}: no frame has `{key}`; the file has {_listed(names)}")
     energies, forces = _by_method(names, _ENERGY), _by_method(names, _FORCES)
     if energy_key is None and forces_key is None:
         possible = [(energies[method], forces[method]) for method in energies if method in forces]
     elif energy_key is not None:
-        own = [forces_key] if forces_key is not None else _of_method(_method_in(energy_key, _ENERGY), forces)
-        possible = [(energy_key, name) for name in own]
+        own = [[forces_key]] if forces_key is not None else _of_method(_method_in(energy_key, _ENERGY), forces)
+        possible = [([energy_key], names_of_forces) for names_of_forces in own]
     else:
         own = _of_method(_method_in(str(forces_key), _FORCES), energies)
-        possible = [(name, str(forces_key)) for name in own]
+        possible = [(names_of_energies, [str(forces_key)]) for names_of_energies in own]
     if not possible:
         raise InputError(
             f"{source}: energies and forces were not found; name them with energy_key and forces_key. The file has "
             f"{_listed(names)}"
         )
     if len(possible) > 1:
-        pairs = "; ".join(f"{energy} and {force}" for energy, force in possible)
+        pairs = "; ".join(f"{energy[0]} and {force[0]}" for energy, force in possible)
         raise InputError(f"{source}: has labels of several methods ({pairs}); choose with energy_key and forces_key")
-    return possible[0]
+    for option, same in zip(("energy_key", "forces_key"), possible[0], strict=True):
+        other = next((name for name in same[1:] if not _equal(structures, same[0], name)), None)
+        if other is not None:
+            raise InputError(f"{source}: `{same[0]}` and `{other}` have different values; choose one with {option}")
+    return possible[0][0][0], possible[0][1][0]
 
 
-def _of_method(method: str | None, names: Mapping[str, str]) -> list[str]:
-    """The name of a method among names by method, or all names if the method has none."""
+def _possible_names(structures: Sequence[FileStructure]) -> list[str]:
+    """Names of the data that may be energies or forces: a number for each frame, or three for each atom."""
+    found: dict[str, None] = {}
+    for structure in structures:
+        for name, value in structure.labels.items():
+            if name not in found and (_number(value, 1.0) is not None or _is_vectors(value, len(structure.frame))):
+                found[name] = None
+    return list(found)
+
+
+def _equal(structures: Sequence[FileStructure], first: str, second: str) -> bool:
+    """Whether two names have equal values in all structures that have both."""
+    both = [each.labels for each in structures if first in each.labels and second in each.labels]
+    try:
+        return all(np.allclose(labels[first], labels[second], rtol=1e-9, atol=1e-6, equal_nan=True) for labels in both)
+    except (TypeError, ValueError):  # no numbers, or arrays of different shapes
+        return False
+
+
+def _of_method(method: str | None, names: Mapping[str, list[str]]) -> list[list[str]]:
+    """The names of a method among names by method, or all names if the method has none."""
     return [names[method]] if method is not None and method in names else list(names.values())
 
 
@@ -278,21 +318,22 @@ def _method_in(name: str, pattern: re.Pattern[str]) -> str | None:
     return None if match is None or _OTHER.search(name) else (match["before"] or match["after"] or "").lower()
 
 
-def _by_method(names: Sequence[str], pattern: re.Pattern[str]) -> dict[str, str]:
+def _by_method(names: Sequence[str], pattern: re.Pattern[str]) -> dict[str, list[str]]:
     """The names that a pattern matches, by what stands before or after the word, such as `ref` or `dft`.
 
-    The free energy is taken where there is one beside the energy, because the forces are its derivative.
+    A free energy is taken where there is one beside the energy, because the forces are its derivative.
     """
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for name in names:
         method = _method_in(name, pattern)
-        if method is not None and (method not in found or "free_" in name.lower()):
-            found[method] = name
-    return found
+        if method is not None:
+            found.setdefault(method, []).append(name)
+    free = {method: [name for name in same if "free_" in name.lower()] for method, same in found.items()}
+    return {method: free[method] or same for method, same in found.items()}
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "no energies and no forces"
+    return ", ".join(f"`{name}`" for name in names) or "no numbers beside its structures"
 
 
 def _number(value: Any, factor: float) -> float | None:
@@ -309,6 +350,10 @@ def _vectors(value: Any, n_atoms: int, factor: float) -> FloatArray | None:
     except (TypeError, ValueError):
         return None
     return factor * array if array.shape == (n_atoms, 3) else None
+
+
+def _is_vectors(value: Any, n_atoms: int) -> bool:
+    return np.shape(value) == (n_atoms, 3) and np.issubdtype(np.asarray(value).dtype, np.number)
 
 
 def _stress(structure: FileStructure, key: str | None, unit: StressUnit) -> FloatArray | None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from al_engine.errors import InputError
 from al_engine.structures.frames import Frame
+from samplers.reading.database_files import database_images
 from samplers.reading.file_elements import elements_of_gro, elements_of_pdb, xyz_with_elements
 from samplers.reading.lammps_elements import lammps_with_elements
 from samplers.reading.program_charges import charge_in_text, has_charge_in_text
@@ -63,8 +64,7 @@ class FileStructure:
         stated: Charge and spin that the file states.
         where: Name of the structure in messages.
         unused: Names of data in the file that are not used, such as energies and forces.
-        labels: These energies, forces and the like, by name; statements of the method under `METHOD_NAMES`; and weights
-            of the frame under `WEIGHT_NAMES`.
+        labels: All data of the file beside the structure, by name: energies, forces, weights, statements of the method.
         rdkit: The RDKit molecule, atoms in the same order, if the file has bond orders; else None.
     """
 
@@ -188,25 +188,12 @@ def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
                 text, options = lammps_with_elements(lines, kind, elements, source=str(path))
             return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind, **options))
         if kind in ("db", "json"):
-            return _database_images(path)
+            return database_images(path)
         return list(ase.io.read(path, index=":"))
     except InputError:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
-
-
-def _database_images(path: Path) -> list[Any]:
-    """The structures of an ASE database, with the key-value pairs of each row in `atoms.info`."""
-    from ase.db import connect
-
-    images = []
-    for row in connect(path).select():
-        atoms = row.toatoms()
-        # `charge` is ASE's sum of the column of charges; `stated_charge_and_spin` reads the column itself.
-        atoms.info.update({key: value for key, value in row.key_value_pairs.items() if key != "charge"})
-        images.append(atoms)
-    return images
 
 
 def _unpacked_size(path: Path) -> int | None:
@@ -267,9 +254,7 @@ def _structure(atoms: Any, where: str, by_text: Mapping[str, str]) -> FileStruct
     )
     data = {str(name): value for name, value in [*atoms.info.items(), *atoms.arrays.items(), *results.items()]}
     unused = [name for name in data if LABEL_NAMES.search(name)]
-    labels = {
-        name: data[name] for name in data if name in unused or name.lower() in METHOD_NAMES or WEIGHT_NAMES.search(name)
-    }
+    labels = {name: value for name, value in data.items() if name not in ("numbers", "positions")}
     if atoms.constraints:
         unused.append("constraints (fixed atoms)")
     return _checked(FileStructure(frame, stated, where, tuple(unused), labels=labels))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import ase.db
 import ase.io
 import numpy as np
 import pytest
@@ -96,11 +97,64 @@ def test_a_kind_of_energy_alone_is_the_energy(trajectory, tmp_path, name):
     assert read_labelled_file(tmp_path / "named.xyz").energy_key == name
 
 
+@pytest.mark.parametrize("order", [("energy", "total_energy"), ("total_energy", "energy")])
+def test_two_energies_of_one_method_are_never_chosen_from(trajectory, tmp_path, order):
+    """An MD program's `total_energy` has the kinetic energy in it."""
+    frames = renamed(trajectory[:3], order[0], "forces")
+    for index, atoms in enumerate(frames):
+        atoms.info[order[1]] = atoms.info[order[0]] + 0.1 * index
+    ase.io.write(tmp_path / "md.xyz", frames)
+    with pytest.raises(InputError, match="have different values; choose one with energy_key"):
+        read_labelled_file(tmp_path / "md.xyz")
+    found = read_labelled_file(tmp_path / "md.xyz", LabelNames(energy_key="energy"))
+    expected = [atoms.info["energy"] for atoms in frames]
+    np.testing.assert_allclose([label.energy for label in found.frames], expected)
+
+
+def test_equal_energies_under_two_names_are_one(trajectory, tmp_path):
+    frames = renamed(trajectory[:3], "energy", "forces")
+    for atoms in frames:
+        atoms.info["total_energy"] = atoms.info["energy"]
+    ase.io.write(tmp_path / "twice.xyz", frames)
+    assert len(read_labelled_file(tmp_path / "twice.xyz").frames) == len(frames)
+
+
+def test_labels_may_have_any_name_that_the_user_gives(trajectory, tmp_path):
+    ase.io.write(tmp_path / "short.xyz", renamed(trajectory[:3], "E", "F"))
+    with pytest.raises(InputError, match=r"The file has `[EF]`, `[EF]`"):
+        read_labelled_file(tmp_path / "short.xyz")
+    found = read_labelled_file(tmp_path / "short.xyz", LabelNames(energy_key="E", forces_key="F"))
+    assert [label.energy for label in found.frames] == pytest.approx([a.get_potential_energy() for a in trajectory[:3]])
+    assert np.allclose(found.frames[2].forces, trajectory[2].get_forces(), atol=1e-7)
+
+
 def test_an_ase_database_is_read(trajectory, tmp_path):
     ase.io.write(tmp_path / "md.db", trajectory)
     found = read_labelled_file(tmp_path / "md.db")
     assert [label.energy for label in found.frames] == pytest.approx([a.get_potential_energy() for a in trajectory])
     assert np.allclose(found.frames[3].forces, trajectory[3].get_forces())
+
+
+def test_labels_in_the_data_of_a_database_are_read_in_the_unit_that_it_states(trajectory, tmp_path):
+    """As SchNetPack writes them."""
+    kcal = units.mol / units.kcal
+    database = ase.db.connect(tmp_path / "schnet.db")
+    for atoms in trajectory[:3]:
+        data = {"energy": np.array([kcal * atoms.get_potential_energy()]), "forces": kcal * atoms.get_forces()}
+        database.write(Atoms(atoms.numbers, atoms.positions), data=data)
+    database.metadata = {
+        "_property_unit_dict": {"energy": "kcal/mol", "forces": "kcal/mol/Angstrom"},
+        "_distance_unit": "Ang",
+    }
+    with pytest.raises(InputError, match="states that its `energy` is in kcal/mol, not in eV; set energy_unit"):
+        read_labelled_file(tmp_path / "schnet.db")
+    names = LabelNames(energy_unit="kcal/mol", forces_unit="kcal/mol/ang")
+    found = read_labelled_file(tmp_path / "schnet.db", names)
+    assert [label.energy for label in found.frames] == pytest.approx([a.get_potential_energy() for a in trajectory[:3]])
+    assert np.allclose(found.frames[2].forces, trajectory[2].get_forces(), atol=1e-7)
+    database.metadata = {"_distance_unit": "Bohr"}
+    with pytest.raises(InputError, match="positions are in Bohr"):
+        read_labelled_file(tmp_path / "schnet.db")
 
 
 def test_labels_of_two_methods_are_chosen_by_the_user(trajectory, tmp_path):
