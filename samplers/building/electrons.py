@@ -6,6 +6,8 @@ from samplers.building.molecules import Molecule, radicals_of
 _D_BLOCK = ((18, range(21, 31)), (36, range(39, 49)), (68, range(72, 81)))
 """Electrons below the d and s shell of the d-block elements, and their atomic numbers."""
 _D_SHELL = 10
+_GROUP_16 = frozenset({8, 16, 34, 52})
+"""Atomic numbers of O, S, Se and Te."""
 
 
 def unpaired_of(molecule: Molecule) -> int:
@@ -43,23 +45,50 @@ def electrons_by_fragment(molecule: Molecule) -> list[tuple[int, int]] | None:
     return [(Chem.GetFormalCharge(part), radicals_of(part)) for part in Chem.GetMolFrags(molecule.rdkit, asMols=True)]
 
 
-def open_d_shell(molecule: Molecule) -> str:
-    """A bare ion of the molecule whose d shell is partly filled, such as Fe(2+); empty if none is known.
+def open_shell(molecule: Molecule) -> str:
+    """Why the bond orders of a molecule do not tell its unpaired electrons, in words; empty if they do.
 
-    Its number of unpaired electrons depends on its surroundings: 4 in water, and 0 among strong ligands.
+    The reason is a bare ion whose d shell is partly filled, such as Fe(2+), which has 4 unpaired electrons in water and
+    0 among strong ligands; or O2, S2 or SO, whose ground state is a triplet although all electrons of the Lewis
+    structure are paired.
     """
+    from rdkit import Chem
+
     if molecule.components:
-        return next(filter(None, (open_d_shell(part) for part, _ in molecule.components)), "")
+        return next(filter(None, (open_shell(part) for part, _ in molecule.components)), "")
     if len(molecule) == 1:
         return _open_d_shell(int(molecule.numbers[0]), molecule.charge)
-    atoms = [] if molecule.rdkit is None else molecule.rdkit.GetAtoms()
-    bare = (atom for atom in atoms if not atom.GetTotalDegree())
-    return next(filter(None, (_open_d_shell(atom.GetAtomicNum(), atom.GetFormalCharge()) for atom in bare)), "")
+    if molecule.rdkit is None:
+        return _triplet(tuple(molecule.numbers.tolist()), molecule.charge)
+    for part in Chem.GetMolFrags(molecule.rdkit, asMols=True, sanitizeFrags=False):
+        numbers = tuple(atom.GetAtomicNum() for atom in part.GetAtoms())
+        charge = Chem.GetFormalCharge(part)
+        reason = _open_d_shell(numbers[0], charge) if len(numbers) == 1 else _triplet(numbers, charge)
+        if reason:
+            return reason
+    return ""
+
+
+def _triplet(numbers: tuple[int, ...], charge: int) -> str:
+    """The reason for a neutral molecule of two atoms of group 16; empty for others."""
+    from ase.formula import Formula
+
+    if len(numbers) != 2 or charge or not set(numbers) <= _GROUP_16:  # noqa: PLR2004 -- a diatomic molecule
+        return ""
+    name = Formula.from_list([_symbol(number) for number in numbers]).format("hill")
+    return f"{name}, whose ground state has 2 unpaired electrons (a triplet), which its bonds do not show"
 
 
 def _open_d_shell(number: int, charge: int) -> str:
-    from ase.data import chemical_symbols
-
     core = next((core for core, row in _D_BLOCK if number in row), None)
     partly_filled = core is not None and charge > 0 and 0 < number - core - charge < _D_SHELL
-    return f"{chemical_symbols[number]}({charge}+)" if partly_filled else ""
+    if not partly_filled:
+        return ""
+    ion = f"{_symbol(number)}({charge}+)"
+    return f"an ion with a partly filled d shell, {ion}, whose number of unpaired electrons depends on its surroundings"
+
+
+def _symbol(number: int) -> str:
+    from ase.data import chemical_symbols
+
+    return str(chemical_symbols[number])

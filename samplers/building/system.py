@@ -13,7 +13,7 @@ from al_engine.structures.clusters import ClusterCut, gathered
 from al_engine.structures.elements import atomic_masses
 from al_engine.structures.frames import Frame, IntArray
 from al_engine.structures.molecules import MoleculeTable
-from samplers.building.electrons import electrons_by_fragment, open_d_shell, unpaired_of
+from samplers.building.electrons import electrons_by_fragment, open_shell, unpaired_of
 from samplers.building.file_molecules import molecule_from_file
 from samplers.building.mixtures import built_from_smiles, mixture
 from samplers.building.molecules import Molecule, other_conformer
@@ -178,7 +178,7 @@ def _species(system: SystemConfig, index: int, *, base_dir: Path, seed: int) -> 
         molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,
         molecule_unpaired_electrons=molecule.unpaired_electrons,
-        molecule_open_d_shell=open_d_shell(molecule),
+        molecule_open_shell=open_shell(molecule),
         source=molecule.source,
         section=section,
     )
@@ -230,7 +230,7 @@ def packed_system(molecule: Molecule, config: SystemConfig, *, count: int, seed:
         molecule_formal_charge=molecule.formal_charge,
         molecule_radical_electrons=molecule.radical_electrons,
         molecule_unpaired_electrons=molecule.unpaired_electrons,
-        molecule_open_d_shell=open_d_shell(molecule),
+        molecule_open_shell=open_shell(molecule),
         source=molecule.source,
     )
     if charge % count == 0:

@@ -19,7 +19,7 @@ def resolve_charge_and_spin(
     molecule_formal_charge: int | None = None,
     molecule_radical_electrons: int = 0,
     molecule_unpaired_electrons: int | None = None,
-    molecule_open_d_shell: str = "",
+    molecule_open_shell: str = "",
     source: str = "the system",
     section: str = "system",
 ) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def resolve_charge_and_spin(
 
     If the user does not state the number of unpaired electrons, it is the sum of those that the molecules' file states,
     as if all spins were parallel. If the file does not state it either, it is 0. This is refused for an odd number of
-    electrons, for radicals and for ions with a partly filled d shell, whose spin has to be stated.
+    electrons, for radicals, for ions with a partly filled d shell and for O2 and the like, whose spin has to be stated.
 
     Args:
         numbers: Atomic numbers of the whole system, shape (N,).
@@ -38,7 +38,7 @@ def resolve_charge_and_spin(
         molecule_formal_charge: Sum of the formal charges of a copy in its SMILES or bond orders, e; None if unknown.
         molecule_radical_electrons: Number of radical electrons of a copy in its SMILES or bond orders.
         molecule_unpaired_electrons: Number of unpaired electrons of a copy that the molecule's file states, or None.
-        molecule_open_d_shell: Name of an ion with a partly filled d shell in the molecule; empty if there is none.
+        molecule_open_shell: Why the bond orders of the molecule do not tell its unpaired electrons; empty if they do.
         source: Name of the molecule in messages.
         section: Section of the config whose options the messages name.
 
@@ -71,7 +71,7 @@ def resolve_charge_and_spin(
             electrons,
             charge=total_charge,
             radicals=molecules * molecule_radical_electrons,
-            open_d_shell=molecule_open_d_shell,
+            open_shell=molecule_open_shell,
             section=section,
         )
         return total_charge, 0
@@ -88,7 +88,7 @@ def resolve_charge_and_spin(
 
 
 def _refuse_unstated_spin(
-    named: str, electrons: int, *, charge: int, radicals: int, open_d_shell: str, section: str
+    named: str, electrons: int, *, charge: int, radicals: int, open_shell: str, section: str
 ) -> None:
     """Refuse a system whose number of unpaired electrons is not stated, if it is not 0 for certain.
 
@@ -97,20 +97,17 @@ def _refuse_unstated_spin(
         electrons: Number of electrons.
         charge: Total charge, e.
         radicals: Number of radical electrons.
-        open_d_shell: As in `resolve_charge_and_spin`.
+        open_shell: As in `resolve_charge_and_spin`.
         section: As in `resolve_charge_and_spin`.
 
     Raises:
-        InputError: If the number is odd, or there are radicals or an ion with a partly filled d shell.
+        InputError: If the number is odd, or there are radicals or an open shell.
     """
     spin = "system.unpaired_electrons (--unpaired-electrons)"
     if section != "system":
         spin = f"{section}.unpaired_electrons (or --unpaired-electrons, of the whole system)"
-    if open_d_shell:
-        raise InputError(
-            f"{named} has an ion with a partly filled d shell, {open_d_shell}, whose number of unpaired electrons "
-            f"depends on its surroundings; set {spin}"
-        )
+    if open_shell:
+        raise InputError(f"{named} has {open_shell}; set {spin}")
     if electrons % 2:
         raise InputError(
             f"{named} at charge {charge:+d} has {electrons} electrons, an odd number; set {section}.charge if it is an "

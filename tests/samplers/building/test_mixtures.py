@@ -270,6 +270,26 @@ def test_the_spin_of_ions_with_an_open_d_shell_is_never_guessed(ion):
     assert (system.frame.charge, system.frame.unpaired_electrons) == (0, spin)
 
 
+@pytest.mark.parametrize("smiles", ["O=O", "S=S", "O=S"])
+def test_a_triplet_with_a_closed_shell_lewis_structure_is_never_taken_as_a_singlet(smiles, tmp_path):
+    """The labels of singlet O2 would be too high in energy, and nothing in a campaign would tell."""
+    with pytest.raises(InputError, match=r"ground state has 2 unpaired electrons .*unpaired_electrons"):
+        built(smiles=smiles)
+    with pytest.raises(InputError, match="ground state has 2 unpaired electrons"):
+        built(species=[{"smiles": smiles}, {"smiles": "O", "count": 4}])
+    triplet = built(species=[{"smiles": smiles, "unpaired_electrons": 2}, {"smiles": "O", "count": 4}])
+    assert triplet.frame.unpaired_electrons == 2
+    assert built(smiles=smiles, unpaired_electrons=0).frame.unpaired_electrons == 0
+    write(tmp_path / "oxygen.xyz", Atoms("O2", [[0, 0, 0], [0, 0, 1.21]]))
+    with pytest.raises(InputError, match="O2, whose ground state"):
+        built(tmp_path, structure="oxygen.xyz")
+
+
+@pytest.mark.parametrize("smiles", ["OO", "O=C=O", "[O-][O-].[Na+].[Na+]", "O=S=O", "N#N"])
+def test_other_small_molecules_are_closed_shells(smiles):
+    assert built(smiles=smiles).frame.unpaired_electrons == 0
+
+
 @pytest.mark.parametrize("ion", ["[Zn+2]", "[Ag+]", "[Cu+]", "[Sc+3]", "[Ti+4]", "[Hg+2]"])
 def test_ions_with_an_empty_or_full_d_shell_are_closed_shells(ion):
     charge = int(ion[-2]) if ion[-2].isdecimal() else 1
