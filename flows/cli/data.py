@@ -20,6 +20,7 @@ from samplers.initial.user_data import HDF5_ENDINGS, listed, read_hdf5_data, wri
 from samplers.reading.label_faults import Fault, accepted, faults_of, without_faults
 from samplers.reading.label_units import unit_fault
 from samplers.reading.labelled_files import FileLabel, LabelNames, read_labelled_file
+from samplers.reading.structure_files import is_deepmd_folder
 
 MOST_COMPOSITIONS = 12
 """Largest number of compositions that are listed."""
@@ -48,7 +49,7 @@ def read_source(path: Path, names: LabelNames) -> Source:
     Raises:
         InputError: If the path is neither, or has no labelled frames.
     """
-    if path.is_dir():
+    if path.is_dir() and not is_deepmd_folder(path):
         ledger = Ledger.open(path)
         frames = ledger.dataset()
         if not frames:
@@ -69,8 +70,10 @@ def summary(source: Source) -> dict[str, Any]:
     """What a file or campaign holds: numbers, compositions, charges, ranges of energies and forces, level of theory."""
     frames = [label.frame for label in source.labels]
     energies = [label.energy / len(label.frame) for label in source.labels if label.energy is not None]
+    finite = [energy for energy in energies if np.isfinite(energy)]
     forces = [np.zeros((0, 3)), *(label.forces for label in source.labels if label.forces is not None)]
     together = np.concatenate(forces)
+    together = together[np.isfinite(together).all(1)]  # other labels are faults, named by `faults_in`
     weights = [label.weight for label in source.labels]
     compositions = Counter(str(frame.to_atoms().get_chemical_formula()) for frame in frames)
     states = Counter(f"{frame.charge:+d} e, {frame.unpaired_electrons} unpaired electrons" for frame in frames)
@@ -88,7 +91,7 @@ def summary(source: Source) -> dict[str, Any]:
         "compositions": dict(compositions.most_common()),
         "electrons": dict(states.most_common()),
         "weights": [min(weights), max(weights)],
-        "energy_ev_per_atom": [min(energies), max(energies)] if energies else None,
+        "energy_ev_per_atom": [min(finite), max(finite)] if finite else None,
         "force_rms_mev_per_ang": MEV_PER_EV * float(np.sqrt(np.mean(together**2))) if len(together) else None,
         "force_largest_ev_per_ang": float(np.abs(together).max()) if len(together) else None,
     }

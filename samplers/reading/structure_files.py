@@ -37,6 +37,19 @@ PLACEHOLDER_ANG = 1.01
 """Upper limit of the edges of the placeholder cell (1 Å) in PDB files without a cell, Å."""
 LAMMPS_DATA = (r"(?m)^\s*\d+\s+atoms\s*(#.*)?$", r"(?m)^\s*\d+\s+atom types\s*(#.*)?$")
 """Lines that a LAMMPS data file has in its header."""
+CONVERSIONS: Mapping[tuple[str, ...], str] = {
+    (".mol2", ".pdbqt", ".smi"): "convert it to SDF, with Open Babel by `obabel FILE -O mine.sdf`",
+    (".npz", ".npy", ".csv", ".pkl", ".pickle", ".mat"): (
+        "its arrays do not say what they are: make an ASE `Atoms` of each frame, with its labels in "
+        "`atoms.info['energy']` (eV) and `atoms.arrays['forces']` (eV/Å), and write them by "
+        "`ase.io.write('mine.extxyz', frames)`"
+    ),
+    (".raw",): (
+        "for data of DeePMD-kit, use dpdata: `ase.io.write('mine.extxyz', dpdata.LabeledSystem(FOLDER, "
+        "fmt='deepmd/raw').to('ase/structure'))`"
+    ),
+}
+"""Advice on files in formats that ASE does not read, by the suffix of the name."""
 _HEAD = 4000
 """Number of characters at the start of a file that are searched for `LAMMPS_DATA`."""
 LABEL_NAMES = re.compile(r"energy|forces?(?:_|$)|stress|virial", re.IGNORECASE)
@@ -92,7 +105,7 @@ def read_structures(path: Path, *, elements: Mapping[str, str] | None = None) ->
             only. The message names the file, the structure or the line.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file" if not path.exists() else f"{path} is not a file")
+        raise InputError(f"{path} is not a file{_way_out(path)}" if path.exists() else f"{path}: no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty")
     kind = _format(path)
@@ -145,7 +158,18 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     """The error for an exception of ASE's parsers, with the exception's type, because its text may be only a key."""
     reason = str(error).strip().splitlines()
     detail = f": {reason[0]}" if reason else ""
-    return InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail})")
+    return InputError(f"{path}: ASE can't read it ({type(error).__name__}{detail}){_way_out(path)}")
+
+
+def _way_out(path: Path) -> str:
+    """How a file or folder in a format that ASE does not read is converted, for a message; empty if it is not known."""
+    suffix = ".raw" if is_deepmd_folder(path) else path.suffix.lower()
+    return next((f"; {advice}" for suffixes, advice in CONVERSIONS.items() if suffix in suffixes), "")
+
+
+def is_deepmd_folder(path: Path) -> bool:
+    """Whether a path is a folder with data of DeePMD-kit."""
+    return (path / "type.raw").is_file()
 
 
 def open_text(path: Path) -> IO[str]:

@@ -111,6 +111,8 @@ def check(
     Several sources are judged together: copies and contradictions are found across them.
     """
     from flows.cli.data import faults_in, read_source, summary, summary_text
+    from samplers.reading.label_faults import without_faults
+    from samplers.reading.label_units import LEAST_PAIRS, near_pairs
     from samplers.reading.labelled_files import LabelNames
 
     names = LabelNames(
@@ -121,11 +123,13 @@ def check(
     for source, (faults, unit_fault) in zip(read, faults_in(read), strict=True):
         serious = [fault for fault in faults if not fault.drops]
         sound = sound and not serious and not unit_fault
+        _, works, _ = near_pairs(without_faults(source.labels, faults))
         found.append(
             {
                 "path": str(source.path),
                 "frames": len(source.labels),
                 "unit": unit_fault or None,
+                "compared_pairs": len(works),
                 "faults": [
                     {"frame": fault.frame, "kind": fault.kind, "text": fault.text, "left_out": fault.drops}
                     for fault in faults
@@ -135,6 +139,11 @@ def check(
         lines.append(summary_text(summary(source)))
         if unit_fault:
             lines.append(f"  {unit_fault}")
+        elif len(works) < LEAST_PAIRS:
+            lines.append(
+                "  energies were not compared with the work of the forces, because fewer than "
+                f"{LEAST_PAIRS} pairs of successive frames are near each other: wrong units or signs may go unnoticed"
+            )
         lines += [f"  {fault}" for fault in faults]
         lines.append(f"  frames with faults: {len(serious)}; copies: {len(faults) - len(serious)}")
     answer({"sound": sound, "sources": found}, "\n".join(lines), as_json=as_json)

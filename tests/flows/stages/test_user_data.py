@@ -8,6 +8,7 @@ from ase.build import molecule as build_molecule
 from ase.calculators.emt import EMT
 from stage_runs import begun
 from tblite.ase import TBLite
+from typer.testing import CliRunner
 
 from al_engine.campaign import names
 from al_engine.campaign.audit.verify import verify
@@ -18,6 +19,7 @@ from al_engine.files.frames_hdf5 import read_labelled
 from al_engine.files.part_file import open_part
 from al_engine.structures.frames import Frame, LabelledFrame
 from al_engine.structures.identity import duplicates
+from flows.cli.app import app
 from flows.cli.data import LabelNames, faults_in, merge, read_source, summary
 from flows.session import checks_together
 from flows.session.new_campaign import new_campaign
@@ -196,6 +198,32 @@ def test_sources_are_summarised_and_merged(campaign, tmp_path):
     assert methods.count("") == FRAMES
     assert {method.partition(" by ")[0] for method in methods} == {"", "GFN2-xTB"}  # the campaign states its own
     assert again.labels[0].energy == pytest.approx(read_source(path, names_of_file).labels[0].energy, abs=1e-6)
+
+
+def test_a_frame_without_a_number_does_not_spoil_the_summary(tmp_path):
+    path = in_hartree(tmp_path / "a.xyz", gfn2())
+    images = ase.io.read(path, ":")
+    before = summary(read_source(path, LabelNames()))
+    images[3].arrays["REF_forces"][1, 2], images[3].info["REF_energy"] = np.nan, np.nan
+    ase.io.write(path, images)
+    after = summary(read_source(path, LabelNames()))
+    assert after["force_rms_mev_per_ang"] == pytest.approx(before["force_rms_mev_per_ang"], rel=0.1)
+    assert np.isfinite(after["energy_ev_per_atom"]).all()
+
+
+def test_a_check_says_whether_units_were_compared(tmp_path):
+    """Frames that are far apart say nothing about units and signs."""
+    path = in_hartree(tmp_path / "a.xyz", gfn2())
+    command = ["data", "check", str(path), "--energy-unit", "hartree", "--forces-unit", "hartree/bohr"]
+    near = CliRunner().invoke(app, command)
+    assert (near.exit_code, "were not compared" in near.output) == (0, False)
+    images = ase.io.read(path, ":")
+    for image in images[::2]:
+        image.rotate(180.0, "x")
+        image.arrays["REF_forces"] *= [1, -1, -1]
+    ase.io.write(path, images)
+    far = CliRunner().invoke(app, command)
+    assert (far.exit_code, "were not compared" in far.output) == (0, True)
 
 
 def test_test_frames_are_not_trained_on_although_the_user_gives_them(tmp_path):

@@ -207,6 +207,21 @@ def test_a_damaged_archive_is_named(tmp_path, content):
         read_structures(tmp_path / "cut.xyz.gz")
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"), [("a.mol2", "Open Babel"), ("a.npz", "make an ASE `Atoms`"), ("type.raw", "dpdata")]
+)
+def test_a_format_that_ase_does_not_read_has_a_way_out(tmp_path, name, advice):
+    (tmp_path / name).write_bytes(b"neither\nof these\n")
+    with pytest.raises(InputError, match=advice):
+        read_structures(tmp_path / name)
+
+
+def test_a_folder_of_deepmd_kit_has_a_way_out(tmp_path):
+    (tmp_path / "type.raw").write_text("0 0 1\n")
+    with pytest.raises(InputError, match="dpdata"):
+        read_structures(tmp_path)
+
+
 def test_the_projects_own_export_is_a_structure(tmp_path):
     atoms = Atoms("OH2", molecule("H2O").positions, info={"charge": 1, "unpaired_electrons": 1})
     ase.io.write(tmp_path / "in.extxyz", atoms)
