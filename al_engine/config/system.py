@@ -15,10 +15,14 @@ def _names(value: Any) -> Any:
     return {str(name): element for name, element in value.items()} if isinstance(value, dict) else value
 
 
+MOST_MOLECULES = 10_000
+"""Largest number of molecules of a system."""
+
+
 class SpeciesConfig(Section):
     """A kind of molecule or ion in a mixture."""
 
-    count: PositiveInt = Field(1, le=10_000, description="Number of these molecules in the mixture.")
+    count: PositiveInt = Field(1, le=MOST_MOLECULES, description="Number of these molecules in the mixture.")
     smiles: str | None = Field(
         None, min_length=1, description="SMILES of the molecule. Give exactly one of `smiles` and `structure`."
     )
@@ -112,7 +116,7 @@ class SystemConfig(Section):
     )
     molecules: PositiveInt = Field(
         1,
-        le=10_000,
+        le=MOST_MOLECULES,
         description="Number of copies of the molecule, of the structure in the file, or of the whole mixture.",
     )
     shape: Literal["cluster", "box"] | None = Field(
@@ -155,6 +159,9 @@ class SystemConfig(Section):
             raise ValueError("`shape: box` needs `density_g_per_cm3`")
         if self.structure is None and self.structure_frame is not None:
             raise ValueError("`structure_frame` chooses a structure of the file `structure`, which is not given")
+        total = self.molecules * sum(species.count for species in self.species)
+        if total > MOST_MOLECULES:
+            raise ValueError(f"the mixture has {total} molecules in all; a system may have {MOST_MOLECULES}")
         return self
 
     @property

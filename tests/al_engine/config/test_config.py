@@ -219,6 +219,11 @@ BAD_VALUES = [
         "`system`:",
         "exactly one of `smiles`, `structure` and `species`",
     ),
+    (
+        {"system": {"smiles": None, "species": [{"smiles": smiles, "count": 6000} for smiles in ("O", "CO")]}},
+        "`system`:",
+        "12000 molecules in all",
+    ),
     ({"system": {"smiles": ""}}, "`system.smiles`: got ''", "at least 1 character"),
     ({"system": {"shape": "box"}}, "`system`:", "needs `density_g_per_cm3`"),
     ({"system": {"shape": "sphere"}}, "`system.shape`: got 'sphere'", "'cluster' or 'box'"),
