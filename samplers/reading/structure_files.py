@@ -213,11 +213,26 @@ def _images(path: Path, kind: str, elements: Mapping[str, str]) -> list[Any]:
             return list(ase.io.read(path if text is None else io.StringIO(text), index=":", format=kind, **options))
         if kind in ("db", "json"):
             return database_images(path)
+        if kind == "cif":
+            _refuse_alternatives(path)
         return list(ase.io.read(path, index=":"))
     except InputError:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _refuse_alternatives(path: Path) -> None:
+    """Raise `InputError` for a CIF file with alternative positions, also if it gives them full occupancy."""
+    from ase.io.cif import parse_cif
+
+    for block in parse_cif(str(path)):
+        groups = {str(group) for group in block.get("_atom_site_disorder_group") or ()} - {".", "?", "0", "None"}
+        if len(groups) > 1:
+            raise InputError(
+                f"{path}: has alternative positions (disorder groups {', '.join(sorted(groups))}); give a single "
+                "ordered structure, with the atoms of one group"
+            )
 
 
 def _unpacked_size(path: Path) -> int | None:

@@ -107,6 +107,19 @@ def test_partly_occupied_sites_and_isotopes_are_refused(tmp_path, occupancy, sym
     assert len(read_structures(written(tmp_path, CIF.format("1.0", "H"), "in.cif"))[0].frame) == 3
 
 
+@pytest.mark.parametrize(("groups", "refused"), [("1 2", True), ("1 .", False), (". .", False), ("1 -1", True)])
+def test_alternative_positions_are_refused_at_full_occupancy_too(tmp_path, groups, refused):
+    first, second = groups.split()
+    text = CIF.replace("_atom_site_occupancy", "_atom_site_disorder_group").format(".", "H")
+    text = text.replace("0.5 0.5 1.0\n", f"0.5 0.5 {first}\n").replace("0.616 0.5 1.0\n", f"0.616 0.5 {second}\n")
+    path = written(tmp_path, text, "in.cif")
+    if refused:
+        with pytest.raises(InputError, match="alternative positions"):
+            read_structures(path)
+    else:
+        assert len(read_structures(path)[0].frame) == 3
+
+
 def test_masses_of_no_element_are_refused(tmp_path):
     atoms = molecule("CH4")
     atoms.set_masses([12.011, 1.008, 1.008, 1.008, 3.016])
