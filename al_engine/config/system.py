@@ -197,7 +197,7 @@ class StretchConfig(Section):
 REFERENCE_ATOMS = 30
 """Number of atoms of the largest system for which `initial.source: auto` prefers MD by GFN2-xTB to the anneal. A single
 point of 30 atoms takes 10 to 35 ms on one core."""
-REFERENCE_ATOMS_OF_IONS = 50
+REFERENCE_ATOMS_OF_IONS = 40
 """The same number for systems with ions. MMFF94's frames of ions resemble those that the models meet less than its
 frames of neutral molecules do (benchmarks/mixtures.md)."""
 
