@@ -216,8 +216,10 @@ def main() -> None:
             log(f"{name}: begins")
             init: Sequence[str] = ()
             if isinstance(origin_of, Path):
-                (own / "campaign").mkdir(parents=True, exist_ok=True)
-                shutil.copy(origin_of, own / "campaign" / "campaign.yaml")
+                config = own / "campaign" / "campaign.yaml"
+                config.parent.mkdir(parents=True, exist_ok=True)
+                if not config.exists():  # a begun campaign has written down all of its options there
+                    shutil.copy(origin_of, config)
             else:
                 init = origin_of
             run(own, HERE.parent, *init, change=limit)
