@@ -214,10 +214,9 @@ class InitialConfig(Section):
             "MMFF94, or with UFF where MMFF94 has no parameters. `reference`: MD with the forces of the reference "
             "method, for small clusters of several molecules, and where classical force fields get the geometry wrong. "
             "`file`: your own frames. `auto`: `reference` for clusters of several molecules with at most "
-            f"{REFERENCE_ATOMS} atoms in all, with ions {REFERENCE_ATOMS_OF_IONS}, that are labelled by GFN2-xTB; for "
-            "other systems, `anneal` if the "
-            "reference method confirms the classical geometry, otherwise `reference` for clusters labelled by "
-            "GFN2-xTB, and else an error message."
+            f"{REFERENCE_ATOMS} atoms in all ({REFERENCE_ATOMS_OF_IONS} with ions) that are labelled by GFN2-xTB; for "
+            "other systems, `anneal` if the reference method confirms the classical geometry, otherwise `reference` "
+            "for clusters labelled by GFN2-xTB, and else an error message."
         ),
     )
     file: str | None = Field(

@@ -73,7 +73,7 @@ def summary(source: Source) -> dict[str, Any]:
     finite = [energy for energy in energies if np.isfinite(energy)]
     forces = [np.zeros((0, 3)), *(label.forces for label in source.labels if label.forces is not None)]
     together = np.concatenate(forces)
-    together = together[np.isfinite(together).all(1)]  # other labels are faults, named by `faults_in`
+    together = together[np.isfinite(together).all(1)]  # `faults_in` names labels that are not finite
     weights = [label.weight for label in source.labels]
     compositions = Counter(str(frame.to_atoms().get_chemical_formula()) for frame in frames)
     states = Counter(f"{frame.charge:+d} e, {frame.unpaired_electrons} unpaired electrons" for frame in frames)

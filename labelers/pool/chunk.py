@@ -46,9 +46,9 @@ def label_chunk(
     refusals = [refusal(frame, config, selection) for frame in frames]
     outcomes = dict(done or {})
     outcomes.update(
-        (index, LabelOutcome(LabelReason.BAD_INPUT, refusal, None, 0.0))
-        for index, refusal in enumerate(refusals)
-        if refusal is not None
+        (index, LabelOutcome(LabelReason.BAD_INPUT, reason, None, 0.0))
+        for index, reason in enumerate(refusals)
+        if reason is not None
     )
     todo = [index for index in range(len(frames)) if index not in outcomes]
     n_known = len(outcomes)

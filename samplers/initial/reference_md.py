@@ -2,8 +2,8 @@
 
 The trajectories of the training set have temperatures from hot to cold; those of the test set have the sampling
 temperatures. All run as a single batch, each from its own packing. Of a molecule on its own, trajectories of the test
-set start from other conformers. The sampler of the committee-driven MD integrates
-them with the reference method as a committee of a single member.
+set start from other conformers. The sampler of the committee-driven MD integrates them with the reference method as a
+committee of a single member.
 """
 
 from collections.abc import Sequence
@@ -139,7 +139,7 @@ def _starts(
 def _test_start(system: System, *, reference: Reference, seed: int) -> Frame:
     """The frame from which a trajectory of the test set starts: a conformer is relaxed by the reference method."""
     start = independent_start(system, seed=seed)
-    if start is system or system.n_molecules > 1 or not system.molecule.embedded:
+    if start is system or system.n_molecules > 1:
         return start.frame
     conformer = replace(system.molecule, positions=start.frame.positions)
     try:

@@ -29,7 +29,7 @@ from labelers.pool.pool import LabelPool
 LABEL_CACHE = "labels.sqlite"
 """File of a campaign directory that keeps labels beside the parts."""
 UNNAMED_LIMITS = {"max_force_ev_per_ang": 100.0, "min_distance_ang": 0.6, "min_contact_factor": 0.5}
-"""Limits of frames and labels for which a key of another stage names no limit, as keys of earlier versions."""
+"""Limits that the keys of other stages leave out, because these keys had no limits when these were the defaults."""
 
 
 def chunks(parts: PartReader, config: CampaignConfig, source: str) -> list[tuple[int, int]]:
